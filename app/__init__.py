@@ -1,0 +1,1 @@
+"""Recado: a multi-tenant push service. What an unacknowledged client missed is kept and replayed."""

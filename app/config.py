@@ -1,0 +1,137 @@
+"""Reads config.yml, sites.yml and the environment into a `Config`, or says in one line what is wrong.
+
+Knows where settings come from and which source wins; the keys are `app.config_keys`, the values `app.settings`.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from app.config_keys import EnvironmentBlock, Limits, LimitSection, Section, SiteBlock, decode_block
+from app.errors import ConfigError
+from app.settings import BatchLimit, Config, LogFormat, LogLevel, QueueLimit, Site
+from app.yaml_file import read_yaml_file
+
+__all__ = ["BatchLimit", "Config", "LogFormat", "LogLevel", "QueueLimit", "Site", "check_site_name", "load_config"]
+
+# Environment variable -> the key it stands for in the environment's block of config.yml.
+_SERVER_VARIABLES = {
+    "HOST": "host",
+    "PORT": "port",
+    "DEVICE_TTL": "device_ttl",
+    "REDIS_URL": "redis.url",
+    "RECADO_DATA_DIR": "data_dir",
+    "RECADO_LOG_LEVEL": "log_level",
+    "RECADO_LOG_FORMAT": "log_format",
+}
+# Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
+_SITE_VARIABLES = {
+    "AUTH_URL": "authUrl",
+    "AUTH_SCHEME": "authScheme",
+    "API_KEY": "apiKey",
+    "USER_ROOM_PREFIX": "userRoomPrefix",
+    "UPDATE_USER_URL": "updateUserUrl",
+    "PUBLIC_CHANNEL": "publicChannel",
+}
+_FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_Settings = TypeVar("_Settings", bound=Struct)
+_Block = TypeVar("_Block", bound=Section)
+
+
+def load_config(config_path: str | Path | None, sites_path: str | Path | None, environ: Mapping[str, str]) -> Config:
+    """The settings of this process; a path given here or in RECADO_CONFIG, RECADO_SITES must exist.
+
+    An empty environment variable counts as not set. Raises ConfigError, its text one line that names the file or
+    the variable, the key and what was expected.
+    """
+    variables = {name: value for name, value in environ.items() if value != ""}
+    config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables)
+    return msgspec.structs.replace(
+        config, sites=_load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
+    )
+
+
+def check_site_name(name: str) -> None:
+    """Raises ConfigError when a namespace, a Redis hash tag or a query cannot carry the name."""
+    if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
+        raise ConfigError(
+            f"site name {name!r}: expected text other than '/', without whitespace at the ends, "
+            "control characters and any of { } , ? #"
+        )
+
+
+def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Config:
+    file = Path(path or "config.yml")
+    environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
+    # Every block is checked, so that a mistake in another environment's shows before the day it is used.
+    blocks = _read_blocks(file, EnvironmentBlock, must_exist=path is not None)
+    if blocks and environment not in blocks:
+        raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
+    config = Config(environment=environment)
+    if blocks:
+        config = _overlay(config, blocks[environment])
+    return _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+
+
+def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:
+    file = Path(path or "sites.yml")
+    blocks = _read_blocks(file, SiteBlock, must_exist=path is not None)
+    sites = {name: _site(name, config, block, f"{file}: {name}") for name, block in blocks.items()}
+    name = variables.get("SITE_NAME")
+    if name is not None:
+        block = _read_variables(variables, _SITE_VARIABLES, SiteBlock)
+        known = sites.get(name)
+        sites[name] = _overlay(known, block) if known else _site(name, config, block, f"SITE_NAME={name}")
+    return sites
+
+
+def _read_blocks(file: Path, block_type: type[_Block], *, must_exist: bool) -> dict[str, _Block]:
+    return {
+        name: decode_block(raw, block_type, partial(_place, file, name))
+        for name, raw in read_yaml_file(file, must_exist=must_exist).items()
+    }
+
+
+def _place(file: Path, name: str, key: str) -> str:
+    return f"{file}: {name}.{key}" if key else f"{file}: {name}"
+
+
+def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block_type: type[_Block]) -> _Block:
+    raw: dict[str, Any] = {}
+    for variable, key in keys.items():
+        if variable in variables:
+            section, _, name = key.rpartition(".")
+            (raw.setdefault(section, {}) if section else raw)[name] = variables[variable]
+    variable_of = {key: variable for variable, key in keys.items()}
+    return decode_block(raw, block_type, lambda key: f"environment variable {variable_of[key]}", from_text=True)
+
+
+def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
+    try:
+        check_site_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"{place.partition(':')[0]}: {error}") from None
+    if block.auth_url is None:
+        raise ConfigError(f"{place}: authUrl is missing, expected a URL that begins with http:// or https://")
+    if block.api_key is None:
+        raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
+    inherited = {limit: getattr(config, limit) for limit in Limits.__struct_fields__}
+    return _overlay(Site(name=name, auth_url=block.auth_url, api_key=block.api_key, **inherited), block)
+
+
+def _overlay(settings: _Settings, block: Section) -> _Settings:
+    """The settings with what the block gives in their place."""
+    changes: dict[str, Any] = {}
+    for name, value in block.given().items():
+        if isinstance(value, LimitSection):
+            changes[name] = msgspec.structs.replace(getattr(settings, name), **value.given())
+        elif isinstance(value, Section):
+            changes |= value.given()
+        else:
+            changes[name] = value
+    return msgspec.structs.replace(settings, **changes)
