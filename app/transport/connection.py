@@ -1,0 +1,369 @@
+"""One WebSocket: messages in to a listener, frames out through the outbox, the closing handshake (RFC 6455).
+
+Knows nothing of HTTP, uvicorn or ASGI: what answers the upgrade request is behind `Upgrade`.
+"""
+
+import asyncio
+import enum
+import logging
+from typing import Any, Protocol
+
+from picows import WSFrame
+
+from app.transport import frames
+from app.transport.outbox import OUTBOX_FULL, Outbox, TurnFlusher, closings
+from app.transport.parser import Parser, ParserPool
+
+logger = logging.getLogger(__name__)
+
+# How long a peer may take to answer our close frame, or to read what was written before it.
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+Header = tuple[bytes, bytes]
+
+
+class Listener(Protocol):
+    """Who receives a connection's messages; the connection refers to it until `connection_lost`."""
+
+    def text_received(self, payload: bytes) -> None:
+        """Take one whole text message, valid UTF-8."""
+
+    def binary_received(self, payload: bytes) -> None:
+        """Take one whole binary message."""
+
+    def writing_resumed(self) -> None:
+        """Learn that a slow socket has drained."""
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """Learn the end: called exactly once after accept; code 1006 when the peer vanished."""
+
+
+class Upgrade(Protocol):
+    """The request a connection begins with; let go of once it is answered."""
+
+    def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
+        """Answer 101."""
+
+    def write_refusal(self, status: int, body: bytes, headers: list[Header]) -> None:
+        """Answer with anything else, and close."""
+
+    def take_early_bytes(self) -> bytes:
+        """Hand over what the peer has sent behind its request."""
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    # The request is not answered yet.
+    UPGRADING = enum.auto()
+    # Messages pass.
+    OPEN = enum.auto()
+    # A close frame or a refusal was written; the peer's answer, or that it reads, is awaited under a time-out.
+    CLOSING = enum.auto()
+    # As CLOSING, but the peer broke the protocol: what it still sends is thrown away unread (7.1.7).
+    FAILED = enum.auto()
+    # The socket is gone.
+    CLOSED = enum.auto()
+
+
+class ServerShare:
+    """What the connections of one server share; lives as long as the server."""
+
+    __slots__ = ("connections", "flusher", "parsers")
+
+    def __init__(self, connections: set[Any]) -> None:
+        # uvicorn's own set: those it counts, and asks to shut down.
+        self.connections = connections
+        self.flusher = TurnFlusher()
+        self.parsers = ParserPool()
+
+
+class _Fragments:
+    """The beginning of a message that comes in several frames; lives until its last frame."""
+
+    __slots__ = ("is_text", "payload")
+
+    def __init__(self, is_text: bool, payload: bytes) -> None:
+        self.is_text = is_text
+        self.payload = bytearray(payload)
+
+
+class WebSocketConnection(Outbox):
+    """One WebSocket from its upgrade request to the loss of its socket; nobody else closes that.
+
+    Methods never raise towards the caller and do nothing once the connection is closed.
+    """
+
+    __slots__ = (
+        "_close_code",
+        "_close_reason",
+        "_close_timer",
+        "_fragments",
+        "_listener",
+        "_max_message_bytes",
+        "_parser",
+        "_share",
+        "_state",
+        "_upgrade",
+    )
+
+    def __init__(self, transport: asyncio.Transport, share: ServerShare, upgrade: Upgrade) -> None:
+        super().__init__(transport, share.flusher)
+        self._share = share
+        self._upgrade: Upgrade | None = upgrade
+        self._state = State.UPGRADING
+        self._listener: Listener | None = None
+        self._max_message_bytes = 0
+        # Both only while a message is half received.
+        self._parser: Parser | None = None
+        self._fragments: _Fragments | None = None
+        self._close_code = frames.CLOSE_ABNORMAL
+        self._close_reason = ""
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # What the application calls
+
+    @property
+    def closed(self) -> bool:
+        """Whether messages have ceased to pass: closing has begun, by either side."""
+        return self._state is not State.OPEN and self._state is not State.UPGRADING
+
+    @property
+    def is_upgrading(self) -> bool:
+        """Whether the upgrade request is not answered yet."""
+        return self._state is State.UPGRADING
+
+    def is_heard_by(self, listener: Listener) -> bool:
+        """Tell whether this listener takes the messages."""
+        return self._listener is listener
+
+    def accept(
+        self,
+        listener: Listener,
+        *,
+        max_message_bytes: int,
+        max_outbox_bytes: int,
+        subprotocol: str | None = None,
+        headers: list[Header] | None = None,
+    ) -> None:
+        """Answer 101 and hand messages to the listener from the next turn on.
+
+        A bigger message than `max_message_bytes` closes with 1009, more than `max_outbox_bytes` waiting with 1008.
+        """
+        upgrade, self._upgrade = self._upgrade, None
+        if upgrade is None:
+            return
+        if self._state is not State.UPGRADING:
+            # The peer left before the answer: the listener hears of it as of any other end, not from within this call.
+            asyncio.get_running_loop().call_soon(listener.connection_lost, self._close_code, self._close_reason)
+            return
+        upgrade.write_accept(subprotocol, headers or [])
+        self._state = State.OPEN
+        self._listener = listener
+        self._max_message_bytes = max_message_bytes
+        self._share.connections.add(self)
+        self._transport.set_protocol(self)
+        self.open_outbox(max_outbox_bytes)
+        early = upgrade.take_early_bytes()
+        if early:
+            # The socket must not be read before these are.
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._receive_early, early)
+
+    def reject(self, status: int = 403, body: bytes = b"", headers: list[Header] | None = None) -> None:
+        """Answer the upgrade request with this HTTP status instead of accepting it."""
+        upgrade, self._upgrade = self._upgrade, None
+        if upgrade is not None and self._state is State.UPGRADING:
+            self._state = State.CLOSING
+            upgrade.write_refusal(status, body, headers or [])
+            self._close_transport()
+
+    def write_text(self, payload: bytes) -> None:
+        """Send one text message; `payload` is valid UTF-8."""
+        self.write_frame(frames.text_frame(payload))
+
+    def write_binary(self, payload: bytes) -> None:
+        """Send one binary message."""
+        self.write_frame(frames.binary_frame(payload))
+
+    def close(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
+        """Send a close frame behind what waits and await the peer's, at most CLOSE_TIMEOUT_SECONDS."""
+        if self._state is State.UPGRADING:
+            self.reject()
+        elif self._state is State.OPEN:
+            self._send_close(code, reason)
+            # A paused reader would never see the peer's close frame.
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the socket now, with what waits for it."""
+        if self._state is not State.CLOSED:
+            self._state = State.FAILED
+            self._accepts_frames = False
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Leave what the peer sends in the kernel; for listeners that cannot take more now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._transport.resume_reading()
+
+    # What uvicorn calls
+
+    def shutdown(self) -> None:
+        """Begin to close because the server stops."""
+        self.close(frames.CLOSE_SERVICE_RESTART)
+
+    # What the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the socket received."""
+        parser = self._parser
+        if parser is None:
+            if self._state is State.OPEN and self._fragments is None:
+                payload = frames.payload_of_short_text(data)
+                if payload is not None:
+                    self._message_received(True, payload)
+                    return
+            elif self._state is State.FAILED:
+                return
+            self._parser = parser = self._share.parsers.borrow(self._max_message_bytes)
+        # A parser that holds half a frame stays here until the other half comes.
+        if parser.read(self, data):
+            self._parser = None
+            self._share.parsers.give_back(parser)
+
+    def _receive_early(self, data: bytes) -> None:
+        self.data_received(data)
+        self._transport.resume_reading()
+
+    def eof_received(self) -> None:
+        """Let the transport close; a peer that ends its side without a close frame has vanished."""
+        self._start_close_timer()
+
+    def resume_writing(self) -> None:
+        """Tell the listener that the socket has drained."""
+        super().resume_writing()
+        if self._listener is not None:
+            self._listener.writing_resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the listener of the end and let go of everything."""
+        self._state = State.CLOSED
+        self._accepts_frames = False
+        self.discard_collected()
+        self._parser = self._fragments = None
+        self._share.connections.discard(self)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.connection_lost(self._close_code, self._close_reason)
+
+    # What the parser calls
+
+    def frame_received(self, frame: WSFrame) -> None:
+        """Take one frame of the peer; it is valid only during this call."""
+        opcode = int(frame.msg_type)  # type: ignore[call-overload]  # picows declares an Enum, it is an IntEnum
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            # No extension that would use them is ever agreed on (5.2).
+            self.fail(frames.CLOSE_PROTOCOL_ERROR, "a reserved bit is set")
+        elif opcode == frames.OPCODE_CLOSE:
+            self._close_received(frame.get_payload_as_bytes())
+        elif self._state is not State.OPEN:
+            pass
+        elif opcode == frames.OPCODE_PING:
+            self.write_frame(frames.pong_frame(frame.get_payload_as_bytes()))
+        elif opcode != frames.OPCODE_PONG:
+            self._data_frame_received(opcode, bool(frame.fin), frame.get_payload_as_bytes())
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close because the peer broke the protocol (7.1.7)."""
+        if self._state is State.OPEN:
+            self._send_close(code, reason)
+        if self._state is State.CLOSING:
+            self._state = State.FAILED
+            self._parser = self._fragments = None
+            # Closing at once would reset the connection if the peer is still sending, and lose our close frame.
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._close_transport()
+
+    # Messages
+
+    def _data_frame_received(self, opcode: int, is_last: bool, payload: bytes) -> None:
+        fragments = self._fragments
+        if opcode != frames.OPCODE_CONTINUATION:
+            is_text = opcode == frames.OPCODE_TEXT
+            if fragments is not None:
+                self.fail(frames.CLOSE_PROTOCOL_ERROR, "a new message within a fragmented one")
+            elif is_last:
+                self._message_received(is_text, payload)
+            else:
+                self._fragments = _Fragments(is_text, payload)
+        elif fragments is None:
+            self.fail(frames.CLOSE_PROTOCOL_ERROR, "a continuation of no message")
+        elif len(fragments.payload) + len(payload) > self._max_message_bytes:
+            self.fail(frames.CLOSE_TOO_BIG, f"a message of more than {self._max_message_bytes} bytes")
+        else:
+            fragments.payload += payload
+            if is_last:
+                self._fragments = None
+                self._message_received(fragments.is_text, bytes(fragments.payload))
+
+    def _message_received(self, is_text: bool, payload: bytes) -> None:
+        listener = self._listener
+        assert listener is not None
+        try:
+            if not is_text:
+                listener.binary_received(payload)
+            elif frames.is_utf8(payload):
+                listener.text_received(payload)
+            else:
+                self.fail(frames.CLOSE_INVALID_TEXT, "a text message is not UTF-8")
+        except Exception:
+            logger.exception("a WebSocket listener failed")
+            self.close(frames.CLOSE_INTERNAL_ERROR)
+
+    # The closing handshake
+
+    def _close_received(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") if payload else frames.CLOSE_NO_STATUS
+        if payload and not frames.may_be_received(code):
+            self.fail(frames.CLOSE_PROTOCOL_ERROR, f"close code {code} is not allowed")
+            return
+        if self._state is State.OPEN:
+            self._send_close(code, "")
+            self._close_reason = payload[2:].decode()
+        if self._state is State.CLOSING:
+            self._close_transport()
+
+    def _send_close(self, code: int, reason: str) -> None:
+        self._state = State.CLOSING
+        self._close_code = code
+        self._close_reason = reason
+        self.write_frame(frames.close_frame(code, reason))
+        self._accepts_frames = False
+        self._start_close_timer()
+        self.flush()
+
+    def _close_transport(self) -> None:
+        # A peer that does not read would keep the transport from ever being flushed.
+        self._start_close_timer()
+        self._transport.close()
+
+    def _start_close_timer(self) -> None:
+        if self._close_timer is None:
+            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, self.abort)
+
+    def outbox_overflowed(self) -> None:
+        """Drop a peer that does not read what it is sent: a close frame would wait behind all of it."""
+        if self._state is not State.FAILED:
+            closings[OUTBOX_FULL] += 1
+            self._close_code = frames.CLOSE_POLICY_VIOLATION
+            self._close_reason = OUTBOX_FULL
+            self.abort()

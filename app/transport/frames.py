@@ -1,0 +1,93 @@
+"""Server-to-client WebSocket frames as bytes, and the rules for close codes (RFC 6455, sections 5 and 7.4).
+
+Pure functions: knows neither sockets nor connections.
+"""
+
+import struct
+
+OPCODE_CONTINUATION = 0x0
+OPCODE_TEXT = 0x1
+OPCODE_BINARY = 0x2
+OPCODE_CLOSE = 0x8
+OPCODE_PING = 0x9
+OPCODE_PONG = 0xA
+
+CLOSE_NORMAL = 1000
+CLOSE_PROTOCOL_ERROR = 1002
+CLOSE_NO_STATUS = 1005
+CLOSE_ABNORMAL = 1006
+CLOSE_INVALID_TEXT = 1007
+CLOSE_POLICY_VIOLATION = 1008
+CLOSE_TOO_BIG = 1009
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_SERVICE_RESTART = 1012
+
+# A control frame holds at most 125 bytes (5.5), two of which are the code.
+_MAX_REASON_BYTES = 123
+_FIN = 0x80
+_MASKED = 0x80
+_LENGTH_16_BITS = 126
+_LENGTH_64_BITS = 127
+
+
+def _frame(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < _LENGTH_16_BITS:
+        return bytes((_FIN | opcode, size)) + payload
+    if size < 1 << 16:
+        return struct.pack("!BBH", _FIN | opcode, _LENGTH_16_BITS, size) + payload
+    return struct.pack("!BBQ", _FIN | opcode, _LENGTH_64_BITS, size) + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the frame of one whole text message; `payload` is valid UTF-8."""
+    return _frame(OPCODE_TEXT, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """Return the frame of one whole binary message."""
+    return _frame(OPCODE_BINARY, payload)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Return the answer to a ping, which carries the ping's payload (5.5.3)."""
+    return _frame(OPCODE_PONG, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Return the frame that closes with this code and reason; code 1005 stands for "without a code" (7.1.5)."""
+    if code == CLOSE_NO_STATUS:
+        return _frame(OPCODE_CLOSE, b"")
+    text = reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES]
+    # The cut may have split a character, and the reason must be valid UTF-8.
+    text = text.decode("utf-8", "ignore").encode()
+    return _frame(OPCODE_CLOSE, struct.pack("!H", code) + text)
+
+
+def may_be_received(close_code: int) -> bool:
+    """Tell whether a peer may put this code into a close frame (7.4)."""
+    return 1000 <= close_code <= 1003 or 1007 <= close_code <= 1014 or 3000 <= close_code <= 4999
+
+
+def payload_of_short_text(data: bytes) -> bytes | None:
+    """Return the payload if `data` is exactly one whole, unfragmented, masked frame of 1 to 125 ASCII characters.
+
+    That is what an acknowledgement or a pong of Engine.IO comes as; for it this costs half of what picows does.
+    """
+    size = len(data) - 6
+    if not 0 < size < _LENGTH_16_BITS or data[0] != _FIN | OPCODE_TEXT or data[1] != _MASKED | size:
+        return None
+    mask = (data[2:6] * 32)[:size]
+    payload = (int.from_bytes(data[6:], "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
+    return payload if payload.isascii() else None
+
+
+def is_utf8(payload: bytes) -> bool:
+    """Tell whether the bytes are valid UTF-8, as a text message must be (8.1)."""
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""What waits for one socket: collected during a turn of the event loop, written once at its end, bounded in bytes.
+
+Knows asyncio transports and bytes; nothing of WebSocket states or listeners.
+"""
+
+import asyncio
+from collections import Counter
+
+# Beyond this, frames collected within one turn do not wait for its end, so that the bound is felt while it is passed.
+_MAX_COLLECTED_BYTES = 1 << 16
+# From here on asyncio tells us that the socket is slow; below, nothing needs counting.
+_HIGH_WATER_BYTES = 1 << 16
+
+OUTBOX_FULL = "outbox full"
+
+# Closings decided on in this layer, by reason; metrics read it.
+closings: Counter[str] = Counter()
+
+
+class TurnFlusher:
+    """The outboxes of one server that have collected something in this turn; lives as long as the server.
+
+    One callback a turn serves them all, so a message to 10,000 sockets makes no timer or callback per socket.
+    """
+
+    __slots__ = ("_outboxes",)
+
+    def __init__(self) -> None:
+        self._outboxes: list[Outbox] = []
+
+    def add(self, outbox: "Outbox") -> None:
+        """Have the outbox flushed at the end of this turn."""
+        if not self._outboxes:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outboxes.append(outbox)
+
+    def _flush(self) -> None:
+        outboxes = self._outboxes
+        self._outboxes = []
+        for outbox in outboxes:
+            outbox.flush()
+
+
+class Outbox(asyncio.Protocol):
+    """The sending half of a connection, which derives from it; lives and ends with the connection."""
+
+    __slots__ = (
+        "_accepts_frames",
+        "_collected",
+        "_collected_bytes",
+        "_flusher",
+        "_is_slow",
+        "_max_outbox_bytes",
+        "_transport",
+    )
+
+    def __init__(self, transport: asyncio.Transport, flusher: TurnFlusher) -> None:
+        self._transport = transport
+        self._flusher = flusher
+        self._max_outbox_bytes = 0
+        self._accepts_frames = False
+        # None: not in the flusher's list. bytes: one frame, the common case. list: several, none after an early flush.
+        self._collected: bytes | list[bytes] | None = None
+        self._collected_bytes = 0
+        self._is_slow = False
+
+    def open_outbox(self, max_outbox_bytes: int) -> None:
+        """Begin to take frames; when more bytes than this wait, `outbox_overflowed` is called."""
+        self._max_outbox_bytes = max_outbox_bytes
+        self._transport.set_write_buffer_limits(min(_HIGH_WATER_BYTES, max_outbox_bytes))
+        self._accepts_frames = True
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits in this process for the socket (under TLS: besides the up to 64 KB below the encryption)."""
+        collected = self._collected
+        waiting = len(collected) if isinstance(collected, bytes) else self._collected_bytes
+        return waiting + self._transport.get_write_buffer_size()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the socket has not taken what was written; `resume_writing` ends it."""
+        return self._is_slow
+
+    def write_frame(self, frame: bytes) -> None:
+        """Let a ready frame leave at the end of this turn, in one write with the others for this socket."""
+        if not self._accepts_frames:
+            return
+        if self._collected is None:
+            self._collected = frame
+            self._flusher.add(self)
+        else:
+            self._collect_further(frame)
+
+    def _collect_further(self, frame: bytes) -> None:
+        collected = self._collected
+        if not isinstance(collected, list):
+            collected = [] if collected is None else [collected]
+            self._collected = collected
+            self._collected_bytes = sum(map(len, collected))
+        collected.append(frame)
+        self._collected_bytes += len(frame)
+        if self._collected_bytes > _MAX_COLLECTED_BYTES:
+            self.flush()
+            # Still in the flusher's list.
+            self._collected = []
+
+    def flush(self) -> None:
+        """Hand what was collected to the socket, or find that the bound is passed."""
+        collected = self._collected
+        self._collected = None
+        if collected is None:
+            return
+        if not isinstance(collected, bytes):
+            collected = b"".join(collected)
+            self._collected_bytes = 0
+        if self._is_slow and len(collected) + self._transport.get_write_buffer_size() > self._max_outbox_bytes:
+            self.outbox_overflowed()
+        elif collected:
+            self._transport.write(collected)
+
+    def discard_collected(self) -> None:
+        """Let go of what has not been written; the socket is lost."""
+        self._collected = None
+        self._collected_bytes = 0
+
+    def pause_writing(self) -> None:
+        """Learn that the socket is slow (asyncio calls this when more than the high-water mark waits)."""
+        self._is_slow = True
+        if self._transport.get_write_buffer_size() > self._max_outbox_bytes:
+            self.outbox_overflowed()
+
+    def resume_writing(self) -> None:
+        """Learn that the socket has drained (asyncio calls this)."""
+        self._is_slow = False
+
+    def outbox_overflowed(self) -> None:
+        """Decide what becomes of a connection over its bound."""
+        raise NotImplementedError

@@ -1,0 +1,163 @@
+"""Reads client frames with picows, and lends its parsers to the connections.
+
+A parser with its buffers weighs several KB and an idle connection needs none, so the connections of one server share
+a few: a connection borrows one for each read and keeps it only while it has received half a frame. Knows nothing of
+messages, closing or listeners: that is the connection's part.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from picows.picows import (  # type: ignore[attr-defined]  # picows does not declare WSProtocol
+    WSAutoPingStrategy,
+    WSFrame,
+    WSListener,
+    WSProtocol,
+    WSTransport,
+)
+
+# picows doubles a buffer that is full; it starts with a size that holds what phones send.
+_READ_BUFFER_BYTES = 4096
+# Of parsers that came back: more than one is needed only when connections held theirs.
+_MAX_IDLE_PARSERS = 8
+# A parser that has swallowed a bigger message is let go, its buffer never shrinks.
+_MAX_IDLE_BUFFER_BYTES = 1 << 18
+
+# picows parses frames only behind a handshake. uvicorn has already read the real one, so each parser is shown this.
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class FrameReceiver(Protocol):
+    """What a parser reports to: the connection whose bytes it reads."""
+
+    def frame_received(self, frame: WSFrame) -> None:
+        """Take one frame; it is valid only during the call."""
+
+    def fail(self, code: int, reason: str) -> None:
+        """Learn that the peer has broken the protocol; called after the frames before the breach."""
+
+
+class _NoLogger:
+    """Stands where picows expects a logger; lives as long as the module. picows would make a child logger each time."""
+
+    def isEnabledFor(self, _level: int) -> bool:
+        return False
+
+    def _ignore(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    debug = info = warning = error = exception = log = _ignore
+
+
+class _Sink:
+    """Stands where picows expects its asyncio transport; lives as long as its parser.
+
+    What picows writes there is the handshake's answer, or a close frame when the peer broke the protocol: that frame is
+    how the parser learns of the breach.
+    """
+
+    __slots__ = ("written",)
+
+    def __init__(self) -> None:
+        self.written: bytes | None = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Pose as the socket and, so that picows never writes to a file descriptor itself, as TLS."""
+        return self if name in {"socket", "ssl_object"} else default
+
+    def fileno(self) -> int:
+        return -1
+
+    def setsockopt(self, *_args: Any) -> None:
+        pass
+
+    def getsockopt(self, *_args: Any) -> int:
+        return 0
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes) -> None:
+        self.written = bytes(data)
+
+    def close(self) -> None:
+        pass
+
+    abort = close
+
+
+class Parser(WSListener):
+    """One picows parser; lives in its pool, or with the connection whose unfinished frame it holds."""
+
+    def __init__(self, max_frame_bytes: int) -> None:
+        self.max_frame_bytes = max_frame_bytes
+        self._receiver: FrameReceiver | None = None
+        self._unfinished_bytes = 0
+        self._sink = _Sink()
+        self._picows = WSProtocol(
+            None, None, False, lambda _request: self, _NO_LOGGER, False, None,
+            False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False, max_frame_bytes, None, _READ_BUFFER_BYTES,
+        )  # fmt: skip
+        self._picows.connection_made(self._sink)
+        self._get_buffer: Callable[[int], memoryview] = self._picows.get_buffer
+        self._buffer_updated: Callable[[int], None] = self._picows.buffer_updated
+        self._feed(_HANDSHAKE)
+        self._sink.written = None
+
+    def _feed(self, data: bytes) -> None:
+        size = len(data)
+        start = 0
+        while start < size:
+            buffer = self._get_buffer(0)
+            chunk = data if start == 0 and size <= len(buffer) else data[start : start + len(buffer)]
+            buffer[: len(chunk)] = chunk
+            self._unfinished_bytes = 1
+            self._buffer_updated(len(chunk))
+            start += len(chunk)
+
+    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+        """Pass one whole frame on (picows calls this)."""
+        self._unfinished_bytes = frame.tail_size
+        self._receiver.frame_received(frame)  # type: ignore[union-attr]
+
+    def read(self, receiver: FrameReceiver, data: bytes) -> bool:
+        """Report the whole frames in `data` to the receiver; return True if nothing of them is left in here."""
+        self._receiver = receiver
+        self._feed(data)
+        self._receiver = None
+        breach = self._sink.written
+        if breach is not None:
+            receiver.fail(int.from_bytes(breach[2:4], "big"), breach[4:].decode())
+            return False
+        return self._unfinished_bytes == 0
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Size of the read buffer of a parser that holds nothing."""
+        return len(self._get_buffer(0))
+
+
+class ParserPool:
+    """The idle parsers of one server; lives as long as the server."""
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle: dict[int, list[Parser]] = {}
+
+    def borrow(self, max_frame_bytes: int) -> Parser:
+        """Return a parser that refuses longer frames with 1009."""
+        idle = self._idle.get(max_frame_bytes)
+        return idle.pop() if idle else Parser(max_frame_bytes)
+
+    def give_back(self, parser: Parser) -> None:
+        """Take back a parser that holds nothing."""
+        idle = self._idle.setdefault(parser.max_frame_bytes, [])
+        if len(idle) < _MAX_IDLE_PARSERS and parser.buffer_bytes <= _MAX_IDLE_BUFFER_BYTES:
+            idle.append(parser)
+
+
+_NO_LOGGER = _NoLogger()
