@@ -1,0 +1,65 @@
+"""Asks a site's authUrl for the rooms of the user whom a token names."""
+
+import asyncio
+
+import msgspec
+import structlog
+
+from app.backends.http import BackendError, SitePools, authorization, header_value
+from app.errors import AuthRefused
+from app.settings import Site
+
+log = structlog.get_logger(__name__)
+
+_rooms_decoder = msgspec.json.Decoder(list[str])
+_Question = tuple[str, str | None, str | None]
+
+
+class HttpRoomDirectory:
+    """The port RoomDirectory over HTTP. Lives as long as the server, which calls `aclose`."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._pools = SitePools(timeout_seconds)
+        self._in_flight: dict[_Question, asyncio.Task[list[str] | AuthRefused]] = {}
+
+    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
+        """The user's rooms as authUrl names them; an empty token or meta counts as none.
+
+        Equal questions asked at the same moment share one request, which outlives a caller that is cancelled.
+        Raises AuthRefused with the contract's texts.
+        """
+        question = (site.name, token, meta)
+        task = self._in_flight.get(question)
+        if task is None:
+            task = self._in_flight[question] = asyncio.create_task(self._ask(site, token, meta))
+            task.add_done_callback(lambda _: self._in_flight.pop(question))
+        answer = await asyncio.shield(task)
+        if isinstance(answer, AuthRefused):
+            # A new one for each caller: they would share one traceback.
+            raise AuthRefused(str(answer))
+        return answer.copy()
+
+    async def aclose(self) -> None:
+        """Ends the requests in flight and closes the connections."""
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pools.aclose()
+
+    async def _ask(self, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
+        try:
+            headers = authorization(site, token) + ([(b"x-meta", header_value(meta, "meta"))] if meta else [])
+            answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
+            if answer.status == 200:
+                return _rooms_decoder.decode(answer.body)
+        except BackendError as error:
+            log.warning("auth_failed", site=site.name, reason=str(error), error=error.cause)
+            return AuthRefused(f"Auth error: {error}")
+        except msgspec.MsgspecError:
+            log.warning("auth_failed", site=site.name, reason="no JSON array of strings")
+            return AuthRefused("Auth error: expected a JSON array of strings")
+        if answer.status == 401:
+            return AuthRefused("Authentication failed")
+        log.warning("auth_failed", site=site.name, reason="unexpected status", status=answer.status)
+        return AuthRefused(f"Auth {answer.status} error")
