@@ -1,0 +1,100 @@
+"""How log lines look and what they may not hold; structlog and the libraries' own loggers share one output.
+
+One JSON line an event on stderr, or a readable line when stderr is a terminal. Knows nothing of what is logged.
+Modules log with `structlog.get_logger(__name__)`; below the level a call costs a look-up and formats nothing.
+"""
+
+import logging
+import re
+import sys
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from app.settings import LogFormat, LogLevel
+
+_MASK = "***"
+#: Keys, without case, `_` and `-`, whose values are never shown.
+_SECRET_KEYS = frozenset({"token", "apikey", "xapikey", "password", "secret", "authorization"})
+#: Secrets inside a text: a URL's password, and a query's or a header's value.
+_SECRETS_IN_TEXT = (
+    (re.compile(r"(://[^\s:/@]*:)[^\s/?#]+@"), rf"\1{_MASK}@"),
+    (re.compile(r"\b((?:token|api_?key|password|secret)=)[^&\s\"']+", re.IGNORECASE), rf"\1{_MASK}"),
+    (re.compile(r"\b((?:authorization|x-api-key)['\"]?\s*[:,]\s*).+", re.IGNORECASE), rf"\1{_MASK}"),
+)
+#: Its lines tell the operator of start and stop; other libraries speak up from a warning on.
+_TALKATIVE_LOGGER = "uvicorn"
+
+
+class _NamedLogger(structlog.WriteLogger):
+    """The end of a module's logger: one write a line. Lives as long as the process."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        super().__init__(stream)
+        self.name = name
+
+
+def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Sets up all logging of this process; to be called once, before the server starts. Default: stderr."""
+    output = stream or sys.stderr
+    is_console = log_format == "console" or (log_format == "auto" and output.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    finish = _finish(is_console, colors=output.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *shared, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *names: _NamedLogger(output, names[0] if names else "recado"),
+        cache_logger_on_first_use=True,
+    )
+    _configure_libraries(threshold, output, shared, finish)
+
+
+def mask_secrets(_: object, __: str, event: EventDict) -> EventDict:
+    """A structlog processor: the event without the values of secret keys and without secrets inside texts."""
+    return {key: _masked(key, value) for key, value in event.items()}
+
+
+def _masked(key: object, value: Any) -> Any:
+    if isinstance(key, str) and key.lower().replace("_", "").replace("-", "") in _SECRET_KEYS:
+        return _MASK
+    if isinstance(value, str):
+        for pattern, replacement in _SECRETS_IN_TEXT:
+            value = pattern.sub(replacement, value)
+        return value
+    if isinstance(value, dict):
+        return {inner: _masked(inner, held) for inner, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(None, held) for held in value]
+    return value
+
+
+def _finish(is_console: bool, *, colors: bool) -> list[Processor]:
+    # Exceptions become text before the masking sees them, and never with the values of local variables.
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if is_console:
+        # Quoted, so that a device's name cannot send control characters to the operator's terminal.
+        renderer = structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)
+    return [structlog.processors.format_exc_info, mask_secrets, renderer]
+
+
+def _configure_libraries(level: int, output: TextIO, shared: list[Processor], finish: list[Processor]) -> None:
+    handler = logging.StreamHandler(output)
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove_meta, *finish])
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    talkative = logging.getLogger(_TALKATIVE_LOGGER)
+    talkative.handlers.clear()
+    talkative.propagate = True
+    talkative.setLevel(level)
+    # Its lines would hold the query, and with it the token.
+    logging.getLogger("uvicorn.access").disabled = True
