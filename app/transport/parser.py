@@ -135,9 +135,9 @@ class Parser(WSListener):
         return self._unfinished_bytes == 0
 
     @property
-    def buffer_bytes(self) -> int:
-        """Size of the read buffer of a parser that holds nothing."""
-        return len(self._get_buffer(0))
+    def is_reusable(self) -> bool:
+        """Whether a parser that holds nothing may read another connection: it has seen no close frame and is small."""
+        return self._picows.transport.close_handshake is None and len(self._get_buffer(0)) <= _MAX_IDLE_BUFFER_BYTES
 
 
 class ParserPool:
@@ -156,7 +156,7 @@ class ParserPool:
     def give_back(self, parser: Parser) -> None:
         """Take back a parser that holds nothing."""
         idle = self._idle.setdefault(parser.max_frame_bytes, [])
-        if len(idle) < _MAX_IDLE_PARSERS and parser.buffer_bytes <= _MAX_IDLE_BUFFER_BYTES:
+        if len(idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
             idle.append(parser)
 
 
