@@ -1,0 +1,212 @@
+"""The command `recado`: reads options and settings, calls what does the work, turns failures into one line.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct
+
+from app import server
+from app.backends.http import BackendError
+from app.backends.sender import post_send
+from app.config import load_config
+from app.errors import ConfigError, RecadoError
+from app.observe.log import configure_logging
+from app.settings import Config, Site
+
+_KEY_BYTES = 32
+
+_config_option = click.option(
+    "--config", "config_path", metavar="FILE", help="config.yml to read (env RECADO_CONFIG; default ./config.yml)."
+)
+_sites_option = click.option(
+    "--sites", "sites_path", metavar="FILE", help="sites.yml to read (env RECADO_SITES; default ./sites.yml)."
+)
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line on stderr. Lives until click has shown it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    def show(self, file: Any = None) -> None:
+        """Writes the line."""
+        click.echo(f"recado: {self.message}", err=True, file=file)
+
+
+class ConfigFailure(Failure):
+    """Ends the command when the configuration is not usable."""
+
+    exit_code = 2
+
+
+class SendOptions(Struct, frozen=True):
+    """What `recado send` was told. Lives as long as the command; fields are named as click names the options."""
+
+    config_path: str | None
+    sites_path: str | None
+    site_name: str
+    rooms: tuple[str, ...]
+    event: str
+    resync: bool
+    url: str | None
+    api_key: str | None
+    args: tuple[str, ...]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="recado", message="%(prog)s %(version)s")
+def recado() -> None:
+    """Recado pushes messages from websites' backends to their users' browsers, and keeps what was not received."""
+
+
+@recado.command()
+@_config_option
+@_sites_option
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (env HOST; default 0.0.0.0).")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 picks a free one (env PORT).")
+@click.option("--demo", is_flag=True, help="Add the site 'demo' and the page /demo to try things out.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded server keeps its data.")
+def serve(
+    config_path: str | None,
+    sites_path: str | None,
+    host: str | None,
+    port: int | None,
+    demo: bool,
+    data_dir: Path | None,
+) -> None:
+    """Run the server until it gets SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      recado serve --demo
+      PORT=8080 REDIS_URL=redis://localhost recado serve --sites /etc/recado/sites.yml
+    """
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    config = msgspec.structs.replace(
+        _load(config_path, sites_path), **{name: value for name, value in given.items() if value is not None}
+    )
+    configure_logging(config.log_level, config.log_format)
+    try:
+        server.run(config, demo=demo)
+    except ConfigError as error:
+        raise ConfigFailure(str(error)) from None
+    except RecadoError as error:
+        raise Failure(str(error)) from None
+
+
+@recado.command("check-config")
+@_config_option
+@_sites_option
+def check_config(config_path: str | None, sites_path: str | None) -> None:
+    """Check the configuration and name what is wrong.
+
+    \b
+    Examples:
+      recado check-config
+      APP_ENV=staging recado check-config --sites new-sites.yml
+    """
+    config = _load(config_path, sites_path)
+    store = "Redis" if config.redis_url else f"embedded server in {config.data_dir}"
+    click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
+    for site in config.sites.values():
+        click.echo(f"OK site {site.name}: {_describe(site)}")
+
+
+@recado.command()
+@_config_option
+@_sites_option
+@click.option("--site", "site_name", required=True, help="Name of the site.")
+@click.option("--room", "rooms", required=True, multiple=True, help="Room to send to; may be repeated.")
+@click.option("--event", required=True, help="Name of the event.")
+@click.option("--resync", is_flag=True, help="Have clients that missed an earlier message of this event start afresh.")
+@click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+@click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
+@click.argument("args", nargs=-1)
+def send(**given: Any) -> None:
+    """Send an event to rooms of a site.
+
+    ARGS are the event's arguments; the message goes through a running server.
+
+    An argument that is JSON is sent as such, any other as text. Put -- before arguments that begin with a dash.
+
+    \b
+    Examples:
+      recado send --site newsite --room user_8 --event news '{"id": 3}' hello
+      recado send --site newsite --room all --event score --resync -- -1
+    """
+    options = SendOptions(**given)
+    is_complete = options.url is not None and options.api_key is not None
+    config = Config() if is_complete else _load(options.config_path, options.sites_path)
+    url = options.url or f"http://127.0.0.1:{config.port}"
+    api_key = options.api_key or _configured_key(config, options.site_name)
+    try:
+        answer = post_send(url, options.site_name, api_key, _send_body(options), resync=options.resync)
+    except BackendError as error:
+        raise Failure(f"no answer from {url}: {error}") from None
+    if answer.status != 200:
+        raise Failure(f"the server answered {answer.status}: {answer.text}")
+    click.echo(answer.text)
+
+
+@recado.group()
+def keys() -> None:
+    """Make API keys."""
+
+
+@keys.command("new")
+def new_key() -> None:
+    """Print a new random API key, to be put into sites.yml as apiKey.
+
+    \b
+    Example:
+      recado keys new
+    """
+    click.echo(secrets.token_urlsafe(_KEY_BYTES))
+
+
+def main() -> None:
+    """The entry point of the command and of `python -m app`."""
+    recado(prog_name="recado")
+
+
+def _load(config_path: str | None, sites_path: str | None) -> Config:
+    try:
+        return load_config(config_path, sites_path, os.environ)
+    except ConfigError as error:
+        raise ConfigFailure(str(error)) from None
+
+
+def _configured_key(config: Config, site_name: str) -> str:
+    if site_name not in config.sites:
+        raise Failure(f"site {site_name!r} is not configured here: expected --api-key, API_KEY or a site of sites.yml")
+    return config.sites[site_name].api_key
+
+
+def _describe(site: Site) -> str:
+    if not site.has_queues:
+        return "no queues (no userRoomPrefix)"
+    lifetime = f"{site.device_ttl_seconds} s" if site.device_ttl_seconds else "without end"
+    return f"queues for rooms that begin with {site.user_room_prefix!r}, kept {lifetime} after a disconnect"
+
+
+def _send_body(options: SendOptions) -> bytes:
+    args = [_json_or_text(arg) for arg in options.args]
+    try:
+        return msgspec.json.encode({"rooms": options.rooms, "event": options.event, "args": args})
+    except UnicodeEncodeError:
+        raise Failure("room, event and arguments: expected UTF-8") from None
+
+
+def _json_or_text(arg: str) -> object:
+    try:
+        return msgspec.json.decode(arg)
+    except msgspec.DecodeError:
+        return arg
