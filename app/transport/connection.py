@@ -16,6 +16,8 @@ from app.transport.parser import Parser, ParserPool
 
 logger = logging.getLogger(__name__)
 
+_payload_of_short_text = frames.payload_of_short_text
+
 # How long a peer may take to answer our close frame, or to read what was written before it.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
@@ -69,13 +71,24 @@ class State(enum.Enum):
 class ServerShare:
     """What the connections of one server share; lives as long as the server."""
 
-    __slots__ = ("connections", "flusher", "parsers")
+    __slots__ = ("_parsers", "connections", "flusher")
 
     def __init__(self, connections: set[Any]) -> None:
         # uvicorn's own set: those it counts, and asks to shut down.
         self.connections = connections
         self.flusher = TurnFlusher()
-        self.parsers = ParserPool()
+        self._parsers: dict[int, ParserPool] = {}
+
+    def parsers_for(self, max_message_bytes: int) -> ParserPool:
+        """Return the parsers that refuse bigger messages; there are as many pools as limits in use."""
+        pool = self._parsers.get(max_message_bytes)
+        if pool is None:
+            pool = self._parsers[max_message_bytes] = ParserPool(max_message_bytes)
+        return pool
+
+
+# Looking a member up in its enum costs more than all else on the way of a frame.
+_UPGRADING, _OPEN, _CLOSING, _FAILED, _CLOSED = State
 
 
 class _Fragments:
@@ -102,6 +115,7 @@ class WebSocketConnection(Outbox):
         "_listener",
         "_max_message_bytes",
         "_parser",
+        "_parsers",
         "_share",
         "_state",
         "_upgrade",
@@ -111,9 +125,10 @@ class WebSocketConnection(Outbox):
         super().__init__(transport, share.flusher)
         self._share = share
         self._upgrade: Upgrade | None = upgrade
-        self._state = State.UPGRADING
+        self._state = _UPGRADING
         self._listener: Listener | None = None
         self._max_message_bytes = 0
+        self._parsers: ParserPool
         # Both only while a message is half received.
         self._parser: Parser | None = None
         self._fragments: _Fragments | None = None
@@ -126,12 +141,12 @@ class WebSocketConnection(Outbox):
     @property
     def closed(self) -> bool:
         """Whether messages have ceased to pass: closing has begun, by either side."""
-        return self._state is not State.OPEN and self._state is not State.UPGRADING
+        return self._state is not _OPEN and self._state is not _UPGRADING
 
     @property
     def is_upgrading(self) -> bool:
         """Whether the upgrade request is not answered yet."""
-        return self._state is State.UPGRADING
+        return self._state is _UPGRADING
 
     def is_heard_by(self, listener: Listener) -> bool:
         """Tell whether this listener takes the messages."""
@@ -153,14 +168,15 @@ class WebSocketConnection(Outbox):
         upgrade, self._upgrade = self._upgrade, None
         if upgrade is None:
             return
-        if self._state is not State.UPGRADING:
+        if self._state is not _UPGRADING:
             # The peer left before the answer: the listener hears of it as of any other end, not from within this call.
             asyncio.get_running_loop().call_soon(listener.connection_lost, self._close_code, self._close_reason)
             return
         upgrade.write_accept(subprotocol, headers or [])
-        self._state = State.OPEN
+        self._state = _OPEN
         self._listener = listener
         self._max_message_bytes = max_message_bytes
+        self._parsers = self._share.parsers_for(max_message_bytes)
         self._share.connections.add(self)
         self._transport.set_protocol(self)
         self.open_outbox(max_outbox_bytes)
@@ -173,8 +189,8 @@ class WebSocketConnection(Outbox):
     def reject(self, status: int = 403, body: bytes = b"", headers: list[Header] | None = None) -> None:
         """Answer the upgrade request with this HTTP status instead of accepting it."""
         upgrade, self._upgrade = self._upgrade, None
-        if upgrade is not None and self._state is State.UPGRADING:
-            self._state = State.CLOSING
+        if upgrade is not None and self._state is _UPGRADING:
+            self._state = _CLOSING
             upgrade.write_refusal(status, body, headers or [])
             self._close_transport()
 
@@ -188,17 +204,17 @@ class WebSocketConnection(Outbox):
 
     def close(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
         """Send a close frame behind what waits and await the peer's, at most CLOSE_TIMEOUT_SECONDS."""
-        if self._state is State.UPGRADING:
+        if self._state is _UPGRADING:
             self.reject()
-        elif self._state is State.OPEN:
+        elif self._state is _OPEN:
             self._send_close(code, reason)
             # A paused reader would never see the peer's close frame.
             self._transport.resume_reading()
 
     def abort(self) -> None:
         """Drop the socket now, with what waits for it."""
-        if self._state is not State.CLOSED:
-            self._state = State.FAILED
+        if self._state is not _CLOSED:
+            self._state = _FAILED
             self._accepts_frames = False
             self._transport.abort()
 
@@ -222,18 +238,18 @@ class WebSocketConnection(Outbox):
         """Read what the socket received."""
         parser = self._parser
         if parser is None:
-            if self._state is State.OPEN and self._fragments is None:
-                payload = frames.payload_of_short_text(data)
-                if payload is not None:
-                    self._message_received(True, payload)
-                    return
-            elif self._state is State.FAILED:
+            if self._state is _FAILED:
                 return
-            self._parser = parser = self._share.parsers.borrow(self._max_message_bytes)
+            if self._fragments is None and self._state is _OPEN:
+                payload = _payload_of_short_text(data)
+                if payload is not None:
+                    self._text_received(payload)
+                    return
+            self._parser = parser = self._parsers.borrow()
         # A parser that holds half a frame stays here until the other half comes.
         if parser.read(self, data):
             self._parser = None
-            self._share.parsers.give_back(parser)
+            self._parsers.give_back(parser)
 
     def _receive_early(self, data: bytes) -> None:
         self.data_received(data)
@@ -251,7 +267,7 @@ class WebSocketConnection(Outbox):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the listener of the end and let go of everything."""
-        self._state = State.CLOSED
+        self._state = _CLOSED
         self._accepts_frames = False
         self.discard_collected()
         self._parser = self._fragments = None
@@ -267,13 +283,13 @@ class WebSocketConnection(Outbox):
 
     def frame_received(self, frame: WSFrame) -> None:
         """Take one frame of the peer; it is valid only during this call."""
-        opcode = int(frame.msg_type)  # type: ignore[call-overload]  # picows declares an Enum, it is an IntEnum
+        opcode: int = frame.msg_type  # type: ignore[assignment]  # picows declares an Enum, it is an IntEnum
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             # No extension that would use them is ever agreed on (5.2).
             self.fail(frames.CLOSE_PROTOCOL_ERROR, "a reserved bit is set")
         elif opcode == frames.OPCODE_CLOSE:
             self._close_received(frame.get_payload_as_bytes())
-        elif self._state is not State.OPEN:
+        elif self._state is not _OPEN:
             pass
         elif opcode == frames.OPCODE_PING:
             self.write_frame(frames.pong_frame(frame.get_payload_as_bytes()))
@@ -282,10 +298,10 @@ class WebSocketConnection(Outbox):
 
     def fail(self, code: int, reason: str) -> None:
         """Close because the peer broke the protocol (7.1.7)."""
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._send_close(code, reason)
-        if self._state is State.CLOSING:
-            self._state = State.FAILED
+        if self._state is _CLOSING:
+            self._state = _FAILED
             self._parser = self._fragments = None
             # Closing at once would reset the connection if the peer is still sending, and lose our close frame.
             if self._transport.can_write_eof():
@@ -316,18 +332,28 @@ class WebSocketConnection(Outbox):
                 self._message_received(fragments.is_text, bytes(fragments.payload))
 
     def _message_received(self, is_text: bool, payload: bytes) -> None:
-        listener = self._listener
-        assert listener is not None
+        if not is_text:
+            self._binary_received(payload)
+        elif frames.is_utf8(payload):
+            self._text_received(payload)
+        else:
+            self.fail(frames.CLOSE_INVALID_TEXT, "a text message is not UTF-8")
+
+    def _text_received(self, payload: bytes) -> None:
         try:
-            if not is_text:
-                listener.binary_received(payload)
-            elif frames.is_utf8(payload):
-                listener.text_received(payload)
-            else:
-                self.fail(frames.CLOSE_INVALID_TEXT, "a text message is not UTF-8")
+            self._listener.text_received(payload)  # type: ignore[union-attr]  # set while OPEN
         except Exception:
-            logger.exception("a WebSocket listener failed")
-            self.close(frames.CLOSE_INTERNAL_ERROR)
+            self._listener_failed()
+
+    def _binary_received(self, payload: bytes) -> None:
+        try:
+            self._listener.binary_received(payload)  # type: ignore[union-attr]  # set while OPEN
+        except Exception:
+            self._listener_failed()
+
+    def _listener_failed(self) -> None:
+        logger.exception("a WebSocket listener failed")
+        self.close(frames.CLOSE_INTERNAL_ERROR)
 
     # The closing handshake
 
@@ -336,14 +362,14 @@ class WebSocketConnection(Outbox):
         if payload and not frames.may_be_received(code):
             self.fail(frames.CLOSE_PROTOCOL_ERROR, f"close code {code} is not allowed")
             return
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._send_close(code, "")
             self._close_reason = payload[2:].decode()
-        if self._state is State.CLOSING:
+        if self._state is _CLOSING:
             self._close_transport()
 
     def _send_close(self, code: int, reason: str) -> None:
-        self._state = State.CLOSING
+        self._state = _CLOSING
         self._close_code = code
         self._close_reason = reason
         self.write_frame(frames.close_frame(code, reason))
@@ -362,7 +388,7 @@ class WebSocketConnection(Outbox):
 
     def outbox_overflowed(self) -> None:
         """Drop a peer that does not read what it is sent: a close frame would wait behind all of it."""
-        if self._state is not State.FAILED:
+        if self._state is not _FAILED:
             closings[OUTBOX_FULL] += 1
             self._close_code = frames.CLOSE_POLICY_VIOLATION
             self._close_reason = OUTBOX_FULL

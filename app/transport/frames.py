@@ -26,6 +26,8 @@ CLOSE_SERVICE_RESTART = 1012
 _MAX_REASON_BYTES = 123
 _FIN = 0x80
 _MASKED = 0x80
+_WHOLE_TEXT = _FIN | OPCODE_TEXT
+_MASK_BYTES = 4
 _LENGTH_16_BITS = 126
 _LENGTH_64_BITS = 127
 
@@ -75,7 +77,7 @@ def payload_of_short_text(data: bytes) -> bytes | None:
     That is what an acknowledgement or a pong of Engine.IO comes as; for it this costs half of what picows does.
     """
     size = len(data) - 6
-    if not 0 < size < _LENGTH_16_BITS or data[0] != _FIN | OPCODE_TEXT or data[1] != _MASKED | size:
+    if not 0 < size < _LENGTH_16_BITS or data[0] != _WHOLE_TEXT or data[1] != _MASKED | size:
         return None
     mask = (data[2:6] * 32)[:size]
     payload = (int.from_bytes(data[6:], "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")

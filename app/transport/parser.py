@@ -93,7 +93,6 @@ class Parser(WSListener):
     """One picows parser; lives in its pool, or with the connection whose unfinished frame it holds."""
 
     def __init__(self, max_frame_bytes: int) -> None:
-        self.max_frame_bytes = max_frame_bytes
         self._receiver: FrameReceiver | None = None
         self._unfinished_bytes = 0
         self._sink = _Sink()
@@ -108,15 +107,14 @@ class Parser(WSListener):
         self._sink.written = None
 
     def _feed(self, data: bytes) -> None:
-        size = len(data)
-        start = 0
-        while start < size:
+        while data:
             buffer = self._get_buffer(0)
-            chunk = data if start == 0 and size <= len(buffer) else data[start : start + len(buffer)]
-            buffer[: len(chunk)] = chunk
-            self._unfinished_bytes = 1
-            self._buffer_updated(len(chunk))
-            start += len(chunk)
+            size = min(len(data), len(buffer))
+            buffer[:size] = data[:size]
+            # Unless a frame ends in these bytes, they belong to an unfinished one.
+            self._unfinished_bytes = size
+            self._buffer_updated(size)
+            data = data[size:]
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Pass one whole frame on (picows calls this)."""
@@ -141,23 +139,25 @@ class Parser(WSListener):
 
 
 class ParserPool:
-    """The idle parsers of one server; lives as long as the server."""
+    """The idle parsers of a server's connections with one limit; lives as long as the server.
 
-    __slots__ = ("_idle",)
+    Its parsers refuse longer frames than `max_frame_bytes` with 1009.
+    """
 
-    def __init__(self) -> None:
-        self._idle: dict[int, list[Parser]] = {}
+    __slots__ = ("_idle", "_max_frame_bytes")
 
-    def borrow(self, max_frame_bytes: int) -> Parser:
-        """Return a parser that refuses longer frames with 1009."""
-        idle = self._idle.get(max_frame_bytes)
-        return idle.pop() if idle else Parser(max_frame_bytes)
+    def __init__(self, max_frame_bytes: int) -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._idle: list[Parser] = []
+
+    def borrow(self) -> Parser:
+        """Return a parser that holds nothing."""
+        return self._idle.pop() if self._idle else Parser(self._max_frame_bytes)
 
     def give_back(self, parser: Parser) -> None:
         """Take back a parser that holds nothing."""
-        idle = self._idle.setdefault(parser.max_frame_bytes, [])
-        if len(idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
-            idle.append(parser)
+        if len(self._idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
+            self._idle.append(parser)
 
 
 _NO_LOGGER = _NoLogger()
