@@ -1,0 +1,75 @@
+"""Fixtures of the tests that drive the whole product, and the servers' logs beside a failing test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.support.background import BackgroundLoop
+from tests.support.connector import Connector, Drivers
+from tests.support.node_clients import NodeClients
+from tests.support.python_clients import PythonClients
+from tests.support.server import Deployment, Server
+from tests.support.sites import contract_sites
+from tests.support.tenant import Tenant
+
+_LOG_START = pytest.StashKey[dict[Server, int]]()
+_LOG_LINES_SHOWN = 100
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember where each server's log stands when a test begins."""
+    item.stash[_LOG_START] = {server: len(server.lines) for server in Server.running}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach what each server logged during a test that failed."""
+    report = yield
+    if report.failed:
+        for server in Server.running:
+            lines = server.lines.snapshot()[item.stash[_LOG_START].get(server, 0) :]
+            report.sections.append((f"log of {server.url}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
+    return report
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[BackgroundLoop]:
+    """The loop on which the tenant's backend and the Python clients run."""
+    loop = BackgroundLoop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def tenant(background: BackgroundLoop) -> Iterator[Tenant]:
+    """The tenant's backend; every test makes users of its own."""
+    backend = Tenant(background)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
+    """The client libraries."""
+    node = NodeClients()
+    yield Drivers(node, PythonClients(background))
+    node.end()
+
+
+@pytest.fixture(scope="session")
+def deployment(tenant: Tenant) -> Iterator[Deployment]:
+    """The server of the contract suite; tests share it, so they keep to users and rooms of their own."""
+    server = Deployment(contract_sites(tenant))
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def connect(deployment: Deployment, drivers: Drivers) -> Iterator[Connector]:
+    """Opens clients, which are closed when the test ends."""
+    connector = Connector(deployment, drivers)
+    yield connector
+    connector.close()

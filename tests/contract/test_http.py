@@ -1,0 +1,30 @@
+"""Contract, "Clients that must work unchanged": the plain HTTP paths beside /send."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.server import Deployment
+
+
+def test_healthcheck(deployment: Deployment) -> None:
+    """`GET /healthcheck` answers 200 `ok`."""
+    answer = deployment.get("/healthcheck")
+    assert (answer.status_code, answer.text) == (200, "ok")
+
+
+@pytest.mark.parametrize(("query", "version"), [("", "4.8"), ("?v=4", "4.8"), ("?v=2", "2.5")])
+def test_client_bundle(deployment: Deployment, query: str, version: str) -> None:
+    """`GET /socket.io/socket.io.js` serves the 4.x client bundle, with `?v=2` the 2.x one."""
+    answer = deployment.get(f"/socket.io/socket.io.js{query}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] in ("text/javascript", "application/javascript")
+    assert f"Socket.IO v{version}" in answer.text[:200]
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/send/more", "/socket.io", "/socket.io/nothing", "/%FF%00", "//"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
+def test_other_paths(deployment: Deployment, method: str, path: str) -> None:
+    """A path or method that means nothing is the client's mistake, never the server's failure."""
+    answer = deployment.request(method, path)
+    assert answer.status_code < 500

@@ -1,0 +1,220 @@
+"""What a test asks of a client, whichever library is behind it: connect, record in order, acknowledge, leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, Recording
+
+
+@dataclass(frozen=True)
+class ClientKind:
+    """A client library (socket.io-client's major version, or "python") and the transports it is told to use."""
+
+    library: str
+    transports: tuple[str, ...]
+
+    @property
+    def has_auth(self) -> bool:
+        """Whether it sends a CONNECT payload (`auth`); the others repeat the query in the CONNECT packet."""
+        return self.library not in ("1", "2")
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it starts with polling and goes over to websocket."""
+        return len(self.transports) > 1
+
+    def __str__(self) -> str:
+        """Return the name used in test ids."""
+        names = {"1": "1.7", "2": "2.5", "3": "3.1", "4": "4.8"}
+        transport = "upgrade" if self.upgrades else self.transports[0]
+        return f"{names.get(self.library, self.library)}-{transport}"
+
+
+WEBSOCKET = ("websocket",)
+POLLING = ("polling",)
+UPGRADE = ("polling", "websocket")
+
+NODE_LIBRARIES = ("1", "2", "3", "4")
+NODE_KINDS = tuple(ClientKind(library, way) for library in NODE_LIBRARIES for way in (WEBSOCKET, POLLING, UPGRADE))
+PYTHON_KINDS = (ClientKind("python", WEBSOCKET), ClientKind("python", POLLING))
+ALL_KINDS = NODE_KINDS + PYTHON_KINDS
+# One kind of each library, for facts on which the transport has no bearing.
+ONE_OF_EACH = tuple(ClientKind(library, WEBSOCKET) for library in (*NODE_LIBRARIES, "python"))
+MODERN = ClientKind("4", WEBSOCKET)
+
+every_client = pytest.mark.parametrize("kind", ALL_KINDS, ids=str)
+every_node_client = pytest.mark.parametrize("kind", NODE_KINDS, ids=str)
+each_library = pytest.mark.parametrize("kind", ONE_OF_EACH, ids=str)
+
+
+@dataclass(frozen=True)
+class AckPolicy:
+    """Which events a client acknowledges by itself; the callbacks of the others are kept for `Client.ack`."""
+
+    mode: str
+    events: tuple[str, ...] = ()
+    delay_ms: int = 0
+
+    def acknowledges(self, event: str) -> bool:
+        """Whether this event is acknowledged as it arrives."""
+        return {
+            "all": True,
+            "none": False,
+            "only": event in self.events,
+            "except": event not in self.events,
+        }[self.mode]
+
+
+ACK_ALL = AckPolicy("all")
+ACK_NONE = AckPolicy("none")
+
+
+def ack_only(*events: str) -> AckPolicy:
+    """Acknowledge these events and no other."""
+    return AckPolicy("only", events)
+
+
+def ack_except(*events: str) -> AckPolicy:
+    """Acknowledge every event but these."""
+    return AckPolicy("except", events)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing that happened to a client.
+
+    Kinds: connect, upgrade, event, acked (a delayed ack left), refused, disconnect, closed, transport_error, fault.
+    """
+
+    kind: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as the client's listener got it; `index` names its ack callback."""
+
+    name: str
+    args: list[Any]
+    index: int
+    wants_ack: bool
+
+
+@dataclass(frozen=True)
+class ConnectCall:
+    """How a client is told to connect: address, where the credentials travel, what it acknowledges."""
+
+    kind: ClientKind
+    base_url: str
+    site: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    auth: Mapping[str, Any] | None = None
+    #: The `query` option of io(), which 1.x and 2.x clients also send in the CONNECT packet.
+    query_option: Mapping[str, str] | None = None
+    ack: AckPolicy = ACK_ALL
+
+    @property
+    def namespace(self) -> str:
+        """The site as a namespace."""
+        return f"/{self.site}"
+
+    @property
+    def url(self) -> str:
+        """The URL as a page gives it to io()."""
+        return f"{self.base_url}{self.namespace}" + (f"?{urlencode(self.query)}" if self.query else "")
+
+
+class ClientDriver(Protocol):
+    """Carries out what a client is asked; one form per library."""
+
+    def ack(self, name: str, index: int, args: Sequence[Any]) -> None:
+        """Call the kept ack callback of an event."""
+
+    def disconnect(self, name: str) -> None:
+        """Leave the namespace as the library does it."""
+
+    def forget(self, name: str) -> None:
+        """Close the client's connection and let go of it."""
+
+
+class Client:
+    """One connection of one device; the `connect` fixture makes it and closes it when the test ends."""
+
+    def __init__(self, name: str, kind: ClientKind, driver: ClientDriver) -> None:
+        """Start with an empty record."""
+        self.name = name
+        self.kind = kind
+        self.records: Recording[Record] = Recording()
+        self._driver = driver
+
+    def __repr__(self) -> str:
+        """Name the client and its library."""
+        return f"<client {self.name} {self.kind}>"
+
+    def wait_connected(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Record:
+        """Block until CONNECT was answered, and the upgrade done if this kind upgrades; return the connect record."""
+        self._wait("an answer to CONNECT", ("connect", "refused"), timeout_seconds)
+        if refusals := self.refusals():
+            raise AssertionError(f"{self!r} was refused: {refusals[0]!r}")
+        if self.kind.upgrades and self.kind.library != "python":
+            self._wait("the upgrade", ("upgrade",), timeout_seconds)
+        return self._wait("connect", ("connect",), timeout_seconds)
+
+    def wait_refused(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Any:
+        """Block until the namespace was refused and return what the library gave the page: the text."""
+        record = self._wait("a refusal", ("refused", "connect"), timeout_seconds)
+        assert record.kind == "refused", f"{self!r} was not refused"
+        return record.details["text"]
+
+    def wait_disconnected(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Record:
+        """Block until the client knows that it is disconnected."""
+        return self._wait("disconnect", ("disconnect", "closed"), timeout_seconds)
+
+    def wait_event(self, name: str, nth: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Event:
+        """Block until the `nth` event of this name came and return it."""
+        record = self.records.wait_for(
+            lambda seen: seen.kind == "event" and seen.details["event"] == name,
+            f"event {name!r} number {nth} at {self!r}",
+            timeout_seconds,
+            nth,
+        )
+        return _event(record)
+
+    def events(self) -> list[Event]:
+        """List the events so far, in order."""
+        return [_event(record) for record in self.records.snapshot() if record.kind == "event"]
+
+    def names(self) -> list[str]:
+        """List the names of the events so far, in order, without `_settings`."""
+        return [event.name for event in self.events() if event.name != "_settings"]
+
+    def refusals(self) -> list[Any]:
+        """List the texts of the refusals so far."""
+        return [record.details["text"] for record in self.records.snapshot() if record.kind == "refused"]
+
+    def ack(self, event: Event, *args: Any) -> None:
+        """Acknowledge an event whose callback was kept."""
+        self._driver.ack(self.name, event.index, args)
+
+    def disconnect(self) -> None:
+        """Leave, and block until the client has left."""
+        self._driver.disconnect(self.name)
+        self.wait_disconnected()
+
+    def forget(self) -> None:
+        """Close the connection, whatever its state; the client must not be used afterwards."""
+        self._driver.forget(self.name)
+
+    def _wait(self, what: str, kinds: tuple[str, ...], timeout_seconds: float) -> Record:
+        return self.records.wait_for(lambda record: record.kind in kinds, f"{what} at {self!r}", timeout_seconds)
+
+
+def _event(record: Record) -> Event:
+    details = record.details
+    return Event(details["event"], details["args"], details["index"], details["wants_ack"])

@@ -1,0 +1,130 @@
+"""Child processes that are always ended, by pid, with what they wrote to stderr kept for the test that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tests.support.waiting import Recording
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class ChildProcess:
+    """One process from its start to its end; whoever starts it calls `end`, which is idempotent."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the command; its stdout and stderr lines are collected in `lines`."""
+        self.name = name
+        self.lines: Recording[str] = Recording()
+        self._process = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(environment) if environment is not None else None,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
+        self.stdin: IO[bytes] = self._process.stdin
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, receive), daemon=True)
+            for stream, receive in ((self._process.stdout, self.stdout_line), (self._process.stderr, self.stderr_line))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._process.poll()
+
+    def stdout_line(self, line: str) -> None:
+        """Take one line of stdout; subclasses that speak over stdout override this."""
+        self.lines.add(line)
+
+    def stderr_line(self, line: str) -> None:
+        """Take one line of stderr."""
+        self.lines.add(line)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def wait(self, timeout_seconds: float = 10.0) -> int:
+        """Block until the process has ended and its output is read; AssertionError when it does not end."""
+        try:
+            status = self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} (pid {self.pid}) still runs after {timeout_seconds} s") from None
+        # A grandchild may hold the pipe open for longer: the reader threads are daemons, so a bounded wait is enough.
+        for reader in self._readers:
+            reader.join(1)
+        return status
+
+    def end(self, timeout_seconds: float = 10.0) -> None:
+        """End the process and all its descendants: first asked, then killed."""
+        family = descendants(self.pid)
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout_seconds)
+        for pid in family:
+            kill(pid)
+        for reader in self._readers:
+            reader.join(1)
+        with contextlib.suppress(OSError):
+            self.stdin.close()
+
+    def _read(self, stream: IO[bytes], receive: object) -> None:
+        assert callable(receive)
+        with stream:
+            for line in stream:
+                receive(line.decode("utf-8", "replace").rstrip("\n"))
+
+
+def descendants(pid: int) -> list[int]:
+    """List the process ids below `pid`, children before grandchildren."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True, text=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listing.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(0), [])
+        found += below
+        waiting += below
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this id runs (a zombie does not)."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.strip().startswith("Z")
+
+
+def kill(pid: int) -> None:
+    """Kill a process by id; one that is gone already is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

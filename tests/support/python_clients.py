@@ -1,0 +1,115 @@
+"""python-socketio's AsyncClient behind the same face as the Node clients."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import socketio
+
+from tests.support.background import BackgroundLoop
+from tests.support.clients import Client, ConnectCall, Record
+
+
+class PythonClients:
+    """Lives for the test session on the background loop; `forget` ends each client."""
+
+    def __init__(self, background: BackgroundLoop) -> None:
+        """Start with no client."""
+        self._background = background
+        self._sessions: dict[str, _Session] = {}
+        self._numbers = itertools.count()
+
+    def connect(self, call: ConnectCall) -> Client:
+        """Begin to connect; does not wait."""
+        name = f"python-{next(self._numbers)}"
+        client = Client(name, call.kind, self)
+        self._background.run(self._open(name, client, call))
+        return client
+
+    def ack(self, name: str, index: int, args: Sequence[Any]) -> None:
+        """Let the handler of an event return, which is how this library acknowledges."""
+        waiting = self._sessions[name].waiting[index]
+        self._background.loop.call_soon_threadsafe(waiting.set_result, tuple(args) or None)
+
+    def disconnect(self, name: str) -> None:
+        """Leave as the library does it."""
+        self._background.run(self._sessions[name].close())
+
+    def forget(self, name: str) -> None:
+        """Close the client's connection and let go of it."""
+        self._background.run(self._sessions.pop(name).close())
+
+    async def _open(self, name: str, client: Client, call: ConnectCall) -> None:
+        session = self._sessions[name] = _Session(client, call)
+        session.start()
+
+
+class _Session:
+    """One AsyncClient and the handlers that wait for their ack; made and used on the background loop only."""
+
+    def __init__(self, client: Client, call: ConnectCall) -> None:
+        self.waiting: dict[int, asyncio.Future[Any]] = {}
+        self._client = client
+        self._call = call
+        self._socket: Any = socketio.AsyncClient(reconnection=False)  # type: ignore[no-untyped-call]
+        self._opening: asyncio.Task[None] | None = None
+        for event, handler in self._handlers().items():
+            self._socket.on(event, handler, namespace=call.namespace)  # type: ignore[no-untyped-call]
+
+    def start(self) -> None:
+        self._opening = asyncio.create_task(self._open())
+
+    async def close(self) -> None:
+        if self._opening:
+            await asyncio.wait([self._opening], timeout=5)
+        for future in self.waiting.values():
+            future.cancel()
+        await self._socket.disconnect()
+        # `disconnect` of a refused client leaves the transport and its HTTP session open.
+        await self._socket.eio.disconnect()
+        self._record("closed")
+
+    async def _open(self) -> None:
+        query = f"?{urlencode(self._call.query)}" if self._call.query else ""
+        try:
+            await self._socket.connect(
+                self._call.base_url + query,
+                namespaces=[self._call.namespace],
+                transports=list(self._call.kind.transports),
+                auth=dict(self._call.auth) if self._call.auth is not None else None,
+                wait=False,
+            )
+        except socketio.exceptions.ConnectionError as error:
+            self._record("transport_error", text=str(error))
+
+    def _handlers(self) -> dict[str, Any]:
+        async def on_connect() -> None:
+            engine = self._socket.eio
+            sid = self._socket.get_sid(self._call.namespace)
+            self._record("connect", sid=sid, engine=engine.sid, transport=engine.transport())
+
+        async def on_refused(data: Any = None) -> None:
+            self._record("refused", text=data["message"] if isinstance(data, dict) else data)
+
+        async def on_disconnect(reason: str) -> None:
+            self._record("disconnect", reason=reason)
+
+        return {"connect": on_connect, "connect_error": on_refused, "disconnect": on_disconnect, "*": self._receive}
+
+    async def _receive(self, event: str, *args: Any) -> Any:
+        index = len(self.waiting)
+        waiting = self.waiting[index] = asyncio.get_running_loop().create_future()
+        # The library does not tell a handler whether an ack is wanted; the Node clients prove that.
+        self._record("event", event=event, args=list(args), index=index, wants_ack=True)
+        policy = self._call.ack
+        if policy.acknowledges(event):
+            await asyncio.sleep(policy.delay_ms / 1000)
+            return None
+        return await waiting
+
+    def _record(self, kind: str, **details: Any) -> None:
+        self._client.records.add(Record(kind, details))

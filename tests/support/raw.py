@@ -1,0 +1,73 @@
+"""Engine.IO spoken by hand, for what no client library shows: the packets as they stand on the wire."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS
+
+
+class RawSocket:
+    """A websocket session without a library; use it in a `with`."""
+
+    def __init__(self, base_url: str, version: int, query: dict[str, str] | None = None) -> None:
+        """Open a session of Engine.IO `version`."""
+        parameters = urlencode({"EIO": str(version), "transport": "websocket", **(query or {})})
+        url = base_url.replace("http", "ws", 1) + f"/socket.io/?{parameters}"
+        self._connection: ClientConnection = connect(url, max_size=None, compression=None)
+
+    def __enter__(self) -> RawSocket:
+        """Return the session."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the session."""
+        self._connection.close()
+
+    def send(self, packet: str | bytes) -> None:
+        """Send one message: text or binary."""
+        self._connection.send(packet)
+
+    def receive(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> str:
+        """Return the next text message that is no ping or pong; answer Engine.IO 4's pings."""
+        while True:
+            packet = self._connection.recv(timeout_seconds)
+            assert isinstance(packet, str), "a binary message"
+            if packet == "2":
+                self.send("3")
+            elif packet != "3":
+                return packet
+
+
+class RawPolling:
+    """A polling session without a library."""
+
+    def __init__(self, base_url: str, version: int, query: dict[str, str] | None = None) -> None:
+        """Make the session's parameters; nothing is sent yet."""
+        self._url = f"{base_url}/socket.io/"
+        self.query: dict[str, Any] = {"EIO": str(version), "transport": "polling", **(query or {})}
+
+    def poll(self, **query: str) -> httpx.Response:
+        """GET what waits; the first answer's sid is used from then on."""
+        answer = httpx.get(self._url, params={**self.query, **query}, timeout=DEFAULT_TIMEOUT_SECONDS)
+        if found := re.search(rb'"sid\\?":\\?"([^"\\]+)', answer.content):
+            self.query.setdefault("sid", found[1].decode())
+        return answer
+
+    def post(self, body: bytes, content_type: str = "text/plain;charset=UTF-8") -> httpx.Response:
+        """POST a payload."""
+        return httpx.post(self._url, params=self.query, content=body, headers={"Content-Type": content_type})
+
+    def poll_until(self, needle: bytes, **query: str) -> bytes:
+        """Poll until all that came holds `needle`, and return all of it."""
+        received = b""
+        for _ in range(20):
+            received += self.poll(**query).content
+            if needle in received:
+                return received
+        raise AssertionError(f"{needle!r} not in {received[:1000]!r}")

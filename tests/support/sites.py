@@ -1,0 +1,54 @@
+"""The sites that the contract suite's server serves, each with what a group of tests needs."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from tests.support.tenant import SECRET, Tenant
+
+# A number in the YAML, as many a sites.yml has it; long enough to be found in a log without a false hit.
+NUMERIC_KEY = 9988776655443322
+ORIGIN = "https://www.example.com"
+
+
+def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
+    """Return sites.yml as a value; each site's authUrl is `/<site>/rooms` of the tenant's backend."""
+
+    def site(name: str, **settings: Any) -> dict[str, Any]:
+        defaults = {
+            "authUrl": f"{tenant.url}/{name}/rooms",
+            "authScheme": "Token",
+            "apiKey": f"{SECRET}-key-{name}",
+            "userRoomPrefix": "user_",
+        }
+        return {key: value for key, value in {**defaults, **settings}.items() if value is not None}
+
+    sites: dict[str, dict[str, Any]] = {
+        # With queues, and without: most tests use these.
+        "alpha": {"updateUserUrl": f"{tenant.url}/alpha/users/:id"},
+        "beta": {"authScheme": "Bearer", "updateUserUrl": f"{tenant.url}/beta/users/:id"},
+        "plain": {"userRoomPrefix": None},
+        # Devices that are soon forgotten, and never.
+        "brief": {"device_ttl": 1, "updateUserUrl": f"{tenant.url}/brief/users/:id"},
+        "endless": {"device_ttl": 0},
+        # Small bounds.
+        "small_batch": {"batch_limit": {"messages": 3}},
+        "small_batch_bytes": {"batch_limit": {"bytes": 2000}},
+        "small_queue": {"queue_limit": {"messages": 5}},
+        "small_queue_bytes": {"queue_limit": {"bytes": 4000}},
+        # The rest of the settings.
+        "public": {"publicChannel": "public", "updateUserUrl": f"{tenant.url}/public/users/:id"},
+        "members": {"userRoomPrefix": "member", "updateUserUrl": f"{tenant.url}/members/users/:id"},
+        "numeric": {"apiKey": NUMERIC_KEY},
+        "unreachable": {"authUrl": f"http://127.0.0.1:{_closed_port()}/rooms"},
+        "narrow": {"origins": [ORIGIN]},
+    }
+    return {name: site(name, **settings) for name, settings in sites.items()}
+
+
+def _closed_port() -> int:
+    """Find a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

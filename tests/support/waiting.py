@@ -1,0 +1,78 @@
+"""Waiting without sleeping blindly: a thread-safe recording that wakes its waiters, and a poll with a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT_SECONDS = 8.0
+
+
+class Recording(Generic[T]):
+    """What was seen, in order. Lives as long as the process or client that feeds it; any thread adds, any waits."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._items: list[T] = []
+        self._changed = threading.Condition()
+
+    def add(self, item: T) -> None:
+        """Append one item and wake those who wait."""
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def snapshot(self) -> list[T]:
+        """Return a copy of everything recorded so far."""
+        with self._changed:
+            return list(self._items)
+
+    def __len__(self) -> int:
+        """Count what was recorded."""
+        with self._changed:
+            return len(self._items)
+
+    def wait_until(
+        self,
+        holds: Callable[[list[T]], bool],
+        what: str,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> list[T]:
+        """Block until `holds` is true of the recording and return that; AssertionError naming `what` after the time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: holds(self._items), timeout_seconds):
+                shown = "\n  ".join(repr(item)[:300] for item in self._items[-20:])
+                raise AssertionError(f"waited {timeout_seconds} s for {what}; seen so far:\n  {shown or 'nothing'}")
+            return list(self._items)
+
+    def wait_for(
+        self,
+        matches: Callable[[T], bool],
+        what: str,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        nth: int = 1,
+    ) -> T:
+        """Block until `nth` items match and return that one; AssertionError naming `what` after the time."""
+        items = self.wait_until(lambda seen: sum(map(matches, seen)) >= nth, what, timeout_seconds)
+        return [item for item in items if matches(item)][nth - 1]
+
+
+def eventually(
+    check: Callable[[], T],
+    what: str,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    interval_seconds: float = 0.02,
+) -> T:
+    """Poll `check` until it gives something true and return that; AssertionError naming `what` after the time."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_seconds} s for {what}; last value: {value!r}")
+        time.sleep(interval_seconds)
