@@ -56,7 +56,7 @@ class HttpRoomDirectory:
         except BackendError as error:
             log.warning("auth_failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("auth_failed", site=site.name, reason="no JSON array of strings")
             return AuthRefused("Auth error: expected a JSON array of strings")
         if answer.status == 401:

@@ -1,0 +1,257 @@
+"""What authUrl is asked, and what becomes of its answers."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from app.backends.http import MAX_ANSWER_BYTES
+from app.backends.room_directory import HttpRoomDirectory
+from app.errors import AuthRefused
+from app.settings import Site
+from tests.backends.conftest import Backend, http_answer
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+async def directory() -> AsyncIterator[HttpRoomDirectory]:
+    """A directory with a time-out that tests can wait for."""
+    adapter = HttpRoomDirectory(timeout_seconds=0.5)
+    yield adapter
+    await adapter.aclose()
+
+
+async def refusal(directory: HttpRoomDirectory, site: Site, token: str | None = "t", meta: str | None = None) -> str:
+    """The text of the refusal that must come."""
+    with pytest.raises(AuthRefused) as caught:
+        await directory.fetch_rooms(site, token, meta)
+    return str(caught.value)
+
+
+async def test_rooms_are_those_of_the_answer(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """The rooms are the strings of the JSON array, in their order."""
+    backend.answer = http_answer('["user_8", "día", "user_8"]'.encode())
+    assert await directory.fetch_rooms(make_site(), "12345", None) == ["user_8", "día", "user_8"]
+
+
+async def test_token_and_meta_stand_in_their_headers(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """GET authUrl carries `Authorization: <authScheme> <token>` and `X-META: <meta>`."""
+    await directory.fetch_rooms(make_site(auth_url=f"{backend.url}/rooms?a=1&b=%20"), "12345", '{"page": 3}')
+    request = backend.requests[0]
+    assert (request.method, request.target) == ("GET", "/rooms?a=1&b=%20")
+    assert request.headers["authorization"] == b"Token 12345"
+    assert request.headers["x-meta"] == b'{"page": 3}'
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_no_header_without_a_value(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, nothing: str | None
+) -> None:
+    """Without token and meta authUrl is asked without Authorization and X-META."""
+    await directory.fetch_rooms(make_site(), nothing, nothing)
+    assert not {"authorization", "x-meta"} & backend.requests[0].headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("401 Unauthorized", "Authentication failed"),
+        ("403 Forbidden", "Auth 403 error"),
+        ("500 Internal Server Error", "Auth 500 error"),
+        ("204 No Content", "Auth 204 error"),
+    ],
+)
+async def test_status_decides_the_refusal(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, status: str, text: str
+) -> None:
+    """401 is `Authentication failed`, any other status but 200 `Auth <status> error`, whatever the body."""
+    backend.answer = http_answer(b"" if status.startswith("204") else b'["user_8"]', status)
+    assert await refusal(directory, make_site()) == text
+
+
+async def test_redirects_are_not_followed(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A redirect is a refusal, and its target is not asked: it would be shown the token."""
+    backend.answer = http_answer(b"", "302 Found", f"Location: {backend.url}/elsewhere")
+    assert await refusal(directory, make_site()) == "Auth 302 error"
+    assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"{}", b'"user_8"', b"[1]", b'["a", null]', b"null", b'["\xff"]', b'["a"] x', b"[" * 100_000]
+)
+async def test_only_an_array_of_strings_will_do(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, body: bytes
+) -> None:
+    """A body that is no JSON array of strings is an `Auth error` that says so."""
+    backend.answer = http_answer(body)
+    assert await refusal(directory, make_site()) == "Auth error: expected a JSON array of strings"
+
+
+async def test_answer_is_bounded(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A longer answer than the bound is refused, also when it is compressed."""
+    long = b'["' + b"a" * MAX_ANSWER_BYTES + b'"]'
+    backend.answer = http_answer(long)
+    assert await refusal(directory, make_site()) == f"Auth error: answer longer than {MAX_ANSWER_BYTES} bytes"
+    backend.answer = http_answer(gzip.compress(long), "200 OK", "Content-Encoding: gzip")
+    assert await refusal(directory, make_site()) == f"Auth error: answer longer than {MAX_ANSWER_BYTES} bytes"
+
+
+async def test_compressed_answer_is_understood(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """A backend that compresses unasked is understood; one that only says so is an `Auth error`."""
+    backend.answer = http_answer(gzip.compress(b'["user_8"]'), "200 OK", "Content-Encoding: gzip")
+    assert await directory.fetch_rooms(make_site(), "t", None) == ["user_8"]
+    backend.answer = http_answer(b'["user_8"]', "200 OK", "Content-Encoding: gzip")
+    assert await refusal(directory, make_site()) == "Auth error: answer could not be decoded"
+
+
+async def test_time_out(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A backend that does not answer in time is an `Auth error: timed out`."""
+    backend.gate = asyncio.Event()
+    assert await refusal(directory, make_site()) == "Auth error: timed out"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"", "connection failed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[]", "timed out"),
+        (b"no HTTP at all\r\n\r\n", "not an HTTP answer"),
+    ],
+)
+async def test_broken_answers(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, answer: bytes, text: str
+) -> None:
+    """A cut connection, a body that never ends and bytes that are no HTTP are refusals with a short reason."""
+    backend.answer = answer
+    assert await refusal(directory, make_site()) == f"Auth error: {text}"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://127.0.0.1:1/", "connection failed"),
+        ("http://does-not-exist.invalid/", "connection failed"),
+        ("http://127.0.0.1:99999/", "the URL is not usable"),
+        ("http://a..b/", "the URL is not usable"),
+        ("http://[::zz]/", "the URL is not usable"),
+    ],
+)
+async def test_unreachable_backends(directory: HttpRoomDirectory, make_site: MakeSite, url: str, text: str) -> None:
+    """No one there, no such name and URLs that lead nowhere are refusals that do not show the URL."""
+    assert await refusal(directory, make_site(auth_url=url)) == f"Auth error: {text}"
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Admin: 1", "a\nb", "a\x00b", "日本", "\ud800"])
+async def test_unsendable_values_are_refused(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, value: str
+) -> None:
+    """A token or meta that no header can carry is a refusal naming which, and nothing is asked."""
+    assert await refusal(directory, make_site(), value) == "Auth error: token cannot be sent in an HTTP header"
+    assert await refusal(directory, make_site(), "t", value) == "Auth error: meta cannot be sent in an HTTP header"
+    assert backend.requests == []
+
+
+async def test_latin_1_is_sent_as_latin_1(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """Letters such as é leave as the one byte that socket.io-webservice sends."""
+    await directory.fetch_rooms(make_site(), "café", None)
+    assert backend.requests[0].headers["authorization"] == b"Token caf\xe9"
+
+
+async def test_equal_questions_share_one_request(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """Questions alike in site, token and meta at one moment are one request; any difference is another."""
+    backend.gate = asyncio.Event()
+    questions = [(make_site(), "a", None)] * 3 + [(make_site(), "b", None), (make_site(), "a", "m")]
+    questions.append((make_site("other"), "a", None))
+    asked = asyncio.gather(*(directory.fetch_rooms(*question) for question in questions))
+    await backend.has_requests(4)
+    backend.gate.set()
+    answers = await asked
+    assert len(backend.requests) == 4
+    answers[0].append("mine")
+    assert answers[1] == []
+
+
+async def test_answers_are_not_kept(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A question asked after the answer is asked anew: rooms may have changed."""
+    await directory.fetch_rooms(make_site(), "a", None)
+    backend.answer = http_answer(b'["new"]')
+    assert await directory.fetch_rooms(make_site(), "a", None) == ["new"]
+
+
+async def test_cancelled_caller_leaves_the_others_their_answer(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """The one who asked first may give up; the request goes on for those who joined."""
+    backend.gate = asyncio.Event()
+    backend.answer = http_answer(b'["user_8"]')
+    first, second = (asyncio.create_task(directory.fetch_rooms(make_site(), "a", None)) for _ in range(2))
+    await backend.has_requests(1)
+    first.cancel()
+    backend.gate.set()
+    assert await second == ["user_8"]
+    assert first.cancelled()
+
+
+async def test_refusal_reaches_every_caller(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """Callers who share a request get an error each, not one with a shared traceback."""
+    backend.answer = http_answer(b"", "401 Unauthorized")
+    first, second = await asyncio.gather(
+        *(directory.fetch_rooms(make_site(), "a", None) for _ in range(2)), return_exceptions=True
+    )
+    assert isinstance(first, AuthRefused)
+    assert isinstance(second, AuthRefused)
+    assert first is not second
+
+
+async def test_slow_site_holds_up_itself_alone(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """Connections are pooled by site: one with every connection taken leaves the others theirs."""
+    backend.gate = asyncio.Event()
+    slow = asyncio.gather(
+        *(directory.fetch_rooms(make_site("slow"), str(i), None) for i in range(150)), return_exceptions=True
+    )
+    await backend.has_requests(100)
+    assert backend.most_at_once == 100
+    other = asyncio.create_task(directory.fetch_rooms(make_site("other"), "a", None))
+    await backend.has_requests(101)
+    backend.gate.set()
+    assert await other == []
+    await slow
+
+
+async def test_log_names_the_site_and_no_secret(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, logged: list[dict[str, object]]
+) -> None:
+    """A failure is logged with site, reason and the library's error; token and URL are not."""
+    backend.answer = b""
+    await refusal(directory, make_site(auth_url=f"{backend.url}/?key=hidden"), "12345")
+    assert [(line["event"], line["site"], line["reason"]) for line in logged] == [
+        ("auth_failed", "newsite", "connection failed")
+    ]
+    assert "12345" not in str(logged)
+    assert "hidden" not in str(logged)
+
+
+async def test_close_ends_what_is_in_flight(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
+) -> None:
+    """aclose ends requests that nobody has answered yet."""
+    backend.gate = asyncio.Event()
+    asked = asyncio.create_task(directory.fetch_rooms(make_site(), "a", None))
+    await backend.has_requests(1)
+    await directory.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
