@@ -1,0 +1,96 @@
+"""Collects the acks of one site for a moment, so that one script run removes many. Keeps them while Redis is away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from app.core.ports import AckGroup, QueueStore
+from app.errors import StoreError
+from app.settings import Site
+
+#: DESIGN.md: acks are collected for at most 2 ms or 512.
+FLUSH_AFTER_SECONDS = 0.002
+FLUSH_AT = 512
+#: While Redis is away no more than these are kept; the messages of dropped acks come again, as at-least-once allows.
+KEEP_AT_MOST = 200_000
+_RETRY_AFTER_SECONDS = 0.25
+
+_log = structlog.get_logger(__name__)
+
+
+class AckBuffer:
+    """The acks of one site on this node that Redis has not applied yet. Lives as long as the node."""
+
+    def __init__(self, site: Site, store: QueueStore, resync: Callable[[bytes], None]) -> None:
+        """`resync` is called with the handle of each device whose ack calls for a `_resync`."""
+        self._site = site
+        self._store = store
+        self._resync = resync
+        self._groups: list[AckGroup] = []
+        self._last: AckGroup | None = None
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, seq: int, handle: bytes) -> None:
+        """One message was acknowledged by one device. The hot path: once per delivery."""
+        last = self._last
+        if last is not None and last.seq == seq and not last.is_batch:
+            last.handles.append(handle)
+        else:
+            self._open_group(AckGroup(False, seq, [handle]))
+        self._count += 1
+        if self._count == FLUSH_AT:
+            self.flush()
+
+    def add_batch(self, seqs: list[int], handle: bytes) -> None:
+        """A `_batch` with these messages was acknowledged by one device."""
+        for seq in seqs:
+            self._open_group(AckGroup(True, seq, [handle]))
+        self._count += len(seqs)
+        if FLUSH_AT <= self._count < FLUSH_AT + len(seqs):
+            self.flush()
+
+    def flush(self) -> None:
+        """Hands what was collected to the store at once: commands called after this one come after the acks."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._groups:
+            groups, self._groups, self._last, self._count = self._groups, [], None, 0
+            # The command is given here, not in the task: what is called after flush() comes after it.
+            task = asyncio.ensure_future(self._apply(groups, self._store.ack(self._site, groups)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Waits until what was collected has reached Redis, or was put back because Redis is away."""
+        self.flush()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _open_group(self, group: AckGroup) -> None:
+        self._groups.append(group)
+        self._last = group
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_SECONDS, self.flush)
+
+    async def _apply(self, groups: list[AckGroup], applied: Awaitable[list[bytes]]) -> None:
+        try:
+            calls = await applied
+        except StoreError as error:
+            self._put_back(groups)
+            _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
+            return
+        for handle in calls:
+            self._resync(handle)
+
+    def _put_back(self, groups: list[AckGroup]) -> None:
+        self._groups = groups + self._groups
+        self._last = self._groups[-1]
+        self._count = sum(len(group.handles) for group in self._groups)
+        while self._count > KEEP_AT_MOST:
+            self._count -= len(self._groups.pop(0).handles)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_SECONDS, self.flush)

@@ -1,0 +1,289 @@
+"""The one path of every publish, and the life of every connection: store, bus, hub and acks brought together."""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from app.core.acks import AckBuffer
+from app.core.connection import Connection, Phase
+from app.core.hub import Hub
+from app.core.message import LiveMessage, Message
+from app.core.ports import QueueStore, Receiver, Replay, Stored
+from app.errors import StoreError, StoreUnavailable
+from app.settings import Site
+
+_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """Publishes messages and opens, feeds and closes connections. Lives as long as the node; `close` ends it.
+
+    Implements `BusListener`: the bus tells it what was published.
+    """
+
+    def __init__(self, sites: Iterable[Site], store: QueueStore, settle_after_seconds: float) -> None:
+        """A connection still open `settle_after_seconds` after a `_resync` has received it: by then a dead peer would
+        have been found by its missing answer to a ping."""
+        sites = list(sites)
+        self._store = store
+        self._settle_after_seconds = settle_after_seconds
+        self.hub = Hub(sites, self._send_resync)
+        self._acks = {site.name: AckBuffer(site, store, self._resync_caller(site)) for site in sites}
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refilling: set[str] = set()
+        self._unsettled: deque[tuple[float, Connection]] = deque()
+        self._settle_timer: asyncio.TimerHandle | None = None
+
+    async def publish(self, message: Message) -> Stored:
+        """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
+
+        Raises StoreUnavailable when Redis is away.
+        """
+        send = self._store.send if message.site.has_queues else self._store.publish
+        stored = await send(message)
+        _log.info(
+            "message stored" if message.site.has_queues else "message published",
+            site=message.site.name,
+            message=message.id,
+            event_name=message.event,
+            recipients=stored.recipients,
+            overflowed=stored.overflowed,
+        )
+        return stored
+
+    def new_connection(self, site: Site, receiver: Receiver) -> Connection:
+        """A connection that `open` is to register; `close` ends it, whether or not `open` has returned."""
+        return Connection(site, next(self._numbers), receiver)
+
+    async def open(
+        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
+    ) -> None:
+        """Registers a connection of a user with these rooms.
+
+        `greet` is called when the connection is registered, right before the first message is written to it: it is
+        the place for what must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
+        """
+        if connection.site.has_queues:
+            await self._open_device(connection, device_id, rooms, greet)
+        else:
+            await self._open_in_rooms(connection, rooms, greet)
+
+    def close(self, connection: Connection) -> None:
+        """The connection is gone: what it has not acknowledged waits for the next one. Idempotent, returns at once."""
+        if connection.phase is Phase.CLOSED:
+            return
+        connection.close()
+        presence = self.hub[connection.site]
+        if not connection.site.has_queues:
+            deserted = presence.leave_rooms(connection)
+            if deserted:
+                self._start(self._leave(connection.site, deserted))
+            return
+        presence.remove(connection)
+        if connection.handles:
+            self._start(self._disconnect(connection))
+
+    def receive_ack(self, connection: Connection, ack_id: int) -> None:
+        """The client has acknowledged a message (`ack_id` is its seq) or a batch. The hot path."""
+        batch = connection.take_batch(ack_id)
+        acks = self._acks[connection.site.name]
+        if batch is None:
+            for handle in connection.handles:
+                acks.add(ack_id, handle)
+            return
+        acks.add_batch(batch.seqs, batch.handle)
+        if batch.has_more and connection.phase is Phase.REPLAYING:
+            connection.fetch()
+            self._start(self._continue_replay(connection))
+
+    def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
+        """From the bus: a message for connections of this node."""
+        presence = self.hub.presences.get(site)
+        if presence is None:
+            return
+        if not presence.count(counter):
+            _log.warning("bus gap", site=site, counter=counter)
+            self._refill(presence.site)
+        presence.deliver(message)
+
+    def bus_interrupted(self) -> None:
+        """From the bus: messages may be missing, so every device is filled from its queue."""
+        for presence in self.hub.presences.values():
+            presence.forget_counter()
+            self._refill(presence.site)
+
+    async def drain(self) -> None:
+        """Waits until acks and disconnects that have begun have reached Redis. Called at the end, with a time-out."""
+        for acks in self._acks.values():
+            await acks.drain()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+
+    # Opening and closing
+
+    async def _open_device(
+        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
+    ) -> None:
+        site = connection.site
+        presence = self.hub[site]
+        # Acks of the device's last connection come first, or the batch would bring their messages again.
+        self._acks[site.name].flush()
+        presence.begin_join()
+        connection.epoch = presence.epoch
+        try:
+            registration = await self._store.connect(site, connection.number, device_id, rooms)
+            connection.handles = tuple(device.handle for device in registration.devices)
+            if connection.phase is not Phase.CLOSED:
+                connection.fetch()
+                presence.add(connection)
+        except (StoreError, asyncio.CancelledError):
+            connection.close()
+            # Whether Redis has registered it nobody knows: then it must not stay registered.
+            self._start(self._until_stored(lambda: self._store.withdraw(site, connection.number, device_id, rooms)))
+            raise
+        finally:
+            presence.end_join()
+        if connection.phase is Phase.CLOSED:
+            self._start(self._disconnect(connection))
+            return
+        greet()
+        if any(device.is_lost for device in registration.devices):
+            self._send_resync(connection)
+        # The client may have gone while it was written to.
+        if connection.phase is Phase.FETCHING:
+            connection.begin(
+                registration.last_seq, [(device.handle, device.waiting) for device in registration.devices]
+            )
+            self._refill_if_missed(connection)
+
+    async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
+        presence = self.hub[connection.site]
+        connection.rooms = tuple(dict.fromkeys(rooms))
+        fresh = presence.enter_rooms(connection)
+        try:
+            if fresh:
+                await self._store.join(connection.site, fresh)
+        except (StoreError, asyncio.CancelledError):
+            self.close(connection)
+            raise
+        if connection.phase is not Phase.CLOSED:
+            greet()
+        if connection.phase is not Phase.CLOSED:
+            connection.go_live(0)
+
+    async def _disconnect(self, connection: Connection) -> None:
+        self._acks[connection.site.name].flush()
+        await self._until_stored(lambda: self._store.disconnect(connection.site, connection.number, connection.handles))
+
+    async def _leave(self, site: Site, rooms: Sequence[str]) -> None:
+        # A room that was entered again since is left out; one that is entered later joins after this.
+        await self._until_stored(lambda: self._store.leave(site, [r for r in rooms if r not in self.hub[site].rooms]))
+
+    # Replay and refill
+
+    async def _continue_replay(self, connection: Connection) -> None:
+        connection.epoch = self.hub[connection.site].epoch
+        replay = await self._until_stored(
+            lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
+        )
+        if connection.phase is not Phase.FETCHING or not self._is_still_registered(connection, replay):
+            return
+        waitings = [device.waiting for device in replay.devices]
+        if connection.is_replaying_batches:
+            connection.continue_replay(replay.last_seq, list(zip(connection.handles, waitings, strict=True)))
+        elif not connection.refill(replay.last_seq, waitings):
+            await self._continue_replay(connection)
+        self._refill_if_missed(connection)
+
+    def _refill(self, site: Site) -> None:
+        """Fills every live connection of a site from the queues; what comes live meanwhile is held."""
+        presence = self.hub[site]
+        presence.epoch += 1
+        if site.has_queues:
+            for connection in list(presence):
+                self._refill_if_missed(connection)
+        elif rooms := list(presence.rooms):
+            presence.restart()
+            self._start(self._until_stored(lambda: self._store.join(site, rooms)))
+
+    def _refill_if_missed(self, connection: Connection) -> None:
+        """A connection that is live but asked the store before the last gap has a hole: ask again."""
+        if connection.phase is Phase.LIVE and connection.epoch != self.hub[connection.site].epoch:
+            connection.fetch()
+            self._start(self._continue_replay(connection))
+
+    def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
+        states = {device.state for device in replay.devices}
+        if "lost" in states or "resync" in states or replay.last_seq < connection.last_seq:
+            # (A seq that went back: Redis has failed over to a copy that lacks the newest messages.)
+            connection.last_seq = min(connection.last_seq, replay.last_seq)
+            self._send_resync(connection)
+        if "lost" in states or "gone" in states:
+            # The node was taken for dead or Redis has lost its data: the client registers anew.
+            connection.receiver.close("registration lost")
+            return False
+        return True
+
+    # Resync
+
+    def _send_resync(self, connection: Connection) -> None:
+        connection.receiver.send_resync()
+        loop = asyncio.get_running_loop()
+        self._unsettled.append((loop.time() + self._settle_after_seconds, connection))
+        if self._settle_timer is None:
+            self._settle_timer = loop.call_later(self._settle_after_seconds, self._settle)
+        _log.info("resync sent", site=connection.site.name, connection=connection.number)
+
+    def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
+        def resync(handle: bytes) -> None:
+            for connection in self.hub[site].connections_of(handle):
+                self._send_resync(connection)
+
+        return resync
+
+    def _settle(self) -> None:
+        """Tells the store of the `_resync`s that have arrived for sure, so that they are not repeated."""
+        loop = asyncio.get_running_loop()
+        self._settle_timer = None
+        while self._unsettled and self._unsettled[0][0] <= loop.time():
+            _, connection = self._unsettled.popleft()
+            if connection.phase is not Phase.CLOSED:
+                self._start(self._settle_one(connection))
+        if self._unsettled:
+            self._settle_timer = loop.call_at(self._unsettled[0][0], self._settle)
+
+    async def _settle_one(self, connection: Connection) -> None:
+        await self._until_stored(lambda: self._store.settle(connection.site, connection.handles))
+
+    # Tasks
+
+    def _start(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.ensure_future(self._run(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, work: Coroutine[None, None, object]) -> None:
+        try:
+            await work
+        except StoreError as error:
+            _log.error("store refused", reason=str(error))
+
+    async def _until_stored(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeats an idempotent command until Redis has taken it."""
+        for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
+            try:
+                return await attempt()
+            except StoreUnavailable:
+                await asyncio.sleep(seconds)
+        raise AssertionError("the repetition is endless")

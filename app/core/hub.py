@@ -1,0 +1,148 @@
+"""Who is here: site → device → connections, or site → room → connections where nothing is queued.
+
+    bus ──▶ Hub ──▶ Presence (one a site) ──▶ Connection ──▶ Receiver
+
+Plain look-ups and calls; the hub does not know where messages come from or what a receiver writes to.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from app.core.connection import Connection, Phase
+from app.core.message import LiveMessage
+from app.settings import Site
+
+
+class Presence:
+    """The connections of one site on this node. Lives as long as the node."""
+
+    def __init__(self, site: Site, resync: Callable[[Connection], None]) -> None:
+        """`resync` is called for each connection whose device's queue was dropped by a message."""
+        self.site = site
+        #: Grows with every gap on the bus: what the store answered in an earlier epoch may have a hole behind it.
+        self.epoch = 0
+        self._resync = resync
+        self._devices: dict[bytes, list[Connection]] = {}
+        self._rooms: dict[str, dict[Connection, None]] = {}
+        self._counter: int | None = None
+        self._joining = 0
+        self._strays: list[LiveMessage] = []
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The connections of devices, each once."""
+        return iter({connection: None for connections in self._devices.values() for connection in connections})
+
+    def count(self, counter: int) -> bool:
+        """Takes the site's counter of a bus message; False when one before it is missing."""
+        expected, self._counter = self._counter, counter
+        return expected is None or counter == expected + 1
+
+    def forget_counter(self) -> None:
+        """The next bus message may carry any counter."""
+        self._counter = None
+
+    def deliver(self, message: LiveMessage) -> None:
+        """Hands a message to the connections it is for. The hot path: once per message, a few steps per recipient."""
+        if message.rooms is not None:
+            self._deliver_to_rooms(message)
+            return
+        devices = self._devices
+        is_stray = False
+        for handle in message.recipients:
+            connections = devices.get(handle)
+            if connections is None:
+                is_stray = True
+            else:
+                for connection in connections:
+                    connection.deliver(message)
+        for handle in message.resync_recipients:
+            for connection in devices.get(handle, ()):
+                self._resync(connection)
+        if is_stray and self._joining:
+            self._strays.append(message)
+
+    def begin_join(self) -> None:
+        """A connection is being registered: messages for devices not known yet are kept until `end_join`."""
+        self._joining += 1
+
+    def end_join(self) -> None:
+        """The registration has ended, well or not."""
+        self._joining -= 1
+        if not self._joining:
+            self._strays.clear()
+
+    def add(self, connection: Connection) -> None:
+        """Adds the connection of one or more devices; called while it is FETCHING."""
+        for handle in connection.handles:
+            self._devices.setdefault(handle, []).append(connection)
+        mine = set(connection.handles)
+        # The answer of the registration and the bus are two streams: the bus may have been faster.
+        for message in self._strays:
+            if not mine.isdisjoint(message.recipients):
+                connection.deliver(message)
+
+    def remove(self, connection: Connection) -> None:
+        """Takes the connection out of its devices."""
+        for handle in connection.handles:
+            connections = self._devices.get(handle)
+            if connections and connection in connections:
+                connections.remove(connection)
+                if not connections:
+                    del self._devices[handle]
+
+    def connections_of(self, handle: bytes) -> list[Connection]:
+        """The connections of one device."""
+        return list(self._devices.get(handle, ()))
+
+    def enter_rooms(self, connection: Connection) -> list[str]:
+        """Adds a connection of a site without queues to its rooms; answers the rooms that had none before."""
+        fresh = []
+        for room in connection.rooms:
+            members = self._rooms.get(room)
+            if members is None:
+                members = self._rooms[room] = {}
+                fresh.append(room)
+            members[connection] = None
+        return fresh
+
+    def leave_rooms(self, connection: Connection) -> list[str]:
+        """Takes it out again; answers the rooms that have none any more."""
+        deserted = []
+        for room in connection.rooms:
+            members = self._rooms.get(room)
+            if members is not None and connection in members:
+                del members[connection]
+                if not members:
+                    del self._rooms[room]
+                    deserted.append(room)
+        return deserted
+
+    @property
+    def rooms(self) -> Iterable[str]:
+        """The rooms with connections on this node, in a site without queues."""
+        return self._rooms.keys()
+
+    def restart(self) -> None:
+        """Redis may count messages anew, in a site without queues: no connection compares with an older seq."""
+        for members in self._rooms.values():
+            for connection in members:
+                connection.last_seq = 0
+
+    def _deliver_to_rooms(self, message: LiveMessage) -> None:
+        rooms = [self._rooms[room] for room in message.rooms or () if room in self._rooms]
+        if len(rooms) == 1:
+            recipients: Iterable[Connection] = rooms[0]
+        else:
+            recipients = {connection: None for members in rooms for connection in members}
+        for connection in list(recipients):
+            if connection.phase is Phase.LIVE:
+                connection.deliver(message)
+
+
+class Hub:
+    """All presences of this node. Lives as long as the node."""
+
+    def __init__(self, sites: Iterable[Site], resync: Callable[[Connection], None]) -> None:
+        self.presences = {site.name: Presence(site, resync) for site in sites}
+
+    def __getitem__(self, site: Site) -> Presence:
+        return self.presences[site.name]

@@ -1,0 +1,148 @@
+"""What the core needs of the outside, and what each adapter guarantees. The adapters are in `store` and `backends`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from app.core.message import LiveMessage, Message, Waiting
+from app.settings import Site
+
+
+class Stored(Struct, frozen=True):
+    """The outcome of a send that was accepted."""
+
+    seq: int
+    #: Devices whose queue holds the message now; for a site without queues, nodes that were told.
+    recipients: int
+    #: Devices whose queue ran over: it is dropped, and they get `_resync`.
+    overflowed: int = 0
+
+
+class Registered(Struct, frozen=True):
+    """A device of a new connection, as the store knows it."""
+
+    handle: bytes
+    #: Whether its queue was dropped and no `_resync` is known to have arrived.
+    is_lost: bool
+    waiting: Waiting
+
+
+class Registration(Struct, frozen=True):
+    """The outcome of a connect: live messages with a greater seq follow, the ones up to it are in `devices`."""
+
+    last_seq: int
+    devices: list[Registered]
+
+
+class Replayed(Struct, frozen=True):
+    """What waits for one device behind a seq, at a later moment of its connection."""
+
+    #: 'here'; 'resync': its queue was dropped; 'gone': the connection is not registered; 'lost': nor is the device.
+    state: str
+    waiting: Waiting
+
+
+class Replay(Struct, frozen=True):
+    """The outcome of a replay: live messages with a greater seq follow."""
+
+    last_seq: int
+    devices: list[Replayed]
+
+
+class AckGroup(Struct):
+    """Acks of one message that arrived one after the other."""
+
+    #: Whether they came as the ack of a `_batch`, to which the rule of `resync` does not apply.
+    is_batch: bool
+    seq: int
+    handles: list[bytes]
+
+
+class QueueStore(Protocol):
+    """Devices and their queues. Every method is atomic, and raises StoreUnavailable when it may not have happened.
+
+    Commands take effect in the order of the calls, not in that of the awaits. Nothing blocks.
+    """
+
+    def send(self, message: Message) -> Awaitable[Stored]:
+        """Stores the message for every device that its rooms stand for and tells their nodes: all or none.
+
+        When it raises, the message is not stored, or (the connection broke at that moment) stored for all.
+        """
+
+    def publish(self, message: Message) -> Awaitable[Stored]:
+        """Tells the nodes that hold connections in the rooms; for sites without queues. At most once."""
+
+    def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
+        """Registers a connection of this node for its user's devices and answers the first part of what waits."""
+
+    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[None]:
+        """Takes a connection out; a device without one lives `device_ttl` from now. Repeating it changes nothing."""
+
+    def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
+        """Takes out a connection whose `connect` failed, so that nobody knows whether it is registered. Idempotent."""
+
+    def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
+        """What waits for the connection's devices, each (handle, seq) behind its seq. Changes nothing."""
+
+    def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
+        """Removes exactly the acknowledged messages; answers the handles of devices to be told `_resync`."""
+
+    def settle(self, site: Site, handles: Sequence[bytes]) -> Awaitable[None]:
+        """Their `_resync` has arrived: it need not be repeated."""
+
+    def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        """This node holds connections in these rooms from now on; for sites without queues."""
+
+    def leave(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        """This node holds no connection in these rooms any more."""
+
+
+class BusListener(Protocol):
+    """Who hears the bus on this node: plain calls in the order in which Redis published."""
+
+    def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
+        """A message for connections of this node. `counter` grows by one for each one of the site."""
+
+    def bus_interrupted(self) -> None:
+        """The subscription was made anew: what was published meanwhile is missing."""
+
+
+class RoomDirectory(Protocol):
+    """The tenant's backend that knows whose token it is."""
+
+    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
+        """The rooms of the user; raises AuthRefused with the text that the client gets."""
+
+
+class UserUpdates(Protocol):
+    """The tenant's backend that keeps when its users were last here. Best effort, at most once, never blocks."""
+
+    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
+        """Reports that a user has connected or disconnected; returns at once, never raises."""
+
+
+class Receiver(Protocol):
+    """What a protocol gives the core for one connection: how to write to it. Nothing here blocks or raises."""
+
+    def encode(self, message: LiveMessage) -> Any:
+        """What `send` takes for this message; asked once per message and `encoding_key`."""
+
+    @property
+    def encoding_key(self) -> object:
+        """Connections with an equal key share what `encode` makes."""
+
+    @property
+    def send(self) -> Callable[[Any], None]:
+        """Writes an encoded message to the connection."""
+
+    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
+        """Writes a `_batch` whose ack is to be reported with `batch_id`."""
+
+    def send_resync(self) -> None:
+        """Writes a `_resync`."""
+
+    def close(self, reason: str) -> None:
+        """Ends the connection, so that the client connects anew."""

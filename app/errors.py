@@ -1,0 +1,40 @@
+"""Recado's own errors; a leaf module, so that every layer can raise and catch them without a cycle.
+
+RecadoError
+├── ConfigError             a setting is wrong; the program ends with status 2
+├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
+├── AuthRefused             the tenant's backend refused a user; the text reaches the client
+└── StoreError              Redis cannot do what was asked
+    └── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
+"""
+
+
+class RecadoError(Exception):
+    """Something in Recado failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+
+class ConfigError(RecadoError):
+    """The configuration is not usable."""
+
+
+class BadRequest(RecadoError):
+    """The request is not what this endpoint expects."""
+
+    def __init__(self, message: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AuthRefused(RecadoError):
+    """Authentication failed"""
+
+
+class StoreError(RecadoError):
+    """The message store failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The message store is not available at the moment, try again."""

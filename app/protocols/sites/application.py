@@ -1,0 +1,162 @@
+"""The sites' side of Socket.IO: who may connect, what a new connection is told first, what acks and ends mean.
+
+Between the Socket.IO server (`socket_server`) and the core: speaks the contract, keeps no state but per connection.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from app.core.address import is_user_room, user_id_of_room, user_rooms
+from app.core.connection import Connection
+from app.core.delivery import Delivery
+from app.core.message import LiveMessage
+from app.core.ports import RoomDirectory, UserUpdates
+from app.errors import AuthRefused, StoreError
+from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest, EncodedPacket, NamespaceConnection
+from app.settings import Site
+
+MISSING_USER_ROOM = "User is missing a private room"
+_ROOT = "/"
+
+_log = structlog.get_logger(__name__)
+
+
+class SiteReceiver:
+    """How the core writes to one connection of a site; `Receiver` of the ports. Lives as long as the connection."""
+
+    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "rooms", "send", "token")
+
+    #: All connections of a site are written to in the same words.
+    encoding_key = "sites"
+
+    def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
+        """`prefix` is `42/<site>,`; `with_ack` whether messages ask for an ack."""
+        self._link = link
+        self._prefix = prefix
+        self._with_ack = with_ack
+        #: Writes an encoded packet: the hot path, once per delivery.
+        self.send = link.send_encoded
+        self.connection: Connection | None = None
+        #: The user rooms and the token for the report of the disconnect; only where a site wants one.
+        self.rooms: Sequence[str] = ()
+        self.token: str | None = None
+
+    def encode(self, message: LiveMessage) -> EncodedPacket:
+        """The packet of a message; the site's seq is its ack id, so one packet serves every recipient."""
+        ack_id = str(message.seq).encode() if self._with_ack else b""
+        return EncodedPacket(self._prefix + ack_id + message.body)
+
+    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
+        """Writes a `_batch`."""
+        parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
+        self.send(EncodedPacket(b"".join(parts)))
+
+    def send_resync(self) -> None:
+        """Writes a `_resync`."""
+        self.send(EncodedPacket(self._prefix + b'["_resync"]'))
+
+    def close(self, reason: str) -> None:
+        """Closes the transport; a Socket.IO client connects anew by itself then, which it does not after DISCONNECT."""
+        self._link.session.close(reason)
+
+
+class SitesApplication:
+    """What the Socket.IO server calls. Lives as long as the server."""
+
+    def __init__(
+        self, sites: dict[str, Site], delivery: Delivery, directory: RoomDirectory, updates: UserUpdates
+    ) -> None:
+        self._sites = sites
+        self._prefixes = {name: f"42/{name},".encode() for name in sites}
+        self._delivery = delivery
+        self._directory = directory
+        self._updates = updates
+
+    def accepts_namespace(self, namespace: str) -> bool:
+        """Sites, and the root namespace, in which nothing happens: every Socket.IO server has one."""
+        return namespace == _ROOT or namespace[1:] in self._sites
+
+    async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
+        """Lets a user in whom the site's backend knows; raises ConnectRefused with the contract's texts."""
+        if request.namespace == _ROOT:
+            return
+        site = self._sites[request.namespace[1:]]
+        credentials = _credentials(request)
+        log = _log.bind(site=site.name, connection=connection.sid)
+        if site.origins is not None and request.origin is not None and request.origin not in site.origins:
+            log.warning("connect refused", reason="origin")
+            raise ConnectRefused("Origin not allowed")
+        token = credentials.get("token")
+        try:
+            rooms = await self._directory.fetch_rooms(site, token, credentials.get("meta"))
+        except AuthRefused as refusal:
+            log.info("connect refused", reason=str(refusal))
+            raise ConnectRefused(str(refusal)) from None
+        users = user_rooms(site, rooms)
+        if site.has_queues and not users:
+            log.info("connect refused", reason=MISSING_USER_ROOM)
+            raise ConnectRefused(MISSING_USER_ROOM)
+        if connection.is_closed:
+            return
+        receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
+        receiver.connection = self._delivery.new_connection(site, receiver)
+        connection.state = receiver
+        device_id = credentials.get("deviceId", "")
+
+        def greet() -> None:
+            connection.confirm()
+            connection.send_event("_settings", [{"device_ttl": site.device_ttl_seconds}])
+            if site.update_user_url and site.has_queues:
+                receiver.rooms, receiver.token = users, token
+                self._report(site, receiver, connected=True)
+            log.info("connected", device=device_id, rooms=len(rooms), engine=request.engine_version)
+
+        try:
+            await self._delivery.open(receiver.connection, device_id, rooms, greet)
+        except StoreError as error:
+            log.error("connect failed", reason=str(error))
+            raise ConnectRefused("Message store not available, try again") from None
+
+    def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
+        """Clients of a site receive only; what they emit is answered if they wait for it, and dropped."""
+        if ack_id is not None:
+            connection.send_ack(ack_id, [])
+
+    def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
+        """The hot path: once per delivery."""
+        receiver: SiteReceiver | None = connection.state
+        if receiver is not None and receiver.connection is not None:
+            self._delivery.receive_ack(receiver.connection, ack_id)
+
+    def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
+        """What the device has not acknowledged waits for its next connection."""
+        receiver: SiteReceiver | None = connection.state
+        if receiver is None or receiver.connection is None:
+            return
+        connection.state = None
+        site = receiver.connection.site
+        self._delivery.close(receiver.connection)
+        if receiver.rooms:
+            self._report(site, receiver, connected=False)
+        _log.info("disconnected", site=site.name, connection=connection.sid, reason=reason)
+
+    def _report(self, site: Site, receiver: SiteReceiver, connected: bool) -> None:
+        now = datetime.now(UTC)
+        for room in receiver.rooms:
+            if is_user_room(site, room) and room != site.public_channel:
+                user_id = user_id_of_room(site.user_room_prefix or "", room)
+                self._updates.update_user(site, user_id, receiver.token, connected, now)
+
+
+def _credentials(request: ConnectRequest) -> dict[str, str]:
+    """token, deviceId and meta as text; the CONNECT payload wins over its query, that over the handshake's."""
+    found: dict[str, str] = {}
+    for source in (request.auth or {}, request.packet_query, request.handshake_query):
+        for name in ("token", "deviceId", "meta"):
+            value = source.get(name)
+            if name not in found and isinstance(value, str | int | float):
+                found[name] = value if isinstance(value, str) else str(value)
+    return found

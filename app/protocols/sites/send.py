@@ -1,0 +1,141 @@
+"""POST /send: checks the site's key, reads the message, answers once it is stored. A bare ASGI endpoint: nothing
+stands between uvicorn and it, because it is on the way of every message."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+
+from app.core.delivery import Delivery
+from app.core.message import Message
+from app.core.ports import Stored
+from app.errors import BadRequest, StoreError, StoreUnavailable
+from app.ids import FlakeIds
+from app.protocols.sites.send_body import read_send_body
+from app.settings import Site
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MISSING = "Missing query param 'site' or 'apiKey'."
+INVALID = "ApiKey invalid."
+_RETRY_AFTER_SECONDS = b"1"
+_FALSE = frozenset(("", "false", "0", "no", "off"))
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_JSON = (b"content-type", b"application/json")
+_OK = ([_TEXT, (b"content-length", b"2")], b"OK")
+
+_log = structlog.get_logger(__name__)
+
+
+class SendEndpoint:
+    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+
+    def __init__(self, sites: dict[str, Site], delivery: Delivery, ids: FlakeIds, max_body_bytes: int) -> None:
+        self._sites = sites
+        self._keys = {name: _digest(site.api_key) for name, site in sites.items()}
+        self._delivery = delivery
+        self._ids = ids
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        as_json = b"application/json" in headers.get(b"accept", b"")
+        message: Message | None = None
+        try:
+            if scope["method"] != "POST":
+                raise BadRequest("Expected POST.", status=405)
+            message = await self._read(scope, headers, receive)
+            stored = await self._delivery.publish(message)
+        except BadRequest as error:
+            await _answer_error(send, error.status, str(error), as_json)
+        except StoreUnavailable as error:
+            _log.error("send failed", site=message.site.name if message else None, reason=str(error))
+            await _answer_error(send, 503, "The message is not stored, try again.", as_json)
+        except StoreError as error:
+            _log.error("send failed", site=message.site.name if message else None, reason=str(error))
+            await _answer_error(send, 500, "The message is not stored.", as_json)
+        else:
+            await _answer_ok(send, message, stored, as_json)
+
+    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Message:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        site = self._authorized_site(query, headers)
+        body = await self._read_body(headers, receive)
+        sent = read_send_body(headers.get(b"content-type", b"").decode("latin-1"), body)
+        if len(sent.packed) > self._max_body_bytes:
+            raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
+        resync = query.get("resync", "").lower() not in _FALSE
+        return Message(site, self._ids.next_id(), sent.rooms, sent.event, sent.packed, resync)
+
+    def _authorized_site(self, query: dict[str, str], headers: dict[bytes, bytes]) -> Site:
+        """The site whose key was presented; unknown sites and wrong keys cost the same time and get the same answer."""
+        name = query.get("site", "")
+        key = query.get("apiKey") or _key_in(headers)
+        if not name or not key:
+            raise BadRequest(MISSING)
+        site = self._sites.get(name)
+        expected = self._keys[name] if site else _digest("")
+        if not hmac.compare_digest(_digest(key), expected) or site is None:
+            _log.warning("send refused", site=name if site else None, reason="wrong key" if site else "unknown site")
+            raise BadRequest(INVALID, status=401)
+        return site
+
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        too_large = BadRequest(f"Body: expected at most {self._max_body_bytes} bytes.", status=413)
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise too_large
+        event = await receive()
+        body: bytes = event.get("body", b"")
+        parts = [body]
+        size = len(body)
+        while event.get("more_body", False):
+            event = await receive()
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body_bytes:
+                raise too_large
+        if event["type"] == "http.disconnect":
+            raise BadRequest("Body: the request broke off.")
+        return body if len(parts) == 1 else b"".join(parts)
+
+
+def _digest(key: str) -> bytes:
+    """Equal length for any key, so that comparing takes equal time."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _key_in(headers: dict[bytes, bytes]) -> str:
+    key = headers.get(b"x-api-key", b"")
+    scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
+    if not key and scheme.lower() == b"bearer":
+        key = rest.strip()
+    return key.decode("utf-8", "surrogateescape")
+
+
+async def _answer_ok(send: Send, message: Message, stored: Stored, as_json: bool) -> None:
+    headers, body = _OK
+    if as_json:
+        # The id as text: it is larger than the numbers that JavaScript holds exactly.
+        body = msgspec.json.encode({"ok": True, "id": str(message.id), "recipients": stored.recipients})
+        headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer_error(send: Send, status: int, reason: str, as_json: bool) -> None:
+    body = msgspec.json.encode({"ok": False, "error": reason}) if as_json else reason.encode()
+    headers = [_JSON if as_json else _TEXT, (b"content-length", str(len(body)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", _RETRY_AFTER_SECONDS))
+    if status == 405:
+        headers.append((b"allow", b"POST"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

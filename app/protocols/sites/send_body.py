@@ -1,0 +1,114 @@
+"""Reads the body of POST /send, as JSON or as the bracketed forms of PHP and Rails, into rooms, event and arguments.
+
+Pure: bytes in, a value or BadRequest out. The arguments of a JSON body are kept as the bytes that were sent.
+"""
+
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import qs_codec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from app.errors import BadRequest
+
+#: Events that mean something between the server and its clients.
+RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings"))
+#: A form may be as wide and deep as backends really write them; past this it is refused, not cut off.
+_FORM_OPTIONS = qs_codec.DecodeOptions(
+    list_limit=10_000, parameter_limit=100_000, depth=50, strict_depth=True, raise_on_limit_exceeded=True
+)
+
+
+class SendBody(Struct, frozen=True):
+    """What a backend asks to be sent."""
+
+    rooms: list[str]
+    event: str
+    #: `["event",arg,...]`, JSON text in UTF-8.
+    packed: bytes
+
+
+class _Body(Struct):
+    rooms: list[str] | str | UnsetType | None = UNSET
+    event: str | UnsetType | None = UNSET
+    args: Raw | UnsetType = UNSET
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def read_send_body(content_type: str, body: bytes) -> SendBody:
+    """Reads a body; `content_type` is the header's value, JSON is assumed when it is empty.
+
+    Raises BadRequest that says what was wrong and what was expected.
+    """
+    media_type = content_type.split(";", 1)[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
+        return _checked(_from_form(body))
+    if media_type in ("", "application/json") or media_type.endswith("+json"):
+        return _checked(_from_json(body))
+    raise BadRequest("Content-Type: expected application/json or application/x-www-form-urlencoded.")
+
+
+def _from_json(body: bytes) -> _Body:
+    try:
+        if not body.isascii():
+            body.decode()
+        return _decoder.decode(body)
+    except UnicodeDecodeError:
+        raise BadRequest("Body: expected JSON in UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("Body: JSON is nested too deeply.") from None
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"Body: {_plain(str(error))}") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"Body: expected JSON: {error}.") from None
+
+
+def _plain(reason: str) -> str:
+    """msgspec's words with the key in front: "Expected `str`, got `int` - at `$.event`"."""
+    expected, _, path = reason.partition(" - at ")
+    key = path.strip("`").removeprefix("$.")
+    return f"{key}: {expected}." if key else f"{expected}."
+
+
+def _from_form(body: bytes) -> _Body:
+    try:
+        text = body.decode("ascii")
+        unquote_to_bytes(text.replace("+", " ")).decode()
+        fields = qs_codec.decode(text, _FORM_OPTIONS)
+        given = {key: fields[key] for key in ("rooms", "event", "args") if key in fields}
+        if not given and body.lstrip().startswith(b"{"):
+            raise BadRequest("Body: it looks like JSON: send it with Content-Type: application/json.")
+        rooms, event = given.get("rooms", UNSET), given.get("event", UNSET)
+        args = Raw(msgspec.json.encode(given["args"])) if "args" in given else UNSET
+        return _Body(
+            msgspec.convert(rooms, list[str] | str) if rooms is not UNSET else UNSET,
+            msgspec.convert(event, str) if event is not UNSET else UNSET,
+            args,
+        )
+    except UnicodeDecodeError:
+        raise BadRequest("Body: expected a form in UTF-8, percent-encoded.") from None
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"Body: {error}: rooms are a list of texts, event is a text.") from None
+    except (IndexError, RecursionError, ValueError, TypeError, msgspec.MsgspecError):
+        raise BadRequest("Body: expected a form with rooms, event and args, nested at most 50 deep.") from None
+
+
+def _checked(body: _Body) -> SendBody:
+    rooms, event = body.rooms, body.event
+    if rooms is UNSET or rooms is None:
+        raise BadRequest("rooms: expected a room or a list of rooms.")
+    if event is UNSET or event is None or event == "":
+        raise BadRequest("event: expected the name of an event.")
+    if event in RESERVED_EVENTS:
+        raise BadRequest(f"event: {event} is reserved.")
+    return SendBody([rooms] if isinstance(rooms, str) else rooms, event, _pack(event, body.args))
+
+
+def _pack(event: str, args: Raw | UnsetType) -> bytes:
+    name = msgspec.json.encode(event)
+    raw = b"null" if args is UNSET else bytes(args).strip()
+    if raw.startswith(b"["):
+        raw = raw[1:-1].strip()
+    return b"[" + name + b"," + raw + b"]" if raw else b"[" + name + b"]"

@@ -1,0 +1,219 @@
+"""Builds everything and owns its life: starts in order, drains on SIGTERM, closes in reverse. The only module that
+knows all the others."""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+
+import structlog
+import uvicorn
+import uvloop
+from msgspec import structs
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from app.backends.room_directory import HttpRoomDirectory
+from app.backends.user_updates import HttpUserUpdates
+from app.core.delivery import Delivery
+from app.demo.site import demo_routes, demo_site
+from app.errors import ConfigError
+from app.ids import FlakeIds
+from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.bundle import bundle_routes
+from app.protocols.sites.send import Receive, Scope, Send, SendEndpoint
+from app.protocols.sites.socket_server import EngineSettings, SocketServer
+from app.settings import Config
+from app.store.bus import Bus
+from app.store.embedded import EmbeddedValkey
+from app.store.link import Address
+from app.store.nodes import Node, new_node_id
+from app.store.queues import RedisQueues
+from app.store.redis import Redis
+from app.transport.websocket import WebSocketProtocol
+
+_BACKLOG = 4096
+#: Longer than the 60 s after which load balancers drop an idle connection, so that it is they who do.
+_KEEP_ALIVE_SECONDS = 65
+_SOCKET_PATH = "/socket.io/"
+
+_log = structlog.get_logger(__name__)
+
+
+def run(config: Config, demo: bool = False) -> None:
+    """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
+    _raise_file_limit()
+    listening = _listen(config.host, config.port)
+    port = listening.getsockname()[1]
+    if demo:
+        config = structs.replace(config, sites={**config.sites, "demo": demo_site(config, port)})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, listening:
+        runner.run(_serve(config, demo, listening))
+
+
+async def _serve(config: Config, demo: bool, listening: socket.socket) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        services = await Services.start(config, stack)
+        routes = [*bundle_routes(), *(demo_routes() if demo else [])]
+        application = Application(services, routes)
+        server = HttpServer(application, config, services.drain)
+        await server.serve(sockets=[listening])
+
+
+class Services:
+    """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
+
+    def __init__(self, config: Config, redis: Redis) -> None:
+        self.redis = redis
+        node = new_node_id()
+        sites = config.sites.values()
+        self._queues = RedisQueues(redis, node, config.max_body_bytes)
+        ping_seconds = (config.ping_interval_ms + config.ping_timeout_ms) / 1000
+        self.delivery = Delivery(sites, self._queues, settle_after_seconds=ping_seconds)
+        self.node = Node(redis, self._queues, node, sites, self.delivery.bus_interrupted)
+        self.bus = Bus(redis, node, self.delivery)
+        self._directory = HttpRoomDirectory(config.auth_timeout_seconds)
+        self._updates = HttpUserUpdates(config.auth_timeout_seconds)
+        application = SitesApplication(config.sites, self.delivery, self._directory, self._updates)
+        self.socket_server = SocketServer(application, _engine_settings(config))
+        self.send: SendEndpoint
+
+    @classmethod
+    async def start(cls, config: Config, stack: contextlib.AsyncExitStack) -> "Services":
+        """Starts everything in order; leaving `stack` closes it in reverse."""
+        redis = Redis(await _redis_address(config, stack), config.redis_timeout_seconds)
+        await redis.start()
+        stack.push_async_callback(redis.close)
+        services = cls(config, redis)
+        await services.node.start()
+        stack.push_async_callback(services.node.close)
+        place = await services.node.lease_worker(config.datacenter, config.worker)
+        services.send = SendEndpoint(config.sites, services.delivery, FlakeIds(*place), config.max_body_bytes)
+        await services.bus.start()
+        stack.push_async_callback(services.bus.close)
+        stack.push_async_callback(services._directory.aclose)
+        stack.push_async_callback(services._updates.aclose)
+        return services
+
+    async def drain(self) -> None:
+        """Closes every session and waits until their acks and ends have reached Redis."""
+        await self.socket_server.shutdown()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.delivery.drain(), self.redis.timeout_seconds)
+
+
+class Application:
+    """The ASGI application: the two busy paths go straight to their endpoints, the rest through Starlette."""
+
+    def __init__(self, services: Services, routes: list[BaseRoute]) -> None:
+        self._send = services.send
+        self._sockets = services.socket_server.asgi
+        self._pages = Starlette(routes=routes)
+        self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request or WebSocket."""
+        path: str = scope.get("path", "")
+        if path == "/send" and scope["type"] == "http":
+            await self._send(scope, receive, send)
+        elif path == "/healthcheck" and scope["type"] == "http":
+            await _answer_ok(send)
+        elif path.startswith(_SOCKET_PATH[:-1]) and path not in self._page_paths:
+            await self._sockets(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn with our WebSockets, that drains the sessions before it waits for connections, and exits with 0."""
+
+    def __init__(self, application: Application, config: Config, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http="httptools",
+                ws=WebSocketProtocol,
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
+            )
+        )
+        self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts connections from here on."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            port = sockets[0].getsockname()[1]
+            _log.info("listening", url=f"http://127.0.0.1:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more, closes sessions, waits for requests, all within the configured time."""
+        for server in self.servers:
+            server.close()
+        _log.info("draining")
+        await self._drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again at the end: the exit status is 0."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._obey, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _obey(self, number: int, frame: FrameType | None = None) -> None:
+        self.handle_exit(number, frame)
+
+
+async def _answer_ok(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def _redis_address(config: Config, stack: contextlib.AsyncExitStack) -> Address:
+    if config.redis_url:
+        return Address.from_url(config.redis_url)
+    embedded = EmbeddedValkey(config.data_dir)
+    stack.push_async_callback(embedded.stop)
+    await embedded.start()
+    return embedded.address
+
+
+def _engine_settings(config: Config) -> EngineSettings:
+    return EngineSettings(
+        ping_interval_seconds=config.ping_interval_ms / 1000,
+        ping_timeout_seconds=config.ping_timeout_ms / 1000,
+        max_payload_bytes=config.max_payload_bytes,
+        max_outbox_bytes=config.outbox_limit_bytes,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"port: expected a free port to listen on, {host}:{port} is not ({error.strerror})") from None
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file, and the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

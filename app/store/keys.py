@@ -1,0 +1,39 @@
+"""The names of everything Recado keeps in Redis. Scripts get a site's prefix; what they put behind it is listed here.
+
+| behind `recado:{site}:` | type | holds |
+| --- | --- | --- |
+| seq | string | number of the site's last message |
+| handle | string | number of the site's last device |
+| devices | hash | device (length, user room, device id) → handle |
+| device:<handle> | hash | user, device; lost: its `_resync` is due; c:<node>.<connection>: a connection |
+| user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
+| room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
+| users | hash | user room → its rooms as JSON |
+| queue:<handle> | list | seqs of the messages that wait, oldest first |
+| body:<seq> | hash | data, event, size, resync, refs: how many queues hold it; gone with the last |
+| bytes | hash | handle → bytes that wait, for queues long enough to matter |
+| expiry | sorted set | handle by deadline, of devices that are away |
+| node:<node> | set | handles connected to a node |
+| bus | hash | node → counter of what was published to it |
+| members:<room>, joined:<node> | set | nodes with connections in a room and back, sites without queues |
+
+Outside of any site: `recado:nodes` (sorted set, node by last beat), `recado:worker:<datacenter>:<worker>` (leases),
+and the channels `recado:bus:<node>`.
+"""
+
+NODES = "recado:nodes"
+
+
+def prefix(site: str) -> str:
+    """What every key of a site begins with; the hash tag keeps a site on one Cluster shard."""
+    return f"recado:{{{site}}}:"
+
+
+def bus_channel(node: str) -> str:
+    """The channel on which a node hears of messages."""
+    return f"recado:bus:{node}"
+
+
+def worker_lease(datacenter: int, worker: int) -> str:
+    """The key that holds which node uses a worker id."""
+    return f"recado:worker:{datacenter}:{worker}"

@@ -1,0 +1,138 @@
+-- Put before every script. KEYS[1] is the site's key prefix, 'recado:{site}:'; every key of a script begins with it,
+-- so a script stays on the one Cluster slot of its site. The keys are listed in store/keys.py.
+local P = KEYS[1]
+local call = redis.call
+
+-- Milliseconds since the epoch: ARGV's value when the caller moves the clock (tests), else Redis's own clock, so that
+-- all nodes count device_ttl on one clock.
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The key of a device in the hash `devices`; the length in front keeps it unambiguous whatever the names hold.
+local function device_name(user, device)
+  return #user .. ':' .. user .. ':' .. device
+end
+
+-- Drops `count` references to a body; the body goes with the last of them.
+local function release(seq, count)
+  local key = P .. 'body:' .. seq
+  if call('HINCRBY', key, 'refs', -count) <= 0 then call('DEL', key) end
+end
+
+-- Empties a device's queue. `keep` is a seq whose body has no references counted yet (the one being sent).
+local function drop_queue(handle, keep)
+  local key = P .. 'queue:' .. handle
+  for _, seq in ipairs(call('LRANGE', key, 0, -1)) do
+    if seq ~= keep then release(seq, 1) end
+  end
+  call('DEL', key)
+  call('HDEL', P .. 'bytes', handle)
+end
+
+-- Writes what a device is to the hashes that /send reads: 'node,node' while connected, '@deadline' while away.
+local function set_state(handle, user, rooms, state)
+  call('HSET', P .. 'user:' .. user, handle, state)
+  for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
+end
+
+local function rooms_of(user)
+  local packed = call('HGET', P .. 'users', user)
+  return packed and cjson.decode(packed) or {}
+end
+
+-- The device's state from its connections: fields 'c:<node>.<number>' of its hash.
+local function state_of(handle)
+  local nodes, seen = {}, {}
+  for _, field in ipairs(call('HKEYS', P .. 'device:' .. handle)) do
+    local node = string.match(field, '^c:([^.]+)%.')
+    if node and not seen[node] then
+      seen[node] = true
+      nodes[#nodes + 1] = node
+    end
+  end
+  table.sort(nodes)
+  return table.concat(nodes, ',')
+end
+
+-- Forgets a device: after this no key, field or member names it; nor its user, if it was the last device.
+local function remove_device(handle)
+  local key = P .. 'device:' .. handle
+  local named = call('HMGET', key, 'user', 'device')
+  local user, device = named[1], named[2]
+  drop_queue(handle, nil)
+  call('ZREM', P .. 'expiry', handle)
+  if not user then return end
+  for _, room in ipairs(rooms_of(user)) do call('HDEL', P .. 'room:' .. room, handle) end
+  call('HDEL', P .. 'user:' .. user, handle)
+  call('HDEL', P .. 'devices', device_name(user, device))
+  for node in string.gmatch(state_of(handle), '[^,]+') do call('SREM', P .. 'node:' .. node, handle) end
+  call('DEL', key)
+  if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
+end
+
+-- A connection of a device is gone: when it was the last one, its time to live begins at `now`.
+-- Answers 1 when the connection was known, and sets the state in every room.
+local function remove_connection(handle, field, now, ttl)
+  local key = P .. 'device:' .. handle
+  if call('HDEL', key, field) == 0 then return 0 end
+  local user = call('HGET', key, 'user')
+  local state = state_of(handle)
+  if state == '' then
+    local deadline = ttl == 0 and 0 or now + ttl
+    state = '@' .. deadline
+    if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
+  end
+  set_state(handle, user, rooms_of(user), state)
+  return 1
+end
+
+-- Waiting entries behind `after`, oldest first, at most `max_count` and (but for the first) `max_bytes`.
+-- Answers { more ('1' or '0'), seq, body, seq, body, ... }.
+local function waiting(handle, after, max_count, max_bytes)
+  local key = P .. 'queue:' .. handle
+  local answer, bytes, count, start = { '0' }, 0, 0, 0
+  while true do
+    local entries = call('LRANGE', key, start, start + 255)
+    if #entries == 0 then return answer end
+    for _, seq in ipairs(entries) do
+      if tonumber(seq) > after then
+        local body = call('HGET', P .. 'body:' .. seq, 'data')
+        bytes = bytes + #body
+        count = count + 1
+        if count > 1 and (count > max_count or bytes > max_bytes) then
+          answer[1] = '1'
+          return answer
+        end
+        answer[#answer + 1] = seq
+        answer[#answer + 1] = body
+      end
+    end
+    start = start + 256
+  end
+end
+
+-- The next seq: the site's clock of messages. It starts at the milliseconds since 2020 times 16, so that it also moves
+-- on after Redis has lost its data (below 16,000 messages a second on average), and stays below 2^53 for JavaScript.
+local function next_seq(now)
+  local seq = call('INCR', P .. 'seq')
+  if seq == 1 then
+    seq = (now - 1577836800000) * 16 + 1
+    call('SET', P .. 'seq', string.format('%.0f', seq))
+  end
+  return string.format('%.0f', seq)
+end
+
+-- Hands one message to a node. The counter is per site and node: the node sees a gap when one did not arrive.
+local function tell(node, kind, site, ...)
+  local counter = call('HINCRBY', P .. 'bus', node, 1)
+  call('PUBLISH', 'recado:bus:' .. node, table.concat({ kind, site, counter, ... }, '\n'))
+end
+
+-- The site's last seq: live messages after it follow what a script answered. A script that answers it and a send are
+-- never interleaved, so nothing falls between.
+local function last_seq()
+  return call('GET', P .. 'seq') or '0'
+end

@@ -1,0 +1,71 @@
+-- Applies acks in the order in which they arrived.
+-- KEYS[1] prefix
+-- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...
+-- Answers the handles whose ack calls for a _resync: of a message sent with resync=true that was not the oldest
+-- waiting one of its event. Messages of a batch are acknowledged as a whole prefix, so the rule cannot break there.
+local bodies, freed, calls = {}, {}, {}
+local counting = call('HLEN', P .. 'bytes') > 0
+
+local function body_of(seq)
+  local body = bodies[seq]
+  if body == nil then
+    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size')
+    body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]) } or false
+    bodies[seq] = body
+  end
+  return body
+end
+
+local function uncount(handle, size)
+  if counting and call('HEXISTS', P .. 'bytes', handle) == 1
+    and call('HINCRBY', P .. 'bytes', handle, -size) <= 0 then
+    call('HDEL', P .. 'bytes', handle)
+  end
+end
+
+local function remove(handle, seq, size)
+  if call('LREM', P .. 'queue:' .. handle, 1, seq) == 0 then return end
+  freed[seq] = (freed[seq] or 0) + 1
+  uncount(handle, size)
+end
+
+-- Whether an older message of the same event waits in front of this one. False too when this one is not there.
+local function is_out_of_turn(handle, seq, event)
+  local key = P .. 'queue:' .. handle
+  if call('LINDEX', key, 0) == seq then return false end
+  local older = false
+  for _, other in ipairs(call('LRANGE', key, 0, -1)) do
+    if other == seq then return older end
+    local body = body_of(other)
+    if body and body.event == event then older = true end
+  end
+  return false
+end
+
+local function drop_event(handle, event)
+  for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
+    local body = body_of(other)
+    if body and body.event == event then remove(handle, other, body.size) end
+  end
+  call('HSET', P .. 'device:' .. handle, 'lost', 1)
+  calls[#calls + 1] = handle
+end
+
+local i = 1
+while i <= #ARGV do
+  local kind, seq, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local body = body_of(seq)
+  if body then
+    for j = i + 3, i + 2 + count do
+      local handle = ARGV[j]
+      if body.resync and kind == 'one' and is_out_of_turn(handle, seq, body.event) then
+        drop_event(handle, body.event)
+      else
+        remove(handle, seq, body.size)
+      end
+    end
+  end
+  i = i + 3 + count
+end
+for seq, count in pairs(freed) do release(seq, count) end
+return calls

@@ -1,0 +1,57 @@
+-- Registers one connection for a device in each of its user rooms and answers what waits for it.
+-- KEYS[1] prefix
+-- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
+--         | user room ...
+-- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
+local now = clock(ARGV[1])
+local node, device, packed = ARGV[2], ARGV[4], ARGV[5]
+local field = 'c:' .. node .. '.' .. ARGV[3]
+local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+local rooms = cjson.decode(packed)
+local answer = { last_seq() }
+
+-- The rooms of a user are those of its newest connection: its other devices move along.
+local function move_user(user)
+  local old = call('HGET', P .. 'users', user)
+  if old == packed then return end
+  call('HSET', P .. 'users', user, packed)
+  if not old then return end
+  local keep = {}
+  for _, room in ipairs(rooms) do keep[room] = true end
+  local states = call('HGETALL', P .. 'user:' .. user)
+  for _, room in ipairs(cjson.decode(old)) do
+    if not keep[room] then
+      for i = 1, #states, 2 do call('HDEL', P .. 'room:' .. room, states[i]) end
+    end
+  end
+  for _, room in ipairs(rooms) do
+    for i = 1, #states, 2 do call('HSET', P .. 'room:' .. room, states[i], states[i + 1]) end
+  end
+end
+
+local function handle_of(user)
+  local name = device_name(user, device)
+  local handle = call('HGET', P .. 'devices', name)
+  if handle then
+    local deadline = call('ZSCORE', P .. 'expiry', handle)
+    if not deadline or tonumber(deadline) > now then return handle end
+    remove_device(handle)
+  end
+  handle = tostring(call('INCR', P .. 'handle'))
+  call('HSET', P .. 'devices', name, handle)
+  call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
+  return handle
+end
+
+for i = 8, #ARGV do
+  local user = ARGV[i]
+  local handle = handle_of(user)
+  move_user(user)
+  call('ZREM', P .. 'expiry', handle)
+  call('HSET', P .. 'device:' .. handle, field, 1)
+  call('SADD', P .. 'node:' .. node, handle)
+  set_state(handle, user, rooms, state_of(handle))
+  local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
+  answer[#answer + 1] = { handle, tostring(lost), waiting(handle, 0, max_count, max_bytes) }
+end
+return answer

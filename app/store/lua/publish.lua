@@ -1,0 +1,20 @@
+-- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
+-- KEYS[1] prefix
+-- ARGV    now | deadline of this request, '' = none | site | message id | rooms as JSON | body | room ...
+-- Answers { seq, nodes told }
+local now = clock(ARGV[1])
+if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
+  return redis.error_reply('LATE the caller has stopped waiting')
+end
+local seq = next_seq(now)
+local told, seen = 0, {}
+for i = 7, #ARGV do
+  for _, node in ipairs(call('SMEMBERS', P .. 'members:' .. ARGV[i])) do
+    if not seen[node] then
+      seen[node] = true
+      told = told + 1
+      tell(node, 'rooms', ARGV[3], seq, ARGV[4], ARGV[5], '', ARGV[6])
+    end
+  end
+end
+return { seq, told }

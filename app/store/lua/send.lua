@@ -1,0 +1,109 @@
+-- Stores one message for every addressed device and tells the nodes that hold them: all or nothing, in one run.
+-- KEYS[1] prefix
+-- ARGV    now | deadline of this request in ms of Redis's clock, '' = none | site | message id | event | body
+--         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
+--         | address ...   ('user:<room>' or 'room:<room in lower case>')
+-- Answers { seq, devices stored for, devices whose queue ran over }
+local now = clock(ARGV[1])
+if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
+  return redis.error_reply('LATE the caller has stopped waiting')
+end
+local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
+-- A queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
+local counted_from = math.floor(max_bytes / tonumber(ARGV[10]))
+local size = #body
+-- A room of this size is read in parts, so that no single answer holds a whole large room.
+local PART = 4096
+
+local seq = next_seq(now)
+
+-- Bytes are counted exactly, but only for queues long enough to matter: `bytes` holds those of the counted ones.
+local counting = call('HLEN', P .. 'bytes') > 0
+local function bytes_with(handle, length)
+  if length < counted_from then
+    if counting then call('HDEL', P .. 'bytes', handle) end
+    return 0
+  end
+  if counting and call('HEXISTS', P .. 'bytes', handle) == 1 then
+    return call('HINCRBY', P .. 'bytes', handle, size)
+  end
+  local sum = size
+  for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -2)) do
+    sum = sum + tonumber(call('HGET', P .. 'body:' .. other, 'size'))
+  end
+  call('HSET', P .. 'bytes', handle, sum)
+  counting = true
+  return sum
+end
+
+local seen, stored, overflowed, per_state = {}, 0, 0, {}
+
+local function add(handle, state)
+  if seen[handle] then return end
+  seen[handle] = true
+  local away = string.byte(state) == 64 -- '@'
+  if away then
+    local deadline = tonumber(string.sub(state, 2))
+    if deadline > 0 and deadline <= now then return end
+  end
+  local list = per_state[state]
+  if not away and not list then
+    list = { {}, {} }
+    per_state[state] = list
+  end
+  local length = call('RPUSH', P .. 'queue:' .. handle, seq)
+  if length > max_count or bytes_with(handle, length) > max_bytes then
+    drop_queue(handle, seq)
+    call('HSET', P .. 'device:' .. handle, 'lost', 1)
+    overflowed = overflowed + 1
+    if list then list[2][#list[2] + 1] = handle end
+  else
+    stored = stored + 1
+    if list then list[1][#list[1] + 1] = handle end
+  end
+end
+
+local function add_all(pairs_)
+  for i = 1, #pairs_, 2 do add(pairs_[i], pairs_[i + 1]) end
+end
+
+for i = 11, #ARGV do
+  local key = P .. ARGV[i]
+  if call('HLEN', key) <= PART then
+    add_all(call('HGETALL', key))
+  else
+    local cursor = '0'
+    repeat
+      local part = call('HSCAN', key, cursor, 'COUNT', PART)
+      cursor = part[1]
+      add_all(part[2])
+    until cursor == '0'
+  end
+end
+
+if stored > 0 then
+  call('HSET', P .. 'body:' .. seq, 'data', body, 'event', event, 'size', size, 'refs', stored, 'resync', resync)
+end
+
+-- A device connected to several nodes is in each node's list.
+local per_node = {}
+for state, list in pairs(per_state) do
+  for node in string.gmatch(state, '[^,]+') do
+    local mine = per_node[node]
+    if not mine then
+      per_node[node] = list
+    else
+      local merged = { {}, {} }
+      for k = 1, 2 do
+        for _, handle in ipairs(mine[k]) do merged[k][#merged[k] + 1] = handle end
+        for _, handle in ipairs(list[k]) do merged[k][#merged[k] + 1] = handle end
+      end
+      per_node[node] = merged
+    end
+  end
+end
+for node, list in pairs(per_node) do
+  tell(node, 'message', site, seq, id, table.concat(list[1], ','), table.concat(list[2], ','), body)
+end
+return { seq, stored, overflowed }

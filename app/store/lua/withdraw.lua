@@ -1,0 +1,9 @@
+-- Takes out a connection whose registration was not answered.
+-- KEYS[1] prefix
+-- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | device id | user room ...
+local now = clock(ARGV[1])
+for i = 6, #ARGV do
+  local handle = call('HGET', P .. 'devices', device_name(ARGV[i], ARGV[5]))
+  if handle then remove_connection(handle, 'c:' .. ARGV[2] .. '.' .. ARGV[3], now, tonumber(ARGV[4])) end
+end
+return redis.status_reply('OK')

@@ -1,0 +1,143 @@
+"""`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import msgspec
+
+from app.core.address import addresses, room_names, user_rooms
+from app.core.message import Message, Waiting
+from app.core.ports import AckGroup, Registered, Registration, Replay, Replayed, Stored
+from app.settings import Site
+from app.store.keys import prefix
+from app.store.link import Word
+from app.store.redis import Redis
+
+
+def _to_waiting(answer: list[bytes]) -> Waiting:
+    pairs = zip(answer[1::2], answer[2::2], strict=True)
+    return Waiting([(int(seq), body) for seq, body in pairs], answer[0] == b"1")
+
+
+class RedisQueues:
+    """The queues of all sites, for one node. Holds no state but the link; lives as long as the node."""
+
+    def __init__(self, redis: Redis, node: str, max_message_bytes: int) -> None:
+        """`max_message_bytes` bounds the body of every message that is sent: the scripts rely on it."""
+        self._redis = redis
+        self._node = node
+        self._max_message_bytes = max_message_bytes
+        self._prefixes: dict[str, str] = {}
+        #: Milliseconds since the epoch for scripts; "" is Redis's own clock. Tests move it.
+        self.now_ms: int | str = ""
+
+    def send(self, message: Message) -> Awaitable[Stored]:
+        """Stores a message and tells the nodes; see `QueueStore`."""
+        limit = message.site.queue_limit
+        return self._stored(
+            self._run(
+                "send",
+                message.site,
+                self.now_ms,
+                self._deadline(),
+                message.site.name,
+                message.id,
+                message.event,
+                message.body,
+                int(message.resync),
+                limit.messages,
+                limit.bytes,
+                self._max_message_bytes,
+                *addresses(message.site, message.rooms),
+            )
+        )
+
+    def publish(self, message: Message) -> Awaitable[Stored]:
+        """Tells the nodes with connections in the rooms; see `QueueStore`."""
+        rooms = msgspec.json.encode(message.rooms)
+        name, body = message.site.name, message.body
+        return self._stored(
+            self._run(
+                "publish", message.site, self.now_ms, self._deadline(), name, message.id, rooms, body, *message.rooms
+            )
+        )
+
+    def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
+        """Registers a connection; see `QueueStore`."""
+        limit = site.batch_limit
+        names = msgspec.json.encode(room_names(rooms))
+        users = user_rooms(site, rooms)
+        node = self._node
+        return self._registered(
+            self._run(
+                "connect", site, self.now_ms, node, connection, device_id, names, limit.messages, limit.bytes, *users
+            )
+        )
+
+    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[None]:
+        """Takes a connection out; see `QueueStore`."""
+        ttl_ms = site.device_ttl_seconds * 1000
+        return self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles)
+
+    def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
+        """Takes out a connection that may be registered; see `QueueStore`."""
+        ttl_ms = site.device_ttl_seconds * 1000
+        users = user_rooms(site, rooms)
+        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, device_id, *users)
+
+    def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
+        """What waits behind a seq; see `QueueStore`."""
+        limit = site.batch_limit
+        words: list[Word] = [word for pair in after for word in pair]
+        return self._replayed(self._run("replay", site, self._node, connection, limit.messages, limit.bytes, *words))
+
+    def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
+        """Removes acknowledged messages; see `QueueStore`."""
+        words: list[Word] = []
+        for group in groups:
+            words += ("batch" if group.is_batch else "one", group.seq, len(group.handles), *group.handles)
+        return self._run("ack", site, *words)
+
+    def settle(self, site: Site, handles: Sequence[bytes]) -> Awaitable[None]:
+        """Their `_resync` has arrived; see `QueueStore`."""
+        return self._run("settle", site, *handles)
+
+    def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        """This node has connections in the rooms; see `QueueStore`."""
+        return self._run("member", site, "join", self._node, *rooms)
+
+    def leave(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        """This node has none any more; see `QueueStore`."""
+        return self._run("member", site, "leave", self._node, *rooms)
+
+    async def expire(self, site: Site, at_most: int = 200) -> int:
+        """Forgets devices that have been away for longer than their time to live; answers how many it found."""
+        return int(await self._run("expire", site, self.now_ms, at_most))
+
+    async def bury(self, site: Site, node: str, last_beat_ms: int | str, at_most: int = 500) -> tuple[bool, list[str]]:
+        """Takes connections of a dead node out of a site: (whether any are left, a user room per connection taken)."""
+        ttl_ms = site.device_ttl_seconds * 1000
+        left, *users = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
+        return left > 0, [user.decode() for user in users]
+
+    def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
+        key = self._prefixes.get(site.name)
+        if key is None:
+            key = self._prefixes[site.name] = prefix(site.name)
+        return self._redis.run(script, key, *words)
+
+    def _deadline(self) -> Word:
+        return "" if self.now_ms != "" else self._redis.deadline_ms()
+
+    async def _stored(self, answer: Awaitable[Any]) -> Stored:
+        seq, recipients, *overflowed = await answer
+        return Stored(int(seq), recipients, *overflowed)
+
+    async def _registered(self, answer: Awaitable[Any]) -> Registration:
+        last_seq, *devices = await answer
+        registered = [Registered(handle, lost == b"1", _to_waiting(waiting)) for handle, lost, waiting in devices]
+        return Registration(int(last_seq), registered)
+
+    async def _replayed(self, answer: Awaitable[Any]) -> Replay:
+        last_seq, *devices = await answer
+        return Replay(int(last_seq), [Replayed(state.decode(), _to_waiting(waiting)) for state, waiting in devices])
