@@ -21,7 +21,7 @@ def test_beyond_device_ttl_nothing_is_left(connect: Connector, tenant: Tenant, d
         client.wait_event(event)
         client.disconnect()
     deployment.send("brief", room, event, "away")
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     assert _keys_that_name(valkey, device) != []
     traces = [device, room, event, *(user.room for user in users.values())]
     eventually(lambda: not _keys_that_name(valkey, *traces), "every trace of the devices to go", 15)
@@ -35,7 +35,7 @@ def test_send_to_an_expired_device(connect: Connector, tenant: Tenant, deploymen
     """A message for a device gone for more than device_ttl is no error and leaves nothing in Redis."""
     user = tenant.user()
     connect("brief", user).disconnect()
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     eventually(lambda: not _keys_that_name(valkey, user.room), "the device to go", 10)
     deployment.send("brief", user.room, "too late")
     assert _keys_that_name(valkey, user.room, "too late") == []
@@ -44,7 +44,7 @@ def test_send_to_an_expired_device(connect: Connector, tenant: Tenant, deploymen
 def test_within_device_ttl(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
     """A reconnect within device_ttl keeps the queue, and the ttl counts from the last disconnect."""
     user, control = tenant.user(), tenant.user()
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     connect("brief", user, ack=ACK_NONE).disconnect()
     deployment.send("brief", user.room, "kept")
     for _ in range(2):
@@ -61,7 +61,7 @@ def test_within_device_ttl(connect: Connector, tenant: Tenant, deployment: Deplo
 def test_connected_device_does_not_age(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
     """A connected device's messages do not age, though the connection outlives device_ttl."""
     user, control = tenant.user(), tenant.user()
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     client = connect("brief", user, ack=ACK_NONE)
     deployment.send("brief", user.room, "kept")
     client.wait_event("kept")
@@ -81,7 +81,7 @@ def test_one_of_two_devices_expires(connect: Connector, tenant: Tenant, deployme
     connect("brief", user, device=gone).disconnect()
     deployment.send("brief", user.room, "both")
     client.wait_event("both")
-    eventually(lambda: not _keys_that_name(_valkey(deployment), gone), "the first device to go", 10)
+    eventually(lambda: not _keys_that_name(deployment.redis, gone), "the first device to go", 10)
     deployment.send("brief", user.room, "one")
     client.wait_event("one")
     client.disconnect()
@@ -91,7 +91,7 @@ def test_one_of_two_devices_expires(connect: Connector, tenant: Tenant, deployme
 def test_device_ttl_zero_never_expires(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
     """With device_ttl 0 a device's queue has no end: `_settings` says 0, nothing of it carries an expiry."""
     user, control = tenant.user(), tenant.user()
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     client = connect("endless", user, ack=ACK_NONE)
     assert client.wait_event("_settings").args == [{"device_ttl": 0}]
     deployment.send("endless", user.room, "live")
@@ -113,17 +113,12 @@ def test_acknowledged_bodies_are_gone(connect: Connector, tenant: Tenant, deploy
     event = tenant.unique("event")
     clients = [connect("alpha", user, ack=ACK_NONE) for user in users]
     deployment.send("alpha", room, event, "body")
-    valkey = _valkey(deployment)
+    valkey = deployment.redis
     for client in clients:
         received = client.wait_event(event)
         assert str(valkey.dump()).count(f'"{event}","body"') == 1
         client.ack(received)
     eventually(lambda: event not in str(valkey.dump()), "the body to go")
-
-
-def _valkey(deployment: Deployment) -> Valkey:
-    assert deployment.valkey
-    return deployment.valkey
 
 
 def _keys_that_name(valkey: Valkey, *names: str) -> list[str]:

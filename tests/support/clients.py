@@ -118,6 +118,8 @@ class ConnectCall:
     #: The `query` option of io(), which 1.x and 2.x clients also send in the CONNECT packet.
     query_option: Mapping[str, str] | None = None
     ack: AckPolicy = ACK_ALL
+    #: Whether the library connects again by itself when the connection is lost.
+    reconnects: bool = False
 
     @property
     def namespace(self) -> str:

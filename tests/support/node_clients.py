@@ -41,7 +41,9 @@ class NodeClients(ChildProcess):
         options = self._options(call) | {
             "transports": list(call.kind.transports),
             "forceNew": True,
-            "reconnection": False,
+            "reconnection": call.reconnects,
+            "reconnectionDelay": 50,
+            "reconnectionDelayMax": 200,
         }
         return self._connect(call, {"version": int(call.kind.library), "url": call.url, "options": options})
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import httpx
 import yaml
 
-from tests.support.processes import REPOSITORY, ChildProcess
+from tests.support.processes import REPOSITORY, ChildProcess, descendants, kill
 from tests.support.valkey import Valkey
 
 # What in the environment of whoever runs the tests would configure the server.
@@ -39,8 +39,8 @@ class Server(ChildProcess):
     running: ClassVar[list[Server]] = []
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
-        """Start `python -m app serve` in `directory` on a free port; returns when it listens."""
-        command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
+        """Start `python -m app serve` in `directory`; returns when it listens."""
+        command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", *arguments]
         super().__init__("server", command, directory, clean_environment(**environment))
         Server.running.append(self)
         try:
@@ -87,6 +87,8 @@ class Deployment:
         self.valkey: Valkey | None = None
         self._environment = dict(environment or {})
         self._server: Server | None = None
+        self._port = 0
+        self._orphans: list[int] = []
         (self.directory / "sites.yml").write_text(yaml.safe_dump({name: dict(keys) for name, keys in sites.items()}))
         (self.directory / "config.yml").write_text(yaml.safe_dump({"production": dict(config or {})}))
         try:
@@ -106,27 +108,44 @@ class Deployment:
         return self._server
 
     @property
+    def redis(self) -> Valkey:
+        """The Valkey beside the server; an embedded one is the server's own."""
+        assert self.valkey, "this deployment has an embedded Valkey"
+        return self.valkey
+
+    @property
     def url(self) -> str:
         """Where the server listens."""
         return self.server.url
 
     def start(self) -> None:
-        """Start the server (again) on the same configuration and data."""
-        arguments = ["--config", "config.yml", "--sites", "sites.yml"]
+        """Start the server, or start it again on the same configuration, data and port."""
+        arguments = ["--port", str(self._port), "--config", "config.yml", "--sites", "sites.yml"]
         environment = self._environment | ({"REDIS_URL": self.valkey.url} if self.valkey else {})
         if not self.valkey:
             arguments += ["--data-dir", str(self.directory / "data")]
         self._server = Server(self.directory, *arguments, **environment)
+        self._port = int(self.url.rpartition(":")[2])
 
-    def kill(self) -> None:
-        """Kill the server alone, as a crash does; what it started is left behind."""
+    def stop(self) -> int:
+        """Ask the server to end as an operator does (SIGTERM) and return its exit status; 10 s are allowed."""
+        self.server.signal(signal.SIGTERM)
+        return self.server.wait(10)
+
+    def kill(self) -> list[int]:
+        """Kill the server alone, as a crash does, and return the processes it leaves behind; `end` kills those."""
+        left = descendants(self.server.pid)
+        self._orphans += left
         self.server.signal(signal.SIGKILL)
         self.server.wait()
+        return left
 
     def end(self) -> None:
         """End every process and remove the directory."""
         if self._server:
             self._server.end()
+        for pid in self._orphans:
+            kill(pid)
         if self.valkey:
             self.valkey.end()
         if hasattr(self, "_http"):
