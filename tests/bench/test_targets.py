@@ -1,0 +1,42 @@
+"""A run is judged against the issue's table from its medians."""
+
+from bench.report import tables
+from bench.scale import FULL
+from bench.stage import Results
+from bench.targets import judge
+
+
+def results_with(recado_us: float) -> Results:
+    """Return results in which Node spends 20 µs and the floor 6 µs an acknowledged delivery."""
+    results = Results()
+    for contender, cost in (("recado", recado_us), ("node", 20.0), ("floor", 6.0)):
+        for noise in (0.9, 1.0, 1.5):
+            results.add("fan-out acked", contender, {"server_us": cost * noise, "redis_us": 2.0})
+    return results
+
+
+def test_a_cost_within_all_limits_is_reached() -> None:
+    """9 µs is 0.45 times Node's 20 and below twice the floor's 6."""
+    verdicts = judge(results_with(9.0), FULL)
+    assert [verdict.text for verdict in verdicts] == ["reached"] * 3
+
+
+def test_a_missed_target_says_by_how_much() -> None:
+    """13.5 µs is one half more than 0.45 times Node's, and the report's table says so."""
+    verdicts = judge(results_with(13.5), FULL)
+    assert [verdict.text for verdict in verdicts] == ["missed by 50 %", "missed by 12 %", "reached"]
+    assert "missed by 50 %" in tables(results_with(13.5), verdicts, {"machine": "m"}, FULL)
+
+
+def test_growth_compares_the_ends_of_the_curve() -> None:
+    """Cost per delivery at fan-out 5,000 is divided by that at 500; 1.2 is beyond the 15 %."""
+    results = Results()
+    results.add("fan-out to 500", "recado", {"server_us": 10.0})
+    results.add("fan-out to 5000", "recado", {"server_us": 12.0})
+    (verdict,) = judge(results, FULL)
+    assert (round(verdict.value, 3), verdict.is_reached) == (1.2, False)
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    """Without Recado, or without the yardstick, there is no verdict."""
+    assert judge(Results(), FULL) == []
