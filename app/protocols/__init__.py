@@ -1,0 +1,1 @@
+"""One folder for each public contract; each turns its wire into calls of the core, and none imports another."""

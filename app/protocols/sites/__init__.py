@@ -1,0 +1,1 @@
+"""Sites: Engine.IO and Socket.IO towards the browsers, POST /send towards the backends."""

@@ -1,0 +1,97 @@
+"""Engine.IO packets as they wait and travel: ready bytes, made once per message and shared by all who receive it.
+
+Knows neither sessions nor sockets.
+"""
+
+from __future__ import annotations
+
+import re
+
+from app.errors import RecadoError
+from app.transport.websocket import text_frame
+
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_PER_PACKET_BYTES = 64
+"""What a waiting packet costs besides its bytes (object and list slot): a million empty ones must hit the bound too."""
+
+
+class MalformedPacket(RecadoError):
+    """The packet does not follow the protocol."""
+
+
+class EncodedPacket:
+    """A text packet with its leading type digit; made once per message, lives until its last receiver has it.
+
+    `packet` is UTF-8. The other three forms are made when first asked for and kept: `frame` is a whole WebSocket text
+    frame; `ascii` and `ascii_frame` spell everything outside ASCII as JSON escapes, which Engine.IO 3 clients read
+    alike whether they expect UTF-8 once (2.x) or twice (1.x).
+    """
+
+    __slots__ = ("ascii", "ascii_frame", "frame", "packet")
+    ascii: bytes
+    ascii_frame: bytes
+    frame: bytes
+    packet: bytes
+
+    def __init__(self, packet: bytes) -> None:
+        """Take the packet's text, e.g. ``b'42/site,17["event",1]'``."""
+        self.packet = packet
+
+    def __getattr__(self, name: str) -> bytes:
+        # Reached only while the slot is empty: afterwards the hot path reads the slot itself.
+        if name == "frame":
+            value = text_frame(self.packet)
+        elif name == "ascii":
+            value = escape_non_ascii(self.packet)
+        elif name == "ascii_frame":
+            value = self.frame if self.packet.isascii() else text_frame(self.ascii)
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What this packet counts against a session's bound while it waits."""
+        return len(self.packet) + _PER_PACKET_BYTES
+
+
+class BinaryPacket:
+    """A binary message (a Socket.IO attachment); lives until it is written or handed to the listener."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        """Take the message itself, without any prefix."""
+        self.data = data
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What this packet counts against a session's bound while it waits."""
+        return len(self.data) + _PER_PACKET_BYTES
+
+
+Packet = EncodedPacket | BinaryPacket
+
+CLOSE = EncodedPacket(b"1")
+PING = EncodedPacket(b"2")
+PONG = EncodedPacket(b"3")
+PONG_PROBE = EncodedPacket(b"3probe")
+NOOP = EncodedPacket(b"6")
+
+
+def escape_non_ascii(packet: bytes) -> bytes:
+    """Spell what is not ASCII in the packet's JSON as ``\\uXXXX``; a namespace before the JSON stays as it is."""
+    if packet.isascii():
+        return packet
+    text = packet.decode()
+    start = min((at for at in map(text.find, '[{"') if at >= 0), default=len(text))
+    return text[:start].encode() + _NON_ASCII.sub(_escape, text[start:]).encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

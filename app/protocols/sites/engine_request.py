@@ -1,0 +1,124 @@
+"""The HTTP side of Engine.IO: what a request asks for, which requests are refused and how, reading and answering.
+
+Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from app.errors import RecadoError
+
+Headers = list[tuple[bytes, bytes]]
+Scope = dict[str, Any]
+
+
+class BodyTooLarge(RecadoError):
+    """The request's body is larger than maxPayload."""
+
+
+class ClientGone(RecadoError):
+    """The client went away in the middle of its request."""
+
+
+class Refusal(enum.Enum):
+    """Why a request is refused: HTTP status, and the Engine.IO protocol's code and message for the body."""
+
+    UNKNOWN_TRANSPORT = (400, 0, "Transport unknown")
+    UNKNOWN_SID = (400, 1, "Session ID unknown")
+    BAD_HANDSHAKE_METHOD = (400, 2, "Bad handshake method")
+    BAD_REQUEST = (400, 3, "Bad request")
+    TOO_LARGE = (413, 3, "Payload too large")
+    FORBIDDEN_ORIGIN = (403, 4, "Forbidden")
+    UNSUPPORTED_VERSION = (400, 5, "Unsupported protocol version")
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return int(self.value[0])
+
+    @property
+    def body(self) -> bytes:
+        """The JSON that Engine.IO clients expect."""
+        return b'{"code":%d,"message":"%b"}' % (self.value[1], self.value[2].encode())
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer on its way out."""
+
+    status: int
+    body: bytes
+    content_type: bytes
+    headers: Headers = field(default_factory=list)
+
+    @classmethod
+    def refusing(cls, refusal: Refusal) -> Response:
+        """Make the answer to a refused request."""
+        return cls(refusal.status, refusal.body, b"application/json")
+
+    async def send(self, send: Any) -> None:
+        """Write the answer; it is never to be cached."""
+        headers = [
+            (b"content-type", self.content_type),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"cache-control", b"no-store"),
+            *self.headers,
+        ]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+@dataclass(slots=True)
+class Handshake:
+    """What is known of the request that opened a session; kept only as long as a namespace may still ask for it."""
+
+    query_string: bytes = field(repr=False)
+    headers: Headers = field(repr=False)
+    client_address: str
+    origin: str | None
+
+    @classmethod
+    def of(cls, scope: Scope) -> Handshake:
+        """Take it from the ASGI scope."""
+        client = scope.get("client")
+        headers = list(scope["headers"])
+        return cls(scope.get("query_string", b""), headers, client[0] if client else "", origin_of(headers))
+
+
+def parse_query(query_string: bytes) -> dict[str, str]:
+    """Decode a query; of a name that comes twice the first value counts. Bad bytes are replaced, never an error."""
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    return dict(reversed(pairs))
+
+
+def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the Origin header, None when there is none (a client that is no browser)."""
+    return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
+
+
+async def read_body(receive: Any, max_bytes: int) -> bytes:
+    """Read the whole request body; raises BodyTooLarge as soon as it is over the limit, ClientGone."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def wait_for_disconnect(receive: Any) -> None:
+    """Return when the client has given the request up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
