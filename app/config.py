@@ -56,11 +56,11 @@ def load_config(config_path: str | Path | None, sites_path: str | Path | None, e
     )
 
 
-def check_site_name(name: str) -> None:
-    """Raises ConfigError when a namespace, a Redis hash tag or a query cannot carry the name."""
+def check_site_name(name: str, place: str) -> None:
+    """Raises ConfigError, naming the place, when a namespace, a Redis hash tag or a query cannot carry the name."""
     if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
         raise ConfigError(
-            f"site name {name!r}: expected text other than '/', without whitespace at the ends, "
+            f"{place}: site name {name!r}: expected text other than '/', without whitespace at the ends, "
             "control characters and any of { } , ? #"
         )
 
@@ -81,12 +81,15 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Confi
 def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:
     file = Path(path or "sites.yml")
     blocks = _read_blocks(file, SiteBlock, must_exist=path is not None)
+    for name in blocks:
+        check_site_name(name, str(file))
     sites = {name: _site(name, config, block, f"{file}: {name}") for name, block in blocks.items()}
-    name = variables.get("SITE_NAME")
-    if name is not None:
+    single = variables.get("SITE_NAME")
+    if single is not None:
+        check_site_name(single, "environment variable SITE_NAME")
         block = _read_variables(variables, _SITE_VARIABLES, SiteBlock)
-        known = sites.get(name)
-        sites[name] = _overlay(known, block) if known else _site(name, config, block, f"SITE_NAME={name}")
+        known = sites.get(single)
+        sites[single] = _overlay(known, block) if known else _site(single, config, block, f"SITE_NAME={single}")
     return sites
 
 
@@ -112,10 +115,6 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
 
 
 def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
-    try:
-        check_site_name(name)
-    except ConfigError as error:
-        raise ConfigError(f"{place.partition(':')[0]}: {error}") from None
     if block.auth_url is None:
         raise ConfigError(f"{place}: authUrl is missing, expected a URL that begins with http:// or https://")
     if block.api_key is None:
