@@ -52,9 +52,12 @@ def read_connect(packet: bytes) -> ConnectPacket:
     text = packet[2:].decode()
     namespace, query, has_comma = ROOT, "", False
     if text.startswith("/"):
-        name, comma, text = text.partition(",")
-        has_comma = bool(comma)
-        namespace, _, query = name.partition("?")
+        name, comma, rest = text.partition(",")
+        if "?" in name:
+            # Packets with a query never have a payload, and the old clients do not escape commas in it.
+            comma, rest = ("," if text.endswith(",") else ""), ""
+            name, _, query = text.removesuffix(",").partition("?")
+        namespace, has_comma, text = name, bool(comma), rest
     elif text.startswith("?"):
         text, query = "", text[1:]
     auth = _load(text) if text else None
