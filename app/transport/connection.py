@@ -62,8 +62,8 @@ class State(enum.Enum):
     OPEN = enum.auto()
     # A close frame or a refusal was written; the peer's answer, or that it reads, is awaited under a time-out.
     CLOSING = enum.auto()
-    # As CLOSING, but the peer broke the protocol: what it still sends is thrown away unread (7.1.7).
-    FAILED = enum.auto()
+    # As CLOSING, but nothing that the peer still sends is read: it has sent its close frame or broken the protocol.
+    SHUT = enum.auto()
     # The socket is gone.
     CLOSED = enum.auto()
 
@@ -88,7 +88,7 @@ class ServerShare:
 
 
 # Looking a member up in its enum costs more than all else on the way of a frame.
-_UPGRADING, _OPEN, _CLOSING, _FAILED, _CLOSED = State
+_UPGRADING, _OPEN, _CLOSING, _SHUT, _CLOSED = State
 
 
 class _Fragments:
@@ -166,17 +166,16 @@ class WebSocketConnection(Outbox):
         A bigger message than `max_message_bytes` closes with 1009, more than `max_outbox_bytes` waiting with 1008.
         """
         upgrade, self._upgrade = self._upgrade, None
-        if upgrade is None:
-            return
-        if self._state is not _UPGRADING:
-            # The peer left before the answer: the listener hears of it as of any other end, not from within this call.
-            asyncio.get_running_loop().call_soon(listener.connection_lost, self._close_code, self._close_reason)
+        if upgrade is None or self._state is not _UPGRADING:
+            # The peer left, or the server stops. The listener hears of it as of any other end, not within this call.
+            asyncio.get_running_loop().call_soon(listener.connection_lost, frames.CLOSE_ABNORMAL, "")
             return
         upgrade.write_accept(subprotocol, headers or [])
         self._state = _OPEN
         self._listener = listener
-        self._max_message_bytes = max_message_bytes
-        self._parsers = self._share.parsers_for(max_message_bytes)
+        # Short frames pass without a look at the limit.
+        self._max_message_bytes = max(max_message_bytes, frames.MAX_SHORT_PAYLOAD_BYTES)
+        self._parsers = self._share.parsers_for(self._max_message_bytes)
         self._share.connections.add(self)
         self._transport.set_protocol(self)
         self.open_outbox(max_outbox_bytes)
@@ -214,7 +213,7 @@ class WebSocketConnection(Outbox):
     def abort(self) -> None:
         """Drop the socket now, with what waits for it."""
         if self._state is not _CLOSED:
-            self._state = _FAILED
+            self._shut()
             self._accepts_frames = False
             self._transport.abort()
 
@@ -238,7 +237,7 @@ class WebSocketConnection(Outbox):
         """Read what the socket received."""
         parser = self._parser
         if parser is None:
-            if self._state is _FAILED:
+            if self._state is _SHUT:
                 return
             if self._fragments is None and self._state is _OPEN:
                 payload = _payload_of_short_text(data)
@@ -301,8 +300,7 @@ class WebSocketConnection(Outbox):
         if self._state is _OPEN:
             self._send_close(code, reason)
         if self._state is _CLOSING:
-            self._state = _FAILED
-            self._parser = self._fragments = None
+            self._shut()
             # Closing at once would reset the connection if the peer is still sending, and lose our close frame.
             if self._transport.can_write_eof():
                 self._transport.write_eof()
@@ -366,6 +364,7 @@ class WebSocketConnection(Outbox):
             self._send_close(code, "")
             self._close_reason = payload[2:].decode()
         if self._state is _CLOSING:
+            self._shut()
             self._close_transport()
 
     def _send_close(self, code: int, reason: str) -> None:
@@ -376,6 +375,10 @@ class WebSocketConnection(Outbox):
         self._accepts_frames = False
         self._start_close_timer()
         self.flush()
+
+    def _shut(self) -> None:
+        self._state = _SHUT
+        self._parser = self._fragments = None
 
     def _close_transport(self) -> None:
         # A peer that does not read would keep the transport from ever being flushed.
@@ -388,7 +391,7 @@ class WebSocketConnection(Outbox):
 
     def outbox_overflowed(self) -> None:
         """Drop a peer that does not read what it is sent: a close frame would wait behind all of it."""
-        if self._state is not _FAILED:
+        if self._state is not _SHUT:
             closings[OUTBOX_FULL] += 1
             self._close_code = frames.CLOSE_POLICY_VIOLATION
             self._close_reason = OUTBOX_FULL

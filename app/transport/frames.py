@@ -22,19 +22,23 @@ CLOSE_TOO_BIG = 1009
 CLOSE_INTERNAL_ERROR = 1011
 CLOSE_SERVICE_RESTART = 1012
 
+_NEVER_ON_THE_WIRE = {CLOSE_NO_STATUS, CLOSE_ABNORMAL, 1015}
 # A control frame holds at most 125 bytes (5.5), two of which are the code.
 _MAX_REASON_BYTES = 123
 _FIN = 0x80
 _MASKED = 0x80
 _WHOLE_TEXT = _FIN | OPCODE_TEXT
-_MASK_BYTES = 4
+# Two bytes and the mask.
+_SHORT_HEADER_BYTES = 6
+# Up to here a frame's length stands in its second byte (5.2).
+MAX_SHORT_PAYLOAD_BYTES = 125
 _LENGTH_16_BITS = 126
 _LENGTH_64_BITS = 127
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
     size = len(payload)
-    if size < _LENGTH_16_BITS:
+    if size <= MAX_SHORT_PAYLOAD_BYTES:
         return bytes((_FIN | opcode, size)) + payload
     if size < 1 << 16:
         return struct.pack("!BBH", _FIN | opcode, _LENGTH_16_BITS, size) + payload
@@ -57,8 +61,8 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Return the frame that closes with this code and reason; code 1005 stands for "without a code" (7.1.5)."""
-    if code == CLOSE_NO_STATUS:
+    """Return the frame that closes with this code and reason; codes that mean "no code" are left out (7.4.1)."""
+    if code in _NEVER_ON_THE_WIRE:
         return _frame(OPCODE_CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES]
     # The cut may have split a character, and the reason must be valid UTF-8.
@@ -72,12 +76,12 @@ def may_be_received(close_code: int) -> bool:
 
 
 def payload_of_short_text(data: bytes) -> bytes | None:
-    """Return the payload if `data` is exactly one whole, unfragmented, masked frame of 1 to 125 ASCII characters.
+    """Return the payload if `data` is exactly one whole text message of 1 to 125 ASCII characters in a masked frame.
 
     That is what an acknowledgement or a pong of Engine.IO comes as; for it this costs half of what picows does.
     """
-    size = len(data) - 6
-    if not 0 < size < _LENGTH_16_BITS or data[0] != _WHOLE_TEXT or data[1] != _MASKED | size:
+    size = len(data) - _SHORT_HEADER_BYTES
+    if not 0 < size <= MAX_SHORT_PAYLOAD_BYTES or data[0] != _WHOLE_TEXT or data[1] != _MASKED | size:
         return None
     mask = (data[2:6] * 32)[:size]
     payload = (int.from_bytes(data[6:], "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")

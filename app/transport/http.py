@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
+    _received = b""
+
     def data_received(self, data: bytes) -> None:
         """Read requests, remembering what the socket gave in case it holds more than an upgrade request."""
         self._received = data

@@ -4,7 +4,10 @@ Knows asyncio transports and bytes; nothing of WebSocket states or listeners.
 """
 
 import asyncio
+import logging
 from collections import Counter
+
+logger = logging.getLogger(__name__)
 
 # Beyond this, frames collected within one turn do not wait for its end, so that the bound is felt while it is passed.
 _MAX_COLLECTED_BYTES = 1 << 16
@@ -38,7 +41,11 @@ class TurnFlusher:
         outboxes = self._outboxes
         self._outboxes = []
         for outbox in outboxes:
-            outbox.flush()
+            try:
+                outbox.flush()
+            except Exception:
+                # One broken socket must not keep the others' frames.
+                logger.exception("a socket failed in write")
 
 
 class Outbox(asyncio.Protocol):

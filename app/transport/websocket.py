@@ -163,8 +163,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def take_early_bytes(self) -> bytes:
         """Hand over what the peer has sent behind its request."""
-        if len(self._early) > _MAX_EARLY_BYTES:
-            self._transport.resume_reading()
         return bytes(self._early)
 
     def _log_answer(self, answer: str) -> None:
