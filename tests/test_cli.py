@@ -1,0 +1,210 @@
+"""The command: what it prints, where, and with which exit code."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+import app.server
+from app import cli
+from app.errors import ConfigError, StoreUnavailable
+from app.settings import Config
+
+Run = Callable[..., Result]
+SITES = "newsite: {authUrl: 'http://127.0.0.1:9/', apiKey: hidden, userRoomPrefix: user_, device_ttl: 60}"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in an empty working directory, without this machine's environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PORT", "HOST", "APP_ENV", "NODE_ENV", "REDIS_URL", "DEVICE_TTL", "SITE_NAME", "API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def invoke(*arguments: str, **environ: str) -> Result:
+        return CliRunner().invoke(cli.recado, arguments, env=environ)
+
+    return invoke
+
+
+class Server:
+    """A server that answers every /send alike and keeps the requests. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.status, self.text = 200, "OK"
+        self.requests: list[tuple[str, str | None, bytes]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            """Lives for one request."""
+
+            def do_POST(self) -> None:
+                """Keep the request and answer."""
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                server.requests.append((self.path, self.headers["X-API-Key"], body))
+                self.send_response(server.status)
+                self.end_headers()
+                self.wfile.write(server.text.encode())
+
+            def log_message(self, *_: object) -> None:
+                """Stay silent."""
+
+        self._http = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._http.server_port
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop serving."""
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A running server."""
+    running = Server()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
+    """What `serve` has the server run with; it does not run here (the contract's tests do that)."""
+    calls: list[tuple[Config, bool]] = []
+    monkeypatch.setattr(app.server, "run", lambda config, demo: calls.append((config, demo)))
+    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    yield calls
+    structlog.reset_defaults()
+
+
+def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, bool]]) -> None:
+    """Options win over the environment, which wins over the files."""
+    Path("sites.yml").write_text(SITES)
+    result = run("serve", "--port", "0", "--host", "::1", "--data-dir", "there", "--demo", PORT="80", DEVICE_TTL="7")
+    assert result.exit_code == 0, result.output
+    ((config, demo),) = served
+    assert (config.port, config.host, config.data_dir, config.device_ttl_seconds) == (0, "::1", Path("there"), 7)
+    assert (list(config.sites), demo) == (["newsite"], True)
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(StoreUnavailable("Valkey did\nnot start"), 1), (ConfigError("port is taken"), 2)]
+)
+def test_serve_fails_with_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: list[Any], error: Exception, exit_code: int
+) -> None:
+    """What keeps the server from starting is one line; a wrong setting exits 2, the rest 1."""
+
+    def fail(config: Config, demo: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(app.server, "run", fail)
+    result = run("serve")
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr == f"recado: {' '.join(str(error).split())}\n"
+
+
+def test_check_config(run: Run) -> None:
+    """A good configuration is an OK line for the server and one for each site, without keys and URLs."""
+    Path("s.yml").write_text(SITES + "\nplain: {authUrl: 'http://127.0.0.1:9/', apiKey: hidden}")
+    result = run("check-config", "--sites", "s.yml", REDIS_URL="redis://:hidden@h")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "OK environment production: port 1337, Redis, sites: 2",
+        "OK site newsite: queues for rooms that begin with 'user_', kept 60 s after a disconnect",
+        "OK site plain: no queues (no userRoomPrefix)",
+    ]
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve", "send --site a --room b --event c"])
+def test_mistake_is_one_line_and_exit_2(run: Run, command: str, served: list[Any]) -> None:
+    """Whichever command reads a wrong file says so in one line on stderr."""
+    Path("config.yml").write_text("production: {prot: 1}")
+    result = run(*command.split())
+    assert (result.exit_code, result.stdout, served) == (2, "", [])
+    assert result.stderr.startswith("recado: config.yml: production.prot: unknown key")
+    assert result.stderr.count("\n") == 1
+
+
+def test_send(run: Run, server: Server) -> None:
+    """Rooms, event and arguments are posted with the key of sites.yml to the configured port; the answer is printed."""
+    Path("sites.yml").write_text(SITES)
+    arguments = ["send", "--site", "newsite", "--room", "user_8", "--room", "b", "--event", "news", "--resync"]
+    result = run(*arguments, "--", '{"id": 3}', "hello", "-1", "null", '"5"', "", PORT=str(server.port))
+    assert (result.exit_code, result.output) == (0, "OK\n")
+    ((path, key, body),) = server.requests
+    assert (path, key) == ("/send?site=newsite&resync=true", "hidden")
+    assert body == b'{"rooms":["user_8","b"],"event":"news","args":[{"id":3},"hello",-1,null,"5",""]}'
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "key"),
+    [(["--api-key", "mine"], {"API_KEY": "env"}, "mine"), ([], {"API_KEY": "env"}, "env")],
+)
+def test_send_to_a_server_elsewhere(
+    run: Run, server: Server, options: list[str], environ: dict[str, str], key: str
+) -> None:
+    """With --url and a key from option or environment no local configuration is read."""
+    Path("config.yml").write_text("broken: [")
+    url = f"http://127.0.0.1:{server.port}/"
+    result = run("send", "--site", "x", "--room", "a", "--event", "e", "--url", url, *options, **environ)
+    assert (result.exit_code, result.output) == (0, "OK\n")
+    assert server.requests[0][:2] == ("/send?site=x&resync=false", key)
+
+
+def test_send_that_is_refused(run: Run, server: Server) -> None:
+    """The server's refusal is one line with its status, exit code 1."""
+    server.status, server.text = 401, "ApiKey invalid."
+    url = f"http://127.0.0.1:{server.port}"
+    result = run("send", "--site", "x", "--room", "a", "--event", "e", "--url", url, "--api-key", "hidden")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "recado: the server answered 401: ApiKey invalid.\n"
+
+
+def test_send_without_a_server(run: Run) -> None:
+    """No server there is one line with the URL and the reason, exit code 1."""
+    url = "http://127.0.0.1:1"
+    result = run("send", "--site", "x", "--room", "a", "--event", "e", "--url", url, "--api-key", "hidden")
+    assert (result.exit_code, result.stderr) == (1, f"recado: no answer from {url}: connection failed\n")
+
+
+def test_send_without_a_key(run: Run) -> None:
+    """A site that is not configured here needs a key from elsewhere, and the line says where from."""
+    result = run("send", "--site", "x", "--room", "a", "--event", "e")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "recado: site 'x' is not configured here: expected --api-key, API_KEY or a site of sites.yml\n"
+    )
+
+
+def test_new_keys_differ(run: Run) -> None:
+    """`keys new` prints 43 characters that are safe in URLs and headers, new ones each time."""
+    first, second = (run("keys", "new").stdout.strip() for _ in range(2))
+    assert first != second
+    assert len(first) == len(second) == 43
+    assert first.replace("-", "").replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config", "send", "keys new"])
+def test_help_has_an_example(run: Run, command: str) -> None:
+    """Every command shows how it is used."""
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"  recado {command}" in result.stdout.partition("Example")[2]
+
+
+def test_module_is_the_command() -> None:
+    """`python -m app` is the command by another name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "keys", "new"], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert len(done.stdout) == 44
