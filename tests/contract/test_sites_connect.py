@@ -251,22 +251,21 @@ def test_unknown_site(connect: Connector, tenant: Tenant, kind: ClientKind) -> N
     assert tenant.requests_of(user.token) == []
 
 
-@pytest.mark.parametrize("answer", [Answer(401), Answer(500), Answer(body=b"[]")], ids=["401", "500", "no room"])
 @every_node_client
 def test_transport_stays_open_after_a_refusal(
-    connect: Connector, tenant: Tenant, kind: ClientKind, answer: Answer
+    connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """After a refusal, also of an unknown site, another namespace connects over the same transport."""
-    refused = connect.begin(_call_with_token(connect, kind, "alpha", tenant.token(answer)))
-    refused.wait_refused()
-    user = tenant.user()
-    query = {"token": user.token, "deviceId": "d1"}
-    unknown = connect.share(refused, _with_credentials(ConnectCall(kind, connect.deployment.url, "nowhere"), query))
-    assert unknown.wait_refused() == "Invalid namespace"
-    other = connect.share(refused, _with_credentials(ConnectCall(kind, connect.deployment.url, "beta"), query))
-    other.wait_event("_settings")
-    connect.fence("beta", user.room, other)
-    assert [record for record in refused.records.snapshot() if record.kind == "closed"] == []
+    """Refusals close no transport: the other namespaces on it go on, and further ones can connect."""
+    user, bare = tenant.user(), tenant.token(Answer(body=b"[]"))
+    first = connect("alpha", user, kind)
+    refusals = {"beta": bare, "nowhere": user.token, "unreachable": user.token, "small_queue": f"{SECRET}-unknown"}
+    for site, token in refusals.items():
+        connect.share(first, _on_second_namespace(connect, kind, site, token)).wait_refused()
+    connect.fence("alpha", user.room, first)
+    further = connect.share(first, _on_second_namespace(connect, kind, "small_batch", user.token))
+    further.wait_event("_settings")
+    connect.fence("small_batch", user.room, further)
+    assert [record for record in first.records.snapshot() if record.kind == "closed"] == []
 
 
 @every_client
@@ -372,8 +371,7 @@ def _call_with_token(connect: Connector, kind: ClientKind, site: str, token: str
     return ConnectCall(kind, connect.deployment.url, site, {"token": token, "deviceId": "d1"})
 
 
-def _with_credentials(call: ConnectCall, query: dict[str, str]) -> ConnectCall:
+def _on_second_namespace(connect: Connector, kind: ClientKind, site: str, token: str) -> ConnectCall:
     """Put the credentials where a second namespace of this library's sends them."""
-    if call.kind.has_auth:
-        return dataclasses.replace(call, auth=query)
-    return dataclasses.replace(call, query=query)
+    call = _call_with_token(connect, kind, site, token)
+    return dataclasses.replace(call, query={}, auth=call.query) if kind.has_auth else call

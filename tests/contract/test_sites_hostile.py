@@ -235,5 +235,6 @@ def test_bad_handshakes(deployment: Deployment, query: dict[str, str]) -> None:
     assert answer.status_code in (200, 400)
     assert answer.status_code == 400 or "alert" not in answer.text
     if answer.status_code == 400 and query.get("transport") != "polling":
-        with pytest.raises((InvalidHandshake, InvalidMessage, ConnectionClosed)):
-            RawSocket(deployment.url, 4, {**query, "transport": "x"}).receive()
+        refused = pytest.raises((InvalidHandshake, InvalidMessage, ConnectionClosed))
+        with refused, RawSocket(deployment.url, 4, {**query, "transport": "x"}) as session:
+            session.receive()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -129,7 +129,7 @@ class ConnectCall:
     @property
     def url(self) -> str:
         """The URL as a page gives it to io()."""
-        return f"{self.base_url}{self.namespace}" + (f"?{urlencode(self.query)}" if self.query else "")
+        return f"{self.base_url}{self.namespace}" + (f"?{urlencode(self.query, quote_via=quote)}" if self.query else "")
 
 
 class ClientDriver(Protocol):

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tests.support.clients import AckPolicy, Client, ConnectCall, Record
 from tests.support.processes import REPOSITORY, ChildProcess
@@ -52,7 +52,7 @@ class NodeClients(ChildProcess):
         options = self._options(call)
         if call.query:
             # 1.x wants the packet's query as text.
-            options["query"] = urlencode(call.query)
+            options["query"] = urlencode(call.query, quote_via=quote)
         where = {"share": client.name, "namespace": call.namespace, "options": options}
         return self._connect(call, {"version": int(call.kind.library), **where})
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import socketio
 
@@ -66,15 +67,20 @@ class _Session:
     async def close(self) -> None:
         if self._opening:
             await asyncio.wait([self._opening], timeout=5)
-        for future in self.waiting.values():
-            future.cancel()
+        if self._socket.eio.state == "connected":
+            # Over polling, engineio's `disconnect` never sends its close packet while another POST is on its way.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._socket.eio.queue.join(), 2)
         await self._socket.disconnect()
         # `disconnect` of a refused client leaves the transport and its HTTP session open.
         await self._socket.eio.disconnect()
+        # Not before: the library takes a cancelled handler for one that has returned, and acknowledges.
+        for future in self.waiting.values():
+            future.cancel()
         self._record("closed")
 
     async def _open(self) -> None:
-        query = f"?{urlencode(self._call.query)}" if self._call.query else ""
+        query = f"?{urlencode(self._call.query, quote_via=quote)}" if self._call.query else ""
         try:
             await self._socket.connect(
                 self._call.base_url + query,

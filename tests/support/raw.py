@@ -16,18 +16,19 @@ class RawSocket:
     """A websocket session without a library; use it in a `with`."""
 
     def __init__(self, base_url: str, version: int, query: dict[str, str] | None = None) -> None:
-        """Open a session of Engine.IO `version`."""
+        """Describe a session of Engine.IO `version`."""
         parameters = urlencode({"EIO": str(version), "transport": "websocket", **(query or {})})
         url = base_url.replace("http", "ws", 1) + f"/socket.io/?{parameters}"
-        self._connection: ClientConnection = connect(url, max_size=None, compression=None)
+        self._opening = connect(url, max_size=None, compression=None)
 
     def __enter__(self) -> RawSocket:
-        """Return the session."""
+        """Open the session."""
+        self._connection: ClientConnection = self._opening.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the session."""
-        self._connection.close()
+        self._opening.__exit__(None, None, None)
 
     def send(self, packet: str | bytes) -> None:
         """Send one message: text or binary."""
