@@ -1,0 +1,27 @@
+# The browser bundles of socket.io-client, which npm alone delivers.
+FROM node:22-slim AS clients
+WORKDIR /src
+COPY scripts/fetch-clients scripts/
+RUN scripts/fetch-clients
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/recado
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY app app
+COPY --from=clients /src/app/static/vendor app/static/vendor
+RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock .
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --no-create-home recado && install -d -o recado /data /etc/recado
+COPY --from=build /opt/recado /opt/recado
+ENV PATH=/opt/recado/bin:$PATH PYTHONUNBUFFERED=1 RECADO_DATA_DIR=/data
+# config.yml and sites.yml are read from here when they are mounted.
+WORKDIR /etc/recado
+VOLUME /data
+USER recado
+EXPOSE 1337
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["python", "-c", \
+  "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '1337') + '/healthcheck', timeout=2)"]
+ENTRYPOINT ["recado"]
+CMD ["serve"]
