@@ -244,10 +244,8 @@ class EngineServer(engineio.AsyncServer):
 
     def _receive_payload(self, session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Response:
         try:
-            packets = _decode_payload(session, scope, query, body)
+            session.packets_received(_decode_payload(session, scope, query, body))
         except MalformedPacket:
-            packets = None
-        if packets is None or not session.packets_received(packets):
             session.close("parse error")
             return Response.refusing(Refusal.BAD_REQUEST)
         return Response(200, b"ok", TEXT_TYPE)

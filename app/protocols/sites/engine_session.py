@@ -236,18 +236,17 @@ class EngineSession:
             self._end()
         return packets
 
-    def packets_received(self, packets: Iterable[bytes | BinaryPacket]) -> bool:
-        """Handle the packets of one POST; False when one was malformed. The session may be closed afterwards."""
+    def packets_received(self, packets: Iterable[bytes | BinaryPacket]) -> None:
+        """Handle the packets of one POST; raises MalformedPacket. The session may be closed by one of them."""
         for packet in packets:
-            if not self.is_open:
-                break  # by the packet before: a close, or an answer too many
+            if self.listener is None:
+                return
             if isinstance(packet, BinaryPacket):
-                is_well_formed = self.binary_message_received(packet.data)
+                self.listener.binary_received(packet.data)
+            elif packet[:1] == b"4":
+                self.listener.message_received(packet)
             else:
-                is_well_formed = self.packet_received(packet)
-            if not is_well_formed:
-                return False
-        return True
+                self._control_received(packet)
 
     def _wake_poll(self) -> None:
         if self._poll is not None and not self._poll.done():
@@ -255,31 +254,7 @@ class EngineSession:
 
     # Receiving
 
-    def packet_received(self, packet: bytes) -> bool:
-        """Handle one text packet of either transport; False when it was malformed, which closed the session."""
-        if packet[:1] != b"4":
-            return self._control_received(packet)
-        try:
-            if self.listener is not None:
-                self.listener.message_received(packet)
-        except MalformedPacket:
-            return self._malformed()
-        return True
-
-    def binary_message_received(self, data: bytes) -> bool:
-        """Handle one binary message of either transport; False when it was malformed, which closed the session."""
-        try:
-            if self.listener is not None:
-                self.listener.binary_received(data)
-        except MalformedPacket:
-            return self._malformed()
-        return True
-
-    def _malformed(self) -> bool:
-        self.close("parse error")
-        return False
-
-    def _control_received(self, packet: bytes) -> bool:
+    def _control_received(self, packet: bytes) -> None:
         kind = packet[:1]
         settings = self._owner.settings
         if kind == b"2" and self.version == 3:
@@ -292,8 +267,7 @@ class EngineSession:
         elif kind == b"1":
             self.close("client disconnect", farewell=NOOP)
         elif kind not in (b"5", b"6"):  # an upgrade on the WebSocket that has it, or a noop: nothing to do
-            return self._malformed()
-        return True
+            raise MalformedPacket
 
     def _wait(self, seconds: float) -> None:
         self._owner.heartbeats.schedule(self, asyncio.get_running_loop().time() + seconds)
@@ -323,19 +297,30 @@ class EngineSession:
 
     def text_received(self, payload: bytes) -> None:
         """One text message of the session's WebSocket."""
-        if self.state is SessionState.WEBSOCKET:
-            self.packet_received(payload)
+        listener = self.listener
+        if listener is None:
+            return
+        try:
+            if payload[:1] == b"4":
+                listener.message_received(payload)
+            else:
+                self._control_received(payload)
+        except MalformedPacket:
+            self.close("parse error")
 
     def binary_received(self, payload: bytes) -> None:
         """One binary message of the session's WebSocket; version 3 puts the packet type before it."""
-        if self.state is not SessionState.WEBSOCKET:
+        if self.listener is None:
             return
-        if self.version == 4:
-            self.binary_message_received(payload)
-        elif payload[:1] == b"\x04":
-            self.binary_message_received(payload[1:])
-        else:
-            self._malformed()
+        try:
+            if self.version == 4:
+                self.listener.binary_received(payload)
+            elif payload[:1] == b"\x04":
+                self.listener.binary_received(payload[1:])
+            else:
+                raise MalformedPacket
+        except MalformedPacket:
+            self.close("parse error")
 
     def writing_resumed(self) -> None:
         """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""

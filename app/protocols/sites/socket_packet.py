@@ -37,14 +37,25 @@ class ConnectPacket:
     """2.x clients and later end the namespace with a comma, 1.x do not."""
 
 
+def ack_prefix(namespace: str) -> bytes:
+    """Return what the acks of a namespace begin with."""
+    return f"43{_prefix(namespace)}".encode()
+
+
+def read_ack_id(packet: bytes, start: int) -> int | None:
+    """Read the id of an ack whose prefix ends at `start`, without reading the arguments; None: it is not that."""
+    bracket = packet.find(b"[", start, start + _MAX_ACK_DIGITS + 1)
+    digits = packet[start:bracket]
+    return int(digits) if bracket > 0 and digits.isdigit() else None
+
+
 def read_ack(packet: bytes) -> tuple[str, int] | None:
-    """Recognise ``43/ns,17[...]`` from its bytes, without reading the arguments; None: not in this plain form."""
-    bracket = packet.find(b"[", 2)
-    comma = packet.rfind(b",", 2, bracket)
-    digits = packet[comma + 1 if comma > 0 else 2 : bracket]
-    if bracket < 0 or not digits.isdigit() or len(digits) > _MAX_ACK_DIGITS:
+    """Recognise ``43/ns,17[...]`` or ``4317[...]`` from its bytes; None: not in this plain form."""
+    comma = packet.find(b",") if packet[2:3] == b"/" else -1
+    ack_id = read_ack_id(packet, comma + 1 if comma > 0 else 2)
+    if ack_id is None:
         return None
-    return packet[2:comma].decode() if comma > 0 else ROOT, int(digits)
+    return packet[2:comma].decode() if comma > 0 else ROOT, ack_id
 
 
 def read_connect(packet: bytes) -> ConnectPacket:

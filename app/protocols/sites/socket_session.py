@@ -20,8 +20,10 @@ from app.protocols.sites.socket_packet import (
     ROOT,
     WITH_ATTACHMENTS,
     ConnectPacket,
+    ack_prefix,
     add_attachment,
     read_ack,
+    read_ack_id,
     read_connect,
     read_packet,
     write_connect,
@@ -128,7 +130,7 @@ class NamespaceConnection:
         self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
         held, self._held = self._held, None
         self._send(held or [])
-        self._owner.joined()
+        self._owner.joined(self)
 
     def refuse(self, message: str) -> None:
         """Send CONNECT_ERROR with this text instead; the transport stays open for other namespaces."""
@@ -185,12 +187,26 @@ class NamespaceConnection:
 class SocketSession:
     """The listener of one Engine.IO session; lives as long as that."""
 
-    __slots__ = ("_attachment_bytes", "_handshake", "_owner", "_partial", "bucket", "deadline", "engine", "namespaces")
+    __slots__ = (
+        "_ack_prefix",
+        "_attachment_bytes",
+        "_handshake",
+        "_joined",
+        "_owner",
+        "_partial",
+        "bucket",
+        "deadline",
+        "engine",
+        "namespaces",
+    )
 
     def __init__(self, owner: SocketOwner, engine: EngineSession, handshake: Handshake) -> None:
         """Bind to a session that has not started yet."""
         self._owner = owner
         self._handshake = handshake
+        self._joined: NamespaceConnection | None = None
+        """The namespace joined last, with the beginning of its acks: the way of nearly all that arrives."""
+        self._ack_prefix = b""
         self._partial: Any = None
         self._attachment_bytes = 0
         self.engine = engine
@@ -207,9 +223,17 @@ class SocketSession:
 
     def message_received(self, packet: bytes) -> None:
         """Handle one packet; acks, by far the most, are known by their first bytes."""
+        joined = self._joined
+        if joined is not None and packet.startswith(self._ack_prefix):
+            # Mostly there is but one namespace: no need to look for its name.
+            start = len(self._ack_prefix)
+            ack_id = read_ack_id(packet, start)
+            if ack_id is not None:
+                self._owner.ack_received(joined, ack_id)
+                return
         if packet[:2] == b"43":
             ack = read_ack(packet)
-            if ack is not None and self._partial is None:
+            if ack is not None:
                 connection = self.namespaces.get(ack[0])
                 if connection is not None and connection.phase is _CONNECTED:
                     self._owner.ack_received(connection, ack[1])
@@ -235,8 +259,10 @@ class SocketSession:
 
     # What namespace connections tell
 
-    def joined(self) -> None:
+    def joined(self, connection: NamespaceConnection) -> None:
         """A namespace has been joined: the handshake's headers have served."""
+        self._joined = connection
+        self._ack_prefix = ack_prefix(connection.namespace)
         self._handshake.headers = []
         self._owner.session_joined(self)
 
@@ -245,6 +271,8 @@ class SocketSession:
         if connection.is_closed:
             return
         connection.close()
+        if self._joined is connection:
+            self._joined = None
         if self.namespaces.get(connection.namespace) is connection:
             del self.namespaces[connection.namespace]
         self._owner.disconnected(connection, reason)
