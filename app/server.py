@@ -3,6 +3,7 @@ knows all the others."""
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -38,6 +39,7 @@ from app.transport.websocket import WebSocketProtocol
 _BACKLOG = 4096
 #: Longer than the 60 s after which load balancers drop an idle connection, so that it is they who do.
 _KEEP_ALIVE_SECONDS = 65
+_COLLECT_AFTER_OBJECTS = 50_000
 _SOCKET_PATH = "/socket.io/"
 
 _log = structlog.get_logger(__name__)
@@ -46,6 +48,7 @@ _log = structlog.get_logger(__name__)
 def run(config: Config, demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
     _raise_file_limit()
+    _tune_collector()
     listening = _listen(config.host, config.port)
     port = listening.getsockname()[1]
     if demo:
@@ -210,6 +213,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(f"port: expected a free port to listen on, {host}:{port} is not ({error.strerror})") from None
+
+
+def _tune_collector() -> None:
+    """The cycle collector took 5 % of the time under load and found nothing: a closed connection's few cycles can
+    wait, and what is there from the start need never be looked at."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 50)
 
 
 def _raise_file_limit() -> None:

@@ -21,7 +21,8 @@ class Presence:
         #: Grows with every gap on the bus: what the store answered in an earlier epoch may have a hole behind it.
         self.epoch = 0
         self._resync = resync
-        self._devices: dict[bytes, list[Connection]] = {}
+        # Tuples: writing to one connection may end it while the others are still to be written to.
+        self._devices: dict[bytes, tuple[Connection, ...]] = {}
         self._rooms: dict[str, dict[Connection, None]] = {}
         self._counter: int | None = None
         self._joining = 0
@@ -73,7 +74,7 @@ class Presence:
     def add(self, connection: Connection) -> None:
         """Adds the connection of one or more devices; called while it is FETCHING."""
         for handle in connection.handles:
-            self._devices.setdefault(handle, []).append(connection)
+            self._devices[handle] = (*self._devices.get(handle, ()), connection)
         mine = set(connection.handles)
         # The answer of the registration and the bus are two streams: the bus may have been faster.
         for message in self._strays:
@@ -83,15 +84,15 @@ class Presence:
     def remove(self, connection: Connection) -> None:
         """Takes the connection out of its devices."""
         for handle in connection.handles:
-            connections = self._devices.get(handle)
-            if connections and connection in connections:
-                connections.remove(connection)
-                if not connections:
-                    del self._devices[handle]
+            others = tuple(other for other in self._devices.get(handle, ()) if other is not connection)
+            if others:
+                self._devices[handle] = others
+            else:
+                self._devices.pop(handle, None)
 
-    def connections_of(self, handle: bytes) -> list[Connection]:
+    def connections_of(self, handle: bytes) -> tuple[Connection, ...]:
         """The connections of one device."""
-        return list(self._devices.get(handle, ()))
+        return self._devices.get(handle, ())
 
     def enter_rooms(self, connection: Connection) -> list[str]:
         """Adds a connection of a site without queues to its rooms; answers the rooms that had none before."""
