@@ -54,12 +54,12 @@ class HttpRoomDirectory:
             if answer.status == 200:
                 return _rooms_decoder.decode(answer.body)
         except BackendError as error:
-            log.warning("auth_failed", site=site.name, reason=str(error), error=error.cause)
+            log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            log.warning("auth_failed", site=site.name, reason="no JSON array of strings")
+            log.warning("auth failed", site=site.name, reason="no JSON array of strings")
             return AuthRefused("Auth error: expected a JSON array of strings")
         if answer.status == 401:
             return AuthRefused("Authentication failed")
-        log.warning("auth_failed", site=site.name, reason="unexpected status", status=answer.status)
+        log.warning("auth failed", site=site.name, reason="unexpected status", status=answer.status)
         return AuthRefused(f"Auth {answer.status} error")

@@ -48,7 +48,7 @@ class HttpUserUpdates:
             return
         waiting = self._waiting.setdefault(site.name, deque())
         if len(waiting) >= MAX_WAITING_PER_SITE:
-            log.warning("user_update_dropped", site=site.name, waiting=len(waiting))
+            log.warning("user update dropped", site=site.name, waiting=len(waiting))
             return
         waiting.append(_Update(site, user_id, token, connected, at))
         workers = self._workers.setdefault(site.name, set())
@@ -66,7 +66,7 @@ class HttpUserUpdates:
             await asyncio.gather(*late, return_exceptions=True)
         dropped = sum(map(len, self._waiting.values()))
         if dropped:
-            log.warning("user_updates_dropped", count=dropped)
+            log.warning("user updates dropped", count=dropped)
         await self._pools.aclose()
 
     async def _work(self, waiting: deque[_Update], workers: set[asyncio.Task[None]]) -> None:
@@ -84,14 +84,14 @@ class HttpUserUpdates:
             headers = [(b"content-type", b"application/json"), *authorization(site, update.token)]
             answer = await self._pools.exchange(site.name, "PUT", url, headers, _body(update))
         except BackendError as error:
-            log.warning("user_update_failed", site=site.name, reason=str(error), error=error.cause)
+            log.warning("user update failed", site=site.name, reason=str(error), error=error.cause)
             return
         except Exception:
             # A worker that ended here would hold up the site's other updates.
-            log.exception("user_update_failed", site=site.name)
+            log.exception("user update failed", site=site.name)
             return
         if answer.status >= 300:
-            log.warning("user_update_failed", site=site.name, reason="unexpected status", status=answer.status)
+            log.warning("user update failed", site=site.name, reason="unexpected status", status=answer.status)
 
 
 def _body(update: _Update) -> bytes:

@@ -239,7 +239,7 @@ async def test_log_names_the_site_and_no_secret(
     backend.answer = b""
     await refusal(directory, make_site(auth_url=f"{backend.url}/?key=hidden"), "12345")
     assert [(line["event"], line["site"], line["reason"]) for line in logged] == [
-        ("auth_failed", "newsite", "connection failed")
+        ("auth failed", "newsite", "connection failed")
     ]
     assert "12345" not in str(logged)
     assert "hidden" not in str(logged)

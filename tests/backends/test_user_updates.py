@@ -69,7 +69,7 @@ async def test_failures_are_logged_and_forgotten(
         "token cannot be sent in an HTTP header",
         "unexpected status",
     ]
-    assert {line["event"] for line in logged} == {"user_update_failed"}
+    assert {line["event"] for line in logged} == {"user update failed"}
     assert "hidden" not in str(logged)
 
 
@@ -99,7 +99,7 @@ async def test_what_waits_is_bounded(
     monkeypatch.setattr(user_updates, "MAX_WAITING_PER_SITE", 3)
     for i in range(5):
         updates.update_user(make_site(), str(i), None, True, AT)
-    assert [line["event"] for line in logged] == ["user_update_dropped"] * 2
+    assert [line["event"] for line in logged] == ["user update dropped"] * 2
     assert len(await backend.has_requests(3)) == 3
 
 
@@ -122,4 +122,4 @@ async def test_close_does_not_wait_for_ever(
         updates.update_user(make_site(), str(i), None, False, AT)
     await backend.has_requests(MAX_IN_FLIGHT_PER_SITE)
     await asyncio.wait_for(updates.aclose(grace_seconds=0.01), timeout=0.4)
-    assert [(line["event"], line["count"]) for line in logged] == [("user_updates_dropped", 2)]
+    assert [(line["event"], line["count"]) for line in logged] == [("user updates dropped", 2)]
