@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the whole product, and the servers' logs beside a failing test."""
+"""Fixtures of the tests that drive the whole product, and the processes' output beside a failing test."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import pytest
 from tests.support.background import BackgroundLoop
 from tests.support.connector import Connector, Drivers
 from tests.support.node_clients import NodeClients
+from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
-from tests.support.server import Deployment, Server
+from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant
 
-_LOG_START = pytest.StashKey[dict[Server, int]]()
+_LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember where each server's log stands when a test begins."""
-    item.stash[_LOG_START] = {server: len(server.lines) for server in Server.running}
+    """Remember how much each process has written when a test begins."""
+    item.stash[_LOG_START] = {process: len(process.lines) for process in ChildProcess.started}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what each server logged during a test that failed."""
+    """Attach what each process wrote during a test that failed."""
     report = yield
     if report.failed:
-        for server in Server.running:
-            lines = server.lines.snapshot()[item.stash[_LOG_START].get(server, 0) :]
-            report.sections.append((f"log of {server.url}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
+        for process in ChildProcess.started:
+            lines = process.lines.snapshot()[item.stash[_LOG_START].get(process, 0) :]
+            if lines:
+                report.sections.append((f"{process.name} {process.pid}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
     return report
 
 
@@ -57,6 +59,7 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
     node = NodeClients()
     yield Drivers(node, PythonClients(background))
     node.end()
+    assert [line for line in node.lines.snapshot() if line.startswith("uncaught")] == []
 
 
 @pytest.fixture(scope="session")

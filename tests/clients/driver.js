@@ -125,10 +125,15 @@ const operations = {
     clients.get(client).socket.emit(event, ...args);
   },
   forget({ client }) {
-    clients.get(client).socket.io.engine.close();
+    const manager = clients.get(client).socket.io;
+    manager.reconnection(false);
+    manager.engine.close();
     clients.delete(client);
   },
 };
+
+// A library that throws outside of any call of ours must not take the other clients with it; the tests see the line.
+process.on("uncaughtException", (error) => process.stderr.write(`uncaught: ${error.stack || error}\n`));
 
 readline
   .createInterface({ input: process.stdin })

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.processes import ChildProcess
 from tests.support.server import Server
 from tests.support.sites import NUMERIC_KEY
 from tests.support.tenant import SECRET
@@ -14,9 +15,9 @@ from tests.support.tenant import SECRET
 @pytest.fixture(scope="module", autouse=True)
 def clean_log() -> Iterator[None]:
     """After each module no server has logged a token, an apiKey, a traceback or an error."""
-    starts = {server: len(server.lines) for server in Server.running}
+    starts = {server: len(server.lines) for server in _servers()}
     yield
-    for server in Server.running:
+    for server in _servers():
         start = starts.get(server, 0)
         lines = server.lines.snapshot()[start:]
         assert not [line for line in lines if SECRET in line or str(NUMERIC_KEY) in line], "a secret in the log"
@@ -24,3 +25,7 @@ def clean_log() -> Iterator[None]:
         values = server.log(start)
         assert not [line for line in values if line.get("level") in ("error", "critical")], "an error in the log"
         assert not [line for line in values if "raw" in line], "a log line that is no JSON object"
+
+
+def _servers() -> list[Server]:
+    return [process for process in ChildProcess.started if isinstance(process, Server)]

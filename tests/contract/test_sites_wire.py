@@ -57,20 +57,21 @@ def test_order_of_packets_engine_4(tenant: Tenant, deployment: Deployment) -> No
         assert socket.receive() == f"42/alpha,{SETTINGS}"
 
 
-def test_precedence_of_all_three(tenant: Tenant, deployment: Deployment) -> None:
-    """CONNECT payload before the packet's query before the handshake's, value by value."""
-    first, second, third = tenant.user(), tenant.user(), tenant.user()
-    with RawSocket(deployment.url, 4, {"token": third.token, "meta": "handshake", "deviceId": "x"}) as socket:
+def test_packet_query_before_the_handshake(tenant: Tenant, deployment: Deployment) -> None:
+    """The query of the CONNECT packet comes before the handshake's, value by value; its commas belong to it."""
+    in_packet, in_handshake = tenant.user(), tenant.user()
+    query = {"token": in_handshake.token, "meta": "handshake"}
+    with RawSocket(deployment.url, 3, query) as socket:
         socket.receive()
-        socket.send(f"40/alpha?token={second.token}&meta=packet,{json.dumps({'token': first.token})}")
-        assert socket.receive().startswith("40/alpha,")
-        socket.send(f"40/beta?token={second.token},")
-        while not socket.receive().startswith("40/beta,"):
-            pass
-    assert tenant.requests_of(first.token)[0].headers["x-meta"] == "packet"
-    assert tenant.requests_of(second.token)[0].headers["x-meta"] == "handshake"
-    assert tenant.requests_of(second.token)[0].path == "/beta/rooms"
-    assert tenant.requests_of(third.token) == []
+        assert socket.receive() == "40"
+        socket.send(f"40/alpha?token={in_packet.token},")
+        assert socket.receive().rstrip(",") == "40/alpha"
+        assert "_settings" in socket.receive()
+        socket.send(f"40/beta?token={in_packet.token}&meta=a,b%2Cc")
+        assert socket.receive().rstrip(",") == "40/beta"
+    assert tenant.requests_of(in_handshake.token) == []
+    metas = {request.path: request.headers["x-meta"] for request in tenant.requests_of(in_packet.token)}
+    assert metas == {"/alpha/rooms": "handshake", "/beta/rooms": "a,b,c"}
 
 
 @pytest.mark.parametrize("version", [3, 4])

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from tests.support.waiting import Recording
 
@@ -18,6 +18,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 class ChildProcess:
     """One process from its start to its end; whoever starts it calls `end`, which is idempotent."""
+
+    #: All that have not been ended, so that a failing test can show what they wrote.
+    started: ClassVar[list[ChildProcess]] = []
 
     def __init__(
         self, name: str, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
@@ -43,6 +46,7 @@ class ChildProcess:
         ]
         for reader in self._readers:
             reader.start()
+        ChildProcess.started.append(self)
 
     @property
     def pid(self) -> int:
@@ -76,10 +80,13 @@ class ChildProcess:
         # A grandchild may hold the pipe open for longer: the reader threads are daemons, so a bounded wait is enough.
         for reader in self._readers:
             reader.join(1)
+        self._close_stdin()
         return status
 
     def end(self, timeout_seconds: float = 10.0) -> None:
         """End the process and all its descendants: first asked, then killed."""
+        if self in ChildProcess.started:
+            ChildProcess.started.remove(self)
         family = descendants(self.pid)
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
@@ -92,6 +99,10 @@ class ChildProcess:
             kill(pid)
         for reader in self._readers:
             reader.join(1)
+        self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        # Closing flushes, which a process that is gone does not take.
         with contextlib.suppress(OSError):
             self.stdin.close()
 

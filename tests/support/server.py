@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import yaml
@@ -35,25 +35,15 @@ def clean_environment(**settings: str) -> dict[str, str]:
 class Server(ChildProcess):
     """The server's process; whoever starts it calls `end`."""
 
-    #: All that run in this test session, so that a failing test can show their logs.
-    running: ClassVar[list[Server]] = []
-
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         """Start `python -m app serve` in `directory`; returns when it listens."""
         command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", *arguments]
         super().__init__("server", command, directory, clean_environment(**environment))
-        Server.running.append(self)
         try:
             self.url = self._wait_listening()
         except AssertionError:
             self.end()
             raise
-
-    def end(self, timeout_seconds: float = 12.0) -> None:
-        """End the process and its descendants; idempotent."""
-        if self in Server.running:
-            Server.running.remove(self)
-        super().end(timeout_seconds)
 
     def log(self, start: int = 0) -> list[dict[str, Any]]:
         """Return the log lines from `start` on as values; a line that is no JSON object as {"raw": line}."""
@@ -86,7 +76,7 @@ class Deployment:
         self.sites = sites
         self.valkey: Valkey | None = None
         self._environment = dict(environment or {})
-        self._server: Server | None = None
+        self._servers: list[Server] = []
         self._port = 0
         self._orphans: list[int] = []
         (self.directory / "sites.yml").write_text(yaml.safe_dump({name: dict(keys) for name, keys in sites.items()}))
@@ -103,9 +93,8 @@ class Deployment:
 
     @property
     def server(self) -> Server:
-        """The server's process."""
-        assert self._server, "the server is not started"
-        return self._server
+        """The server's process, the latest if there were several."""
+        return self._servers[-1]
 
     @property
     def redis(self) -> Valkey:
@@ -124,7 +113,7 @@ class Deployment:
         environment = self._environment | ({"REDIS_URL": self.valkey.url} if self.valkey else {})
         if not self.valkey:
             arguments += ["--data-dir", str(self.directory / "data")]
-        self._server = Server(self.directory, *arguments, **environment)
+        self._servers.append(Server(self.directory, *arguments, **environment))
         self._port = int(self.url.rpartition(":")[2])
 
     def stop(self) -> int:
@@ -142,8 +131,8 @@ class Deployment:
 
     def end(self) -> None:
         """End every process and remove the directory."""
-        if self._server:
-            self._server.end()
+        for server in self._servers:
+            server.end()
         for pid in self._orphans:
             kill(pid)
         if self.valkey:
