@@ -15,9 +15,10 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.protocols.sites.engine_packet import EncodedPacket
+from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_request import Handshake, Refusal, Response
 from app.protocols.sites.engine_server import EngineServer
-from app.protocols.sites.engine_session import EngineSession, EngineSettings
+from app.protocols.sites.engine_session import EngineSession
 from app.transport.websocket import WebSocketProtocol
 
 SETTINGS = EngineSettings(ping_interval_seconds=0.3, ping_timeout_seconds=0.2, max_payload_bytes=1_000_000)

@@ -17,38 +17,13 @@ from typing import Any
 import engineio
 
 from app.protocols.sites.deadline_wheel import DeadlineWheel
-from app.protocols.sites.engine_packet import EncodedPacket, MalformedPacket
-from app.protocols.sites.engine_payload import (
-    BINARY_TYPE,
-    SCRIPT_TYPE,
-    TEXT_TYPE,
-    Received,
-    decode_payload_v3,
-    decode_payload_v3_binary,
-    decode_payload_v4,
-    encode_payload,
-    encode_script,
-    payload_from_form,
-)
-from app.protocols.sites.engine_request import (
-    BodyTooLarge,
-    ClientGone,
-    Handshake,
-    Refusal,
-    Response,
-    Scope,
-    origin_of,
-    parse_query,
-    read_body,
-    wait_for_disconnect,
-)
-from app.protocols.sites.engine_session import (
-    EngineSession,
-    EngineSettings,
-    SessionListener,
-    SessionState,
-    UpgradeProbe,
-)
+from app.protocols.sites.engine_packet import EncodedPacket
+from app.protocols.sites.engine_payload import TEXT_TYPE
+from app.protocols.sites.engine_polling import answer_poll, answer_post, payload_response
+from app.protocols.sites.engine_ports import EngineSettings, SessionListener
+from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
+from app.protocols.sites.engine_session import EngineSession, SessionState
+from app.protocols.sites.engine_upgrade import UpgradeProbe
 from app.protocols.sites.engine_websocket import AsgiWebSocket
 from app.transport.websocket import EXTENSION
 
@@ -56,6 +31,8 @@ _logger = logging.getLogger(__name__)
 
 _TICKS_PER_DEADLINE = 100
 _MAX_TICK_SECONDS = 0.25
+_POLICY_VIOLATION = 1008
+_ABNORMAL = 1006
 _TRANSPORTS = ("polling", "websocket")
 
 OpenSession = Callable[[EngineSession, Handshake], SessionListener]
@@ -107,10 +84,10 @@ class EngineServer(engineio.AsyncServer):
 
     # What sessions ask for
 
-    def open_packet(self, session: EngineSession, has_upgrade: bool) -> EncodedPacket:
+    def open_packet(self, sid: str, has_upgrade: bool) -> EncodedPacket:
         """Make the packet that opens a session; milliseconds are whole, but not rounded to seconds."""
         content = {
-            "sid": session.sid,
+            "sid": sid,
             "upgrades": ["websocket"] if has_upgrade else [],
             "pingInterval": round(self.settings.ping_interval_seconds * 1000),
             "pingTimeout": round(self.settings.ping_timeout_seconds * 1000),
@@ -118,9 +95,9 @@ class EngineServer(engineio.AsyncServer):
         }
         return EncodedPacket(b"0" + json.dumps(content, separators=(",", ":")).encode())
 
-    def forget(self, session: EngineSession) -> None:
+    def forget(self, sid: str) -> None:
         """The session is over."""
-        self.sockets.pop(session.sid, None)
+        self.sockets.pop(sid, None)
 
     # Requests
 
@@ -176,9 +153,9 @@ class EngineServer(engineio.AsyncServer):
             return self._open_polling(scope, query)
         session = self.sockets[query["sid"]]
         if scope["method"] == "GET":
-            return await self._poll(session, query, receive)
+            return await answer_poll(session, query, receive)
         if scope["method"] == "POST":
-            return await self._post(session, scope, query, receive)
+            return await answer_post(session, scope, query, receive, self.settings.max_payload_bytes)
         return Response.refusing(Refusal.BAD_REQUEST)
 
     def _open_polling(self, scope: Scope, query: dict[str, str]) -> Response:
@@ -188,7 +165,7 @@ class EngineServer(engineio.AsyncServer):
         listener = self._open_session(session, Handshake.of(scope))
         session.start(listener, None, asyncio.get_running_loop().time())
         # The open packet goes alone: what the listener has to say comes with the first poll.
-        response = self._payload_response(session, query)
+        response = payload_response(session, query)
         listener.session_started()
         return response
 
@@ -196,59 +173,6 @@ class EngineServer(engineio.AsyncServer):
         session = EngineSession(self, self.new_sid(), int(query["EIO"]))
         self.sockets[session.sid] = session
         return session
-
-    def _payload_response(self, session: EngineSession, query: dict[str, str]) -> Response:
-        supports_binary = session.supports_binary and "j" not in query
-        body, content_type = encode_payload(session.take_payload(), session.version, supports_binary)
-        if "j" in query:
-            return Response(200, encode_script(query["j"], body), SCRIPT_TYPE)
-        return Response(200, body, content_type)
-
-    async def _poll(self, session: EngineSession, query: dict[str, str], receive: Any) -> Response | None:
-        if session.has_waiting_poll:
-            session.close("transport error")  # which answers the first one
-            return Response.refusing(Refusal.BAD_REQUEST)
-        if not session.has_payload:
-            watcher = asyncio.create_task(self._watch(session, receive))
-            try:
-                is_wanted = await session.wait_for_payload()
-            finally:
-                watcher.cancel()
-            if not is_wanted:
-                session.close("transport close")
-                return None
-        return self._payload_response(session, query)
-
-    async def _watch(self, session: EngineSession, receive: Any) -> None:
-        await wait_for_disconnect(receive)
-        session.poll_lost()
-
-    async def _post(self, session: EngineSession, scope: Scope, query: dict[str, str], receive: Any) -> Response | None:
-        if session.is_posting:
-            session.close("transport error")
-            return Response.refusing(Refusal.BAD_REQUEST)
-        session.is_posting = True
-        try:
-            body = await read_body(receive, self.settings.max_payload_bytes)
-        except BodyTooLarge:
-            session.close("transport error")
-            return Response.refusing(Refusal.TOO_LARGE)
-        except ClientGone:
-            session.close("transport close")
-            return None
-        finally:
-            session.is_posting = False
-        if session.sid not in self.sockets:
-            return Response.refusing(Refusal.UNKNOWN_SID)
-        return self._receive_payload(session, scope, query, body)
-
-    def _receive_payload(self, session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Response:
-        try:
-            session.packets_received(_decode_payload(session, scope, query, body))
-        except MalformedPacket:
-            session.close("parse error")
-            return Response.refusing(Refusal.BAD_REQUEST)
-        return Response(200, b"ok", TEXT_TYPE)
 
     # WebSockets
 
@@ -284,9 +208,13 @@ class EngineServer(engineio.AsyncServer):
         connection = AsgiWebSocket(send, self.settings.max_outbox_bytes)
         listener = self._websocket_listener(connection, query, refusal)
         if isinstance(listener, Refusal):
-            await send({"type": "websocket.close", "code": 1008})
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
-        await send({"type": "websocket.accept"})
+        try:
+            await send({"type": "websocket.accept"})
+        except BaseException:
+            listener.connection_lost(_ABNORMAL, "")
+            raise
         if isinstance(listener, EngineSession):
             self.start_on_socket(listener, connection, scope)
         await connection.serve(listener, receive, self.settings.max_payload_bytes)
@@ -299,21 +227,10 @@ class EngineServer(engineio.AsyncServer):
         if "sid" not in query:
             return self._new_session(query)
         session = self.sockets[query["sid"]]
-        probe = UpgradeProbe(session, connection)
-        return probe if session.offer_socket(probe) else Refusal.BAD_REQUEST
+        return UpgradeProbe(session, connection) if session.offer_socket(connection) else Refusal.BAD_REQUEST
 
     def start_on_socket(self, session: EngineSession, connection: Any, scope: Scope) -> None:
         """Greet the client of a WebSocket that has just been accepted."""
         listener = self._open_session(session, Handshake.of(scope))
         session.start(listener, connection, asyncio.get_running_loop().time())
         listener.session_started()
-
-
-def _decode_payload(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> list[Received]:
-    if "j" in query:
-        body = payload_from_form(body)
-    if session.version == 4:
-        return decode_payload_v4(body)
-    if (b"content-type", BINARY_TYPE) in scope["headers"]:
-        return decode_payload_v3_binary(body)
-    return decode_payload_v3(body, session.is_encoded_twice)

@@ -1,44 +1,35 @@
-"""One Engine.IO session: what waits for it, which transport carries it, its heartbeat, its upgrade and its end.
+"""One Engine.IO session: which transport carries it, its heartbeat, its upgrade and its end.
 
 Synchronous decisions only; knows neither HTTP nor what the messages mean.
 
-    POLLING --probe--> PROBING --"5"--> WEBSOCKET
-       ^------lost-------'                  |
-       '--close()--> CLOSING --poll--> CLOSED
+    POLLING --offer_socket--> PROBING --take_socket--> WEBSOCKET
+       ^-------probe_lost--------'                         |
+       '--close, nothing polls--> CLOSING --poll-------> CLOSED
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable
 
-from app.protocols.sites.deadline_wheel import NOT_WAITING, DeadlineWheel
+from app.protocols.sites.deadline_wheel import NOT_WAITING
+from app.protocols.sites.engine_mailbox import Mailbox
 from app.protocols.sites.engine_packet import (
     CLOSE,
     NOOP,
     PING,
     PONG,
-    PONG_PROBE,
     BinaryPacket,
     EncodedPacket,
     MalformedPacket,
     Packet,
 )
+from app.protocols.sites.engine_ports import FrameSocket, SessionListener, SessionOwner
 
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What all sessions of one server share; lives as long as the server."""
-
-    ping_interval_seconds: float = 25.0
-    ping_timeout_seconds: float = 20.0
-    max_payload_bytes: int = 1_000_000
-    max_outbox_bytes: int = 1_000_000
-    allowed_origins: Sequence[str] | None = None
-    """Values of the Origin header that may connect; None: any."""
+_OUTBOX_FULL = "outbox full"
+_SERVER_DISCONNECT = "server disconnect"
+_V3_BINARY_MESSAGE = b"\x04"
 
 
 class SessionState(enum.Enum):
@@ -51,72 +42,22 @@ class SessionState(enum.Enum):
     CLOSED = "over"
 
 
-class FrameSocket(Protocol):
-    """A WebSocket as the transport offers it; no method raises, all are no-ops after the close."""
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What waits in this process for the socket."""
-
-    def write_frame(self, frame: bytes) -> None:
-        """Send a ready, unmasked text frame."""
-
-    def write_binary(self, payload: bytes) -> None:
-        """Send a binary message."""
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Start the close handshake."""
-
-
-class SessionListener(Protocol):
-    """Who understands a session's messages; one object per session, let go with it."""
-
-    def session_started(self) -> None:
-        """The client has been greeted: the listener may send."""
-
-    def message_received(self, packet: bytes) -> None:
-        """A text message: valid UTF-8 with its leading ``4``. May raise MalformedPacket: the session is closed."""
-
-    def binary_received(self, data: bytes) -> None:
-        """A binary message, without prefix. May raise MalformedPacket: the session is closed."""
-
-    def session_closed(self, reason: str) -> None:
-        """Called exactly once; nothing is received or sent any more."""
-
-
-class SessionOwner(Protocol):
-    """What a session needs of its server."""
-
-    settings: EngineSettings
-    heartbeats: DeadlineWheel
-    outbox_full_total: int
-
-    def open_packet(self, session: EngineSession, has_upgrade: bool) -> EncodedPacket:
-        """The packet that tells the client its sid and the server's settings."""
-
-    def forget(self, session: EngineSession) -> None:
-        """The session id is no longer known."""
-
-
 class EngineSession:
     """Lives from the handshake to the close; closed by its client, its deadline, its bound, or `close()`.
 
-    It is the listener of its WebSocket. No task or timer belongs to it: while polling, one future while a poll waits.
+    It is the listener of the WebSocket it began on. No task or timer belongs to it.
     """
 
     __slots__ = (
         "_awaits_pong",
-        "_is_poll_owed",
-        "_outbox",
-        "_outbox_bytes",
         "_owner",
-        "_poll",
         "_probe",
         "bucket",
         "deadline",
         "is_encoded_twice",
         "is_posting",
         "listener",
+        "mailbox",
         "sid",
         "socket",
         "state",
@@ -131,8 +72,11 @@ class EngineSession:
         self.version = version
         self.state = SessionState.POLLING
         self.listener: SessionListener | None = None
+        """Set from `start` to the end: without it nothing is received."""
         self.socket: FrameSocket | None = None
         """Set while state is WEBSOCKET and only then: the hot path asks nothing else."""
+        self.mailbox: Mailbox | None = None
+        """Set while requests carry the session."""
         self.supports_binary = True
         self.is_encoded_twice = version == 3
         """Whether text in polling payloads may be UTF-8 encoded twice (1.x clients); see `decode_payload_v3`."""
@@ -140,11 +84,7 @@ class EngineSession:
         self.bucket = NOT_WAITING
         self.deadline = 0.0
         self._awaits_pong = False
-        self._outbox: list[Packet] | None = None
-        self._outbox_bytes = 0
-        self._poll: asyncio.Future[bool] | None = None
-        self._is_poll_owed = False
-        self._probe: UpgradeProbe | None = None
+        self._probe: FrameSocket | None = None
 
     def start(self, listener: SessionListener, socket: FrameSocket | None, now: float) -> None:
         """Begin the heartbeat and greet the client; with a socket the session starts on it."""
@@ -156,9 +96,16 @@ class EngineSession:
         if socket is not None:
             self.state = SessionState.WEBSOCKET
             self.socket = socket
+        else:
+            self.mailbox = Mailbox(settings.max_outbox_bytes)
         wait = settings.ping_interval_seconds + (settings.ping_timeout_seconds if self.version == 3 else 0.0)
         self._owner.heartbeats.schedule(self, now + wait)
-        self.send_encoded(self._owner.open_packet(self, has_upgrade=socket is None))
+        self.send_encoded(self._owner.open_packet(self.sid, has_upgrade=socket is None))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session may still send and receive."""
+        return self.state not in (SessionState.CLOSING, SessionState.CLOSED)
 
     # Sending
 
@@ -168,73 +115,28 @@ class EngineSession:
         if socket is not None:
             socket.write_frame(packet.frame if self.version == 4 else packet.ascii_frame)
         else:
-            self._queue(packet)
+            self._post(packet)
 
     def send_binary(self, data: bytes) -> None:
         """Send a binary message behind everything sent before."""
         if self.socket is not None:
-            self.socket.write_binary(data if self.version == 4 else b"\x04" + data)
+            self.socket.write_binary(data if self.version == 4 else _V3_BINARY_MESSAGE + data)
         else:
-            self._queue(BinaryPacket(data))
+            self._post(BinaryPacket(data))
 
     @property
     def buffered_bytes(self) -> int:
         """What waits for this client in this process."""
-        return self.socket.buffered_bytes if self.socket is not None else self._outbox_bytes
+        if self.socket is not None:
+            return self.socket.buffered_bytes
+        return self.mailbox.waiting_bytes if self.mailbox is not None else 0
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the session may still send and receive."""
-        return self.state not in (SessionState.CLOSING, SessionState.CLOSED)
-
-    def _queue(self, packet: Packet) -> None:
-        if not self.is_open:
-            return
-        self._outbox_bytes += packet.waiting_bytes
-        if self._outbox is None:
-            self._outbox = [packet]
-        elif self._outbox_bytes <= self._owner.settings.max_outbox_bytes:
-            self._outbox.append(packet)
-        else:
+    def _post(self, packet: Packet) -> None:
+        if self.mailbox is not None and self.is_open and not self.mailbox.add(packet):
             self._owner.outbox_full_total += 1
-            self._outbox = None
-            self.close("outbox full")
-            return
-        self._wake_poll()
+            self.close(_OUTBOX_FULL)
 
-    # Polling
-
-    @property
-    def has_waiting_poll(self) -> bool:
-        """Whether a poll is being answered at this moment."""
-        return self._poll is not None
-
-    @property
-    def has_payload(self) -> bool:
-        """Whether a poll can be answered at once."""
-        return bool(self._outbox) or self._is_poll_owed or not self.is_open
-
-    async def wait_for_payload(self) -> bool:
-        """Wait until a poll can be answered; False: the client gave the request up. One waiter at a time."""
-        self._poll = asyncio.get_running_loop().create_future()
-        try:
-            return await self._poll
-        finally:
-            self._poll = None
-
-    def poll_lost(self) -> None:
-        """The client gave up the waiting poll."""
-        if self._poll is not None and not self._poll.done():
-            self._poll.set_result(False)
-
-    def take_payload(self) -> list[Packet]:
-        """Take what waits, to be written as the answer of one poll; a noop when there is nothing."""
-        packets: list[Packet] = self._outbox or [NOOP]
-        self._outbox = None
-        self._outbox_bytes = 0
-        if self.state is SessionState.CLOSING:
-            self._end()
-        return packets
+    # Receiving
 
     def packets_received(self, packets: Iterable[bytes | BinaryPacket]) -> None:
         """Handle the packets of one POST; raises MalformedPacket. The session may be closed by one of them."""
@@ -248,11 +150,44 @@ class EngineSession:
             else:
                 self._control_received(packet)
 
-    def _wake_poll(self) -> None:
-        if self._poll is not None and not self._poll.done():
-            self._poll.set_result(True)
+    def text_received(self, payload: bytes) -> None:
+        """One text message of the session's WebSocket."""
+        listener = self.listener
+        if listener is None:
+            return
+        try:
+            if payload[:1] == b"4":
+                listener.message_received(payload)
+            else:
+                self._control_received(payload)
+        except MalformedPacket:
+            self.close("parse error")
 
-    # Receiving
+    def binary_received(self, payload: bytes) -> None:
+        """One binary message of the session's WebSocket; version 3 puts the packet type before it."""
+        if self.listener is None:
+            return
+        try:
+            if self.version == 4:
+                self.listener.binary_received(payload)
+            elif payload[:1] == _V3_BINARY_MESSAGE:
+                self.listener.binary_received(payload[1:])
+            else:
+                raise MalformedPacket
+        except MalformedPacket:
+            self.close("parse error")
+
+    def writing_resumed(self) -> None:
+        """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """The session's WebSocket is gone."""
+        self.socket = None
+        if reason == _OUTBOX_FULL:
+            self._owner.outbox_full_total += 1
+            self._finish(reason)
+        else:
+            self._finish("transport close")
 
     def _control_received(self, packet: bytes) -> None:
         kind = packet[:1]
@@ -269,8 +204,7 @@ class EngineSession:
         elif kind not in (b"5", b"6"):  # an upgrade on the WebSocket that has it, or a noop: nothing to do
             raise MalformedPacket
 
-    def _wait(self, seconds: float) -> None:
-        self._owner.heartbeats.schedule(self, asyncio.get_running_loop().time() + seconds)
+    # Time
 
     def deadline_passed(self, now: float) -> None:
         """The heartbeat's moment: version 4 pings and then waits for the pong, version 3 has waited for a ping."""
@@ -293,79 +227,54 @@ class EngineSession:
         if self.deadline <= now and (self.version == 3 or self._awaits_pong):
             self.deadline_passed(now)
 
-    # WebSocket
+    def _wait(self, seconds: float) -> None:
+        self._owner.heartbeats.schedule(self, asyncio.get_running_loop().time() + seconds)
 
-    def text_received(self, payload: bytes) -> None:
-        """One text message of the session's WebSocket."""
-        listener = self.listener
-        if listener is None:
-            return
-        try:
-            if payload[:1] == b"4":
-                listener.message_received(payload)
-            else:
-                self._control_received(payload)
-        except MalformedPacket:
-            self.close("parse error")
+    # Polling and the upgrade
 
-    def binary_received(self, payload: bytes) -> None:
-        """One binary message of the session's WebSocket; version 3 puts the packet type before it."""
-        if self.listener is None:
-            return
-        try:
-            if self.version == 4:
-                self.listener.binary_received(payload)
-            elif payload[:1] == b"\x04":
-                self.listener.binary_received(payload[1:])
-            else:
-                raise MalformedPacket
-        except MalformedPacket:
-            self.close("parse error")
+    def take_payload(self) -> list[Packet]:
+        """Take what waits as the answer of one poll."""
+        packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
+        if self.state is SessionState.CLOSING:
+            self._end()
+        return packets
 
-    def writing_resumed(self) -> None:
-        """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""
-
-    def connection_lost(self, code: int, reason: str) -> None:
-        """The session's WebSocket is gone."""
-        self.socket = None
-        if reason == "outbox full":
-            self._owner.outbox_full_total += 1
-            self._finish(reason)
-        else:
-            self._finish("transport close")
-
-    def offer_socket(self, probe: UpgradeProbe) -> bool:
+    def offer_socket(self, socket: FrameSocket) -> bool:
         """Note that a WebSocket wants to take over; False if there is one already."""
-        if self.state is not SessionState.POLLING:
+        if self.state is not SessionState.POLLING or self.listener is None:
             return False
         self.state = SessionState.PROBING
-        self._probe = probe
+        self._probe = socket
         return True
 
     def probe_answered(self) -> None:
         """The client has its answer on the WebSocket and waits for its poll to end: end it, and any that follows."""
-        self._is_poll_owed = True
-        self._wake_poll()
+        if self.state is SessionState.PROBING and self.mailbox is not None:
+            self.mailbox.owe_polls(True)
 
-    def probe_lost(self, probe: UpgradeProbe) -> None:
+    def probe_lost(self, socket: FrameSocket) -> None:
         """The WebSocket went away before it took over: polling goes on."""
-        if self._probe is probe and self.state is SessionState.PROBING:
+        if self._probe is socket and self.state is SessionState.PROBING and self.mailbox is not None:
             self._probe = None
-            self._is_poll_owed = False
+            self.mailbox.owe_polls(False)
             self.state = SessionState.POLLING
 
-    def take_socket(self, socket: FrameSocket) -> None:
-        """Move to the WebSocket; what waited leaves on it, in order, before anything else."""
+    def take_socket(self, socket: FrameSocket) -> bool:
+        """Move to the WebSocket that was offered; what waited leaves on it, in order, before anything else."""
+        mailbox = self.mailbox
+        if self._probe is not socket or self.state is not SessionState.PROBING or mailbox is None:
+            return False
         self.state = SessionState.WEBSOCKET
-        self._probe = None
         self.socket = socket
-        packets, self._outbox, self._outbox_bytes = self._outbox or [], None, 0
-        self._wake_poll()  # a client that polls while it upgrades gets a noop
+        self._probe = self.mailbox = None
+        packets = mailbox.take_packets()
+        mailbox.wake()  # a client that still polls gets a noop
         for packet in packets:
             if isinstance(packet, BinaryPacket):
                 self.send_binary(packet.data)
             else:
                 self.send_encoded(packet)
+        return True
 
     # The end
 
@@ -373,13 +282,14 @@ class EngineSession:
         """End the session; what was sent before still leaves. A waiting poll is answered with `farewell` at the end."""
         if not self.is_open:
             return
+        mailbox = self.mailbox
         if self.socket is not None:
             socket, self.socket = self.socket, None
             socket.close()
-        elif self._poll is not None:
-            self._outbox = [*(self._outbox or ()), farewell]
-        elif self._outbox and reason == "server disconnect":
-            self._outbox.append(farewell)
+        elif mailbox is not None and mailbox.has_waiting_poll:
+            mailbox.add_farewell(farewell)
+        elif mailbox is not None and mailbox.has_payload and reason == _SERVER_DISCONNECT:
+            mailbox.add_farewell(farewell)
             self._linger(reason)
             return
         self._finish(reason)
@@ -398,58 +308,12 @@ class EngineSession:
     def _end(self) -> None:
         self.state = SessionState.CLOSED
         self._owner.heartbeats.cancel(self)
-        self._owner.forget(self)
-        self._wake_poll()
+        self._owner.forget(self.sid)
         probe, self._probe = self._probe, None
         if probe is not None:
-            probe.socket.close()
+            probe.close()
 
     def _notify(self, reason: str) -> None:
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.session_closed(reason)
-
-
-class UpgradeProbe:
-    """The listener of a WebSocket that wants to take a polling session over; lives as long as that WebSocket.
-
-    An object of its own, so that a probe that fails late cannot be taken for the one that came after it.
-    """
-
-    __slots__ = ("_is_taken", "_session", "socket")
-
-    def __init__(self, session: EngineSession, socket: FrameSocket) -> None:
-        """Bind the WebSocket to the session it asks for."""
-        self.socket = socket
-        self._session = session
-        self._is_taken = False
-
-    def text_received(self, payload: bytes) -> None:
-        """``2probe`` is answered, ``5`` moves the session; anything else before that refuses the WebSocket."""
-        if self._is_taken:
-            self._session.text_received(payload)
-        elif payload == b"2probe":
-            self.socket.write_frame(PONG_PROBE.frame)
-            self._session.probe_answered()
-        elif payload == b"5" and self._session.state is SessionState.PROBING:
-            self._is_taken = True
-            self._session.take_socket(self.socket)
-        else:
-            self.socket.close()
-
-    def binary_received(self, payload: bytes) -> None:
-        """Binary messages are for the session; none may come before the upgrade."""
-        if self._is_taken:
-            self._session.binary_received(payload)
-        else:
-            self.socket.close()
-
-    def writing_resumed(self) -> None:
-        """Nothing to do."""
-
-    def connection_lost(self, code: int, reason: str) -> None:
-        """The WebSocket is gone: with the session if it had it, else only the offer is withdrawn."""
-        if self._is_taken:
-            self._session.connection_lost(code, reason)
-        else:
-            self._session.probe_lost(self)

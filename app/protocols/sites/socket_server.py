@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import socketio
 
 from app.errors import RecadoError
-from app.protocols.sites.deadline_wheel import DeadlineWheel
+from app.protocols.sites.deadline_wheel import DeadlineWheel, Timed
 from app.protocols.sites.engine_packet import EncodedPacket
+from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_request import Handshake, Scope
 from app.protocols.sites.engine_server import EngineServer
-from app.protocols.sites.engine_session import EngineSession, EngineSettings
-from app.protocols.sites.socket_session import ConnectRequest, NamespaceConnection, SocketSession
+from app.protocols.sites.engine_session import EngineSession
+from app.protocols.sites.socket_connection import ConnectRequest, NamespaceConnection
+from app.protocols.sites.socket_session import SocketSession
 
 __all__ = [
     "ConnectRefused",
@@ -136,7 +138,7 @@ class SocketServer(socketio.AsyncServer):
         except Exception:
             _logger.exception("a disconnect could not be handled")
 
-    def session_joined(self, session: SocketSession) -> None:
+    def session_joined(self, session: Timed) -> None:
         """The session may stay."""
         self._joining.cancel(session)
 

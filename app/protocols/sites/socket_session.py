@@ -1,22 +1,21 @@
-"""The Socket.IO side of one session: its namespaces, from CONNECT to disconnect, and the order of what is sent.
+"""The Socket.IO side of one session: its namespaces from CONNECT to disconnect, and whose each packet is.
 
-Synchronous but for the application's `connect`, which runs as one task; knows neither transports nor sites.
+Synchronous; the application's `connect` runs elsewhere. Knows neither transports nor sites.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
 
-from app.protocols.sites.deadline_wheel import NOT_WAITING
-from app.protocols.sites.engine_packet import EncodedPacket, MalformedPacket
-from app.protocols.sites.engine_request import Handshake, Headers, parse_query
+from app.protocols.sites.deadline_wheel import NOT_WAITING, Timed
+from app.protocols.sites.engine_packet import MalformedPacket
+from app.protocols.sites.engine_request import Handshake, parse_query
 from app.protocols.sites.engine_session import EngineSession
+from app.protocols.sites.socket_connection import ConnectRequest, NamespaceConnection, NamespaceState
 from app.protocols.sites.socket_packet import (
+    EVENTS,
     ROOT,
     WITH_ATTACHMENTS,
     ConnectPacket,
@@ -27,39 +26,10 @@ from app.protocols.sites.socket_packet import (
     read_connect,
     read_packet,
     write_connect,
-    write_disconnect,
-    write_packet,
     write_refusal,
 )
 
 INVALID_NAMESPACE = "Invalid namespace"
-
-
-@dataclass(slots=True)
-class ConnectRequest:
-    """What a client brings when it joins a namespace; let go after `connect`. Secrets stay out of its repr."""
-
-    namespace: str
-    engine_version: int
-    client_address: str
-    origin: str | None
-    auth: dict[str, Any] | None = field(repr=False)
-    packet_query: dict[str, str] = field(repr=False)
-    handshake_query: dict[str, str] = field(repr=False)
-    headers: Headers = field(repr=False)
-    """Those of the handshake; empty once a namespace of this session has been joined."""
-
-
-class NamespaceState(enum.Enum):
-    """Where a namespace connection is."""
-
-    CONNECTING = "the application's connect() decides; what is sent is held back"
-    CONNECTED = "the CONNECT packet has been sent"
-    CLOSED = "over"
-
-
-# The hot path compares with a global, not with an attribute of the enum.
-_CONNECTED = NamespaceState.CONNECTED
 
 
 class SocketOwner(Protocol):
@@ -83,105 +53,12 @@ class SocketOwner(Protocol):
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
         """Tell the application of the end."""
 
-    def session_joined(self, session: SocketSession) -> None:
+    def session_joined(self, session: Timed) -> None:
         """The session has a namespace: it may stay."""
 
     @property
     def max_payload_bytes(self) -> int:
         """What the attachments of one packet may come to."""
-
-
-class NamespaceConnection:
-    """One namespace of one session; lives from the CONNECT packet until the application has heard `disconnected`."""
-
-    __slots__ = ("_held", "_owner", "namespace", "phase", "session", "sid", "state")
-
-    def __init__(self, owner: SocketSession, namespace: str, sid: str) -> None:
-        """Create a connection that is not confirmed yet."""
-        self._owner = owner
-        self.session: EngineSession = owner.engine
-        self.namespace = namespace
-        self.sid = sid
-        self.phase = NamespaceState.CONNECTING
-        self.state: Any = None
-        """Free for the application."""
-        self._held: list[EncodedPacket | bytes] | None = None
-
-    @property
-    def engine_version(self) -> int:
-        """The Engine.IO version of the client, 3 or 4."""
-        return self.session.version
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What waits for this client in this process."""
-        return self.session.buffered_bytes
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return self.phase is NamespaceState.CLOSED
-
-    def confirm(self) -> None:
-        """Send the CONNECT packet, then what was sent before it; no-op unless the connection is being decided on."""
-        if self.phase is not NamespaceState.CONNECTING:
-            return
-        self.phase = NamespaceState.CONNECTED
-        self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
-        held, self._held = self._held, None
-        self._send(held or [])
-        self._owner.joined(self)
-
-    def refuse(self, message: str) -> None:
-        """Send CONNECT_ERROR with this text instead; the transport stays open for other namespaces."""
-        if self.phase is NamespaceState.CONNECTING:
-            self.session.send_encoded(write_refusal(self.namespace, message, self.session.version))
-            self._owner.remove(self, "connect refused")
-
-    def send_encoded(self, encoded: EncodedPacket) -> None:
-        """Send a packet that is shared by many connections: the hot path."""
-        if self.phase is _CONNECTED:
-            self.session.send_encoded(encoded)
-        else:
-            self._hold([encoded])
-
-    def send_event(self, event: str, args: Sequence[Any], ack_id: int | None = None) -> None:
-        """Send an event to this client alone; bytes among the arguments travel as binary attachments."""
-        self._send_or_hold(write_packet(socketio_packet.EVENT, self.namespace, [event, *args], ack_id))
-
-    def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
-        """Answer the client's event that asked for it."""
-        self._send_or_hold(write_packet(socketio_packet.ACK, self.namespace, list(args), ack_id))
-
-    def disconnect(self, close_transport: bool = False) -> None:
-        """Remove the client from the namespace, behind what was sent; the application hears `disconnected`."""
-        if self.phase is not NamespaceState.CLOSED:
-            self.session.send_encoded(write_disconnect(self.namespace))
-            self._owner.remove(self, "server disconnect")
-        if close_transport:
-            self.session.close("server disconnect")
-
-    def close(self) -> None:
-        """Let nothing be sent any more; called by the session."""
-        self.phase = NamespaceState.CLOSED
-        self._held = None
-
-    def _send_or_hold(self, parts: list[EncodedPacket | bytes]) -> None:
-        if self.phase is _CONNECTED:
-            self._send(parts)
-        else:
-            self._hold(parts)
-
-    def _send(self, parts: list[EncodedPacket | bytes]) -> None:
-        for part in parts:
-            if isinstance(part, bytes):
-                self.session.send_binary(part)
-            else:
-                self.session.send_encoded(part)
-
-    def _hold(self, parts: list[EncodedPacket | bytes]) -> None:
-        if self.phase is NamespaceState.CONNECTING:
-            self._held = [*(self._held or ()), *parts]
 
 
 class SocketSession:
@@ -235,7 +112,7 @@ class SocketSession:
             ack = read_ack(packet)
             if ack is not None:
                 connection = self.namespaces.get(ack[0])
-                if connection is not None and connection.phase is _CONNECTED:
+                if connection is not None and connection.phase is NamespaceState.CONNECTED:
                     self._owner.ack_received(connection, ack[1])
                 return
         self._packet_received(packet)
@@ -305,7 +182,7 @@ class SocketSession:
             self.remove(connection, "client disconnect")
         elif connection.phase is not NamespaceState.CONNECTED:
             return
-        elif read.packet_type in (socketio_packet.EVENT, socketio_packet.BINARY_EVENT):
+        elif read.packet_type in EVENTS:
             self._owner.event_received(connection, read.data, read.id)
         else:
             self._owner.ack_received(connection, read.id)
