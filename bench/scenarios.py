@@ -24,7 +24,7 @@ def connect(stage: Stage) -> None:
         _disconnect(running)
         return sample
 
-    with stage.cast("connect") as runnings:
+    with stage.running("connect") as runnings:
         stage.interleave("connect", runnings, measure)
 
 
@@ -45,7 +45,7 @@ def unicast(stage: Stage) -> None:
     def measure(running: Running) -> Sample:
         return _measure_unicast(stage, running, scale.unicast_messages, users=scale.devices)
 
-    with stage.cast("unicast") as runnings:
+    with stage.running("unicast") as runnings:
         for running in runnings:
             _board(stage, running, scale.devices)
         stage.interleave("unicast", runnings, measure)
@@ -65,7 +65,7 @@ def replay(stage: Stage) -> None:
         _disconnect(running)
         return sample
 
-    with stage.cast("replay") as runnings:
+    with stage.running("replay") as runnings:
         for running in runnings:
             _board(stage, running, devices)  # makes the devices known
             _disconnect(running)
@@ -82,7 +82,7 @@ def latency(stage: Stage) -> None:
         settle(running)
         return {"p50_ms": answer["p50_ms"], "p99_ms": answer["p99_ms"], "last_p50_ms": answer["last_p50_ms"]}
 
-    with stage.cast("latency") as runnings:
+    with stage.running("latency") as runnings:
         for running in runnings:
             _board(stage, running, scale.devices)
         stage.interleave("latency", runnings, measure)
@@ -92,7 +92,7 @@ def idle(stage: Stage) -> None:
     """Hold many devices that do nothing but answer pings: memory of each, CPU of all. Fresh servers in each round."""
     scale = stage.scale
     for _ in range(scale.idle_rounds):
-        with stage.cast("idle") as runnings:
+        with stage.running("idle") as runnings:
             memories = [_memory_per_device(stage, running) for running in runnings]
             before = [running.usage() for running in runnings]
             time.sleep(scale.idle_seconds)
@@ -111,7 +111,7 @@ def slow_readers(stage: Stage) -> None:
         plan = {"messages": scale.slow_messages, "publishers": 1, "gap_seconds": 0.0}
         return _send_to_all(running, PLAIN_SITE, receivers, plan, scale.slow_payload_bytes)
 
-    with stage.cast("slow readers") as runnings:
+    with stage.running("slow readers") as runnings:
         for running in runnings:
             _board(stage, running, readers, PLAIN_SITE)
             send(running, readers)  # warms up
@@ -141,7 +141,7 @@ def slow_readers(stage: Stage) -> None:
 def growth(stage: Stage) -> None:
     """Measure the same operation while the number of connections, and the size of the fan-out, grows."""
     scale = stage.scale
-    with stage.cast("growth") as runnings:
+    with stage.running("growth") as runnings:
         connected = 0
         for connections in scale.growth_connections:
             for running in runnings:
@@ -168,7 +168,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 
 def _fan_out(stage: Stage, measurement: str, site: str) -> None:
     scale = stage.scale
-    with stage.cast(measurement) as runnings:
+    with stage.running(measurement) as runnings:
         for running in runnings:
             _board(stage, running, scale.devices, site)
         stage.interleave(

@@ -29,11 +29,16 @@ class Results:
     """What a run has found; lives as long as the run: measurement -> contender -> samples in order of the rounds."""
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    # The first round of servers that have just started; no part of any median.
+    warm_ups: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
 
     def add(self, measurement: str, contender: str, sample: Sample) -> None:
-        """Keep one sample."""
+        """Keep one sample of a measured round."""
         self.samples.setdefault(measurement, {}).setdefault(contender, []).append(sample)
+
+    def add_warm_up(self, measurement: str, contender: str, sample: Sample) -> None:
+        """Keep one sample of a first round."""
+        self.warm_ups.setdefault(measurement, {}).setdefault(contender, []).append(sample)
 
     def median(self, measurement: str, contender: str, figure: str) -> float | None:
         """Return the median of a figure over the rounds; None when it was not measured."""
@@ -51,7 +56,7 @@ class Stage:
     results: Results
 
     @contextlib.contextmanager
-    def cast(self, scenario: str) -> Iterator[list[Running]]:
+    def running(self, scenario: str) -> Iterator[list[Running]]:
         """Start all contenders that can play `scenario`, and stop them afterwards whatever happens."""
         with contextlib.ExitStack() as stops:
             runnings = []
@@ -77,14 +82,14 @@ class Stage:
         for turn in range(rounds + 1):
             for running in runnings:
                 sample = measure(running)
-                if turn:
-                    self.record(measurement, running, sample)
+                keep = self.results.add if turn else self.results.add_warm_up
+                keep(measurement, running.name, sample)
+                _tell(measurement, running, sample, "" if turn else "(warms up)")
 
     def record(self, measurement: str, running: Running, sample: Sample) -> None:
-        """Keep a sample and tell the person who waits."""
+        """Keep a sample of a scenario that has its own order."""
         self.results.add(measurement, running.name, sample)
-        figures = "  ".join(f"{name} {value:,.2f}" for name, value in sample.items())
-        print(f"  {measurement:28} {running.name:8} {figures}", file=sys.stderr, flush=True)
+        _tell(measurement, running, sample)
 
 
 @contextlib.contextmanager
@@ -111,7 +116,7 @@ def measured(running: Running, operations: int, action: Callable[[], dict[str, A
     answer = action()
     settle(running)
     spent = running.usage().since(before)
-    sample = {
+    return {
         "server_us": spent.server_seconds / operations * 1e6,
         "redis_us": spent.redis_seconds / operations * 1e6,
         "per_second": operations / answer["seconds"],
@@ -119,7 +124,6 @@ def measured(running: Running, operations: int, action: Callable[[], dict[str, A
         "p99_ms": answer["p99_ms"],
         "generator_busy": answer["generator_cpu_seconds"] / answer["seconds"],
     }
-    return sample
 
 
 def settle(running: Running) -> None:
@@ -133,3 +137,9 @@ def settle(running: Running) -> None:
         if spent.server_seconds + spent.redis_seconds < _QUIET_CPU_SHARE * _SETTLE_SLICE_SECONDS:
             return
         before = now
+
+
+def _tell(measurement: str, running: Running, sample: Sample, remark: str = "") -> None:
+    """Show a sample to the person who waits for the run."""
+    figures = "  ".join(f"{name} {value:,.2f}" for name, value in sample.items())
+    print(f"  {measurement:24} {running.name:8} {figures}  {remark}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
     verdicts = []
     for rule in _RULES:
         value = results.median(rule.measurement, _SUBJECT, rule.figure)
-        limit = rule.limit(lambda contender, rule=rule: results.median(rule.measurement, contender, rule.figure))  # type: ignore[misc]
+        limit = rule.limit(functools.partial(results.median, rule.measurement, figure=rule.figure))
         if value is not None and limit is not None:
             verdicts.append(Verdict(rule.name, rule.requirement, value, limit))
     return verdicts + _judge_growth(results, scale)
