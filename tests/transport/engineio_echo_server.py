@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_ports import EngineSettings
-from app.protocols.sites.engine_request import Handshake, Refusal, Response
+from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope
 from app.protocols.sites.engine_server import EngineServer
 from app.protocols.sites.engine_session import EngineSession
+from app.transport.http import HttpProtocol
 from app.transport.websocket import WebSocketProtocol
 
 SETTINGS = EngineSettings(ping_interval_seconds=0.3, ping_timeout_seconds=0.2, max_payload_bytes=1_000_000)
@@ -58,7 +59,7 @@ class PausingEngineServer(EngineServer):
     The suite of version 3 waits for the opening and then for a message, and misses one that comes in the same read.
     """
 
-    def start_on_socket(self, session: EngineSession, connection: Any, scope: dict[str, Any]) -> None:
+    def start_on_socket(self, session: EngineSession, connection: Any, scope: Scope) -> None:
         """Greet later."""
         asyncio.get_running_loop().call_later(PAUSE_SECONDS, super().start_on_socket, session, connection, scope)
 
@@ -70,7 +71,7 @@ class EngineEcho:
         """Make the Engine.IO server."""
         self.server = PausingEngineServer(open_echo_session, SETTINGS)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /engine.io/ and nothing else."""
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send)
@@ -91,7 +92,15 @@ async def serve_lifespan(receive: Any, send: Any) -> None:
 
 def serve(application: Any, port: int) -> None:
     """Serve the application until the process is told to end."""
-    uvicorn.run(application, host="127.0.0.1", port=port, ws=WebSocketProtocol, log_level="warning", access_log=False)
+    uvicorn.run(
+        application,
+        host="127.0.0.1",
+        port=port,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        log_level="warning",
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.protocols.sites.engine_request import Refusal, Response
+from app.protocols.sites.engine_request import Refusal, Response, Scope
 from app.protocols.sites.socket_server import ConnectRequest, NamespaceConnection, SocketServer
 from tests.transport.engineio_echo_server import PAUSE_SECONDS, SETTINGS, serve, serve_lifespan
 
@@ -58,7 +58,7 @@ class SocketEcho:
         """Make the Socket.IO server."""
         self.server = SocketServer(EchoApplication(), SETTINGS, connect_timeout_seconds)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /socket.io/ and nothing else."""
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send)

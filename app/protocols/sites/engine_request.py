@@ -6,7 +6,7 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from app.errors import RecadoError
 
 Headers = list[tuple[bytes, bytes]]
-Scope = dict[str, Any]
+Scope = MutableMapping[str, Any]
 
 
 class BodyTooLarge(RecadoError):
