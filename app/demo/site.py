@@ -1,10 +1,11 @@
 """The demo's site and routes; knows the page's files and the few users, nothing of how messages travel."""
 
 from importlib.resources import files
+from typing import Any
 
 from msgspec import structs
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -12,28 +13,54 @@ from app.settings import Config, Site
 
 API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
-_STATIC = str(files("app.demo") / "static")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+    # Asked anew each time (and answered 304): after an update no page may mix old modules with new ones.
+    "Cache-Control": "no-cache",
+}
 
 
 def demo_site(config: Config, port: int) -> Site:
     """The site `demo`: its authUrl is answered by this process, so `port` is the one it listens on."""
-    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
-    site = Site(name="demo", auth_url=f"http://{host}:{port}/demo/auth", api_key=API_KEY, user_room_prefix="user_")
+    url = f"http://{_own_host(config.host)}:{port}/demo/auth"
+    site = Site(name="demo", auth_url=url, api_key=API_KEY, user_room_prefix="user_")
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
     return structs.replace(site, **{name: getattr(config, name) for name in limits})
 
 
 def demo_routes() -> list[BaseRoute]:
     """The page, its files, and the authUrl of the demo's site."""
+    page_files = _PageFiles(directory=str(files("app.demo") / "static"))
+
+    async def answer_page(request: Request) -> Response:
+        return await page_files.get_response("index.html", request.scope)
+
     return [
         Route("/", lambda request: RedirectResponse("/demo")),
-        Route("/demo", lambda request: FileResponse(f"{_STATIC}/index.html")),
+        Route("/demo", answer_page),
+        Route("/demo/", lambda request: RedirectResponse("/demo")),
         Route("/demo/auth", _answer_rooms),
-        Mount("/demo", StaticFiles(directory=_STATIC)),
+        Mount("/demo", page_files),
     ]
 
 
-def _answer_rooms(request: Request) -> Response:
+class _PageFiles(StaticFiles):
+    """The page's files with the headers that all of them carry; lives as long as the server."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_HEADERS)
+        return response
+
+
+def _own_host(host: str) -> str:
+    """Where a process that listens on `host` reaches itself."""
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{own}]" if ":" in own else own
+
+
+async def _answer_rooms(request: Request) -> Response:
     """The token of a demo user is the user's name."""
     user = request.headers.get("authorization", "").removeprefix("Bearer ")
     if user not in _USERS:
