@@ -166,8 +166,8 @@ class WebSocketProtocol(asyncio.Protocol):
         return bytes(self._early)
 
     def _log_answer(self, answer: str) -> None:
-        # Without the query, in which clients send their tokens.
-        if self._request is not None and logger.isEnabledFor(logging.INFO):
+        # An access log like uvicorn's, under the same setting. Without the query, in which clients send their tokens.
+        if self._request is not None and self._config.access_log:
             client = get_remote_addr(self._transport)
             address = f"{client[0]}:{client[1]}" if client else ""
             logger.info('%s - "WebSocket %s" %s', address, self._config.root_path + self._request.path, answer)

@@ -45,6 +45,11 @@ class Served:
         """The connections uvicorn counts."""
         return self.server.server_state.connections
 
+    @property
+    def unanswered(self) -> list[WebSocketProtocol]:
+        """The upgrade requests that have no answer yet."""
+        return [connection for connection in self.connections if isinstance(connection, WebSocketProtocol)]
+
     async def socket(self, context: ssl.SSLContext | None = None) -> "Peer":
         """Return a peer that has sent nothing yet."""
         peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port, ssl=context))
@@ -62,7 +67,8 @@ class Served:
     async def close_peers(self) -> None:
         """Close what peers a test has left open."""
         for peer in self._peers:
-            peer.close()
+            # Aborted, lest what a peer has not got rid of be waited for.
+            cast(asyncio.Transport, peer.writer.transport).abort()
             with contextlib.suppress(OSError):
                 await peer.writer.wait_closed()
 
@@ -97,8 +103,8 @@ async def serving(application: Application, **settings: Any) -> AsyncIterator[Se
         for listening in server.servers:
             listening.close()
         for connection in list(served.connections):
-            if isinstance(connection, WebSocketConnection):
-                connection.abort()
+            if isinstance(connection, WebSocketConnection | WebSocketProtocol):
+                connection._transport.abort()
         await served.close_peers()
         await until(lambda: not served.connections, "the end of all connections")
 
