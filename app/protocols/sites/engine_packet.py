@@ -6,6 +6,7 @@ Knows neither sessions nor sockets.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from app.errors import RecadoError
 from app.transport.websocket import text_frame
@@ -37,18 +38,20 @@ class EncodedPacket:
         """Take the packet's text, e.g. ``b'42/site,17["event",1]'``."""
         self.packet = packet
 
-    def __getattr__(self, name: str) -> bytes:
-        # Reached only while the slot is empty: afterwards the hot path reads the slot itself.
-        if name == "frame":
-            value = text_frame(self.packet)
-        elif name == "ascii":
-            value = escape_non_ascii(self.packet)
-        elif name == "ascii_frame":
-            value = self.frame if self.packet.isascii() else text_frame(self.ascii)
-        else:
-            raise AttributeError(name)
-        setattr(self, name, value)
-        return value
+    if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
+
+        def __getattr__(self, name: str) -> bytes:
+            # Reached only while the slot is empty: afterwards the hot path reads the slot itself.
+            if name == "frame":
+                value = text_frame(self.packet)
+            elif name == "ascii":
+                value = escape_non_ascii(self.packet)
+            elif name == "ascii_frame":
+                value = self.frame if self.packet.isascii() else text_frame(self.ascii)
+            else:
+                raise AttributeError(name)
+            setattr(self, name, value)
+            return value
 
     @property
     def waiting_bytes(self) -> int:
