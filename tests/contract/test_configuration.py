@@ -77,16 +77,22 @@ SITE_MISTAKES = {
         for name, case in cases.items()
     ],
 )
-@pytest.mark.parametrize("command", ["check-config", "serve"])
-def test_mistakes(tmp_path: Path, file: str, content: object, key: str, command: str) -> None:
-    """A mistake in a file is one clear line that names file and key, and exit 2; no key or URL is shown."""
+def test_mistakes(tmp_path: Path, file: str, content: object, key: str) -> None:
+    """A mistake in a file is one clear line that names file and key, and exit 2; no key is shown."""
     (tmp_path / file).write_text(yaml.safe_dump(content))
-    status, output = _run(tmp_path, command)
+    status, output = _run(tmp_path, "check-config")
     assert status == 2
     (line,) = output.strip().splitlines()
     assert file in line
     assert key.rpartition(".")[2] in line
     assert SECRET not in line
+
+
+def test_serve_with_a_mistake(tmp_path: Path) -> None:
+    """`recado serve` with a mistake in a file ends as `check-config` does: one line, exit 2."""
+    (tmp_path / "sites.yml").write_text("alpha: 5")
+    assert _run(tmp_path, "serve") == _run(tmp_path, "check-config")
+    assert _run(tmp_path, "serve")[0] == 2
 
 
 def test_unreachable_file(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import contextlib
 import socket
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from tests.support.connector import Connector
+from tests.support.clients import ACK_NONE, ClientKind, every_node_client
+from tests.support.connector import Connector, batch_names, without_fences
 from tests.support.raw import RawPolling, RawSocket
 from tests.support.server import Deployment
 from tests.support.tenant import Tenant
@@ -157,12 +157,10 @@ def test_polling_bodies(deployment: Deployment, version: int) -> None:
         query=st.sampled_from([{}, {"b64": "1"}, {"j": "0"}]),
     )
     def check(body: bytes, content_type: str, query: dict[str, str]) -> None:
-        session = RawPolling(deployment.url, version, query)
+        session = RawPolling(deployment, version, query)
         assert session.poll().status_code == 200
         assert session.post(body, content_type).status_code in (200, 400)
-        with contextlib.suppress(httpx.ReadTimeout):
-            answer = httpx.post(f"{deployment.url}/socket.io/", params=session.query, content=b"1", timeout=2)
-            assert answer.status_code in (200, 400)
+        session.post(b"1" if version == 4 else b"1:1")
 
     check()
 
@@ -192,6 +190,23 @@ def test_websocket_messages(connect: Connector, tenant: Tenant, deployment: Depl
 
     check()
     connect.fence("alpha", user.room, bystander)
+
+
+@every_node_client
+def test_events_from_clients_are_ignored(
+    connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
+) -> None:
+    """Whatever a page emits changes nothing: it is no ack, no message, and its connection goes on."""
+    user = tenant.user()
+    client, bystander = connect("alpha", user, kind, ack=ACK_NONE), connect("alpha", user, device="other")
+    deployment.send("alpha", user.room, "kept")
+    client.wait_event("kept")
+    for event, args in (("kept", ["x"]), ("_batch", [[]]), ("_resync", []), ("", [None]), ("message", [{"a": 1}])):
+        connect.drivers.node.emit(client, event, *args)
+    connect.fence("alpha", user.room, client, bystander)
+    assert without_fences(client) == without_fences(bystander) == ["kept"]
+    client.disconnect()
+    assert batch_names(connect("alpha", user, kind).wait_event("_batch")) == ["kept"]
 
 
 def test_bytes_on_the_port(deployment: Deployment) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tests.support.clients import (
     ACK_NONE,
     MODERN,
     NODE_KINDS,
+    Client,
     ClientKind,
     ConnectCall,
     ack_except,
@@ -19,7 +22,7 @@ from tests.support.clients import (
     each_library,
     every_client,
 )
-from tests.support.connector import Connector, batch_names, without_fences
+from tests.support.connector import Connector, batch_names, numbers, without_fences
 from tests.support.server import Deployment
 from tests.support.tenant import Tenant
 
@@ -289,13 +292,45 @@ def test_upgrade_in_a_burst(connect: Connector, tenant: Tenant, deployment: Depl
         sent += 1
         assert sent < 5000, "no upgrade"
     connect.fence("alpha", user.room, client)
-    received: list[int] = []
-    for event in client.events():
-        if event.name == "_batch":
-            received += [entry[1] for entry in event.args[0]]
-        elif event.name == "n":
-            received += event.args
-    assert received == list(range(sent))
+    assert numbers(client) == list(range(sent))
+
+
+@each_library
+def test_reconnecting_in_a_burst(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
+    """A device that comes and goes during a burst gets every message once, in order, live or in a `_batch`."""
+    user = tenant.user()
+    clients = [connect("alpha", user, kind)]
+
+    def send_all() -> None:
+        for number in range(400):
+            deployment.send("alpha", user.room, "n", number)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send_all)
+        while not sending.done():
+            _wait_for_some(clients[-1])
+            clients[-1].disconnect()
+            clients.append(connect("alpha", user, kind))
+        sending.result()
+    connect.fence("alpha", user.room, clients[-1])
+    assert [number for client in clients for number in numbers(client)] == list(range(400))
+
+
+def test_one_order_for_all(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
+    """Messages of many publishers at once reach all devices in one order, the order of their queues too."""
+    room = tenant.unique("room")
+    users = [tenant.user(room) for _ in range(4)]
+    away, *present = [connect("alpha", user, ack=ACK_NONE) for user in users]
+    away.disconnect()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: deployment.send("alpha", room, "n", number), range(200)))
+    connect.fence("alpha", room, *present)
+    back = connect("alpha", users[0])
+    back.wait_event("_batch")
+    orders = [numbers(client) for client in (*present, back)]
+    assert set(orders[0]) == set(range(200))
+    assert len(orders[0]) == 200
+    assert all(order == orders[0] for order in orders)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.transports[0] == "websocket"], ids=str)
@@ -349,3 +384,9 @@ def test_long_queue_over_polling(connect: Connector, tenant: Tenant, deployment:
         deployment.send("alpha", user.room, "row", number, "x" * 1000)
     (entries,) = connect("alpha", user, kind).wait_event("_batch").args
     assert [entry[1] for entry in entries] == list(range(300))
+
+
+def _wait_for_some(client: Client) -> None:
+    """Block until the client has a few messages; the burst may be over before."""
+    with contextlib.suppress(AssertionError):
+        client.records.wait_until(lambda _: len(numbers(client)) > 5, "some messages", 0.3)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.clients import ACK_NONE, Client, ClientKind, each_library, every_client
-from tests.support.connector import Connector, Drivers, batch_names, without_fences
+from tests.support.connector import Connector, Drivers, batch_names, numbers, without_fences
 from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant
@@ -146,9 +146,9 @@ def test_live_message_between_the_parts(
     deployment.send("small_batch", user.room, "n", 5)
     client.ack(first)
     client.ack(client.wait_event("_batch", nth=2))
-    client.records.wait_until(lambda _: 5 in _numbers(client), "the last message")
+    client.records.wait_until(lambda _: 5 in numbers(client), "the last message")
     connect.fence("small_batch", user.room, client)
-    assert _numbers(client) == list(range(6))
+    assert numbers(client) == list(range(6))
 
 
 def test_part_not_acknowledged(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
@@ -272,12 +272,3 @@ def test_queue_is_bounded_in_bytes(connect: Connector, tenant: Tenant, deploymen
 def _batches(client: Client) -> list[list[list[object]]]:
     """List the contents of the batches so far."""
     return [event.args[0] for event in client.events() if event.name == "_batch"]
-
-
-def _numbers(client: Client) -> list[object]:
-    """List the numbers of the `n` events so far, live and in batches, in the order of arrival."""
-    found: list[object] = []
-    for event in client.events():
-        entries = event.args[0] if event.name == "_batch" else [[event.name, *event.args]]
-        found += [entry[1] for entry in entries if entry[0] == "n"]
-    return found

@@ -114,7 +114,7 @@ def test_plain_ascii_under_engine_3(connect: Connector, tenant: Tenant, deployme
 def test_polling_text_framing(tenant: Tenant, deployment: Deployment) -> None:
     """EIO=3 polling with b64=1: length-prefixed text, `<length>:<packet>`, both ways."""
     user = tenant.user()
-    session = RawPolling(deployment.url, 3, {"b64": "1"})
+    session = RawPolling(deployment, 3, {"b64": "1"})
     answer = session.poll()
     assert answer.headers["content-type"].startswith("text/plain")
     length, _, rest = answer.text.partition(":")
@@ -130,7 +130,7 @@ def test_polling_text_framing(tenant: Tenant, deployment: Deployment) -> None:
 def test_polling_binary_framing(tenant: Tenant, deployment: Deployment) -> None:
     """EIO=3 polling without b64: `00 <digits> ff <data>` is understood, and answers are framed as their type says."""
     user = tenant.user()
-    session = RawPolling(deployment.url, 3)
+    session = RawPolling(deployment, 3)
     (handshake, *_) = _engine_3_packets(session.poll())
     assert json.loads(handshake.removeprefix("0"))["pingInterval"]
     packet = f"40/alpha?token={user.token}".encode()
@@ -146,7 +146,7 @@ def test_polling_binary_framing(tenant: Tenant, deployment: Deployment) -> None:
 def test_jsonp_polling(tenant: Tenant, deployment: Deployment) -> None:
     """EIO=3 JSONP polling with `j=`: a script that calls `___eio[j]`, bodies posted as the form field `d`."""
     user = tenant.user()
-    session = RawPolling(deployment.url, 3, {"b64": "1", "j": "7"})
+    session = RawPolling(deployment, 3, {"b64": "1", "j": "7"})
     answer = session.poll()
     assert answer.headers["content-type"].startswith("text/javascript")
     assert answer.text.startswith('___eio[7]("')

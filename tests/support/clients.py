@@ -59,6 +59,7 @@ class AckPolicy:
 
     mode: str
     events: tuple[str, ...] = ()
+    #: How late the acks leave; Node clients only.
     delay_ms: int = 0
 
     def acknowledges(self, event: str) -> bool:

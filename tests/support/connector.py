@@ -79,3 +79,12 @@ def batch_names(batch: Event) -> list[str]:
     """List the names of the events in a `_batch`, without the fences."""
     entries: Sequence[Sequence[str]] = batch.args[0]
     return [entry[0] for entry in entries if not entry[0].startswith("fence-")]
+
+
+def numbers(client: Client) -> list[object]:
+    """List the first arguments of the client's `n` events, live and in batches, in the order of arrival."""
+    found: list[object] = []
+    for event in client.events():
+        entries = event.args[0] if event.name == "_batch" else [[event.name, *event.args]]
+        found += [entry[1] for entry in entries if entry[0] == "n"]
+    return found

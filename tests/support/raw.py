@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.server import Deployment
 from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS
 
 
@@ -48,27 +48,28 @@ class RawSocket:
 class RawPolling:
     """A polling session without a library."""
 
-    def __init__(self, base_url: str, version: int, query: dict[str, str] | None = None) -> None:
+    def __init__(self, deployment: Deployment, version: int, query: dict[str, str] | None = None) -> None:
         """Make the session's parameters; nothing is sent yet."""
-        self._url = f"{base_url}/socket.io/"
-        self.query: dict[str, Any] = {"EIO": str(version), "transport": "polling", **(query or {})}
+        self._deployment = deployment
+        self._query: dict[str, str] = {"EIO": str(version), "transport": "polling", **(query or {})}
 
-    def poll(self, **query: str) -> httpx.Response:
+    def poll(self) -> httpx.Response:
         """GET what waits; the first answer's sid is used from then on."""
-        answer = httpx.get(self._url, params={**self.query, **query}, timeout=DEFAULT_TIMEOUT_SECONDS)
+        answer = self._deployment.get("/socket.io/", params=self._query)
         if found := re.search(rb'"sid\\?":\\?"([^"\\]+)', answer.content):
-            self.query.setdefault("sid", found[1].decode())
+            self._query.setdefault("sid", found[1].decode())
         return answer
 
     def post(self, body: bytes, content_type: str = "text/plain;charset=UTF-8") -> httpx.Response:
         """POST a payload."""
-        return httpx.post(self._url, params=self.query, content=body, headers={"Content-Type": content_type})
+        headers = {"Content-Type": content_type}
+        return self._deployment.post("/socket.io/", params=self._query, content=body, headers=headers)
 
-    def poll_until(self, needle: bytes, **query: str) -> bytes:
+    def poll_until(self, needle: bytes) -> bytes:
         """Poll until all that came holds `needle`, and return all of it."""
         received = b""
         for _ in range(20):
-            received += self.poll(**query).content
+            received += self.poll().content
             if needle in received:
                 return received
         raise AssertionError(f"{needle!r} not in {received[:1000]!r}")
