@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.settings import Config, Site
 
-API_KEY = "demo"
+_API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'",
@@ -24,7 +24,7 @@ _HEADERS = {
 def demo_site(config: Config, port: int) -> Site:
     """The site `demo`: its authUrl is answered by this process, so `port` is the one it listens on."""
     url = f"http://{_own_host(config.host)}:{port}/demo/auth"
-    site = Site(name="demo", auth_url=url, api_key=API_KEY, user_room_prefix="user_")
+    site = Site(name="demo", auth_url=url, api_key=_API_KEY, user_room_prefix="user_")
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
     return structs.replace(site, **{name: getattr(config, name) for name in limits})
 

@@ -3,7 +3,6 @@ name, and presses and types as a person does. Knows nothing of the page under te
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import shutil
@@ -30,7 +29,7 @@ _FLAGS = (
     "--log-level=3",
     "--remote-debugging-port=0",
 )
-#: Where a keyboard's Tab goes next; the key's codes as the protocol wants them.
+#: The Tab key, named in each of the ways that the protocol wants.
 _TAB = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
 
 
@@ -145,8 +144,13 @@ class Page:
         """Replace what the field holds by typing."""
         self.call("DOM.focus", backendNodeId=handle)
         self._on(handle, "this.select()")
-        # insertText with nothing does not delete the selection.
-        self.call("Input.insertText", text=text or " ")
+        self.call("Input.insertText", text=text)
+
+    def paste(self, handle: int) -> None:
+        """Paste the clipboard over what the field holds."""
+        self.call("DOM.focus", backendNodeId=handle)
+        self._on(handle, "this.select()")
+        self.call("Input.dispatchKeyEvent", type="keyDown", key="v", code="KeyV", modifiers=2, commands=["paste"])
 
     def choose(self, handle: int, value: str) -> None:
         """Choose an option of a select."""
@@ -167,10 +171,6 @@ class Page:
         """Give the window this size in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
-
-    def screenshot(self, path: Path) -> None:
-        """Save what the window shows as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def _query(self, role: str, name: str, within: int | None) -> list[int]:
         root = within or self.call("DOM.getDocument")["root"]["backendNodeId"]

@@ -197,6 +197,17 @@ def test_curl_line_is_the_request(open_page: OpenPage, demo: DemoServer) -> None
     phone.wait('it\'s "a \\"b\\" $HOME `x` ç", null')
 
 
+def test_copy_puts_the_curl_line_on_the_clipboard(open_page: OpenPage) -> None:
+    """Copy says that it has copied, and the clipboard then holds the line."""
+    page = open_page()
+    line = page.evaluate("document.querySelector('#curl').textContent")
+    page.click(page.find("button", "Copy"))
+    page.find("button", "Copied")
+    event = page.find("textbox", "Event")
+    page.paste(event)
+    page.wait_text(event, line)
+
+
 def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
     """Arguments that are no JSON are named beside the field; the server's refusal is shown with its status."""
     page = open_page()

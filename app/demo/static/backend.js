@@ -88,9 +88,9 @@ function toggleRoom(name) {
 
 async function copyCurl() {
   getSelection().selectAllChildren(curl);
-  if (navigator.clipboard) {
+  try {
     await navigator.clipboard.writeText(curl.textContent);
-  } else {
+  } catch {
     // Over plain HTTP from another machine a browser has no clipboard object; the selection can still be copied.
     document.execCommand("copy");
   }

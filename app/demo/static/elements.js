@@ -1,3 +1,5 @@
+/** Elements made in one expression. */
+
 /**
  * Makes an element.
  * @param {string} tag
