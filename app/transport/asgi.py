@@ -13,7 +13,8 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 
 from app.transport import frames
-from app.transport.connection import Header, WebSocketConnection
+from app.transport.connection import WebSocketConnection
+from app.transport.handshake import Header
 
 logger = logging.getLogger("uvicorn.error")
 

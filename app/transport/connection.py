@@ -6,13 +6,15 @@ Knows nothing of HTTP, uvicorn or ASGI: what answers the upgrade request is behi
 import asyncio
 import enum
 import logging
-from typing import Any, Protocol
 
 from picows import WSFrame
 
 from app.transport import frames
-from app.transport.outbox import OUTBOX_FULL, Outbox, TurnFlusher, closings
+from app.transport.handshake import Header
+from app.transport.listener import Listener, Upgrade
+from app.transport.outbox import OUTBOX_FULL, Outbox, closings
 from app.transport.parser import Parser, ParserPool
+from app.transport.share import ServerShare
 
 logger = logging.getLogger(__name__)
 
@@ -20,37 +22,6 @@ _payload_of_short_text = frames.payload_of_short_text
 
 # How long a peer may take to answer our close frame, or to read what was written before it.
 CLOSE_TIMEOUT_SECONDS = 5.0
-
-Header = tuple[bytes, bytes]
-
-
-class Listener(Protocol):
-    """Who receives a connection's messages; the connection refers to it until `connection_lost`."""
-
-    def text_received(self, payload: bytes) -> None:
-        """Take one whole text message, valid UTF-8."""
-
-    def binary_received(self, payload: bytes) -> None:
-        """Take one whole binary message."""
-
-    def writing_resumed(self) -> None:
-        """Learn that a slow socket has drained."""
-
-    def connection_lost(self, code: int, reason: str) -> None:
-        """Learn the end: called exactly once after accept; code 1006 when the peer vanished."""
-
-
-class Upgrade(Protocol):
-    """The request a connection begins with; let go of once it is answered."""
-
-    def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Answer 101."""
-
-    def write_refusal(self, status: int, body: bytes, headers: list[Header]) -> None:
-        """Answer with anything else, and close."""
-
-    def take_early_bytes(self) -> bytes:
-        """Hand over what the peer has sent behind its request."""
 
 
 class State(enum.Enum):
@@ -66,25 +37,6 @@ class State(enum.Enum):
     SHUT = enum.auto()
     # The socket is gone.
     CLOSED = enum.auto()
-
-
-class ServerShare:
-    """What the connections of one server share; lives as long as the server."""
-
-    __slots__ = ("_parsers", "connections", "flusher")
-
-    def __init__(self, connections: set[Any]) -> None:
-        # uvicorn's own set: those it counts, and asks to shut down.
-        self.connections = connections
-        self.flusher = TurnFlusher()
-        self._parsers: dict[int, ParserPool] = {}
-
-    def parsers_for(self, max_message_bytes: int) -> ParserPool:
-        """Return the parsers that refuse bigger messages; there are as many pools as limits in use."""
-        pool = self._parsers.get(max_message_bytes)
-        if pool is None:
-            pool = self._parsers[max_message_bytes] = ParserPool(max_message_bytes)
-        return pool
 
 
 # Looking a member up in its enum costs more than all else on the way of a frame.
@@ -124,6 +76,7 @@ class WebSocketConnection(Outbox):
     def __init__(self, transport: asyncio.Transport, share: ServerShare, upgrade: Upgrade) -> None:
         super().__init__(transport, share.flusher)
         self._share = share
+        # Until it is answered, or too late to be.
         self._upgrade: Upgrade | None = upgrade
         self._state = _UPGRADING
         self._listener: Listener | None = None
@@ -165,12 +118,13 @@ class WebSocketConnection(Outbox):
 
         A bigger message than `max_message_bytes` closes with 1009, more than `max_outbox_bytes` waiting with 1008.
         """
-        upgrade, self._upgrade = self._upgrade, None
-        if upgrade is None or self._state is not _UPGRADING:
+        upgrade = self._upgrade
+        if upgrade is None:
             # The peer left, or the server stops. The listener hears of it as of any other end, not within this call.
             asyncio.get_running_loop().call_soon(listener.connection_lost, frames.CLOSE_ABNORMAL, "")
             return
         upgrade.write_accept(subprotocol, headers or [])
+        self._upgrade = None
         self._state = _OPEN
         self._listener = listener
         # Short frames pass without a look at the limit.
@@ -187,10 +141,10 @@ class WebSocketConnection(Outbox):
 
     def reject(self, status: int = 403, body: bytes = b"", headers: list[Header] | None = None) -> None:
         """Answer the upgrade request with this HTTP status instead of accepting it."""
-        upgrade, self._upgrade = self._upgrade, None
-        if upgrade is not None and self._state is _UPGRADING:
+        if self._upgrade is not None:
+            self._upgrade.write_refusal(status, body, headers or [])
+            self._upgrade = None
             self._state = _CLOSING
-            upgrade.write_refusal(status, body, headers or [])
             self._close_transport()
 
     def write_text(self, payload: bytes) -> None:
@@ -213,6 +167,7 @@ class WebSocketConnection(Outbox):
     def abort(self) -> None:
         """Drop the socket now, with what waits for it."""
         if self._state is not _CLOSED:
+            self._upgrade = None
             self._shut()
             self._accepts_frames = False
             self._transport.abort()
@@ -251,8 +206,9 @@ class WebSocketConnection(Outbox):
             self._parsers.give_back(parser)
 
     def _receive_early(self, data: bytes) -> None:
-        self.data_received(data)
+        # In this order, for the listener may pause reading again.
         self._transport.resume_reading()
+        self.data_received(data)
 
     def eof_received(self) -> None:
         """Let the transport close; a peer that ends its side without a close frame has vanished."""
@@ -269,7 +225,7 @@ class WebSocketConnection(Outbox):
         self._state = _CLOSED
         self._accepts_frames = False
         self.discard_collected()
-        self._parser = self._fragments = None
+        self._parser = self._fragments = self._upgrade = None
         self._share.connections.discard(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
@@ -361,8 +317,7 @@ class WebSocketConnection(Outbox):
             self.fail(frames.CLOSE_PROTOCOL_ERROR, f"close code {code} is not allowed")
             return
         if self._state is _OPEN:
-            self._send_close(code, "")
-            self._close_reason = payload[2:].decode()
+            self._send_close(code, payload[2:].decode())
         if self._state is _CLOSING:
             self._shut()
             self._close_transport()

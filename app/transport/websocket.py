@@ -16,8 +16,11 @@ from uvicorn.server import ServerState
 
 from app.transport import handshake
 from app.transport.asgi import AsgiSession
-from app.transport.connection import Header, Listener, ServerShare, WebSocketConnection
+from app.transport.connection import WebSocketConnection
 from app.transport.frames import text_frame
+from app.transport.handshake import Header
+from app.transport.listener import Listener
+from app.transport.share import ServerShare
 
 __all__ = ["EXTENSION", "Listener", "WebSocketConnection", "WebSocketProtocol", "text_frame"]
 

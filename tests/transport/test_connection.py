@@ -157,13 +157,13 @@ async def test_bytes_behind_a_breach_do_not_destroy_the_close_frame() -> None:
 @pytest.mark.parametrize(
     ("payload", "expected", "answer"),
     [
-        (close_payload(1000, "bye"), (1000, "bye"), (1000, "")),
+        (close_payload(1000, "bye"), (1000, "bye"), (1000, "bye")),
         (close_payload(4321), (4321, ""), (4321, "")),
         (b"", (1005, ""), (1005, "")),
     ],
 )
 async def test_the_peer_closes(payload: bytes, expected: tuple[int, str], answer: tuple[int, str]) -> None:
-    """A close frame is answered with its own code, and the listener learns code and reason."""
+    """A close frame is answered with itself, and the listener learns code and reason."""
     application = FastLane()
     async with serving(application) as served:
         peer, recorder = await _only_recorder(application, served)

@@ -134,6 +134,19 @@ async def test_reject_on_the_fast_lane() -> None:
         await until(lambda: not served.connections, "the end")
 
 
+async def test_a_header_that_is_none_is_the_applications_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """An application that accepts with a header that would smuggle in another gets a ValueError, its peer a 500."""
+
+    async def application(_scope: Message, _receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "headers": [(b"a", b"1\r\nb: 2")]})
+
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.request()
+        assert (await peer.response())[0] == 500
+        assert "response header" in caplog.text
+
+
 async def test_accept_after_the_peer_has_left() -> None:
     """A listener that comes too late hears of the end exactly once, and not from within accept."""
     may_answer = asyncio.Event()

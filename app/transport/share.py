@@ -1,0 +1,25 @@
+"""What all connections of one server use together."""
+
+from typing import Any
+
+from app.transport.outbox import TurnFlusher
+from app.transport.parser import ParserPool
+
+
+class ServerShare:
+    """What the connections of one server share; lives as long as the server."""
+
+    __slots__ = ("_parsers", "connections", "flusher")
+
+    def __init__(self, connections: set[Any]) -> None:
+        # uvicorn's own set: those it counts, and asks to shut down.
+        self.connections = connections
+        self.flusher = TurnFlusher()
+        self._parsers: dict[int, ParserPool] = {}
+
+    def parsers_for(self, max_message_bytes: int) -> ParserPool:
+        """Return the parsers that refuse bigger messages; there are as many pools as limits in use."""
+        pool = self._parsers.get(max_message_bytes)
+        if pool is None:
+            pool = self._parsers[max_message_bytes] = ParserPool(max_message_bytes)
+        return pool
