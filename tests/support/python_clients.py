@@ -58,6 +58,7 @@ class _Session:
         self._call = call
         self._socket: Any = socketio.AsyncClient(reconnection=False)  # type: ignore[no-untyped-call]
         self._opening: asyncio.Task[None] | None = None
+        self._has_left = False
         for event, handler in self._handlers().items():
             self._socket.on(event, handler, namespace=call.namespace)  # type: ignore[no-untyped-call]
 
@@ -65,6 +66,7 @@ class _Session:
         self._opening = asyncio.create_task(self._open())
 
     async def close(self) -> None:
+        self._has_left = True
         if self._opening:
             await asyncio.wait([self._opening], timeout=5)
         if self._socket.eio.state == "connected":
@@ -109,6 +111,9 @@ class _Session:
     async def _receive(self, event: str, *args: Any) -> Any:
         index = len(self.waiting)
         waiting = self.waiting[index] = asyncio.get_running_loop().create_future()
+        if self._has_left:
+            # The library still hands out what arrives while it disconnects, but its acks leave no more.
+            return await waiting
         # The library does not tell a handler whether an ack is wanted; the Node clients prove that.
         self._record("event", event=event, args=list(args), index=index, wants_ack=True)
         # Without an await in between, what is recorded is acknowledged in the same step of the loop.

@@ -1,0 +1,214 @@
+"""What tests of the store and of the core run on: a real Valkey of their own, sites, and whole nodes without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.core.connection import Connection
+from app.core.delivery import Delivery
+from app.core.message import LiveMessage, Message
+from app.settings import BatchLimit, QueueLimit, Site
+from app.store.bus import Bus
+from app.store.link import Address
+from app.store.nodes import Node, new_node_id
+from app.store.queues import RedisQueues
+from app.store.redis import Redis
+from tests.support.valkey import Valkey
+
+MAX_MESSAGE_BYTES = 1_000_000
+_ids = itertools.count(1)
+
+
+@contextmanager
+def running_valkey(is_durable: bool = False) -> Iterator[Valkey]:
+    """A Valkey in a directory of its own, ended and removed behind the block; durable ones survive a kill."""
+    # A short path: a unix socket's may have 107 characters.
+    directory = Path(tempfile.mkdtemp(prefix="recado-"))
+    try:
+        server = Valkey(directory)
+        try:
+            if not is_durable:
+                server.client.config_set("appendonly", "no")
+            yield server
+        finally:
+            server.end()
+    finally:
+        shutil.rmtree(directory)
+
+
+def address_of(server: Valkey) -> Address:
+    """Where the server listens."""
+    return Address(path=str(server.socket))
+
+
+@asynccontextmanager
+async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[Redis]:
+    """The commands of one node to the server, closed behind the block."""
+    redis = Redis(address_of(server), timeout_seconds)
+    await redis.start()
+    try:
+        yield redis
+    finally:
+        await redis.close()
+
+
+async def until(check: Callable[[], Any], what: str, timeout_seconds: float = 8.0) -> Any:
+    """Poll `check` between turns of the loop until it gives something true; AssertionError naming `what` after it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    while not (value := check()):
+        assert loop.time() < deadline, f"waited {timeout_seconds} s for {what}; last value: {value!r}"
+        await asyncio.sleep(0.002)
+    return value
+
+
+def make_site(name: str = "shop", **settings: Any) -> Site:
+    """A site with queues and small limits where the test asks for them."""
+    defaults: dict[str, Any] = {"auth_url": "http://127.0.0.1/rooms", "api_key": "secret", "user_room_prefix": "user_"}
+    return Site(name=name, **(defaults | settings))
+
+
+def limits(messages: int, size: int = 10_000_000, batch: int = 1_000, batch_bytes: int = 1_000_000) -> dict[str, Any]:
+    """Settings for `make_site`: the bounds of a queue and of a batch."""
+    return {
+        "queue_limit": QueueLimit(messages=messages, bytes=size),
+        "batch_limit": BatchLimit(messages=batch, bytes=batch_bytes),
+    }
+
+
+def make_message(site: Site, rooms: str | Sequence[str], event: str = "news", **settings: Any) -> Message:
+    """A message whose body is its event and a number that no other has."""
+    number = next(_ids)
+    rooms = [rooms] if isinstance(rooms, str) else rooms
+    body = settings.pop("body", f'["{event}",{number}]'.encode())
+    return Message(site, number, rooms, event, body, **settings)
+
+
+class RecordingReceiver:
+    """A client that notes what is written to it, in order, as ("kind", ...). Lives as long as its connection."""
+
+    encoding_key = "test"
+
+    def __init__(self) -> None:
+        """Nothing written yet."""
+        #: ("event", seq, body) | ("batch", batch id, bodies) | ("resync",) | ("close", reason) | ("greet",)
+        self.written: list[tuple[Any, ...]] = []
+        #: Called with each thing written, after it was noted.
+        self.on_write: Callable[[tuple[Any, ...]], None] = lambda what: None
+        self.connection: Connection | None = None
+
+    def encode(self, message: LiveMessage) -> tuple[int, bytes]:
+        """What `send` is given."""
+        return message.seq, message.body
+
+    def send(self, encoded: Any) -> None:
+        """Note a message."""
+        self._note("event", *encoded)
+
+    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
+        """Note a batch."""
+        self._note("batch", batch_id, list(bodies))
+
+    def send_resync(self) -> None:
+        """Note a `_resync`."""
+        self._note("resync")
+
+    def close(self, reason: str) -> None:
+        """Note that the connection was ended."""
+        self._note("close", reason)
+
+    def greet(self) -> None:
+        """Note the place of what comes first."""
+        self._note("greet")
+
+    @property
+    def kinds(self) -> list[str]:
+        """What kinds of things were written."""
+        return [what[0] for what in self.written]
+
+    @property
+    def seqs(self) -> list[int]:
+        """The live messages."""
+        return [what[1] for what in self.written if what[0] == "event"]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies in the order written, those of batches among them."""
+        found: list[bytes] = []
+        for what in self.written:
+            found += what[2] if what[0] == "batch" else [what[2]] if what[0] == "event" else []
+        return found
+
+    @property
+    def batches(self) -> list[tuple[int, list[bytes]]]:
+        """The batches: id and bodies."""
+        return [(what[1], what[2]) for what in self.written if what[0] == "batch"]
+
+    def _note(self, *what: Any) -> None:
+        self.written.append(what)
+        self.on_write(what)
+
+
+class StoreNode:
+    """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. Ended by `close`."""
+
+    def __init__(self, server: Valkey, sites: Sequence[Site], settle_after_seconds: float, timeout: float) -> None:
+        """Made by `start`."""
+        self.redis = Redis(address_of(server), timeout)
+        self.name = new_node_id()
+        self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
+        self.delivery = Delivery(sites, self.queues, settle_after_seconds)
+        self.bus = Bus(self.redis, self.name, self.delivery)
+        self.node = Node(self.redis, self.queues, self.name, sites, self.delivery.bus_interrupted)
+
+    @classmethod
+    async def start(
+        cls, server: Valkey, sites: Sequence[Site], settle_after_seconds: float = 60.0, timeout: float = 2.0
+    ) -> StoreNode:
+        """A node that hears the bus; it beats only if the test starts `node`."""
+        self = cls(server, sites, settle_after_seconds, timeout)
+        await self.redis.start()
+        await self.bus.start()
+        return self
+
+    async def close(self) -> None:
+        """End it as a process ends: its connections are left to the heartbeat's chores."""
+        await self.bus.close()
+        await self.redis.close()
+
+    async def open(self, site: Site, rooms: str | Sequence[str], device: str = "d") -> RecordingReceiver:
+        """A connection of a user with these rooms, registered."""
+        receiver = self.receiver(site)
+        assert receiver.connection
+        rooms = [rooms] if isinstance(rooms, str) else rooms
+        await self.delivery.open(receiver.connection, device, rooms, receiver.greet)
+        return receiver
+
+    def receiver(self, site: Site) -> RecordingReceiver:
+        """A client whose connection is not opened yet."""
+        receiver = RecordingReceiver()
+        receiver.connection = self.delivery.new_connection(site, receiver)
+        return receiver
+
+    async def publish(self, site: Site, rooms: str | Sequence[str], event: str = "news", **settings: Any) -> bytes:
+        """Send a message; its body."""
+        message = make_message(site, rooms, event, **settings)
+        await self.delivery.publish(message)
+        return message.body
+
+    def close_connection(self, receiver: RecordingReceiver) -> None:
+        """The client is gone."""
+        assert receiver.connection
+        self.delivery.close(receiver.connection)
+
+    def ack(self, receiver: RecordingReceiver, ack_id: int) -> None:
+        """The client acknowledges a message or a batch."""
+        assert receiver.connection
+        self.delivery.receive_ack(receiver.connection, ack_id)
