@@ -12,7 +12,7 @@ from app.core.acks import AckBuffer
 from app.core.connection import Connection, Phase
 from app.core.hub import Hub
 from app.core.message import LiveMessage, Message
-from app.core.ports import QueueStore, Receiver, Replay, Stored
+from app.core.ports import QueueStore, Receiver, Registration, Replay, Stored
 from app.errors import StoreError, StoreUnavailable
 from app.settings import Site
 
@@ -139,21 +139,13 @@ class Delivery:
         presence = self.hub[site]
         # Acks of the device's last connection come first, or the batch would bring their messages again.
         self._acks[site.name].flush()
-        presence.begin_join()
         connection.epoch = presence.epoch
-        try:
-            registration = await self._store.connect(site, connection.number, device_id, rooms)
+        with presence.strays.kept():
+            registration = await self._register(connection, device_id, rooms)
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not Phase.CLOSED:
                 connection.fetch()
                 presence.add(connection)
-        except (StoreError, asyncio.CancelledError):
-            connection.close()
-            # Whether Redis has registered it nobody knows: then it must not stay registered.
-            self._start(self._until_stored(lambda: self._store.withdraw(site, connection.number, device_id, rooms)))
-            raise
-        finally:
-            presence.end_join()
         if connection.phase is Phase.CLOSED:
             self._start(self._disconnect(connection))
             return
@@ -166,6 +158,16 @@ class Delivery:
                 registration.last_seq, [(device.handle, device.waiting) for device in registration.devices]
             )
             self._refill_if_missed(connection)
+
+    async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
+        try:
+            return await self._store.connect(connection.site, connection.number, device_id, rooms)
+        except (StoreError, asyncio.CancelledError):
+            connection.close()
+            # Whether Redis has registered it nobody knows: then it must not stay registered.
+            withdraw = self._store.withdraw
+            self._start(self._until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms)))
+            raise
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
         presence = self.hub[connection.site]

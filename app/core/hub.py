@@ -5,11 +5,47 @@
 Plain look-ups and calls; the hub does not know where messages come from or what a receiver writes to.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from app.core.connection import Connection, Phase
 from app.core.message import LiveMessage
 from app.settings import Site
+
+
+class Strays:
+    """Messages for devices that this node does not know (yet), kept while a connection is being registered that may
+    be theirs: each until the registrations that had begun before it have ended. Lives as long as its presence."""
+
+    def __init__(self) -> None:
+        self._messages: deque[LiveMessage] = deque()
+        self._dropped = 0
+        #: Registrations under way, oldest first: how many messages had been kept in all when each began.
+        self._begun: dict[object, int] = {}
+
+    def __iter__(self) -> Iterator[LiveMessage]:
+        """What is kept, oldest first."""
+        return iter(self._messages)
+
+    def keep(self, message: LiveMessage) -> None:
+        """Keeps the message if somebody may ask for it."""
+        if self._begun:
+            self._messages.append(message)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within this, what comes for unknown devices is kept."""
+        registration = object()
+        self._begun[registration] = self._dropped + len(self._messages)
+        try:
+            yield
+        finally:
+            del self._begun[registration]
+            oldest = next(iter(self._begun.values()), self._dropped + len(self._messages))
+            while self._dropped < oldest:
+                self._messages.popleft()
+                self._dropped += 1
 
 
 class Presence:
@@ -25,8 +61,7 @@ class Presence:
         self._devices: dict[bytes, tuple[Connection, ...]] = {}
         self._rooms: dict[str, dict[Connection, None]] = {}
         self._counter: int | None = None
-        self._joining = 0
-        self._strays: list[LiveMessage] = []
+        self.strays = Strays()
 
     def __iter__(self) -> Iterator[Connection]:
         """The connections of devices, each once."""
@@ -58,18 +93,8 @@ class Presence:
         for handle in message.resync_recipients:
             for connection in devices.get(handle, ()):
                 self._resync(connection)
-        if is_stray and self._joining:
-            self._strays.append(message)
-
-    def begin_join(self) -> None:
-        """A connection is being registered: messages for devices not known yet are kept until `end_join`."""
-        self._joining += 1
-
-    def end_join(self) -> None:
-        """The registration has ended, well or not."""
-        self._joining -= 1
-        if not self._joining:
-            self._strays.clear()
+        if is_stray:
+            self.strays.keep(message)
 
     def add(self, connection: Connection) -> None:
         """Adds the connection of one or more devices; called while it is FETCHING."""
@@ -77,7 +102,7 @@ class Presence:
             self._devices[handle] = (*self._devices.get(handle, ()), connection)
         mine = set(connection.handles)
         # The answer of the registration and the bus are two streams: the bus may have been faster.
-        for message in self._strays:
+        for message in self.strays:
             if not mine.isdisjoint(message.recipients):
                 connection.deliver(message)
 
