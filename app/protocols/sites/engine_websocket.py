@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from typing import Any, Protocol
 
 _OUTBOX_FULL = "outbox full"
 _POLICY_VIOLATION = 1008
 _ABNORMAL = 1006
 _TOO_BIG = 1009
+_CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class WebSocketListener(Protocol):
@@ -29,15 +31,16 @@ class WebSocketListener(Protocol):
 
 
 class AsgiWebSocket:
-    """Lives as long as `serve` runs, which is the connection's ASGI call; one writing task beside it."""
+    """Lives as long as `serve` runs, which is the connection's ASGI call; a reading and a writing task beside it."""
 
-    __slots__ = ("_close", "_outbox", "_send", "_wakeup", "buffered_bytes", "closed", "max_outbox_bytes")
+    __slots__ = ("_close", "_closing", "_outbox", "_send", "_wakeup", "buffered_bytes", "closed", "max_outbox_bytes")
 
     def __init__(self, send: Any, max_outbox_bytes: int) -> None:
         """Wrap the ASGI `send` of an accepted WebSocket; more than `max_outbox_bytes` waiting closes it."""
         self._send = send
-        self._outbox: list[dict[str, Any]] = []
+        self._outbox: deque[tuple[dict[str, Any], int]] = deque()
         self._wakeup = asyncio.Event()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._close: tuple[int, str] | None = None
         self.max_outbox_bytes = max_outbox_bytes
         self.buffered_bytes = 0
@@ -47,7 +50,7 @@ class AsgiWebSocket:
         """Send the text message in a ready, unmasked frame."""
         # RFC 6455, 5.2: the second byte says how the length is written.
         start = {126: 4, 127: 10}.get(frame[1], 2)
-        self._write({"type": "websocket.send", "text": frame[start:].decode()}, len(frame))
+        self._write({"type": "websocket.send", "text": frame[start:].decode()}, len(frame) - start)
 
     def write_binary(self, payload: bytes) -> None:
         """Send a binary message."""
@@ -59,18 +62,26 @@ class AsgiWebSocket:
             self.closed = True
             self._close = (code, reason)
             self._wakeup.set()
+            if not self._closing.done():
+                self._closing.set_result(None)
 
     async def serve(self, listener: WebSocketListener, receive: Any, max_message_bytes: int) -> None:
         """Hand what arrives to the listener until the WebSocket is gone, then tell it so."""
+        reader = asyncio.create_task(self._read(listener, receive, max_message_bytes))
         writer = asyncio.create_task(self._write_outbox())
         code, reason = _ABNORMAL, ""
         try:
-            code, reason = await self._read(listener, receive, max_message_bytes)
+            either: set[asyncio.Future[Any]] = {reader, self._closing}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # Closed by us: the client, or the server for a client that does not read, has a time to follow.
+            await asyncio.wait({reader}, timeout=_CLOSE_TIMEOUT_SECONDS)
+            if reader.done():
+                code, reason = reader.result()
         finally:
             self.closed = True
+            reader.cancel()
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            await asyncio.gather(reader, writer, return_exceptions=True)
             listener.connection_lost(*(self._close or (code, reason)))
 
     async def _read(self, listener: WebSocketListener, receive: Any, max_message_bytes: int) -> tuple[int, str]:
@@ -92,12 +103,13 @@ class AsgiWebSocket:
     def _write(self, message: dict[str, Any], size: int) -> None:
         if self.closed:
             return
-        self.buffered_bytes += size
-        if self.buffered_bytes > self.max_outbox_bytes:
+        if self.buffered_bytes and self.buffered_bytes + size > self.max_outbox_bytes:
             self._outbox.clear()
+            self.buffered_bytes = 0
             self.close(_POLICY_VIOLATION, _OUTBOX_FULL)
             return
-        self._outbox.append(message)
+        self.buffered_bytes += size
+        self._outbox.append((message, size))
         self._wakeup.set()
 
     async def _write_outbox(self) -> None:
@@ -107,9 +119,9 @@ class AsgiWebSocket:
                 await self._wakeup.wait()
                 self._wakeup.clear()
                 while self._outbox:
-                    messages, self._outbox, self.buffered_bytes = self._outbox, [], 0
-                    for message in messages:
-                        await self._send(message)
+                    message, size = self._outbox.popleft()
+                    await self._send(message)
+                    self.buffered_bytes = max(0, self.buffered_bytes - size)
                 if self._close is not None:
                     code, reason = self._close
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -38,7 +38,8 @@ def decode_v3(body: bytes) -> list[Received]:
     return decode_payload_v3(body, is_maybe_encoded_twice=True)
 
 
-texts = st.text(st.characters(exclude_characters="\x1e", exclude_categories=["Cs"])).map(lambda text: f"4{text}".encode())
+characters = st.characters(exclude_characters="\x1e", exclude_categories=["Cs"])
+texts = st.text(characters).map(lambda text: b"4" + text.encode())
 binaries = st.binary().map(lambda data: (data,))
 
 
