@@ -34,6 +34,7 @@ from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
+from app.transport.http import HttpProtocol
 from app.transport.websocket import WebSocketProtocol
 
 _BACKLOG = 4096
@@ -137,7 +138,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=HttpProtocol,
                 ws=WebSocketProtocol,
                 loop="none",
                 lifespan="off",

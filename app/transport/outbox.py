@@ -57,6 +57,7 @@ class Outbox(asyncio.Protocol):
         "_collected_bytes",
         "_flusher",
         "_is_slow",
+        "_limit_bytes",
         "_max_outbox_bytes",
         "_transport",
     )
@@ -65,6 +66,8 @@ class Outbox(asyncio.Protocol):
         self._transport = transport
         self._flusher = flusher
         self._max_outbox_bytes = 0
+        # The bound, and while the socket is slow besides it the frame that made it slow.
+        self._limit_bytes = 0
         self._accepts_frames = False
         # None: not in the flusher's list. bytes: one frame, the common case. list: several, none after an early flush.
         self._collected: bytes | list[bytes] | None = None
@@ -72,8 +75,12 @@ class Outbox(asyncio.Protocol):
         self._is_slow = False
 
     def open_outbox(self, max_outbox_bytes: int) -> None:
-        """Begin to take frames; when more bytes than this wait, `outbox_overflowed` is called."""
-        self._max_outbox_bytes = max_outbox_bytes
+        """Begin to take frames; when more bytes than this wait, `outbox_overflowed` is called.
+
+        A write that begins while the socket keeps up may itself be that long, and what waits behind it is counted
+        apart: a replay of a megabyte to a slow phone is no reason to close.
+        """
+        self._max_outbox_bytes = self._limit_bytes = max_outbox_bytes
         self._transport.set_write_buffer_limits(min(_HIGH_WATER_BYTES, max_outbox_bytes))
         self._accepts_frames = True
 
@@ -121,9 +128,12 @@ class Outbox(asyncio.Protocol):
         if not isinstance(collected, bytes):
             collected = b"".join(collected)
             self._collected_bytes = 0
-        if self._is_slow and len(collected) + self._transport.get_write_buffer_size() > self._max_outbox_bytes:
+        if not self._is_slow:
+            self._limit_bytes = self._max_outbox_bytes + min(len(collected), self._max_outbox_bytes)
+        elif len(collected) + self._transport.get_write_buffer_size() > self._limit_bytes:
             self.outbox_overflowed()
-        elif collected:
+            return
+        if collected:
             self._transport.write(collected)
 
     def discard_collected(self) -> None:
@@ -134,7 +144,7 @@ class Outbox(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Learn that the socket is slow (asyncio calls this when more than the high-water mark waits)."""
         self._is_slow = True
-        if self._transport.get_write_buffer_size() > self._max_outbox_bytes:
+        if self._transport.get_write_buffer_size() > self._limit_bytes:
             self.outbox_overflowed()
 
     def resume_writing(self) -> None:
