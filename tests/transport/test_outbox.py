@@ -224,16 +224,19 @@ async def test_nothing_waits_in_the_process_for_a_peer_that_reads() -> None:
         assert connection.buffered_bytes == 0
 
 
-async def test_what_waits_behind_a_long_write_is_counted_apart(slow_peer: tuple[Served, Peer, Recorder]) -> None:
+async def test_what_waits_behind_a_long_write_is_counted_apart() -> None:
     """A replay as long as the bound does not use it up: live messages still fit behind it."""
-    _, _, recorder = slow_peer
-    connection = recorder.connection
-    _limit(recorder, 20_000_000)
-    connection.write_text(b"x" * 19_000_000)
-    await asyncio.sleep(0)
-    assert connection.is_slow
-    connection.write_text(b"y" * 10_000_000)
-    await asyncio.sleep(0)
-    assert not connection.closed
-    connection.write_text(b"z" * 15_000_000)
-    assert await recorder.until_lost() == (1008, OUTBOX_FULL)
+    application = FastLane(max_outbox_bytes=20_000_000)
+    async with serving(application) as served:
+        peer = await served.peer()
+        peer.pause_reading()
+        recorder = application.recorders[0]
+        connection = recorder.connection
+        connection.write_text(b"x" * 19_000_000)
+        await asyncio.sleep(0)
+        assert connection.is_slow
+        connection.write_text(b"y" * 10_000_000)
+        await asyncio.sleep(0)
+        assert not connection.closed
+        connection.write_text(b"z" * 15_000_000)
+        assert await recorder.until_lost() == (1008, OUTBOX_FULL)
