@@ -92,7 +92,7 @@ class Handshake:
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Decode a query; of a name that comes twice the first value counts. Bad bytes are replaced, never an error."""
-    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     return dict(reversed(pairs))
 
 

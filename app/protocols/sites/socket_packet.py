@@ -86,7 +86,7 @@ def read_packet(packet: bytes) -> Any:
     except _DECODING_ERRORS as error:
         raise MalformedPacket from error
     read.namespace = read.namespace or ROOT
-    if read.attachment_count > _MAX_ATTACHMENTS:
+    if read.attachment_count > _MAX_ATTACHMENTS or (read.id or 0) >= 10**_MAX_ACK_DIGITS:
         raise MalformedPacket
     if read.packet_type in WITH_ATTACHMENTS and read.attachment_count == 0:
         # Nothing to wait for: it is what it would be without attachments.

@@ -110,9 +110,9 @@ class SocketSession:
                 return
         if packet[:2] == b"43":
             ack = read_ack(packet)
-            if ack is not None:
-                connection = self.namespaces.get(ack[0])
-                if connection is not None and connection.phase is NamespaceState.CONNECTED:
+            connection = self.namespaces.get(ack[0]) if ack is not None else None
+            if ack is not None and connection is not None:
+                if connection.phase is NamespaceState.CONNECTED:
                     self._owner.ack_received(connection, ack[1])
                 return
         self._packet_received(packet)
