@@ -121,9 +121,12 @@ class Connection:
         """The next parts of the queues go out as batches; when nothing is left behind them, live goes on."""
         assert self._sent_until is not None, "only a connection that replays batches gets here"
         for handle, waiting in parts:
-            if waiting.entries:
+            # Writing may end the connection, here and below: its outbox is full.
+            if waiting.entries and self.phase is not Phase.CLOSED:
                 self._sent_until[handle] = waiting.entries[-1][0]
                 self._send_batch(handle, waiting)
+        if self.phase is Phase.CLOSED:
+            return
         if any(waiting.has_more for _, waiting in parts):
             self.phase = Phase.REPLAYING
             self._held = None
@@ -138,6 +141,8 @@ class Connection:
         # Where one device's queue was cut off, what another device got after that point is left to the next round.
         until = min(incomplete, default=None)
         for seq, body in entries:
+            if self.phase is Phase.CLOSED:
+                return True
             if seq > self.last_seq and (until is None or seq <= until):
                 self.last_seq = seq
                 self._write(LiveMessage(seq, "", body))
@@ -148,6 +153,8 @@ class Connection:
 
     def go_live(self, last_seq: int) -> None:
         """Everything up to `last_seq` is written: what was held beyond it follows, then live messages."""
+        if self.phase is Phase.CLOSED:
+            return
         self.last_seq = max(self.last_seq, last_seq)
         self.phase = Phase.LIVE
         held, self._held = self._held, None

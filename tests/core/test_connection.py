@@ -1,0 +1,208 @@
+"""The order in which one connection gets its messages: live, held, in batches, after a gap, and never behind its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.core.connection import Connection, Phase
+from app.core.message import LiveMessage, Waiting
+from tests.support.store import RecordingReceiver, make_site
+
+SITE = make_site()
+A, B = b"1", b"2"
+NOTHING = Waiting([], False)
+
+
+def live(seq: int) -> LiveMessage:
+    """A message from the bus."""
+    return LiveMessage(seq, str(seq), body(seq))
+
+
+def body(seq: int) -> bytes:
+    """What it carries."""
+    return f'["e",{seq}]'.encode()
+
+
+def waiting(*seqs: int, has_more: bool = False) -> Waiting:
+    """A part of a queue."""
+    return Waiting([(seq, body(seq)) for seq in seqs], has_more)
+
+
+def fetching(*handles: bytes) -> tuple[Connection, RecordingReceiver]:
+    """A connection that has just been registered for these devices."""
+    receiver = RecordingReceiver()
+    connection = Connection(SITE, 1, receiver)
+    connection.handles = handles or (A,)
+    connection.fetch()
+    return connection, receiver
+
+
+def test_joining_connection_writes_nothing() -> None:
+    """Before it is registered a connection gets no live message; what waits will tell."""
+    receiver = RecordingReceiver()
+    connection = Connection(SITE, 1, receiver)
+    connection.deliver(live(5))
+    assert (connection.phase, receiver.written) == (Phase.JOINING, [])
+
+
+def test_empty_queue_goes_live_with_what_was_held() -> None:
+    """Messages beyond the registration follow in order; those that it covers are not written."""
+    connection, receiver = fetching()
+    for seq in (9, 10, 11, 12):
+        connection.deliver(live(seq))
+    connection.begin(10, [(A, NOTHING)])
+    connection.deliver(live(13))
+    assert (connection.phase, receiver.seqs, receiver.batches) == (Phase.LIVE, [11, 12, 13], [])
+
+
+def test_batch_comes_before_held_messages() -> None:
+    """What waited goes out as one batch, then what was published after the registration."""
+    connection, receiver = fetching()
+    connection.deliver(live(11))
+    connection.begin(10, [(A, waiting(3, 7))])
+    assert receiver.kinds == ["batch", "event"]
+    assert receiver.bodies == [body(3), body(7), body(11)]
+
+
+def test_live_message_is_written_once() -> None:
+    """A device in two user rooms of a connection hears a message twice and is given it once."""
+    connection, receiver = fetching()
+    connection.begin(0, [(A, NOTHING)])
+    for seq in (4, 4, 3, 5):
+        connection.deliver(live(seq))
+    assert receiver.seqs == [4, 5]
+
+
+def test_message_is_encoded_once_for_all_connections() -> None:
+    """Connections with the same encoding key share what one of them made of the message."""
+    made: list[int] = []
+
+    class Counting(RecordingReceiver):
+        def encode(self, message: LiveMessage) -> tuple[int, bytes]:
+            made.append(message.seq)
+            return super().encode(message)
+
+    receivers = [Counting(), Counting(), Counting()]
+    receivers[2].encoding_key = "another"
+    message = live(1)
+    for receiver in receivers:
+        connection = Connection(SITE, 1, receiver)
+        connection.go_live(0)
+        connection.deliver(message)
+    assert made == [1, 1]
+    assert [receiver.seqs for receiver in receivers] == [[1], [1], [1]]
+
+
+def test_replay_in_parts_leaves_live_messages_to_the_queue() -> None:
+    """While parts of the queue are still to come nothing overtakes them: live messages wait in the queue."""
+    connection, receiver = fetching()
+    connection.begin(10, [(A, waiting(1, 2, has_more=True))])
+    connection.deliver(live(11))
+    assert (connection.phase, receiver.seqs) == (Phase.REPLAYING, [])
+    connection.fetch()
+    assert connection.fetch_from() == [(A, 2)]
+    connection.deliver(live(12))
+    connection.continue_replay(11, [(A, waiting(3, 11))])
+    assert connection.phase is Phase.LIVE
+    assert receiver.bodies == [body(1), body(2), body(3), body(11), body(12)]
+
+
+def test_replay_of_two_devices_asks_for_each_behind_its_own_part() -> None:
+    """Each user room of a connection has a queue and a batch of its own; the longest keeps the connection waiting."""
+    connection, receiver = fetching(A, B)
+    connection.begin(10, [(A, waiting(1, 2, has_more=True)), (B, waiting(2))])
+    assert receiver.batches == [(1, [body(1), body(2)]), (2, [body(2)])]
+    connection.fetch()
+    assert connection.fetch_from() == [(A, 2), (B, 2)]
+    connection.continue_replay(12, [(A, waiting(3)), (B, waiting(11))])
+    assert connection.phase is Phase.LIVE
+    assert [bodies for _, bodies in receiver.batches[2:]] == [[body(3)], [body(11)]]
+
+
+def test_batch_is_taken_once_and_only_by_its_id() -> None:
+    """The ack of a batch names exactly its messages, once; any other ack is that of a message."""
+    connection, _ = fetching()
+    assert connection.take_batch(1) is None
+    connection.begin(10, [(A, waiting(3, 7))])
+    assert connection.take_batch(3) is None
+    batch = connection.take_batch(1)
+    assert batch
+    assert (batch.handle, batch.seqs, batch.has_more) == (A, [3, 7], False)
+    assert connection.take_batch(1) is None
+
+
+def test_refill_writes_what_a_gap_hid_in_order_and_once() -> None:
+    """After a gap: what was written before is skipped, the hidden follow in order, then what came meanwhile."""
+    connection, receiver = fetching()
+    connection.begin(10, [(A, NOTHING)])
+    connection.deliver(live(11))
+    connection.fetch()
+    connection.deliver(live(15))
+    connection.deliver(live(16))
+    assert connection.fetch_from() == [(A, 11)]
+    assert not connection.is_replaying_batches
+    assert connection.refill(15, [waiting(11, 12, 14, 15)])
+    assert receiver.seqs == [11, 12, 14, 15, 16]
+
+
+def test_refill_of_two_devices_merges_their_queues() -> None:
+    """The order of acceptance holds across the devices of a connection, and a message in both queues is written once."""
+    connection, receiver = fetching(A, B)
+    connection.begin(0, [(A, NOTHING), (B, NOTHING)])
+    connection.fetch()
+    assert connection.refill(9, [waiting(2, 5, 9), waiting(3, 5, 7)])
+    assert receiver.seqs == [2, 3, 5, 7, 9]
+
+
+def test_refill_in_parts_never_overtakes() -> None:
+    """Where one queue was cut off, what the other holds beyond that point waits for the next round."""
+    connection, receiver = fetching(A, B)
+    connection.begin(0, [(A, NOTHING), (B, NOTHING)])
+    connection.fetch()
+    assert not connection.refill(9, [waiting(2, 4, has_more=True), waiting(3, 8)])
+    assert (receiver.seqs, connection.phase) == ([2, 3, 4], Phase.FETCHING)
+    assert connection.fetch_from() == [(A, 4), (B, 4)]
+    assert connection.refill(9, [waiting(5, 6), waiting(8)])
+    assert receiver.seqs == [2, 3, 4, 5, 6, 8]
+
+
+def test_closed_connection_writes_nothing() -> None:
+    """After its end nothing is written, and no batch can be acknowledged."""
+    connection, receiver = fetching()
+    connection.begin(10, [(A, waiting(3))])
+    connection.close()
+    connection.deliver(live(11))
+    assert connection.take_batch(1) is None
+    assert receiver.kinds == ["batch"]
+
+
+ENDS: list[Callable[[Connection], Any]] = [
+    lambda connection: connection.begin(10, [(A, waiting(1)), (B, waiting(2))]),
+    lambda connection: connection.begin(10, [(A, waiting(1, has_more=True)), (B, waiting(2, has_more=True))]),
+    lambda connection: connection.begin(5, [(A, NOTHING), (B, NOTHING)]),
+]
+
+
+@pytest.mark.parametrize("begin", ENDS)
+def test_client_that_goes_while_it_is_begun_stays_gone(begin: Callable[[Connection], Any]) -> None:
+    """Writing the first thing may end a connection (its outbox is full): nothing follows, and it does not come back."""
+    connection, receiver = fetching(A, B)
+    connection.deliver(live(11))
+    connection.deliver(live(12))
+    receiver.on_write = lambda what: connection.close()
+    begin(connection)
+    assert connection.phase is Phase.CLOSED
+    assert len(receiver.written) == 1
+
+
+def test_client_that_goes_while_it_is_refilled_stays_gone() -> None:
+    """The same in the middle of a refill."""
+    connection, receiver = fetching()
+    connection.begin(0, [(A, NOTHING)])
+    connection.fetch()
+    receiver.on_write = lambda what: connection.close()
+    connection.refill(9, [waiting(2, 5, 9)])
+    assert (connection.phase, receiver.seqs) == (Phase.CLOSED, [2])
