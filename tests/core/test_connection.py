@@ -1,4 +1,4 @@
-"""The order in which one connection gets its messages: live, held, in batches, after a gap, and never behind its end."""
+"""The order in which one connection gets its messages: live, held, in batches, after a gap, never behind its end."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_refill_writes_what_a_gap_hid_in_order_and_once() -> None:
 
 
 def test_refill_of_two_devices_merges_their_queues() -> None:
-    """The order of acceptance holds across the devices of a connection, and a message in both queues is written once."""
+    """The order of acceptance holds across the devices of a connection; a message in both queues is written once."""
     connection, receiver = fetching(A, B)
     connection.begin(0, [(A, NOTHING), (B, NOTHING)])
     connection.fetch()

@@ -1,4 +1,4 @@
-"""What tests of the store and of the core run on: a real Valkey of their own, sites, and whole nodes without sockets."""
+"""What tests of the store and of the core run on: a real Valkey of their own, sites, whole nodes without sockets."""
 
 from __future__ import annotations
 
@@ -159,9 +159,9 @@ class RecordingReceiver:
 class StoreNode:
     """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. Ended by `close`."""
 
-    def __init__(self, server: Valkey, sites: Sequence[Site], settle_after_seconds: float, timeout: float) -> None:
+    def __init__(self, server: Valkey, sites: Sequence[Site], settle_after_seconds: float) -> None:
         """Made by `start`."""
-        self.redis = Redis(address_of(server), timeout)
+        self.redis = Redis(address_of(server), 2.0)
         self.name = new_node_id()
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
         self.delivery = Delivery(sites, self.queues, settle_after_seconds)
@@ -169,11 +169,9 @@ class StoreNode:
         self.node = Node(self.redis, self.queues, self.name, sites, self.delivery.bus_interrupted)
 
     @classmethod
-    async def start(
-        cls, server: Valkey, sites: Sequence[Site], settle_after_seconds: float = 60.0, timeout: float = 2.0
-    ) -> StoreNode:
+    async def start(cls, server: Valkey, sites: Sequence[Site], settle_after_seconds: float = 60.0) -> StoreNode:
         """A node that hears the bus; it beats only if the test starts `node`."""
-        self = cls(server, sites, settle_after_seconds, timeout)
+        self = cls(server, sites, settle_after_seconds)
         await self.redis.start()
         await self.bus.start()
         return self

@@ -1,0 +1,188 @@
+"""The rules of devices and queues once more, in plain lists and dictionaries, to compare the store with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from app.core.address import is_user_room
+from app.settings import Site
+
+#: (user room, device id)
+Key = tuple[str, str]
+#: (node, number)
+ConnectionKey = tuple[str, int]
+Entry = tuple[int, bytes]
+
+
+@dataclass
+class Sent:
+    """A message that the store has accepted."""
+
+    seq: int
+    event: str
+    body: bytes
+    resync: bool
+
+
+@dataclass
+class Device:
+    """One device: its queue oldest first, its connections, and when it is forgotten (0: never) while it has none."""
+
+    handle: bytes
+    rooms: list[str] = field(default_factory=list)
+    queue: list[Sent] = field(default_factory=list)
+    connections: set[ConnectionKey] = field(default_factory=set)
+    deadline: int = 0
+    is_lost: bool = False
+
+    def is_expired(self, now: int) -> bool:
+        """Whether its time to live is over."""
+        return not self.connections and 0 < self.deadline <= now
+
+    @property
+    def nodes(self) -> set[str]:
+        """Where it is connected."""
+        return {node for node, _ in self.connections}
+
+
+@dataclass
+class Told:
+    """What one node hears on the bus of one message."""
+
+    node: str
+    counter: int
+    seq: int
+    body: bytes
+    recipients: set[bytes]
+    resync_recipients: set[bytes]
+
+
+class SiteModel:
+    """What one site's part of the store should hold. Lives as long as the machine."""
+
+    def __init__(self, site: Site) -> None:
+        """Nothing yet."""
+        self.site = site
+        self.devices: dict[Key, Device] = {}
+        self.last_seq = 0
+        self.last_handle = 0
+        self.counters: dict[str, int] = {}
+        #: Every message ever accepted, by seq: an ack may name any.
+        self.sent: dict[int, Sent] = {}
+
+    def device(self, handle: bytes) -> Device | None:
+        """The device of a handle."""
+        return next((device for device in self.devices.values() if device.handle == handle), None)
+
+    def connect(self, connection: ConnectionKey, device_id: str, rooms: list[str], now: int) -> list[Device]:
+        """The connection's devices, registered, in the order of its user rooms."""
+        found = []
+        for user in dict.fromkeys(room for room in rooms if is_user_room(self.site, room)):
+            key = (user, device_id)
+            if key in self.devices and self.devices[key].is_expired(now):
+                del self.devices[key]
+            if key not in self.devices:
+                self.last_handle += 1
+                self.devices[key] = Device(str(self.last_handle).encode())
+            self.devices[key].connections.add(connection)
+            self._move(user, key, sorted({room.lower() for room in rooms}))
+            found.append(self.devices[key])
+        return found
+
+    def send(self, rooms: list[str], sent: Sent, now: int) -> tuple[int, int, list[Told]]:
+        """Devices stored for, devices whose queue ran over, and what each node hears."""
+        self.sent[sent.seq] = sent
+        self.last_seq = sent.seq
+        stored: list[Device] = []
+        dropped: list[Device] = []
+        for device in self._addressed(rooms, now):
+            device.queue.append(sent)
+            limit = self.site.queue_limit
+            if len(device.queue) > limit.messages or sum(len(one.body) for one in device.queue) > limit.bytes:
+                device.queue.clear()
+                device.is_lost = True
+                dropped.append(device)
+            else:
+                stored.append(device)
+        nodes = sorted({node for device in stored + dropped for node in device.nodes})
+        return len(stored), len(dropped), [self._tell(node, sent, stored, dropped) for node in nodes]
+
+    def disconnect(self, connection: ConnectionKey, devices: list[Device], now: int) -> None:
+        """The connection is taken out; a device's time begins with its last one."""
+        for device in devices:
+            if connection in device.connections:
+                device.connections.remove(connection)
+                if not device.connections:
+                    ttl_ms = self.site.device_ttl_seconds * 1000
+                    device.deadline = now + ttl_ms if ttl_ms else 0
+
+    def ack(self, is_batch: bool, seq: int, handles: list[bytes]) -> list[bytes]:
+        """The handles whose ack calls for a `_resync`."""
+        calls = []
+        for handle in handles:
+            device = self.device(handle)
+            sent = self.sent.get(seq)
+            if device is None or sent is None or sent not in device.queue:
+                continue
+            oldest = next(one for one in device.queue if one.event == sent.event)
+            if sent.resync and not is_batch and oldest is not sent:
+                device.queue = [one for one in device.queue if one.event != sent.event]
+                device.is_lost = True
+                calls.append(handle)
+            else:
+                device.queue.remove(sent)
+        return calls
+
+    def waiting(self, device: Device, after: int) -> tuple[list[Entry], bool]:
+        """The next part of a queue behind a seq, and whether more follows."""
+        entries: list[Entry] = []
+        limit = self.site.batch_limit
+        behind = [(sent.seq, sent.body) for sent in device.queue if sent.seq > after]
+        for entry in behind:
+            size = sum(len(body) for _, body in [*entries, entry])
+            if entries and (len(entries) == limit.messages or size > limit.bytes):
+                return entries, True
+            entries.append(entry)
+        return entries, False
+
+    def expire(self, now: int) -> int:
+        """Forgets the devices whose time is over; how many they were."""
+        expired = [key for key, device in self.devices.items() if device.is_expired(now)]
+        for key in expired:
+            del self.devices[key]
+        return len(expired)
+
+    def bury(self, node: str, since: int) -> list[str]:
+        """Takes out a node's connections; a user room for each."""
+        users = []
+        for (user, _), device in self.devices.items():
+            for connection in [one for one in device.connections if one[0] == node]:
+                self.disconnect(connection, [device], since)
+                users.append(user)
+        self.counters.pop(node, None)
+        return sorted(users)
+
+    def _move(self, user: str, key: Key, rooms: list[str]) -> None:
+        # A user's devices are all in the rooms of the newest connection; who shares a public channel shares no more.
+        for other, device in self.devices.items():
+            if other == key or (other[0] == user and user != self.site.public_channel):
+                device.rooms = rooms
+
+    def _addressed(self, rooms: list[str], now: int) -> list[Device]:
+        def is_meant(user: str, device: Device) -> bool:
+            return any(
+                room == user if is_user_room(self.site, room) else room.lower() in device.rooms for room in rooms
+            )
+
+        return [
+            device
+            for (user, _), device in self.devices.items()
+            if is_meant(user, device) and not device.is_expired(now)
+        ]
+
+    def _tell(self, node: str, sent: Sent, stored: list[Device], dropped: list[Device]) -> Told:
+        self.counters[node] = self.counters.get(node, 0) + 1
+        recipients, resync_recipients = (
+            {device.handle for device in devices if node in device.nodes} for devices in (stored, dropped)
+        )
+        return Told(node, self.counters[node], sent.seq, sent.body, recipients, resync_recipients)

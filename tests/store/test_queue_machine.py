@@ -1,0 +1,320 @@
+"""The queue rules in any order of events, against a plain model beside a real Valkey, with a clock that the test moves.
+
+RECADO_MACHINE_RUNS=1000 makes it run long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.core.message import Message
+from app.core.ports import AckGroup
+from app.settings import BatchLimit, QueueLimit, Site
+from app.store.bus import parse
+from app.store.keys import bus_channel
+from app.store.queues import RedisQueues
+from app.store.redis import Redis
+from tests.store.queue_keys import expected_keys, part_of, read_store
+from tests.store.queue_model import ConnectionKey, Device, Sent, SiteModel, Told
+from tests.support.store import address_of
+from tests.support.valkey import Valkey
+
+NODES = ("aa", "bb")
+#: One site forgets devices after 10 s and holds 4 messages, the other never forgets and is bounded by bytes.
+SITES = (
+    Site(
+        name="short",
+        auth_url="http://127.0.0.1/",
+        api_key="k",
+        user_room_prefix="user_",
+        public_channel="public",
+        device_ttl_seconds=10,
+        queue_limit=QueueLimit(messages=4, bytes=1_000),
+        batch_limit=BatchLimit(messages=2, bytes=1_000),
+    ),
+    Site(
+        name="long",
+        auth_url="http://127.0.0.1/",
+        api_key="k",
+        user_room_prefix="user_",
+        public_channel="public",
+        device_ttl_seconds=0,
+        queue_limit=QueueLimit(messages=10_000, bytes=130),
+        batch_limit=BatchLimit(messages=1_000, bytes=60),
+    ),
+)
+MAX_MESSAGE_BYTES = 40
+START_MS = 1_700_000_000_000
+USER_ROOMS = ("user_1", "user_2", "public")
+SHARED_ROOMS = ("News", "news", "USER_1", "b:*", "")
+EVENTS = ("x", "y")
+#: What two devices of a user may be called to be mistaken for one another.
+DEVICE_IDS = ("", "1:user_1:*")
+
+site_indexes = st.integers(0, len(SITES) - 1)
+rooms_of_a_user = st.tuples(
+    st.lists(st.sampled_from(USER_ROOMS), min_size=1, max_size=2, unique=True),
+    st.lists(st.sampled_from(SHARED_ROOMS), max_size=2),
+).map(lambda parts: [*parts[0], *parts[1]])
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """One run: its own loop, links and keyspace; ended by `teardown`."""
+
+    valkey: ClassVar[Valkey]
+
+    def __init__(self) -> None:
+        """Link two nodes to an empty store, and listen to what both are told."""
+        super().__init__()
+        self.now = START_MS
+        self.models = [SiteModel(site) for site in SITES]
+        #: Open connections: (site index, connection) -> its devices.
+        self.connections: dict[tuple[int, ConnectionKey], list[Device]] = {}
+        self.forgotten: list[tuple[int, ConnectionKey, list[Device]]] = []
+        self.numbers = 0
+        self.told: list[Told] = []
+        self.valkey.client.flushall()
+        self.runner = asyncio.Runner()
+        self.redis = Redis(address_of(self.valkey), 5.0)
+        self.run(self.redis.start())
+        self.queues = {node: RedisQueues(self.redis, node, MAX_MESSAGE_BYTES) for node in NODES}
+        client: Any = self.valkey.client
+        self.bus = client.pubsub(ignore_subscribe_messages=True)
+        self.bus.subscribe(*map(bus_channel, NODES))
+        for _ in NODES:
+            self.bus.get_message(timeout=5)
+        self.move_clock(0)
+
+    def run(self, awaitable: Any) -> Any:
+        """Wait for an answer of the store."""
+
+        async def wait() -> Any:
+            return await awaitable
+
+        return self.runner.run(wait())
+
+    def ask(self, method: str, node: str, *arguments: Any) -> Any:
+        """Call a method of a node's queues on the loop."""
+
+        async def call() -> Any:
+            return await getattr(self.queues[node], method)(*arguments)
+
+        return self.runner.run(call())
+
+    # What may happen
+
+    @rule(milliseconds=st.sampled_from((1, 5_000, 9_999, 10_000)))
+    def move_clock(self, milliseconds: int) -> None:
+        """Time passes."""
+        self.now += milliseconds
+        for queues in self.queues.values():
+            queues.now_ms = self.now
+
+    @rule(index=site_indexes, node=st.sampled_from(NODES), device=st.sampled_from(DEVICE_IDS), rooms=rooms_of_a_user)
+    def connect(self, index: int, node: str, device: str, rooms: list[str]) -> None:
+        """A connection is registered and told what waits."""
+        self.numbers += 1
+        key = (node, self.numbers)
+        model = self.models[index]
+        answer = self.ask("connect", node, model.site, self.numbers, device, rooms)
+        devices = model.connect(key, device, rooms, self.now)
+        self.connections[index, key] = devices
+        assert answer.last_seq == model.last_seq
+        found = [(one.handle, one.is_lost, one.waiting.entries, one.waiting.has_more) for one in answer.devices]
+        assert found == [(one.handle, one.is_lost, *model.waiting(one, 0)) for one in devices]
+
+    @rule(
+        index=site_indexes,
+        rooms=st.lists(st.sampled_from(USER_ROOMS + SHARED_ROOMS), min_size=1, max_size=3),
+        event=st.sampled_from(EVENTS),
+        size=st.integers(10, MAX_MESSAGE_BYTES),
+        resync=st.booleans(),
+    )
+    def send(self, index: int, rooms: list[str], event: str, size: int, resync: bool) -> None:
+        """A message is stored for whom it concerns, and their nodes hear of it."""
+        model = self.models[index]
+        body = f"{event}\n{len(model.sent)}".encode().ljust(size, b".")
+        answer = self.ask("send", NODES[0], Message(model.site, 7, rooms, event, body, resync))
+        assert answer.seq > model.last_seq
+        if model.last_seq:
+            assert answer.seq == model.last_seq + 1
+        stored, overflowed, told = model.send(rooms, Sent(answer.seq, event, body, resync), self.now)
+        assert (answer.recipients, answer.overflowed) == (stored, overflowed)
+        self.hear(model.site, told)
+
+    def hear(self, site: Site, expected: list[Told]) -> None:
+        """The nodes have heard exactly this."""
+        heard: list[Told] = []
+        for _ in expected:
+            data = self.bus.get_message(timeout=5)
+            assert data, f"expected {expected}, heard {heard}"
+            name, counter, message = parse(data["data"])
+            assert name == site.name
+            assert len(set(message.recipients)) == len(message.recipients)
+            node = data["channel"].decode().rpartition(":")[2]
+            recipients, resync_recipients = set(message.recipients), set(message.resync_recipients)
+            heard.append(Told(node, counter, message.seq, message.body, recipients, resync_recipients))
+        assert sorted(heard, key=lambda told: told.node) == expected
+        assert self.bus.get_message(timeout=0) is None
+
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data(), is_forgotten=st.booleans())
+    def disconnect(self, data: st.DataObject, is_forgotten: bool) -> None:
+        """A connection ends; or is withdrawn by its name, when nobody knows whether it was registered."""
+        index, key = data.draw(st.sampled_from(list(self.connections)))
+        devices = self.connections.pop((index, key))
+        self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
+        self.models[index].disconnect(key, devices, self.now)
+        if is_forgotten:
+            self.forgotten.append((index, key, devices))
+
+    @precondition(lambda self: self.forgotten)
+    @rule(data=st.data())
+    def disconnect_again(self, data: st.DataObject) -> None:
+        """To repeat a disconnect changes nothing, whatever has become of the devices."""
+        index, key, devices = data.draw(st.sampled_from(self.forgotten))
+        self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
+
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data(), device_id=st.sampled_from(DEVICE_IDS), rooms=rooms_of_a_user)
+    def withdraw(self, data: st.DataObject, device_id: str, rooms: list[str]) -> None:
+        """A connection is taken out by names: of the devices of these names, and of no others."""
+        index, key = data.draw(st.sampled_from(list(self.connections)))
+        model = self.models[index]
+        self.ask("withdraw", key[0], model.site, key[1], device_id, rooms)
+        named = [model.devices.get((room, device_id)) for room in rooms]
+        model.disconnect(key, [device for device in named if device], self.now)
+
+    @precondition(lambda self: self.connections or self.forgotten)
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        """A connection asks what waits behind a message: of devices that are there, were lost, or are gone."""
+        known = [(*one, devices) for one, devices in self.connections.items()] + self.forgotten
+        index, key, devices = data.draw(st.sampled_from(known))
+        model = self.models[index]
+        after = [(device.handle, data.draw(st.sampled_from([0, *list(model.sent)[-6:]]))) for device in devices]
+        answer = self.ask("replay", key[0], model.site, key[1], after)
+        assert answer.last_seq == model.last_seq
+        found = [(one.state, one.waiting.entries, one.waiting.has_more) for one in answer.devices]
+        assert found == [
+            (state_of(model, handle, key), *model.waiting(model.device(handle) or Device(b""), seq))
+            for handle, seq in after
+        ]
+
+    @precondition(lambda self: any(model.sent for model in self.models))
+    @rule(data=st.data())
+    def ack(self, data: st.DataObject) -> None:
+        """Acks of several messages by several devices in one call: of the right ones, of strangers, twice, too late."""
+        model = data.draw(st.sampled_from([model for model in self.models if model.sent]))
+        handles = st.sampled_from([*(device.handle for device in model.devices.values()), b"99"])
+        seqs = st.sampled_from([*list(model.sent)[-8:], 1, 10**30])
+        groups = [
+            AckGroup(is_batch, seq, some)
+            for is_batch, seq, some in data.draw(
+                st.lists(st.tuples(st.booleans(), seqs, st.lists(handles, min_size=1, max_size=3)), max_size=4)
+            )
+        ]
+        calls = self.ask("ack", NODES[0], model.site, groups)
+        expected = [call for group in groups for call in model.ack(group.is_batch, group.seq, group.handles)]
+        assert calls == expected
+
+    @rule(data=st.data(), index=site_indexes)
+    def settle(self, data: st.DataObject, index: int) -> None:
+        """A `_resync` has arrived, also at a device that is gone."""
+        model = self.models[index]
+        handle = data.draw(st.sampled_from([*(device.handle for device in model.devices.values()), b"99"]))
+        self.ask("settle", NODES[0], model.site, [handle])
+        device = model.device(handle)
+        if device:
+            device.is_lost = False
+
+    @rule(index=site_indexes, at_most=st.sampled_from((1, 200)))
+    def expire(self, index: int, at_most: int) -> None:
+        """Devices whose time is over are forgotten, few at a time or all at once."""
+        model = self.models[index]
+        found = 0
+        while count := self.ask("expire", NODES[0], model.site, at_most):
+            assert count <= at_most
+            found += count
+        assert found == model.expire(self.now)
+
+    @rule(index=site_indexes, node=st.sampled_from(NODES), ago=st.sampled_from((0, 7_000)), at_most=st.integers(1, 3))
+    def bury(self, index: int, node: str, ago: int, at_most: int) -> None:
+        """A dead node's connections are taken out, as of its last beat."""
+        model = self.models[index]
+        has_more, users = True, []
+        while has_more:
+            has_more, some = self.ask("bury", NODES[0], model.site, node, self.now - ago, at_most)
+            users += some
+        assert sorted(users) == model.bury(node, self.now - ago)
+        for one in [one for one in self.connections if one[0] == index and one[1][0] == node]:
+            self.forgotten.append((*one, self.connections.pop(one)))
+
+    # What must hold after each of them
+
+    @invariant()
+    def store_agrees(self) -> None:
+        """Queues, bodies, bytes, rooms and states in Redis are those of the model, and nothing else is there."""
+        store = read_store(self.valkey.client)
+        for model in self.models:
+            found = part_of(model.site, store)
+            counted_from = max(1, model.site.queue_limit.bytes // MAX_MESSAGE_BYTES)
+            assert found == expected_keys(model, found, counted_from)
+
+    def teardown(self) -> None:
+        """At the end every device goes away: no key but the counters is left."""
+        try:
+            for (index, key), devices in self.connections.items():
+                self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
+            self.move_clock(20_000)
+            while self.ask("expire", NODES[0], SITES[0], 200):
+                pass
+            assert set(part_of(SITES[0], read_store(self.valkey.client))) <= {"seq", "handle", "bus"}
+        finally:
+            self.bus.close()
+            self.run(self.redis.close())
+            self.runner.close()
+
+
+def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:
+    """What a replay says of a device."""
+    device = model.device(handle)
+    if device is None:
+        return "lost"
+    if connection not in device.connections:
+        return "gone"
+    return "resync" if device.is_lost else "here"
+
+
+@pytest.fixture
+def machine(valkey: Valkey) -> type[QueueMachine]:
+    """The machine on the session's Valkey."""
+    QueueMachine.valkey = valkey
+    return QueueMachine
+
+
+def test_queue_rules_in_any_order(machine: type[QueueMachine]) -> None:
+    """Whatever the order of sends, acks, connects, ends and expiries, the store says and holds what the model does."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ.get("RECADO_MACHINE_RUNS", "200")),
+            stateful_step_count=40,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
