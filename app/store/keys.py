@@ -8,7 +8,7 @@
 | device:<handle> | hash | user, device; lost: its `_resync` is due; c:<node>.<connection>: a connection |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
-| users | hash | user room → its rooms as JSON |
+| users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the messages that wait, oldest first |
 | body:<seq> | hash | data, event, size, resync, refs: how many queues hold it; gone with the last |
 | bytes | hash | handle → bytes that wait, for queues long enough to matter |

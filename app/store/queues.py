@@ -67,10 +67,19 @@ class RedisQueues:
         limit = site.batch_limit
         names = msgspec.json.encode(room_names(rooms))
         users = user_rooms(site, rooms)
-        node = self._node
         return self._registered(
             self._run(
-                "connect", site, self.now_ms, node, connection, device_id, names, limit.messages, limit.bytes, *users
+                "connect",
+                site,
+                self.now_ms,
+                self._node,
+                connection,
+                device_id,
+                names,
+                limit.messages,
+                limit.bytes,
+                site.public_channel or "",
+                *users,
             )
         )
 

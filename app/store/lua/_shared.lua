@@ -38,8 +38,9 @@ local function set_state(handle, user, rooms, state)
   for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
 end
 
-local function rooms_of(user)
-  local packed = call('HGET', P .. 'users', user)
+-- The rooms of a device: its user's, or its own where its "user" is the public channel.
+local function rooms_of(handle, user)
+  local packed = call('HGET', P .. 'device:' .. handle, 'rooms') or call('HGET', P .. 'users', user)
   return packed and cjson.decode(packed) or {}
 end
 
@@ -57,7 +58,7 @@ local function state_of(handle)
   return table.concat(nodes, ',')
 end
 
--- Forgets a device: after this no key, field or member names it; nor its user, if it was the last device.
+-- Forgets a device that is away: after this no key, field or member names it; nor its user, if it was the last device.
 local function remove_device(handle)
   local key = P .. 'device:' .. handle
   local named = call('HMGET', key, 'user', 'device')
@@ -65,27 +66,27 @@ local function remove_device(handle)
   drop_queue(handle, nil)
   call('ZREM', P .. 'expiry', handle)
   if not user then return end
-  for _, room in ipairs(rooms_of(user)) do call('HDEL', P .. 'room:' .. room, handle) end
+  for _, room in ipairs(rooms_of(handle, user)) do call('HDEL', P .. 'room:' .. room, handle) end
   call('HDEL', P .. 'user:' .. user, handle)
   call('HDEL', P .. 'devices', device_name(user, device))
-  for node in string.gmatch(state_of(handle), '[^,]+') do call('SREM', P .. 'node:' .. node, handle) end
   call('DEL', key)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
 end
 
 -- A connection of a device is gone: when it was the last one, its time to live begins at `now`.
 -- Answers 1 when the connection was known, and sets the state in every room.
-local function remove_connection(handle, field, now, ttl)
+local function remove_connection(handle, node, number, now, ttl)
   local key = P .. 'device:' .. handle
-  if call('HDEL', key, field) == 0 then return 0 end
+  if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0 end
   local user = call('HGET', key, 'user')
   local state = state_of(handle)
+  if not string.find(',' .. state .. ',', ',' .. node .. ',', 1, true) then call('SREM', P .. 'node:' .. node, handle) end
   if state == '' then
     local deadline = ttl == 0 and 0 or now + ttl
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
   end
-  set_state(handle, user, rooms_of(user), state)
+  set_state(handle, user, rooms_of(handle, user), state)
   return 1
 end
 

@@ -9,8 +9,9 @@ local answer = { 0 }
 for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   local user = call('HGET', P .. 'device:' .. handle, 'user')
   for _, field in ipairs(call('HKEYS', P .. 'device:' .. handle)) do
-    if string.find(field, 'c:' .. node .. '.', 1, true) == 1 then
-      remove_connection(handle, field, since, tonumber(ARGV[3]))
+    local owner, number = string.match(field, '^c:([^.]+)%.(.+)')
+    if owner == node then
+      remove_connection(handle, node, number, since, tonumber(ARGV[3]))
       answer[#answer + 1] = user
     end
   end

@@ -1,7 +1,7 @@
 -- Registers one connection for a device in each of its user rooms and answers what waits for it.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
---         | user room ...
+--         | public channel, '' = none | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
 local now = clock(ARGV[1])
 local node, device, packed = ARGV[2], ARGV[4], ARGV[5]
@@ -10,15 +10,19 @@ local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local rooms = cjson.decode(packed)
 local answer = { last_seq() }
 
--- The rooms of a user are those of its newest connection: its other devices move along.
-local function move_user(user)
-  local old = call('HGET', P .. 'users', user)
+-- The rooms of a user are those of its newest connection: its other devices move along. Those who share the public
+-- channel share no other room: there each device has the rooms of its own newest connection.
+local function move(user, handle)
+  local is_public = user == ARGV[8]
+  local key, field = P .. 'users', user
+  if is_public then key, field = P .. 'device:' .. handle, 'rooms' end
+  local old = call('HGET', key, field)
   if old == packed then return end
-  call('HSET', P .. 'users', user, packed)
+  call('HSET', key, field, packed)
   if not old then return end
   local keep = {}
   for _, room in ipairs(rooms) do keep[room] = true end
-  local states = call('HGETALL', P .. 'user:' .. user)
+  local states = is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user)
   for _, room in ipairs(cjson.decode(old)) do
     if not keep[room] then
       for i = 1, #states, 2 do call('HDEL', P .. 'room:' .. room, states[i]) end
@@ -43,10 +47,10 @@ local function handle_of(user)
   return handle
 end
 
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
-  move_user(user)
+  move(user, handle)
   call('ZREM', P .. 'expiry', handle)
   call('HSET', P .. 'device:' .. handle, field, 1)
   call('SADD', P .. 'node:' .. node, handle)
