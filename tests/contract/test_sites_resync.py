@@ -59,6 +59,23 @@ def test_resync_out_of_order(connect: Connector, tenant: Tenant, deployment: Dep
 
 
 @each_library
+def test_resync_of_a_device_that_left(
+    connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
+) -> None:
+    """A device that leaves right after an ack out of order gets its `_resync` before that or at its next connect."""
+    user = tenant.user()
+    client = connect("alpha", user, kind, ack=ACK_NONE)
+    for number in range(2):
+        deployment.send("alpha", user.room, "delta", number, resync=True)
+    client.ack(client.wait_event("delta", nth=2))
+    client.disconnect()
+    again = connect("alpha", user, kind)
+    connect.fence("alpha", user.room, again)
+    assert "_resync" in client.names() + again.names()
+    assert "_batch" not in again.names()
+
+
+@each_library
 def test_resync_counts_within_one_device(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
