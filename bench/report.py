@@ -17,7 +17,7 @@ _HEADINGS = {
     "last_p50_ms": "last device, p50 ms",
     "p50_without_ms": "p50 ms without them",
     "p99_without_ms": "p99 ms without them",
-    "mb_per_slow_reader": "MB per slow reader",
+    "mb_per_slow_reader": "MB per slow reader, peak",
     "closed": "closed by the server",
     "kb_per_device": "KB per device",
     "redis_kb_per_device": "Redis KB per device",

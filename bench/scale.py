@@ -56,7 +56,7 @@ FULL = Scale(
     growth_rounds=3,
     growth_fan_outs=(1, 10, 100, 500, 1000, 5000),
     growth_connections=(10, 100, 1000, 5000, 10_000),
-    growth_deliveries=30_000,
+    growth_deliveries=20_000,
     growth_unicasts=3000,
     limit_seconds=3600,
 )

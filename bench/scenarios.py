@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -104,38 +105,14 @@ def idle(stage: Stage) -> None:
 
 def slow_readers(stage: Stage) -> None:
     """Let some sockets stop reading while large messages flow; the others' delays, and what it costs in memory."""
-    scale = stage.scale
-    readers = scale.slow_devices - scale.slow_readers
-
-    def send(running: Running, receivers: int) -> dict[str, Any]:
-        plan = {"messages": scale.slow_messages, "publishers": 1, "gap_seconds": 0.0}
-        return _send_to_all(running, PLAIN_SITE, receivers, plan, scale.slow_payload_bytes)
-
+    readers = stage.scale.slow_devices - stage.scale.slow_readers
     with stage.running("slow readers") as runnings:
         for running in runnings:
             _board(stage, running, readers, PLAIN_SITE)
-            send(running, readers)  # warms up
-            without = send(running, readers)
-            _board(
-                stage,
-                running,
-                scale.slow_readers,
-                PLAIN_SITE,
-                first=readers,
-                receive_buffer_bytes=_SLOW_RECEIVE_BUFFER_BYTES,
-            )
-            running.generator.call("pause", count=scale.slow_readers)
-            memory = running.resident_kb()
-            answer = send(running, readers)
-            sample = {
-                "p50_ms": answer["p50_ms"],
-                "p99_ms": answer["p99_ms"],
-                "p50_without_ms": without["p50_ms"],
-                "p99_without_ms": without["p99_ms"],
-                "mb_per_slow_reader": (running.resident_kb() - memory) / 1024 / scale.slow_readers,
-                "closed": running.generator.call("losses")["count"],
-            }
-            stage.record("slow readers", running, sample)
+            _send_large(stage, running)  # warms up
+            without = _send_large(stage, running)
+            sample = {"p50_without_ms": without["p50_ms"], "p99_without_ms": without["p99_ms"]}
+            stage.record("slow readers", running, {**_measure_slow_readers(stage, running), **sample})
 
 
 def growth(stage: Stage) -> None:
@@ -149,8 +126,12 @@ def growth(stage: Stage) -> None:
             connected = connections
             _measure_connections(stage, runnings, connections)
             if connections == scale.growth_fan_outs[-1]:
-                for size in scale.growth_fan_outs:
-                    _measure_fan_out_size(stage, runnings, size)
+                _measure_fan_outs(stage, runnings)
+        # The ends of the curve are compared: few are measured once more, close to the many, as the machine is now.
+        for running in runnings:
+            _disconnect(running)
+            _board(stage, running, scale.growth_connections[0])
+        _measure_connections(stage, runnings, scale.growth_connections[0])
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
@@ -178,25 +159,48 @@ def _fan_out(stage: Stage, measurement: str, site: str) -> None:
         )
 
 
+def _send_large(stage: Stage, running: Running) -> dict[str, Any]:
+    scale = stage.scale
+    plan = {"messages": scale.slow_messages, "publishers": 1, "gap_seconds": 0.0}
+    receivers = scale.slow_devices - scale.slow_readers
+    return _send_to_all(running, PLAIN_SITE, receivers, plan, scale.slow_payload_bytes)
+
+
+def _measure_slow_readers(stage: Stage, running: Running) -> Sample:
+    count = stage.scale.slow_readers
+    readers = stage.scale.slow_devices - count
+    _board(stage, running, count, PLAIN_SITE, first=readers, receive_buffer_bytes=_SLOW_RECEIVE_BUFFER_BYTES)
+    running.generator.call("pause", count=count)
+    running.forget_peak()
+    memory, files = running.resident_kb(), running.open_files()
+    answer = _send_large(stage, running)
+    settle(running)
+    return {
+        "p50_ms": answer["p50_ms"],
+        "p99_ms": answer["p99_ms"],
+        "mb_per_slow_reader": (running.peak_kb() - memory) / 1024 / count,
+        "closed": max(0, files - running.open_files()),
+    }
+
+
 def _measure_connections(stage: Stage, runnings: list[Running], connections: int) -> None:
     # Always to the same few devices: what may change the cost is only how many others are connected.
-    messages = stage.scale.growth_unicasts
-    stage.play(
-        f"unicast, {connections} connected",
-        runnings,
-        lambda running: _measure_unicast(stage, running, messages, users=_GROWTH_TARGETS),
-        stage.scale.growth_rounds,
-    )
+    scale = stage.scale
+
+    def measure(running: Running) -> Sample:
+        return _measure_unicast(stage, running, scale.growth_unicasts, users=_GROWTH_TARGETS)
+
+    stage.play(runnings, {f"unicast, {connections} connected": measure}, scale.growth_rounds)
 
 
-def _measure_fan_out_size(stage: Stage, runnings: list[Running], size: int) -> None:
-    messages = max(1, min(_MAX_MESSAGES_PER_POINT, stage.scale.growth_deliveries // size))
-    stage.play(
-        f"fan-out to {size}",
-        runnings,
-        lambda running: _measure_fan_out(running, ACKNOWLEDGED_SITE, f"first_{size}", size, messages),
-        stage.scale.growth_rounds,
-    )
+def _measure_fan_outs(stage: Stage, runnings: list[Running]) -> None:
+    def measure(size: int, running: Running) -> Sample:
+        messages = max(1, min(_MAX_MESSAGES_PER_POINT, stage.scale.growth_deliveries // size))
+        return _measure_fan_out(running, ACKNOWLEDGED_SITE, f"first_{size}", size, messages)
+
+    sizes = stage.scale.growth_fan_outs
+    measures = {f"fan-out to {size}": functools.partial(measure, size) for size in sizes}
+    stage.play(runnings, measures, stage.scale.growth_rounds)
 
 
 def _measure_fan_out(running: Running, site: str, room: str, receivers: int, messages: int) -> Sample:

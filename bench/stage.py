@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bench.scale import Scale
 
 # Figures of one measurement by name; the unit is the name's ending.
 Sample = dict[str, float]
+Measure = Callable[[Running], Sample]
 
 _SETTLE_SLICE_SECONDS = 0.1
 _SETTLE_MAX_SECONDS = 3.0
@@ -71,20 +72,19 @@ class Stage:
                 logs = [f"{running.name}: {running.server.log_tail()}" for running in runnings]
                 raise BenchError("\n".join([str(error), *logs])) from error
 
-    def interleave(self, measurement: str, runnings: list[Running], measure: Callable[[Running], Sample]) -> None:
+    def interleave(self, measurement: str, runnings: list[Running], measure: Measure) -> None:
         """Let the contenders play in turns, A B C A B C; the first turn of each warms it up and is not kept."""
-        self.play(measurement, runnings, measure, self.scale.rounds)
+        self.play(runnings, {measurement: measure}, self.scale.rounds)
 
-    def play(
-        self, measurement: str, runnings: list[Running], measure: Callable[[Running], Sample], rounds: int
-    ) -> None:
-        """Do as `interleave` does, with another number of rounds."""
+    def play(self, runnings: list[Running], measures: Mapping[str, Measure], rounds: int) -> None:
+        """Do as `interleave` does, with several measurements in each round, so that they can be compared too."""
         for turn in range(rounds + 1):
-            for running in runnings:
-                sample = measure(running)
-                keep = self.results.add if turn else self.results.add_warm_up
-                keep(measurement, running.name, sample)
-                _tell(measurement, running, sample, "" if turn else "(warms up)")
+            for measurement, measure in measures.items():
+                for running in runnings:
+                    sample = measure(running)
+                    keep = self.results.add if turn else self.results.add_warm_up
+                    keep(measurement, running.name, sample)
+                    _tell(measurement, running, sample, "" if turn else "(warms up)")
 
     def record(self, measurement: str, running: Running, sample: Sample) -> None:
         """Keep a sample of a scenario that has its own order."""

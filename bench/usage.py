@@ -38,6 +38,22 @@ def resident_kb(pid: int) -> float:
     return pages * _PAGE_KB + sum(resident_kb(child) for child in children(pid))
 
 
+def peak_kb(pid: int) -> float:
+    """Return the highest resident memory of `pid` since `forget_peak`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.partition("VmHWM:")[2].split()[0])
+
+
+def forget_peak(pid: int) -> None:
+    """Let `peak_kb` begin again at what is resident now (proc(5), clear_refs: 5)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def open_files(pid: int) -> int:
+    """Return how many descriptors `pid` holds, its sockets among them."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def children(pid: int) -> list[int]:
     """Return the ids of the processes that `pid` has started."""
     found: list[int] = []
