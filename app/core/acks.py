@@ -1,6 +1,7 @@
 """Collects the acks of one site for a moment, so that one script run removes many. Keeps them while Redis is away."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -28,6 +29,9 @@ class AckBuffer:
         self._store = store
         self._resync = resync
         self._groups: list[AckGroup] = []
+        #: Groups that Redis has not confirmed, by the number of their flush, oldest first: they go before `_groups`.
+        self._kept: dict[int, list[AckGroup]] = {}
+        self._flushes = 0
         self._last: AckGroup | None = None
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -57,10 +61,13 @@ class AckBuffer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._groups:
-            groups, self._groups, self._last, self._count = self._groups, [], None, 0
+        groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
+        if groups:
+            self._groups, self._last, self._count = [], None, 0
+            self._kept.clear()
+            self._flushes += 1
             # The command is given here, not in the task: what is called after flush() comes after it.
-            task = asyncio.ensure_future(self._apply(groups, self._store.ack(self._site, groups)))
+            task = asyncio.ensure_future(self._apply(self._flushes, groups, self._store.ack(self._site, groups)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -76,21 +83,22 @@ class AckBuffer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_SECONDS, self.flush)
 
-    async def _apply(self, groups: list[AckGroup], applied: Awaitable[list[bytes]]) -> None:
+    async def _apply(self, number: int, groups: list[AckGroup], applied: Awaitable[list[bytes]]) -> None:
         try:
             calls = await applied
         except StoreError as error:
-            self._put_back(groups)
+            self._put_back(number, groups)
             _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
             return
         for handle in calls:
             self._resync(handle)
 
-    def _put_back(self, groups: list[AckGroup]) -> None:
-        self._groups = groups + self._groups
-        self._last = self._groups[-1]
-        self._count = sum(len(group.handles) for group in self._groups)
-        while self._count > KEEP_AT_MOST:
-            self._count -= len(self._groups.pop(0).handles)
+    def _put_back(self, number: int, groups: list[AckGroup]) -> None:
+        # Several flushes fail at once when the link breaks: an ack that looks out of turn would call for a `_resync`.
+        self._kept = dict(sorted({**self._kept, number: groups}.items()))
+        self._count += sum(len(group.handles) for group in groups)
+        for kept in self._kept.values():
+            while kept and self._count > KEEP_AT_MOST:
+                self._count -= len(kept.pop(0).handles)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_SECONDS, self.flush)

@@ -145,12 +145,12 @@ class Delivery:
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not Phase.CLOSED:
                 connection.fetch()
-                presence.add(connection)
+                is_lost = presence.add(connection) or any(device.is_lost for device in registration.devices)
         if connection.phase is Phase.CLOSED:
             self._start(self._disconnect(connection))
             return
         greet()
-        if any(device.is_lost for device in registration.devices):
+        if is_lost:
             self._send_resync(connection)
         # The client may have gone while it was written to.
         if connection.phase is Phase.FETCHING:

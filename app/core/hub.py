@@ -15,8 +15,11 @@ from app.settings import Site
 
 
 class Strays:
-    """Messages for devices that this node does not know (yet), kept while a connection is being registered that may
-    be theirs: each until the registrations that had begun before it have ended. Lives as long as its presence."""
+    """Messages kept while connections are being registered that they may be for: each until the registrations that
+    had begun before it have ended. Lives as long as its presence.
+
+    Also those for devices that are known here: their older connection may be dead without anybody knowing.
+    """
 
     def __init__(self) -> None:
         self._messages: deque[LiveMessage] = deque()
@@ -35,7 +38,7 @@ class Strays:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Within this, what comes for unknown devices is kept."""
+        """Within this, what comes is kept."""
         registration = object()
         self._begun[registration] = self._dropped + len(self._messages)
         try:
@@ -81,30 +84,28 @@ class Presence:
         if message.rooms is not None:
             self._deliver_to_rooms(message)
             return
+        self.strays.keep(message)
         devices = self._devices
-        is_stray = False
         for handle in message.recipients:
-            connections = devices.get(handle)
-            if connections is None:
-                is_stray = True
-            else:
-                for connection in connections:
-                    connection.deliver(message)
+            for connection in devices.get(handle, ()):
+                connection.deliver(message)
         for handle in message.resync_recipients:
             for connection in devices.get(handle, ()):
                 self._resync(connection)
-        if is_stray:
-            self.strays.keep(message)
 
-    def add(self, connection: Connection) -> None:
-        """Adds the connection of one or more devices; called while it is FETCHING."""
+    def add(self, connection: Connection) -> bool:
+        """Adds the connection of one or more devices, called while it is FETCHING; whether a `_resync` is due because
+        of what came while it was being registered."""
         for handle in connection.handles:
             self._devices[handle] = (*self._devices.get(handle, ()), connection)
         mine = set(connection.handles)
         # The answer of the registration and the bus are two streams: the bus may have been faster.
+        is_lost = False
         for message in self.strays:
             if not mine.isdisjoint(message.recipients):
                 connection.deliver(message)
+            is_lost = is_lost or not mine.isdisjoint(message.resync_recipients)
+        return is_lost
 
     def remove(self, connection: Connection) -> None:
         """Takes the connection out of its devices."""

@@ -1,0 +1,258 @@
+"""Who is here: what a message finds, what is kept for a connection that is just being registered, rooms, counters."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from app.core.connection import Connection, Phase
+from app.core.hub import Hub, Presence
+from app.core.message import LiveMessage, Waiting
+from tests.support.store import RecordingReceiver, make_site
+
+SITE = make_site()
+PLAIN = make_site("plain", user_room_prefix=None)
+A, B = b"1", b"2"
+NOTHING = Waiting([], False)
+
+
+class Place:
+    """The presence of a site, and what it asked to be told `_resync`. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.resynced: list[Connection] = []
+        self.presence = Presence(SITE, self.resynced.append)
+        self._numbers = 0
+
+    def connection(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
+        """One that has been answered by the store, and is to be added."""
+        self._numbers += 1
+        receiver = RecordingReceiver()
+        connection = Connection(SITE, self._numbers, receiver)
+        connection.handles = handles
+        connection.fetch()
+        return connection, receiver
+
+    def live(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
+        """One that is added and live."""
+        connection, receiver = self.connection(*handles)
+        self.presence.add(connection)
+        connection.go_live(0)
+        return connection, receiver
+
+    def tell(self, seq: int, *handles: bytes, resync: tuple[bytes, ...] = ()) -> None:
+        """A message from the bus."""
+        self.presence.deliver(LiveMessage(seq, "", b"", handles, resync))
+
+
+def test_message_reaches_the_addressed_devices_alone() -> None:
+    """Every connection of an addressed device gets the message, no other does."""
+    place = Place()
+    (_, first), (_, second), (_, other) = place.live(A), place.live(A), place.live(B)
+    place.tell(1, A, b"77")
+    place.tell(2, B)
+    assert (first.seqs, second.seqs, other.seqs) == ([1], [1], [2])
+
+
+def test_connection_of_two_devices_gets_a_message_once() -> None:
+    """A user in two user rooms gets one copy over one connection."""
+    place = Place()
+    _, receiver = place.live(A, B)
+    place.tell(1, A, B)
+    assert receiver.seqs == [1]
+
+
+def test_removed_connection_leaves_the_others() -> None:
+    """One of a device's connections goes: the other stays; after the last the device is unknown here."""
+    place = Place()
+    (gone, first), (last, second) = place.live(A, B), place.live(A)
+    assert place.presence.connections_of(A) == (gone, last)
+    place.presence.remove(gone)
+    place.presence.remove(gone)
+    place.tell(1, A, B)
+    assert (first.seqs, second.seqs) == ([], [1])
+    place.presence.remove(last)
+    assert place.presence.connections_of(A) == ()
+    assert list(place.presence) == []
+
+
+def test_presence_lists_each_connection_once() -> None:
+    """A connection of several devices is one connection."""
+    place = Place()
+    (first, _), (second, _) = place.live(A, B), place.live(B)
+    assert list(place.presence) == [first, second]
+
+
+def test_message_faster_than_the_registration_is_kept() -> None:
+    """The bus may bring a message before the store's answer: the connection gets it behind what the answer covers."""
+    place = Place()
+    with place.presence.strays.kept():
+        place.tell(5, A)
+        place.tell(6, A)
+        place.tell(7, B)
+        connection, receiver = place.connection(A)
+        place.presence.add(connection)
+    connection.begin(5, [(A, NOTHING)])
+    assert receiver.seqs == [6]
+
+
+def test_second_connection_of_a_device_misses_nothing() -> None:
+    """The same when the device has a connection here already: its old one may be dead without anyone knowing."""
+    place = Place()
+    place.live(A)
+    with place.presence.strays.kept():
+        place.tell(5, A)
+        connection, receiver = place.connection(A)
+        place.presence.add(connection)
+    connection.begin(4, [(A, NOTHING)])
+    assert receiver.seqs == [5]
+
+
+def test_dropped_queue_faster_than_the_registration_is_told() -> None:
+    """A queue that ran over while its device was being registered calls for a `_resync`, like any other."""
+    place = Place()
+    with place.presence.strays.kept():
+        place.tell(5, resync=(A,))
+        place.tell(6, A)
+        assert place.presence.add(place.connection(A)[0])
+        assert not place.presence.add(place.connection(B)[0])
+
+
+def test_message_is_kept_no_longer_than_registrations_need_it() -> None:
+    """What came before a registration began is not kept for it, however they overlap; nothing is without one."""
+    place = Place()
+    strays = place.presence.strays
+    place.tell(1, A)
+    assert list(strays) == []
+    with ExitStack() as later:
+        with strays.kept():
+            place.tell(2, A)
+            later.enter_context(strays.kept())
+            place.tell(3, A)
+            assert [message.seq for message in strays] == [2, 3]
+        assert [message.seq for message in strays] == [3]
+        with strays.kept():
+            place.tell(4, A)
+        assert [message.seq for message in strays] == [3, 4]
+    assert list(strays) == []
+
+
+def test_dropped_queue_is_told_to_every_connection() -> None:
+    """All connections of a device whose queue ran over are to be told `_resync`."""
+    place = Place()
+    (first, _), (second, _), _ = place.live(A), place.live(A), place.live(B)
+    place.tell(1, resync=(A, b"77"))
+    assert place.resynced == [first, second]
+
+
+def test_client_that_goes_while_it_is_written_to() -> None:
+    """Writing to one connection of a device may end it: the device's others get the message all the same."""
+    place = Place()
+    (gone, first), (_, second) = place.live(A), place.live(A)
+
+    def go(what: object) -> None:
+        gone.close()
+        place.presence.remove(gone)
+
+    first.on_write = go
+    place.tell(1, A)
+    place.tell(2, A)
+    assert (first.seqs, second.seqs) == ([1], [1, 2])
+
+
+def test_counter_shows_a_gap() -> None:
+    """The first counter may be any; then each is one more, or something was missed."""
+    presence = Presence(SITE, lambda connection: None)
+    assert [presence.count(counter) for counter in (7, 8, 9, 11, 12, 1, 2)] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    presence.forget_counter()
+    assert presence.count(40)
+    assert not presence.count(40)
+
+
+def enter(presence: Presence, *rooms: str) -> tuple[Connection, RecordingReceiver, list[str]]:
+    """A live connection in these rooms; the rooms that had none before."""
+    receiver = RecordingReceiver()
+    connection = Connection(PLAIN, 1, receiver)
+    connection.rooms = rooms
+    fresh = presence.enter_rooms(connection)
+    connection.go_live(0)
+    return connection, receiver, fresh
+
+
+def test_rooms_of_a_site_without_queues() -> None:
+    """A message goes once to each connection in any of its rooms, and to nobody else."""
+    presence = Presence(PLAIN, lambda connection: None)
+    _, both, _ = enter(presence, "a", "b")
+    _, one, _ = enter(presence, "b")
+    _, none, _ = enter(presence, "c", "A")
+    presence.deliver(LiveMessage(1, "", b"", rooms=["a", "b", "x"]))
+    presence.deliver(LiveMessage(2, "", b"", rooms=["a"]))
+    presence.deliver(LiveMessage(3, "", b"", rooms=[]))
+    assert (both.seqs, one.seqs, none.seqs) == ([1, 2], [1], [])
+
+
+def test_rooms_are_entered_by_the_first_and_deserted_by_the_last() -> None:
+    """Who enters or leaves is told for which rooms the node's membership begins or ends."""
+    presence = Presence(PLAIN, lambda connection: None)
+    first, _, fresh = enter(presence, "a", "b")
+    assert fresh == ["a", "b"]
+    second, receiver, fresh = enter(presence, "b", "c")
+    assert fresh == ["c"]
+    assert sorted(presence.rooms) == ["a", "b", "c"]
+    assert presence.leave_rooms(first) == ["a"]
+    assert presence.leave_rooms(first) == []
+    presence.deliver(LiveMessage(1, "", b"", rooms=["a", "b"]))
+    assert receiver.seqs == [1]
+    assert presence.leave_rooms(second) == ["b", "c"]
+    assert list(presence.rooms) == []
+
+
+def test_room_is_not_heard_before_the_connection_is_live() -> None:
+    """While a connection joins its rooms nothing is written to it: it has not been greeted."""
+    presence = Presence(PLAIN, lambda connection: None)
+    receiver = RecordingReceiver()
+    connection = Connection(PLAIN, 1, receiver)
+    connection.rooms = ("a",)
+    presence.enter_rooms(connection)
+    presence.deliver(LiveMessage(1, "", b"", rooms=["a"]))
+    assert (connection.phase, receiver.written) == (Phase.JOINING, [])
+
+
+def test_member_that_goes_while_the_room_is_written_to() -> None:
+    """Writing to one member of a room may end it: the others get the message."""
+    presence = Presence(PLAIN, lambda connection: None)
+    gone, first, _ = enter(presence, "a")
+    _, second, _ = enter(presence, "a")
+
+    def go(what: object) -> None:
+        gone.close()
+        presence.leave_rooms(gone)
+
+    first.on_write = go
+    presence.deliver(LiveMessage(1, "", b"", rooms=["a"]))
+    presence.deliver(LiveMessage(2, "", b"", rooms=["a"]))
+    assert (first.seqs, second.seqs) == ([1], [1, 2])
+
+
+def test_restart_takes_messages_that_count_anew() -> None:
+    """After Redis has lost its data its seqs may be lower: a connection in rooms does not mistake them for old ones."""
+    presence = Presence(PLAIN, lambda connection: None)
+    _, receiver, _ = enter(presence, "a")
+    presence.deliver(LiveMessage(100, "", b"", rooms=["a"]))
+    presence.restart()
+    presence.deliver(LiveMessage(7, "", b"", rooms=["a"]))
+    assert receiver.seqs == [100, 7]
+
+
+def test_hub_keeps_sites_apart() -> None:
+    """Each site has a presence of its own: equal handles and rooms of two sites never meet."""
+    hub = Hub([SITE, PLAIN], lambda connection: None)
+    assert hub[SITE] is hub.presences["shop"]
+    assert hub[SITE] is not hub[PLAIN]
