@@ -206,9 +206,12 @@ class Client:
         self._driver.ack(self.name, event.index, args)
 
     def disconnect(self) -> None:
-        """Leave, and block until the client has left."""
+        """Leave, and block until the transport is closed: the acks given before have left by then.
+
+        (The library's own `disconnect` event comes while 1.x and 2.x may still hold them back.)
+        """
         self._driver.disconnect(self.name)
-        self.wait_disconnected()
+        self._wait("the end of the transport", ("closed",), DEFAULT_TIMEOUT_SECONDS)
 
     def forget(self) -> None:
         """Close the connection, whatever its state; the client must not be used afterwards."""
