@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TypeVar
 
@@ -40,7 +39,8 @@ class Delivery:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
-        self._unsettled: deque[tuple[float, Connection]] = deque()
+        #: When the last `_resync` of a connection will have arrived, earliest first.
+        self._unsettled: dict[Connection, float] = {}
         self._settle_timer: asyncio.TimerHandle | None = None
 
     async def publish(self, message: Message) -> Stored:
@@ -172,10 +172,10 @@ class Delivery:
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
         presence = self.hub[connection.site]
         connection.rooms = tuple(dict.fromkeys(rooms))
-        fresh = presence.enter_rooms(connection)
+        presence.enter_rooms(connection)
         try:
-            if fresh:
-                await self._store.join(connection.site, fresh)
+            # Also the rooms that others are in: their join may be under way, and fail.
+            await self._store.join(connection.site, connection.rooms)
         except (StoreError, asyncio.CancelledError):
             self.close(connection)
             raise
@@ -195,17 +195,20 @@ class Delivery:
     # Replay and refill
 
     async def _continue_replay(self, connection: Connection) -> None:
-        connection.epoch = self.hub[connection.site].epoch
-        replay = await self._until_stored(
-            lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
-        )
-        if connection.phase is not Phase.FETCHING or not self._is_still_registered(connection, replay):
-            return
-        waitings = [device.waiting for device in replay.devices]
-        if connection.is_replaying_batches:
-            connection.continue_replay(replay.last_seq, list(zip(connection.handles, waitings, strict=True)))
-        elif not connection.refill(replay.last_seq, waitings):
-            await self._continue_replay(connection)
+        has_more = True
+        while has_more:
+            connection.epoch = self.hub[connection.site].epoch
+            replay = await self._until_stored(
+                lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
+            )
+            if connection.phase is not Phase.FETCHING or not self._is_still_registered(connection, replay):
+                return
+            waitings = [device.waiting for device in replay.devices]
+            if connection.is_replaying_batches:
+                connection.continue_replay(replay.last_seq, list(zip(connection.handles, waitings, strict=True)))
+                has_more = False
+            else:
+                has_more = not connection.refill(replay.last_seq, waitings)
         self._refill_if_missed(connection)
 
     def _refill(self, site: Site) -> None:
@@ -242,7 +245,8 @@ class Delivery:
     def _send_resync(self, connection: Connection) -> None:
         connection.receiver.send_resync()
         loop = asyncio.get_running_loop()
-        self._unsettled.append((loop.time() + self._settle_after_seconds, connection))
+        self._unsettled.pop(connection, None)
+        self._unsettled[connection] = loop.time() + self._settle_after_seconds
         if self._settle_timer is None:
             self._settle_timer = loop.call_later(self._settle_after_seconds, self._settle)
         _log.info("resync sent", site=connection.site.name, connection=connection.number)
@@ -258,12 +262,13 @@ class Delivery:
         """Tells the store of the `_resync`s that have arrived for sure, so that they are not repeated."""
         loop = asyncio.get_running_loop()
         self._settle_timer = None
-        while self._unsettled and self._unsettled[0][0] <= loop.time():
-            _, connection = self._unsettled.popleft()
+        for connection, settled_at in list(self._unsettled.items()):
+            if settled_at > loop.time():
+                self._settle_timer = loop.call_at(settled_at, self._settle)
+                break
+            del self._unsettled[connection]
             if connection.phase is not Phase.CLOSED:
                 self._start(self._settle_one(connection))
-        if self._unsettled:
-            self._settle_timer = loop.call_at(self._unsettled[0][0], self._settle)
 
     async def _settle_one(self, connection: Connection) -> None:
         await self._until_stored(lambda: self._store.settle(connection.site, connection.handles))

@@ -120,16 +120,10 @@ class Presence:
         """The connections of one device."""
         return self._devices.get(handle, ())
 
-    def enter_rooms(self, connection: Connection) -> list[str]:
-        """Adds a connection of a site without queues to its rooms; answers the rooms that had none before."""
-        fresh = []
+    def enter_rooms(self, connection: Connection) -> None:
+        """Adds a connection of a site without queues to its rooms."""
         for room in connection.rooms:
-            members = self._rooms.get(room)
-            if members is None:
-                members = self._rooms[room] = {}
-                fresh.append(room)
-            members[connection] = None
-        return fresh
+            self._rooms.setdefault(room, {})[connection] = None
 
     def leave_rooms(self, connection: Connection) -> list[str]:
         """Takes it out again; answers the rooms that have none any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from app.core.connection import Connection, Phase
-from app.core.hub import Hub, Presence
+from app.core.hub import Presence
 from app.core.message import LiveMessage, Waiting
 from tests.support.store import RecordingReceiver, make_site
 
@@ -176,35 +176,33 @@ def test_counter_shows_a_gap() -> None:
     assert not presence.count(40)
 
 
-def enter(presence: Presence, *rooms: str) -> tuple[Connection, RecordingReceiver, list[str]]:
-    """A live connection in these rooms; the rooms that had none before."""
+def enter(presence: Presence, *rooms: str) -> tuple[Connection, RecordingReceiver]:
+    """A live connection in these rooms."""
     receiver = RecordingReceiver()
     connection = Connection(PLAIN, 1, receiver)
     connection.rooms = rooms
-    fresh = presence.enter_rooms(connection)
+    presence.enter_rooms(connection)
     connection.go_live(0)
-    return connection, receiver, fresh
+    return connection, receiver
 
 
 def test_rooms_of_a_site_without_queues() -> None:
     """A message goes once to each connection in any of its rooms, and to nobody else."""
     presence = Presence(PLAIN, lambda connection: None)
-    _, both, _ = enter(presence, "a", "b")
-    _, one, _ = enter(presence, "b")
-    _, none, _ = enter(presence, "c", "A")
+    _, both = enter(presence, "a", "b")
+    _, one = enter(presence, "b")
+    _, none = enter(presence, "c", "A")
     presence.deliver(LiveMessage(1, "", b"", rooms=["a", "b", "x"]))
     presence.deliver(LiveMessage(2, "", b"", rooms=["a"]))
     presence.deliver(LiveMessage(3, "", b"", rooms=[]))
     assert (both.seqs, one.seqs, none.seqs) == ([1, 2], [1], [])
 
 
-def test_rooms_are_entered_by_the_first_and_deserted_by_the_last() -> None:
-    """Who enters or leaves is told for which rooms the node's membership begins or ends."""
+def test_rooms_are_deserted_by_the_last() -> None:
+    """Who leaves is told which rooms have no connection on this node any more."""
     presence = Presence(PLAIN, lambda connection: None)
-    first, _, fresh = enter(presence, "a", "b")
-    assert fresh == ["a", "b"]
-    second, receiver, fresh = enter(presence, "b", "c")
-    assert fresh == ["c"]
+    first, _ = enter(presence, "a", "b")
+    second, receiver = enter(presence, "b", "c")
     assert sorted(presence.rooms) == ["a", "b", "c"]
     assert presence.leave_rooms(first) == ["a"]
     assert presence.leave_rooms(first) == []
@@ -228,8 +226,8 @@ def test_room_is_not_heard_before_the_connection_is_live() -> None:
 def test_member_that_goes_while_the_room_is_written_to() -> None:
     """Writing to one member of a room may end it: the others get the message."""
     presence = Presence(PLAIN, lambda connection: None)
-    gone, first, _ = enter(presence, "a")
-    _, second, _ = enter(presence, "a")
+    gone, first = enter(presence, "a")
+    _, second = enter(presence, "a")
 
     def go(what: object) -> None:
         gone.close()
@@ -244,15 +242,8 @@ def test_member_that_goes_while_the_room_is_written_to() -> None:
 def test_restart_takes_messages_that_count_anew() -> None:
     """After Redis has lost its data its seqs may be lower: a connection in rooms does not mistake them for old ones."""
     presence = Presence(PLAIN, lambda connection: None)
-    _, receiver, _ = enter(presence, "a")
+    _, receiver = enter(presence, "a")
     presence.deliver(LiveMessage(100, "", b"", rooms=["a"]))
     presence.restart()
     presence.deliver(LiveMessage(7, "", b"", rooms=["a"]))
     assert receiver.seqs == [100, 7]
-
-
-def test_hub_keeps_sites_apart() -> None:
-    """Each site has a presence of its own: equal handles and rooms of two sites never meet."""
-    hub = Hub([SITE, PLAIN], lambda connection: None)
-    assert hub[SITE] is hub.presences["shop"]
-    assert hub[SITE] is not hub[PLAIN]

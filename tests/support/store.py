@@ -16,6 +16,7 @@ from app.core.delivery import Delivery
 from app.core.message import LiveMessage, Message
 from app.settings import BatchLimit, QueueLimit, Site
 from app.store.bus import Bus
+from app.store.keys import prefix
 from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
@@ -210,3 +211,32 @@ class StoreNode:
         """The client acknowledges a message or a batch."""
         assert receiver.connection
         self.delivery.receive_ack(receiver.connection, ack_id)
+
+
+def device_of(server: Valkey, site: Site) -> dict[str, str]:
+    """The one device of the site that Redis knows."""
+    (device,) = [value for key, value in server.dump().items() if key.startswith(prefix(site.name) + "device:")]
+    return dict(device)
+
+
+def queue_of(server: Valkey, site: Site) -> list[str]:
+    """The bodies that wait for the one device of the site."""
+    dump = server.dump()
+    queues = [value for key, value in dump.items() if key.startswith(prefix(site.name) + "queue:")]
+    return [dump[f"{prefix(site.name)}body:{seq}"]["data"] for queue in queues for seq in queue]
+
+
+async def settled(node: StoreNode) -> None:
+    """All that the node has begun to tell Redis has arrived there."""
+    await node.delivery.drain()
+
+
+async def heard(receiver: RecordingReceiver, count: int) -> list[bytes]:
+    """The bodies written, once they are so many."""
+    await until(lambda: len(receiver.bodies) >= count, f"{count} messages")
+    return receiver.bodies
+
+
+async def parts(receiver: RecordingReceiver, count: int) -> None:
+    """So many batches were written."""
+    await until(lambda: len(receiver.batches) >= count, f"{count} batches")
