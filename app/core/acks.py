@@ -8,6 +8,7 @@ import structlog
 
 from app.core.ports import AckGroup, QueueStore
 from app.errors import StoreError
+from app.observe.counts import SiteCounts
 from app.settings import Site
 
 #: DESIGN.md: acks are collected for at most 2 ms or 512.
@@ -23,11 +24,14 @@ _log = structlog.get_logger(__name__)
 class AckBuffer:
     """The acks of one site on this node that Redis has not applied yet. Lives as long as the node."""
 
-    def __init__(self, site: Site, store: QueueStore, resync: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, site: Site, store: QueueStore, resync: Callable[[bytes], None], counts: SiteCounts | None = None
+    ) -> None:
         """`resync` is called with the handle of each device whose ack calls for a `_resync`."""
         self._site = site
         self._store = store
         self._resync = resync
+        self._counts = counts or SiteCounts()
         self._groups: list[AckGroup] = []
         #: Groups that Redis has not confirmed, by the number of their flush, oldest first: they go before `_groups`.
         self._kept: dict[int, list[AckGroup]] = {}
@@ -63,11 +67,12 @@ class AckBuffer:
             self._timer = None
         groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
         if groups:
-            self._groups, self._last, self._count = [], None, 0
+            count, self._groups, self._last, self._count = self._count, [], None, 0
             self._kept.clear()
             self._flushes += 1
             # The command is given here, not in the task: what is called after flush() comes after it.
-            task = asyncio.ensure_future(self._apply(self._flushes, groups, self._store.ack(self._site, groups)))
+            applied = self._store.ack(self._site, groups)
+            task = asyncio.ensure_future(self._apply(self._flushes, groups, count, applied))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -83,13 +88,14 @@ class AckBuffer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_SECONDS, self.flush)
 
-    async def _apply(self, number: int, groups: list[AckGroup], applied: Awaitable[list[bytes]]) -> None:
+    async def _apply(self, number: int, groups: list[AckGroup], count: int, applied: Awaitable[list[bytes]]) -> None:
         try:
             calls = await applied
         except StoreError as error:
             self._put_back(number, groups)
             _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
             return
+        self._counts.acks += count
         for handle in calls:
             self._resync(handle)
 
@@ -99,6 +105,8 @@ class AckBuffer:
         self._count += sum(len(group.handles) for group in groups)
         for kept in self._kept.values():
             while kept and self._count > KEEP_AT_MOST:
-                self._count -= len(kept.pop(0).handles)
+                dropped = len(kept.pop(0).handles)
+                self._count -= dropped
+                self._counts.acks_dropped += dropped
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_SECONDS, self.flush)
