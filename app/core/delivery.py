@@ -10,9 +10,10 @@ import structlog
 from app.core.acks import AckBuffer
 from app.core.connection import Connection, Phase
 from app.core.hub import Hub
-from app.core.message import LiveMessage, Message
+from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import QueueStore, Receiver, Registration, Replay, Stored
 from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import Counts
 from app.settings import Site
 
 _RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
@@ -28,14 +29,19 @@ class Delivery:
     Implements `BusListener`: the bus tells it what was published.
     """
 
-    def __init__(self, sites: Iterable[Site], store: QueueStore, settle_after_seconds: float) -> None:
+    def __init__(
+        self, sites: Iterable[Site], store: QueueStore, settle_after_seconds: float, counts: Counts | None = None
+    ) -> None:
         """A connection still open `settle_after_seconds` after a `_resync` has received it: by then a dead peer would
         have been found by its missing answer to a ping."""
         sites = list(sites)
         self._store = store
         self._settle_after_seconds = settle_after_seconds
-        self.hub = Hub(sites, self._send_resync)
-        self._acks = {site.name: AckBuffer(site, store, self._resync_caller(site)) for site in sites}
+        self._counts = counts or Counts()
+        self.hub = Hub(sites, lambda connection: self._send_resync(connection, "queue full"), self._counts)
+        self._acks = {
+            site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
+        }
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
@@ -50,6 +56,9 @@ class Delivery:
         """
         send = self._store.send if message.site.has_queues else self._store.publish
         stored = await send(message)
+        counts = self._counts.of(message.site.name)
+        counts.stored += stored.recipients if message.site.has_queues else 0
+        counts.overflows += stored.overflowed
         _log.info(
             "message stored" if message.site.has_queues else "message published",
             site=message.site.name,
@@ -62,6 +71,7 @@ class Delivery:
 
     def new_connection(self, site: Site, receiver: Receiver) -> Connection:
         """A connection that `open` is to register; `close` ends it, whether or not `open` has returned."""
+        self._counts.of(site.name).connections += 1
         return Connection(site, next(self._numbers), receiver)
 
     async def open(
@@ -81,7 +91,7 @@ class Delivery:
         """The connection is gone: what it has not acknowledged waits for the next one. Idempotent, returns at once."""
         if connection.phase is Phase.CLOSED:
             return
-        connection.close()
+        self._end(connection)
         presence = self.hub[connection.site]
         if not connection.site.has_queues:
             deserted = presence.leave_rooms(connection)
@@ -111,12 +121,14 @@ class Delivery:
         if presence is None:
             return
         if not presence.count(counter):
+            self._counts.of(site).bus_gaps += 1
             _log.warning("bus gap", site=site, counter=counter)
             self._refill(presence.site)
         presence.deliver(message)
 
     def bus_interrupted(self) -> None:
         """From the bus: messages may be missing, so every device is filled from its queue."""
+        self._counts.bus_interruptions += 1
         for presence in self.hub.presences.values():
             presence.forget_counter()
             self._refill(presence.site)
@@ -151,19 +163,19 @@ class Delivery:
             return
         greet()
         if is_lost:
-            self._send_resync(connection)
+            self._send_resync(connection, "due")
         # The client may have gone while it was written to.
         if connection.phase is Phase.FETCHING:
-            connection.begin(
-                registration.last_seq, [(device.handle, device.waiting) for device in registration.devices]
-            )
+            parts = [(device.handle, device.waiting) for device in registration.devices]
+            self._count_batches(site, (device.waiting for device in registration.devices))
+            connection.begin(registration.last_seq, parts)
             self._refill_if_missed(connection)
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
         try:
             return await self._store.connect(connection.site, connection.number, device_id, rooms)
         except (StoreError, asyncio.CancelledError):
-            connection.close()
+            self._end(connection)
             # Whether Redis has registered it nobody knows: then it must not stay registered.
             withdraw = self._store.withdraw
             self._start(self._until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms)))
@@ -183,6 +195,11 @@ class Delivery:
             greet()
         if connection.phase is not Phase.CLOSED:
             connection.go_live(0)
+
+    def _end(self, connection: Connection) -> None:
+        if connection.phase is not Phase.CLOSED:
+            connection.close()
+            self._counts.of(connection.site.name).connections -= 1
 
     async def _disconnect(self, connection: Connection) -> None:
         self._acks[connection.site.name].flush()
@@ -205,11 +222,19 @@ class Delivery:
                 return
             waitings = [device.waiting for device in replay.devices]
             if connection.is_replaying_batches:
+                self._count_batches(connection.site, waitings)
                 connection.continue_replay(replay.last_seq, list(zip(connection.handles, waitings, strict=True)))
                 has_more = False
             else:
+                self._counts.of(connection.site.name).refilled += sum(len(waiting.entries) for waiting in waitings)
                 has_more = not connection.refill(replay.last_seq, waitings)
         self._refill_if_missed(connection)
+
+    def _count_batches(self, site: Site, waitings: Iterable[Waiting]) -> None:
+        counts = self._counts.of(site.name)
+        for waiting in waitings:
+            counts.batches += bool(waiting.entries)
+            counts.batched += len(waiting.entries)
 
     def _refill(self, site: Site) -> None:
         """Fills every live connection of a site from the queues; what comes live meanwhile is held."""
@@ -233,7 +258,7 @@ class Delivery:
         if "lost" in states or "resync" in states or replay.last_seq < connection.last_seq:
             # (A seq that went back: Redis has failed over to a copy that lacks the newest messages.)
             connection.last_seq = min(connection.last_seq, replay.last_seq)
-            self._send_resync(connection)
+            self._send_resync(connection, "due" if "resync" in states else "redis lost data")
         if "lost" in states or "gone" in states:
             # The node was taken for dead or Redis has lost its data: the client registers anew.
             connection.receiver.close("registration lost")
@@ -242,19 +267,20 @@ class Delivery:
 
     # Resync
 
-    def _send_resync(self, connection: Connection) -> None:
+    def _send_resync(self, connection: Connection, reason: str) -> None:
         connection.receiver.send_resync()
+        self._counts.of(connection.site.name).resyncs[reason] += 1
         loop = asyncio.get_running_loop()
         self._unsettled.pop(connection, None)
         self._unsettled[connection] = loop.time() + self._settle_after_seconds
         if self._settle_timer is None:
             self._settle_timer = loop.call_later(self._settle_after_seconds, self._settle)
-        _log.info("resync sent", site=connection.site.name, connection=connection.number)
+        _log.info("resync sent", site=connection.site.name, connection=connection.number, reason=reason)
 
     def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
         def resync(handle: bytes) -> None:
             for connection in self.hub[site].connections_of(handle):
-                self._send_resync(connection)
+                self._send_resync(connection, "ack out of turn")
 
         return resync
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from app.core.connection import Connection, Phase
 from app.core.message import LiveMessage
+from app.observe.counts import Counts, SiteCounts
 from app.settings import Site
 
 
@@ -54,12 +55,13 @@ class Strays:
 class Presence:
     """The connections of one site on this node. Lives as long as the node."""
 
-    def __init__(self, site: Site, resync: Callable[[Connection], None]) -> None:
+    def __init__(self, site: Site, resync: Callable[[Connection], None], counts: SiteCounts | None = None) -> None:
         """`resync` is called for each connection whose device's queue was dropped by a message."""
         self.site = site
         #: Grows with every gap on the bus: what the store answered in an earlier epoch may have a hole behind it.
         self.epoch = 0
         self._resync = resync
+        self._counts = counts or SiteCounts()
         # Tuples: writing to one connection may end it while the others are still to be written to.
         self._devices: dict[bytes, tuple[Connection, ...]] = {}
         self._rooms: dict[str, dict[Connection, None]] = {}
@@ -84,6 +86,8 @@ class Presence:
         if message.rooms is not None:
             self._deliver_to_rooms(message)
             return
+        self._counts.bus_messages += 1
+        self._counts.deliveries += len(message.recipients)
         self.strays.keep(message)
         devices = self._devices
         for handle in message.recipients:
@@ -154,7 +158,10 @@ class Presence:
             recipients: Iterable[Connection] = rooms[0]
         else:
             recipients = {connection: None for members in rooms for connection in members}
-        for connection in list(recipients):
+        connections = list(recipients)
+        self._counts.bus_messages += 1
+        self._counts.deliveries += len(connections)
+        for connection in connections:
             if connection.phase is Phase.LIVE:
                 connection.deliver(message)
 
@@ -162,8 +169,11 @@ class Presence:
 class Hub:
     """All presences of this node. Lives as long as the node."""
 
-    def __init__(self, sites: Iterable[Site], resync: Callable[[Connection], None]) -> None:
-        self.presences = {site.name: Presence(site, resync) for site in sites}
+    def __init__(
+        self, sites: Iterable[Site], resync: Callable[[Connection], None], counts: Counts | None = None
+    ) -> None:
+        counts = counts or Counts()
+        self.presences = {site.name: Presence(site, resync, counts.of(site.name)) for site in sites}
 
     def __getitem__(self, site: Site) -> Presence:
         return self.presences[site.name]

@@ -1,6 +1,7 @@
 """How this node hears of messages: one subscription to its own channel, watched by a probe and made anew."""
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -9,11 +10,13 @@ import structlog
 from app.core.message import LiveMessage
 from app.core.ports import BusListener
 from app.errors import StoreError
+from app.observe.counts import Durations
 from app.store.keys import bus_channel
 from app.store.link import Link
 from app.store.redis import Redis, retry
 
 PROBE_SECONDS = 1.0
+_PROBE = b"probe "
 #: Without a probe's echo for so long the subscription is given up: a node must not stay deaf.
 DEAF_AFTER_SECONDS = 3.0
 
@@ -24,13 +27,15 @@ _rooms_decoder = msgspec.json.Decoder(list[str])
 class Bus:
     """The subscription of one node. Lives as long as the node: `start` subscribes, `close` ends it."""
 
-    def __init__(self, redis: Redis, node: str, listener: BusListener) -> None:
+    def __init__(self, redis: Redis, node: str, listener: BusListener, probe_seconds: Durations | None = None) -> None:
+        """`probe_seconds` is told how long each probe took."""
         self._redis = redis
         self._channel = bus_channel(node)
         self._listener = listener
         self._link: Link | None = None
         self._broken = asyncio.Event()
         self._heard_at = 0.0
+        self._probe_seconds = probe_seconds or Durations()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -51,9 +56,8 @@ class Bus:
 
     @property
     def is_hearing(self) -> bool:
-        """Whether a probe came back lately."""
-        loop = asyncio.get_running_loop()
-        return self._link is not None and loop.time() - self._heard_at < DEAF_AFTER_SECONDS
+        """Whether a probe came back lately. May be asked from any thread."""
+        return self._link is not None and monotonic() - self._heard_at < DEAF_AFTER_SECONDS
 
     async def _subscribe(self) -> None:
         link = await Link.open(
@@ -65,7 +69,7 @@ class Bus:
         except TimeoutError as error:
             link.abort()
             raise StoreError("no answer to SUBSCRIBE") from error
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = monotonic()
         self._link = link
 
     def _link_lost(self, link: Link) -> None:
@@ -82,20 +86,21 @@ class Bus:
             self._listener.bus_interrupted()
 
     async def _probe(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            self._redis.command("PUBLISH", self._channel, "probe").add_done_callback(_ignore)
-            if self._link is not None and loop.time() - self._heard_at > DEAF_AFTER_SECONDS:
+            self._redis.command("PUBLISH", self._channel, _PROBE + str(monotonic()).encode()).add_done_callback(_ignore)
+            if self._link is not None and monotonic() - self._heard_at > DEAF_AFTER_SECONDS:
                 _log.error("bus deaf", seconds=DEAF_AFTER_SECONDS)
                 self._link.abort()
 
     def _receive(self, push: list[Any]) -> None:
         if push[0] != b"message":
             return
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = monotonic()
         data: bytes = push[2]
-        if data != b"probe":
+        if data.startswith(_PROBE):
+            self._probe_seconds.observe(self._heard_at - float(data[len(_PROBE) :]))
+        else:
             site, counter, message = parse(data)
             self._listener.message_published(site, counter, message)
 

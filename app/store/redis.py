@@ -5,12 +5,14 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.resources import files
+from time import monotonic
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
 from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import Counts
 from app.store.link import Address, Link, Word
 
 _WATCH_SECONDS = 0.2
@@ -21,8 +23,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Script(Struct, frozen=True):
-    """A Lua script: its text, and the digest by which Redis knows it."""
+    """A Lua script: its name, its text, and the digest by which Redis knows it."""
 
+    name: str
     text: str
     digest: str
 
@@ -37,7 +40,7 @@ def load_scripts() -> dict[str, Script]:
         name = file.name.removesuffix(".lua")
         if not name.startswith("_"):
             text = file.read_text() if name in _OF_NO_SITE else shared + file.read_text()
-            scripts[name] = Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+            scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
 
@@ -48,10 +51,11 @@ class Redis:
     answered for `timeout_seconds`; then the link is given up and made anew.
     """
 
-    def __init__(self, address: Address, timeout_seconds: float) -> None:
+    def __init__(self, address: Address, timeout_seconds: float, counts: Counts | None = None) -> None:
         self.address = address
         self.timeout_seconds = timeout_seconds
         self._scripts = load_scripts()
+        self._counts = counts or Counts()
         self._link: Link | None = None
         self._clock_offset_ms = 0.0
         self._closing = False
@@ -97,16 +101,18 @@ class Redis:
         """Runs a script. The command is given now, not when the answer is awaited."""
         script = self._scripts[name]
         answer = self.command("EVALSHA", script.digest, 1, key, *arguments)
-        return self._answer_of(answer, script, key, arguments)
+        return self._answer_of(answer, monotonic(), script, key, arguments)
 
     async def _answer_of(
-        self, answer: "asyncio.Future[Any]", script: Script, key: str, arguments: tuple[Word, ...]
+        self, answer: "asyncio.Future[Any]", given_at: float, script: Script, key: str, arguments: tuple[Word, ...]
     ) -> Any:
         try:
             return await answer
         except StoreError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
+        finally:
+            self._counts.redis_answered(script.name, monotonic() - given_at)
         # Somebody has emptied Redis's script cache; EVAL fills it again.
         return await self.command("EVAL", script.text, 1, key, *arguments)
 
@@ -132,6 +138,7 @@ class Redis:
             self._link = None
             self._broken.set()
             if not self._closing:
+                self._counts.redis_losses += 1
                 _log.error("redis lost", address=str(self.address))
 
     async def _keep_connected(self) -> None:
