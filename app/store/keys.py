@@ -10,7 +10,7 @@
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the messages that wait, oldest first |
-| body:<seq> | hash | data, event, size, resync, refs: how many queues hold it; gone with the last |
+| body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; gone with the last |
 | bytes | hash | handle → bytes that wait, for queues long enough to matter |
 | expiry | sorted set | handle by deadline, of devices that are away |
 | node:<node> | set | handles connected to a node |

@@ -75,6 +75,7 @@ def _put_queue(store: Store, device: Device) -> None:
         store[f"queue:{device.handle.decode()}"] = [str(sent.seq) for sent in device.queue]
     for sent in device.queue:
         fields = {"data": sent.body.decode(), "event": sent.event, "size": str(len(sent.body))}
+        fields["at"] = str(sent.accepted_ms)
         body = store.setdefault(f"body:{sent.seq}", {**fields, "resync": str(int(sent.resync)), "refs": "0"})
         body["refs"] = str(int(body["refs"]) + 1)
 

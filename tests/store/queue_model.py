@@ -22,6 +22,7 @@ class Sent:
     event: str
     body: bytes
     resync: bool
+    accepted_ms: int
 
 
 @dataclass

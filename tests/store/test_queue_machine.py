@@ -151,7 +151,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert answer.seq > model.last_seq
         if model.last_seq:
             assert answer.seq == model.last_seq + 1
-        stored, overflowed, told = model.send(rooms, Sent(answer.seq, event, body, resync), self.now)
+        stored, overflowed, told = model.send(rooms, Sent(answer.seq, event, body, resync, self.now), self.now)
         assert (answer.recipients, answer.overflowed) == (stored, overflowed)
         self.hear(model.site, told)
 

@@ -83,7 +83,8 @@ for i = 11, #ARGV do
 end
 
 if stored > 0 then
-  call('HSET', P .. 'body:' .. seq, 'data', body, 'event', event, 'size', size, 'refs', stored, 'resync', resync)
+  call('HSET', P .. 'body:' .. seq, 'data', body, 'event', event, 'size', size, 'refs', stored, 'resync', resync,
+    'at', string.format('%.0f', now))
 end
 
 -- A device connected to several nodes is in each node's list.

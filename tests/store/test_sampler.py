@@ -1,0 +1,77 @@
+"""What the sampler finds in the queues of a real Valkey, and how little of them it looks at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.observe.counts import Counts
+from app.store.sampler import QueueSampler
+from tests.support.store import StoreNode, make_site, until
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+PLAIN = make_site("plain", user_room_prefix=None)
+
+
+@pytest.fixture
+async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
+    """A node whose store is empty."""
+    node = await StoreNode.start(valkey, [SITE])
+    yield node
+    await node.close()
+
+
+async def test_sample_of_no_device(node: StoreNode) -> None:
+    """A site that nobody has joined is all zeros; one without queues is not looked at."""
+    counts = Counts()
+    await QueueSampler(node.redis, [SITE, PLAIN], counts).sample()
+    sample = counts.of(SITE.name).queues
+    assert sample
+    assert (sample.devices, sample.sampled, sample.messages, sample.longest, sample.oldest_seconds) == (0, 0, 0, 0, 0)
+    assert counts.of(PLAIN.name).queues is None
+
+
+async def test_sample_counts_what_waits(node: StoreNode) -> None:
+    """Devices, messages and the longest queue are counted, and the oldest message's age from when it was accepted."""
+    await node.open(SITE, "user_1")
+    await node.open(SITE, "user_2")
+    await node.open(SITE, "user_3")
+    node.queues.now_ms = int(time.time() * 1000) - 60_000
+    await node.publish(SITE, ["user_1", "user_2"])
+    node.queues.now_ms = ""
+    await node.publish(SITE, "user_1")
+    counts = Counts()
+    await QueueSampler(node.redis, [SITE], counts).sample()
+    sample = counts.of(SITE.name).queues
+    assert sample
+    assert (sample.devices, sample.sampled, sample.messages, sample.longest) == (3, 3, 3, 2)
+    assert 60 <= sample.oldest_seconds < 90
+
+
+async def test_sample_is_bounded(node: StoreNode) -> None:
+    """However many devices a site has, a bounded number is looked at, in a bounded number of commands."""
+    for number in range(100):
+        await node.open(SITE, "user_1", device=f"d{number}")
+    await node.publish(SITE, "user_1")
+    counts = Counts()
+    sampler = QueueSampler(node.redis, [SITE], counts)
+    await sampler.sample()
+    sample = counts.of(SITE.name).queues
+    assert sample
+    assert (sample.devices, sample.sampled, sample.messages, sample.longest) == (100, 64, 64, 1)
+
+
+async def test_sampler_looks_at_once_and_ends(node: StoreNode) -> None:
+    """A started sampler looks without being asked; a closed one leaves no task behind."""
+    await node.open(SITE, "user_1")
+    counts = Counts()
+    sampler = QueueSampler(node.redis, [SITE], counts)
+    before = asyncio.all_tasks()
+    sampler.start()
+    await until(lambda: counts.of(SITE.name).queues, "a sample")
+    await sampler.close()
+    assert asyncio.all_tasks() <= before
