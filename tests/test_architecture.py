@@ -44,7 +44,6 @@ HOMES = {
     "aiohttp": {"app.backends"},
     "socketio": {"app.protocols.sites"},
     "engineio": {"app.protocols.sites"},
-    "qs_codec": {"app.protocols.sites"},
     "picows": {"app.transport"},
     "yaml": {"app.yaml_file"},
     "click": {"app.cli"},

@@ -3,20 +3,14 @@
 Pure: bytes in, a value or BadRequest out. The arguments of a JSON body are kept as the bytes that were sent.
 """
 
-from urllib.parse import unquote_to_bytes
-
 import msgspec
-import qs_codec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
+from app.protocols.sites.form import read_form
 
 #: Events that mean something between the server and its clients.
 RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings"))
-#: A form may be as wide and deep as backends really write them; past this it is refused, not cut off.
-_FORM_OPTIONS = qs_codec.DecodeOptions(
-    list_limit=10_000, parameter_limit=100_000, depth=50, strict_depth=True, raise_on_limit_exceeded=True
-)
 
 
 class SendBody(Struct, frozen=True):
@@ -73,26 +67,15 @@ def _plain(reason: str) -> str:
 
 
 def _from_form(body: bytes) -> _Body:
+    fields = read_form(body)
+    if not fields.keys() & {"rooms", "event", "args"} and body.lstrip().startswith(b"{"):
+        raise BadRequest("Body: it looks like JSON: send it with Content-Type: application/json.")
     try:
-        text = body.decode("ascii")
-        unquote_to_bytes(text.replace("+", " ")).decode()
-        fields = qs_codec.decode(text, _FORM_OPTIONS)
-        given = {key: fields[key] for key in ("rooms", "event", "args") if key in fields}
-        if not given and body.lstrip().startswith(b"{"):
-            raise BadRequest("Body: it looks like JSON: send it with Content-Type: application/json.")
-        rooms, event = given.get("rooms", UNSET), given.get("event", UNSET)
-        args = Raw(msgspec.json.encode(given["args"])) if "args" in given else UNSET
-        return _Body(
-            msgspec.convert(rooms, list[str] | str) if rooms is not UNSET else UNSET,
-            msgspec.convert(event, str) if event is not UNSET else UNSET,
-            args,
-        )
-    except UnicodeDecodeError:
-        raise BadRequest("Body: expected a form in UTF-8, percent-encoded.") from None
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"Body: {error}: rooms are a list of texts, event is a text.") from None
-    except (IndexError, RecursionError, ValueError, TypeError, msgspec.MsgspecError):
-        raise BadRequest("Body: expected a form with rooms, event and args, nested at most 50 deep.") from None
+        rooms = msgspec.convert(fields["rooms"], list[str] | str) if "rooms" in fields else UNSET
+        event = msgspec.convert(fields["event"], str) if "event" in fields else UNSET
+    except msgspec.ValidationError:
+        raise BadRequest("Body: expected rooms to be a text or a list of texts, and event a text.") from None
+    return _Body(rooms, event, Raw(msgspec.json.encode(fields["args"])) if "args" in fields else UNSET)
 
 
 def _checked(body: _Body) -> SendBody:

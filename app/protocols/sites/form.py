@@ -1,0 +1,125 @@
+"""Reads form bodies with bracketed keys, as PHP (`args[0][id]=1`) and Rails (`args[][id]=1`) write them.
+
+Pure, and linear in the size of the body: the library made for this (qs-codec) takes 14 s for 10,000 list items, on
+the loop that serves everybody, and does not begin a new object where Rails does.
+"""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from app.errors import BadRequest
+
+MAX_FIELDS = 20_000
+MAX_DEPTH = 50
+#: As in the qs library that socket.io-webservice uses: lists with holes are closed up when they are short, and
+#: objects when their numbers are larger than this.
+_MAX_SPARSE_INDEX = 20
+
+_Path = list[str]
+
+
+class _Object(dict[str, Any]):
+    """A node with named children while a form is read; numbers are names until the end."""
+
+
+class _List(list[Any]):
+    """A node whose children come in the order of `[]`."""
+
+
+def read_form(body: bytes) -> dict[str, Any]:
+    """The fields of a form: texts, lists and objects of them. Raises BadRequest when it is no such form."""
+    try:
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except UnicodeDecodeError:
+        raise BadRequest("Body: expected a form in UTF-8, percent-encoded.") from None
+    except ValueError:
+        raise BadRequest(f"Body: expected a form of at most {MAX_FIELDS} fields.") from None
+    root = _Object()
+    for key, value in fields:
+        _insert(root, _path_of(key), value)
+    return {name: _finished(child) for name, child in root.items()}
+
+
+def _path_of(key: str) -> _Path:
+    """`a[b][][0]` as a, b, "", 0; a key with brackets in any other way is one name."""
+    name, bracket, rest = key.partition("[")
+    if not name or not bracket or not rest.endswith("]"):
+        return [key]
+    path = [name, *rest[:-1].split("][")]
+    if any("[" in part or "]" in part for part in path):
+        return [key]
+    if len(path) > MAX_DEPTH:
+        raise BadRequest(f"Body: expected a form nested at most {MAX_DEPTH} deep.")
+    return path
+
+
+def _insert(root: _Object, path: _Path, value: str) -> None:
+    node: Any = root
+    for position, name in enumerate(path[:-1]):
+        node = _child(node, name, path[position + 1 :])
+    name = path[-1]
+    if isinstance(node, _List):
+        if name:
+            raise _mixed(path)
+        node.append(value)
+    elif name in node:
+        # A name given twice is a list, as in qs.
+        known = node[name]
+        if isinstance(known, _Object):
+            raise _mixed(path)
+        node[name] = _List([*known, value]) if isinstance(known, _List) else _List([known, value])
+    else:
+        node[name] = value
+
+
+def _child(node: Any, name: str, rest: _Path) -> Any:
+    """The node that holds the rest of the path, made if it is not there."""
+    if isinstance(node, _List):
+        if name:
+            raise _mixed([name, *rest])
+        # Rack's rule: `[]` goes on with the last object until that has the field already.
+        last = node[-1] if node else None
+        if rest[0] and isinstance(last, _Object) and ("" in rest or not _has(last, rest)):
+            return last
+        node.append(_new(rest))
+        return node[-1]
+    child = node.get(name)
+    if child is None:
+        child = node[name] = _new(rest)
+    elif isinstance(child, str):
+        if rest[0]:
+            raise _mixed([name, *rest])
+        child = node[name] = _List([child])
+    elif isinstance(child, _Object) != bool(rest[0]):
+        raise _mixed([name, *rest])
+    return child
+
+
+def _new(rest: _Path) -> _Object | _List:
+    return _Object() if rest[0] else _List()
+
+
+def _has(node: Any, path: _Path) -> bool:
+    for name in path:
+        if not isinstance(node, _Object) or name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def _mixed(path: _Path) -> BadRequest:
+    return BadRequest(f"Body: {path[0][:40]!r} is given as a text, a list or an object at once.")
+
+
+def _finished(node: Any) -> Any:
+    """The node as plain lists and dicts: an object whose names are all numbers is a list."""
+    if isinstance(node, str):
+        return node
+    if isinstance(node, _List):
+        return [_finished(child) for child in node]
+    children = {name: _finished(child) for name, child in node.items()}
+    if not all(name.isascii() and name.isdigit() and len(name) <= 9 for name in children):
+        return children
+    by_index = sorted(children, key=int)
+    highest = int(by_index[-1])
+    return [children[i] for i in by_index] if highest < max(len(by_index), _MAX_SPARSE_INDEX + 1) else children
