@@ -9,7 +9,7 @@ import structlog
 
 from app.core.message import LiveMessage
 from app.core.ports import BusListener
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Durations
 from app.store.keys import bus_channel
 from app.store.link import Link
@@ -68,7 +68,13 @@ class Bus:
                 await link.command("SUBSCRIBE", self._channel)
         except TimeoutError as error:
             link.abort()
-            raise StoreError("no answer to SUBSCRIBE") from error
+            raise StoreUnavailable(f"Redis at {self._redis.address} does not answer") from error
+        except StoreError:
+            link.abort()
+            raise
+        if not link.is_open:
+            # It broke behind the answer, before anybody watched it.
+            raise StoreUnavailable(f"Redis at {self._redis.address} has closed the connection")
         self._heard_at = monotonic()
         self._link = link
 

@@ -109,6 +109,9 @@ class Redis:
         try:
             return await answer
         except StoreError as error:
+            if "(LATE)" in str(error) and self._link is not None:
+                # Maybe its clock has jumped against ours (the machine slept): the next deadlines shall be right.
+                self._compare_clocks(self._link)
             if not str(error).startswith("NOSCRIPT"):
                 raise
         finally:
@@ -117,13 +120,11 @@ class Redis:
         return await self.command("EVAL", script.text, 1, key, *arguments)
 
     async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
         link = await Link.open(self.address, self.timeout_seconds, on_lost=self._link_lost)
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-                seconds, microseconds = await link.command("TIME")
-                self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - loop.time() * 1000
+                await self._compare_clocks(link)
                 await asyncio.gather(*answers)
         except TimeoutError as error:
             link.abort()
@@ -131,7 +132,21 @@ class Redis:
         except StoreError:
             link.abort()
             raise
+        if not link.is_open:
+            # It broke behind the last answer, before anybody watched it.
+            raise StoreUnavailable(f"Redis at {self.address} has closed the connection")
         self._link = link
+
+    def _compare_clocks(self, link: Link) -> "asyncio.Future[Any]":
+        asked = link.command("TIME")
+        asked.add_done_callback(self._note_time)
+        return asked
+
+    def _note_time(self, answer: "asyncio.Future[Any]") -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            seconds, microseconds = answer.result()
+            now_ms = asyncio.get_running_loop().time() * 1000
+            self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - now_ms
 
     def _link_lost(self, link: Link) -> None:
         if link is self._link:

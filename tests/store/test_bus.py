@@ -1,0 +1,208 @@
+"""What a node hears: the form of a message, in order, and a subscription that breaks or falls silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.core.message import LiveMessage
+from app.errors import StoreUnavailable
+from app.store import bus as bus_module
+from app.store.bus import Bus, parse
+from app.store.keys import bus_channel
+from app.store.queues import RedisQueues
+from app.store.redis import Redis
+from tests.store.fake_redis import Served, fake_redis, relayed_redis
+from tests.support.store import make_message, make_site, until
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+
+
+class Listener:
+    """Notes what it hears. Lives for one test."""
+
+    def __init__(self) -> None:
+        """Nothing heard yet."""
+        self.messages: list[tuple[str, int, LiveMessage]] = []
+        self.interruptions = 0
+
+    def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
+        """A message."""
+        self.messages.append((site, counter, message))
+
+    def bus_interrupted(self) -> None:
+        """A new subscription."""
+        self.interruptions += 1
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """What the messages carried."""
+        return [message.body for _, _, message in self.messages]
+
+
+@pytest.fixture
+def listener() -> Listener:
+    """Who hears the bus."""
+    return Listener()
+
+
+@pytest.fixture
+async def bus(redis: Redis, listener: Listener) -> AsyncIterator[Bus]:
+    """A node's subscription."""
+    bus = Bus(redis, "aa", listener)
+    await bus.start()
+    yield bus
+    await bus.close()
+
+
+async def publish(redis: Redis, count: int) -> list[bytes]:
+    """Messages to a device on node aa; their bodies."""
+    messages = [make_message(SITE, "user_1") for _ in range(count)]
+    queues = RedisQueues(redis, "aa", 1_000_000)
+    await queues.connect(SITE, 1, "d", ["user_1"])
+    await asyncio.gather(*(queues.send(message) for message in messages))
+    return [message.body for message in messages]
+
+
+def test_parse_message_for_devices() -> None:
+    """Recipients and those whose queue was dropped by handle; the body may hold anything, newlines too."""
+    site, counter, message = parse('message\nsöp\n7\n31000000001\n99\n1,22\n3\n["e",\n\n"ü"]'.encode())
+    assert (site, counter, message.seq, message.id) == ("söp", 7, 31000000001, "99")
+    assert (list(message.recipients), list(message.resync_recipients)) == ([b"1", b"22"], [b"3"])
+    assert message.body == '["e",\n\n"ü"]'.encode()
+    assert message.rooms is None
+
+
+def test_parse_message_for_nobody() -> None:
+    """No recipients are none, not one without a name."""
+    _, _, message = parse(b"message\ns\n1\n2\n3\n\n\n")
+    assert (list(message.recipients), list(message.resync_recipients), message.body) == ([], [], b"")
+
+
+def test_parse_message_for_rooms() -> None:
+    """A site without queues addresses rooms, whatever their names hold."""
+    _, _, message = parse(b'rooms\ns\n1\n2\n3\n["a,b","\\n\\u00fc",""]\n\n["e"]')
+    assert message.rooms == ["a,b", "\nü", ""]
+    assert list(message.recipients) == []
+
+
+async def test_messages_are_heard_in_the_order_of_acceptance(bus: Bus, redis: Redis, listener: Listener) -> None:
+    """Each message once, with a counter that grows by one, in the order in which the store took them."""
+    sent = await publish(redis, 50)
+    await until(lambda: len(listener.messages) == 50, "the messages")
+    assert listener.bodies == sent
+    assert [counter for _, counter, _ in listener.messages] == list(range(1, 51))
+    assert {site for site, _, _ in listener.messages} == {"shop"}
+
+
+async def test_node_hears_its_own_channel_alone(bus: Bus, redis: Redis, listener: Listener, valkey: Valkey) -> None:
+    """What concerns other nodes is not sent to this one."""
+    assert valkey.client.pubsub_channels() == [bus_channel("aa").encode()]
+    other = RedisQueues(redis, "bb", 1_000_000)
+    await other.connect(SITE, 1, "other", ["user_2"])
+    await other.send(make_message(SITE, "user_2"))
+    (fence,) = await publish(redis, 1)
+    await until(lambda: listener.messages, "the fence")
+    assert listener.bodies == [fence]
+
+
+async def test_cut_subscription_is_made_anew_and_told(
+    bus: Bus, redis: Redis, listener: Listener, valkey: Valkey
+) -> None:
+    """The listener learns of a broken subscription once the new one stands: what comes from then on is heard."""
+    for count in (1, 2):
+        valkey.client.client_kill_filter(_type="pubsub")
+        await until(lambda count=count: listener.interruptions == count, "the interruption")
+        listener.messages.clear()
+        sent = await publish(redis, 2)
+        await until(lambda: len(listener.messages) == 2, "the messages")
+        assert listener.bodies == sent
+
+
+async def test_silent_subscription_is_given_up(
+    valkey: Valkey, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscription over which probes stop coming back is replaced, though its connection looks fine."""
+    monkeypatch.setattr(bus_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(bus_module, "DEAF_AFTER_SECONDS", 0.3)
+    async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
+        redis = Redis(address, 2.0)
+        await redis.start()
+        bus = Bus(redis, "aa", listener)
+        await bus.start()
+        assert bus.is_hearing
+        assert listener.interruptions == 0
+        relay.silence(fake.accepted[1])
+        await until(lambda: not bus.is_hearing, "the silence to be noticed")
+        await until(lambda: listener.interruptions == 1, "a new subscription")
+        assert bus.is_hearing
+        sent = await publish(redis, 1)
+        await until(lambda: listener.messages, "the message")
+        assert listener.bodies == sent
+        await bus.close()
+        await redis.close()
+
+
+async def test_probes_keep_a_quiet_bus(redis: Redis, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is published the subscription stays, and probes are no messages."""
+    monkeypatch.setattr(bus_module, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(bus_module, "DEAF_AFTER_SECONDS", 0.2)
+    bus = Bus(redis, "aa", listener)
+    await bus.start()
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+    await until(lambda: loop.time() - began_at > 0.5, "some time to pass")
+    assert bus.is_hearing
+    assert (listener.messages, listener.interruptions) == ([], 0)
+    await bus.close()
+
+
+async def test_start_without_an_answer(redis: Redis, listener: Listener, tmp_path: Path) -> None:
+    """A Redis that does not answer SUBSCRIBE, or goes behind the answer, is StoreUnavailable, not a deaf node."""
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"SETNAME" in data:
+            served.transport.write(b"+OK\r\n")
+
+    async with fake_redis(tmp_path, answer) as (fake, address):
+        silent = Redis(address, 0.2)
+        bus = Bus(silent, "aa", listener)
+        with pytest.raises(StoreUnavailable):
+            await bus.start()
+        assert not bus.is_hearing
+        await until(lambda: fake.accepted and not fake.opened, "the connection to end")
+
+
+async def test_subscription_that_breaks_as_soon_as_it_is_made(listener: Listener, tmp_path: Path) -> None:
+    """A server that confirms the subscription and is gone in the same moment: the node does not stay deaf."""
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"SETNAME" in data:
+            served.transport.write(b"+OK\r\n")
+        if b"SUBSCRIBE" in data:
+            served.transport.write(b"*3\r\n$9\r\nsubscribe\r\n$13\r\nrecado:bus:aa\r\n:1\r\n")
+            served.transport.close()
+
+    async with fake_redis(tmp_path, answer) as (fake, address):
+        bus = Bus(Redis(address, 1.0), "aa", listener)
+        try:
+            await bus.start()
+        except StoreUnavailable:
+            pass
+        else:
+            await until(lambda: len(fake.accepted) > 2, "new subscriptions")
+        await bus.close()
+
+
+async def test_closed_bus_is_not_made_anew(redis: Redis, listener: Listener, valkey: Valkey) -> None:
+    """After its end there is no subscription, and none begins."""
+    bus = Bus(redis, "aa", listener)
+    await bus.start()
+    await bus.close()
+    await until(lambda: valkey.client.pubsub_channels() == [], "the subscription to end")
+    assert not bus.is_hearing
+    assert listener.interruptions == 0

@@ -1,0 +1,221 @@
+"""One connection to Redis: order, one write a turn, pushes, errors, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import ConfigError, StoreError, StoreUnavailable
+from app.store.link import Address, Link
+from tests.store.fake_redis import fake_redis
+from tests.support.store import address_of, until
+from tests.support.valkey import Valkey
+
+PASSWORD = "p-4321-secret"
+
+
+@pytest.fixture
+async def link(valkey: Valkey) -> AsyncIterator[Link]:
+    """A connection."""
+    link = await Link.open(address_of(valkey), 2.0)
+    yield link
+    link.abort()
+
+
+def reads(valkey: Valkey) -> int:
+    """How often the server has read from its clients."""
+    stats: Any = valkey.client.info("stats")
+    return int(stats["total_reads_processed"])
+
+
+async def test_answers_come_in_the_order_of_commands(link: Link) -> None:
+    """Each command's future has its own answer, whoever awaits which first."""
+    answers = [link.command("INCR", "n") for _ in range(100)]
+    assert [await answer for answer in reversed(answers)] == list(range(100, 0, -1))
+
+
+async def test_commands_of_one_turn_leave_in_one_write(link: Link, valkey: Valkey) -> None:
+    """A hundred commands given in one turn of the loop cost Redis one read (and this measurement another)."""
+    before = reads(valkey)
+    await asyncio.gather(*(link.command("INCR", "n") for _ in range(100)))
+    assert reads(valkey) - before <= 2
+
+
+async def test_words_are_binary_safe(link: Link) -> None:
+    """Texts, bytes and numbers arrive as they are."""
+    value = bytes(range(256)) * 300
+    await link.command("SET", b"k\r\n\x00", value)
+    assert await link.command("GET", "k\r\n\x00") == value
+    await link.command("SET", "ключ", -5)
+    assert await link.command("GET", "ключ") == b"-5"
+
+
+async def test_pushes_go_to_their_callback(valkey: Valkey) -> None:
+    """Published messages are no answers; the answers of commands are no pushes."""
+    pushes: list[list[Any]] = []
+    subscriber = await Link.open(address_of(valkey), 2.0, on_push=pushes.append)
+    await subscriber.command("SUBSCRIBE", "c")
+    for text in (b"1", b"2"):
+        valkey.client.publish("c", text)
+    await until(lambda: len(pushes) == 3, "the pushes")
+    assert pushes[1:] == [[b"message", b"c", b"1"], [b"message", b"c", b"2"]]
+    assert subscriber.is_open
+    assert not subscriber.is_waiting
+    subscriber.abort()
+
+
+@pytest.mark.parametrize(
+    ("reply", "error_type"),
+    [
+        ("LOADING Redis is loading the dataset in memory", StoreUnavailable),
+        ("READONLY You can't write against a read only replica.", StoreUnavailable),
+        ("MASTERDOWN Link with MASTER is down", StoreUnavailable),
+        ("CLUSTERDOWN The cluster is down", StoreUnavailable),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", StoreUnavailable),
+        ("BUSY Redis is busy running a script.", StoreUnavailable),
+        ("OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailable),
+        ("MISCONF Redis is configured to save RDB snapshots", StoreUnavailable),
+        ("NOREPLICAS Not enough good replicas to write.", StoreUnavailable),
+        ("LATE the caller has stopped waiting", StoreUnavailable),
+        ("ERR wrong number of arguments", StoreError),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreError),
+        ("NOSCRIPT No matching script.", StoreError),
+        ("NOAUTH Authentication required.", StoreError),
+    ],
+)
+async def test_errors_are_mapped(link: Link, reply: str, error_type: type[StoreError]) -> None:
+    """What passes is StoreUnavailable, anything else StoreError; the code is in the text; the link lives on."""
+    with pytest.raises(StoreError) as caught:
+        await link.command("EVAL", "return redis.error_reply(ARGV[1])", 0, reply)
+    assert type(caught.value) is error_type
+    assert reply.split(maxsplit=1)[0] in str(caught.value)
+    assert await link.command("PING") == b"PONG"
+
+
+async def test_real_errors_of_a_full_redis(valkey: Valkey, link: Link) -> None:
+    """A Redis without memory for a write answers with an error that passes."""
+    valkey.client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await link.command("SET", "a", "b")
+    finally:
+        valkey.client.config_set("maxmemory", "0")
+
+
+async def test_broken_connection_fails_all_that_wait(valkey: Valkey) -> None:
+    """Commands without an answer fail with StoreUnavailable, later ones at once; the owner is told, once."""
+    lost: list[Link] = []
+    link = await Link.open(address_of(valkey), 2.0, on_lost=lost.append)
+    waiting = [link.command("BLPOP", "nothing", 0), link.command("PING"), link.command("PING")]
+    waiting[1].cancel()
+    await until(lambda: link.is_waiting, "the commands to be given")
+    link.abort()
+    link.abort()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable, asyncio.CancelledError, StoreUnavailable]
+    assert not link.is_open
+    with pytest.raises(StoreUnavailable):
+        await link.command("PING")
+    await until(lambda: lost, "the owner to be told")
+    assert lost == [link]
+
+
+async def test_cancelled_command_does_not_shift_the_answers(link: Link) -> None:
+    """Who stops waiting leaves the others' answers where they belong."""
+    first, second = link.command("ECHO", "1"), link.command("ECHO", "2")
+    first.cancel()
+    assert await second == b"2"
+
+
+@pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n+OK\r\n"])
+async def test_nonsense_ends_the_connection(tmp_path: Path, nonsense: bytes) -> None:
+    """Something that is no Redis, or answers what nobody asked, is left: no answer can be trusted any more."""
+    async with fake_redis(tmp_path, lambda served, data: served.transport.write(nonsense)) as (_, address):
+        with suppress(StoreUnavailable):
+            link = await Link.open(address, 2.0)
+            await until(lambda: not link.is_open, "the end")
+
+
+async def test_silent_server_does_not_answer(tmp_path: Path) -> None:
+    """A server that takes the connection and says nothing: StoreUnavailable after the time-out."""
+    async with fake_redis(tmp_path, lambda served, data: None) as (fake, address):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            await Link.open(address, 0.1)
+        await until(lambda: fake.accepted and not fake.opened, "the connection to end")
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    """No server: StoreUnavailable that names the address."""
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        await Link.open(Address(path=str(tmp_path / "nowhere")), 1.0)
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1 "):
+        await Link.open(Address(port=1), 1.0)
+
+
+async def test_log_in(valkey: Valkey) -> None:
+    """User, password and database of the address are used; a wrong password is refused without being shown."""
+    client: Any = valkey.client
+    client.execute_command("ACL", "SETUSER", "bob", "on", f">{PASSWORD}", "~*", "+@all")
+    path = str(valkey.socket)
+    link = await Link.open(Address(path=path, username="bob", password=PASSWORD, database=3), 2.0)
+    assert await link.command("ACL", "WHOAMI") == b"bob"
+    await link.command("SET", "in-three", "x")
+    assert client.info("keyspace")["db3"]["keys"] == 1
+    link.abort()
+    with pytest.raises(StoreError) as caught:
+        await Link.open(Address(path=path, username="bob", password=PASSWORD + "x"), 2.0)
+    assert type(caught.value) is StoreError
+    assert PASSWORD not in str(caught.value)
+    client.execute_command("ACL", "DELUSER", "bob")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", Address()),
+        ("redis://host", Address(host="host")),
+        ("redis://host:7000/4", Address(host="host", port=7000, database=4)),
+        ("redis://:pw@host/0", Address(host="host", password="pw")),
+        ("redis://user:p%40w@host", Address(host="host", username="user", password="p@w")),
+        ("unix:///run/redis.sock", Address(path="/run/redis.sock")),
+        (
+            "unix://user:pw@/run/redis.sock?db=2",
+            Address(path="/run/redis.sock", username="user", password="pw", database=2),
+        ),
+    ],
+)
+def test_url(url: str, expected: Address) -> None:
+    """A URL says where Redis is and how to log in."""
+    assert Address.from_url(url) == expected
+
+
+def test_url_with_tls() -> None:
+    """rediss:// is checked against the system's certificates."""
+    tls = Address.from_url("rediss://host:6380").tls
+    assert tls
+    assert tls.check_hostname
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "host:6379", "http://host", f"redis+x://:{PASSWORD}@host", f"redis://:{PASSWORD}@host:port",
+        f"redis://:{PASSWORD}@host:99999", f"redis://:{PASSWORD}@[host",
+    ],
+)  # fmt: skip
+def test_bad_url(url: str) -> None:
+    """A URL that cannot be read is a ConfigError that names the setting and what was expected, without secrets."""
+    with pytest.raises(ConfigError, match=r"redis\.url: expected") as caught:
+        Address.from_url(url)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_repr_has_no_password() -> None:
+    """What is logged of an address is where it is."""
+    assert repr(Address(host="h", port=1, username="bob", password=PASSWORD)) == "h:1"
+    assert repr(Address(path="/run/s", password=PASSWORD)) == "/run/s"

@@ -1,0 +1,197 @@
+"""The commands of one node: scripts, order, reconnecting, and a Redis that stops answering."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import StoreUnavailable
+from app.store import redis as redis_module
+from app.store.link import Address
+from app.store.queues import RedisQueues
+from app.store.redis import Redis, load_scripts
+from tests.store.fake_redis import Served, fake_redis
+from tests.support.store import linked, make_message, make_site, queue_of, running_valkey, until
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A process that the test may kill, whose data survive it."""
+    with running_valkey(is_durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def queues(redis: Redis) -> AsyncIterator[RedisQueues]:
+    """The store of a node on the shared Valkey."""
+    return RedisQueues(redis, "aa", 1_000_000)
+
+
+def test_scripts_carry_their_digest() -> None:
+    """Each script is known by the SHA-1 of its text; those of a site begin with the shared part."""
+    scripts = load_scripts()
+    assert set(scripts) >= {"send", "connect", "ack", "disconnect", "replay", "settle", "expire", "bury", "beat"}
+    assert "_shared" not in scripts
+    for script in scripts.values():
+        assert script.digest == hashlib.sha1(script.text.encode()).hexdigest()
+    assert "local function tell" in scripts["send"].text
+    assert "local function tell" not in scripts["beat"].text
+
+
+async def test_commands_and_scripts_keep_the_order_of_the_calls(queues: RedisQueues, valkey: Valkey) -> None:
+    """What counts is when a method is called, not when its answer is awaited."""
+    registration = await queues.connect(SITE, 1, "d", ["user_1"])
+    answers = [queues.send(make_message(SITE, "user_1")) for _ in range(5)]
+    closing = queues.disconnect(SITE, 1, [registration.devices[0].handle])
+    again = queues.connect(SITE, 2, "d", ["user_1"])
+    waiting = (await again).devices[0].waiting.entries
+    await closing
+    assert [seq for seq, _ in waiting] == [(await answer).seq for answer in answers]
+
+
+async def test_emptied_script_cache(queues: RedisQueues, valkey: Valkey) -> None:
+    """SCRIPT FLUSH, or a fail-over to a server that has never seen the scripts, is not noticed by callers."""
+    await queues.connect(SITE, 1, "d", ["user_1"])
+    valkey.client.script_flush()
+    stored = await asyncio.gather(*(queues.send(make_message(SITE, "user_1")) for _ in range(5)))
+    assert [one.recipients for one in stored] == [1] * 5
+    assert [one.seq for one in stored] == sorted(one.seq for one in stored)
+
+
+async def test_cut_link_is_made_anew(redis: Redis, valkey: Valkey) -> None:
+    """Redis ends the connection: what was under way fails, and soon commands work again."""
+    blocked = redis.command("BLPOP", "nothing", 0)
+    await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the command to block")
+    valkey.client.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(StoreUnavailable):
+        await blocked
+    await until(lambda: redis.is_available, "a new link")
+    assert await redis.command("PING") == b"PONG"
+
+
+async def test_killed_redis_comes_back_with_its_data(own_valkey: Valkey) -> None:
+    """While Redis is away everything fails at once; started again, it is used again, with its queues."""
+    async with linked(own_valkey) as redis:
+        queues = RedisQueues(redis, "aa", 1_000_000)
+        await queues.connect(SITE, 1, "d", ["user_1"])
+        await queues.send(make_message(SITE, "user_1", body=b"kept"))
+        own_valkey.kill()
+        await until(lambda: not redis.is_available, "the loss")
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await queues.send(make_message(SITE, "user_1", body=b"lost"))
+        assert loop.time() - began_at < 0.1
+        own_valkey.start()
+        await until(lambda: redis.is_available, "a new link")
+        await queues.send(make_message(SITE, "user_1", body=b"new"))
+        assert queue_of(own_valkey, SITE) == ["kept", "new"]
+
+
+async def test_send_that_was_given_up_is_not_stored_later(own_valkey: Valkey) -> None:
+    """Redis stops answering: the sender hears so within the time-out, and what Redis finds when it wakes is refused."""
+    async with linked(own_valkey, timeout_seconds=0.8) as redis:
+        queues = RedisQueues(redis, "aa", 1_000_000)
+        await queues.connect(SITE, 1, "d", ["user_1"])
+        await queues.send(make_message(SITE, "user_1", body=b"kept"))
+        loop = asyncio.get_running_loop()
+        own_valkey.suspend()
+        began_at = loop.time()
+        results = await asyncio.gather(
+            *(queues.send(make_message(SITE, "user_1", body=b"late")) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [StoreUnavailable] * 3
+        assert loop.time() - began_at < 1.1
+        # Redis wakes behind the deadline of these sends, whose bytes wait in its socket.
+        await until(lambda: loop.time() - began_at > 0.9, "the deadline")
+        own_valkey.resume()
+        await until(lambda: redis.is_available, "a new link")
+        await queues.send(make_message(SITE, "user_1", body=b"new"))
+        assert queue_of(own_valkey, SITE) == ["kept", "new"]
+
+
+async def test_stepping_clock_does_not_refuse_sends_for_ever(queues: RedisQueues, redis: Redis) -> None:
+    """Redis's clock jumps ahead (the machine slept): a send may be refused as late, but those after it are stored."""
+    await queues.connect(SITE, 1, "d", ["user_1"])
+    redis._clock_offset_ms -= 3_600_000
+    with pytest.raises(StoreUnavailable):
+        await queues.send(make_message(SITE, "user_1"))
+    await redis.command("PING")
+    assert (await queues.send(make_message(SITE, "user_1"))).recipients == 1
+
+
+async def test_slow_answers_do_not_cut_the_link(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as answers come the link is kept, however many commands wait."""
+    link = redis._link
+    redis.timeout_seconds = 0.5
+    for _ in range(8):
+        await redis.command("EVAL", "local n = 0 for i = 1, 3000000 do n = n + i end return n", 0)
+    assert redis._link is link
+
+
+async def test_start_without_redis(tmp_path: Path) -> None:
+    """A start without Redis fails with StoreUnavailable and leaves nothing running."""
+    redis = Redis(Address(path=str(tmp_path / "nowhere")), 1.0)
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        await redis.start()
+    assert not redis.is_available
+    with pytest.raises(StoreUnavailable):
+        await redis.command("PING")
+    await redis.close()
+
+
+async def test_close_fails_what_is_under_way(valkey: Valkey) -> None:
+    """Whoever still waits at the end hears StoreUnavailable; nobody waits for ever."""
+    async with linked(valkey) as redis:
+        blocked = redis.command("BLPOP", "nothing", 0)
+        await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the command to block")
+    with pytest.raises(StoreUnavailable):
+        await blocked
+    assert not redis.is_available
+
+
+async def test_link_that_breaks_as_soon_as_it_is_made(tmp_path: Path) -> None:
+    """A server that answers and is gone in the same moment: the link is not taken for a good one for ever."""
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"SETNAME" in data:
+            served.transport.write(b"+OK\r\n")
+        if b"TIME" in data:
+            served.transport.write(b"+OK\r\n" * len(load_scripts()) + b"*2\r\n:1\r\n:0\r\n")
+            served.transport.close()
+
+    async with fake_redis(tmp_path, answer) as (fake, address):
+        redis = Redis(address, 1.0)
+        try:
+            await redis.start()
+        except StoreUnavailable:
+            pass
+        else:
+            await until(lambda: len(fake.accepted) > 2, "new links")
+        await redis.close()
+
+
+async def test_retry_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between attempts grow up to half a second, and the first success ends them."""
+    pauses: list[float] = []
+
+    async def no_sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(redis_module.asyncio, "sleep", no_sleep)
+    failures = [StoreUnavailable()] * 6
+
+    async def connect() -> None:
+        if failures:
+            raise failures.pop()
+
+    await redis_module.retry(connect)
+    assert pauses == [0.05, 0.1, 0.25, 0.5, 0.5, 0.5]
