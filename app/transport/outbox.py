@@ -80,9 +80,13 @@ class Outbox(asyncio.Protocol):
         A write that begins while the socket keeps up may itself be that long, and what waits behind it is counted
         apart: a replay of a megabyte to a slow phone is no reason to close.
         """
-        self._max_outbox_bytes = self._limit_bytes = max_outbox_bytes
-        self._transport.set_write_buffer_limits(min(_HIGH_WATER_BYTES, max_outbox_bytes))
+        self.limit_outbox(max_outbox_bytes)
         self._accepts_frames = True
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Let no more than this wait from here on."""
+        self._max_outbox_bytes = self._limit_bytes = max_bytes
+        self._transport.set_write_buffer_limits(min(_HIGH_WATER_BYTES, max_bytes))
 
     @property
     def buffered_bytes(self) -> int:

@@ -10,13 +10,14 @@ from app.protocols.sites.engine_packet import NOOP, Packet
 class Mailbox:
     """Lives while requests carry a session, and until its last poll has been answered; holds a future, never a task."""
 
-    __slots__ = ("_is_poll_owed", "_max_bytes", "_packets", "_poll", "_waiting_bytes")
+    __slots__ = ("_is_poll_owed", "_largest_bytes", "_packets", "_poll", "_waiting_bytes", "max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         """Take what may wait."""
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._packets: list[Packet] = []
         self._waiting_bytes = 0
+        self._largest_bytes = 0
         self._poll: asyncio.Future[bool] | None = None
         self._is_poll_owed = False
 
@@ -36,9 +37,14 @@ class Mailbox:
         return self._poll is not None
 
     def add(self, packet: Packet) -> bool:
-        """Let a packet wait for the next poll; False when too much waits, and then nothing waits any more."""
-        self._waiting_bytes += packet.waiting_bytes
-        if self._packets and self._waiting_bytes > self._max_bytes:
+        """Let a packet wait for the next poll; False when too much waits, and then nothing waits any more.
+
+        The largest packet is counted apart: a replay of a megabyte is no reason to close, what waits around it is.
+        """
+        size = packet.waiting_bytes
+        self._waiting_bytes += size
+        self._largest_bytes = max(self._largest_bytes, size)
+        if self._packets and self._waiting_bytes - min(self._largest_bytes, self.max_bytes) > self.max_bytes:
             self.take_packets()
             return False
         self._packets.append(packet)
@@ -52,7 +58,7 @@ class Mailbox:
 
     def take_packets(self) -> list[Packet]:
         """Take what waits, in order."""
-        packets, self._packets, self._waiting_bytes = self._packets, [], 0
+        packets, self._packets, self._waiting_bytes, self._largest_bytes = self._packets, [], 0, 0
         return packets
 
     def take_payload(self) -> list[Packet]:

@@ -37,6 +37,9 @@ class FrameSocket(Protocol):
     def write_binary(self, payload: bytes) -> None:
         """Send a binary message."""
 
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Let no more than this wait from here on."""
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake."""
 

@@ -109,6 +109,13 @@ class EngineSession:
 
     # Sending
 
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Let no more than this wait from here on, on either transport; the server's bound holds until then."""
+        if self.mailbox is not None:
+            self.mailbox.max_bytes = max_bytes
+        if self.socket is not None:
+            self.socket.limit_outbox(max_bytes)
+
     def send_encoded(self, packet: EncodedPacket) -> None:
         """Send a text packet behind everything sent before; at once on a WebSocket, else with the next poll."""
         socket = self.socket
@@ -266,6 +273,7 @@ class EngineSession:
             return False
         self.state = SessionState.WEBSOCKET
         self.socket = socket
+        socket.limit_outbox(mailbox.max_bytes)
         self._probe = self.mailbox = None
         packets = mailbox.take_packets()
         mailbox.wake()  # a client that still polls gets a noop

@@ -33,7 +33,17 @@ class WebSocketListener(Protocol):
 class AsgiWebSocket:
     """Lives as long as `serve` runs, which is the connection's ASGI call; a reading and a writing task beside it."""
 
-    __slots__ = ("_close", "_closing", "_outbox", "_send", "_wakeup", "buffered_bytes", "closed", "max_outbox_bytes")
+    __slots__ = (
+        "_close",
+        "_closing",
+        "_largest_bytes",
+        "_outbox",
+        "_send",
+        "_wakeup",
+        "buffered_bytes",
+        "closed",
+        "max_outbox_bytes",
+    )
 
     def __init__(self, send: Any, max_outbox_bytes: int) -> None:
         """Wrap the ASGI `send` of an accepted WebSocket; more than `max_outbox_bytes` waiting closes it."""
@@ -43,6 +53,7 @@ class AsgiWebSocket:
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._close: tuple[int, str] | None = None
         self.max_outbox_bytes = max_outbox_bytes
+        self._largest_bytes = 0
         self.buffered_bytes = 0
         self.closed = False
 
@@ -55,6 +66,10 @@ class AsgiWebSocket:
     def write_binary(self, payload: bytes) -> None:
         """Send a binary message."""
         self._write({"type": "websocket.send", "bytes": payload}, len(payload))
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Let no more than this wait from here on."""
+        self.max_outbox_bytes = max_bytes
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close after what waits has been written."""
@@ -103,7 +118,12 @@ class AsgiWebSocket:
     def _write(self, message: dict[str, Any], size: int) -> None:
         if self.closed:
             return
-        if self.buffered_bytes and self.buffered_bytes + size > self.max_outbox_bytes:
+        if not self.buffered_bytes:
+            self._largest_bytes = 0
+        # As in `Mailbox.add`: the largest message is counted apart.
+        self._largest_bytes = max(self._largest_bytes, size)
+        apart = min(self._largest_bytes, self.max_outbox_bytes)
+        if self.buffered_bytes and self.buffered_bytes + size - apart > self.max_outbox_bytes:
             self._outbox.clear()
             self.buffered_bytes = 0
             self.close(_POLICY_VIOLATION, _OUTBOX_FULL)

@@ -36,6 +36,7 @@ def test_bound(mailbox: Mailbox) -> None:
     """One packet too many is refused, and what waited is let go: the session is lost anyway."""
     assert mailbox.add(packet(400))
     assert mailbox.add(packet(400))
+    assert mailbox.add(packet(400))
     assert not mailbox.add(packet(400))
     assert not mailbox.has_payload
     assert mailbox.waiting_bytes == 0
@@ -45,6 +46,15 @@ def test_one_packet_may_be_larger_than_the_bound(mailbox: Mailbox) -> None:
     """A single large packet gets through, or it could never be delivered to this client."""
     assert mailbox.add(packet(5_000))
     assert not mailbox.add(packet(1))
+
+
+def test_the_largest_packet_is_counted_apart(mailbox: Mailbox) -> None:
+    """A replay as long as the bound may come between other packets, and live ones may follow it."""
+    assert mailbox.add(packet(100))
+    assert mailbox.add(packet(1_000))
+    assert mailbox.add(packet(100))
+    assert mailbox.add(packet(500))
+    assert not mailbox.add(packet(400))
 
 
 def test_empty_packets_hit_the_bound(mailbox: Mailbox) -> None:

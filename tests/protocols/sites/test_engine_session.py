@@ -52,6 +52,11 @@ class RememberingSocket:
         self.written: list[bytes] = []
         self.closed_with: int | None = None
         self.buffered_bytes = 7
+        self.max_bytes = 0
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Remember the bound."""
+        self.max_bytes = max_bytes
 
     def write_frame(self, frame: bytes) -> None:
         """Remember a frame, without its short header."""
