@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _START_SECONDS = 20.0
 _LOCK_SECONDS = 10.0
 _STOP_SECONDS = 5.0
+_MAX_SOCKET_PATH_BYTES = 100  # 107 are the kernel's limit for the path of a unix socket
 
 _log = structlog.get_logger(__name__)
 
@@ -36,8 +37,11 @@ class EmbeddedValkey:
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.absolute()
-        # Not in the data directory: the path of a unix socket may have no more than 107 bytes.
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="recado-"))
+        self._socket = self._data_dir / "valkey.sock"
+        self._socket_dir: Path | None = None
+        if len(bytes(self._socket)) > _MAX_SOCKET_PATH_BYTES:
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="recado-"))
+            self._socket = self._socket_dir / "valkey.sock"
         self._lock: BufferedWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -46,7 +50,7 @@ class EmbeddedValkey:
     @property
     def address(self) -> Address:
         """Where it listens."""
-        return Address(path=str(self._socket_dir / "valkey.sock"))
+        return Address(path=str(self._socket))
 
     async def start(self) -> None:
         """Runs the server and waits until it answers. Raises ConfigError when the data directory cannot be used."""
@@ -75,7 +79,8 @@ class EmbeddedValkey:
                 await self._process.wait()
         if self._lock is not None:
             self._lock.close()
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     async def _take_lock(self, lock: BufferedWriter) -> None:
         """One server at a time writes to a data directory; one that is just ending is waited for."""
