@@ -7,7 +7,8 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
+from importlib import metadata
 from types import FrameType
 
 import structlog
@@ -23,6 +24,11 @@ from app.core.delivery import Delivery
 from app.demo.site import demo_routes, demo_site
 from app.errors import ConfigError
 from app.ids import FlakeIds
+from app.observe.counts import Counts
+from app.observe.health import Health
+from app.observe.loop_lag import LoopLag
+from app.observe.metrics import Metrics
+from app.observe.pages import observe_routes
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
 from app.protocols.sites.send import Receive, Scope, Send, SendEndpoint
@@ -34,7 +40,9 @@ from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
+from app.store.sampler import QueueSampler
 from app.transport.http import HttpProtocol
+from app.transport.outbox import closings
 from app.transport.websocket import WebSocketProtocol
 
 _BACKLOG = 4096
@@ -61,45 +69,57 @@ def run(config: Config, demo: bool = False) -> None:
 async def _serve(config: Config, demo: bool, listening: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         services = await Services.start(config, stack)
-        routes = [*bundle_routes(), *(demo_routes() if demo else [])]
+        observed = observe_routes(services.metrics, services.health)
+        routes = [*bundle_routes(), *observed, *(demo_routes() if demo else [])]
         application = Application(services, routes)
-        server = HttpServer(application, config, services.drain)
+        server = HttpServer(application, config, services)
         await server.serve(sockets=[listening])
 
 
 class Services:
     """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
 
-    def __init__(self, config: Config, redis: Redis) -> None:
+    def __init__(self, config: Config, redis: Redis, counts: Counts) -> None:
         self.redis = redis
         node = new_node_id()
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
         ping_seconds = (config.ping_interval_ms + config.ping_timeout_ms) / 1000
-        self.delivery = Delivery(sites, self._queues, settle_after_seconds=ping_seconds)
+        self.delivery = Delivery(sites, self._queues, ping_seconds, counts)
         self.node = Node(redis, self._queues, node, sites, self.delivery.bus_interrupted)
-        self.bus = Bus(redis, node, self.delivery)
-        self._directory = HttpRoomDirectory(config.auth_timeout_seconds)
-        self._updates = HttpUserUpdates(config.auth_timeout_seconds)
-        application = SitesApplication(config.sites, self.delivery, self._directory, self._updates)
+        self.bus = Bus(redis, node, self.delivery, counts.probe_seconds)
+        self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
+        self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
+        application = SitesApplication(config.sites, self.delivery, self._directory, self._updates, counts)
         self.socket_server = SocketServer(application, _engine_settings(config))
         self.send: SendEndpoint
+        self._sampler = QueueSampler(redis, sites, counts)
+        self._loop_lag = LoopLag(counts.loop_lag_seconds)
+        self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
+        self.metrics = Metrics(counts, self.health, node, _version())
+        counts.sessions = lambda: len(self.socket_server.eio.sockets)
+        counts.transport_closings = closings
 
     @classmethod
     async def start(cls, config: Config, stack: contextlib.AsyncExitStack) -> "Services":
         """Starts everything in order; leaving `stack` closes it in reverse."""
-        redis = Redis(await _redis_address(config, stack), config.redis_timeout_seconds)
+        counts = Counts(config.sites)
+        redis = Redis(await _redis_address(config, stack), config.redis_timeout_seconds, counts)
         await redis.start()
         stack.push_async_callback(redis.close)
-        services = cls(config, redis)
+        services = cls(config, redis, counts)
         await services.node.start()
         stack.push_async_callback(services.node.close)
         place = await services.node.lease_worker(config.datacenter, config.worker)
-        services.send = SendEndpoint(config.sites, services.delivery, FlakeIds(*place), config.max_body_bytes)
+        services.send = SendEndpoint(config.sites, services.delivery, FlakeIds(*place), config.max_body_bytes, counts)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
         stack.push_async_callback(services._directory.aclose)
         stack.push_async_callback(services._updates.aclose)
+        services._sampler.start()
+        stack.push_async_callback(services._sampler.close)
+        services._loop_lag.start()
+        stack.callback(services._loop_lag.close)
         return services
 
     async def drain(self) -> None:
@@ -134,7 +154,7 @@ class Application:
 class HttpServer(uvicorn.Server):
     """uvicorn with our WebSockets, that drains the sessions before it waits for connections, and exits with 0."""
 
-    def __init__(self, application: Application, config: Config, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, application: Application, config: Config, services: Services) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -151,7 +171,7 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
             )
         )
-        self._drain = drain
+        self._services = services
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts connections from here on."""
@@ -165,7 +185,7 @@ class HttpServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         _log.info("draining")
-        await self._drain()
+        await self._services.drain()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -181,7 +201,17 @@ class HttpServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _obey(self, number: int, frame: FrameType | None = None) -> None:
+        # At once: load balancers should know before the first session is closed.
+        self._services.health.start_draining()
         self.handle_exit(number, frame)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("recado")
+    except metadata.PackageNotFoundError:
+        # Run from a checkout that was not installed.
+        return "unknown"
 
 
 async def _answer_ok(send: Send) -> None:

@@ -1,12 +1,14 @@
 """Asks a site's authUrl for the rooms of the user whom a token names."""
 
 import asyncio
+from time import monotonic
 
 import msgspec
 import structlog
 
 from app.backends.http import BackendError, SitePools, authorization, header_value
 from app.errors import AuthRefused
+from app.observe.counts import Counts
 from app.settings import Site
 
 log = structlog.get_logger(__name__)
@@ -18,8 +20,9 @@ _Question = tuple[str, str | None, str | None]
 class HttpRoomDirectory:
     """The port RoomDirectory over HTTP. Lives as long as the server, which calls `aclose`."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, counts: Counts | None = None) -> None:
         self._pools = SitePools(timeout_seconds)
+        self._counts = counts or Counts()
         self._in_flight: dict[_Question, asyncio.Task[list[str] | AuthRefused]] = {}
 
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
@@ -48,18 +51,32 @@ class HttpRoomDirectory:
         await self._pools.aclose()
 
     async def _ask(self, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
+        asked_at = monotonic()
+        try:
+            return await self._exchange(site, token, meta)
+        finally:
+            self._counts.of(site.name).auth_seconds.observe(monotonic() - asked_at)
+
+    async def _exchange(self, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
+        results = self._counts.of(site.name).auths
         try:
             headers = authorization(site, token) + ([(b"x-meta", header_value(meta, "meta"))] if meta else [])
             answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
             if answer.status == 200:
-                return _rooms_decoder.decode(answer.body)
+                rooms = _rooms_decoder.decode(answer.body)
+                results["known"] += 1
+                return rooms
         except BackendError as error:
+            results["failed"] += 1
             log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
         except (msgspec.MsgspecError, UnicodeDecodeError):
+            results["malformed"] += 1
             log.warning("auth failed", site=site.name, reason="no JSON array of strings")
             return AuthRefused("Auth error: expected a JSON array of strings")
         if answer.status == 401:
+            results["refused"] += 1
             return AuthRefused("Authentication failed")
+        results["unexpected status"] += 1
         log.warning("auth failed", site=site.name, reason="unexpected status", status=answer.status)
         return AuthRefused(f"Auth {answer.status} error")

@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from app.backends.http import BackendError, SitePools, authorization
+from app.observe.counts import Counts
 from app.settings import Site
 
 # A tenant's requests at one moment, and updates waiting for their turn; past these an update is dropped and logged.
@@ -33,8 +34,9 @@ class _Update(Struct, frozen=True):
 class HttpUserUpdates:
     """The port UserUpdates over HTTP. Lives as long as the server, which calls `aclose`."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, counts: Counts | None = None) -> None:
         self._pools = SitePools(timeout_seconds)
+        self._counts = counts or Counts()
         self._waiting: dict[str, deque[_Update]] = {}
         self._workers: dict[str, set[asyncio.Task[None]]] = {}
         self._is_closed = False
@@ -48,6 +50,7 @@ class HttpUserUpdates:
             return
         waiting = self._waiting.setdefault(site.name, deque())
         if len(waiting) >= MAX_WAITING_PER_SITE:
+            self._counts.of(site.name).user_updates["dropped"] += 1
             log.warning("user update dropped", site=site.name, waiting=len(waiting))
             return
         waiting.append(_Update(site, user_id, token, connected, at))
@@ -79,17 +82,21 @@ class HttpUserUpdates:
 
     async def _put(self, update: _Update) -> None:
         site = update.site
+        results = self._counts.of(site.name).user_updates
         url = (site.update_user_url or "").replace(":id", quote(update.user_id, safe=""))
         try:
             headers = [(b"content-type", b"application/json"), *authorization(site, update.token)]
             answer = await self._pools.exchange(site.name, "PUT", url, headers, _body(update))
         except BackendError as error:
+            results["failed"] += 1
             log.warning("user update failed", site=site.name, reason=str(error), error=error.cause)
             return
         except Exception:
+            results["failed"] += 1
             # A worker that ended here would hold up the site's other updates.
             log.exception("user update failed", site=site.name)
             return
+        results["failed" if answer.status >= 300 else "done"] += 1
         if answer.status >= 300:
             log.warning("user update failed", site=site.name, reason="unexpected status", status=answer.status)
 

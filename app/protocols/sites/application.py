@@ -15,6 +15,7 @@ from app.core.delivery import Delivery
 from app.core.message import LiveMessage
 from app.core.ports import RoomDirectory, UserUpdates
 from app.errors import AuthRefused, StoreError
+from app.observe.counts import Counts
 from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest, EncodedPacket, NamespaceConnection
 from app.settings import Site
 
@@ -67,13 +68,19 @@ class SitesApplication:
     """What the Socket.IO server calls. Lives as long as the server."""
 
     def __init__(
-        self, sites: dict[str, Site], delivery: Delivery, directory: RoomDirectory, updates: UserUpdates
+        self,
+        sites: dict[str, Site],
+        delivery: Delivery,
+        directory: RoomDirectory,
+        updates: UserUpdates,
+        counts: Counts | None = None,
     ) -> None:
         self._sites = sites
         self._prefixes = {name: f"42/{name},".encode() for name in sites}
         self._delivery = delivery
         self._directory = directory
         self._updates = updates
+        self._counts = counts or Counts()
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Sites, and the root namespace, in which nothing happens: every Socket.IO server has one."""
@@ -86,17 +93,21 @@ class SitesApplication:
         site = self._sites[request.namespace[1:]]
         credentials = _credentials(request)
         log = _log.bind(site=site.name, connection=connection.sid)
+        connects = self._counts.of(site.name).connects
         if site.origins is not None and request.origin is not None and request.origin not in site.origins:
+            connects["origin"] += 1
             log.warning("connect refused", reason="origin")
             raise ConnectRefused("Origin not allowed")
         token = credentials.get("token")
         try:
             rooms = await self._directory.fetch_rooms(site, token, credentials.get("meta"))
         except AuthRefused as refusal:
+            connects["refused"] += 1
             log.info("connect refused", reason=str(refusal))
             raise ConnectRefused(str(refusal)) from None
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
+            connects["no user room"] += 1
             log.info("connect refused", reason=MISSING_USER_ROOM)
             raise ConnectRefused(MISSING_USER_ROOM)
         if connection.is_closed:
@@ -104,6 +115,7 @@ class SitesApplication:
         receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
         receiver.connection = self._delivery.new_connection(site, receiver)
         connection.state = receiver
+        connection.session.limit_outbox(site.outbox_limit_bytes)
         device_id = credentials.get("deviceId", "")
 
         def greet() -> None:
@@ -112,11 +124,13 @@ class SitesApplication:
             if site.update_user_url and site.has_queues:
                 receiver.rooms, receiver.token = users, token
                 self._report(site, receiver, connected=True)
+            connects["accepted"] += 1
             log.info("connected", device=device_id, rooms=len(rooms), engine=request.engine_version)
 
         try:
             await self._delivery.open(receiver.connection, device_id, rooms, greet)
         except StoreError as error:
+            connects["unavailable"] += 1
             log.error("connect failed", reason=str(error))
             raise ConnectRefused("Message store not available, try again") from None
 
@@ -139,6 +153,7 @@ class SitesApplication:
         connection.state = None
         site = receiver.connection.site
         self._delivery.close(receiver.connection)
+        self._counts.of(site.name).closes[reason] += 1
         if receiver.rooms:
             self._report(site, receiver, connected=False)
         _log.info("disconnected", site=site.name, connection=connection.sid, reason=reason)

@@ -15,6 +15,7 @@ from app.core.message import Message
 from app.core.ports import Stored
 from app.errors import BadRequest, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counts import Counts
 from app.protocols.sites.send_body import read_send_body
 from app.settings import Site
 
@@ -36,37 +37,58 @@ _log = structlog.get_logger(__name__)
 class SendEndpoint:
     """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
 
-    def __init__(self, sites: dict[str, Site], delivery: Delivery, ids: FlakeIds, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        sites: dict[str, Site],
+        delivery: Delivery,
+        ids: FlakeIds,
+        max_body_bytes: int,
+        counts: Counts | None = None,
+    ) -> None:
         self._sites = sites
         self._keys = {name: _digest(site.api_key) for name, site in sites.items()}
         self._delivery = delivery
         self._ids = ids
         self._max_body_bytes = max_body_bytes
+        self._counts = counts or Counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         as_json = b"application/json" in headers.get(b"accept", b"")
-        message: Message | None = None
+        site: Site | None = None
+        result = "failed"
         try:
             if scope["method"] != "POST":
                 raise BadRequest("Expected POST.", status=405)
-            message = await self._read(scope, headers, receive)
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            site = self._authorized_site(query, headers)
+            message = await self._read(site, query, headers, receive)
             stored = await self._delivery.publish(message)
         except BadRequest as error:
+            result = "refused"
             await _answer_error(send, error.status, str(error), as_json)
         except StoreUnavailable as error:
-            _log.error("send failed", site=message.site.name if message else None, reason=str(error))
+            result = "unavailable"
+            _log.error("send failed", site=site.name if site else None, reason=str(error))
             await _answer_error(send, 503, "The message is not stored, try again.", as_json)
         except StoreError as error:
-            _log.error("send failed", site=message.site.name if message else None, reason=str(error))
+            _log.error("send failed", site=site.name if site else None, reason=str(error))
             await _answer_error(send, 500, "The message is not stored.", as_json)
         else:
+            result = "accepted"
             await _answer_ok(send, message, stored, as_json)
+        finally:
+            self._count(site, result)
 
-    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Message:
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        site = self._authorized_site(query, headers)
+    def _count(self, site: Site | None, result: str) -> None:
+        # Whoever has no key does not show in a site's numbers.
+        if site is None:
+            self._counts.sends_unauthorized += 1
+        else:
+            self._counts.of(site.name).sends[result] += 1
+
+    async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await self._read_body(headers, receive)
         sent = read_send_body(headers.get(b"content-type", b"").decode("latin-1"), body)
         if len(sent.packed) > self._max_body_bytes:

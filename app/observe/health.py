@@ -1,0 +1,26 @@
+"""Whether this node should be given work: the checks behind /readyz. Knows nothing of what they look at."""
+
+from collections.abc import Callable, Mapping
+
+
+class Health:
+    """The checks of one node. Lives as long as the node; once draining it is not ready any more."""
+
+    def __init__(self, checks: Mapping[str, Callable[[], bool]]) -> None:
+        """Each check answers at once whether what it is named after works."""
+        self._checks = dict(checks)
+        self._is_draining = False
+
+    def start_draining(self) -> None:
+        """The node is about to end: no new clients. Idempotent."""
+        self._is_draining = True
+
+    def check(self) -> dict[str, bool]:
+        """The outcome of every check by name; `accepting` is false once the node drains."""
+        outcome = {name: check() for name, check in self._checks.items()}
+        return {**outcome, "accepting": not self._is_draining}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every check holds."""
+        return all(self.check().values())

@@ -1,0 +1,33 @@
+"""Plain numbers: where a duration falls, and that a site's numbers are there when they are asked for."""
+
+import pytest
+
+from app.observe.counts import BOUNDS_SECONDS, Counts, Durations
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"), [(0.0, 0), (0.0005, 0), (0.00051, 1), (5.0, len(BOUNDS_SECONDS) - 1), (5.1, -1)]
+)
+def test_duration_falls_in_one_bucket(seconds: float, bucket: int) -> None:
+    """A duration counts in the first bucket whose bound it does not pass, or in the one behind the last bound."""
+    durations = Durations()
+    durations.observe(seconds)
+    expected = [0] * (len(BOUNDS_SECONDS) + 1)
+    expected[bucket] = 1
+    assert (durations.buckets, durations.total_seconds) == (expected, seconds)
+
+
+def test_sites_are_there_from_the_start() -> None:
+    """The configured sites show their zeros; another is made when it is asked for, and stays."""
+    counts = Counts(["a"])
+    assert list(counts.sites) == ["a"]
+    assert counts.of("a") is counts.sites["a"]
+    assert counts.of("b") is counts.of("b")
+
+
+def test_scripts_are_told_apart() -> None:
+    """Each script has durations of its own."""
+    counts = Counts()
+    for script, seconds in (("send", 1.0), ("ack", 2.0), ("send", 3.0)):
+        counts.redis_answered(script, seconds)
+    assert {name: of.total_seconds for name, of in counts.redis_seconds.items()} == {"send": 4.0, "ack": 2.0}

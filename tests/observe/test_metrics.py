@@ -1,0 +1,128 @@
+"""Every metric is explained, every explanation is of a metric, the dashboard asks for what exists, labels are few."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
+from app.observe.health import Health
+from app.observe.metrics import Metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
+_ROW = re.compile(r"\| `((?:recado|process)_\w+)` \| (\w+) \| ([^|]*)\| ([^|]+)\|")
+_METRIC = re.compile(r"\b(?:recado|process)_\w+")
+#: What Prometheus puts behind the name of a histogram.
+_PARTS = re.compile(r"_(bucket|sum|count)$")
+
+
+def filled() -> Counts:
+    """Counts in which everything has happened once, in two sites."""
+    counts = Counts(["shop", "news"])
+    counts.transport_closings["outbox full"] += 1
+    counts.sessions = lambda: 5
+    counts.redis_answered("send", 0.002)
+    counts.probe_seconds.observe(0.0001)
+    counts.loop_lag_seconds.observe(0.03)
+    for site in counts.sites.values():
+        for numbers in (site.connects, site.closes, site.sends, site.resyncs, site.auths, site.user_updates):
+            numbers["some"] += 1
+        site.auth_seconds.observe(9)
+        site.queues = QueueSample(40, 20, 30, 7, 1.5)
+    return counts
+
+
+def metrics(counts: Counts) -> Metrics:
+    """The metrics of a node called n1."""
+    return Metrics(counts, Health({"redis": lambda: True}), "n1", "1.2")
+
+
+@pytest.fixture(scope="module")
+def families() -> dict[str, Any]:
+    """What Prometheus reads from a node on which everything has happened, by the name in the text."""
+    text = metrics(filled()).render().decode()
+    parsed = list(text_string_to_metric_families(text))
+    return {f"{one.name}_total" if one.type == "counter" else one.name: one for one in parsed}
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """The type and the labels of every metric that docs/metrics.md explains."""
+    rows = _ROW.findall((DOCS / "metrics.md").read_text())
+    assert len(rows) == len({row[0] for row in rows}), "explained twice"
+    return {name: (kind, labels.strip()) for name, kind, labels, _ in rows}
+
+
+def test_every_metric_is_documented(families: dict[str, Any]) -> None:
+    """docs/metrics.md explains each metric there is, and none that is not, with its type and its labels."""
+    found = {}
+    for name, family in families.items():
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        order = [*(label for label in ("site", "script", "check", "node", "version") if label in labels)]
+        order += sorted(labels - set(order))
+        found[name] = (family.type, ", ".join(f"`{label}`" for label in order))
+    assert documented() == found
+
+
+def test_metrics_are_there_before_anything_happens() -> None:
+    """A node that has just begun names every metric, so that a missing one is no sign of peace."""
+    assert metrics(Counts()).names() == set(documented())
+
+
+def test_dashboard_asks_for_metrics_that_exist() -> None:
+    """Every expression and variable of the Grafana dashboard names existing metrics; every metric has its panel."""
+    targets = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    variables = [one.get("definition", "") for one in DASHBOARD["templating"]["list"]]
+    names = {_PARTS.sub("", name) for text in targets + variables for name in _METRIC.findall(text)}
+    assert names <= set(documented())
+    assert set(documented()) - names == {"process_virtual_memory_bytes"}
+
+
+def test_dashboard_leaves_the_data_source_open() -> None:
+    """The dashboard can be imported anywhere: each panel takes the data source from a variable."""
+    assert DASHBOARD["templating"]["list"][0]["type"] == "datasource"
+    panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+    sources = [one["datasource"]["uid"] for panel in panels for one in (panel, *panel["targets"])]
+    assert set(sources) == {"${datasource}"}
+
+
+def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
+    """Whatever users do, a metric's series are counted by sites, reasons, results, scripts and checks alone."""
+    labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
+    assert labels == {"site", "reason", "result", "script", "check", "node", "version", "le"}
+
+
+def test_histogram_adds_up(families: dict[str, Any]) -> None:
+    """A bucket holds the shorter durations too, the last one all of them."""
+    samples = [sample for sample in families["recado_loop_lag_seconds"].samples if sample.name.endswith("_bucket")]
+    assert [sample.value for sample in samples] == [0.0] * 6 + [1.0] * (len(BOUNDS_SECONDS) + 1 - 6)
+    late = [one for one in families["recado_auth_seconds"].samples if one.labels == {"site": "shop", "le": "5.0"}]
+    assert [sample.value for sample in late] == [0.0]
+
+
+def test_values_are_those_counted(families: dict[str, Any]) -> None:
+    """Gauges, counters and samples show what is in the counts."""
+
+    def value(name: str, **labels: str) -> float:
+        [sample] = [sample for sample in families[name].samples if sample.labels == labels]
+        return float(sample.value)
+
+    assert value("recado_sessions") == 5
+    assert value("recado_resyncs_total", site="news", reason="some") == 1
+    assert value("recado_queue_messages_mean", site="shop") == 1.5
+    assert value("recado_queue_age_seconds_max", site="shop") == 1.5
+    assert value("recado_ready", check="accepting") == 1
+    assert value("recado_node_info", node="n1", version="1.2") == 1
+
+
+def test_rendering_meets_new_labels() -> None:
+    """Prometheus may ask, in its thread, while the loop adds a site or a reason: nothing fails."""
+    counts = filled()
+    shown = metrics(counts).collect()
+    next(shown)
+    counts.of("new").closes["other"] += 1
+    counts.sites["shop"].connects["other"] += 1
+    assert len(list(shown)) > 20
