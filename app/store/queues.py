@@ -19,6 +19,11 @@ def _to_waiting(answer: list[bytes]) -> Waiting:
     return Waiting([(int(seq), body) for seq, body in pairs], answer[0] == b"1")
 
 
+def _name(device_id: str) -> bytes:
+    """As Redis keeps it: a client may have cut its name in the middle of a surrogate pair."""
+    return device_id.encode("utf-8", "surrogatepass")
+
+
 class RedisQueues:
     """The queues of all sites, for one node. Holds no state but the link; lives as long as the node."""
 
@@ -74,7 +79,7 @@ class RedisQueues:
                 self.now_ms,
                 self._node,
                 connection,
-                device_id,
+                _name(device_id),
                 names,
                 limit.messages,
                 limit.bytes,
@@ -92,7 +97,7 @@ class RedisQueues:
         """Takes out a connection that may be registered; see `QueueStore`."""
         ttl_ms = site.device_ttl_seconds * 1000
         users = user_rooms(site, rooms)
-        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, device_id, *users)
+        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, _name(device_id), *users)
 
     def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
         """What waits behind a seq; see `QueueStore`."""

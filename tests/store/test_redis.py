@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.errors import StoreUnavailable
-from app.store import redis as redis_module
 from app.store.link import Address
 from app.store.queues import RedisQueues
-from app.store.redis import Redis, load_scripts
+from app.store.redis import Redis, load_scripts, retry
 from tests.store.fake_redis import Served, fake_redis
 from tests.support.store import linked, make_message, make_site, queue_of, running_valkey, until
 from tests.support.valkey import Valkey
@@ -29,7 +28,7 @@ def own_valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-async def queues(redis: Redis) -> AsyncIterator[RedisQueues]:
+def queues(redis: Redis) -> RedisQueues:
     """The store of a node on the shared Valkey."""
     return RedisQueues(redis, "aa", 1_000_000)
 
@@ -186,12 +185,12 @@ async def test_retry_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     async def no_sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(redis_module.asyncio, "sleep", no_sleep)
+    monkeypatch.setattr(asyncio, "sleep", no_sleep)
     failures = [StoreUnavailable()] * 6
 
     async def connect() -> None:
         if failures:
             raise failures.pop()
 
-    await redis_module.retry(connect)
+    await retry(connect)
     assert pauses == [0.05, 0.1, 0.25, 0.5, 0.5, 0.5]

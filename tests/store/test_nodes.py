@@ -1,0 +1,234 @@
+"""Nodes among themselves: who lives, who is buried, worker ids, and the forgetting of devices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from app.errors import StoreError, StoreUnavailable
+from app.settings import Site
+from app.store import nodes as nodes_module
+from app.store.keys import NODES, bus_channel, prefix, worker_lease
+from app.store.nodes import Node, new_node_id
+from app.store.queues import RedisQueues
+from app.store.redis import Redis
+from tests.support.store import device_of, linked, make_message, make_site, until
+from tests.support.valkey import Valkey
+
+SITE = make_site(device_ttl_seconds=60)
+PLAIN = make_site("plain", user_room_prefix=None)
+DEAD_AFTER_SECONDS = 0.4
+
+
+class Member:
+    """One node with its own link. Lives for one test."""
+
+    def __init__(self, redis: Redis, *sites: Site) -> None:
+        """Not announced yet."""
+        self.name = new_node_id()
+        self.redis = redis
+        self.queues = RedisQueues(redis, self.name, 1_000_000)
+        self.taken_for_dead = 0
+        self.node = Node(redis, self.queues, self.name, sites, self._taken_for_dead)
+
+    def _taken_for_dead(self) -> None:
+        self.taken_for_dead += 1
+
+
+class Cluster:
+    """Starts members on the shared Valkey; lives for one test, at whose end they are closed."""
+
+    def __init__(self, valkey: Valkey, stack: AsyncExitStack) -> None:
+        """`stack` closes them."""
+        self._valkey = valkey
+        self._stack = stack
+
+    async def join(self, *sites: Site) -> Member:
+        """A member that beats."""
+        redis = await self._stack.enter_async_context(linked(self._valkey))
+        member = Member(redis, *(sites or (SITE, PLAIN)))
+        await member.node.start()
+        self._stack.push_async_callback(member.node.close)
+        return member
+
+
+@pytest.fixture
+async def cluster(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    """Nodes in a hurry."""
+    monkeypatch.setattr(nodes_module, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(nodes_module, "DEAD_AFTER_SECONDS", DEAD_AFTER_SECONDS)
+    monkeypatch.setattr(nodes_module, "EXPIRE_SECONDS", 0.02)
+    async with AsyncExitStack() as stack:
+        yield Cluster(valkey, stack)
+
+
+def alive(valkey: Valkey) -> set[str]:
+    """The nodes that Redis counts as living."""
+    client: Any = valkey.client
+    return {name.decode() for name in client.zrange(NODES, 0, -1)}
+
+
+async def kill(member: Member) -> None:
+    """End the node without a word, as SIGKILL does."""
+    await member.redis.close()
+
+
+def test_node_ids_differ_and_suit_the_scripts() -> None:
+    """Each run of a process has a name of its own, without what the scripts put around it."""
+    names = {new_node_id() for _ in range(1_000)}
+    assert len(names) == 1_000
+    assert all(set(name) <= set("0123456789abcdef") for name in names)
+
+
+async def test_living_nodes_are_known_and_beat(cluster: Cluster, valkey: Valkey) -> None:
+    """A node announces itself at its start and keeps saying that it lives."""
+    one, other = await cluster.join(), await cluster.join()
+    assert alive(valkey) == {one.name, other.name}
+    first_beat = valkey.client.zscore(NODES, one.name)
+    await until(lambda: (valkey.client.zscore(NODES, one.name) or 0) > (first_beat or 0), "another beat")
+    assert one.taken_for_dead == other.taken_for_dead == 0
+
+
+async def test_dead_node_is_buried(cluster: Cluster, valkey: Valkey) -> None:
+    """A killed node's devices count as disconnected since its last beat, by another node's doing, within seconds."""
+    dead, living = await cluster.join(), await cluster.join()
+    await dead.queues.connect(SITE, 1, "d", ["user_1"])
+    await dead.queues.join(PLAIN, ["a", "b"])
+    await living.queues.join(PLAIN, ["b"])
+    await dead.queues.send(make_message(SITE, "user_1"))
+    await kill(dead)
+    last_beat_ms = valkey.client.zscore(NODES, dead.name) or 0.0
+    assert sorted(device_of(valkey, SITE)) == [f"c:{dead.name}.1", "device", "user"]
+    await until(lambda: dead.name not in alive(valkey), "the burial")
+    assert sorted(device_of(valkey, SITE)) == ["device", "user"]
+    dump = valkey.dump()
+    assert not [key for key in dump if dead.name in key]
+    assert dump[prefix("plain") + "members:b"] == [living.name]
+    assert prefix("plain") + "members:a" not in dump
+    ((_, deadline),) = dump[prefix("shop") + "expiry"]
+    assert abs(deadline - last_beat_ms - 60_000) < 200
+    again = await living.queues.connect(SITE, 1, "d", ["user_1"])
+    assert len(again.devices[0].waiting.entries) == 1
+
+
+async def test_large_dead_node_is_buried_in_parts(cluster: Cluster, valkey: Valkey) -> None:
+    """A node with more devices than one script run takes is buried all the same."""
+    dead = await cluster.join()
+    await asyncio.gather(*(dead.queues.connect(SITE, number, "d", [f"user_{number}"]) for number in range(1_200)))
+    living = await cluster.join()
+    await kill(dead)
+    await until(lambda: dead.name not in alive(valkey), "the burial")
+    assert valkey.client.zcard(prefix("shop") + "expiry") == 1_200
+    assert living.taken_for_dead == 0
+
+
+async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Valkey) -> None:
+    """A node that was paused too long and buried learns it from its next beat, once."""
+    paused, living = await cluster.join(), await cluster.join()
+    await paused.queues.connect(SITE, 1, "d", ["user_1"])
+    # What its burial by another does, while it goes on: the same as a pause, without the waiting.
+    await living.node._bury(paused.name, "")
+    await until(lambda: paused.taken_for_dead, "the node to be told")
+    assert sorted(device_of(valkey, SITE)) == ["device", "user"]
+    beats = valkey.client.zscore(NODES, paused.name) or 0
+    await until(lambda: (valkey.client.zscore(NODES, paused.name) or 0) > beats, "another beat")
+    assert (paused.taken_for_dead, living.taken_for_dead) == (1, 0)
+
+
+async def test_wiped_redis_is_noticed_by_every_node(cluster: Cluster, valkey: Valkey) -> None:
+    """When Redis has lost everything each node hears that it was forgotten: its rooms and devices are gone, too."""
+    one, other = await cluster.join(), await cluster.join()
+    valkey.client.flushall()
+    await until(lambda: one.taken_for_dead and other.taken_for_dead, "both to be told")
+    assert alive(valkey) == {one.name, other.name}
+
+
+async def test_closed_node_leaves_nothing(cluster: Cluster, valkey: Valkey) -> None:
+    """A node that ends in order takes its connections and rooms out at once, and gives its worker id back."""
+    member = await cluster.join()
+    await member.queues.connect(SITE, 1, "d", ["user_1"])
+    await member.queues.join(PLAIN, ["a"])
+    await member.node.lease_worker(None, None)
+    assert valkey.client.keys("recado:worker:*")
+    await member.node.close()
+    assert alive(valkey) == set()
+    assert [key for key in valkey.dump() if member.name in key or "worker" in key or "members" in key] == []
+    assert sorted(device_of(valkey, SITE)) == ["device", "user"]
+
+
+async def test_close_while_redis_is_away(cluster: Cluster) -> None:
+    """The end of a node does not wait for a Redis that is not there."""
+    member = await cluster.join()
+    await member.redis.close()
+    async with asyncio.timeout(1):
+        await member.node.close()
+
+
+async def test_start_while_redis_is_away(valkey: Valkey) -> None:
+    """A node cannot be announced without Redis."""
+    async with linked(valkey) as redis:
+        member = Member(redis, SITE)
+    with pytest.raises(StoreUnavailable):
+        await member.node.start()
+    await member.node.close()
+
+
+async def test_worker_leases_are_unique(cluster: Cluster, valkey: Valkey) -> None:
+    """Each node of a datacenter gets a worker id that no other has; when all are taken, the next is refused."""
+    member = await cluster.join()
+    places = [await Member(member.redis).node.lease_worker(5, None) for _ in range(32)]
+    assert sorted(places) == [(5, worker) for worker in range(32)]
+    with pytest.raises(StoreError, match="every datacenter and worker id"):
+        await Member(member.redis).node.lease_worker(5, None)
+    valkey.client.delete(worker_lease(5, 7))
+    assert await Member(member.redis).node.lease_worker(5, None) == (5, 7)
+    assert (await Member(member.redis).node.lease_worker(None, 7))[1] == 7
+
+
+async def test_given_place_is_kept(cluster: Cluster, valkey: Valkey) -> None:
+    """Whoever configures both numbers has chosen: nothing is leased."""
+    member = await cluster.join()
+    assert await member.node.lease_worker(3, 0) == (3, 0)
+    assert valkey.client.keys("recado:worker:*") == []
+
+
+async def test_lease_is_kept_by_beating(cluster: Cluster, valkey: Valkey) -> None:
+    """A lease runs out when its node dies, and is renewed while it lives."""
+    member = await cluster.join()
+    key = worker_lease(*await member.node.lease_worker(None, None))
+    assert 0 < valkey.client.pttl(key) <= 60_000
+    valkey.client.pexpire(key, 5_000)
+    await until(lambda: valkey.client.pttl(key) > 50_000, "the renewal")
+
+
+async def test_devices_are_forgotten_in_time(cluster: Cluster, valkey: Valkey) -> None:
+    """After device_ttl no key names the device or its user, without anybody asking; also of very many devices."""
+    site = make_site(device_ttl_seconds=1)
+    forever = make_site("forever", device_ttl_seconds=0)
+    member = await cluster.join(site, forever)
+    for number in range(250):
+        for one in (site, forever):
+            registration = await member.queues.connect(one, number, "d", [f"user_{number}", "News"])
+            await member.queues.disconnect(one, number, [registration.devices[0].handle])
+    await until(lambda: not valkey.client.exists(prefix("shop") + "users"), "the devices to be forgotten")
+    left = {key for key in valkey.dump() if key.startswith(prefix("shop"))}
+    assert left == {prefix("shop") + "handle"}
+    assert len(valkey.client.hkeys(prefix("forever") + "devices")) == 250
+
+
+async def test_chores_survive_an_absence_of_redis(cluster: Cluster, valkey: Valkey) -> None:
+    """A node whose link breaks beats again as soon as there is a new one."""
+    member = await cluster.join()
+    valkey.client.client_kill_filter(_type="normal", skipme=True)
+    await until(lambda: member.redis.is_available, "a new link")
+    before = valkey.client.zscore(NODES, member.name) or 0
+    await until(lambda: (valkey.client.zscore(NODES, member.name) or 0) > before, "a beat")
+
+
+def test_channel_of_a_node_is_its_own() -> None:
+    """Two nodes never share a channel."""
+    assert bus_channel(new_node_id()) != bus_channel(new_node_id())
