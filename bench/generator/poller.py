@@ -11,8 +11,9 @@ import select
 import time
 from collections.abc import Callable
 
-# Few enough that a device never waits for many others before its acknowledgement leaves.
-_MAX_EVENTS_PER_TURN = 64
+_EVENTS_PER_POLL = 64
+# So many acknowledgements at most wait for reads to pause: a few milliseconds, less than a network takes.
+_MAX_WRITES_PER_TURN = 1024
 
 
 class GeneratorError(Exception):
@@ -46,12 +47,19 @@ class Poller:
         self._writes.append((descriptor, data))
 
     def turn(self, timeout_seconds: float) -> None:
-        """Serve what is readable now, waiting at most `timeout_seconds` for it."""
+        """Serve what is readable, waiting at most `timeout_seconds` for it; then write what was to be written later.
+
+        What arrives meanwhile is read first: a thousand devices would not wait for each other's acknowledgements,
+        so the moment noted for one's receipt must not either.
+        """
         handlers = self._handlers
-        for descriptor, _ in self._epoll.poll(timeout_seconds, _MAX_EVENTS_PER_TURN):
-            handler = handlers.get(descriptor)
-            if handler is not None:
-                handler()
+        events = self._epoll.poll(timeout_seconds, _EVENTS_PER_POLL)
+        while events:
+            for descriptor, _ in events:
+                handler = handlers.get(descriptor)
+                if handler is not None:
+                    handler()
+            events = self._epoll.poll(0, _EVENTS_PER_POLL) if len(self._writes) < _MAX_WRITES_PER_TURN else []
         if self._writes:
             self._write_all()
 
