@@ -84,8 +84,7 @@ class Services:
         node = new_node_id()
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
-        ping_seconds = (config.ping_interval_ms + config.ping_timeout_ms) / 1000
-        self.delivery = Delivery(sites, self._queues, ping_seconds, counts)
+        self.delivery = Delivery(sites, self._queues, counts)
         self.node = Node(redis, self._queues, node, sites, self.delivery.bus_interrupted)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds)
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)

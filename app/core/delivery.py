@@ -29,25 +29,17 @@ class Delivery:
     Implements `BusListener`: the bus tells it what was published.
     """
 
-    def __init__(
-        self, sites: Iterable[Site], store: QueueStore, settle_after_seconds: float, counts: Counts | None = None
-    ) -> None:
-        """A connection still open `settle_after_seconds` after a `_resync` has received it: by then a dead peer would
-        have been found by its missing answer to a ping."""
+    def __init__(self, sites: Iterable[Site], store: QueueStore, counts: Counts | None = None) -> None:
         sites = list(sites)
         self._store = store
-        self._settle_after_seconds = settle_after_seconds
         self._counts = counts or Counts()
-        self.hub = Hub(sites, lambda connection: self._send_resync(connection, "queue full"), self._counts)
+        self.hub = Hub(sites, lambda connection, seq: self._send_resync(connection, "queue full", seq), self._counts)
         self._acks = {
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
-        #: When the last `_resync` of a connection will have arrived, earliest first.
-        self._unsettled: dict[Connection, float] = {}
-        self._settle_timer: asyncio.TimerHandle | None = None
 
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
@@ -139,8 +131,6 @@ class Delivery:
             await acks.drain()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        if self._settle_timer is not None:
-            self._settle_timer.cancel()
 
     # Opening and closing
 
@@ -163,7 +153,7 @@ class Delivery:
             return
         greet()
         if is_lost:
-            self._send_resync(connection, "due")
+            self._send_resync(connection, "due", registration.last_seq)
         # The client may have gone while it was written to.
         if connection.phase is Phase.FETCHING:
             parts = [(device.handle, device.waiting) for device in registration.devices]
@@ -258,7 +248,7 @@ class Delivery:
         if "lost" in states or "resync" in states or replay.last_seq < connection.last_seq:
             # (A seq that went back: Redis has failed over to a copy that lacks the newest messages.)
             connection.last_seq = min(connection.last_seq, replay.last_seq)
-            self._send_resync(connection, "due" if "resync" in states else "redis lost data")
+            self._send_resync(connection, "due" if "resync" in states else "redis lost data", replay.last_seq)
         if "lost" in states or "gone" in states:
             # The node was taken for dead or Redis has lost its data: the client registers anew.
             connection.receiver.close("registration lost")
@@ -267,37 +257,22 @@ class Delivery:
 
     # Resync
 
-    def _send_resync(self, connection: Connection, reason: str) -> None:
-        connection.receiver.send_resync()
+    def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
+        """Tells the client to fetch everything, because of what was lost up to `last_seq`."""
+        connection.receiver.send_resync(lambda: self._start(self._settle(connection, last_seq)))
         self._counts.of(connection.site.name).resyncs[reason] += 1
-        loop = asyncio.get_running_loop()
-        self._unsettled.pop(connection, None)
-        self._unsettled[connection] = loop.time() + self._settle_after_seconds
-        if self._settle_timer is None:
-            self._settle_timer = loop.call_later(self._settle_after_seconds, self._settle)
         _log.info("resync sent", site=connection.site.name, connection=connection.number, reason=reason)
 
     def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
         def resync(handle: bytes) -> None:
             for connection in self.hub[site].connections_of(handle):
-                self._send_resync(connection, "ack out of turn")
+                self._send_resync(connection, "ack out of turn", connection.last_seq)
 
         return resync
 
-    def _settle(self) -> None:
-        """Tells the store of the `_resync`s that have arrived for sure, so that they are not repeated."""
-        loop = asyncio.get_running_loop()
-        self._settle_timer = None
-        for connection, settled_at in list(self._unsettled.items()):
-            if settled_at > loop.time():
-                self._settle_timer = loop.call_at(settled_at, self._settle)
-                break
-            del self._unsettled[connection]
-            if connection.phase is not Phase.CLOSED:
-                self._start(self._settle_one(connection))
-
-    async def _settle_one(self, connection: Connection) -> None:
-        await self._until_stored(lambda: self._store.settle(connection.site, connection.handles))
+    async def _settle(self, connection: Connection, last_seq: int) -> None:
+        """The `_resync` has arrived: the next connect need not repeat it."""
+        await self._until_stored(lambda: self._store.settle(connection.site, last_seq, connection.handles))
 
     # Tasks
 

@@ -55,8 +55,8 @@ class Strays:
 class Presence:
     """The connections of one site on this node. Lives as long as the node."""
 
-    def __init__(self, site: Site, resync: Callable[[Connection], None], counts: SiteCounts | None = None) -> None:
-        """`resync` is called for each connection whose device's queue was dropped by a message."""
+    def __init__(self, site: Site, resync: Callable[[Connection, int], None], counts: SiteCounts | None = None) -> None:
+        """`resync` is called for each connection whose device's queue was dropped by a message, with its seq."""
         self.site = site
         #: Grows with every gap on the bus: what the store answered in an earlier epoch may have a hole behind it.
         self.epoch = 0
@@ -95,7 +95,7 @@ class Presence:
                 connection.deliver(message)
         for handle in message.resync_recipients:
             for connection in devices.get(handle, ()):
-                self._resync(connection)
+                self._resync(connection, message.seq)
 
     def add(self, connection: Connection) -> bool:
         """Adds the connection of one or more devices, called while it is FETCHING; whether a `_resync` is due because
@@ -170,7 +170,7 @@ class Hub:
     """All presences of this node. Lives as long as the node."""
 
     def __init__(
-        self, sites: Iterable[Site], resync: Callable[[Connection], None], counts: Counts | None = None
+        self, sites: Iterable[Site], resync: Callable[[Connection, int], None], counts: Counts | None = None
     ) -> None:
         counts = counts or Counts()
         self.presences = {site.name: Presence(site, resync, counts.of(site.name)) for site in sites}

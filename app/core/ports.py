@@ -90,8 +90,8 @@ class QueueStore(Protocol):
     def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
         """Removes exactly the acknowledged messages; answers the handles of devices to be told `_resync`."""
 
-    def settle(self, site: Site, handles: Sequence[bytes]) -> Awaitable[None]:
-        """Their `_resync` has arrived: it need not be repeated."""
+    def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
+        """A `_resync` for what was lost up to `last_seq` has arrived: it need not be repeated."""
 
     def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node holds connections in these rooms from now on; for sites without queues."""
@@ -141,8 +141,8 @@ class Receiver(Protocol):
     def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
         """Writes a `_batch` whose ack is to be reported with `batch_id`."""
 
-    def send_resync(self) -> None:
-        """Writes a `_resync`."""
+    def send_resync(self, received: Callable[[], None]) -> None:
+        """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""
 
     def close(self, reason: str) -> None:
         """Ends the connection, so that the client connects anew."""

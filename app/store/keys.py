@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; lost: its `_resync` is due; c:<node>.<connection>: a connection |
+| device:<handle> | hash | user, device; c:<node>.<number>: a connection; lost, rooms: see below |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -16,6 +16,9 @@
 | node:<node> | set | handles connected to a node |
 | bus | hash | node → counter of what was published to it |
 | members:<room>, joined:<node> | set | nodes with connections in a room and back, sites without queues |
+
+`lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
+others, of a device in the public channel.
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat), `recado:worker:<datacenter>:<worker>` (leases),
 and the channels `recado:bus:<node>`.

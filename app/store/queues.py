@@ -112,9 +112,9 @@ class RedisQueues:
             words += ("batch" if group.is_batch else "one", group.seq, len(group.handles), *group.handles)
         return self._run("ack", site, *words)
 
-    def settle(self, site: Site, handles: Sequence[bytes]) -> Awaitable[None]:
+    def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
         """Their `_resync` has arrived; see `QueueStore`."""
-        return self._run("settle", site, *handles)
+        return self._run("settle", site, last_seq, *handles)
 
     def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node has connections in the rooms; see `QueueStore`."""

@@ -126,6 +126,9 @@ class AsgiSession:
         """Queue a binary message."""
         self._arrive({"type": "websocket.receive", "bytes": payload})
 
+    def pong_received(self) -> None:
+        """Nothing to do: ASGI has no pings."""
+
     def writing_resumed(self) -> None:
         """Let a waiting `send` go on."""
         self._writable.set()

@@ -155,6 +155,10 @@ class WebSocketConnection(Outbox):
         """Send one binary message."""
         self.write_frame(frames.binary_frame(payload))
 
+    def write_ping(self) -> None:
+        """Ask the peer for a pong, which proves that it has what was written before."""
+        self.write_frame(frames.ping_frame())
+
     def close(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
         """Send a close frame behind what waits and await the peer's, at most CLOSE_TIMEOUT_SECONDS."""
         if self._state is _UPGRADING:
@@ -248,7 +252,9 @@ class WebSocketConnection(Outbox):
             pass
         elif opcode == frames.OPCODE_PING:
             self.write_frame(frames.pong_frame(frame.get_payload_as_bytes()))
-        elif opcode != frames.OPCODE_PONG:
+        elif opcode == frames.OPCODE_PONG:
+            self._pong_received()
+        else:
             self._data_frame_received(opcode, bool(frame.fin), frame.get_payload_as_bytes())
 
     def fail(self, code: int, reason: str) -> None:
@@ -296,6 +302,12 @@ class WebSocketConnection(Outbox):
     def _text_received(self, payload: bytes) -> None:
         try:
             self._listener.text_received(payload)  # type: ignore[union-attr]  # set while OPEN
+        except Exception:
+            self._listener_failed()
+
+    def _pong_received(self) -> None:
+        try:
+            self._listener.pong_received()  # type: ignore[union-attr]  # set while OPEN
         except Exception:
             self._listener_failed()
 

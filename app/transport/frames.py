@@ -55,6 +55,11 @@ def binary_frame(payload: bytes) -> bytes:
     return _frame(OPCODE_BINARY, payload)
 
 
+def ping_frame() -> bytes:
+    """Return a ping without payload (5.5.2)."""
+    return _frame(OPCODE_PING, b"")
+
+
 def pong_frame(payload: bytes) -> bytes:
     """Return the answer to a ping, which carries the ping's payload (5.5.3)."""
     return _frame(OPCODE_PONG, payload)

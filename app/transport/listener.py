@@ -17,6 +17,9 @@ class Listener(Protocol):
     def binary_received(self, payload: bytes) -> None:
         """Take one whole binary message."""
 
+    def pong_received(self) -> None:
+        """Learn that the peer has received what was written before the oldest `write_ping` not answered yet."""
+
     def writing_resumed(self) -> None:
         """Learn that a slow socket has drained."""
 

@@ -34,9 +34,9 @@ class NodeStarter:
         self._server = server
         self._stack = stack
 
-    async def __call__(self, *sites: Site, settle_after_seconds: float = 60.0) -> StoreNode:
+    async def __call__(self, *sites: Site) -> StoreNode:
         """One node for these sites."""
-        node = await StoreNode.start(self._server, sites, settle_after_seconds)
+        node = await StoreNode.start(self._server, sites)
         self._stack.push_async_callback(node.close)
         return node
 

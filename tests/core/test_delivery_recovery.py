@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from app.core.message import LiveMessage
@@ -195,10 +193,10 @@ async def test_ack_out_of_turn_resyncs(start_node: NodeStarter) -> None:
     assert again.written == [("greet",), ("resync",), ("batch", 1, [other])]
 
 
-async def test_resync_is_repeated_until_it_has_arrived_for_sure(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A connection that lives on long enough has received its `_resync`; one that ended before may not have."""
+async def test_resync_is_repeated_until_it_has_arrived(start_node: NodeStarter, valkey: Valkey) -> None:
+    """A `_resync` comes at every connect until the client is known to have it, and then no more."""
     site = make_site(**limits(1))
-    node = await start_node(site, settle_after_seconds=0.05)
+    node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
     for _ in range(2):
         await node.publish(site, ROOM)
@@ -207,37 +205,29 @@ async def test_resync_is_repeated_until_it_has_arrived_for_sure(start_node: Node
         assert receiver.kinds == ["greet", "resync"]
         node.close_connection(receiver)
     receiver = await node.open(site, ROOM)
-    await until(lambda: "lost" not in device_of(valkey, site), "the resync to count as arrived")
+    receiver.receipts[0]()
+    await until(lambda: "lost" not in device_of(valkey, site), "the resync to be settled")
     node.close_connection(receiver)
     assert (await node.open(site, ROOM)).kinds == ["greet"]
 
 
-async def test_second_resync_is_not_settled_by_the_first(
-    start_node: NodeStarter, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A `_resync` counts as arrived after its own time, not after that of one before it."""
+async def test_second_resync_is_not_settled_by_the_first(start_node: NodeStarter, valkey: Valkey) -> None:
+    """What was lost after a `_resync` was sent is not settled by that one's arrival."""
     site = make_site(**limits(1))
-    node = await start_node(site, settle_after_seconds=0.4)
+    node = await start_node(site)
     receiver = await node.open(site, ROOM)
     for _ in range(2):
         await node.publish(site, ROOM)
     await until(lambda: receiver.kinds.count("resync") == 1, "the first resync")
-    settled_at: list[float] = []
-    loop = asyncio.get_running_loop()
-    settle = node.queues.settle
-
-    def note(*arguments: object) -> object:
-        settled_at.append(loop.time())
-        return settle(*arguments)  # type: ignore[arg-type]  # passed on as they are
-
-    monkeypatch.setattr(node.queues, "settle", note)
-    await asyncio.sleep(0.2)
     for _ in range(2):
         await node.publish(site, ROOM)
     await until(lambda: receiver.kinds.count("resync") == 2, "the second resync")
-    second_at = loop.time()
-    await until(lambda: settled_at, "the settling")
-    assert settled_at[0] - second_at > 0.3
+    receiver.receipts[0]()
+    await node.delivery.drain()
+    assert "lost" in device_of(valkey, site)
+    receiver.receipts[1]()
+    await node.delivery.drain()
+    assert "lost" not in device_of(valkey, site)
 
 
 # Redis loses its data

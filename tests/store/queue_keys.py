@@ -55,7 +55,7 @@ def _put_device(store: Store, user: str, device_id: str, device: Device, site: S
     rooms = "[" + ",".join(f'"{room}"' for room in device.rooms) + "]"
     fields = {"user": user, "device": device_id} | {f"c:{node}.{number}": "1" for node, number in device.connections}
     if device.is_lost:
-        fields["lost"] = "1"
+        fields["lost"] = str(device.lost_at)
     if user == site.public_channel:
         fields["rooms"] = rooms
     else:

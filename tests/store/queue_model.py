@@ -34,7 +34,13 @@ class Device:
     queue: list[Sent] = field(default_factory=list)
     connections: set[ConnectionKey] = field(default_factory=set)
     deadline: int = 0
-    is_lost: bool = False
+    #: The seq at which its queue was dropped, while a `_resync` is due; else 0.
+    lost_at: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a `_resync` is due."""
+        return self.lost_at > 0
 
     def is_expired(self, now: int) -> bool:
         """Whether its time to live is over."""
@@ -101,7 +107,7 @@ class SiteModel:
             limit = self.site.queue_limit
             if len(device.queue) > limit.messages or sum(len(one.body) for one in device.queue) > limit.bytes:
                 device.queue.clear()
-                device.is_lost = True
+                device.lost_at = sent.seq
                 dropped.append(device)
             else:
                 stored.append(device)
@@ -128,7 +134,7 @@ class SiteModel:
             oldest = next(one for one in device.queue if one.event == sent.event)
             if sent.resync and not is_batch and oldest is not sent:
                 device.queue = [one for one in device.queue if one.event != sent.event]
-                device.is_lost = True
+                device.lost_at = max(device.lost_at, seq)
                 calls.append(handle)
             else:
                 device.queue.remove(sent)

@@ -233,13 +233,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), index=site_indexes)
     def settle(self, data: st.DataObject, index: int) -> None:
-        """A `_resync` has arrived, also at a device that is gone."""
+        """A `_resync` has arrived, also at a device that is gone; one older than the loss settles nothing."""
         model = self.models[index]
         handle = data.draw(st.sampled_from([*(device.handle for device in model.devices.values()), b"99"]))
-        self.ask("settle", NODES[0], model.site, [handle])
+        last_seq = data.draw(st.sampled_from([*model.sent, 1]))
+        self.ask("settle", NODES[0], model.site, last_seq, [handle])
         device = model.device(handle)
-        if device:
-            device.is_lost = False
+        if device and device.lost_at <= last_seq:
+            device.lost_at = 0
 
     @rule(index=site_indexes, at_most=st.sampled_from((1, 200)))
     def expire(self, index: int, at_most: int) -> None:

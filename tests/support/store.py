@@ -104,6 +104,7 @@ class RecordingReceiver:
         #: Called with each thing written, after it was noted.
         self.on_write: Callable[[tuple[Any, ...]], None] = lambda what: None
         self.connection: Connection | None = None
+        self.receipts: list[Callable[[], None]] = []
 
     def encode(self, message: LiveMessage) -> tuple[int, bytes]:
         """What `send` is given."""
@@ -117,8 +118,9 @@ class RecordingReceiver:
         """Note a batch."""
         self._note("batch", batch_id, list(bodies))
 
-    def send_resync(self) -> None:
-        """Note a `_resync`."""
+    def send_resync(self, received: Callable[[], None]) -> None:
+        """Note a `_resync`, and whom to tell when a test says that it has arrived."""
+        self.receipts.append(received)
         self._note("resync")
 
     def close(self, reason: str) -> None:
@@ -160,19 +162,19 @@ class RecordingReceiver:
 class StoreNode:
     """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. Ended by `close`."""
 
-    def __init__(self, server: Valkey, sites: Sequence[Site], settle_after_seconds: float) -> None:
+    def __init__(self, server: Valkey, sites: Sequence[Site]) -> None:
         """Made by `start`."""
         self.redis = Redis(address_of(server), 2.0)
         self.name = new_node_id()
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
-        self.delivery = Delivery(sites, self.queues, settle_after_seconds)
+        self.delivery = Delivery(sites, self.queues)
         self.bus = Bus(self.redis, self.name, self.delivery)
         self.node = Node(self.redis, self.queues, self.name, sites, self.delivery.bus_interrupted)
 
     @classmethod
-    async def start(cls, server: Valkey, sites: Sequence[Site], settle_after_seconds: float = 60.0) -> StoreNode:
+    async def start(cls, server: Valkey, sites: Sequence[Site]) -> StoreNode:
         """A node that hears the bus; it beats only if the test starts `node`."""
-        self = cls(server, sites, settle_after_seconds)
+        self = cls(server, sites)
         await self.redis.start()
         await self.bus.start()
         return self

@@ -116,6 +116,7 @@ class Recorder:
         self.connection: WebSocketConnection
         self.received: list[bytes | tuple[str, bytes]] = []
         self.resumed_count = 0
+        self.pong_count = 0
         self.lost: list[tuple[int, str]] = []
         self.on_text: Callable[[bytes], None] = lambda _payload: None
 
@@ -127,6 +128,10 @@ class Recorder:
     def binary_received(self, payload: bytes) -> None:
         """Remember a binary message."""
         self.received.append(("binary", payload))
+
+    def pong_received(self) -> None:
+        """Count."""
+        self.pong_count += 1
 
     def writing_resumed(self) -> None:
         """Count."""

@@ -3,7 +3,7 @@
 Between the Socket.IO server (`socket_server`) and the core: speaks the contract, keeps no state but per connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,9 +55,10 @@ class SiteReceiver:
         parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
         self.send(EncodedPacket(b"".join(parts)))
 
-    def send_resync(self) -> None:
-        """Writes a `_resync`."""
+    def send_resync(self, received: Callable[[], None]) -> None:
+        """Writes a `_resync`, which clients cannot acknowledge: it has no arguments, and a callback would be one."""
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
+        self._link.session.confirm_receipt(received)
 
     def close(self, reason: str) -> None:
         """Closes the transport; a Socket.IO client connects anew by itself then, which it does not after DISCONNECT."""

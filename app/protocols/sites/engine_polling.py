@@ -51,6 +51,7 @@ async def answer_poll(session: EngineSession, query: dict[str, str], receive: An
     mailbox = session.mailbox
     if mailbox is None:
         return Response.refusing(Refusal.BAD_REQUEST)
+    session.poll_received()
     if mailbox.has_waiting_poll:
         session.close(_TRANSPORT_ERROR)  # which answers the first one
         return Response.refusing(Refusal.BAD_REQUEST)

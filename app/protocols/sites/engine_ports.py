@@ -37,6 +37,9 @@ class FrameSocket(Protocol):
     def write_binary(self, payload: bytes) -> None:
         """Send a binary message."""
 
+    def write_ping(self) -> None:
+        """Send a ping of the WebSocket protocol, if this kind of WebSocket can."""
+
     def limit_outbox(self, max_bytes: int) -> None:
         """Let no more than this wait from here on."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from app.protocols.sites.deadline_wheel import NOT_WAITING
 from app.protocols.sites.engine_mailbox import Mailbox
@@ -26,6 +26,7 @@ from app.protocols.sites.engine_packet import (
     Packet,
 )
 from app.protocols.sites.engine_ports import FrameSocket, SessionListener, SessionOwner
+from app.protocols.sites.engine_receipts import Receipts
 
 _OUTBOX_FULL = "outbox full"
 _SERVER_DISCONNECT = "server disconnect"
@@ -52,6 +53,7 @@ class EngineSession:
         "_awaits_pong",
         "_owner",
         "_probe",
+        "_receipts",
         "bucket",
         "deadline",
         "is_encoded_twice",
@@ -84,6 +86,7 @@ class EngineSession:
         self.bucket = NOT_WAITING
         self.deadline = 0.0
         self._awaits_pong = False
+        self._receipts: Receipts | None = None
         self._probe: FrameSocket | None = None
 
     def start(self, listener: SessionListener, socket: FrameSocket | None, now: float) -> None:
@@ -108,6 +111,19 @@ class EngineSession:
         return self.state not in (SessionState.CLOSING, SessionState.CLOSED)
 
     # Sending
+
+    def confirm_receipt(self, received: Callable[[], None]) -> None:
+        """Call `received` once the client has what was sent before, if that ever becomes known.
+
+        Version 4 answers a ping of its own, version 3 a WebSocket's, or fetches the next payload.
+        """
+        if self._receipts is None:
+            self._receipts = Receipts(has_heartbeat_open=self._awaits_pong)
+        self._receipts.ask(received)
+        if self.version == 4:
+            self.send_encoded(PING)
+        elif self.socket is not None:
+            self.socket.write_ping()
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Let no more than this wait from here on, on either transport; the server's bound holds until then."""
@@ -184,6 +200,11 @@ class EngineSession:
         except MalformedPacket:
             self.close("parse error")
 
+    def pong_received(self) -> None:
+        """A version 3 client's WebSocket has what was sent before our ping."""
+        if self._receipts is not None:
+            self._receipts.answer()
+
     def writing_resumed(self) -> None:
         """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""
 
@@ -203,6 +224,8 @@ class EngineSession:
             self._wait(settings.ping_interval_seconds + settings.ping_timeout_seconds)
             self.send_encoded(PONG if packet == b"2" else EncodedPacket(b"3" + packet[1:]))
         elif kind == b"3" and self.version == 4:
+            if self._receipts is not None and self._receipts.answer():
+                return
             if self._awaits_pong:
                 self._awaits_pong = False
                 self._wait(settings.ping_interval_seconds)
@@ -225,6 +248,8 @@ class EngineSession:
                 # the sum is exact; a loop that was held up for long must not cost the client its time, though.
                 due = max(self.deadline, now - timeout / 4)
                 self._owner.heartbeats.schedule(self, due + timeout)
+                if self._receipts is not None:
+                    self._receipts.ask(None)
                 self.send_encoded(PING)
             else:
                 self.close("ping timeout")
@@ -239,8 +264,15 @@ class EngineSession:
 
     # Polling and the upgrade
 
+    def poll_received(self) -> None:
+        """The client asks for the next payload: it has the last one."""
+        if self.version == 3 and self._receipts is not None:
+            self._receipts.poll_received()
+
     def take_payload(self) -> list[Packet]:
         """Take what waits as the answer of one poll."""
+        if self.version == 3 and self._receipts is not None:
+            self._receipts.payload_fetched()
         packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
         if self.state is SessionState.CLOSING:
             self._end()
@@ -282,6 +314,8 @@ class EngineSession:
                 self.send_binary(packet.data)
             else:
                 self.send_encoded(packet)
+        if self.version == 3 and self._receipts is not None and self._receipts.is_waiting:
+            socket.write_ping()
         return True
 
     # The end

@@ -40,6 +40,10 @@ class UpgradeProbe:
         else:
             self.socket.close()
 
+    def pong_received(self) -> None:
+        """The session's, once it has moved: nobody pings before."""
+        self._session.pong_received()
+
     def writing_resumed(self) -> None:
         """Nothing to do."""
 

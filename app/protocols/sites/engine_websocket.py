@@ -67,6 +67,9 @@ class AsgiWebSocket:
         """Send a binary message."""
         self._write({"type": "websocket.send", "bytes": payload}, len(payload))
 
+    def write_ping(self) -> None:
+        """ASGI has no pings: what waits for this one's pong waits in vain."""
+
     def limit_outbox(self, max_bytes: int) -> None:
         """Let no more than this wait from here on."""
         self.max_outbox_bytes = max_bytes

@@ -42,12 +42,14 @@ local function is_out_of_turn(handle, seq, event)
   return false
 end
 
-local function drop_event(handle, event)
+local function drop_event(handle, event, seq)
   for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
     local body = body_of(other)
     if body and body.event == event then remove(handle, other, body.size) end
   end
-  call('HSET', P .. 'device:' .. handle, 'lost', 1)
+  local key = P .. 'device:' .. handle
+  local lost = call('HGET', key, 'lost')
+  if not lost or tonumber(lost) < tonumber(seq) then call('HSET', key, 'lost', seq) end
   calls[#calls + 1] = handle
 end
 
@@ -59,7 +61,7 @@ while i <= #ARGV do
     for j = i + 3, i + 2 + count do
       local handle = ARGV[j]
       if body.resync and kind == 'one' and is_out_of_turn(handle, seq, body.event) then
-        drop_event(handle, body.event)
+        drop_event(handle, body.event, seq)
       else
         remove(handle, seq, body.size)
       end

@@ -55,7 +55,7 @@ local function add(handle, state)
   local length = call('RPUSH', P .. 'queue:' .. handle, seq)
   if length > max_count or bytes_with(handle, length) > max_bytes then
     drop_queue(handle, seq)
-    call('HSET', P .. 'device:' .. handle, 'lost', 1)
+    call('HSET', P .. 'device:' .. handle, 'lost', seq)
     overflowed = overflowed + 1
     if list then list[2][#list[2] + 1] = handle end
   else

@@ -54,6 +54,10 @@ class RememberingSocket:
         self.buffered_bytes = 7
         self.max_bytes = 0
 
+    def write_ping(self) -> None:
+        """Remember a ping of the WebSocket protocol."""
+        self.written.append(b"ping")
+
     def limit_outbox(self, max_bytes: int) -> None:
         """Remember the bound."""
         self.max_bytes = max_bytes
@@ -402,3 +406,47 @@ async def test_upgrade_keeps_order(steps: list[str]) -> None:
 def bytes_of(packets: list[Packet]) -> list[bytes]:
     """The packets' contents."""
     return [packet.data if isinstance(packet, BinaryPacket) else packet.packet for packet in packets]
+
+
+async def test_receipt_of_version_4_is_a_pong_of_its_own() -> None:
+    """The client has what was sent before a ping when that ping's pong comes; one of the heartbeat proves nothing."""
+    case = Case(on_socket=True)
+    heard: list[str] = []
+    case.session.deadline_passed(case.session.deadline)
+    case.session.confirm_receipt(lambda: heard.append("a"))
+    assert case.socket.written == [OPEN.packet, PING.packet, PING.packet]
+    case.session.text_received(b"3")
+    assert heard == []
+    case.session.text_received(b"3")
+    assert heard == ["a"]
+    case.session.text_received(b"3")
+    assert heard == ["a"]
+
+
+async def test_receipt_of_version_3_is_a_pong_of_the_websocket() -> None:
+    """A version 3 client answers no ping of ours but the WebSocket's."""
+    case = Case(version=3, on_socket=True)
+    heard: list[str] = []
+    case.session.confirm_receipt(lambda: heard.append("a"))
+    assert case.socket.written[-1] == b"ping"
+    case.session.pong_received()
+    assert heard == ["a"]
+
+
+async def test_receipt_of_version_3_is_the_next_poll() -> None:
+    """A polling client of version 3 has a payload when it asks for the next one, or answers after its upgrade."""
+    case = Case(version=3)
+    heard: list[str] = []
+    case.session.confirm_receipt(lambda: heard.append("a"))
+    case.session.poll_received()
+    assert heard == []
+    case.session.take_payload()
+    case.session.poll_received()
+    assert heard == ["a"]
+    case.session.confirm_receipt(lambda: heard.append("b"))
+    probe = case.probe()
+    probe.text_received(b"2probe")
+    probe.text_received(b"5")
+    assert case.socket.written[-1] == b"ping"
+    case.session.pong_received()
+    assert heard == ["a", "b"]
