@@ -9,7 +9,7 @@ import structlog
 
 from app.core.message import LiveMessage
 from app.core.ports import BusListener
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreUnavailable
 from app.observe.counts import Durations
 from app.store.keys import bus_channel
 from app.store.link import Link
@@ -69,7 +69,7 @@ class Bus:
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {self._redis.address} does not answer") from error
-        except StoreError:
+        except BaseException:  # refused, or given up by who waits for it
             link.abort()
             raise
         if not link.is_open:

@@ -102,7 +102,7 @@ class Link(asyncio.Protocol):
         except (OSError, TimeoutError) as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {address} does not answer ({type(error).__name__})") from error
-        except StoreError:
+        except BaseException:  # refused, or given up by who waits for it
             link.abort()
             raise
         return link

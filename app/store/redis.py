@@ -129,7 +129,7 @@ class Redis:
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {self.address} does not answer") from error
-        except StoreError:
+        except BaseException:  # refused, or given up by who waits for it
             link.abort()
             raise
         if not link.is_open:

@@ -149,6 +149,17 @@ async def test_silent_server_does_not_answer(tmp_path: Path) -> None:
         await until(lambda: fake.accepted and not fake.opened, "the connection to end")
 
 
+async def test_opening_that_is_given_up(tmp_path: Path) -> None:
+    """Who stops waiting for a connection leaves none behind."""
+    async with fake_redis(tmp_path, lambda served, data: None) as (fake, address):
+        opening = asyncio.create_task(Link.open(address, 5.0))
+        await until(lambda: fake.opened, "the connection")
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await until(lambda: not fake.opened, "the connection to end")
+
+
 async def test_nobody_there(tmp_path: Path) -> None:
     """No server: StoreUnavailable that names the address."""
     with pytest.raises(StoreUnavailable, match="nowhere"):

@@ -1,0 +1,384 @@
+"""POST /send through its ASGI callable, on a real Valkey: every line of the contract's section."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from app.ids import FlakeIds
+from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
+from app.store.keys import prefix
+from tests.support.store import StoreNode, heard, make_site, queue_of, running_valkey
+from tests.support.valkey import Valkey
+
+KEY = "54321-secret"
+SITE = make_site("newsite", api_key=KEY)
+PLAIN = make_site("plain", api_key=KEY, user_room_prefix=None)
+SITES = {site.name: site for site in (SITE, PLAIN)}
+QUERY = f"site=newsite&apiKey={KEY}"
+BODY = b'{"rooms":["user_1"],"event":"news","args":[1]}'
+MAX_BODY_BYTES = 1_000
+
+
+@dataclass
+class Answer:
+    """What a request was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def ask(
+    endpoint: SendEndpoint,
+    body: bytes | Sequence[bytes] = BODY,
+    query: str | bytes = QUERY,
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+) -> Answer:
+    """One request, its body in one part or several; a part None is the client's going away."""
+    parts = [body] if isinstance(body, bytes) else list(body)
+    events: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts) - 1}
+        for number, part in enumerate(parts)
+    ]
+    return await exchange(endpoint, events, query, headers or {}, method)
+
+
+async def exchange(
+    endpoint: SendEndpoint,
+    events: list[MutableMapping[str, Any]],
+    query: str | bytes,
+    headers: Mapping[str, str],
+    method: str = "POST",
+) -> Answer:
+    """One request as a server hands it over."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return events.pop(0)
+
+    async def send(event: MutableMapping[str, Any]) -> None:
+        sent.append(event)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "query_string": query if isinstance(query, bytes) else query.encode(),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+    }
+    await endpoint(scope, receive, send)
+    start, content = sent
+    answered = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert int(answered["content-length"]) == len(content["body"])
+    return Answer(start["status"], answered, content["body"])
+
+
+@pytest.fixture(scope="module")
+def shared_valkey() -> Iterator[Valkey]:
+    """The process, for this module."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(shared_valkey: Valkey) -> Valkey:
+    """The same, with nothing in it."""
+    shared_valkey.client.flushall()
+    return shared_valkey
+
+
+@pytest.fixture
+async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
+    """A node with both sites."""
+    node = await StoreNode.start(valkey, list(SITES.values()))
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+def endpoint(node: StoreNode) -> SendEndpoint:
+    """The endpoint."""
+    return SendEndpoint(SITES, node.delivery, FlakeIds(1, 1), MAX_BODY_BYTES)
+
+
+async def test_accepted_message_is_stored(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """200 and `OK` as plain text, once every queue holds the message; a connected device gets it."""
+    receiver = await node.open(SITE, "user_1")
+    answer = await ask(endpoint)
+    assert (answer.status, answer.body) == (200, b"OK")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert queue_of(valkey, SITE) == ['["news",1]']
+    assert await heard(receiver, 1) == [b'["news",1]']
+
+
+async def test_answer_as_json(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """With `Accept: application/json` the answer is JSON: the id, as text, and how many devices it was stored for."""
+    await node.open(SITE, "user_1", "a")
+    await node.open(SITE, "user_1", "b")
+    answer = await ask(endpoint, headers={"accept": "application/json, */*"})
+    assert answer.headers["content-type"] == "application/json"
+    content = json.loads(answer.body)
+    assert int(content.pop("id")) > 2**60
+    assert content == {"ok": True, "recipients": 2}
+    refusal = await ask(endpoint, b"{}", headers={"accept": "application/json"})
+    assert json.loads(refusal.body) == {"ok": False, "error": "rooms: expected a room or a list of rooms."}
+
+
+@pytest.mark.parametrize("query", ["", "site=newsite", f"apiKey={KEY}", f"site=&apiKey={KEY}", "site=newsite&apiKey="])
+async def test_missing_site_or_key(endpoint: SendEndpoint, query: str) -> None:
+    """Without a site or a key: 400 with the original's words."""
+    answer = await ask(endpoint, query=query)
+    assert (answer.status, answer.body.decode()) == (400, MISSING)
+    assert MISSING == "Missing query param 'site' or 'apiKey'."
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "site=newsite&apiKey=wrong",
+        f"site=unknown&apiKey={KEY}",
+        f"site=newsite&apiKey={KEY}x",
+        f"site=NEWSITE&apiKey={KEY}",
+        f"site=newsite&apiKey={KEY[:-1]}",
+        "site=newsite&apiKey=%ff%00",
+        "site=%ff&apiKey=x",
+        f"site=newsite&apiKey=%20{KEY}",
+    ],
+)
+async def test_wrong_site_or_key(endpoint: SendEndpoint, query: str) -> None:
+    """A wrong key and an unknown site have the same answer, which is no hint; the body is not even read."""
+    answer = await exchange(endpoint, [], query, {})
+    assert (answer.status, answer.body.decode()) == (401, INVALID)
+    assert INVALID == "ApiKey invalid."
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY} "},
+        {"x-api-key": KEY},
+        {"x-api-key": KEY, "authorization": "Basic abc"},
+    ],
+)
+async def test_key_in_a_header(endpoint: SendEndpoint, headers: dict[str, str]) -> None:
+    """The key is also accepted as a bearer token or X-API-Key."""
+    assert (await ask(endpoint, query="site=newsite", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"authorization": f"Basic {KEY}"}, {"authorization": KEY}, {"authorization": "Bearer"}, {"x-api-key": ""}],
+)
+async def test_no_key_in_the_headers(endpoint: SendEndpoint, headers: dict[str, str]) -> None:
+    """Other headers are no key."""
+    assert (await ask(endpoint, query="site=newsite", headers=headers)).status == 400
+
+
+async def test_key_of_the_query_counts(endpoint: SendEndpoint) -> None:
+    """Where the key stands in the query a header does not mend it."""
+    answer = await ask(endpoint, query="site=newsite&apiKey=wrong", headers={"x-api-key": KEY})
+    assert answer.status == 401
+
+
+async def test_keys_are_compared_as_text(node: StoreNode) -> None:
+    """A key that is a number in YAML, or no ASCII, is compared as text."""
+    sites = {"n": make_site("n", api_key="007"), "u": make_site("u", api_key="schlüssel ☃")}
+    endpoint = SendEndpoint(sites, node.delivery, FlakeIds(1, 1), MAX_BODY_BYTES)
+    assert (await ask(endpoint, query="site=n&apiKey=007")).status == 200
+    assert (await ask(endpoint, query="site=n&apiKey=7")).status == 401
+    assert (await ask(endpoint, query="site=u&apiKey=schl%C3%BCssel+%E2%98%83")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"event":"e"}', "rooms"),
+        (b'{"rooms":null,"event":"e"}', "rooms"),
+        (b'{"rooms":["r"]}', "event"),
+        (b'{"rooms":["r"],"event":"_batch"}', "_batch is reserved"),
+        (b'{"rooms":["r"],"event":"_resync"}', "_resync is reserved"),
+        (b'{"rooms":["r"],"event":"_settings"}', "_settings is reserved"),
+        (b'{"rooms":', "JSON"),
+        (b"", "JSON"),
+        (b'{"rooms":7,"event":"e"}', "rooms"),
+    ],
+)
+async def test_bad_body(endpoint: SendEndpoint, body: bytes, reason: str) -> None:
+    """400 with the reason."""
+    answer = await ask(endpoint, body)
+    assert answer.status == 400
+    assert reason in answer.body.decode()
+
+
+async def test_form_body(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """A form is read like JSON."""
+    await node.open(SITE, "user_1")
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await ask(endpoint, b"rooms[]=user_1&event=news&args[0]=x&args[1][id]=1", headers=headers)
+    assert answer.status == 200
+    assert queue_of(valkey, SITE) == ['["news","x",{"id":"1"}]']
+
+
+async def test_large_bodies(endpoint: SendEndpoint) -> None:
+    """413 past the bound: as announced, as counted while it comes, and as it would be stored."""
+    body = BODY.ljust(MAX_BODY_BYTES)
+    assert (await ask(endpoint, body, headers={"content-length": str(len(body))})).status == 200
+    announced = await exchange(endpoint, [], QUERY, {"content-length": str(MAX_BODY_BYTES + 1)})
+    assert announced.status == 413
+    assert str(MAX_BODY_BYTES) in announced.body.decode()
+    counted = await ask(endpoint, [b"x" * 400] * 100)
+    assert counted.status == 413
+    form = b"rooms=r&event=e&args[]=" + b"&args[]=".join([b""] * 110)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert len(form) < MAX_BODY_BYTES
+    assert (await ask(endpoint, form, headers=headers)).status == 200
+    quoted = b'{"rooms":"r","event":"' + b"\x7f" * 900 + b'"}'
+    assert (await ask(endpoint, quoted)).status in (200, 413)
+
+
+async def test_body_in_parts(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """A body is put together from its parts, empty ones too."""
+    await node.open(SITE, "user_1")
+    assert (await ask(endpoint, [BODY[:5], b"", BODY[5:]])).status == 200
+    assert queue_of(valkey, SITE) == ['["news",1]']
+
+
+async def test_client_that_goes_in_the_middle(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """A request that breaks off is not taken for its first half."""
+    await node.open(SITE, "user_1")
+    events: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": BODY, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    assert (await exchange(endpoint, events, QUERY, {})).status == 400
+    assert queue_of(valkey, SITE) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "DELETE"])
+async def test_other_methods(endpoint: SendEndpoint, method: str) -> None:
+    """405, which names the method that works."""
+    answer = await ask(endpoint, method=method)
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_send_that_reaches_no_one(endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """No rooms, rooms without users, users without devices: 200, and nothing is kept."""
+    for rooms in ("[]", '["user_1"]', '"nobody"'):
+        assert (await ask(endpoint, f'{{"rooms":{rooms},"event":"e"}}'.encode())).status == 200
+    assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "0"),
+        ("&resync=false", "0"),
+        ("&resync=FALSE", "0"),
+        ("&resync=0", "0"),
+        ("&resync=", "0"),
+        ("&resync=true", "1"),
+        ("&resync=1", "1"),
+        ("&resync=True", "1"),
+    ],
+)
+async def test_resync(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey, query: str, expected: str) -> None:
+    """`resync` of the query is kept with the message."""
+    await node.open(SITE, "user_1")
+    await ask(endpoint, query=QUERY + query)
+    (body,) = [value for key, value in valkey.dump().items() if ":body:" in key]
+    assert body["resync"] == expected
+
+
+async def test_rooms_stand_for_users(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """A shared room, in whatever case, stands for its users; each device gets the message once."""
+    await node.open(SITE, ["user_1", "News", "All"])
+    await ask(endpoint, b'{"rooms":["NEWS","all","user_1"],"event":"e","args":[]}')
+    assert queue_of(valkey, SITE) == ['["e"]']
+
+
+async def test_site_without_queues(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
+    """The event goes to the sockets in the rooms now; nothing is kept."""
+    receiver = await node.open(PLAIN, "user_1")
+    assert (await ask(endpoint, query=f"site=plain&apiKey={KEY}")).status == 200
+    assert await heard(receiver, 1) == [b'["news",1]']
+    assert not [key for key in valkey.dump() if "body" in key or "queue" in key]
+
+
+async def test_redis_away(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """503 with Retry-After: the message is not stored."""
+    await node.redis.close()
+    for accept in ("*/*", "application/json"):
+        answer = await ask(endpoint, headers={"accept": accept})
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert b"not stored" in answer.body
+
+
+async def test_redis_that_stops_answering(node: StoreNode, endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """503 within the time-out of the link, and what was given up is not stored later."""
+    node.redis.timeout_seconds = 0.5
+    await node.open(SITE, "user_1")
+    loop = asyncio.get_running_loop()
+    valkey.suspend()
+    try:
+        began_at = loop.time()
+        answer = await ask(endpoint)
+        assert loop.time() - began_at < 1.5
+    finally:
+        valkey.resume()
+    assert answer.status == 503
+
+
+async def test_store_that_refuses(endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """Something is wrong with what Redis holds: 500 with a plain sentence, nothing of Redis in it."""
+    valkey.client.rpush(prefix("newsite") + "seq", "no number")
+    answer = await ask(endpoint)
+    assert (answer.status, answer.body) == (500, b"The message is not stored.")
+    assert "retry-after" not in answer.headers
+
+
+async def test_log_names_the_site_and_no_secret(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """A line tells of the message without its content; a refusal tells of the site without any key."""
+    with capture_logs() as lines:
+        await ask(endpoint, b'{"rooms":["user_1"],"event":"news","args":["private"]}')
+        await ask(endpoint, query="site=newsite&apiKey=wrong-secret")
+        await ask(endpoint, query=f"site=guessed-name&apiKey={KEY}")
+    assert [(line["event"], line["site"]) for line in lines] == [
+        ("message stored", "newsite"),
+        ("send refused", "newsite"),
+        ("send refused", None),
+    ]
+    assert not any(secret in str(lines) for secret in ("private", KEY, "wrong-secret", "guessed-name"))
+
+
+def test_random_requests(shared_valkey: Valkey) -> None:
+    """Whatever a client sends, it is an answer of the contract and no exception."""
+    with asyncio.Runner() as runner:
+        node = runner.run(StoreNode.start(shared_valkey, list(SITES.values())))
+        endpoint = SendEndpoint(SITES, node.delivery, FlakeIds(1, 1), MAX_BODY_BYTES)
+        queries = st.binary(max_size=60) | st.binary(max_size=30).map(lambda more: QUERY.encode() + b"&" + more)
+        names = st.sampled_from(["content-type", "content-length", "authorization", "x-api-key", "accept"])
+        values = st.text(alphabet=st.characters(max_codepoint=255), max_size=30) | st.sampled_from(
+            ["application/json", "application/x-www-form-urlencoded", "Bearer ", "99999999999999999999"]
+        )
+
+        @given(queries, st.dictionaries(names, values), st.lists(st.binary(max_size=80), min_size=1, max_size=3))
+        @settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+        def answers(query: bytes, headers: dict[str, str], parts: list[bytes]) -> None:
+            answer = runner.run(ask(endpoint, parts, query, headers))
+            assert answer.status in (200, 400, 401, 413)
+
+        try:
+            answers()
+        finally:
+            runner.run(node.close())

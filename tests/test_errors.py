@@ -1,0 +1,39 @@
+"""The tree of errors: what is caught as what, and which text it has."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from app import errors
+from app.errors import AuthRefused, BadRequest, ConfigError, RecadoError, StoreError, StoreUnavailable
+
+TREE = {
+    RecadoError: Exception,
+    ConfigError: RecadoError,
+    BadRequest: RecadoError,
+    AuthRefused: RecadoError,
+    StoreError: RecadoError,
+    StoreUnavailable: StoreError,
+}
+
+
+def test_tree() -> None:
+    """Every error of ours has its place under the root, and the module's docstring shows it."""
+    classes = {member for _, member in inspect.getmembers(errors, inspect.isclass)}
+    assert {member: member.__base__ for member in classes} == TREE
+    assert all(member.__name__ in (errors.__doc__ or "") for member in classes)
+
+
+@pytest.mark.parametrize("error_type", TREE)
+def test_message_defaults_to_the_docstring(error_type: type[RecadoError]) -> None:
+    """The text is written once, in the class; a text of its own takes its place."""
+    assert str(error_type()) == (error_type.__doc__ or "").splitlines()[0] != ""
+    assert str(error_type("so and so")) == "so and so"
+
+
+def test_bad_request_has_a_status() -> None:
+    """400 unless it says otherwise."""
+    assert BadRequest().status == 400
+    assert BadRequest("too large", status=413).status == 413
