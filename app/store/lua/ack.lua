@@ -17,16 +17,17 @@ local function body_of(seq)
 end
 
 local function uncount(handle, size)
-  if counting and call('HEXISTS', P .. 'bytes', handle) == 1
-    and call('HINCRBY', P .. 'bytes', handle, -size) <= 0 then
+  if call('HEXISTS', P .. 'bytes', handle) == 1 and call('HINCRBY', P .. 'bytes', handle, -size) <= 0 then
     call('HDEL', P .. 'bytes', handle)
   end
 end
 
+-- One command to Redis a device: the other half of a fan-out is send.lua.
+local queue = P .. 'queue:'
 local function remove(handle, seq, size)
-  if call('LREM', P .. 'queue:' .. handle, 1, seq) == 0 then return end
+  if call('LREM', queue .. handle, 1, seq) == 0 then return end
   freed[seq] = (freed[seq] or 0) + 1
-  uncount(handle, size)
+  if counting then uncount(handle, size) end
 end
 
 -- Whether an older message of the same event waits in front of this one. False too when this one is not there.
@@ -58,9 +59,10 @@ while i <= #ARGV do
   local kind, seq, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local body = body_of(seq)
   if body then
+    local has_turn = body.resync and kind == 'one'
     for j = i + 3, i + 2 + count do
       local handle = ARGV[j]
-      if body.resync and kind == 'one' and is_out_of_turn(handle, seq, body.event) then
+      if has_turn and is_out_of_turn(handle, seq, body.event) then
         drop_event(handle, body.event, seq)
       else
         remove(handle, seq, body.size)
