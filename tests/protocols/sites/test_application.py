@@ -1,0 +1,319 @@
+"""What a site's client is told on the wire, in which order, and on whose word; on a real Valkey, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.errors import AuthRefused
+from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.socket_server import SocketServer
+from app.settings import Site
+from app.store.keys import prefix
+from tests.protocols.sites.socket_case import Client
+from tests.support.store import StoreNode, make_site, queue_of, running_valkey, until
+from tests.support.valkey import Valkey
+
+TOKEN = "t-12345-secret"
+USERS = "http://127.0.0.1/users/:id"
+SITE = make_site("site", device_ttl_seconds=77, update_user_url=USERS, public_channel="public")
+PLAIN = make_site("plain", user_room_prefix=None, update_user_url=USERS)
+NARROW = make_site("narrow", origins=("https://shop.example.com",))
+SITES = {site.name: site for site in (SITE, PLAIN, NARROW)}
+
+
+class Directory:
+    """The tenant's backend: answers what the test says, and remembers who asked. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.answer: list[str] | str = ["user_1"]
+        self.asked: list[tuple[str, str | None, str | None]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
+        """Rooms, or a refusal with the text."""
+        self.asked.append((site.name, token, meta))
+        await self.may_answer.wait()
+        if isinstance(self.answer, str):
+            raise AuthRefused(self.answer)
+        return self.answer
+
+
+class Updates:
+    """Remembers what was reported. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.reported: list[tuple[str, str, str | None, bool]] = []
+
+    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
+        """A user came or went."""
+        assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
+        self.reported.append((site.name, user_id, token, connected))
+
+
+class Door:
+    """The application behind a Socket.IO server, on one node. Lives for one test."""
+
+    def __init__(self, node: StoreNode, valkey: Valkey) -> None:
+        self.node = node
+        self.valkey = valkey
+        self.directory = Directory()
+        self.updates = Updates()
+        self.application = SitesApplication(SITES, node.delivery, self.directory, self.updates)
+        self.server = SocketServer(self.application)
+
+    async def client(self, version: int = 4, query: str = "") -> Client:
+        """A session that has joined no site; old clients are in the root unasked."""
+        client = Client(self.server, version, query.encode())
+        if version == 3:
+            assert await received(client, 1) == ["40"]
+        client.received()
+        return client
+
+    async def connected(self, packet: str = '40/site,{"token":"t"}', version: int = 4) -> Client:
+        """A session that has joined a site; what it was greeted with is taken."""
+        client = await self.client(version)
+        await client.send(packet.encode())
+        await received(client, 2)
+        return client
+
+
+@pytest.fixture(scope="module")
+def shared_valkey() -> Iterator[Valkey]:
+    """The process, for this module."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(shared_valkey: Valkey) -> Valkey:
+    """The same, with nothing in it."""
+    shared_valkey.client.flushall()
+    return shared_valkey
+
+
+@pytest.fixture
+async def door(valkey: Valkey) -> AsyncIterator[Door]:
+    """The application on a node."""
+    node = await StoreNode.start(valkey, list(SITES.values()))
+    yield Door(node, valkey)
+    await node.close()
+
+
+async def received(client: Client, count: int) -> list[str]:
+    """So many packets, taken."""
+    await until(lambda: len(client.socket.written) >= count, f"{count} packets")
+    return [packet.decode() for packet in client.received()]
+
+
+async def test_greeting(door: Door) -> None:
+    """First the CONNECT packet, then `_settings`, the first event; without waiting messages there is no `_batch`."""
+    client = await door.client()
+    await client.send(b'40/site,{"token":"t"}')
+    connect, settings = await received(client, 2)
+    assert re.fullmatch(r'40/site,\{"sid":"[^"]+"\}', connect)
+    assert settings == '42/site,["_settings",{"device_ttl":77}]'
+    await door.node.publish(SITE, "user_1", body=b'["live",1]')
+    (live,) = await received(client, 1)
+    assert re.fullmatch(r'42/site,\d+\["live",1\]', live)
+
+
+async def test_batch_follows_the_settings(door: Door) -> None:
+    """What waits comes as one event with one ack, right behind `_settings`; its ack empties the queue."""
+    client = await door.connected('40/site,{"token":"t","deviceId":"d"}')
+    client.engine.close("transport close")
+    for number in (1, 2):
+        await door.node.publish(SITE, "user_1", body=f'["e",{number}]'.encode())
+    again = await door.client()
+    await again.send(b'40/site,{"token":"t","deviceId":"d"}')
+    _, settings, batch = await received(again, 3)
+    assert settings.startswith('42/site,["_settings"')
+    assert batch == '42/site,1["_batch",[["e",1],["e",2]]]'
+    await again.send(b"43/site,1[]")
+    await until(lambda: queue_of(door.valkey, SITE) == [], "the ack")
+
+
+@pytest.mark.parametrize(
+    ("packet", "version", "handshake", "expected"),
+    [
+        ('40/site,{"token":"a","meta":"b"}', 4, "", ("a", "b")),
+        ('40/site,{"token":"a"}', 4, "token=h&meta=m", ("a", "m")),
+        ("40/site,", 4, "token=h&meta=m", ("h", "m")),
+        ("40/site", 4, "EIO=4", (None, None)),
+        ('40/site,{"token":7,"meta":1.5}', 4, "", ("7", "1.5")),
+        ('40/site,{"token":""}', 4, "token=h", ("", None)),
+        ('40/site,{"token":null,"meta":["x"]}', 4, "token=h", ("h", None)),
+        ('40/site,{"token":{"a":1}}', 4, "token=h&meta=", ("h", "")),
+        ("40/site?token=q&meta=n", 3, "token=h&meta=m", ("q", "n")),
+        ("40/site?token=q,", 3, "token=h&meta=m", ("q", "m")),
+        ("40/site", 3, "token=h+1%26", ("h 1&", None)),
+    ],
+)
+async def test_credentials(
+    door: Door, packet: str, version: int, handshake: str, expected: tuple[str | None, str | None]
+) -> None:
+    """The CONNECT payload wins over its packet's query, that over the handshake's; each value on its own."""
+    client = await door.client(version, handshake)
+    await client.send(packet.encode())
+    await until(lambda: door.directory.asked, "the question")
+    assert door.directory.asked == [("site", *expected)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("Authentication failed", "Authentication failed"),
+        ("Auth 500 error", "Auth 500 error"),
+        (["room", "USER_1"], "User is missing a private room"),
+        ([], "User is missing a private room"),
+    ],
+)
+async def test_refusals(door: Door, answer: list[str] | str, text: str) -> None:
+    """The contract's texts, in the form of each version; the session stays open and may ask again."""
+    door.directory.answer = answer
+    for version, refusal in ((4, f'44/site,{{"message":"{text}"}}'), (3, f'44/site,"{text}"')):
+        client = await door.client(version)
+        await client.send(b"40/site")
+        assert await received(client, 1) == [refusal]
+        assert client.engine.is_open
+    # The last one asks again, with more luck.
+    assert door.updates.reported == []
+    assert not [key for key in door.valkey.dump() if "device" in key]
+    door.directory.answer = ["user_1"]
+    await client.send(b"40/site")
+    assert (await received(client, 2))[0] == "40/site"
+
+
+async def test_public_channel_is_room_enough(door: Door) -> None:
+    """A visitor of the public channel needs no room of its own, and nobody is told of it."""
+    door.directory.answer = ["public", "news"]
+    client = await door.connected()
+    await door.node.publish(SITE, "public", body=b'["e"]')
+    await received(client, 1)
+    assert door.updates.reported == []
+
+
+async def test_store_away(door: Door) -> None:
+    """While Redis is away a client is refused with words that let it try again."""
+    await door.node.redis.close()
+    client = await door.client()
+    await client.send(b"40/site")
+    assert await received(client, 1) == ['44/site,{"message":"Message store not available, try again"}']
+    assert client.engine.is_open
+
+
+async def test_namespaces(door: Door) -> None:
+    """Sites by their exact names, and the root, in which nothing happens."""
+    accepted = [name for name in ("/", "/site", "/plain", "/Site", "/site/", "/unknown", "") if accepts(door, name)]
+    assert accepted == ["/", "/site", "/plain"]
+    client = await door.client()
+    await client.send(b"40")
+    assert (await received(client, 1))[0].startswith('40{"sid"')
+    assert door.directory.asked == []
+
+
+def accepts(door: Door, namespace: str) -> bool:
+    """Whether the namespace is one."""
+    return door.application.accepts_namespace(namespace)
+
+
+@pytest.mark.parametrize(("site", "is_let_in"), [(NARROW, False), (SITE, True)])
+async def test_origins(door: Door, site: Site, is_let_in: bool) -> None:
+    """A site may narrow the origins of browsers; where it does not, any may connect."""
+    client = await door.client()
+    await client.send(f"40/{site.name}".encode())
+    answer = (await received(client, 1))[0]
+    assert answer.startswith("40/" if is_let_in else '44/narrow,{"message":"Origin not allowed"}')
+    assert bool(door.directory.asked) is is_let_in
+
+
+async def test_reports(door: Door) -> None:
+    """updateUserUrl hears of each user room when the client is connected and when it has gone, with its token."""
+    door.directory.answer = ["user_8", "public", "user_3_admin"]
+    client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
+    came = [("site", "8", TOKEN, True), ("site", "3", TOKEN, True)]
+    assert door.updates.reported == came
+    client.engine.close("transport close")
+    assert door.updates.reported == [*came, ("site", "8", TOKEN, False), ("site", "3", TOKEN, False)]
+
+
+async def test_plain_site_reports_nobody(door: Door) -> None:
+    """Without userRoomPrefix there are no users to tell of, and messages ask for no ack."""
+    client = await door.connected("40/plain,")
+    await door.node.publish(PLAIN, "user_1", body=b'["e",1]')
+    assert await received(client, 1) == ['42/plain,["e",1]']
+    client.engine.close("transport close")
+    assert door.updates.reported == []
+
+
+async def test_client_that_goes_while_its_backend_is_asked(door: Door) -> None:
+    """Nothing is registered for a client that has gone meanwhile, and nobody is told of it."""
+    door.directory.may_answer.clear()
+    client = await door.client()
+    await client.send(b"40/site")
+    await until(lambda: door.directory.asked, "the question")
+    client.engine.close("transport close")
+    door.directory.may_answer.set()
+    await door.connected()
+    assert len(door.updates.reported) == 1
+    devices = [key for key in door.valkey.dump() if ":device:" in key]
+    assert devices == [prefix("site") + "device:1"]
+
+
+async def test_acks(door: Door) -> None:
+    """The ack of a message removes it; one that means nothing does nothing; one before the connect neither."""
+    client = await door.client()
+    await client.send(b"43/site,5[]", b"40/site")
+    await received(client, 2)
+    await door.node.publish(SITE, "user_1", body=b'["e",1]')
+    (packet,) = await received(client, 1)
+    ack_id = re.findall(r"^42/site,(\d+)", packet)[0]
+    await client.send(b"43/site,999[]", b"43/site,1[]")
+    await door.node.delivery.drain()
+    assert len(queue_of(door.valkey, SITE)) == 1
+    await client.send(f"43/site,{ack_id}[]".encode())
+    await until(lambda: queue_of(door.valkey, SITE) == [], "the ack")
+
+
+async def test_what_clients_emit(door: Door) -> None:
+    """Clients of a site only listen: what they emit is dropped, and acknowledged if they wait for it."""
+    client = await door.connected()
+    await client.send(b'42/site,["hello",1]', b'42/site,3["hello"]')
+    assert await received(client, 1) == ["43/site,3[]"]
+
+
+async def test_resync_has_no_arguments(door: Door) -> None:
+    """`_resync` is a bare event; it is settled when the client is known to have it."""
+    client = await door.connected()
+    await door.node.publish(SITE, "user_1", "a", body=b'["a",1]', resync=True)
+    await door.node.publish(SITE, "user_1", "a", body=b'["a",2]', resync=True)
+    second = (await received(client, 2))[1]
+    await client.send(b"43/site," + second.removeprefix("42/site,").split("[")[0].encode() + b"[]")
+    assert (await received(client, 1))[0] == '42/site,["_resync"]'
+
+
+async def test_log(door: Door) -> None:
+    """Lines name the site and the device, never the token; a refusal says why."""
+    with capture_logs() as lines:
+        client = await door.connected(json_packet(token=TOKEN, deviceId="phone", meta="m-secret"))
+        client.engine.close("transport close")
+        door.directory.answer = "Authentication failed"
+        refused = await door.client()
+        await refused.send(json_packet(token=TOKEN).encode())
+        await received(refused, 1)
+    told = [(line["event"], line["site"]) for line in lines]
+    assert told == [("connected", "site"), ("disconnected", "site"), ("connect refused", "site")]
+    assert lines[0]["device"] == "phone"
+    assert not any(secret in str(lines) for secret in (TOKEN, "m-secret"))
+
+
+def json_packet(**auth: str) -> str:
+    """A CONNECT packet with this payload."""
+    return "40/site," + json.dumps(auth)
