@@ -155,6 +155,29 @@ class QueueMachine(RuleBasedStateMachine):
         assert (answer.recipients, answer.overflowed) == (stored, overflowed)
         self.hear(model.site, told)
 
+    @precondition(lambda self: any(model.devices for model in self.models))
+    @rule(data=st.data(), size=st.integers(10, 15), resync=st.booleans())
+    def send_several(self, data: st.DataObject, size: int, resync: bool) -> None:
+        """Messages of several events to a device that is known, so that something waits for it."""
+        index = data.draw(st.sampled_from([index for index, model in enumerate(self.models) if model.devices]))
+        user, _ = data.draw(st.sampled_from(list(self.models[index].devices)))
+        for event in data.draw(st.lists(st.sampled_from(EVENTS), min_size=2, max_size=4)):
+            self.send(index, [user], event, size, resync)
+
+    @precondition(lambda self: any(device.queue for model in self.models for device in model.devices.values()))
+    @rule(data=st.data(), is_batch=st.booleans())
+    def ack_one(self, data: st.DataObject, is_batch: bool) -> None:
+        """A client acknowledges one of the messages that wait for it."""
+        waiting = [
+            (model, device.handle, sent.seq)
+            for model in self.models
+            for device in model.devices.values()
+            for sent in device.queue
+        ]
+        model, handle, seq = data.draw(st.sampled_from(waiting))
+        calls = self.ask("ack", NODES[0], model.site, [AckGroup(is_batch, seq, [handle])])
+        assert calls == model.ack(is_batch, seq, [handle])
+
     def hear(self, site: Site, expected: list[Told]) -> None:
         """The nodes have heard exactly this."""
         heard: list[Told] = []
