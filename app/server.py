@@ -144,7 +144,7 @@ class Application:
             await self._send(scope, receive, send)
         elif path == "/healthcheck" and scope["type"] == "http":
             await _answer_ok(send)
-        elif path.startswith(_SOCKET_PATH[:-1]) and path not in self._page_paths:
+        elif (path + "/").startswith(_SOCKET_PATH) and path not in self._page_paths:
             await self._sockets(scope, receive, send)
         else:
             await self._pages(scope, receive, send)

@@ -65,6 +65,7 @@ class Connection:
         "receiver",
         "rooms",
         "site",
+        "told_seq",
     )
 
     def __init__(self, site: Site, number: int, receiver: Receiver) -> None:
@@ -79,6 +80,8 @@ class Connection:
         self.rooms: tuple[str, ...] = ()
         #: The newest message written to it, or covered by what the store answered.
         self.last_seq = 0
+        #: What was lost up to here it was told with a `_resync`.
+        self.told_seq = 0
         #: The presence's epoch when the store was last asked what waits.
         self.epoch = 0
         self._held: list[LiveMessage] | None = None

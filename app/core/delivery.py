@@ -245,10 +245,13 @@ class Delivery:
 
     def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
         states = {device.state for device in replay.devices}
-        if "lost" in states or "resync" in states or replay.last_seq < connection.last_seq:
-            # (A seq that went back: Redis has failed over to a copy that lacks the newest messages.)
+        lost_seq = max(device.lost_seq for device in replay.devices)
+        if "lost" in states or replay.last_seq < connection.last_seq:
+            # (A seq that went back: this Redis lacks the newest messages.)
             connection.last_seq = min(connection.last_seq, replay.last_seq)
-            self._send_resync(connection, "due" if "resync" in states else "redis lost data", replay.last_seq)
+            self._send_resync(connection, "redis lost data", replay.last_seq)
+        elif lost_seq > connection.told_seq:
+            self._send_resync(connection, "due", lost_seq)
         if "lost" in states or "gone" in states:
             # The node was taken for dead or Redis has lost its data: the client registers anew.
             connection.receiver.close("registration lost")
@@ -259,9 +262,10 @@ class Delivery:
 
     def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
         """Tells the client to fetch everything, because of what was lost up to `last_seq`."""
+        connection.told_seq = max(connection.told_seq, last_seq)
         connection.receiver.send_resync(lambda: self._start(self._settle(connection, last_seq)))
         self._counts.of(connection.site.name).resyncs[reason] += 1
-        _log.info("resync sent", site=connection.site.name, connection=connection.number, reason=reason)
+        _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 
     def _resync_caller(self, site: Site) -> Callable[[bytes], None]:
         def resync(handle: bytes) -> None:

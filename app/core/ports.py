@@ -42,6 +42,8 @@ class Replayed(Struct, frozen=True):
     #: 'here'; 'resync': its queue was dropped; 'gone': the connection is not registered; 'lost': nor is the device.
     state: str
     waiting: Waiting
+    #: Where 'resync': the seq at which it was dropped.
+    lost_seq: int = 0
 
 
 class Replay(Struct, frozen=True):

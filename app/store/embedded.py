@@ -55,7 +55,8 @@ class EmbeddedValkey:
     async def start(self) -> None:
         """Runs the server and waits until it answers. Raises ConfigError when the data directory cannot be used."""
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
+            # Messages lie in it: they are nobody else's.
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = (self._data_dir / "lock").open("ab")
         except OSError as error:
             reason = f"expected a directory to write to ({error.strerror})"

@@ -14,6 +14,7 @@
 | bytes | hash | handle → bytes that wait, for queues long enough to matter |
 | expiry | sorted set | handle by deadline, of devices that are away |
 | node:<node> | set | handles connected to a node |
+| run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
 | members:<room>, joined:<node> | set | nodes with connections in a room and back, sites without queues |
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import Message, Waiting
@@ -11,12 +12,20 @@ from app.core.ports import AckGroup, Registered, Registration, Replay, Replayed,
 from app.settings import Site
 from app.store.keys import prefix
 from app.store.link import Word
-from app.store.redis import Redis
+from app.store.redis import Redis, RunScript
+
+_log = structlog.get_logger(__name__)
 
 
 def _to_waiting(answer: list[bytes]) -> Waiting:
     pairs = zip(answer[1::2], answer[2::2], strict=True)
     return Waiting([(int(seq), body) for seq, body in pairs], answer[0] == b"1")
+
+
+def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
+    if state.isdigit():
+        return Replayed("resync", _to_waiting(waiting), int(state))
+    return Replayed(state.decode(), _to_waiting(waiting))
 
 
 def _name(device_id: str) -> bytes:
@@ -33,6 +42,9 @@ class RedisQueues:
         self._node = node
         self._max_message_bytes = max_message_bytes
         self._prefixes: dict[str, str] = {}
+        #: The highest seq that this node has heard of, by site.
+        self._highest: dict[str, int] = {}
+        redis.on_reconnect = self._recover
         #: Milliseconds since the epoch for scripts; "" is Redis's own clock. Tests move it.
         self.now_ms: int | str = ""
 
@@ -40,6 +52,7 @@ class RedisQueues:
         """Stores a message and tells the nodes; see `QueueStore`."""
         limit = message.site.queue_limit
         return self._stored(
+            message.site,
             self._run(
                 "send",
                 message.site,
@@ -54,7 +67,7 @@ class RedisQueues:
                 limit.bytes,
                 self._max_message_bytes,
                 *addresses(message.site, message.rooms),
-            )
+            ),
         )
 
     def publish(self, message: Message) -> Awaitable[Stored]:
@@ -62,9 +75,10 @@ class RedisQueues:
         rooms = msgspec.json.encode(message.rooms)
         name, body = message.site.name, message.body
         return self._stored(
+            message.site,
             self._run(
                 "publish", message.site, self.now_ms, self._deadline(), name, message.id, rooms, body, *message.rooms
-            )
+            ),
         )
 
     def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
@@ -73,6 +87,7 @@ class RedisQueues:
         names = msgspec.json.encode(room_names(rooms))
         users = user_rooms(site, rooms)
         return self._registered(
+            site,
             self._run(
                 "connect",
                 site,
@@ -85,7 +100,7 @@ class RedisQueues:
                 limit.bytes,
                 site.public_channel or "",
                 *users,
-            )
+            ),
         )
 
     def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[None]:
@@ -140,18 +155,31 @@ class RedisQueues:
             key = self._prefixes[site.name] = prefix(site.name)
         return self._redis.run(script, key, *words)
 
+    async def _recover(self, run_id: str, run: RunScript) -> None:
+        """Redis may have come back without its newest writes: see recover.lua."""
+        for site, highest in list(self._highest.items()):
+            marked = await run("recover", prefix(site), run_id, highest)
+            if marked:
+                _log.error("redis has lost messages", site=site, devices_to_resync=marked)
+
+    def _heard(self, site: Site, seq: bytes) -> int:
+        number = int(seq)
+        if site.has_queues and number > self._highest.get(site.name, 0):
+            self._highest[site.name] = number
+        return number
+
     def _deadline(self) -> Word:
         return "" if self.now_ms != "" else self._redis.deadline_ms()
 
-    async def _stored(self, answer: Awaitable[Any]) -> Stored:
+    async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
         seq, recipients, *overflowed = await answer
-        return Stored(int(seq), recipients, *overflowed)
+        return Stored(self._heard(site, seq), recipients, *overflowed)
 
-    async def _registered(self, answer: Awaitable[Any]) -> Registration:
+    async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer
         registered = [Registered(handle, lost == b"1", _to_waiting(waiting)) for handle, lost, waiting in devices]
-        return Registration(int(last_seq), registered)
+        return Registration(self._heard(site, last_seq), registered)
 
     async def _replayed(self, answer: Awaitable[Any]) -> Replay:
         last_seq, *devices = await answer
-        return Replay(int(last_seq), [Replayed(state.decode(), _to_waiting(waiting)) for state, waiting in devices])
+        return Replay(int(last_seq), [_to_replayed(state, waiting) for state, waiting in devices])

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from time import monotonic
 from typing import Any
@@ -20,6 +20,9 @@ _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
 _OF_NO_SITE = ("beat",)
 
 _log = structlog.get_logger(__name__)
+
+
+RunScript = Callable[..., Awaitable[Any]]
 
 
 class Script(Struct, frozen=True):
@@ -56,6 +59,8 @@ class Redis:
         self.timeout_seconds = timeout_seconds
         self._scripts = load_scripts()
         self._counts = counts or Counts()
+        #: Called with Redis's run id and a way to run scripts when a link is made anew, before anybody else gets it.
+        self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
         self._link: Link | None = None
         self._clock_offset_ms = 0.0
         self._closing = False
@@ -126,6 +131,10 @@ class Redis:
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
                 await self._compare_clocks(link)
                 await asyncio.gather(*answers)
+                if self.on_reconnect is not None:
+                    await self.on_reconnect(
+                        _run_id_of(await link.command("INFO", "server")), partial(self._run_on, link)
+                    )
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {self.address} does not answer") from error
@@ -136,6 +145,9 @@ class Redis:
             # It broke behind the last answer, before anybody watched it.
             raise StoreUnavailable(f"Redis at {self.address} has closed the connection")
         self._link = link
+
+    def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
+        return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)
 
     def _compare_clocks(self, link: Link) -> "asyncio.Future[Any]":
         asked = link.command("TIME")
@@ -175,6 +187,12 @@ class Redis:
             elif loop.time() - moved_at > self.timeout_seconds - _WATCH_SECONDS:
                 _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
                 link.abort()
+
+
+def _run_id_of(info: bytes) -> str:
+    """Redis's id of this run of this process, from its INFO; a replica that takes over has its own."""
+    lines = (line.partition(b":") for line in info.splitlines())
+    return next((value.decode() for name, _, value in lines if name == b"run_id"), "")
 
 
 async def retry(connect: Callable[[], Awaitable[None]]) -> None:

@@ -133,7 +133,8 @@ class SitesApplication:
         except StoreError as error:
             connects["unavailable"] += 1
             log.error("connect failed", reason=str(error))
-            raise ConnectRefused("Message store not available, try again") from None
+            # Clients do not come back after a refusal; when the transport ends they do, by themselves.
+            connection.session.close("message store not available")
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Clients of a site receive only; what they emit is answered if they wait for it, and dropped."""

@@ -67,6 +67,8 @@ class SendEndpoint:
             stored = await self._delivery.publish(message)
         except BadRequest as error:
             result = "refused"
+            if site is not None:
+                _log.info("send refused", site=site.name, status=error.status, reason=str(error))
             await _answer_error(send, error.status, str(error), as_json)
         except StoreUnavailable as error:
             result = "unavailable"
@@ -114,19 +116,19 @@ class SendEndpoint:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise too_large
-        event = await receive()
-        body: bytes = event.get("body", b"")
-        parts = [body]
-        size = len(body)
-        while event.get("more_body", False):
+        parts: list[bytes] = []
+        size = 0
+        more_body = True
+        while more_body:
             event = await receive()
             parts.append(event.get("body", b""))
             size += len(parts[-1])
+            more_body = event.get("more_body", False)
             if size > self._max_body_bytes:
                 raise too_large
         if event["type"] == "http.disconnect":
             raise BadRequest("Body: the request broke off.")
-        return body if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
 
 def _digest(key: str) -> bytes:

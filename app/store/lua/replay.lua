@@ -1,9 +1,9 @@
 -- What waits for devices of one connection behind a seq: the next part of a batch, or what a gap on the bus hid.
 -- KEYS[1] prefix
 -- ARGV    node | connection number | max count | max bytes | then per device: handle | after seq
--- Answers { last seq, then per device: { state, waiting(...) } }; state is 'here', or 'resync' when its queue was dropped
--- and no _resync is known to have arrived, or 'gone' when the connection is not
--- registered any more (the node was taken for dead, the device expired), or 'lost' when Redis does not know the device.
+-- Answers { last seq, then per device: { state, waiting(...) } }; state is 'here', or the seq at which its queue was
+-- dropped while no _resync is known to have arrived, or 'gone' when the connection is not registered any more (the node
+-- was taken for dead, the device expired), or 'lost' when Redis does not know the device.
 local field = 'c:' .. ARGV[1] .. '.' .. ARGV[2]
 local answer = { last_seq() }
 for i = 5, #ARGV, 2 do
@@ -14,8 +14,8 @@ for i = 5, #ARGV, 2 do
     state = 'lost'
   elseif call('HEXISTS', key, field) == 0 then
     state = 'gone'
-  elseif call('HEXISTS', key, 'lost') == 1 then
-    state = 'resync'
+  else
+    state = call('HGET', key, 'lost') or state
   end
   answer[#answer + 1] = { state, waiting(handle, tonumber(ARGV[i + 1]), tonumber(ARGV[3]), tonumber(ARGV[4])) }
 end

@@ -66,7 +66,7 @@ def test_left_out_arguments() -> None:
 
 def test_event_names_are_escaped() -> None:
     """Whatever an event is called, the packet is JSON."""
-    for event in ('say "hi"', "a\\b", "new\nline", "ü", "\u2028", "connect"):
+    for event in ('say "hi"', "a\\b", "new\nline", "ü", "\u2028", "connected"):
         sent = read_json(event=event, args=[1])
         assert json.loads(sent.packed) == [event, 1]
         assert sent.event == event

@@ -1,0 +1,27 @@
+-- Called when a node is connected anew: has Redis come back without its newest writes (an unsynced tail of the
+-- append-only file, a replica that lagged)? Then no seq may be given twice, and no loss stay silent.
+-- KEYS[1] prefix
+-- ARGV    run id of this Redis | the highest seq that the calling node has heard of
+-- Answers how many devices are to be told _resync because messages are missing.
+-- More than Redis can have lost at once, and little of the 2^53 that JavaScript counts exactly.
+local JUMP = 1000000
+local run = P .. 'run'
+local known = tonumber(ARGV[2])
+if call('HGET', run, 'id') ~= ARGV[1] then
+  -- The first node to come back: what was given before stays below what is given from here on.
+  call('HSET', run, 'id', ARGV[1], 'restored', last_seq())
+  if last_seq() ~= '0' then call('INCRBY', P .. 'seq', JUMP) end
+end
+local restored = tonumber(call('HGET', run, 'restored'))
+if known <= restored or known > restored + JUMP then return 0 end
+-- A message that somebody was answered 200 for is gone, and nobody knows whose it was.
+local marked, cursor = 0, '0'
+repeat
+  local part = call('HSCAN', P .. 'devices', cursor, 'COUNT', 1000)
+  cursor = part[1]
+  for i = 2, #part[2], 2 do
+    call('HSET', P .. 'device:' .. part[2][i], 'lost', last_seq())
+    marked = marked + 1
+  end
+until cursor == '0'
+return marked
