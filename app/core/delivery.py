@@ -39,7 +39,6 @@ class Delivery:
         }
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refilling: set[str] = set()
 
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
