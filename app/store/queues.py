@@ -99,6 +99,7 @@ class RedisQueues:
                 limit.messages,
                 limit.bytes,
                 site.public_channel or "",
+                self._deadline(),
                 *users,
             ),
         )

@@ -314,13 +314,17 @@ async def test_plain_site_tells_the_nodes_in_the_rooms(queues: RedisQueues, redi
     assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq", "bus"}
 
 
-async def test_publish_that_was_given_up_is_not_carried_out(
+async def test_what_was_given_up_is_not_carried_out(
     queues: RedisQueues, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sends and publishes carry a deadline on Redis's clock: past it they are refused, and leave nothing."""
+    """Sends, publishes, connects carry a deadline on Redis's clock: past it they are refused, and leave nothing."""
+    await connect(queues, SITE, "user_1")
+    before = await redis.command("HLEN", f"{prefix(SITE.name)}devices")
     passed: Word = 1_000
     monkeypatch.setattr(queues, "_deadline", lambda: passed)
-    await connect(queues, SITE, "user_1")
+    with pytest.raises(StoreUnavailable):
+        await connect(queues, SITE, "user_2")
+    assert await redis.command("HLEN", f"{prefix(SITE.name)}devices") == before
     for call in (queues.send, queues.publish):
         with pytest.raises(StoreUnavailable):
             await call(make_message(SITE, "user_1"))

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class SiteReceiver:
     """How the core writes to one connection of a site; `Receiver` of the ports. Lives as long as the connection."""
 
-    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "rooms", "send", "token")
+    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "device_id", "rooms", "send", "token")
 
     #: All connections of a site are written to in the same words.
     encoding_key = "sites"
@@ -41,6 +41,8 @@ class SiteReceiver:
         #: Writes an encoded packet: the hot path, once per delivery.
         self.send = link.send_encoded
         self.connection: Connection | None = None
+        #: For logs.
+        self.device_id = ""
         #: The user rooms and the token for the report of the disconnect; only where a site wants one.
         self.rooms: Sequence[str] = ()
         self.token: str | None = None
@@ -117,7 +119,7 @@ class SitesApplication:
         receiver.connection = self._delivery.new_connection(site, receiver)
         connection.state = receiver
         connection.session.limit_outbox(site.outbox_limit_bytes)
-        device_id = credentials.get("deviceId", "")
+        device_id = receiver.device_id = credentials.get("deviceId", "")
 
         def greet() -> None:
             connection.confirm()
@@ -158,7 +160,7 @@ class SitesApplication:
         self._counts.of(site.name).closes[reason] += 1
         if receiver.rooms:
             self._report(site, receiver, connected=False)
-        _log.info("disconnected", site=site.name, connection=connection.sid, reason=reason)
+        _log.info("disconnected", site=site.name, connection=connection.sid, device=receiver.device_id, reason=reason)
 
     def _report(self, site: Site, receiver: SiteReceiver, connected: bool) -> None:
         now = datetime.now(UTC)

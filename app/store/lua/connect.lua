@@ -1,9 +1,13 @@
 -- Registers one connection for a device in each of its user rooms and answers what waits for it.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
---         | public channel, '' = none | user room ...
+--         | public channel, '' = none | deadline of this request, '' = none | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
 local now = clock(ARGV[1])
+-- Too late it would come behind its own withdrawal, and stay registered for ever.
+if ARGV[9] ~= '' and now > tonumber(ARGV[9]) then
+  return redis.error_reply('LATE the caller has stopped waiting')
+end
 local node, device, packed = ARGV[2], ARGV[4], ARGV[5]
 local field = 'c:' .. node .. '.' .. ARGV[3]
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -47,7 +51,7 @@ local function handle_of(user)
   return handle
 end
 
-for i = 9, #ARGV do
+for i = 10, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
   move(user, handle)
