@@ -1,7 +1,7 @@
 """A connection to Redis on which the commands of one loop turn leave as one write and the answers come in order.
 
-Knows RESP (through hiredis) and nothing of Recado. Why not redis-py's client here: it costs 38 µs a command, this 4,
-and commands keep the order of the calls. redis-py still reads the URL.
+Knows RESP (through hiredis) and nothing of Recado. Why not redis-py's client here: with 32 at once it costs 37 µs
+a command, this 2, and commands keep the order of the calls. redis-py still reads the URL.
 """
 
 import asyncio
