@@ -13,7 +13,9 @@ from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
 from tests.support.server import Deployment
 from tests.support.sites import contract_sites
+from tests.support.store import running_valkey
 from tests.support.tenant import Tenant
+from tests.support.valkey import Valkey
 
 _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
@@ -35,6 +37,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if lines:
                 report.sections.append((f"{process.name} {process.pid}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
     return report
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[Valkey]:
+    """A Valkey for all tests that speak to the store within this process."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(shared_valkey: Valkey) -> Valkey:
+    """The same, with nothing in it."""
+    shared_valkey.client.flushall()
+    return shared_valkey
 
 
 @pytest.fixture(scope="session")

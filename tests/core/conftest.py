@@ -1,29 +1,15 @@
-"""A Valkey for all tests of the core, empty at the start of each, and nodes on it."""
+"""Nodes on the Valkey of the tests."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from app.settings import Site
-from tests.support.store import StoreNode, running_valkey
+from tests.support.store import StoreNode
 from tests.support.valkey import Valkey
-
-
-@pytest.fixture(scope="session")
-def shared_valkey() -> Iterator[Valkey]:
-    """The process, for the whole session."""
-    with running_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
-    shared_valkey.client.flushall()
-    return shared_valkey
 
 
 class NodeStarter:

@@ -1,28 +1,14 @@
-"""A Valkey for all tests of the store, empty at the start of each."""
+"""A link to the Valkey of the tests."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from app.store.redis import Redis
-from tests.support.store import linked, running_valkey
+from tests.support.store import linked
 from tests.support.valkey import Valkey
-
-
-@pytest.fixture(scope="session")
-def shared_valkey() -> Iterator[Valkey]:
-    """The process, for the whole session."""
-    with running_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
-    shared_valkey.client.flushall()
-    return shared_valkey
 
 
 @pytest.fixture

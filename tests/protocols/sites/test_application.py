@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import socketio
 from structlog.testing import capture_logs
 
 from app.errors import AuthRefused
@@ -17,8 +19,9 @@ from app.protocols.sites.socket_server import SocketServer
 from app.settings import Site
 from app.store.keys import prefix
 from tests.protocols.sites.socket_case import Client
-from tests.support.store import StoreNode, make_site, queue_of, running_valkey, until
+from tests.support.store import StoreNode, make_site, queue_of, until
 from tests.support.valkey import Valkey
+from tests.transport.serving import serving
 
 TOKEN = "t-12345-secret"
 USERS = "http://127.0.0.1/users/:id"
@@ -83,20 +86,6 @@ class Door:
         await client.send(packet.encode())
         await received(client, 2)
         return client
-
-
-@pytest.fixture(scope="module")
-def shared_valkey() -> Iterator[Valkey]:
-    """The process, for this module."""
-    with running_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
-    shared_valkey.client.flushall()
-    return shared_valkey
 
 
 @pytest.fixture
@@ -317,3 +306,39 @@ async def test_log(door: Door) -> None:
 def json_packet(**auth: str) -> str:
     """A CONNECT packet with this payload."""
     return "40/site," + json.dumps(auth)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_under_another_asgi_server(door: Door, transport: str) -> None:
+    """Without our WebSocket class, so without a fast lane, a site works the same: live, acknowledged, replayed."""
+    async with serving(door.server.asgi, interface="asgi3", ws="websockets-sansio", access_log=False) as served:
+        url = f"http://127.0.0.1:{served.port}?token=t&deviceId=d"
+
+        async def connected(heard: list[str], batches: list[object]) -> Any:
+            # python-socketio acknowledges an event when its handler returns: that of "kept" does not.
+            async def keep() -> None:
+                heard.append("kept")
+                await asyncio.Event().wait()
+
+            client: Any = socketio.AsyncClient()  # type: ignore[no-untyped-call]  # python-socketio has no types
+            client.on("kept", keep, namespace="/site")
+            client.on("_batch", batches.append, namespace="/site")
+            client.on("*", lambda event, *args: heard.append(event), namespace="/site")
+            await client.connect(url, namespaces=["/site"], transports=[transport])
+            await until(lambda: heard == ["_settings"], "the greeting")
+            return client
+
+        heard: list[str] = []
+        client = await connected(heard, [])
+        await door.node.publish(SITE, "user_1", body=b'["news"]')
+        await until(lambda: heard == ["_settings", "news"], "the event")
+        await until(lambda: not queue_of(door.valkey, SITE), "the ack")
+        await door.node.publish(SITE, "user_1", body=b'["kept"]')
+        await until(lambda: heard == ["_settings", "news", "kept"], "the event that is not acknowledged")
+        await client.disconnect()
+        batches: list[object] = []
+        again = await connected([], batches)
+        await until(lambda: batches == [[["kept"]]], "the batch")
+        await until(lambda: not queue_of(door.valkey, SITE), "the ack of the batch")
+        await again.disconnect()
+        await door.server.shutdown()

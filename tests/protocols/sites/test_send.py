@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from app.ids import FlakeIds
 from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
 from app.store.keys import prefix
-from tests.support.store import StoreNode, heard, make_site, queue_of, running_valkey
+from tests.support.store import StoreNode, heard, make_site, queue_of
 from tests.support.valkey import Valkey
 
 KEY = "54321-secret"
@@ -80,20 +80,6 @@ async def exchange(
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
     assert int(answered["content-length"]) == len(content["body"])
     return Answer(start["status"], answered, content["body"])
-
-
-@pytest.fixture(scope="module")
-def shared_valkey() -> Iterator[Valkey]:
-    """The process, for this module."""
-    with running_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
-    shared_valkey.client.flushall()
-    return shared_valkey
 
 
 @pytest.fixture
