@@ -12,9 +12,28 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config_keys import EnvironmentBlock, Limits, LimitSection, Section, SiteBlock, decode_block
+from app.config_keys import (
+    ChannelsSection,
+    EnvironmentBlock,
+    Limits,
+    RedisPublishSection,
+    Section,
+    SiteBlock,
+    TopicsSection,
+    decode_block,
+)
 from app.errors import ConfigError
-from app.settings import BatchLimit, Config, LogFormat, LogLevel, QueueLimit, Site
+from app.settings import (
+    BatchLimit,
+    Channels,
+    Config,
+    LogFormat,
+    LogLevel,
+    QueueLimit,
+    RedisPublish,
+    Site,
+    Topics,
+)
 from app.yaml_file import read_yaml_file
 
 __all__ = ["BatchLimit", "Config", "LogFormat", "LogLevel", "QueueLimit", "Site", "check_site_name", "load_config"]
@@ -38,6 +57,12 @@ _SITE_VARIABLES = {
     "UPDATE_USER_URL": "updateUserUrl",
     "PUBLIC_CHANNEL": "publicChannel",
 }
+# What a site has when it turns a protocol on and says no more.
+_TURNED_ON: dict[type[Section], type[Struct]] = {
+    ChannelsSection: Channels,
+    TopicsSection: Topics,
+    RedisPublishSection: RedisPublish,
+}
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
@@ -51,9 +76,9 @@ def load_config(config_path: str | Path | None, sites_path: str | Path | None, e
     """
     variables = {name: value for name, value in environ.items() if value != ""}
     config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables)
-    return msgspec.structs.replace(
-        config, sites=_load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
-    )
+    sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
+    _check_mounts(config, sites)
+    return msgspec.structs.replace(config, sites=sites)
 
 
 def check_site_name(name: str, place: str) -> None:
@@ -76,6 +101,13 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Confi
     if blocks:
         config = _overlay(config, blocks[environment])
     return _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+
+
+def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:
+    for protocol in config.mounts.__struct_fields__:
+        name = getattr(config.mounts, protocol)
+        if name is not None and (name not in sites or getattr(sites[name], protocol) is None):
+            raise ConfigError(f"mounts.{protocol}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
 
 
 def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:
@@ -115,7 +147,7 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
 
 
 def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
-    if block.auth_url is None:
+    if block.auth_url is None and not (block.channels or block.topics or block.redis_publish):
         raise ConfigError(f"{place}: authUrl is missing, expected a URL that begins with http:// or https://")
     if block.api_key is None:
         raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
@@ -127,10 +159,10 @@ def _overlay(settings: _Settings, block: Section) -> _Settings:
     """The settings with what the block gives in their place."""
     changes: dict[str, Any] = {}
     for name, value in block.given().items():
-        if isinstance(value, LimitSection):
-            changes[name] = msgspec.structs.replace(getattr(settings, name), **value.given())
-        elif isinstance(value, Section):
-            changes |= value.given()
-        else:
+        if not isinstance(value, Section):
             changes[name] = value
+        elif hasattr(settings, name):
+            changes[name] = _overlay(getattr(settings, name) or _TURNED_ON[type(value)](), value)
+        else:
+            changes |= value.given()
     return msgspec.structs.replace(settings, **changes)

@@ -20,6 +20,8 @@ _REDIS_URL = r"^(rediss?|unix)://\S+\Z"
 _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*)?\Z"
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
+_KEY_PREFIX = r"^[^\s*?\[\]{}]+\Z"
+_NAMESPACE = r"^/[^\s,?#]+\Z"
 
 # Pattern, as msgspec quotes it -> what it says, for the error line.
 _PATTERNS = {
@@ -28,6 +30,8 @@ _PATTERNS = {
     repr(_REDIS_URL): "a URL that begins with redis://, rediss:// or unix://",
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
+    repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { }",
+    repr(_NAMESPACE): "a namespace such as /rm",
     repr(_ORIGIN): "an origin such as https://www.example.com, without a path",
 }
 # msgspec's word -> ours.
@@ -69,6 +73,47 @@ class LimitSection(Section):
 
     messages: _Amount | None = None
     bytes: _Amount | None = None
+
+
+class HistorySection(Section):
+    """What a protocol keeps of what was published."""
+
+    messages: _Amount | None = None
+    seconds: _TtlSeconds | None = None
+
+
+class ChannelsSection(Section):
+    """`channels:`"""
+
+    open_create: bool | None = None
+    history_messages: _Amount | None = None
+
+
+class TopicsSection(Section):
+    """`topics:`"""
+
+    connection_timeout_seconds: _Seconds | None = field(name="connection_timeout", default=None)
+    max_alive_count: Annotated[int, Meta(ge=0)] | None = None
+    history: HistorySection | None = None
+
+
+class RedisPublishSection(Section):
+    """`redisPublish:`"""
+
+    prefix: Annotated[str, Meta(pattern=_KEY_PREFIX)] | None = None
+    url: Annotated[str, Meta(pattern=_REDIS_URL)] | None = None
+    secure: bool | None = None
+    queue_expiry_seconds: _Amount | None = field(name="queue_expiry", default=None)
+    conn_limit: _Amount | None = None
+    ack: bool | None = None
+    route: Annotated[str, Meta(pattern=_NAMESPACE)] | None = None
+
+
+class MountsSection(Section):
+    """`mounts:`"""
+
+    channels: _Text | None = None
+    topics: _Text | None = None
 
 
 class Limits(Section):
@@ -116,6 +161,7 @@ class EnvironmentBlock(Limits):
     auth_timeout_seconds: _Seconds | None = field(name="auth_timeout", default=None)
     shutdown_timeout_seconds: _Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: _Seconds | None = field(name="redis_timeout", default=None)
+    mounts: MountsSection | None = None
 
 
 class SiteBlock(Limits):
@@ -128,6 +174,10 @@ class SiteBlock(Limits):
     update_user_url: _HttpUrl | None = field(name="updateUserUrl", default=None)
     public_channel: _Text | None = field(name="publicChannel", default=None)
     origins: tuple[Annotated[str, Meta(pattern=_ORIGIN)], ...] | None = None
+    channels: ChannelsSection | None = None
+    topics: TopicsSection | None = None
+    redis_publish: RedisPublishSection | None = field(name="redisPublish", default=None)
+    binds: dict[_Text, _Text] | None = None
 
 
 _Block = TypeVar("_Block", bound=Section)

@@ -26,11 +26,64 @@ class BatchLimit(Struct, frozen=True, kw_only=True):
     bytes: int = 1_000_000
 
 
+class HistoryLimit(Struct, frozen=True, kw_only=True):
+    """How much of what was published a protocol keeps for those who come back: whichever bound is met first."""
+
+    messages: int = 1_000
+    seconds: int = 300
+
+
+class Channels(Struct, frozen=True, kw_only=True):
+    """What a site says of its channels."""
+
+    #: Whether anybody may create a channel; else it takes the site's API key.
+    open_create: bool = False
+    #: What `resume` may ask for; its seconds are the site's device_ttl.
+    history_messages: int = 1_000
+
+
+class Topics(Struct, frozen=True, kw_only=True):
+    """What a site says of its topics."""
+
+    #: After so long a subscription ends, unless /alive extends it, at most so many times.
+    connection_timeout_seconds: float = 60.0
+    max_alive_count: int = 60
+    history: HistoryLimit = HistoryLimit()
+
+
+class RedisPublish(Struct, frozen=True, kw_only=True):
+    """What a site says of its Redis PUBLISH ingress. Its repr holds no URL: there may be a password in it."""
+
+    #: Of the application's own channels and keys.
+    prefix: str = "rm"
+    #: None means the server's own Redis.
+    url: str | None = None
+    #: Whether users must know the key that Redis holds for them.
+    secure: bool = True
+    queue_expiry_seconds: int = 604_800
+    conn_limit: int = 6
+    #: Whether a message stays queued until its client has acknowledged it.
+    ack: bool = False
+    #: A Socket.IO namespace beside the site's own, with its slash.
+    route: str | None = None
+
+    def __repr__(self) -> str:
+        return f"RedisPublish({self.prefix!r})"
+
+
+class Mounts(Struct, frozen=True, kw_only=True):
+    """Which site each protocol serves at the paths of the server that it takes the place of."""
+
+    channels: str | None = None
+    topics: str | None = None
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """One tenant's settings. Lives as long as the server; its repr is the name alone: keys and URLs are secret."""
 
     name: str
-    auth_url: str
+    #: None means that nobody connects over Socket.IO to this site's rooms.
+    auth_url: str | None = None
     auth_scheme: str = "Bearer"
     api_key: str
     #: Rooms with this prefix belong to one user; None or "" means the site keeps no queues.
@@ -46,6 +99,12 @@ class Site(Struct, frozen=True, kw_only=True):
     queue_limit: QueueLimit = QueueLimit()
     batch_limit: BatchLimit = BatchLimit()
     outbox_limit_bytes: int = 1_000_000
+    #: None means that the site has not turned the protocol on.
+    channels: Channels | None = None
+    topics: Topics | None = None
+    redis_publish: RedisPublish | None = None
+    #: Name of a channel or topic -> the room that hears what is published there, and is heard there.
+    binds: dict[str, str] = {}
 
     @property
     def has_queues(self) -> bool:
@@ -87,6 +146,7 @@ class Config(Struct, frozen=True, kw_only=True):
     shutdown_timeout_seconds: float = 8.0
     #: After this long without Redis `/send` answers 503.
     redis_timeout_seconds: float = 1.5
+    mounts: Mounts = Mounts()
     sites: dict[str, Site] = {}
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,6 +12,7 @@ from msgspec.structs import fields
 from app.config import BatchLimit, Config, QueueLimit, Site, check_site_name, load_config
 from app.config_keys import EnvironmentBlock, SiteBlock
 from app.errors import ConfigError
+from app.settings import Channels, HistoryLimit, Mounts, RedisPublish, Topics
 
 EXAMPLES = Path(__file__).parent.parent
 Load = Callable[..., Config]
@@ -72,11 +73,12 @@ def keys_of(section: type[Struct]) -> set[str]:
     return keys
 
 
-def keys_in(section: Mapping[str, object]) -> set[str]:
-    """The dotted keys that a section of a file holds."""
+def keys_in(section: Mapping[str, Any]) -> set[str]:
+    """The dotted keys that a section of a file holds; those of `binds` are names of channels and topics."""
     keys = set()
     for key, value in section.items():
-        keys |= {f"{key}.{inner}" for inner in keys_in(value)} if isinstance(value, dict) else {key}
+        is_section = isinstance(value, dict) and key != "binds"
+        keys |= {f"{key}.{inner}" for inner in keys_in(value)} if is_section else {key}
     return keys
 
 
@@ -356,3 +358,26 @@ def test_no_secret_is_shown(load: Load) -> None:
     assert "hidden" not in f"{config!r} {config.sites!r}"
     assert "hidden" not in mistake(load, "production: {redis: {url: 'http://:hidden@h'}}")
     assert "hidden" not in mistake(load, "", "a: {authUrl: 'ftp://hidden', apiKey: hidden}")
+
+
+def test_a_site_without_auth_url(load: Load) -> None:
+    """authUrl may be missing where the site has another protocol to be reached by; `{}` turns one on."""
+    site = load(None, "shop: {apiKey: k, channels: {}, topics: {history: {seconds: 9}}, redisPublish: {conn_limit: 2}}")
+    shop = site.sites["shop"]
+    assert (shop.auth_url, shop.channels) == (None, Channels())
+    assert shop.topics == Topics(history=HistoryLimit(seconds=9))
+    assert shop.redis_publish == RedisPublish(conn_limit=2)
+    assert "authUrl is missing" in mistake(load, None, "shop: {apiKey: k, binds: {news: everyone}}")
+
+
+def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
+    """A mount of an unknown site, or of one without the protocol, is a mistake that names the mount."""
+    mounts = "production: {mounts: {topics: shop}}"
+    assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == Mounts(topics="shop")
+    for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
+        assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
+
+
+def test_the_url_of_another_redis_is_secret() -> None:
+    """A password in redisPublish.url shows in no repr."""
+    assert "hush" not in repr(RedisPublish(url="redis://:hush@127.0.0.1"))

@@ -61,6 +61,7 @@ class HttpRoomDirectory:
         results = self._counts.of(site.name).auths
         try:
             headers = authorization(site, token) + ([(b"x-meta", header_value(meta, "meta"))] if meta else [])
+            assert site.auth_url, "without one nobody connects to the site's rooms"
             answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
             if answer.status == 200:
                 rooms = _rooms_decoder.decode(answer.body)

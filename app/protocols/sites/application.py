@@ -87,7 +87,8 @@ class SitesApplication:
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Sites, and the root namespace, in which nothing happens: every Socket.IO server has one."""
-        return namespace == _ROOT or namespace[1:] in self._sites
+        site = self._sites.get(namespace[1:])
+        return namespace == _ROOT or (site is not None and site.auth_url is not None)
 
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
         """Lets a user in whom the site's backend knows; raises ConnectRefused with the contract's texts."""
