@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -21,6 +22,36 @@ _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `scripts/test`."""
+    parser.addoption(
+        "--long", action="store_true", help="run the long tests too, and the others that have one at length"
+    )
+    parser.addoption(
+        "--seed", type=int, help="what random tests do follows from it; a failing test prints the one it had"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose a seed unless one was given."""
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say the seed, so that a failing run can be repeated."""
+    return f"Using --seed={config.option.seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests out, unless they were asked for."""
+    if config.option.long:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in set(long)]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Remember how much each process has written when a test begins."""
@@ -37,6 +68,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if lines:
                 report.sections.append((f"{process.name} {process.pid}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
     return report
+
+
+@pytest.fixture
+def is_long(pytestconfig: pytest.Config) -> bool:
+    """Whether a test that can be short or long is to be long."""
+    return bool(pytestconfig.option.long)
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """The test's own source of chance: the same for the same --seed."""
+    seed = request.config.option.seed
+    print(f"--seed={seed}")
+    return random.Random(f"{seed} {request.node.name}")
 
 
 @pytest.fixture(scope="session")
