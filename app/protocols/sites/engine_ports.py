@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.protocols.sites.deadline_wheel import DeadlineWheel
 from app.protocols.sites.engine_packet import EncodedPacket
+from app.transport.deadline_wheel import DeadlineWheel
 
 
 @dataclass(frozen=True, slots=True)

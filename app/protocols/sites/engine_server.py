@@ -16,7 +16,6 @@ from typing import Any
 
 import engineio
 
-from app.protocols.sites.deadline_wheel import DeadlineWheel
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_payload import TEXT_TYPE
 from app.protocols.sites.engine_polling import answer_poll, answer_post, payload_response
@@ -24,7 +23,8 @@ from app.protocols.sites.engine_ports import EngineSettings, SessionListener
 from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
 from app.protocols.sites.engine_session import EngineSession, SessionState
 from app.protocols.sites.engine_upgrade import UpgradeProbe
-from app.protocols.sites.engine_websocket import AsgiWebSocket
+from app.transport.asgi_websocket import AsgiWebSocket
+from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.websocket import EXTENSION
 
 _logger = logging.getLogger(__name__)

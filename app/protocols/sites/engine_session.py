@@ -13,7 +13,6 @@ import asyncio
 import enum
 from collections.abc import Callable, Iterable
 
-from app.protocols.sites.deadline_wheel import NOT_WAITING
 from app.protocols.sites.engine_mailbox import Mailbox
 from app.protocols.sites.engine_packet import (
     CLOSE,
@@ -27,6 +26,7 @@ from app.protocols.sites.engine_packet import (
 )
 from app.protocols.sites.engine_ports import FrameSocket, SessionListener, SessionOwner
 from app.protocols.sites.engine_receipts import Receipts
+from app.transport.deadline_wheel import NOT_WAITING
 
 _OUTBOX_FULL = "outbox full"
 _SERVER_DISCONNECT = "server disconnect"

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import socketio
 
 from app.errors import RecadoError
-from app.protocols.sites.deadline_wheel import DeadlineWheel, Timed
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_request import Handshake, Scope
@@ -21,6 +20,7 @@ from app.protocols.sites.engine_server import EngineServer
 from app.protocols.sites.engine_session import EngineSession
 from app.protocols.sites.socket_connection import ConnectRequest, NamespaceConnection
 from app.protocols.sites.socket_session import SocketSession
+from app.transport.deadline_wheel import DeadlineWheel, Timed
 
 __all__ = [
     "ConnectRefused",

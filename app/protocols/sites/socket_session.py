@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
 
-from app.protocols.sites.deadline_wheel import NOT_WAITING, Timed
 from app.protocols.sites.engine_packet import MalformedPacket
 from app.protocols.sites.engine_request import Handshake, parse_query
 from app.protocols.sites.engine_session import EngineSession
@@ -28,6 +27,7 @@ from app.protocols.sites.socket_packet import (
     write_connect,
     write_refusal,
 )
+from app.transport.deadline_wheel import NOT_WAITING, Timed
 
 INVALID_NAMESPACE = "Invalid namespace"
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.protocols.sites.deadline_wheel import DeadlineWheel
 from app.protocols.sites.engine_packet import (
     CLOSE,
     NOOP,
@@ -22,6 +21,7 @@ from app.protocols.sites.engine_packet import (
 from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_session import EngineSession, SessionState
 from app.protocols.sites.engine_upgrade import UpgradeProbe
+from app.transport.deadline_wheel import DeadlineWheel
 
 OPEN = EncodedPacket(b"0{}")
 HELLO = EncodedPacket(b"4hello")

@@ -14,7 +14,7 @@ from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_request import Handshake
 from app.protocols.sites.engine_server import EngineServer
 from app.protocols.sites.engine_session import EngineSession
-from app.protocols.sites.engine_websocket import AsgiWebSocket
+from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.websocket import text_frame
 from tests.protocols.sites.engine_client import EngineClient
 from tests.protocols.sites.test_engine_server import Echo, receive_across_upgrade

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.protocols.sites.deadline_wheel import NOT_WAITING, DeadlineWheel
+from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
 from tests.transport.serving import until
 
 TICK_SECONDS = 0.01
