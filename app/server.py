@@ -29,9 +29,10 @@ from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics
 from app.observe.pages import observe_routes
+from app.protocols.http_request import Receive, Scope, Send
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
-from app.protocols.sites.send import Receive, Scope, Send, SendEndpoint
+from app.protocols.sites.send import SendEndpoint
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
 from app.settings import Config
 from app.store.bus import Bus

@@ -26,13 +26,14 @@ MAY_IMPORT = {
     "app.store": LEAVES | {"app.core"},
     "app.backends": LEAVES | {"app.core"},
     "app.transport": LEAVES,
-    "app.protocols.sites": LEAVES | {"app.core", "app.transport"},
+    "app.protocols.sites": LEAVES | {"app.core", "app.transport", "app.protocols"},
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
     "app.cli": LEAVES | {"app.server", "app.config", "app.backends"},
     "app.server": LEAVES
     | {"app.core", "app.store", "app.backends", "app.transport", "app.protocols.sites", "app.demo", "app.protocols"},
-    "app.protocols": set(),
+    # What protocols have in common.
+    "app.protocols": {"app.errors"},
 }
 # Library -> where alone it may be imported, so that changing it changes one place.
 HOMES = {

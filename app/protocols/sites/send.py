@@ -1,12 +1,6 @@
 """POST /send: checks the site's key, reads the message, answers once it is stored. A bare ASGI endpoint: nothing
 stands between uvicorn and it, because it is on the way of every message."""
 
-import hashlib
-import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-from urllib.parse import parse_qsl
-
 import msgspec
 import structlog
 
@@ -16,12 +10,9 @@ from app.core.ports import Stored
 from app.errors import BadRequest, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
+from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
 from app.protocols.sites.send_body import read_send_body
 from app.settings import Site
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
@@ -46,7 +37,7 @@ class SendEndpoint:
         counts: Counts | None = None,
     ) -> None:
         self._sites = sites
-        self._keys = {name: _digest(site.api_key) for name, site in sites.items()}
+        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
         self._delivery = delivery
         self._ids = ids
         self._max_body_bytes = max_body_bytes
@@ -61,7 +52,7 @@ class SendEndpoint:
         try:
             if scope["method"] != "POST":
                 raise BadRequest("Expected POST.", status=405)
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            query = query_of(scope)
             site = self._authorized_site(query, headers)
             message = await self._read(site, query, headers, receive)
             stored = await self._delivery.publish(message)
@@ -91,7 +82,7 @@ class SendEndpoint:
             self._counts.of(site.name).sends[result] += 1
 
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
-        body = await self._read_body(headers, receive)
+        body = await read_body(headers, receive, self._max_body_bytes)
         sent = read_send_body(headers.get(b"content-type", b"").decode("latin-1"), body)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
@@ -101,47 +92,15 @@ class SendEndpoint:
     def _authorized_site(self, query: dict[str, str], headers: dict[bytes, bytes]) -> Site:
         """The site whose key was presented; unknown sites and wrong keys cost the same time and get the same answer."""
         name = query.get("site", "")
-        key = query.get("apiKey") or _key_in(headers)
+        key = key_in(query, headers)
         if not name or not key:
             raise BadRequest(MISSING)
         site = self._sites.get(name)
-        expected = self._keys[name] if site else _digest("")
-        if not hmac.compare_digest(_digest(key), expected) or site is None:
+        expected = self._keys[name] if site else digest("")
+        if not is_same_secret(key, expected) or site is None:
             _log.warning("send refused", site=name if site else None, reason="wrong key" if site else "unknown site")
             raise BadRequest(INVALID, status=401)
         return site
-
-    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        too_large = BadRequest(f"Body: expected at most {self._max_body_bytes} bytes.", status=413)
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise too_large
-        parts: list[bytes] = []
-        size = 0
-        more_body = True
-        while more_body:
-            event = await receive()
-            parts.append(event.get("body", b""))
-            size += len(parts[-1])
-            more_body = event.get("more_body", False)
-            if size > self._max_body_bytes:
-                raise too_large
-        if event["type"] == "http.disconnect":
-            raise BadRequest("Body: the request broke off.")
-        return b"".join(parts)
-
-
-def _digest(key: str) -> bytes:
-    """Equal length for any key, so that comparing takes equal time."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def _key_in(headers: dict[bytes, bytes]) -> str:
-    key = headers.get(b"x-api-key", b"")
-    scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
-    if not key and scheme.lower() == b"bearer":
-        key = rest.strip()
-    return key.decode("utf-8", "surrogateescape")
 
 
 async def _answer_ok(send: Send, message: Message, stored: Stored, as_json: bool) -> None:
