@@ -2,23 +2,21 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from app.core.acks import AckBuffer
+from app.core.audiences import Audiences
+from app.core.binds import extend
 from app.core.connection import Connection, Phase
+from app.core.errands import Errands
 from app.core.hub import Hub
 from app.core.message import LiveMessage, Message, Waiting
-from app.core.ports import QueueStore, Receiver, Registration, Replay, Stored
-from app.errors import StoreError, StoreUnavailable
+from app.core.ports import AudienceListener, QueueStore, Receiver, Registration, Replay, Stored
+from app.errors import StoreError
 from app.observe.counts import Counts
 from app.settings import Site
-
-_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
-
-_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -38,13 +36,23 @@ class Delivery:
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
+        self._audiences: dict[str, Audiences] = {}
+        self._listeners: dict[str, AudienceListener] = {}
+
+    def audiences(self, protocol: str, listener: AudienceListener) -> Audiences:
+        """The audiences of a protocol, asked for once; `listener` hears what is published to them."""
+        self._listeners[protocol] = listener
+        audiences = self._audiences[protocol] = Audiences(protocol, listener, self._store, self._errands)
+        return audiences
 
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
 
-        Raises StoreUnavailable when Redis is away.
+        It also goes where the site's `binds` say. Raises StoreUnavailable when Redis is away.
         """
+        if message.site.binds:
+            message = extend(message, self._listeners)
         send = self._store.send if message.site.has_queues else self._store.publish
         stored = await send(message)
         counts = self._counts.of(message.site.name)
@@ -87,11 +95,11 @@ class Delivery:
         if not connection.site.has_queues:
             deserted = presence.leave_rooms(connection)
             if deserted:
-                self._start(self._leave(connection.site, deserted))
+                self._errands.start(self._leave(connection.site, deserted))
             return
         presence.remove(connection)
         if connection.handles:
-            self._start(self._disconnect(connection))
+            self._errands.start(self._disconnect(connection))
 
     def receive_ack(self, connection: Connection, ack_id: int) -> None:
         """The client has acknowledged a message (`ack_id` is its seq) or a batch. The hot path."""
@@ -104,7 +112,7 @@ class Delivery:
         acks.add_batch(batch.seqs, batch.handle)
         if batch.has_more and connection.phase is Phase.REPLAYING:
             connection.fetch()
-            self._start(self._continue_replay(connection))
+            self._errands.start(self._continue_replay(connection))
 
     def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
         """From the bus: a message for connections of this node."""
@@ -115,7 +123,11 @@ class Delivery:
             self._counts.of(site).bus_gaps += 1
             _log.warning("bus gap", site=site, counter=counter)
             self._refill(presence.site)
-        presence.deliver(message)
+        if message.audience is None:
+            presence.deliver(message)
+        elif audiences := self._audiences.get(message.audience.protocol):
+            self._counts.of(site).bus_messages += 1
+            audiences.hear(presence.site, message)
 
     def bus_interrupted(self) -> None:
         """From the bus: messages may be missing, so every device is filled from its queue."""
@@ -128,8 +140,7 @@ class Delivery:
         """Waits until acks and disconnects that have begun have reached Redis. Called at the end, with a time-out."""
         for acks in self._acks.values():
             await acks.drain()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._errands.drain()
 
     # Opening and closing
 
@@ -148,7 +159,7 @@ class Delivery:
                 connection.fetch()
                 is_lost = presence.add(connection) or any(device.is_lost for device in registration.devices)
         if connection.phase is Phase.CLOSED:
-            self._start(self._disconnect(connection))
+            self._errands.start(self._disconnect(connection))
             return
         greet()
         if is_lost:
@@ -167,7 +178,9 @@ class Delivery:
             self._end(connection)
             # Whether Redis has registered it nobody knows: then it must not stay registered.
             withdraw = self._store.withdraw
-            self._start(self._until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms)))
+            self._errands.start(
+                self._errands.until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms))
+            )
             raise
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
@@ -192,11 +205,15 @@ class Delivery:
 
     async def _disconnect(self, connection: Connection) -> None:
         self._acks[connection.site.name].flush()
-        await self._until_stored(lambda: self._store.disconnect(connection.site, connection.number, connection.handles))
+        await self._errands.until_stored(
+            lambda: self._store.disconnect(connection.site, connection.number, connection.handles)
+        )
 
     async def _leave(self, site: Site, rooms: Sequence[str]) -> None:
         # A room that was entered again since is left out; one that is entered later joins after this.
-        await self._until_stored(lambda: self._store.leave(site, [r for r in rooms if r not in self.hub[site].rooms]))
+        await self._errands.until_stored(
+            lambda: self._store.leave(site, [r for r in rooms if r not in self.hub[site].rooms])
+        )
 
     # Replay and refill
 
@@ -204,7 +221,7 @@ class Delivery:
         has_more = True
         while has_more:
             connection.epoch = self.hub[connection.site].epoch
-            replay = await self._until_stored(
+            replay = await self._errands.until_stored(
                 lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
             )
             if connection.phase is not Phase.FETCHING or not self._is_still_registered(connection, replay):
@@ -229,18 +246,20 @@ class Delivery:
         """Fills every live connection of a site from the queues; what comes live meanwhile is held."""
         presence = self.hub[site]
         presence.epoch += 1
+        for audiences in self._audiences.values():
+            audiences.refill(site)
         if site.has_queues:
             for connection in list(presence):
                 self._refill_if_missed(connection)
         elif rooms := list(presence.rooms):
             presence.restart()
-            self._start(self._until_stored(lambda: self._store.join(site, rooms)))
+            self._errands.start(self._errands.until_stored(lambda: self._store.join(site, rooms)))
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """A connection that is live but asked the store before the last gap has a hole: ask again."""
         if connection.phase is Phase.LIVE and connection.epoch != self.hub[connection.site].epoch:
             connection.fetch()
-            self._start(self._continue_replay(connection))
+            self._errands.start(self._continue_replay(connection))
 
     def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
         states = {device.state for device in replay.devices}
@@ -262,7 +281,7 @@ class Delivery:
     def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
         """Tells the client to fetch everything, because of what was lost up to `last_seq`."""
         connection.told_seq = max(connection.told_seq, last_seq)
-        connection.receiver.send_resync(lambda: self._start(self._settle(connection, last_seq)))
+        connection.receiver.send_resync(lambda: self._errands.start(self._settle(connection, last_seq)))
         self._counts.of(connection.site.name).resyncs[reason] += 1
         _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 
@@ -275,26 +294,4 @@ class Delivery:
 
     async def _settle(self, connection: Connection, last_seq: int) -> None:
         """The `_resync` has arrived: the next connect need not repeat it."""
-        await self._until_stored(lambda: self._store.settle(connection.site, last_seq, connection.handles))
-
-    # Tasks
-
-    def _start(self, work: Coroutine[None, None, object]) -> None:
-        task = asyncio.ensure_future(self._run(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, work: Coroutine[None, None, object]) -> None:
-        try:
-            await work
-        except StoreError as error:
-            _log.error("store refused", reason=str(error))
-
-    async def _until_stored(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeats an idempotent command until Redis has taken it."""
-        for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
-            try:
-                return await attempt()
-            except StoreUnavailable:
-                await asyncio.sleep(seconds)
-        raise AssertionError("the repetition is endless")
+        await self._errands.until_stored(lambda: self._store.settle(connection.site, last_seq, connection.handles))

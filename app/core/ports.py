@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from app.core.message import LiveMessage, Message, Waiting
+from app.core.message import Audience, History, LiveMessage, Message, Waiting
 from app.settings import Site
 
 
@@ -18,6 +18,8 @@ class Stored(Struct, frozen=True):
     recipients: int
     #: Devices whose queue ran over: it is dropped, and they get `_resync`.
     overflowed: int = 0
+    #: Nodes that were told of it for the sake of an audience.
+    audience_nodes: int = 0
 
 
 class Registered(Struct, frozen=True):
@@ -75,7 +77,10 @@ class QueueStore(Protocol):
         """
 
     def publish(self, message: Message) -> Awaitable[Stored]:
-        """Tells the nodes that hold connections in the rooms; for sites without queues. At most once."""
+        """Tells the nodes that hold connections in the rooms; for sites without queues. At most once.
+
+        Like `send`, it also tells the nodes that joined one of the message's audiences, and keeps its history.
+        """
 
     def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of what waits."""
@@ -101,6 +106,17 @@ class QueueStore(Protocol):
     def leave(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node holds no connection in these rooms any more."""
 
+    def join_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
+        """This node hears what is published to these names from now on; answers the site's last seq."""
+
+    def leave_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
+        """This node wants to hear of these names no more."""
+
+    def history(
+        self, site: Site, protocol: str, after_seq: int, max_messages: int, max_bytes: int
+    ) -> Awaitable[History]:
+        """What the protocol's history holds behind a seq, whatever its names. Changes nothing."""
+
 
 class BusListener(Protocol):
     """Who hears the bus on this node: plain calls in the order in which Redis published."""
@@ -110,6 +126,19 @@ class BusListener(Protocol):
 
     def bus_interrupted(self) -> None:
         """The subscription was made anew: what was published meanwhile is missing."""
+
+
+class AudienceListener(Protocol):
+    """A protocol whose connections are audiences. Plain calls on the loop; nothing here blocks or raises."""
+
+    def published(self, site: Site, message: LiveMessage) -> None:
+        """A message for names that this node has joined (perhaps for more): each once, in the order of their seqs."""
+
+    def missed(self, site: Site) -> None:
+        """Something that was published since the last call of `published` is lost and in no history."""
+
+    def audience_of(self, site: Site, name: str) -> Audience | None:
+        """The audience of a channel or topic that the site's `binds` name; None when the site has none of the kind."""
 
 
 class RoomDirectory(Protocol):

@@ -11,6 +11,7 @@ from app.core.message import LiveMessage
 from app.core.ports import BusListener
 from app.errors import StoreUnavailable
 from app.observe.counts import Durations
+from app.store.audience import parse_head
 from app.store.keys import bus_channel
 from app.store.link import Link
 from app.store.redis import Redis, retry
@@ -115,7 +116,9 @@ def parse(data: bytes) -> tuple[str, int, LiveMessage]:
     """A bus message (see `tell` in lua/_shared.lua): its site, its counter and what it carries."""
     kind, site, counter, seq, id_, recipients, resync, body = data.split(b"\n", 7)
     message = LiveMessage(int(seq), id_.decode(), body)
-    if kind == b"rooms":
+    if kind == b"audience":
+        message.audience = parse_head(recipients)
+    elif kind == b"rooms":
         message.rooms = _rooms_decoder.decode(recipients)
     else:
         message.recipients = recipients.split(b",") if recipients else ()

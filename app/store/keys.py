@@ -16,7 +16,11 @@
 | node:<node> | set | handles connected to a node |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
-| members:<room>, joined:<node> | set | nodes with connections in a room and back, sites without queues |
+| members:<room> | set | nodes with connections in a room, in a site without queues |
+| audience:<protocol>:<name> | set | nodes that listen to a name of a protocol: a channel, a topic |
+| joined:<node> | set | the keys of the two kinds above, behind the prefix, that a node is in |
+| history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
+| histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
 others, of a device in the public channel.
@@ -41,3 +45,13 @@ def bus_channel(node: str) -> str:
 def worker_lease(datacenter: int, worker: int) -> str:
     """The key that holds which node uses a worker id."""
     return f"recado:worker:{datacenter}:{worker}"
+
+
+def members_key(room: str) -> str:
+    """Behind a site's prefix: who holds connections in a room."""
+    return f"members:{room}"
+
+
+def audience_key(protocol: str, name: str) -> str:
+    """Behind a site's prefix: who listens to a name of a protocol."""
+    return f"audience:{protocol}:{name}"

@@ -7,10 +7,11 @@ import msgspec
 import structlog
 
 from app.core.address import addresses, room_names, user_rooms
-from app.core.message import Message, Waiting
+from app.core.message import History, Message, Waiting
 from app.core.ports import AckGroup, Registered, Registration, Replay, Replayed, Stored
 from app.settings import Site
-from app.store.keys import prefix
+from app.store.audience import audience_words, to_remembered
+from app.store.keys import audience_key, members_key, prefix
 from app.store.link import Word
 from app.store.redis import Redis, RunScript
 
@@ -31,6 +32,10 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
 def _name(device_id: str) -> bytes:
     """As Redis keeps it: a client may have cut its name in the middle of a surrogate pair."""
     return device_id.encode("utf-8", "surrogatepass")
+
+
+async def _number(answer: Awaitable[Any]) -> int:
+    return int(await answer)
 
 
 class RedisQueues:
@@ -66,6 +71,7 @@ class RedisQueues:
                 limit.messages,
                 limit.bytes,
                 self._max_message_bytes,
+                *audience_words(message.audiences),
                 *addresses(message.site, message.rooms),
             ),
         )
@@ -77,7 +83,16 @@ class RedisQueues:
         return self._stored(
             message.site,
             self._run(
-                "publish", message.site, self.now_ms, self._deadline(), name, message.id, rooms, body, *message.rooms
+                "publish",
+                message.site,
+                self.now_ms,
+                self._deadline(),
+                name,
+                message.id,
+                rooms,
+                body,
+                *audience_words(message.audiences),
+                *message.rooms,
             ),
         )
 
@@ -134,11 +149,27 @@ class RedisQueues:
 
     def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node has connections in the rooms; see `QueueStore`."""
-        return self._run("member", site, "join", self._node, *rooms)
+        return self._run("member", site, "join", self._node, *map(members_key, rooms))
 
     def leave(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node has none any more; see `QueueStore`."""
-        return self._run("member", site, "leave", self._node, *rooms)
+        return self._run("member", site, "leave", self._node, *map(members_key, rooms))
+
+    def join_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
+        """This node listens to the names; see `QueueStore`."""
+        keys = [audience_key(protocol, name) for name in names]
+        return _number(self._run("member", site, "join", self._node, *keys))
+
+    def leave_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
+        """This node does not listen to them any more; see `QueueStore`."""
+        keys = [audience_key(protocol, name) for name in names]
+        return _number(self._run("member", site, "leave", self._node, *keys))
+
+    def history(
+        self, site: Site, protocol: str, after_seq: int, max_messages: int, max_bytes: int
+    ) -> Awaitable[History]:
+        """What a protocol's history holds; see `QueueStore`."""
+        return self._history(site, self._run("history", site, protocol, after_seq, max_messages, max_bytes))
 
     async def expire(self, site: Site, at_most: int = 200) -> int:
         """Forgets devices that have been away for longer than their time to live; answers how many it found."""
@@ -165,7 +196,7 @@ class RedisQueues:
 
     def _heard(self, site: Site, seq: bytes) -> int:
         number = int(seq)
-        if site.has_queues and number > self._highest.get(site.name, 0):
+        if number > self._highest.get(site.name, 0):
             self._highest[site.name] = number
         return number
 
@@ -173,8 +204,13 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms()
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
-        seq, recipients, *overflowed = await answer
-        return Stored(self._heard(site, seq), recipients, *overflowed)
+        seq, recipients, overflowed, audience_nodes = await answer
+        return Stored(self._heard(site, seq), recipients, overflowed, audience_nodes)
+
+    async def _history(self, site: Site, answer: Awaitable[Any]) -> History:
+        last_seq, is_complete, has_more, *words = await answer
+        messages = [to_remembered(*words[i : i + 5]) for i in range(0, len(words), 5)]
+        return History(self._heard(site, last_seq), is_complete == b"1", has_more == b"1", messages)
 
     async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer

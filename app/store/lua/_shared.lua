@@ -137,3 +137,60 @@ end
 local function last_seq()
   return call('GET', P .. 'seq') or '0'
 end
+
+-- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the
+-- history carry of it) | messages and seconds of its history, 0 = none | how many names | name ...
+-- Answers them and the index behind them.
+local function read_audiences(i)
+  local audiences = {}
+  local count = tonumber(ARGV[i])
+  i = i + 1
+  for a = 1, count do
+    local behind = i + 5 + tonumber(ARGV[i + 4])
+    audiences[a] = { protocol = ARGV[i], head = ARGV[i + 1], messages = tonumber(ARGV[i + 2]),
+      seconds = tonumber(ARGV[i + 3]), first = i + 5, last = behind - 1 }
+    i = behind
+  end
+  return audiences, i
+end
+
+-- Keeps a message in the history of an audience's protocol. `histories` says of each protocol what its last message was
+-- and (`floor`) up to which seq something may be missing.
+local function remember(audience, now, seq, id, body)
+  local key, field = P .. 'history:' .. audience.protocol, audience.protocol
+  if call('EXISTS', key) == 0 then
+    -- What a history held before has expired; before the first there was none.
+    local last = call('HGET', P .. 'histories', field .. '.last') or string.format('%.0f', tonumber(seq) - 1)
+    call('HSET', P .. 'histories', field .. '.floor', last)
+  end
+  call('XADD', key, seq .. '-0', 'at', string.format('%.0f', now), 'head', audience.head, 'id', id, 'body', body)
+  call('HSET', P .. 'histories', field .. '.last', seq)
+  call('PEXPIRE', key, audience.seconds * 1000)
+  local floor
+  while true do
+    local oldest = call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+    if call('XLEN', key) <= audience.messages and tonumber(oldest[2][2]) > now - audience.seconds * 1000 then break end
+    floor = string.match(oldest[1], '^%d+')
+    call('XDEL', key, oldest[1])
+  end
+  if floor then call('HSET', P .. 'histories', field .. '.floor', floor) end
+end
+
+-- Tells each node that has joined one of an audience's names, once. Answers how many were told.
+local function tell_audiences(audiences, now, site, seq, id, body)
+  local told = 0
+  for _, audience in ipairs(audiences) do
+    local seen = {}
+    for i = audience.first, audience.last do
+      for _, node in ipairs(call('SMEMBERS', P .. 'audience:' .. audience.protocol .. ':' .. ARGV[i])) do
+        if not seen[node] then
+          seen[node] = true
+          told = told + 1
+          tell(node, 'audience', site, seq, id, audience.head, '', body)
+        end
+      end
+    end
+    if audience.messages > 0 then remember(audience, now, seq, id, body) end
+  end
+  return told
+end

@@ -1,10 +1,11 @@
--- A node holds connections in these rooms from now on (site without queues), or does not any more.
+-- A node hears of these from now on (rooms of a site without queues, names of audiences), or does not any more.
 -- KEYS[1] prefix
--- ARGV    'join' or 'leave' | node | room ...
+-- ARGV    'join' or 'leave' | node | 'members:<room>' or 'audience:<protocol>:<name>' ...
+-- Answers the site's last seq.
 local command = ARGV[1] == 'join' and 'SADD' or 'SREM'
 local node = ARGV[2]
 for i = 3, #ARGV do
-  call(command, P .. 'members:' .. ARGV[i], node)
+  call(command, P .. ARGV[i], node)
   call(command, P .. 'joined:' .. node, ARGV[i])
 end
-return redis.status_reply('OK')
+return last_seq()

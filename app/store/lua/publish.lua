@@ -1,14 +1,16 @@
 -- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
 -- KEYS[1] prefix
--- ARGV    now | deadline of this request, '' = none | site | message id | rooms as JSON | body | room ...
--- Answers { seq, nodes told }
+-- ARGV    now | deadline of this request, '' = none | site | message id | rooms as JSON | body
+--         | audiences (see _shared.lua) | room ...
+-- Answers { seq, nodes told, 0, nodes told for the sake of an audience }
 local now = clock(ARGV[1])
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
 end
 local seq = next_seq(now)
 local told, seen = 0, {}
-for i = 7, #ARGV do
+local audiences, first = read_audiences(7)
+for i = first, #ARGV do
   for _, node in ipairs(call('SMEMBERS', P .. 'members:' .. ARGV[i])) do
     if not seen[node] then
       seen[node] = true
@@ -17,4 +19,4 @@ for i = 7, #ARGV do
     end
   end
 end
-return { seq, told }
+return { seq, told, 0, tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6]) }

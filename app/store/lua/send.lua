@@ -2,8 +2,8 @@
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request in ms of Redis's clock, '' = none | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
---         | address ...   ('user:<room>' or 'room:<room in lower case>')
--- Answers { seq, devices stored for, devices whose queue ran over }
+--         | audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
+-- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }
 local now = clock(ARGV[1])
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
@@ -38,7 +38,8 @@ local function bytes_with(handle, length)
 end
 
 -- A device in several rooms is seen several times; within one room (but for HSCAN) it is not.
-local seen = #ARGV > 11 and {} or nil
+local audiences, first = read_audiences(11)
+local seen = #ARGV > first and {} or nil
 local queue = P .. 'queue:'
 local stored, overflowed, per_state = 0, 0, {}
 
@@ -74,7 +75,7 @@ local function add_all(pairs_)
   for i = 1, #pairs_, 2 do add(pairs_[i], pairs_[i + 1]) end
 end
 
-for i = 11, #ARGV do
+for i = first, #ARGV do
   local key = P .. ARGV[i]
   if call('HLEN', key) <= PART then
     add_all(call('HGETALL', key))
@@ -114,4 +115,4 @@ end
 for node, list in pairs(per_node) do
   tell(node, 'message', site, seq, id, table.concat(list[1], ','), table.concat(list[2], ','), body)
 end
-return { seq, stored, overflowed }
+return { seq, stored, overflowed, tell_audiences(audiences, now, site, seq, id, body) }

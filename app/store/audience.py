@@ -1,0 +1,45 @@
+"""Audiences in the words of the scripts, the bus and the histories: see `read_audiences` in lua/_shared.lua."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.core.message import Audience, LiveMessage
+from app.store.link import Word
+
+
+class _Head(Struct, array_like=True):
+    """What travels of an audience. Lives while it is written or read."""
+
+    protocol: str
+    names: list[str]
+    detail: Raw
+
+
+_decoder = msgspec.json.Decoder(_Head)
+
+
+def audience_words(audiences: Sequence[Audience]) -> list[Word]:
+    """The words of a command that say whom a message is for beside its rooms."""
+    words: list[Word] = [len(audiences)]
+    for audience in audiences:
+        head = msgspec.json.encode(_Head(audience.protocol, list(audience.names), Raw(audience.detail)))
+        history = audience.history
+        bounds = (history.messages, history.seconds) if history else (0, 0)
+        words += (audience.protocol, head, *bounds, len(audience.names), *audience.names)
+    return words
+
+
+def parse_head(head: bytes) -> Audience:
+    """The audience of a message that the bus or a history brought."""
+    read = _decoder.decode(head)
+    return Audience(read.protocol, read.names, bytes(read.detail))
+
+
+def to_remembered(seq: bytes, at_ms: bytes, head: bytes, id: bytes, body: bytes) -> LiveMessage:
+    """A message of a history."""
+    message = LiveMessage(int(seq), id.decode(), body)
+    message.at_ms = int(at_ms)
+    message.audience = parse_head(head)
+    return message

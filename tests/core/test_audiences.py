@@ -1,0 +1,227 @@
+"""Audiences over real nodes on a real Valkey: who hears what, in which order, and what a gap does."""
+
+import asyncio
+from time import monotonic
+
+import msgspec
+import pytest
+
+from app.core.audiences import Audiences
+from app.core.message import Audience, LiveMessage
+from app.settings import HistoryLimit, Site
+from app.store.keys import bus_channel
+from tests.core.conftest import NodeStarter
+from tests.support.store import StoreNode, make_message, make_site, until
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+PLAIN = make_site("plain", user_room_prefix=None)
+KEPT = HistoryLimit(messages=5, seconds=60)
+
+
+class Listener:
+    """A protocol that notes what it hears: bodies, and "missed". Lives for one test."""
+
+    def __init__(self, node: StoreNode, protocol: str = "channels") -> None:
+        self.protocol = protocol
+        self.heard: list[bytes | str] = []
+        self.seqs: list[int] = []
+        self.audiences: Audiences = node.delivery.audiences(protocol, self)
+
+    def published(self, site: Site, message: LiveMessage) -> None:
+        """Note it."""
+        self.heard.append(message.body)
+        self.seqs.append(message.seq)
+
+    def missed(self, site: Site) -> None:
+        """Note it."""
+        self.heard.append("missed")
+
+    def audience_of(self, site: Site, name: str) -> Audience | None:
+        """Every bound name is one of ours."""
+        return Audience(self.protocol, [name], bound_names=[name])
+
+
+async def push(
+    node: StoreNode, name: str, number: int, site: Site = SITE, history: HistoryLimit | None = KEPT
+) -> bytes:
+    """Publish to one name of the protocol `channels`; the body."""
+    body = b'["push",%d]' % number
+    audience = Audience("channels", [name], b'{"to":[]}', history)
+    await node.delivery.publish(make_message(site, [], body=body, audiences=[audience]))
+    return body
+
+
+async def arrived(node: StoreNode) -> None:
+    """What was published before this has come over the bus."""
+    probes = sum(node.bus._probe_seconds.buckets)
+    await node.redis.command("PUBLISH", bus_channel(node.name), f"probe {monotonic()}")
+    await until(lambda: sum(node.bus._probe_seconds.buckets) > probes, "the probe")
+
+
+@pytest.mark.parametrize("site", [SITE, PLAIN], ids=["queues", "no queues"])
+async def test_only_nodes_that_joined_a_name_hear_of_it(start_node: NodeStarter, site: Site) -> None:
+    """A message reaches each node that joined one of its names once, whichever node accepts it, and no other."""
+    one, two, three = [await start_node(site) for _ in range(3)]
+    listeners = [Listener(node) for node in (one, two, three)]
+    await listeners[0].audiences.join(site, ["news", "sport"])
+    await listeners[1].audiences.join(site, ["sport"])
+    await listeners[2].audiences.join(site, ["weather"])
+    audience = Audience("channels", ["news", "sport"])
+    stored = await two.delivery.publish(make_message(site, [], body=b"[1]", audiences=[audience]))
+    assert stored.audience_nodes == 2
+    await until(lambda: [listener.heard for listener in listeners] == [[b"[1]"], [b"[1]"], []], "both to hear")
+    assert three.bus.is_hearing
+
+
+async def test_the_detail_arrives_as_it_was_given(start_node: NodeStarter) -> None:
+    """What a protocol says of a message travels untouched, whatever text it holds."""
+    node = await start_node(SITE)
+    heard: list[Audience | None] = []
+    listener = Listener(node)
+    listener.published = lambda site, message: heard.append(message.audience)  # type: ignore[method-assign]
+    name, detail = "a\nb,\u00e9\u2028", msgspec.json.encode({"to": ["x\ny", "\u00e9"]})
+    await listener.audiences.join(SITE, [name])
+    await node.delivery.publish(make_message(SITE, [], body=b"[1]", audiences=[Audience("channels", [name], detail)]))
+    await until(lambda: heard, "the message")
+    assert heard == [Audience("channels", [name], detail)]
+
+
+async def test_a_name_is_left_by_the_last(start_node: NodeStarter) -> None:
+    """Joining twice takes leaving twice; behind the last leave nothing of the name remains in Redis."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    for _ in range(2):
+        await listener.audiences.join(SITE, ["news"])
+    listener.audiences.leave(SITE, ["news"])
+    body = await push(node, "news", 1, history=None)
+    await until(lambda: listener.heard == [body], "the push")
+    listener.audiences.leave(SITE, ["news"])
+    await node.delivery.drain()
+    stored = await node.delivery.publish(make_message(SITE, [], audiences=[Audience("channels", ["news"])]))
+    assert stored.audience_nodes == 0
+
+
+async def test_left_and_joined_again_at_once(start_node: NodeStarter) -> None:
+    """Who leaves and joins again in one breath is joined."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    listener.audiences.leave(SITE, ["news"])
+    await listener.audiences.join(SITE, ["news"])
+    await node.delivery.drain()
+    body = await push(node, "news", 1)
+    await until(lambda: listener.heard == [body], "the push")
+
+
+async def test_a_gap_is_filled_from_the_history(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was published while the bus was away is heard behind it, in order, once, and nothing else is."""
+    node, other = await start_node(SITE), await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    bodies = [await push(other, "news", 1)]
+    await until(lambda: listener.heard == bodies, "the first push")
+    with monkeypatch.context() as deaf:
+        deaf.setattr(node.delivery, "message_published", lambda site, counter, message: None)
+        bodies.append(await push(other, "news", 2))
+        await push(other, "weather", 3)
+        bodies.append(await push(other, "news", 4))
+        await arrived(node)
+    # The counter of this one shows the gap.
+    bodies.append(await push(other, "news", 5))
+    await until(lambda: listener.heard == bodies, "what was missed")
+    bodies.append(await push(other, "news", 6))
+    await until(lambda: listener.heard == bodies, "the next push")
+    assert listener.seqs == sorted(listener.seqs)
+
+
+@pytest.mark.parametrize("history", [None, HistoryLimit(messages=1, seconds=60)], ids=["none", "too short"])
+async def test_what_no_history_holds_is_told(
+    start_node: NodeStarter, history: HistoryLimit | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When something is gone for good the protocol is told that it was missed: never silence."""
+    node, other = await start_node(SITE), await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    first = await push(other, "news", 1, history=history)
+    await until(lambda: listener.heard == [first], "the first push")
+    with monkeypatch.context() as deaf:
+        deaf.setattr(node.delivery, "message_published", lambda site, counter, message: None)
+        last = [await push(other, "news", number, history=history) for number in (2, 3)][-1]
+        await arrived(node)
+    node.delivery.bus_interrupted()
+    expected = [first, "missed", *([last] if history else [])]
+    await until(lambda: listener.heard == expected, "to be told")
+    body = await push(other, "news", 4, history=history)
+    await until(lambda: listener.heard == [*expected, body], "the next push")
+
+
+async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valkey: Valkey) -> None:
+    """A Redis that has lost everything knows the names again when the bus is back, and its smaller seqs are heard."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, [f"name {number}" for number in range(2_500)])
+    valkey.client.flushall()
+    valkey.client.set("recado:{shop}:seq", 5)
+    node.delivery.bus_interrupted()
+    await node.delivery.drain()
+    body = await push(node, "name 2499", 1)
+    await until(lambda: body in listener.heard, "the push")
+    assert listener.heard == ["missed", body]
+
+
+async def test_history_of_a_protocol(start_node: NodeStarter) -> None:
+    """The history answers what came behind a seq, says whether that is all, and comes in parts."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    bodies = [await push(node, f"name {number}", number) for number in range(7)]
+    all_of_it = await listener.audiences.history(SITE, 0)
+    assert [message.body for message in all_of_it.messages] == bodies[2:]
+    assert (all_of_it.is_complete, all_of_it.has_more) == (False, False)
+    message = all_of_it.messages[0]
+    assert message.audience == Audience("channels", ["name 2"], b'{"to":[]}')
+    assert message.at_ms > 1_600_000_000_000
+    part = await listener.audiences.history(SITE, message.seq, max_messages=2)
+    assert ([m.body for m in part.messages], part.is_complete, part.has_more) == (bodies[3:5], True, True)
+    assert part.last_seq == all_of_it.messages[-1].seq
+
+
+async def test_a_history_that_has_expired(start_node: NodeStarter, valkey: Valkey) -> None:
+    """Who has heard the last message misses nothing when the history expires; who has not does, also later."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await push(node, "news", 1)
+    await push(node, "news", 2)
+    first, last = (message.seq for message in (await listener.audiences.history(SITE, 0)).messages)
+    valkey.client.delete("recado:{shop}:history:channels")
+    assert (await listener.audiences.history(SITE, last)).is_complete
+    assert not (await listener.audiences.history(SITE, first)).is_complete
+    await push(node, "news", 3)
+    assert (await listener.audiences.history(SITE, last)).is_complete
+    assert not (await listener.audiences.history(SITE, first)).is_complete
+
+
+async def test_old_messages_leave_the_history(start_node: NodeStarter) -> None:
+    """What is older than the history's seconds goes when something new comes."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    node.queues.now_ms = 1_700_000_000_000
+    await push(node, "news", 1)
+    node.queues.now_ms += 59_000
+    second = await push(node, "news", 2)
+    node.queues.now_ms += 2_000
+    third = await push(node, "news", 3)
+    history = await listener.audiences.history(SITE, 0)
+    assert [message.body for message in history.messages] == [second, third]
+
+
+async def test_a_join_that_fails_leaves_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
+    """When Redis is away `join` raises, and the name counts as not joined."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    join = asyncio.ensure_future(listener.audiences.join(SITE, ["news"]))
+    await asyncio.sleep(0)
+    join.cancel()
+    await asyncio.gather(join, return_exceptions=True)
+    await node.delivery.drain()
+    assert "recado:{shop}:audience:channels:news" not in valkey.dump()
