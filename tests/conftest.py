@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.background import BackgroundLoop
 from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment
 from tests.support.node_clients import NodeClients
 from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
-from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.store import running_valkey
 from tests.support.tenant import Tenant
@@ -123,11 +123,14 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
     assert [line for line in node.lines.snapshot() if line.startswith("uncaught")] == []
 
 
-@pytest.fixture(scope="session")
-def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """The server of the contract suite; tests share it, so they keep to users and rooms of their own."""
+@pytest.fixture(scope="session", params=[1], ids=["one node"])
+def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
+    """The server of the contract suite, and two of them behind a balancer that is not sticky.
+
+    Tests share it, so they keep to users and rooms of their own.
+    """
     # All that the server can say is said, so that the search for secrets in its log means something.
-    server = Deployment(contract_sites(tenant), {"log_level": "debug"})
+    server = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=request.param)
     yield server
     server.end()
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.support.connector import Connector, Drivers
-from tests.support.server import Deployment, clean_environment
+from tests.support.deployment import Deployment
+from tests.support.server import clean_environment
 from tests.support.sites import contract_sites
 from tests.support.tenant import SECRET, Tenant
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 
 
 def test_healthcheck(deployment: Deployment) -> None:

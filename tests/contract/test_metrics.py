@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.clients import ACK_NONE, PYTHON_KINDS, ClientKind, each_library
 from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment
 from tests.support.metrics import Figures
-from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Answer, Tenant
 from tests.support.waiting import eventually

@@ -19,7 +19,7 @@ from tests.support.clients import (
     every_node_client,
 )
 from tests.support.connector import Connector, batch_names, without_fences
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 from tests.support.tenant import SECRET, Answer, Tenant
 
 OLD = tuple(kind for kind in ONE_OF_EACH if not kind.has_auth)
@@ -328,8 +328,9 @@ def test_public_channel_beside_a_user_room(connect: Connector, tenant: Tenant, d
     assert (names.count(own), names.count(everyone)) == (1, 1)
 
 
-def test_identical_auth_requests_share_one_call(connect: Connector, tenant: Tenant) -> None:
-    """Connections with the same token and meta at the same moment cost authUrl one request; other meta, another."""
+def test_identical_auth_requests_share_one_call(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
+    """Connections with the same token and meta at the same moment cost authUrl one request a node; other meta, one
+    more."""
     token = tenant.token(Answer(body=b'["user_same"]', delay_seconds=1.0))
     call = _call_with_token(connect, MODERN, "alpha", token)
     other = dataclasses.replace(call, query={**call.query, "meta": "other"})
@@ -337,7 +338,8 @@ def test_identical_auth_requests_share_one_call(connect: Connector, tenant: Tena
     for client in clients:
         client.wait_event("_settings")
     metas = [request.headers.get("x-meta") for request in tenant.requests_of(token)]
-    assert sorted(metas, key=str) == [None, "other"]
+    assert metas.count("other") == 1
+    assert 1 <= metas.count(None) <= len(deployment.nodes)
 
 
 def test_200_clients_at_once(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:

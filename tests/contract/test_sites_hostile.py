@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from tests.support.clients import ACK_NONE, ClientKind, every_node_client
 from tests.support.connector import Connector, batch_names, without_fences
+from tests.support.deployment import Deployment
 from tests.support.raw import RawPolling, RawSocket
-from tests.support.server import Deployment
 from tests.support.tenant import Tenant
 
 EXAMPLES = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.clients import ACK_NONE, ALL_KINDS
 from tests.support.connector import Connector, batch_names, without_fences
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually

@@ -23,7 +23,7 @@ from tests.support.clients import (
     every_client,
 )
 from tests.support.connector import Connector, batch_names, numbers, without_fences
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.clients import ACK_NONE, Client, ClientKind, each_library, every_client
 from tests.support.connector import Connector, batch_names, numbers, without_fences
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.clients import ACK_NONE, WEBSOCKET, ClientKind, each_library
 from tests.support.connector import Connector, without_fences
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 from tests.support.sites import NUMERIC_KEY
 from tests.support.tenant import SECRET, Tenant
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.support.connector import Connector
+from tests.support.deployment import Deployment
 from tests.support.raw import RawPolling, RawSocket
-from tests.support.server import Deployment
 from tests.support.sites import ORIGIN
 from tests.support.tenant import Answer, Tenant
 

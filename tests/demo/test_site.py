@@ -9,7 +9,7 @@ from msgspec import structs
 from app.demo.site import demo_site
 from app.settings import Config
 from tests.demo.conftest import DemoServer
-from tests.support.server import Deployment
+from tests.support.deployment import Deployment
 
 
 def ask(demo: DemoServer, path: str, **headers: str) -> httpx.Response:

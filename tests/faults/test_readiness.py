@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.clients import PYTHON_KINDS
 from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment
 from tests.support.metrics import Figures
-from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually

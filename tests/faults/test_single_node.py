@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.clients import ACK_NONE, NODE_KINDS, ack_except
 from tests.support.connector import Connector, Drivers, batch_names
+from tests.support.deployment import Deployment
 from tests.support.processes import descendants, is_running, kill
-from tests.support.server import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant, User
 from tests.support.waiting import eventually

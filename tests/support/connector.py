@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.support.clients import ACK_ALL, MODERN, AckPolicy, Client, ClientKind, ConnectCall, Event
+from tests.support.endpoint import Endpoint
 from tests.support.node_clients import NodeClients
 from tests.support.python_clients import PythonClients
-from tests.support.server import Deployment
 from tests.support.tenant import User
 
 
@@ -24,7 +24,7 @@ class Drivers:
 class Connector:
     """Lives for one test; `close` ends every client it opened."""
 
-    def __init__(self, deployment: Deployment, drivers: Drivers) -> None:
+    def __init__(self, deployment: Endpoint, drivers: Drivers) -> None:
         """Open clients against this deployment."""
         self.deployment = deployment
         self.drivers = drivers

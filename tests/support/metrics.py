@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.server import Deployment
+from tests.support.endpoint import Endpoint
 
 
 class Figures:
     """What /metrics said at one moment."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Endpoint) -> None:
         """Ask now."""
         answer = deployment.get("/metrics")
         assert answer.status_code == 200, answer.text

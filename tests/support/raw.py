@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.server import Deployment
+from tests.support.endpoint import Endpoint
 from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS
 
 
@@ -48,7 +48,7 @@ class RawSocket:
 class RawPolling:
     """A polling session without a library."""
 
-    def __init__(self, deployment: Deployment, version: int, query: dict[str, str] | None = None) -> None:
+    def __init__(self, deployment: Endpoint, version: int, query: dict[str, str] | None = None) -> None:
         """Make the session's parameters; nothing is sent yet."""
         self._deployment = deployment
         self._query: dict[str, str] = {"EIO": str(version), "transport": "polling", **(query or {})}

@@ -1,0 +1,182 @@
+"""One or several nodes with their Valkey, behind a balancer where there are several."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.balancer import Balancer
+from tests.support.endpoint import Endpoint
+from tests.support.processes import descendants, kill
+from tests.support.server import Server
+from tests.support.valkey import Valkey
+
+
+class Node(Endpoint):
+    """One `python -m app serve` in a deployment, with all its lives on one port; the deployment ends it."""
+
+    def __init__(
+        self, directory: Path, sites: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str], *arguments: str
+    ) -> None:
+        """Start the server on the configuration in `directory`."""
+        super().__init__(sites)
+        self._directory = directory
+        self._environment = environment
+        self._arguments = arguments
+        self._servers: list[Server] = []
+        self._orphans: list[int] = []
+        self._port = 0
+        #: Whether a balancer gives it new requests.
+        self.is_listed = False
+        self.start()
+
+    @property
+    def server(self) -> Server:
+        """The process, the latest if there were several."""
+        return self._servers[-1]
+
+    @property
+    def url(self) -> str:
+        """Where the node listens."""
+        return self.server.url
+
+    def start(self) -> None:
+        """Start the server, or start it again on the same configuration, data and port."""
+        arguments = ["--port", str(self._port), "--config", "config.yml", "--sites", "sites.yml", *self._arguments]
+        self._servers.append(Server(self._directory, *arguments, **self._environment))
+        self._port = int(self.url.rpartition(":")[2])
+        self.is_listed = True
+
+    def stop(self, timeout_seconds: float = 10) -> int:
+        """Ask the server to end as an operator does (SIGTERM) and return its exit status."""
+        self.is_listed = False
+        self.server.signal(signal.SIGTERM)
+        return self.server.wait(timeout_seconds)
+
+    def kill(self) -> list[int]:
+        """Kill the server alone, as a crash does, and return the processes it leaves behind; `end` kills those."""
+        self.is_listed = False
+        left = descendants(self.server.pid)
+        self._orphans += left
+        self.server.signal(signal.SIGKILL)
+        self.server.wait()
+        return left
+
+    def suspend(self) -> None:
+        """Freeze the process: its connections stay open, nothing is answered."""
+        self.is_listed = False
+        self.server.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process run on."""
+        self.server.signal(signal.SIGCONT)
+        self.is_listed = True
+
+    def end(self) -> None:
+        """End every process."""
+        for server in self._servers:
+            server.end()
+        for pid in self._orphans:
+            kill(pid)
+        self.close_http()
+
+
+class Deployment(Endpoint):
+    """Nodes on one Valkey in a directory of their own; whoever makes it calls `end`, which removes everything.
+
+    Where there are several nodes, requests go through a balancer to one drawn by chance.
+    """
+
+    def __init__(
+        self,
+        sites: Mapping[str, Mapping[str, Any]],
+        config: Mapping[str, Any] | None = None,
+        is_embedded: bool = False,
+        environment: Mapping[str, str] | None = None,
+        nodes: int = 1,
+    ) -> None:
+        """Write the configuration, start Valkey (unless the server shall run its own) and the nodes."""
+        super().__init__(sites)
+        # A short path: a unix socket's may have 107 characters.
+        self.directory = Path(tempfile.mkdtemp(prefix="recado-"))
+        self.valkey: Valkey | None = None
+        self.nodes: list[Node] = []
+        self.balancer: Balancer | None = None
+        self._environment = dict(environment or {})
+        (self.directory / "sites.yml").write_text(yaml.safe_dump({name: dict(keys) for name, keys in sites.items()}))
+        (self.directory / "config.yml").write_text(yaml.safe_dump({"production": dict(config or {})}))
+        try:
+            if not is_embedded:
+                (self.directory / "valkey").mkdir()
+                self.valkey = Valkey(self.directory / "valkey")
+            with ThreadPoolExecutor(nodes) as pool:
+                list(pool.map(lambda _: self.add_node(), range(nodes)))
+        except BaseException:
+            self.end()
+            raise
+        if nodes > 1:
+            self.balance(random.Random())
+
+    @property
+    def redis(self) -> Valkey:
+        """The Valkey beside the nodes; an embedded one is the server's own."""
+        assert self.valkey, "this deployment has an embedded Valkey"
+        return self.valkey
+
+    @property
+    def url(self) -> str:
+        """Where requests go: the balancer, or the only node."""
+        return self.balancer.url if self.balancer else self.nodes[0].url
+
+    def add_node(self, **environment: str) -> Node:
+        """Start one more node; `environment` is its own, for instance another way to Redis."""
+        environment = self._environment | ({"REDIS_URL": self.valkey.url} if self.valkey else {}) | environment
+        arguments = [] if self.valkey else ["--data-dir", str(self.directory / "data")]
+        node = Node(self.directory, self.sites, environment, *arguments)
+        self.nodes.append(node)
+        return node
+
+    def balance(self, chance: random.Random) -> None:
+        """Let a balancer draw a node for each request from here on."""
+        self.balancer = Balancer(self._listed_urls, chance)
+
+    def end(self) -> None:
+        """End every process and remove the directory."""
+        if self.balancer:
+            self.balancer.end()
+        for node in self.nodes:
+            node.end()
+        if self.valkey:
+            self.valkey.end()
+        self.close_http()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # The life of a deployment's only node
+
+    @property
+    def server(self) -> Server:
+        """The first node's process."""
+        return self.nodes[0].server
+
+    def start(self) -> None:
+        """Start the first node again."""
+        self.nodes[0].start()
+
+    def stop(self) -> int:
+        """End the first node as an operator does."""
+        return self.nodes[0].stop()
+
+    def kill(self) -> list[int]:
+        """Kill the first node."""
+        return self.nodes[0].kill()
+
+    def _listed_urls(self) -> Sequence[str]:
+        return [node.url for node in self.nodes if node.is_listed]

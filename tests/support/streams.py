@@ -1,0 +1,81 @@
+"""What the balancer and the TCP proxy are made of: a peer's bytes, and both ways of a connection passed along."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+READ_BYTES = 256 * 1024
+
+
+class Peer:
+    """One end of a TCP connection with what it has sent and nobody has taken; `abort` or the other side ends it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Begin with nothing received."""
+        self.received = bytearray()
+        self.has_ended = False
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, host: str, port: int) -> Peer:
+        """Connect to a server. Raises OSError."""
+        return cls(*await asyncio.open_connection(host, port))
+
+    async def fill(self) -> bool:
+        """Wait for more bytes; False when there will be none. Raises OSError when the peer vanished."""
+        data = await self._reader.read(READ_BYTES)
+        self.received += data
+        self.has_ended = not data
+        return bool(data)
+
+    def take(self, count: int | None = None) -> bytes:
+        """Take the first `count` bytes, or all, out of what was received."""
+        count = len(self.received) if count is None else count
+        data = bytes(self.received[:count])
+        del self.received[:count]
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; waits while the peer is slow."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def end_writing(self) -> None:
+        """Say that nothing more follows."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
+    def close(self) -> None:
+        """Close behind what was written."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Close at once, as a crash does."""
+        self._writer.transport.abort()
+
+
+async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Pass bytes both ways until both have ended or one has vanished; `pace` is awaited before each piece is sent."""
+    ways = [asyncio.create_task(_pass(one, other, pace)), asyncio.create_task(_pass(other, one, pace))]
+    try:
+        await asyncio.gather(*ways)
+        one.close()
+        other.close()
+    except OSError:
+        one.abort()
+        other.abort()
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pass(source: Peer, target: Peer, pace: Callable[[], Awaitable[None]] | None) -> None:
+    while source.received or (not source.has_ended and await source.fill()):
+        if pace:
+            await pace()
+        await target.write(source.take())
+    target.end_writing()

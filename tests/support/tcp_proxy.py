@@ -1,0 +1,108 @@
+"""A TCP proxy that can cut, freeze and delay what goes through it; for the way between a node and its Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from urllib.parse import urlsplit
+
+from tests.support.background import BackgroundLoop
+from tests.support.streams import Peer, splice
+
+
+class TcpProxy:
+    """Listens on a free port from its making to `end`; its methods may be called from any thread."""
+
+    def __init__(self, background: BackgroundLoop, target_url: str) -> None:
+        """Pass what comes to the server at `target_url`: `redis://host:port` or `unix://path`."""
+        self._background = background
+        self._target = urlsplit(target_url)
+        self._links: set[asyncio.Task[None]] = set()
+        self._peers: set[Peer] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._delay_seconds = 0.0
+        self._is_refusing = False
+        self._server = background.run(asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024))
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def redis_url(self) -> str:
+        """What a node is told as redis.url."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections go through it."""
+        return len(self._links)
+
+    def cut(self) -> None:
+        """Break every connection that is there; new ones may come."""
+        self._background.loop.call_soon_threadsafe(self._cut)
+
+    def refuse(self, is_refusing: bool = True) -> None:
+        """Break every connection, and each new one at once, until `refuse(False)`."""
+        self._is_refusing = is_refusing
+        self.cut()
+
+    def freeze(self) -> None:
+        """Swallow nothing and pass nothing: connections stay open, and new ones are accepted."""
+        self._background.loop.call_soon_threadsafe(self._flowing.clear)
+
+    def thaw(self) -> None:
+        """Pass on what was held, in order, and whatever follows."""
+        self._background.loop.call_soon_threadsafe(self._flowing.set)
+
+    def delay(self, seconds: float) -> None:
+        """Hold each piece that is passed, either way, for so long."""
+        self._delay_seconds = seconds
+
+    def end(self) -> None:
+        """Stop listening and break what is left."""
+        self._background.run(self._end())
+
+    async def _end(self) -> None:
+        self._server.close()
+        self._cut()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def _cut(self) -> None:
+        for peer in self._peers:
+            peer.abort()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.create_task(self._link(Peer(reader, writer)))
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
+
+    async def _link(self, client: Peer) -> None:
+        if self._is_refusing:
+            client.abort()
+            return
+        try:
+            server = await self._connect()
+        except OSError:
+            client.abort()
+            return
+        self._peers |= {client, server}
+        try:
+            with contextlib.suppress(OSError):
+                await splice(client, server, self._pace)
+        finally:
+            client.abort()
+            server.abort()
+            self._peers -= {client, server}
+
+    async def _connect(self) -> Peer:
+        if self._target.scheme == "unix":
+            return Peer(*await asyncio.open_unix_connection(self._target.path))
+        assert self._target.hostname
+        assert self._target.port
+        return await Peer.connect(self._target.hostname, self._target.port)
+
+    async def _pace(self) -> None:
+        await self._flowing.wait()
+        if self._delay_seconds:
+            await asyncio.sleep(self._delay_seconds)
