@@ -15,13 +15,12 @@ import structlog
 import uvicorn
 import uvloop
 from msgspec import structs
-from starlette.applications import Starlette
-from starlette.routing import BaseRoute
 
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.core.delivery import Delivery
 from app.demo.site import demo_routes, demo_site
+from app.dispatch import AsgiApp, Dispatcher
 from app.errors import ConfigError
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -29,7 +28,6 @@ from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics
 from app.observe.pages import observe_routes
-from app.protocols.http_request import Receive, Scope, Send
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
 from app.protocols.sites.send import SendEndpoint
@@ -72,7 +70,8 @@ async def _serve(config: Config, demo: bool, listening: socket.socket) -> None:
         services = await Services.start(config, stack)
         observed = observe_routes(services.metrics, services.health)
         routes = [*bundle_routes(), *observed, *(demo_routes() if demo else [])]
-        application = Application(services, routes)
+        application = Dispatcher(services.send, services.socket_server.asgi, routes, services.doors)
+        application.mount(config.mounts)
         server = HttpServer(application, config, services)
         await server.serve(sockets=[listening])
 
@@ -93,6 +92,8 @@ class Services:
         application = SitesApplication(config.sites, self.delivery, self._directory, self._updates, counts)
         self.socket_server = SocketServer(application, _engine_settings(config))
         self.send: SendEndpoint
+        #: The protocols with paths of their own, by name.
+        self.doors: dict[str, AsgiApp] = {}
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
@@ -129,32 +130,10 @@ class Services:
             await asyncio.wait_for(self.delivery.drain(), self.redis.timeout_seconds)
 
 
-class Application:
-    """The ASGI application: the two busy paths go straight to their endpoints, the rest through Starlette."""
-
-    def __init__(self, services: Services, routes: list[BaseRoute]) -> None:
-        self._send = services.send
-        self._sockets = services.socket_server.asgi
-        self._pages = Starlette(routes=routes)
-        self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request or WebSocket."""
-        path: str = scope.get("path", "")
-        if path == "/send" and scope["type"] == "http":
-            await self._send(scope, receive, send)
-        elif path == "/healthcheck" and scope["type"] == "http":
-            await _answer_ok(send)
-        elif (path + "/").startswith(_SOCKET_PATH) and path not in self._page_paths:
-            await self._sockets(scope, receive, send)
-        else:
-            await self._pages(scope, receive, send)
-
-
 class HttpServer(uvicorn.Server):
     """uvicorn with our WebSockets, that drains the sessions before it waits for connections, and exits with 0."""
 
-    def __init__(self, application: Application, config: Config, services: Services) -> None:
+    def __init__(self, application: Dispatcher, config: Config, services: Services) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -212,12 +191,6 @@ def _version() -> str:
     except metadata.PackageNotFoundError:
         # Run from a checkout that was not installed.
         return "unknown"
-
-
-async def _answer_ok(send: Send) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"2")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"ok"})
 
 
 async def _redis_address(config: Config, stack: contextlib.AsyncExitStack) -> Address:

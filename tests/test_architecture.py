@@ -30,8 +30,18 @@ MAY_IMPORT = {
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
     "app.cli": LEAVES | {"app.server", "app.config", "app.backends"},
+    "app.dispatch": LEAVES | {"app.protocols"},
     "app.server": LEAVES
-    | {"app.core", "app.store", "app.backends", "app.transport", "app.protocols.sites", "app.demo", "app.protocols"},
+    | {
+        "app.core",
+        "app.store",
+        "app.backends",
+        "app.transport",
+        "app.protocols.sites",
+        "app.demo",
+        "app.protocols",
+        "app.dispatch",
+    },
     # What protocols have in common.
     "app.protocols": {"app.errors"},
 }

@@ -1,22 +1,18 @@
-"""The builder: which path goes where, what a start needs and what an end leaves."""
+"""The builder: what a start needs and what an end leaves."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from msgspec import structs
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
 from app import server
 from app.errors import ConfigError, StoreUnavailable
-from app.server import Application, Services
+from app.server import Services
 from app.settings import Config
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
@@ -35,50 +31,6 @@ def valkey() -> Iterator[Valkey]:
 def config(valkey: Valkey) -> Config:
     """A server on it."""
     return Config(redis_url=valkey.url, sites={"shop": SITE})
-
-
-class Endpoint:
-    """An ASGI application that remembers the paths that reached it."""
-
-    def __init__(self) -> None:
-        """None yet."""
-        self.paths: list[str] = []
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """Remember."""
-        self.paths.append(scope["path"])
-
-
-async def ask(application: Application, path: str, kind: str = "http", method: str = "GET") -> tuple[int, bytes] | None:
-    """Status and body that a path is answered with; None when it went to an endpoint that does not answer."""
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(event: MutableMapping[str, Any]) -> None:
-        sent.append(event)
-
-    scope = {"type": kind, "path": path, "method": method, "headers": [], "query_string": b"", "root_path": ""}
-    await application(scope, receive, send)
-    return (sent[0]["status"], sent[1]["body"]) if len(sent) > 1 else None
-
-
-async def test_paths() -> None:
-    """/send and the Socket.IO path go straight to their endpoints, pages below the latter's path to the pages."""
-    send, sockets = Endpoint(), Endpoint()
-    services = SimpleNamespace(send=send, socket_server=SimpleNamespace(asgi=sockets))
-    page = Route("/socket.io/socket.io.js", lambda request: PlainTextResponse("bundle"))
-    application = Application(cast(Services, services), [page])
-    assert await ask(application, "/healthcheck") == (200, b"ok")
-    assert await ask(application, "/socket.io/socket.io.js") == (200, b"bundle")
-    for path in ("/", "/nothing", "/send/", "/sockets"):
-        answer = await ask(application, path)
-        assert answer
-        assert answer[0] == 404
-    assert [await ask(application, path) for path in ("/send", "/socket.io/", "/socket.io")] == [None] * 3
-    await ask(application, "/socket.io/", "websocket")
-    assert (send.paths, sockets.paths) == (["/send"], ["/socket.io/", "/socket.io", "/socket.io/"])
 
 
 async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> None:
