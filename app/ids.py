@@ -18,6 +18,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _place(datacenter: int, worker: int) -> int:
+    if not 0 <= datacenter <= MAX_DATACENTER or not 0 <= worker <= MAX_WORKER:
+        raise ValueError(f"datacenter and worker must be 0-31, got {datacenter} and {worker}")
+    return (datacenter << 5 | worker) << _COUNTER_BITS
+
+
 class FlakeIds:
     """Makes the message ids of one node; lives as long as the node and holds its worker id.
 
@@ -26,12 +32,16 @@ class FlakeIds:
     """
 
     def __init__(self, datacenter: int, worker: int, now_ms: Callable[[], int] = _now_ms) -> None:
-        if not 0 <= datacenter <= MAX_DATACENTER or not 0 <= worker <= MAX_WORKER:
-            raise ValueError(f"datacenter and worker must be 0-31, got {datacenter} and {worker}")
-        self._place = (datacenter << 5 | worker) << _COUNTER_BITS
+        self._place = _place(datacenter, worker)
         self._now_ms = now_ms
         self._last_ms = 0
         self._counter = 0
+
+    def move(self, datacenter: int, worker: int) -> None:
+        """From here on ids name this place: another node has the one before."""
+        self._place = _place(datacenter, worker)
+        # The rest of this millisecond is given up: in it an id of a lower place would not be greater.
+        self._counter = _COUNTER_MASK
 
     def next_id(self) -> int:
         """The next id, greater than every one before it."""

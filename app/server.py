@@ -22,7 +22,6 @@ from app.core.delivery import Delivery
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
 from app.errors import ConfigError
-from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
@@ -85,11 +84,12 @@ class Services:
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
         self.delivery = Delivery(sites, self._queues, counts)
-        self.node = Node(redis, self._queues, node, sites, self.delivery.bus_interrupted)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds)
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         application = SitesApplication(config.sites, self.delivery, self._directory, self._updates, counts)
+        on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
+        self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)
         self.socket_server = SocketServer(application, _engine_settings(config))
         self.send: SendEndpoint
         #: The protocols with paths of their own, by name.
@@ -109,14 +109,15 @@ class Services:
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts)
+        # Closed behind the node, which reports what it may have left.
+        stack.push_async_callback(services._updates.aclose)
         await services.node.start()
         stack.push_async_callback(services.node.close)
-        place = await services.node.lease_worker(config.datacenter, config.worker)
-        services.send = SendEndpoint(config.sites, services.delivery, FlakeIds(*place), config.max_body_bytes, counts)
+        ids = await services.node.lease_ids(config.datacenter, config.worker)
+        services.send = SendEndpoint(config.sites, services.delivery, ids, config.max_body_bytes, counts)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
         stack.push_async_callback(services._directory.aclose)
-        stack.push_async_callback(services._updates.aclose)
         services._sampler.start()
         stack.push_async_callback(services._sampler.close)
         services._loop_lag.start()

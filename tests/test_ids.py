@@ -87,3 +87,16 @@ def test_places_out_of_range(datacenter: int, worker: int) -> None:
     """A datacenter or worker that does not fit its bits is refused with what was expected."""
     with pytest.raises(ValueError, match=f"0-31, got {datacenter} and {worker}"):
         FlakeIds(datacenter, worker)
+
+
+def test_moved_ids_grow() -> None:
+    """Ids of another place are greater than all before, also within a millisecond and where the place is lower."""
+    clock = Clock()
+    ids = FlakeIds(31, 31, clock)
+    before = [ids.next_id() for _ in range(3)]
+    ids.move(0, 1)
+    after = [ids.next_id() for _ in range(3)]
+    assert before[-1] < after[0] < after[1] < after[2]
+    assert {id_ >> 12 & 1023 for id_ in after} == {1}
+    with pytest.raises(ValueError, match="must be 0-31"):
+        ids.move(0, 32)

@@ -60,6 +60,7 @@ class Connection:
         "epoch",
         "handles",
         "last_seq",
+        "note",
         "number",
         "phase",
         "receiver",
@@ -68,8 +69,10 @@ class Connection:
         "told_seq",
     )
 
-    def __init__(self, site: Site, number: int, receiver: Receiver) -> None:
+    def __init__(self, site: Site, number: int, receiver: Receiver, note: str = "") -> None:
         self.site = site
+        #: Kept beside it in the store; see `QueueStore.connect`. It may be secret.
+        self.note = note
         #: Unique on this node.
         self.number = number
         self.receiver = receiver

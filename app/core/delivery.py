@@ -68,10 +68,13 @@ class Delivery:
         )
         return stored
 
-    def new_connection(self, site: Site, receiver: Receiver) -> Connection:
-        """A connection that `open` is to register; `close` ends it, whether or not `open` has returned."""
+    def new_connection(self, site: Site, receiver: Receiver, note: str = "") -> Connection:
+        """A connection that `open` is to register; `close` ends it, whether or not `open` has returned.
+
+        Should this node die, another one learns `note` when it takes the connection out of the store.
+        """
         self._counts.of(site.name).connections += 1
-        return Connection(site, next(self._numbers), receiver)
+        return Connection(site, next(self._numbers), receiver, note)
 
     async def open(
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
@@ -86,8 +89,12 @@ class Delivery:
         else:
             await self._open_in_rooms(connection, rooms, greet)
 
-    def close(self, connection: Connection) -> None:
-        """The connection is gone: what it has not acknowledged waits for the next one. Idempotent, returns at once."""
+    def close(self, connection: Connection, report: Callable[[list[bool]], None] | None = None) -> None:
+        """The connection is gone: what it has not acknowledged waits for the next one. Idempotent, returns at once.
+
+        `report` is called when the store knows it, with whether the end of each of its devices is this node's to
+        report (see `QueueStore.disconnect`); never for a connection that was not registered yet.
+        """
         if connection.phase is Phase.CLOSED:
             return
         self._end(connection)
@@ -99,7 +106,7 @@ class Delivery:
             return
         presence.remove(connection)
         if connection.handles:
-            self._errands.start(self._disconnect(connection))
+            self._errands.start(self._disconnect(connection, report))
 
     def receive_ack(self, connection: Connection, ack_id: int) -> None:
         """The client has acknowledged a message (`ack_id` is its seq) or a batch. The hot path."""
@@ -173,7 +180,7 @@ class Delivery:
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
         except (StoreError, asyncio.CancelledError):
             self._end(connection)
             # Whether Redis has registered it nobody knows: then it must not stay registered.
@@ -203,11 +210,13 @@ class Delivery:
             connection.close()
             self._counts.of(connection.site.name).connections -= 1
 
-    async def _disconnect(self, connection: Connection) -> None:
+    async def _disconnect(self, connection: Connection, report: Callable[[list[bool]], None] | None = None) -> None:
         self._acks[connection.site.name].flush()
-        await self._errands.until_stored(
+        is_ours = await self._errands.until_stored(
             lambda: self._store.disconnect(connection.site, connection.number, connection.handles)
         )
+        if report is not None:
+            report(is_ours)
 
     async def _leave(self, site: Site, rooms: Sequence[str]) -> None:
         # A room that was entered again since is left out; one that is entered later joins after this.

@@ -64,6 +64,20 @@ class AckGroup(Struct):
     handles: list[bytes]
 
 
+class BuriedConnection(Struct, frozen=True):
+    """A connection of a dead node that was taken out of Redis. Its repr is without the note: that is secret."""
+
+    site: Site
+    user_room: str
+    #: What its protocol wanted to know in this case, "" when nothing; see `QueueStore.connect`.
+    note: str
+    #: The dead node's last beat.
+    since: datetime
+
+    def __repr__(self) -> str:
+        return f"BuriedConnection({self.site.name!r})"
+
+
 class QueueStore(Protocol):
     """Devices and their queues. Every method is atomic, and raises StoreUnavailable when it may not have happened.
 
@@ -82,11 +96,20 @@ class QueueStore(Protocol):
         Like `send`, it also tells the nodes that joined one of the message's audiences, and keeps its history.
         """
 
-    def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
-        """Registers a connection of this node for its user's devices and answers the first part of what waits."""
+    def connect(
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+    ) -> Awaitable[Registration]:
+        """Registers a connection of this node for its user's devices and answers the first part of what waits.
 
-    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[None]:
-        """Takes a connection out; a device without one lives `device_ttl` from now. Repeating it changes nothing."""
+        `note` is kept beside the connection: who takes it out for this node, should it die, is given it.
+        """
+
+    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
+        """Takes a connection out; a device without one lives `device_ttl` from now. Repeating it changes nothing.
+
+        Answers for each handle, also when it is repeated, whether the end is this node's to report: not so when
+        another has taken this node for dead, taken the connection out and reported it.
+        """
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
         """Takes out a connection whose `connect` failed, so that nobody knows whether it is registered. Idempotent."""

@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; c:<node>.<number>: a connection; lost, rooms: see below |
+| device:<handle> | hash | user, device; c:<node>.<number>: a connection, `1` and its note; lost, rooms: see below |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -14,6 +14,7 @@
 | bytes | hash | handle → bytes that wait, for queues long enough to matter |
 | expiry | sorted set | handle by deadline, of devices that are away |
 | node:<node> | set | handles connected to a node |
+| buried:<node> | string | connections of this node with a note were taken out by another; kept for a day |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
 | members:<room> | set | nodes with connections in a room, in a site without queues |
@@ -23,10 +24,12 @@
 | histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
-others, of a device in the public channel.
+others, of a device in the public channel. A note is what the protocol wants to know when another node takes the
+connection out: sites keep the user's token there, where they have an updateUserUrl, and nowhere else.
 
-Outside of any site: `recado:nodes` (sorted set, node by last beat), `recado:worker:<datacenter>:<worker>` (leases),
-and the channels `recado:bus:<node>`.
+Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
+known since), `recado:sites:<node>` (set, the names of its sites), `recado:worker:<datacenter>:<worker>` (leases), and
+the channels `recado:bus:<node>`.
 """
 
 NODES = "recado:nodes"
@@ -40,6 +43,11 @@ def prefix(site: str) -> str:
 def bus_channel(node: str) -> str:
     """The channel on which a node hears of messages."""
     return f"recado:bus:{node}"
+
+
+def node_sites(node: str) -> str:
+    """The key that holds which sites a node serves, for those who bury it."""
+    return f"recado:sites:{node}"
 
 
 def worker_lease(datacenter: int, worker: int) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
-from app.ids import MAX_DATACENTER, MAX_WORKER
+from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
 from app.settings import Site
-from app.store.keys import NODES, worker_lease
+from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
 
@@ -22,6 +23,8 @@ BEAT_SECONDS = 2.0
 DEAD_AFTER_SECONDS = 7.0
 EXPIRE_SECONDS = 0.5
 _LEASE_MS = 60_000
+#: Before the name of a dead node among the nodes: only sites are left that nobody has known since.
+_LEFT = "~"
 
 _log = structlog.get_logger(__name__)
 
@@ -35,15 +38,31 @@ class Node:
     """This process in Redis. Lives as long as the process: `start` announces it, `close` takes it out."""
 
     def __init__(
-        self, redis: Redis, queues: RedisQueues, node: str, sites: Iterable[Site], on_taken_for_dead: Callable[[], None]
+        self,
+        redis: Redis,
+        queues: RedisQueues,
+        node: str,
+        sites: Iterable[Site],
+        on_taken_for_dead: Callable[[], None],
+        on_buried: Callable[[BuriedConnection], None],
     ) -> None:
+        """`on_taken_for_dead`: others may have taken out what this node had in Redis, or Redis has forgotten it.
+
+        `on_buried` is told each connection of a dead node that this node, and no other, has taken out.
+        """
         self.id = node
         self._redis = redis
         self._queues = queues
-        self._sites = list(sites)
+        self._sites = {site.name: site for site in sites}
         self._on_taken_for_dead = on_taken_for_dead
+        self._on_buried = on_buried
         self._lease: str | None = None
+        #: The ids that the lease is for, and the place that was asked for.
+        self._ids: FlakeIds | None = None
+        self._wanted: tuple[int | None, int | None] = (None, None)
         self._is_known = False
+        #: Beside the beats: to bury a large node takes longer than the time after which this one would count as dead.
+        self._burial: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -56,13 +75,20 @@ class Node:
 
     async def close(self) -> None:
         """Takes the node out: what it still holds counts as disconnected now."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._burial] if self._burial else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._redis.is_available:
             await self._bury(self.id, "")
             if self._lease is not None:
                 await self._redis.command("DEL", self._lease)
+
+    async def lease_ids(self, datacenter: int | None, worker: int | None) -> FlakeIds:
+        """Message ids that no other node gives while this one lives; a lost lease moves them to another place."""
+        self._wanted = (datacenter, worker)
+        self._ids = FlakeIds(*await self.lease_worker(datacenter, worker))
+        return self._ids
 
     async def lease_worker(self, datacenter: int | None, worker: int | None) -> tuple[int, int]:
         """A (datacenter, worker) that no other node uses while this one lives; what is given stays as it is."""
@@ -83,25 +109,68 @@ class Node:
 
     async def _beat(self) -> None:
         is_new, *dead = await self._redis.run("beat", NODES, self.id, int(DEAD_AFTER_SECONDS * 1000))
-        if is_new and self._is_known:
-            _log.warning("node was taken for dead", node=self.id)
-            self._on_taken_for_dead()
+        if is_new:
+            await self._announce_sites()
+            if self._is_known:
+                _log.warning("node was taken for dead", node=self.id)
+                self._on_taken_for_dead()
         self._is_known = True
+        if dead and (self._burial is None or self._burial.done()):
+            nodes = [(node.decode(), int(float(beat))) for node, beat in zip(dead[::2], dead[1::2], strict=True)]
+            self._burial = asyncio.create_task(self._bury_all(nodes), name="burial")
         if self._lease is not None:
-            await self._redis.command("SET", self._lease, self.id, "PX", _LEASE_MS)
-        for node, last_beat in zip(dead[::2], dead[1::2], strict=True):
-            await self._bury(node.decode(), int(float(last_beat)))
+            await self._renew_lease(self._lease)
 
-    async def _bury(self, node: str, last_beat_ms: int | str) -> None:
-        connections = 0
-        for site in self._sites:
-            has_more = True
-            while has_more:
-                has_more, users = await self._queues.bury(site, node, last_beat_ms)
-                connections += len(users)
-        await self._redis.command("ZREM", NODES, node)
+    async def _announce_sites(self) -> None:
+        if self._sites:
+            await self._redis.command("SADD", node_sites(self.id), *self._sites)
+
+    async def _renew_lease(self, lease: str) -> None:
+        if await self._redis.run("lease", lease, self.id, _LEASE_MS):
+            return
+        # Redis or this node was away for longer than a lease lasts.
+        place = await self.lease_worker(*self._wanted)
+        _log.warning("worker id lost", lease=lease, place=place)
+        if self._ids is not None:
+            self._ids.move(*place)
+
+    # What dead nodes left behind
+
+    async def _bury_all(self, nodes: list[tuple[str, int]]) -> None:
+        for node, last_beat_ms in nodes:
+            try:
+                await self._bury(node, last_beat_ms)
+            except StoreUnavailable:
+                return  # the next beat finds what is left
+            except StoreError as error:
+                _log.error("burial failed", node=node, reason=str(error))
+
+    async def _bury(self, name: str, last_beat_ms: int | str) -> None:
+        """Takes a node out of the sites that this node knows; the others are left to one that knows them."""
+        node = name.removeprefix(_LEFT)
+        named = {site.decode() for site in await self._redis.command("SMEMBERS", node_sites(node))}
+        known = [site for site in self._sites.values() if site.name in named or node == self.id]
+        left = named - self._sites.keys()
+        if left and name != node and not known:
+            return
+        connections = sum([await self._bury_in(site, node, last_beat_ms) for site in known])
+        if known:
+            await self._redis.command("SREM", node_sites(node), *(site.name for site in known))
+        if left and name == node:
+            await self._redis.command("ZADD", NODES, last_beat_ms, _LEFT + node)
+        # Last: a node that has woken up meanwhile is told by its next beat, now that all of this has happened to it.
+        await self._redis.command("ZREM", NODES, node, *([] if left else [_LEFT + node]))
         if node != self.id:
-            _log.warning("node buried", node=node, connections=connections)
+            _log.warning("node buried", node=node, connections=connections, sites_left=len(left))
+
+    async def _bury_in(self, site: Site, node: str, last_beat_ms: int | str) -> int:
+        connections, has_more = 0, True
+        while has_more:
+            has_more, buried = await self._queues.bury(site, node, last_beat_ms)
+            connections += len(buried)
+            for connection in buried:
+                self._on_buried(connection)
+        return connections
 
     async def _keep_beating(self) -> None:
         while True:
@@ -116,7 +185,7 @@ class Node:
     async def _keep_expiring(self) -> None:
         while True:
             await asyncio.sleep(EXPIRE_SECONDS)
-            for site in self._sites:
+            for site in self._sites.values():
                 if site.has_queues and site.device_ttl_seconds:
                     await self._expire(site)
 

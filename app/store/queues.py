@@ -1,6 +1,7 @@
 """`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
 
 from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import structlog
 
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
-from app.core.ports import AckGroup, Registered, Registration, Replay, Replayed, Stored
+from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
 from app.settings import Site
 from app.store.audience import audience_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
@@ -36,6 +37,10 @@ def _name(device_id: str) -> bytes:
 
 async def _number(answer: Awaitable[Any]) -> int:
     return int(await answer)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
 
 
 class RedisQueues:
@@ -96,7 +101,9 @@ class RedisQueues:
             ),
         )
 
-    def connect(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[Registration]:
+    def connect(
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+    ) -> Awaitable[Registration]:
         """Registers a connection; see `QueueStore`."""
         limit = site.batch_limit
         names = msgspec.json.encode(room_names(rooms))
@@ -115,14 +122,15 @@ class RedisQueues:
                 limit.bytes,
                 site.public_channel or "",
                 self._deadline(),
+                _name(note),
                 *users,
             ),
         )
 
-    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[None]:
+    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""
         ttl_ms = site.device_ttl_seconds * 1000
-        return self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles)
+        return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles))
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
         """Takes out a connection that may be registered; see `QueueStore`."""
@@ -175,11 +183,18 @@ class RedisQueues:
         """Forgets devices that have been away for longer than their time to live; answers how many it found."""
         return int(await self._run("expire", site, self.now_ms, at_most))
 
-    async def bury(self, site: Site, node: str, last_beat_ms: int | str, at_most: int = 500) -> tuple[bool, list[str]]:
-        """Takes connections of a dead node out of a site: (whether any are left, a user room per connection taken)."""
+    async def bury(
+        self, site: Site, node: str, last_beat_ms: int | str, at_most: int = 500
+    ) -> tuple[bool, list[BuriedConnection]]:
+        """Takes connections of a dead node out of a site: whether any are left, and those that were taken out.
+
+        They count as gone since its last beat; "" is now.
+        """
         ttl_ms = site.device_ttl_seconds * 1000
-        left, *users = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
-        return left > 0, [user.decode() for user in users]
+        left, since_ms, *taken = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
+        since = datetime.fromtimestamp(since_ms / 1000, UTC)
+        pairs = zip(taken[::2], taken[1::2], strict=True)
+        return left > 0, [BuriedConnection(site, user.decode(), _text(note), since) for user, note in pairs]
 
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
         key = self._prefixes.get(site.name)
@@ -216,6 +231,9 @@ class RedisQueues:
         last_seq, *devices = await answer
         registered = [Registered(handle, lost == b"1", _to_waiting(waiting)) for handle, lost, waiting in devices]
         return Registration(self._heard(site, last_seq), registered)
+
+    async def _ended(self, answer: Awaitable[list[int]]) -> list[bool]:
+        return [is_ours == 1 for is_ours in await answer]
 
     async def _replayed(self, answer: Awaitable[Any]) -> Replay:
         last_seq, *devices = await answer

@@ -17,7 +17,7 @@ from app.store.link import Address, Link, Word
 
 _WATCH_SECONDS = 0.2
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
-_OF_NO_SITE = ("beat",)
+_OF_NO_SITE = ("beat", "lease")
 
 _log = structlog.get_logger(__name__)
 

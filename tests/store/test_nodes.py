@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
+from app.ids import FlakeIds
 from app.settings import Site
 from app.store import nodes as nodes_module
-from app.store.keys import NODES, bus_channel, prefix, worker_lease
+from app.store.keys import NODES, bus_channel, node_sites, prefix, worker_lease
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
@@ -33,7 +35,9 @@ class Member:
         self.redis = redis
         self.queues = RedisQueues(redis, self.name, 1_000_000)
         self.taken_for_dead = 0
-        self.node = Node(redis, self.queues, self.name, sites, self._taken_for_dead)
+        self.ids: FlakeIds | None = None
+        self.buried: list[BuriedConnection] = []
+        self.node = Node(redis, self.queues, self.name, sites, self._taken_for_dead, self.buried.append)
 
     def _taken_for_dead(self) -> None:
         self.taken_for_dead += 1
@@ -139,6 +143,53 @@ async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Va
     assert (paused.taken_for_dead, living.taken_for_dead) == (1, 0)
 
 
+async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
+    """However many nodes are left, one of them is told each connection of the dead one, with its last beat."""
+    dead = await cluster.join()
+    living = [await cluster.join() for _ in range(3)]
+    for number in range(700):
+        await dead.queues.connect(SITE, number, "d", [f"user_{number}"], f"note {number}")
+    await kill(dead)
+    last_beat_ms = valkey.client.zscore(NODES, dead.name) or 0.0
+    await until(lambda: dead.name not in alive(valkey), "the burial")
+    await until(lambda: sum(len(member.buried) for member in living) == 700, "all to be told")
+    told = [connection for member in living for connection in member.buried]
+    assert {connection.note for connection in told} == {f"note {number}" for number in range(700)}
+    assert {round(connection.since.timestamp() * 1000) for connection in told} == {round(last_beat_ms)}
+
+
+async def test_sites_are_buried_by_who_knows_them(cluster: Cluster, valkey: Valkey) -> None:
+    """A node that knows only some of a dead one's sites leaves the others to one that does, however late it comes."""
+    other_site = make_site("other")
+    dead = await cluster.join(SITE, other_site)
+    for site in (SITE, other_site):
+        await dead.queues.connect(site, 1, "d", ["user_1"], site.name)
+    await cluster.join(make_site("third"))
+    await kill(dead)
+    left = "~" + dead.name
+    await until(lambda: left in alive(valkey), "the burial of nothing")
+    knows_one = await cluster.join(SITE)
+    await until(lambda: knows_one.buried, "the burial in one site")
+    last_beat_ms = valkey.client.zscore(NODES, left)
+    knows_both = await cluster.join(SITE, other_site)
+    await until(lambda: left not in alive(valkey), "the burial in the other site")
+    assert [connection.note for connection in (*knows_one.buried, *knows_both.buried)] == ["shop", "other"]
+    assert round(knows_both.buried[0].since.timestamp() * 1000) == last_beat_ms
+    assert not [key for key in valkey.dump() if dead.name in key and "buried" not in key]
+
+
+async def test_node_that_wakes_half_buried_is_told(cluster: Cluster, valkey: Valkey) -> None:
+    """A node whose sites were not all known learns of its burial, too, and is not taken for dead any more."""
+    paused = await cluster.join(SITE, make_site("other"))
+    living = await cluster.join(SITE)
+    await paused.queues.connect(SITE, 1, "d", ["user_1"], "note")
+    await living.node._bury(paused.name, 1)
+    await until(lambda: paused.taken_for_dead, "the node to be told")
+    await until(lambda: alive(valkey) == {paused.name, living.name}, "the node to count as living")
+    sites = node_sites(paused.name)
+    await until(lambda: valkey.client.smembers(sites) == {b"shop", b"other"}, "its sites to be known again")
+
+
 async def test_wiped_redis_is_noticed_by_every_node(cluster: Cluster, valkey: Valkey) -> None:
     """When Redis has lost everything each node hears that it was forgotten: its rooms and devices are gone, too."""
     one, other = await cluster.join(), await cluster.join()
@@ -203,6 +254,31 @@ async def test_lease_is_kept_by_beating(cluster: Cluster, valkey: Valkey) -> Non
     assert 0 < valkey.client.pttl(key) <= 60_000
     valkey.client.pexpire(key, 5_000)
     await until(lambda: valkey.client.pttl(key) > 50_000, "the renewal")
+
+
+async def test_lost_lease_is_replaced(cluster: Cluster, valkey: Valkey) -> None:
+    """A node whose lease ran out and was taken meanwhile takes another place; if nobody took it, it keeps it."""
+    member, other = await cluster.join(), await cluster.join()
+    place = (5, await _place_of(member, 5))
+    valkey.client.delete(worker_lease(*place))
+    await until(lambda: valkey.client.exists(worker_lease(*place)), "the renewal")
+    assert await _place_of(member, 5) == place[1]
+    valkey.client.set(worker_lease(*place), other.name)
+    await until(lambda: _worker_of(member) != place[1], "another place")
+    assert valkey.client.get(worker_lease(*place)) == other.name.encode()
+    assert valkey.client.get(worker_lease(5, _worker_of(member))) == member.name.encode()
+
+
+async def _place_of(member: Member, datacenter: int) -> int:
+    """The worker id in the ids of a member, which are leased if they are not yet."""
+    if member.ids is None:
+        member.ids = await member.node.lease_ids(datacenter, None)
+    return _worker_of(member)
+
+
+def _worker_of(member: Member) -> int:
+    assert member.ids
+    return member.ids.next_id() >> 12 & 31
 
 
 async def test_devices_are_forgotten_in_time(cluster: Cluster, valkey: Valkey) -> None:

@@ -282,7 +282,7 @@ class QueueMachine(RuleBasedStateMachine):
         has_more, users = True, []
         while has_more:
             has_more, some = self.ask("bury", NODES[0], model.site, node, self.now - ago, at_most)
-            users += some
+            users += [buried.user_room for buried in some]
         assert sorted(users) == model.bury(node, self.now - ago)
         for one in [one for one in self.connections if one[0] == index and one[1][0] == node]:
             self.forgotten.append((*one, self.connections.pop(one)))

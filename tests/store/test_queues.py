@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -355,6 +356,44 @@ async def test_nodes_with_similar_names(queues: RedisQueues, other_node: RedisQu
     """A node whose name begins with another's is not taken for it."""
     device = await connect(queues, SITE, "user_1", number=1)
     await connect(other_node, SITE, "user_1", number=1)
-    assert await queues.bury(SITE, "aa", "") == (False, ["user_1"])
+    has_more, buried = await queues.bury(SITE, "aa", "")
+    assert (has_more, [one.user_room for one in buried]) == (False, ["user_1"])
     states = [one.state for one in (await other_node.replay(SITE, 1, [(device.handle, 0)])).devices]
     assert states == ["here"]
+
+
+async def test_note_of_a_buried_connection(queues: RedisQueues, other_node: RedisQueues, valkey: Valkey) -> None:
+    """Each connection of a dead node is answered once, with its user room, its note and the node's last beat."""
+    await queues.connect(SITE, 1, "d", ["user_1", "user_2"], "t-secret\udc00 1")
+    await queues.connect(SITE, 2, "d", ["user_1"], "")
+    await other_node.connect(SITE, 1, "d", ["user_1"], "another's")
+    _, buried = await other_node.bury(SITE, "aa", 1_700_000_000_123)
+    told = sorted((one.user_room, one.note) for one in buried)
+    assert told == [("user_1", ""), ("user_1", "t-secret\udc00 1"), ("user_2", "t-secret\udc00 1")]
+    assert {one.since for one in buried} == {datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)}
+    assert "secret" not in str(buried)
+    assert await other_node.bury(SITE, "aa", 1_700_000_000_123) == (False, [])
+    assert "secret" not in str(valkey.dump())
+    assert valkey.client.pttl(prefix(SITE.name) + "buried:aa") > 86_000_000
+
+
+async def test_whose_end_it_is_to_report(queues: RedisQueues, other_node: RedisQueues, valkey: Valkey) -> None:
+    """A node reports the end of a connection unless another has taken it out, also when it asks twice."""
+    ours = await queues.connect(SITE, 1, "d", ["user_1", "user_2"], "note")
+    handles = [device.handle for device in ours.devices]
+    for _ in range(2):
+        assert await queues.disconnect(SITE, 1, handles) == [True, True]
+    await queues.connect(SITE, 2, "d", ["user_1", "user_2"], "note")
+    await other_node.bury(SITE, "aa", "")
+    for _ in range(2):
+        assert await queues.disconnect(SITE, 2, handles) == [False, False]
+    # The node has woken up: what it registers from then on is its own again.
+    await queues.connect(SITE, 3, "d", ["user_1"], "note")
+    assert await queues.disconnect(SITE, 3, handles) == [True, False]
+
+
+async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, valkey: Valkey) -> None:
+    """When Redis has lost its data nobody else has reported the end."""
+    device = (await queues.connect(SITE, 1, "d", ["user_1"], "note")).devices[0]
+    valkey.client.flushall()
+    assert await queues.disconnect(SITE, 1, [device.handle]) == [True]

@@ -14,6 +14,7 @@ from typing import Any
 from app.core.connection import Connection
 from app.core.delivery import Delivery
 from app.core.message import LiveMessage, Message
+from app.core.ports import BuriedConnection
 from app.settings import BatchLimit, QueueLimit, Site
 from app.store.bus import Bus
 from app.store.keys import prefix
@@ -169,7 +170,10 @@ class StoreNode:
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
         self.delivery = Delivery(sites, self.queues)
         self.bus = Bus(self.redis, self.name, self.delivery)
-        self.node = Node(self.redis, self.queues, self.name, sites, self.delivery.bus_interrupted)
+        #: Connections of dead nodes that this one has taken out, when the test starts `node`.
+        self.buried: list[BuriedConnection] = []
+        on_taken_for_dead = self.delivery.bus_interrupted
+        self.node = Node(self.redis, self.queues, self.name, sites, on_taken_for_dead, self.buried.append)
 
     @classmethod
     async def start(cls, server: Valkey, sites: Sequence[Site]) -> StoreNode:

@@ -5,6 +5,7 @@ Between the Socket.IO server (`socket_server`) and the core: speaks the contract
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from app.core.address import is_user_room, user_id_of_room, user_rooms
 from app.core.connection import Connection
 from app.core.delivery import Delivery
 from app.core.message import LiveMessage
-from app.core.ports import RoomDirectory, UserUpdates
+from app.core.ports import BuriedConnection, RoomDirectory, UserUpdates
 from app.errors import AuthRefused, StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest, EncodedPacket, NamespaceConnection
@@ -117,7 +118,9 @@ class SitesApplication:
         if connection.is_closed:
             return
         receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
-        receiver.connection = self._delivery.new_connection(site, receiver)
+        is_reported = bool(site.update_user_url) and site.has_queues
+        note = _note_of(token) if is_reported else ""
+        receiver.connection = self._delivery.new_connection(site, receiver, note)
         connection.state = receiver
         connection.session.limit_outbox(site.outbox_limit_bytes)
         device_id = receiver.device_id = credentials.get("deviceId", "")
@@ -125,9 +128,9 @@ class SitesApplication:
         def greet() -> None:
             connection.confirm()
             connection.send_event("_settings", [{"device_ttl": site.device_ttl_seconds}])
-            if site.update_user_url and site.has_queues:
+            if is_reported:
                 receiver.rooms, receiver.token = users, token
-                self._report(site, receiver, connected=True)
+                self._report(site, users, token, connected=True, at=datetime.now(UTC))
             connects["accepted"] += 1
             log.info("connected", device=device_id, rooms=len(rooms), engine=request.engine_version)
 
@@ -157,18 +160,35 @@ class SitesApplication:
             return
         connection.state = None
         site = receiver.connection.site
-        self._delivery.close(receiver.connection)
+        rooms, token, now = receiver.rooms, receiver.token, datetime.now(UTC)
+
+        def report(is_ours: list[bool]) -> None:
+            self._report(site, list(compress(rooms, is_ours)), token, connected=False, at=now)
+
+        self._delivery.close(receiver.connection, report if rooms else None)
         self._counts.of(site.name).closes[reason] += 1
-        if receiver.rooms:
-            self._report(site, receiver, connected=False)
         _log.info("disconnected", site=site.name, connection=connection.sid, device=receiver.device_id, reason=reason)
 
-    def _report(self, site: Site, receiver: SiteReceiver, connected: bool) -> None:
-        now = datetime.now(UTC)
-        for room in receiver.rooms:
+    def report_buried(self, buried: BuriedConnection) -> None:
+        """A connection of a node that died has ended: reports it in that node's stead."""
+        if buried.note:
+            token = _token_of(buried.note)
+            self._report(buried.site, [buried.user_room], token, connected=False, at=buried.since)
+
+    def _report(self, site: Site, users: Sequence[str], token: str | None, *, connected: bool, at: datetime) -> None:
+        for room in users:
             if is_user_room(site, room) and room != site.public_channel:
                 user_id = user_id_of_room(site.user_room_prefix or "", room)
-                self._updates.update_user(site, user_id, receiver.token, connected, now)
+                self._updates.update_user(site, user_id, token, connected, at)
+
+
+def _note_of(token: str | None) -> str:
+    """What is kept beside a connection whose end is to be reported: the token, or that there is none."""
+    return "-" if token is None else "=" + token
+
+
+def _token_of(note: str) -> str | None:
+    return note[1:] if note.startswith("=") else None
 
 
 def _credentials(request: ConnectRequest) -> dict[str, str]:

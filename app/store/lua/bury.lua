@@ -1,22 +1,29 @@
 -- Takes the connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix
 -- ARGV    node | its last beat in ms, '' = now | device ttl in ms, 0 = for ever | at most so many devices, and names
--- Answers { devices and names left to do, user room, user room, ... }: a user room for each connection that was taken out.
+-- Answers { devices and names left to do, since when in ms, then for each connection that was taken out: user room, note }
 local node = ARGV[1]
 local since = clock(ARGV[2])
 local key = P .. 'node:' .. node
-local answer = { 0 }
+local answer = { 0, since }
+local has_notes = false
 for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   local user = call('HGET', P .. 'device:' .. handle, 'user')
-  for _, field in ipairs(call('HKEYS', P .. 'device:' .. handle)) do
-    local owner, number = string.match(field, '^c:([^.]+)%.(.+)')
+  local fields = call('HGETALL', P .. 'device:' .. handle)
+  for i = 1, #fields, 2 do
+    local owner, number = string.match(fields[i], '^c:([^.]+)%.(.+)')
     if owner == node then
       remove_connection(handle, node, number, since, tonumber(ARGV[3]))
+      local note = string.sub(fields[i + 1], 2)
+      has_notes = has_notes or note ~= ''
       answer[#answer + 1] = user
+      answer[#answer + 1] = note
     end
   end
   call('SREM', key, handle)
 end
+-- A node that was only paused must not tell once more: see disconnect.lua.
+if has_notes then call('SET', P .. 'buried:' .. node, 1, 'PX', 86400000) end
 for _, joined in ipairs(call('SPOP', P .. 'joined:' .. node, tonumber(ARGV[4]))) do call('SREM', P .. joined, node) end
 answer[1] = call('SCARD', key) + call('SCARD', P .. 'joined:' .. node)
 if answer[1] == 0 then call('HDEL', P .. 'bus', node) end

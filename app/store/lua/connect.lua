@@ -1,7 +1,7 @@
 -- Registers one connection for a device in each of its user rooms and answers what waits for it.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
---         | public channel, '' = none | deadline of this request, '' = none | user room ...
+--         | public channel, '' = none | deadline of this request, '' = none | note, '' = none | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
 local now = clock(ARGV[1])
 -- Too late it would come behind its own withdrawal, and stay registered for ever.
@@ -51,12 +51,12 @@ local function handle_of(user)
   return handle
 end
 
-for i = 10, #ARGV do
+for i = 11, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
   move(user, handle)
   call('ZREM', P .. 'expiry', handle)
-  call('HSET', P .. 'device:' .. handle, field, 1)
+  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10])
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')

@@ -18,6 +18,7 @@ from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.socket_server import SocketServer
 from app.settings import Site
 from app.store.keys import prefix
+from app.store.queues import RedisQueues
 from tests.protocols.sites.socket_case import Client
 from tests.support.store import StoreNode, make_site, queue_of, until
 from tests.support.valkey import Valkey
@@ -28,7 +29,8 @@ USERS = "http://127.0.0.1/users/:id"
 SITE = make_site("site", device_ttl_seconds=77, update_user_url=USERS, public_channel="public")
 PLAIN = make_site("plain", user_room_prefix=None, update_user_url=USERS)
 NARROW = make_site("narrow", origins=("https://shop.example.com",))
-SITES = {site.name: site for site in (SITE, PLAIN, NARROW)}
+QUIET = make_site("quiet")
+SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET)}
 
 
 class Directory:
@@ -54,11 +56,13 @@ class Updates:
 
     def __init__(self) -> None:
         self.reported: list[tuple[str, str, str | None, bool]] = []
+        self.moments: list[datetime] = []
 
     def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
         """A user came or went."""
         assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
         self.reported.append((site.name, user_id, token, connected))
+        self.moments.append(at)
 
 
 class Door:
@@ -230,7 +234,44 @@ async def test_reports(door: Door) -> None:
     came = [("site", "8", TOKEN, True), ("site", "3", TOKEN, True)]
     assert door.updates.reported == came
     client.engine.close("transport close")
-    assert door.updates.reported == [*came, ("site", "8", TOKEN, False), ("site", "3", TOKEN, False)]
+    went = [("site", "8", TOKEN, False), ("site", "3", TOKEN, False)]
+    await until(lambda: door.updates.reported == [*came, *went], "the report of its end")
+
+
+async def test_end_that_another_node_has_reported(door: Door) -> None:
+    """A node that was taken for dead does not report what another has reported in its stead."""
+    client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
+    await RedisQueues(door.node.redis, "survivor", 1_000_000).bury(SITE, door.node.name, "")
+    client.engine.close("transport close")
+    await door.node.delivery.drain()
+    assert door.updates.reported == [("site", "1", TOKEN, True)]
+
+
+@pytest.mark.parametrize("token", [None, "", TOKEN])
+async def test_reports_in_a_dead_nodes_stead(door: Door, valkey: Valkey, token: str | None) -> None:
+    """What a dead node's connections were is enough to report their ends: each user, its token, the last beat."""
+    door.directory.answer = ["user_8", "public", "user_3_admin"]
+    await door.connected("40/site," + json.dumps({} if token is None else {"token": token}))
+    came = door.updates.reported
+    door.updates.reported = []
+    survivor = RedisQueues(door.node.redis, "survivor", 1_000_000)
+    since = datetime.now(UTC) - timedelta(seconds=9)
+    _, buried = await survivor.bury(SITE, door.node.name, int(since.timestamp() * 1000))
+    for connection in buried:
+        door.application.report_buried(connection)
+    assert sorted(door.updates.reported) == sorted((site, user, token, False) for site, user, token, _ in came)
+    assert all(abs(moment - since) < timedelta(milliseconds=2) for moment in door.updates.moments[-2:])
+
+
+async def test_tokens_are_kept_for_reports_alone(door: Door, valkey: Valkey) -> None:
+    """A token is in Redis while its user is connected, only where the site wants reports."""
+    client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
+    for other in ("plain", "quiet"):
+        await door.connected(f'40/{other},{{"token":"{TOKEN}"}}')
+    holders = [key for key, value in valkey.dump().items() if TOKEN in str(value)]
+    assert holders == [prefix("site") + "device:1"]
+    client.engine.close("transport close")
+    await until(lambda: TOKEN not in str(valkey.dump()), "the token to go")
 
 
 async def test_plain_site_reports_nobody(door: Door) -> None:
