@@ -3,6 +3,7 @@
 RecadoError
 ├── ConfigError             a setting is wrong; the program ends with status 2
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
+├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
 └── StoreError              Redis cannot do what was asked
     └── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
@@ -26,6 +27,15 @@ class BadRequest(RecadoError):
     def __init__(self, message: str | None = None, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class GuardRefused(RecadoError):
+    """What the message depends on is not there."""
+
+    def __init__(self, message: str | None = None, is_missing: bool = False) -> None:
+        super().__init__(message)
+        #: Whether the field is not there at all; else it holds something else.
+        self.is_missing = is_missing
 
 
 class AuthRefused(RecadoError):

@@ -7,12 +7,13 @@ import inspect
 import pytest
 
 from app import errors
-from app.errors import AuthRefused, BadRequest, ConfigError, RecadoError, StoreError, StoreUnavailable
+from app.errors import AuthRefused, BadRequest, ConfigError, GuardRefused, RecadoError, StoreError, StoreUnavailable
 
 TREE = {
     RecadoError: Exception,
     ConfigError: RecadoError,
     BadRequest: RecadoError,
+    GuardRefused: RecadoError,
     AuthRefused: RecadoError,
     StoreError: RecadoError,
     StoreUnavailable: StoreError,

@@ -29,6 +29,19 @@ class Audience(Struct, frozen=True):
     bound_names: Sequence[str] = ()
 
 
+class Guard(Struct, frozen=True):
+    """What Redis must hold for a message to be accepted, looked at in the run that publishes it: so a push into a
+    channel costs one run, and none slips in behind the channel's deletion."""
+
+    #: A hash behind the site's prefix, and a field of it.
+    hash: str
+    field: str
+    #: What the field must hold: the digest of a secret, never the secret.
+    digest: bytes
+    #: Whether the field goes with the message.
+    is_removed: bool = False
+
+
 class Message(Struct, frozen=True):
     """What a backend sent, accepted but not stored yet. Lives until /send is answered; its repr has no payload."""
 
@@ -42,6 +55,7 @@ class Message(Struct, frozen=True):
     #: Whether an ack out of turn calls for a `_resync`.
     resync: bool = False
     audiences: Sequence[Audience] = ()
+    guard: Guard | None = None
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"

@@ -87,13 +87,15 @@ class QueueStore(Protocol):
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores the message for every device that its rooms stand for and tells their nodes: all or none.
 
-        When it raises, the message is not stored, or (the connection broke at that moment) stored for all.
+        When it raises, the message is not stored, or (the connection broke at that moment) stored for all. Raises
+        GuardRefused when the message has a guard that does not hold; then it is not stored.
         """
 
     def publish(self, message: Message) -> Awaitable[Stored]:
         """Tells the nodes that hold connections in the rooms; for sites without queues. At most once.
 
-        Like `send`, it also tells the nodes that joined one of the message's audiences, and keeps its history.
+        Like `send`, it heeds the guard, tells the nodes that joined one of the message's audiences, and keeps its
+        history.
         """
 
     def connect(

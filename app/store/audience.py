@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from app.core.message import Audience, LiveMessage
+from app.core.message import Audience, Guard, LiveMessage
 from app.store.link import Word
 
 
@@ -29,6 +29,11 @@ def audience_words(audiences: Sequence[Audience]) -> list[Word]:
         bounds = (history.messages, history.seconds) if history else (0, 0)
         words += (audience.protocol, head, *bounds, len(audience.names), *audience.names)
     return words
+
+
+def guard_words(guard: Guard | None) -> list[Word]:
+    """The words of a command that say on what a message depends: see `read_guard` in lua/_shared.lua."""
+    return [0] if guard is None else [1, guard.hash, guard.field, guard.digest, int(guard.is_removed)]
 
 
 def parse_head(head: bytes) -> Audience:

@@ -10,8 +10,9 @@ import structlog
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
+from app.errors import GuardRefused
 from app.settings import Site
-from app.store.audience import audience_words, to_remembered
+from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
 from app.store.link import Word
 from app.store.redis import Redis, RunScript
@@ -76,6 +77,7 @@ class RedisQueues:
                 limit.messages,
                 limit.bytes,
                 self._max_message_bytes,
+                *guard_words(message.guard),
                 *audience_words(message.audiences),
                 *addresses(message.site, message.rooms),
             ),
@@ -96,6 +98,7 @@ class RedisQueues:
                 message.id,
                 rooms,
                 body,
+                *guard_words(message.guard),
                 *audience_words(message.audiences),
                 *message.rooms,
             ),
@@ -219,7 +222,10 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms()
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
-        seq, recipients, overflowed, audience_nodes = await answer
+        seq, *told = await answer
+        if not told:
+            raise GuardRefused(is_missing=seq == b"missing")
+        recipients, overflowed, audience_nodes = told
         return Stored(self._heard(site, seq), recipients, overflowed, audience_nodes)
 
     async def _history(self, site: Site, answer: Awaitable[Any]) -> History:

@@ -36,13 +36,21 @@ _LENGTH_16_BITS = 126
 _LENGTH_64_BITS = 127
 
 
-def _frame(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
+def _head(opcode: int, size: int) -> bytes:
     if size <= MAX_SHORT_PAYLOAD_BYTES:
-        return bytes((_FIN | opcode, size)) + payload
+        return bytes((_FIN | opcode, size))
     if size < 1 << 16:
-        return struct.pack("!BBH", _FIN | opcode, _LENGTH_16_BITS, size) + payload
-    return struct.pack("!BBQ", _FIN | opcode, _LENGTH_64_BITS, size) + payload
+        return struct.pack("!BBH", _FIN | opcode, _LENGTH_16_BITS, size)
+    return struct.pack("!BBQ", _FIN | opcode, _LENGTH_64_BITS, size)
+
+
+def _frame(opcode: int, payload: bytes) -> bytes:
+    return _head(opcode, len(payload)) + payload
+
+
+def text_frame_head(size: int) -> bytes:
+    """Return what stands before the `size` bytes of a whole text message; together they are its frame."""
+    return _head(OPCODE_TEXT, size)
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -20,6 +20,7 @@ def test_length_takes_the_shortest_form(size: int, header: bytes) -> None:
     """A payload's length stands in 7, 16 or 64 bits, whichever is enough (RFC 6455, 5.2)."""
     payload = b"x" * size
     assert frames.text_frame(payload) == header + payload
+    assert frames.text_frame_head(size) == header
 
 
 def test_opcodes() -> None:

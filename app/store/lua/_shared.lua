@@ -138,6 +138,18 @@ local function last_seq()
   return call('GET', P .. 'seq') or '0'
 end
 
+-- Reads what a message depends on from ARGV[i] on: 0, or 1 | hash | field | what it must hold | '1': the field goes with it.
+-- Answers the index behind it and, where it does not hold, what the script is to answer. (Lua keeps one copy of equal
+-- texts and compares their places: the comparison takes the same time whatever differs.)
+local function read_guard(i)
+  if ARGV[i] == '0' then return i + 1 end
+  local key, field = P .. ARGV[i + 1], ARGV[i + 2]
+  local held = call('HGET', key, field)
+  if held ~= ARGV[i + 3] then return i + 5, { held and 'differs' or 'missing' } end
+  if ARGV[i + 4] == '1' then call('HDEL', key, field) end
+  return i + 5
+end
+
 -- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the
 -- history carry of it) | messages and seconds of its history, 0 = none | how many names | name ...
 -- Answers them and the index behind them.

@@ -1,15 +1,17 @@
 -- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request, '' = none | site | message id | rooms as JSON | body
---         | audiences (see _shared.lua) | room ...
--- Answers { seq, nodes told, 0, nodes told for the sake of an audience }
+--         | guard, audiences (see _shared.lua) | room ...
+-- Answers { seq, nodes told, 0, nodes told for the sake of an audience }, or what the guard answers
 local now = clock(ARGV[1])
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
 end
+local behind, refusal = read_guard(7)
+if refusal then return refusal end
 local seq = next_seq(now)
 local told, seen = 0, {}
-local audiences, first = read_audiences(7)
+local audiences, first = read_audiences(behind)
 for i = first, #ARGV do
   for _, node in ipairs(call('SMEMBERS', P .. 'members:' .. ARGV[i])) do
     if not seen[node] then

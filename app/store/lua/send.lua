@@ -2,8 +2,9 @@
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request in ms of Redis's clock, '' = none | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
---         | audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
--- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }
+--         | guard, audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
+-- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }, or what the
+-- guard answers
 local now = clock(ARGV[1])
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
@@ -16,6 +17,8 @@ local size = #body
 -- A room of this size is read in parts, so that no single answer holds a whole large room.
 local PART = 4096
 
+local behind, refusal = read_guard(11)
+if refusal then return refusal end
 local seq = next_seq(now)
 
 -- Bytes are counted exactly, but only for queues long enough to matter: `bytes` holds those of the counted ones.
@@ -38,7 +41,7 @@ local function bytes_with(handle, length)
 end
 
 -- A device in several rooms is seen several times; within one room (but for HSCAN) it is not.
-local audiences, first = read_audiences(11)
+local audiences, first = read_audiences(behind)
 local seen = #ARGV > first and {} or nil
 local queue = P .. 'queue:'
 local stored, overflowed, per_state = 0, 0, {}
