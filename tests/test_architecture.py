@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "app.backends": LEAVES | {"app.core"},
     "app.transport": LEAVES,
     "app.protocols.sites": LEAVES | {"app.core", "app.transport", "app.protocols"},
+    "app.protocols.channels": LEAVES | {"app.core", "app.transport", "app.protocols"},
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
     "app.cli": LEAVES | {"app.server", "app.config", "app.backends"},
