@@ -47,6 +47,8 @@ _SERVER_VARIABLES = {
     "RECADO_DATA_DIR": "data_dir",
     "RECADO_LOG_LEVEL": "log_level",
     "RECADO_LOG_FORMAT": "log_format",
+    "RECADO_NODE_URL": "cluster.url",
+    "RECADO_CLUSTER_SECRET": "cluster.secret",
 }
 # Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
@@ -100,7 +102,16 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Confi
     config = Config(environment=environment)
     if blocks:
         config = _overlay(config, blocks[environment])
-    return _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+    config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+    _check_cluster(config)
+    return config
+
+
+def _check_cluster(config: Config) -> None:
+    given = {key: getattr(config.cluster, key) is not None for key in ("url", "secret")}
+    if len(set(given.values())) > 1:
+        missing = next(key for key, is_given in given.items() if not is_given)
+        raise ConfigError(f"cluster.{missing}: is missing, expected url and secret together")
 
 
 def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:

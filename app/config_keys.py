@@ -20,6 +20,7 @@ _REDIS_URL = r"^(rediss?|unix)://\S+\Z"
 _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*)?\Z"
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
+_NODE_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?\Z"
 _KEY_PREFIX = r"^[^\s*?\[\]{}]+\Z"
 _NAMESPACE = r"^/[^\s,?#]+\Z"
 
@@ -30,6 +31,7 @@ _PATTERNS = {
     repr(_REDIS_URL): "a URL that begins with redis://, rediss:// or unix://",
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
+    repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",
     repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { }",
     repr(_NAMESPACE): "a namespace such as /rm",
     repr(_ORIGIN): "an origin such as https://www.example.com, without a path",
@@ -116,6 +118,13 @@ class MountsSection(Section):
     topics: _Text | None = None
 
 
+class ClusterSection(Section):
+    """`cluster:`"""
+
+    url: Annotated[str, Meta(pattern=_NODE_URL)] | None = None
+    secret: Annotated[str, Meta(pattern=_HEADER_TEXT)] | None = None
+
+
 class Limits(Section):
     """The keys that an environment's block and a site may both hold; the site's win."""
 
@@ -162,6 +171,7 @@ class EnvironmentBlock(Limits):
     shutdown_timeout_seconds: _Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: _Seconds | None = field(name="redis_timeout", default=None)
     mounts: MountsSection | None = None
+    cluster: ClusterSection | None = None
 
 
 class SiteBlock(Limits):

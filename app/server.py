@@ -7,8 +7,10 @@ import gc
 import resource
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -16,9 +18,11 @@ import uvicorn
 import uvloop
 from msgspec import structs
 
+from app.backends.peers import HttpPeers
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.core.delivery import Delivery
+from app.core.ports import Place
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
 from app.errors import ConfigError
@@ -30,17 +34,20 @@ from app.observe.pages import observe_routes
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
 from app.protocols.sites.send import SendEndpoint
+from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefix
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
 from app.settings import Config
 from app.store.bus import Bus
 from app.store.embedded import EmbeddedValkey
 from app.store.link import Address
 from app.store.nodes import Node, new_node_id
+from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
 from app.store.sampler import QueueSampler
 from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
+from app.transport.peer_socket import PeerSocket
 from app.transport.websocket import WebSocketProtocol
 
 _BACKLOG = 4096
@@ -60,16 +67,18 @@ def run(config: Config, demo: bool = False) -> None:
     port = listening.getsockname()[1]
     if demo:
         config = structs.replace(config, sites={**config.sites, "demo": demo_site(config, port)})
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, listening:
-        runner.run(_serve(config, demo, listening))
+    with tempfile.TemporaryDirectory(prefix="recado-") as directory, listening:
+        peer_socket = PeerSocket(str(Path(directory) / "node.sock"))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(config, demo, listening, peer_socket))
 
 
-async def _serve(config: Config, demo: bool, listening: socket.socket) -> None:
+async def _serve(config: Config, demo: bool, listening: socket.socket, peer_socket: PeerSocket) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        services = await Services.start(config, stack)
+        services = await Services.start(config, stack, peer_socket)
         observed = observe_routes(services.metrics, services.health)
         routes = [*bundle_routes(), *observed, *(demo_routes() if demo else [])]
-        application = Dispatcher(services.send, services.socket_server.asgi, routes, services.doors)
+        application = Dispatcher(services.send, services.sessions, routes, services.doors)
         application.mount(config.mounts)
         server = HttpServer(application, config, services)
         await server.serve(sockets=[listening])
@@ -78,8 +87,9 @@ async def _serve(config: Config, demo: bool, listening: socket.socket) -> None:
 class Services:
     """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
 
-    def __init__(self, config: Config, redis: Redis, counts: Counts) -> None:
+    def __init__(self, config: Config, redis: Redis, counts: Counts, peer_socket: PeerSocket) -> None:
         self.redis = redis
+        self.peer_socket = peer_socket
         node = new_node_id()
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
@@ -90,7 +100,12 @@ class Services:
         application = SitesApplication(config.sites, self.delivery, self._directory, self._updates, counts)
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
         self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)
-        self.socket_server = SocketServer(application, _engine_settings(config))
+        self.socket_server = SocketServer(application, _engine_settings(config, node))
+        self._places = RedisPlaces(redis, node, Place(peer_socket.path, config.cluster.url))
+        # Longer than any poll waits: a session that hears nothing for so long is over.
+        self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
+        cluster = Cluster(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
+        self.sessions = SessionRouter(self.socket_server.asgi, cluster)
         self.send: SendEndpoint
         #: The protocols with paths of their own, by name.
         self.doors: dict[str, AsgiApp] = {}
@@ -102,13 +117,13 @@ class Services:
         counts.transport_closings = closings
 
     @classmethod
-    async def start(cls, config: Config, stack: contextlib.AsyncExitStack) -> "Services":
-        """Starts everything in order; leaving `stack` closes it in reverse."""
+    async def start(cls, config: Config, stack: contextlib.AsyncExitStack, peer_socket: PeerSocket) -> "Services":
+        """Starts everything in order; leaving `stack` closes it in reverse. Others will be told of `peer_socket`."""
         counts = Counts(config.sites)
         redis = Redis(await _redis_address(config, stack), config.redis_timeout_seconds, counts)
         await redis.start()
         stack.push_async_callback(redis.close)
-        services = cls(config, redis, counts)
+        services = cls(config, redis, counts, peer_socket)
         # Closed behind the node, which reports what it may have left.
         stack.push_async_callback(services._updates.aclose)
         await services.node.start()
@@ -117,6 +132,9 @@ class Services:
         services.send = SendEndpoint(config.sites, services.delivery, ids, config.max_body_bytes, counts)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
+        await services._places.start()
+        stack.push_async_callback(services._places.close)
+        stack.push_async_callback(services._peers.aclose)
         stack.push_async_callback(services._directory.aclose)
         services._sampler.start()
         stack.push_async_callback(services._sampler.close)
@@ -127,6 +145,8 @@ class Services:
     async def drain(self) -> None:
         """Closes every session and waits until their acks and ends have reached Redis."""
         await self.socket_server.shutdown()
+        # What waits here for the answer of another node: its client asks somebody else.
+        await self._peers.aclose()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.delivery.drain(), self.redis.timeout_seconds)
 
@@ -157,6 +177,7 @@ class HttpServer(uvicorn.Server):
         """Accepts connections from here on."""
         await super().startup(sockets)
         if self.started and sockets:
+            await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
             port = sockets[0].getsockname()[1]
             _log.info("listening", url=f"http://127.0.0.1:{port}")
 
@@ -166,6 +187,8 @@ class HttpServer(uvicorn.Server):
             server.close()
         _log.info("draining")
         await self._services.drain()
+        # Not earlier: the last answers of polling sessions are fetched through other nodes too.
+        self._services.peer_socket.close()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -203,12 +226,13 @@ async def _redis_address(config: Config, stack: contextlib.AsyncExitStack) -> Ad
     return embedded.address
 
 
-def _engine_settings(config: Config) -> EngineSettings:
+def _engine_settings(config: Config, node: str) -> EngineSettings:
     return EngineSettings(
         ping_interval_seconds=config.ping_interval_ms / 1000,
         ping_timeout_seconds=config.ping_timeout_ms / 1000,
         max_payload_bytes=config.max_payload_bytes,
         max_outbox_bytes=config.outbox_limit_bytes,
+        sid_prefix=sid_prefix(node),
     )
 
 

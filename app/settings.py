@@ -78,6 +78,18 @@ class Mounts(Struct, frozen=True, kw_only=True):
     topics: str | None = None
 
 
+class Cluster(Struct, frozen=True, kw_only=True):
+    """How nodes on other machines reach this one; both or neither is given. Its repr has no secret."""
+
+    #: Of this node, as the others reach it.
+    url: str | None = None
+    #: The same for all nodes: who shows it is one of them.
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.url!r})"
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """One tenant's settings. Lives as long as the server; its repr is the name alone: keys and URLs are secret."""
 
@@ -147,6 +159,7 @@ class Config(Struct, frozen=True, kw_only=True):
     #: After this long without Redis `/send` answers 503.
     redis_timeout_seconds: float = 1.5
     mounts: Mounts = Mounts()
+    cluster: Cluster = Cluster()
     sites: dict[str, Site] = {}
 
     def __repr__(self) -> str:

@@ -14,10 +14,13 @@ from app import server
 from app.errors import ConfigError, StoreUnavailable
 from app.server import Services
 from app.settings import Config
+from app.transport.peer_socket import PeerSocket
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
 SITE = make_site()
+#: Never listened on here.
+PEER_SOCKET = PeerSocket("/nowhere/node.sock")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
     """A node that was started and ended in order has left Redis as it was, worker ids included."""
     valkey.client.flushall()
     async with AsyncExitStack() as stack:
-        services = await Services.start(config, stack)
+        services = await Services.start(config, stack, PEER_SOCKET)
         assert valkey.client.zcard("recado:nodes") == 1
         assert len(valkey.client.keys("recado:worker:*")) == 1
         assert services.bus.is_hearing
@@ -50,14 +53,14 @@ async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
     away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
     async with AsyncExitStack() as stack:
         with pytest.raises(StoreUnavailable, match="nowhere"):
-            await Services.start(away, stack)
+            await Services.start(away, stack, PEER_SOCKET)
 
 
 async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
     """Without a URL the server runs a Valkey of its own on the data directory, and ends it."""
     alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
     async with AsyncExitStack() as stack:
-        services = await Services.start(alone, stack)
+        services = await Services.start(alone, stack, PEER_SOCKET)
         assert services.redis.is_available
         assert str(tmp_path) in str(services.redis.address)
     assert not services.redis.is_available

@@ -202,3 +202,33 @@ class Receiver(Protocol):
 
     def close(self, reason: str) -> None:
         """Ends the connection, so that the client connects anew."""
+
+
+class Place(Struct, frozen=True):
+    """Where a node takes requests that others pass on to it. A node has one for as long as it lives."""
+
+    #: Path of its unix socket; None where that is on another machine.
+    socket: str | None = None
+    #: Its URL for nodes on other machines, without a path; None where it has none.
+    url: str | None = None
+
+
+class NodePlaces(Protocol):
+    """Which node listens where."""
+
+    async def find(self, node: str) -> Place | None:
+        """The place of a node, None when nobody of this name lives. Never raises; it may be a place of the past."""
+
+    def forget(self, node: str) -> None:
+        """Nobody listens there any more."""
+
+
+class Peers(Protocol):
+    """The other nodes, as far as this one passes HTTP requests on to them."""
+
+    async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
+        """Has the node at `place` answer an ASGI request and sends its answer; True too when the client has left.
+
+        False: there was no answer, nothing has been sent. A client that leaves takes its request back there too. May
+        last as long as a poll.
+        """

@@ -113,6 +113,8 @@ class Counts:
         self.sends_unauthorized = 0
         #: Sockets that the transport gave up, by reason.
         self.transport_closings: Counter[str] = Counter()
+        #: Requests of other nodes' sessions, by what became of them.
+        self.passed_requests: Counter[str] = Counter()
         #: Engine.IO sessions now, whether or not they have joined a site.
         self.sessions: Callable[[], int] = int
         #: How often the subscription to the bus was made anew.

@@ -94,6 +94,13 @@ METRICS = (
         ("reason",),
         _of_each(lambda c: c.transport_closings),
     ),
+    Metric(
+        _Counter,
+        "recado_passed_requests",
+        "Requests for sessions of other nodes.",
+        ("result",),
+        _of_each(lambda c: c.passed_requests),
+    ),
     # Sending
     Metric(
         _Counter, "recado_sends", "Requests to /send with a site's key.", _BY_RESULT, _of_site_and(lambda s: s.sends)

@@ -28,8 +28,9 @@ others, of a device in the public channel. A note is what the protocol wants to 
 connection out: sites keep the user's token there, where they have an updateUserUrl, and nowhere else.
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
-known since), `recado:sites:<node>` (set, the names of its sites), `recado:worker:<datacenter>:<worker>` (leases), and
-the channels `recado:bus:<node>`.
+known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it
+listens for other nodes, as JSON, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the
+channels `recado:bus:<node>`.
 """
 
 NODES = "recado:nodes"
@@ -53,6 +54,11 @@ def node_sites(node: str) -> str:
 def worker_lease(datacenter: int, worker: int) -> str:
     """The key that holds which node uses a worker id."""
     return f"recado:worker:{datacenter}:{worker}"
+
+
+def node_place(node: str) -> str:
+    """The key that holds where a node listens for the others."""
+    return f"recado:place:{node}"
 
 
 def members_key(room: str) -> str:

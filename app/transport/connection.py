@@ -6,6 +6,7 @@ Knows nothing of HTTP, uvicorn or ASGI: what answers the upgrade request is behi
 import asyncio
 import enum
 import logging
+from typing import Any
 
 from picows import WSFrame
 
@@ -146,6 +147,18 @@ class WebSocketConnection(Outbox):
             self._upgrade = None
             self._state = _CLOSING
             self._close_transport()
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes, set[Any]] | None:
+        """Let go of a socket whose upgrade request is not answered; None when it is, or the peer has left.
+
+        Answers the transport, what the peer has sent behind its request, and the set in which the server keeps those
+        that it asks to shut down.
+        """
+        upgrade, self._upgrade = self._upgrade, None
+        if upgrade is None:
+            return None
+        self._state = _CLOSED
+        return self._transport, upgrade.hand_over(), self._share.connections
 
     def write_text(self, payload: bytes) -> None:
         """Send one text message; `payload` is valid UTF-8."""

@@ -87,6 +87,11 @@ def _values(headers: list[Header], name: bytes) -> list[bytes]:
     return [value for header, value in headers if header == name]
 
 
+def request_head(target: bytes, headers: list[Header]) -> bytes:
+    """Return an upgrade request to be read by another node; raises ValueError for a header that is none."""
+    return _with_headers(b"GET " + target + b" HTTP/1.1", headers)
+
+
 def acceptance(request: Request, subprotocol: str | None, headers: list[Header]) -> bytes:
     """Return the 101 that answers the request; raises ValueError for a header that is none."""
     accept = base64.b64encode(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest())
@@ -119,9 +124,13 @@ def _head(status: int, headers: list[Header]) -> bytes:
         phrase = http.HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+    return _with_headers(f"HTTP/1.1 {status} {phrase}".encode(), headers)
+
+
+def _with_headers(first_line: bytes, headers: list[Header]) -> bytes:
+    lines = [first_line]
     for name, value in headers:
         if _UNSAFE_IN_HEADER.search(name) or _UNSAFE_IN_HEADER.search(value) or b":" in name:
-            raise ValueError(f"response header {quote(name)} holds a control character")
+            raise ValueError(f"header {quote(name)} holds a control character")
         lines.append(name + b": " + value)
     return b"\r\n".join(lines) + b"\r\n\r\n"

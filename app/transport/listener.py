@@ -38,3 +38,6 @@ class Upgrade(Protocol):
 
     def take_early_bytes(self) -> bytes:
         """Hand over what the peer has sent behind its request."""
+
+    def hand_over(self) -> bytes:
+        """Let go of the request unanswered, and hand over what came behind it."""

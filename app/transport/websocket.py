@@ -168,6 +168,11 @@ class WebSocketProtocol(asyncio.Protocol):
         """Hand over what the peer has sent behind its request."""
         return bytes(self._early)
 
+    def hand_over(self) -> bytes:
+        """Let go of the socket."""
+        self._share.connections.discard(self)
+        return bytes(self._early)
+
     def _log_answer(self, answer: str) -> None:
         # An access log like uvicorn's, under the same setting. Without the query, in which clients send their tokens.
         if self._request is not None and self._config.access_log:

@@ -20,6 +20,8 @@ class EngineSettings:
     """The largest request body and WebSocket message taken from a client."""
     max_outbox_bytes: int = 1_000_000
     """What may wait for one client before it is closed; a single packet may be larger."""
+    sid_prefix: str = ""
+    """What the ids of sessions begin with, so that other nodes know whose they are."""
     allowed_origins: Sequence[str] | None = None
     """Values of the Origin header that may connect; None: any."""
 

@@ -170,7 +170,7 @@ class EngineServer(engineio.AsyncServer):
         return response
 
     def _new_session(self, query: dict[str, str]) -> EngineSession:
-        session = EngineSession(self, self.new_sid(), int(query["EIO"]))
+        session = EngineSession(self, self.settings.sid_prefix + self.new_sid(), int(query["EIO"]))
         self.sockets[session.sid] = session
         return session
 

@@ -1,0 +1,294 @@
+"""Sessions that any node answers for: two server processes on one Valkey that were told nothing of each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.server import Server
+from tests.support.sites import contract_sites
+from tests.support.store import running_valkey
+from tests.support.tenant import Tenant, User
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+UNKNOWN_SID = {"code": 1, "message": "Session ID unknown"}
+MAX_PAYLOAD = 200_000
+SECRET = "the same for both"
+
+
+class Pair:
+    """Two nodes; lives for this module, unless a test kills one and starts its own pair."""
+
+    def __init__(self, tenant: Tenant, valkey: Valkey, is_clustered: bool = False) -> None:
+        """Start both."""
+        self.directory = Path(tempfile.mkdtemp(prefix="recado-"))
+        self.valkey = valkey
+        (self.directory / "sites.yml").write_text(yaml.safe_dump(contract_sites(tenant)))
+        config = {"io": {"maxPayload": MAX_PAYLOAD}, "log_level": "debug"}
+        (self.directory / "config.yml").write_text(yaml.safe_dump({"production": config}))
+        self.nodes: list[Server] = []
+        for _ in range(2):
+            self.nodes.append(self._start(is_clustered))
+        if is_clustered:
+            self._separate()
+
+    def _start(self, is_clustered: bool) -> Server:
+        environment = {"REDIS_URL": self.valkey.url}
+        port = 0
+        if is_clustered:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            environment |= {"RECADO_NODE_URL": f"http://127.0.0.1:{port}", "RECADO_CLUSTER_SECRET": SECRET}
+        return Server(self.directory, "--port", str(port), **environment)
+
+    def _separate(self) -> None:
+        """Leave no socket file, as if each node were on a machine of its own."""
+        for key in self.valkey.client.keys("recado:place:*"):
+            Path(json.loads(self.valkey.client.get(key) or b"")["socket"]).unlink()
+
+    def end(self) -> None:
+        """End both."""
+        for node in self.nodes:
+            node.end()
+        shutil.rmtree(self.directory)
+
+
+@pytest.fixture(scope="module")
+def pair(tenant: Tenant) -> Iterator[Pair]:
+    """Two nodes that this module's tests share."""
+    with running_valkey() as valkey:
+        both = Pair(tenant, valkey)
+        yield both
+        both.end()
+
+
+@pytest.fixture
+def own_pair(tenant: Tenant, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Two nodes of the test's own; with a parameter that is true, nodes that know their URLs and a secret."""
+    with running_valkey() as valkey:
+        both = Pair(tenant, valkey, getattr(request, "param", False))
+        yield both
+        both.end()
+
+
+class Session:
+    """A polling session that may ask another node each time; lives for one test."""
+
+    def __init__(self, pair: Pair, version: int = 4, **query: str) -> None:
+        """Open it on the first node."""
+        self.pair = pair
+        self.version = version
+        self.query = {"EIO": str(version), "transport": "polling", **query}
+        opened = self.ask(0, "GET")
+        found = re.search(r'sid\\?":\\?"([^"\\]+)', opened.text)
+        assert found, opened.text
+        self.query["sid"] = found[1]
+
+    def ask(self, node: int, method: str, **request: object) -> httpx.Response:
+        """One request to a node."""
+        url = f"{self.pair.nodes[node].url}/socket.io/"
+        return httpx.request(method, url, params=self.query, timeout=10, **request)  # type: ignore[arg-type]
+
+    def join(self, node: int, user: User) -> str:
+        """Join the site `alpha` over a node; what the polls there say until the settings have come."""
+        packet = "40/alpha," + json.dumps({"token": user.token, "deviceId": "d"})
+        assert self.ask(node, "POST", content=packet).text == "ok"
+        text = ""
+        while "_settings" not in text:
+            text += self.ask(node, "GET").text
+        return text
+
+    def socket(self, node: int) -> connect:
+        """A WebSocket of this session, over a node."""
+        query = urlencode({**self.query, "transport": "websocket"})
+        return connect(self.pair.nodes[node].url.replace("http", "ws") + f"/socket.io/?{query}", compression=None)
+
+    @contextmanager
+    def upgrade(self, node: int) -> Iterator[ClientConnection]:
+        """The same, with the probe answered."""
+        with self.socket(node) as opened:
+            opened.send("2probe")
+            assert opened.recv(5) == "3probe"
+            yield opened
+
+
+def send(node: Server, pair: Pair, user: User, event: str, *args: object) -> None:
+    """Send an event to the user over a node."""
+    key = yaml.safe_load((pair.directory / "sites.yml").read_text())["alpha"]["apiKey"]
+    query = {"site": "alpha", "apiKey": key}
+    answer = httpx.post(f"{node.url}/send", params=query, json={"rooms": user.room, "event": event, "args": args})
+    assert (answer.status_code, answer.text) == (200, "OK")
+
+
+def figure(node: Server, name: str, **labels: str) -> float:
+    """A sample of the node's metrics."""
+    families = text_string_to_metric_families(httpx.get(f"{node.url}/metrics").text)
+    samples = [one for family in families for one in family.samples]
+    return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+def raw_answer(node: Server, request: bytes) -> bytes:
+    """All that a node answers to a request, which asks it to close."""
+    parts = urlsplit(node.url)
+    assert parts.hostname
+    with socket.create_connection((parts.hostname, parts.port or 80), timeout=5) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def test_polling_goes_on_at_another_node(pair: Pair, tenant: Tenant) -> None:
+    """A session that one node has opened joins, receives and acknowledges over another that was told nothing of it."""
+    user = tenant.user()
+    session = Session(pair)
+    assert '"_settings"' in session.join(1, user)
+    send(pair.nodes[1], pair, user, "news", 1)
+    event = session.ask(1, "GET").text
+    seq = event.removeprefix("42/alpha,").partition("[")[0]
+    assert event == f'42/alpha,{seq}["news",1]'
+    assert session.ask(1, "POST", content=f"43/alpha,{seq}[]").text == "ok"
+    eventually(lambda: not pair.valkey.client.keys("recado:{alpha}:body:*"), "the ack to remove the message")
+    assert figure(pair.nodes[1], "recado_passed_requests_total", result="passed on") >= 4
+
+
+@pytest.mark.parametrize("query", [{"b64": "1"}, {"j": "0"}])
+def test_old_ways_of_polling(pair: Pair, query: dict[str, str]) -> None:
+    """Base64 and JSONP requests of version 3 are passed on like others, the form of a JSONP POST too."""
+    session = Session(pair, 3, **query)
+    assert session.ask(0, "GET").status_code == 200
+    if "j" in query:
+        assert session.ask(1, "POST", data={"d": "1:2"}).text == "ok"
+    else:
+        assert session.ask(1, "POST", content="1:2").text == "ok"
+    assert "1:3" in session.ask(1, "GET").text
+
+
+def test_answers_are_the_owners_to_the_byte(pair: Pair) -> None:
+    """Status, headers (CORS among them) and body are what the owner would have answered itself, errors too."""
+    session = Session(pair)
+    query = urlencode({**session.query, "transport": "websocket"})
+    for method, body in (("GET", b""), ("PUT", b"x"), ("OPTIONS", b"")):
+        head = f"{method} /socket.io/?{query} HTTP/1.1\r\nHost: push.example.com\r\nOrigin: https://www.example.com\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+        direct, passed = (raw_answer(node, request) for node in pair.nodes)
+        assert passed == direct
+        assert b"access-control-allow-origin: https://www.example.com" in direct
+
+
+def test_upgrade_goes_through_another_node(pair: Pair, tenant: Tenant) -> None:
+    """A WebSocket that reaches another node takes the session over there: bytes pass both ways, large ones too."""
+    user = tenant.user()
+    session = Session(pair)
+    session.join(0, user)
+    with session.upgrade(1) as opened:
+        opened.send("5")
+        text = "x" * 150_000
+        send(pair.nodes[1], pair, user, "news", text)
+        event = opened.recv(5)
+        assert isinstance(event, str)
+        assert event.endswith(f'["news","{text}"]')
+        opened.send("42/alpha,7" + json.dumps(["ask", text]))
+        assert opened.recv(5) == "43/alpha,7[]"
+    eventually(lambda: session.ask(1, "GET").json() == UNKNOWN_SID, "the close to reach the owner")
+
+
+def test_refused_upgrade_is_the_owners(pair: Pair) -> None:
+    """A second WebSocket for one session is refused by the owner, in the owner's words."""
+    session = Session(pair)
+    with session.upgrade(1):
+        query = urlencode({**session.query, "transport": "websocket"})
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
+        request = (
+            f"GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n\r\n"
+        )
+        direct, passed = (raw_answer(node, request.encode()) for node in pair.nodes)
+        assert direct == passed
+        assert b'{"code":3,"message":"Bad request"}' in direct
+
+
+def test_client_that_leaves_takes_its_poll_back(own_pair: Pair) -> None:
+    """A poll given up at one node ends the session at its owner, as a poll given up there does."""
+    session = Session(own_pair)
+    parts = urlsplit(own_pair.nodes[1].url)
+
+    def ends_by_leaving() -> bool:
+        # Nothing tells when a poll has arrived at the owner: leave after a moment, and again if it was too early.
+        with socket.create_connection((parts.hostname or "", parts.port or 80)) as poll:
+            poll.sendall(f"GET /socket.io/?{urlencode(session.query)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            figure(own_pair.nodes[1], "recado_sessions")
+        return figure(own_pair.nodes[0], "recado_sessions") == 0
+
+    eventually(ends_by_leaving, "the session to end")
+
+
+def test_body_beyond_the_bound(pair: Pair) -> None:
+    """A body longer than maxPayload is refused by the owner, who ends the session."""
+    session = Session(pair)
+    answer = session.ask(1, "POST", content=b"4" * (MAX_PAYLOAD + 100_000))
+    assert answer.status_code == 413
+    assert session.ask(1, "GET").json() == UNKNOWN_SID
+
+
+def test_nobody_owns_it(pair: Pair) -> None:
+    """An id of a node that never was, and one without a node, are answered as an unknown session, by either node."""
+    session = Session(pair)
+    for sid in ("0123456789.abc", "no-node-in-it", "../..", "", "0123456789", "." + session.query["sid"]):
+        session.query["sid"] = sid
+        for node in (0, 1):
+            answer = session.ask(node, "GET")
+            assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
+
+
+@pytest.mark.parametrize("own_pair", [False, True], indirect=True)
+def test_owner_was_killed(own_pair: Pair) -> None:
+    """Once its owner is dead, a session is unknown, whether it was reached by its socket or its URL."""
+    session = Session(own_pair)
+    assert session.ask(1, "POST", content="3").text == "ok"
+    own_pair.nodes[0].signal(signal.SIGKILL)
+    own_pair.nodes[0].wait()
+    answer = session.ask(1, "GET")
+    assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
+    with pytest.raises(InvalidStatus, match="400"), session.socket(1):
+        pass
+    assert figure(own_pair.nodes[1], "recado_passed_requests_total", result="owner unreachable") == 2
+
+
+@pytest.mark.parametrize("own_pair", [True], indirect=True)
+def test_between_machines(own_pair: Pair, tenant: Tenant) -> None:
+    """Without a common file system requests and WebSockets go to the owner's URL, with the secret."""
+    user = tenant.user()
+    session = Session(own_pair)
+    session.join(1, user)
+    with session.upgrade(1) as opened:
+        opened.send("5")
+        send(own_pair.nodes[1], own_pair, user, "news", 1)
+        assert str(opened.recv(5)).endswith('["news",1]')
+    assert figure(own_pair.nodes[1], "recado_passed_requests_total", result="passed on") >= 3
+    assert not [line for node in own_pair.nodes for line in node.lines.snapshot() if SECRET in line]
+
+
+def test_no_secret_no_trust(own_pair: Pair) -> None:
+    """Who claims to pass a request on and does not know the secret is refused, even at the owner."""
+    session = Session(own_pair)
+    answer = session.ask(0, "POST", content="3", headers={"X-Recado-Secret": "guess"})
+    assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
+    assert session.ask(0, "POST", content="3").text == "ok"
+    assert figure(own_pair.nodes[0], "recado_passed_requests_total", result="refused") == 1
