@@ -114,10 +114,13 @@ class Session:
             text += self.ask(node, "GET").text
         return text
 
-    def socket(self, node: int) -> connect:
+    @contextmanager
+    def socket(self, node: int) -> Iterator[ClientConnection]:
         """A WebSocket of this session, over a node."""
         query = urlencode({**self.query, "transport": "websocket"})
-        return connect(self.pair.nodes[node].url.replace("http", "ws") + f"/socket.io/?{query}", compression=None)
+        url = self.pair.nodes[node].url.replace("http", "ws") + f"/socket.io/?{query}"
+        with connect(url, compression=None) as opened:
+            yield opened
 
     @contextmanager
     def upgrade(self, node: int) -> Iterator[ClientConnection]:
@@ -215,10 +218,8 @@ def test_refused_upgrade_is_the_owners(pair: Pair) -> None:
     session = Session(pair)
     with session.upgrade(1):
         query = urlencode({**session.query, "transport": "websocket"})
-        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
-        request = (
-            f"GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n\r\n"
-        )
+        head = f"GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        request = head + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         direct, passed = (raw_answer(node, request.encode()) for node in pair.nodes)
         assert direct == passed
         assert b'{"code":3,"message":"Bad request"}' in direct
