@@ -47,6 +47,14 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
     return {name: site(name, **settings) for name, settings in sites.items()}
 
 
+def load_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
+    """Return two sites with queues that ask nothing of the backend but authUrl, for tests with many clients."""
+    contract = contract_sites(tenant)
+    return {
+        name: contract["alpha"] | {"apiKey": f"{SECRET}-key-{name}", "updateUserUrl": None} for name in ("one", "two")
+    }
+
+
 def _closed_port() -> int:
     """Find a port on which nobody listens."""
     with socket.socket() as probe:

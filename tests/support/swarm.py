@@ -1,0 +1,145 @@
+"""Hundreds of light devices and the publishers that send to them, on a loop and thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import aiohttp
+
+from tests.support.background import BackgroundLoop
+from tests.support.endpoint import Endpoint
+from tests.support.receipts import Receipts, Sent, order_faults
+from tests.support.swarm_client import Identity, SwarmClient
+from tests.support.tenant import User
+from tests.support.waiting import eventually
+
+_ANSWER_SECONDS = 10.0
+
+
+class Swarm:
+    """Lives for one test; `end` closes everything."""
+
+    def __init__(self, endpoint: Endpoint, site: str, node_url: Callable[[], str] | None = None) -> None:
+        """Connect devices to `site`, at what `node_url` answers for each attempt (else at the endpoint)."""
+        self.clients: list[SwarmClient] = []
+        self.sent: dict[str, Sent] = {}
+        self._endpoint = endpoint
+        self._site = site
+        self._node_url = node_url or (lambda: endpoint.url)
+        self._background = BackgroundLoop()
+        self._http: aiohttp.ClientSession | None = None
+
+    def add(self, user: User, device: str = "d1") -> SwarmClient:
+        """Make one more device of the user; `board` connects it."""
+        receipts = Receipts(f"{user.room} {device}", self.sent)
+        client = SwarmClient(Identity(self._site, user.token, device), self._node_url, receipts)
+        self.clients.append(client)
+        return client
+
+    def board(self, clients: Sequence[SwarmClient] | None = None, timeout_seconds: float = 60.0) -> None:
+        """Connect devices (all unless told), all at once, and wait for the `_settings` of each."""
+        boarding = list(self.clients if clients is None else clients)
+        self.each(SwarmClient.connect, boarding)
+        self.wait_ready(boarding, timeout_seconds)
+
+    def wait_ready(self, clients: Sequence[SwarmClient] | None = None, timeout_seconds: float = 60.0) -> None:
+        """Wait until devices (all unless told) are connected."""
+        waiting = list(self.clients if clients is None else clients)
+
+        def is_ready() -> bool:
+            return all(client.is_ready for client in waiting)
+
+        try:
+            eventually(is_ready, f"{len(waiting)} devices", timeout_seconds, 0.05)
+        except AssertionError:
+            out = [client.refusal for client in waiting if not client.is_ready]
+            raise AssertionError(f"{len(out)} of {len(waiting)} devices are not connected: {out[:5]}") from None
+
+    def each(self, action: Callable[[SwarmClient], None], clients: Sequence[SwarmClient] | None = None) -> None:
+        """Do something with each client (all unless told) on the swarm's loop, where they may be touched, and wait."""
+
+        async def run() -> None:
+            for client in self.clients if clients is None else clients:
+                action(client)
+
+        self._background.run(run())
+
+    @contextlib.contextmanager
+    def publishing(self, room: str, publishers: int, per_second: float) -> Iterator[None]:
+        """Send numbered messages to a room while the body runs: so many publishers, each so many messages a second."""
+        over = asyncio.Event()
+        names = [f"p{len(self.sent) + number}" for number in range(publishers)]
+        for name in names:
+            self.sent[name] = Sent(name)
+        running = [
+            asyncio.run_coroutine_threadsafe(self._publish(room, self.sent[name], 1 / per_second, over), self.loop)
+            for name in names
+        ]
+        try:
+            yield
+        finally:
+            self.loop.call_soon_threadsafe(over.set)
+            for publisher in running:
+                publisher.result(_ANSWER_SECONDS + 5)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The swarm's loop."""
+        return self._background.loop
+
+    def check(self, timeout_seconds: float = 30.0) -> None:
+        """Every device has everything that was answered 200, in order, nothing twice on one connection."""
+        everybody = [client.receipts for client in self.clients]
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: all(receipts.has_everything() for receipts in everybody), "all", timeout_seconds, 0.1)
+        for receipts in everybody:
+            missing = receipts.missing()
+            assert missing == [], f"{receipts.name} lacks {len(missing)}: {missing[:20]}"
+            assert receipts.faults == []
+        assert order_faults(everybody) == []
+
+    def story(self) -> str:
+        """What happened, in one line."""
+        sent = self.sent.values()
+        receipts = [client.receipts for client in self.clients]
+        return (
+            f"{sum(len(s.answered) for s in sent)} answered 200, {sum(len(s.refused) for s in sent)} refused, "
+            f"{sum(len(s.unknown) for s in sent)} without an answer; {sum(r.live for r in receipts)} live, "
+            f"{sum(r.batches for r in receipts)} batches, {sum(r.repeated for r in receipts)} repeated, "
+            f"{sum(r.resyncs for r in receipts)} resyncs, {sum(client.connects for client in self.clients)} connects"
+        )
+
+    def end(self) -> None:
+        """Break every connection and end the loop."""
+        self.each(SwarmClient.leave)
+        if self._http:
+            self._background.run(self._http.close())
+        self._background.close()
+
+    async def _publish(self, room: str, sent: Sent, interval_seconds: float, over: asyncio.Event) -> None:
+        self._http = self._http or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_ANSWER_SECONDS))
+        query = {"site": self._site, "apiKey": self._endpoint.key(self._site)}
+        next_at = time.monotonic() + random.random() * interval_seconds
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), max(0.0, next_at - time.monotonic()))
+                return
+            next_at = max(next_at + interval_seconds, time.monotonic() - 1)
+            number = sent.begun
+            sent.begun += 1
+            body = {"rooms": [room], "event": "n", "args": [sent.name, number, time.monotonic()]}
+            try:
+                async with self._http.post(f"{self._node_url()}/send", params=query, json=body) as answer:
+                    status, text = answer.status, await answer.text()
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                sent.unknown.append(number)
+                continue
+            if status == 200:
+                sent.answered.append(number)
+            else:
+                assert status in (502, 503), (status, text)
+                sent.refused.append(number)
