@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.support.valkey import Valkey
 
 _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
+_MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given."""
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what tests have measured."""
+    if lines := config.stash.get(_MEASURED, []):
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -82,6 +91,18 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     seed = request.config.option.seed
     print(f"--seed={seed}")
     return random.Random(f"{seed} {request.node.name}")
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Writes a line on what was measured below the run's results, and beside the test if it fails."""
+    lines = request.config.stash.setdefault(_MEASURED, [])
+
+    def write(text: str) -> None:
+        print(text)
+        lines.append(f"{request.node.name}: {text}")
+
+    return write
 
 
 @pytest.fixture(scope="session")

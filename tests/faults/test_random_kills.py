@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.deployment import Deployment, Node
-from tests.support.sites import load_sites
 from tests.support.swarm import Swarm
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 
-@pytest.fixture
-def cluster(tenant: Tenant) -> Iterator[Deployment]:
-    """Three nodes of the test's own."""
-    deployment = Deployment(load_sites(tenant), nodes=3)
-    yield deployment
-    deployment.end()
-
-
-def test_random_kills(cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool) -> None:
+@pytest.mark.parametrize("cluster", [3], indirect=True)
+def test_random_kills(
+    cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
+) -> None:
     """Whatever is killed and when: each device gets every number that was answered 200 at least once and in order, or
     a `_resync` after which it is complete again; what was refused comes once at most."""
-    swarm = Swarm(cluster, "one", lambda: _some_url(cluster, chance))
     room = tenant.unique("room")
-    clients = [swarm.add(tenant.user(room)) for _ in range(300 if is_long else 120)]
-    swarm.board()
-    with swarm.publishing(room, publishers=4, per_second=5):
-        ends_at = time.monotonic() + (60 if is_long else 12)
-        while time.monotonic() < ends_at:
-            _break_something(cluster, chance)
-    swarm.wait_ready()
-    swarm.check()
-    print(swarm.story())
+    with Swarm(cluster, "one", lambda: chance.choice(cluster.nodes).url) as swarm:
+        clients = [swarm.add(tenant.user(room)) for _ in range(300 if is_long else 120)]
+        for client in clients[::4]:
+            client.unacknowledged_share = 0.3
+        swarm.board()
+        with swarm.publishing(room, publishers=4, per_second=5):
+            ends_at = time.monotonic() + (60 if is_long else 12)
+            while time.monotonic() < ends_at:
+                _break_something(cluster, chance)
+        swarm.wait_ready()
+        swarm.check()
+        tell(swarm.story())
     assert sum(len(sent.answered) for sent in swarm.sent.values()) > 50
     assert sum(client.connects for client in clients) > len(clients)
-    swarm.end()
-
-
-def _some_url(cluster: Deployment, chance: random.Random) -> str:
-    """As a name server with several addresses: of any node, also of one that hangs."""
-    return chance.choice([node.url for node in cluster.nodes])
+    assert sum(client.receipts.repeated for client in clients) > 0
 
 
 def _break_something(cluster: Deployment, chance: random.Random) -> None:

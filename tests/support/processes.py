@@ -135,6 +135,12 @@ def is_running(pid: int) -> bool:
     return bool(state.strip()) and not state.strip().startswith("Z")
 
 
+def resident_bytes(pid: int) -> int:
+    """How much memory a process holds."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) * 1024
+
+
 def kill(pid: int) -> None:
     """Kill a process by id; one that is gone already is fine."""
     with contextlib.suppress(ProcessLookupError):

@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import aiohttp
 
@@ -21,7 +22,7 @@ _ANSWER_SECONDS = 10.0
 
 
 class Swarm:
-    """Lives for one test; `end` closes everything."""
+    """Lives for one test, in a `with`, whose end closes everything."""
 
     def __init__(self, endpoint: Endpoint, site: str, node_url: Callable[[], str] | None = None) -> None:
         """Connect devices to `site`, at what `node_url` answers for each attempt (else at the endpoint)."""
@@ -32,6 +33,17 @@ class Swarm:
         self._node_url = node_url or (lambda: endpoint.url)
         self._background = BackgroundLoop()
         self._http: aiohttp.ClientSession | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing is connected yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Break every connection and end the loop."""
+        self.each(SwarmClient.leave)
+        if self._http:
+            self._background.run(self._http.close())
+        self._background.close()
 
     def add(self, user: User, device: str = "d1") -> SwarmClient:
         """Make one more device of the user; `board` connects it."""
@@ -86,14 +98,45 @@ class Swarm:
             for publisher in running:
                 publisher.result(_ANSWER_SECONDS + 5)
 
+    def send_all(self, room: str, count: int, publishers: int, payload: str = "") -> None:
+        """Send numbered messages to a room as fast as the nodes take them; each answer must be 200."""
+
+        async def send() -> None:
+            names = [f"p{len(self.sent) + number}" for number in range(publishers)]
+            self.sent |= {name: Sent(name) for name in names}
+            await asyncio.gather(
+                *(self._send_all(room, self.sent[name], count // publishers, payload) for name in names)
+            )
+
+        asyncio.run_coroutine_threadsafe(send(), self.loop).result()
+        assert [sent for sent in self.sent.values() if sent.refused or sent.unknown] == []
+
+    @contextlib.contextmanager
+    def jitter(self, every_seconds: float, away_seconds: float, chance: random.Random) -> Iterator[None]:
+        """Cut each connection about every so often, for so long, while the body runs."""
+        timers: dict[SwarmClient, asyncio.TimerHandle] = {}
+
+        def cut(client: SwarmClient) -> None:
+            client.cut(away_seconds)
+            plan(client)
+
+        def plan(client: SwarmClient) -> None:
+            seconds = away_seconds + every_seconds * chance.uniform(0.5, 1.5)
+            timers[client] = self.loop.call_later(seconds, cut, client)
+
+        self.each(plan)
+        yield
+        self.each(lambda client: timers[client].cancel())
+
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The swarm's loop."""
         return self._background.loop
 
-    def check(self, timeout_seconds: float = 30.0) -> None:
-        """Every device has everything that was answered 200, in order, nothing twice on one connection."""
-        everybody = [client.receipts for client in self.clients]
+    def check(self, timeout_seconds: float = 30.0, clients: Sequence[SwarmClient] | None = None) -> None:
+        """Every device (all unless told) has everything that was answered 200, in order, nothing twice on one
+        connection."""
+        everybody = [client.receipts for client in (self.clients if clients is None else clients)]
         with contextlib.suppress(AssertionError):
             eventually(lambda: all(receipts.has_everything() for receipts in everybody), "all", timeout_seconds, 0.1)
         for receipts in everybody:
@@ -113,33 +156,30 @@ class Swarm:
             f"{sum(r.resyncs for r in receipts)} resyncs, {sum(client.connects for client in self.clients)} connects"
         )
 
-    def end(self) -> None:
-        """Break every connection and end the loop."""
-        self.each(SwarmClient.leave)
-        if self._http:
-            self._background.run(self._http.close())
-        self._background.close()
-
     async def _publish(self, room: str, sent: Sent, interval_seconds: float, over: asyncio.Event) -> None:
-        self._http = self._http or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_ANSWER_SECONDS))
-        query = {"site": self._site, "apiKey": self._endpoint.key(self._site)}
         next_at = time.monotonic() + random.random() * interval_seconds
         while not over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), max(0.0, next_at - time.monotonic()))
                 return
             next_at = max(next_at + interval_seconds, time.monotonic() - 1)
-            number = sent.begun
-            sent.begun += 1
-            body = {"rooms": [room], "event": "n", "args": [sent.name, number, time.monotonic()]}
-            try:
-                async with self._http.post(f"{self._node_url()}/send", params=query, json=body) as answer:
-                    status, text = answer.status, await answer.text()
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                sent.unknown.append(number)
-                continue
-            if status == 200:
-                sent.answered.append(number)
-            else:
-                assert status in (502, 503), (status, text)
-                sent.refused.append(number)
+            await self._send(room, sent)
+
+    async def _send_all(self, room: str, sent: Sent, count: int, payload: str) -> None:
+        for _ in range(count):
+            await self._send(room, sent, payload)
+
+    async def _send(self, room: str, sent: Sent, payload: str = "") -> None:
+        self._http = self._http or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_ANSWER_SECONDS))
+        query = {"site": self._site, "apiKey": self._endpoint.key(self._site)}
+        number = sent.begun
+        sent.begun += 1
+        body = {"rooms": [room], "event": "n", "args": [sent.name, number, time.monotonic(), payload]}
+        try:
+            async with self._http.post(f"{self._node_url()}/send", params=query, json=body) as answer:
+                status, text = answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            sent.unknown.append(number)
+            return
+        assert status in (200, 502, 503), (status, text)
+        (sent.answered if status == 200 else sent.refused).append(number)

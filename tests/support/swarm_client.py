@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,11 +47,12 @@ class SwarmClient:
         #: Seconds from an attempt that succeeded to `_settings`, and to everything answered before it.
         self.ready_seconds: list[float] = []
         self.complete_seconds: list[float] = []
-        #: Whether it acknowledges what it receives.
-        self.acknowledges = True
+        #: How many of the live messages it leaves without an ack, by chance; batches it always acknowledges.
+        self.unacknowledged_share = 0.0
         #: Whether it comes back when the connection is lost.
         self.returns = True
         self._node_url = node_url
+        self._chance = random.Random(identity.token)
         self._wire: _Wire | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: asyncio.Task[None] | None = None
@@ -110,7 +112,7 @@ class SwarmClient:
             self.receipts.receive_resync()
         else:
             self.receipts.receive(int(ack_id or 0), [event, *arguments])
-        if ack_id and self.acknowledges:
+        if ack_id and (event == "_batch" or self._chance.random() >= self.unacknowledged_share):
             self._wire.write(b"43/" + self.identity.site.encode() + b"," + ack_id + _ACK_SUFFIX)
         if not self._is_complete:
             self._check_complete()
