@@ -6,6 +6,7 @@ Knows where settings come from and which source wins; the keys are `app.config_k
 import re
 from collections.abc import Mapping
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ _SERVER_VARIABLES = {
     "RECADO_LOG_FORMAT": "log_format",
     "RECADO_NODE_URL": "cluster.url",
     "RECADO_CLUSTER_SECRET": "cluster.secret",
+    "RECADO_TRUSTED_PROXIES": "trusted_proxies",
 }
 # Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
@@ -65,6 +67,11 @@ _TURNED_ON: dict[type[Section], type[Struct]] = {
     TopicsSection: Topics,
     RedisPublishSection: RedisPublish,
 }
+# Where the routers of a PaaS, a container network and a proxy on this machine are.
+_PRIVATE_NETWORKS = (
+    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
@@ -104,7 +111,7 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Confi
         config = _overlay(config, blocks[environment])
     config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
     _check_cluster(config)
-    return config
+    return msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
 
 
 def _check_cluster(config: Config) -> None:
@@ -112,6 +119,20 @@ def _check_cluster(config: Config) -> None:
     if len(set(given.values())) > 1:
         missing = next(key for key, is_given in given.items() if not is_given)
         raise ConfigError(f"cluster.{missing}: is missing, expected url and secret together")
+
+
+def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
+    """The networks that are named, `private` standing for those that never come over the internet."""
+    names = proxies.split(",") if isinstance(proxies, str) else proxies
+    networks: list[str] = []
+    for name in filter(None, (name.strip() for name in names)):
+        try:
+            networks += _PRIVATE_NETWORKS if name == "private" else [str(ip_network(name, strict=False))]
+        except ValueError:
+            raise ConfigError(
+                f"trusted_proxies: expected addresses, networks such as 10.0.0.0/8, or private, got {name!r}"
+            ) from None
+    return tuple(networks)
 
 
 def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:

@@ -57,6 +57,7 @@ _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 # Numbers that a Lua script still computes with exactly.
 _Amount = Annotated[int, Meta(ge=1, le=2**53)]
+_AmountOrNone = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Section(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +126,18 @@ class ClusterSection(Section):
     secret: Annotated[str, Meta(pattern=_HEADER_TEXT)] | None = None
 
 
+class SiteLimitsSection(Section):
+    """`limits:`, what a site may use; 0 is no limit."""
+
+    connections: _AmountOrNone | None = None
+    connections_per_address: _AmountOrNone | None = None
+    connections_per_user: _AmountOrNone | None = None
+    rooms_per_connection: _AmountOrNone | None = None
+    sends_per_second: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    sends_burst: _AmountOrNone | None = None
+    message_bytes: _AmountOrNone | None = None
+
+
 class Limits(Section):
     """The keys that an environment's block and a site may both hold; the site's win."""
 
@@ -132,6 +145,8 @@ class Limits(Section):
     queue_limit: LimitSection | None = None
     batch_limit: LimitSection | None = None
     outbox_limit_bytes: _Amount | None = field(name="outbox_limit", default=None)
+    limits: SiteLimitsSection | None = None
+    auth_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
 class RedisSection(Section):
@@ -170,6 +185,8 @@ class EnvironmentBlock(Limits):
     auth_timeout_seconds: _Seconds | None = field(name="auth_timeout", default=None)
     shutdown_timeout_seconds: _Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: _Seconds | None = field(name="redis_timeout", default=None)
+    # An environment variable holds them in one text.
+    trusted_proxies: tuple[str, ...] | str | None = None
     mounts: MountsSection | None = None
     cluster: ClusterSection | None = None
 

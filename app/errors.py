@@ -5,6 +5,7 @@ RecadoError
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
 ├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
+├── LimitReached            a site, user or address has had its share; `status` is the HTTP answer
 └── StoreError              Redis cannot do what was asked
     └── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
 """
@@ -40,6 +41,20 @@ class GuardRefused(RecadoError):
 
 class AuthRefused(RecadoError):
     """Authentication failed"""
+
+
+class LimitReached(RecadoError):
+    """A limit of the site is reached."""
+
+    def __init__(
+        self, message: str | None = None, limit: str = "", status: int = 429, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(message)
+        #: Its key in the section `limits` of the site.
+        self.limit = limit
+        self.status = status
+        #: When the same may be asked again, where that is known.
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreError(RecadoError):

@@ -22,6 +22,7 @@ from app.backends.peers import HttpPeers
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.core.delivery import Delivery
+from app.core.limits import Limits
 from app.core.ports import Place
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
@@ -31,6 +32,7 @@ from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics
 from app.observe.pages import observe_routes
+from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
 from app.protocols.sites.send import SendEndpoint
@@ -45,6 +47,7 @@ from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
 from app.store.sampler import QueueSampler
+from app.store.seats import RedisSeats
 from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
@@ -97,7 +100,10 @@ class Services:
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds)
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
-        application = SitesApplication(config.sites, self.delivery, self._directory, self._updates, counts)
+        self.limits = Limits(RedisSeats(redis, node), counts)
+        self.delivery.on_interrupted = self.limits.restore
+        admission = Admission(self._directory, self.limits)
+        application = SitesApplication(config.sites, self.delivery, admission, self._updates, counts)
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
         self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)
         self.socket_server = SocketServer(application, _engine_settings(config, node))
@@ -128,6 +134,7 @@ class Services:
         stack.push_async_callback(services._updates.aclose)
         await services.node.start()
         stack.push_async_callback(services.node.close)
+        stack.push_async_callback(services.limits.close)
         ids = await services.node.lease_ids(config.datacenter, config.worker)
         services.send = SendEndpoint(config.sites, services.delivery, ids, config.max_body_bytes, counts)
         await services.bus.start()
@@ -164,6 +171,8 @@ class HttpServer(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                proxy_headers=bool(config.trusted_proxies),
+                forwarded_allow_ips=list(config.trusted_proxies),
                 server_header=False,
                 date_header=False,
                 backlog=_BACKLOG,

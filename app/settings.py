@@ -90,6 +90,21 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+class SiteLimits(Struct, frozen=True, kw_only=True):
+    """How much of the server one site may use, over all nodes; 0 means without a limit."""
+
+    connections: int = 0
+    #: An IPv6 address stands for its /64, which is one customer's.
+    connections_per_address: int = 0
+    connections_per_user: int = 0
+    rooms_per_connection: int = 0
+    sends_per_second: float = 0
+    #: What may come at once after a pause; 0: what may come in a second.
+    sends_burst: int = 0
+    #: Of one message as JSON.
+    message_bytes: int = 0
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """One tenant's settings. Lives as long as the server; its repr is the name alone: keys and URLs are secret."""
 
@@ -111,6 +126,9 @@ class Site(Struct, frozen=True, kw_only=True):
     queue_limit: QueueLimit = QueueLimit()
     batch_limit: BatchLimit = BatchLimit()
     outbox_limit_bytes: int = 1_000_000
+    limits: SiteLimits = SiteLimits()
+    #: Requests to authUrl that one node has under way at once; more of them wait for their turn.
+    auth_concurrency: int = 64
     #: None means that the site has not turned the protocol on.
     channels: Channels | None = None
     topics: Topics | None = None
@@ -153,7 +171,11 @@ class Config(Struct, frozen=True, kw_only=True):
     batch_limit: BatchLimit = BatchLimit()
     #: What may wait in this process for one connection.
     outbox_limit_bytes: int = 1_000_000
+    limits: SiteLimits = SiteLimits()
+    auth_concurrency: int = 64
     auth_timeout_seconds: float = 5.0
+    #: Networks whose word for a client's address counts (`X-Forwarded-For`).
+    trusted_proxies: tuple[str, ...] = ()
     #: From SIGTERM to exit, in-flight work included.
     shutdown_timeout_seconds: float = 8.0
     #: After this long without Redis `/send` answers 503.

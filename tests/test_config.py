@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from app.config import BatchLimit, Config, QueueLimit, Site, check_site_name, load_config
 from app.config_keys import EnvironmentBlock, SiteBlock
 from app.errors import ConfigError
-from app.settings import Channels, HistoryLimit, Mounts, RedisPublish, Topics
+from app.settings import Channels, HistoryLimit, Mounts, RedisPublish, SiteLimits, Topics
 
 EXAMPLES = Path(__file__).parent.parent
 Load = Callable[..., Config]
@@ -381,3 +381,37 @@ def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
 def test_the_url_of_another_redis_is_secret() -> None:
     """A password in redisPublish.url shows in no repr."""
     assert "hush" not in repr(RedisPublish(url="redis://:hush@127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("[]", ()),
+        ("[10.1.2.3/8, '2001:db8::1']", ("10.0.0.0/8", "2001:db8::1/128")),
+        ("192.0.2.0/24", ("192.0.2.0/24",)),
+    ],
+)
+def test_trusted_proxies(load: Load, given: str, expected: tuple[str, ...]) -> None:
+    """Addresses and networks, in a list or in one text, as the environment has it."""
+    assert load(f"production: {{trusted_proxies: {given}}}").trusted_proxies == expected
+    from_environment = given.strip("[]").replace("'", "")
+    assert load(environ={"RECADO_TRUSTED_PROXIES": from_environment}).trusted_proxies == expected
+
+
+def test_private_proxies(load: Load) -> None:
+    """`private` stands for the networks that are nowhere on the internet."""
+    networks = load(environ={"RECADO_TRUSTED_PROXIES": "private, 192.0.2.1"}).trusted_proxies
+    assert {"127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "192.0.2.1/32"} < set(networks)
+    line = mistake(load, "production: {trusted_proxies: [localhost]}")
+    assert line == "trusted_proxies: expected addresses, networks such as 10.0.0.0/8, or private, got 'localhost'"
+
+
+def test_limits_of_a_site(load: Load) -> None:
+    """A site has those of config.yml where it has none of its own; 0 takes one away."""
+    config = load(
+        "production: {limits: {connections: 10, sends_per_second: 2.5}, auth_concurrency: 9}",
+        f"a: {{{SITE}, limits: {{connections: 0, message_bytes: 7}}, auth_concurrency: 3}}\nb: {{{SITE}}}",
+    )
+    assert config.sites["a"].limits == SiteLimits(sends_per_second=2.5, message_bytes=7)
+    assert config.sites["b"].limits == SiteLimits(connections=10, sends_per_second=2.5)
+    assert (config.sites["a"].auth_concurrency, config.sites["b"].auth_concurrency) == (3, 9)

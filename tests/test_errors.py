@@ -7,7 +7,16 @@ import inspect
 import pytest
 
 from app import errors
-from app.errors import AuthRefused, BadRequest, ConfigError, GuardRefused, RecadoError, StoreError, StoreUnavailable
+from app.errors import (
+    AuthRefused,
+    BadRequest,
+    ConfigError,
+    GuardRefused,
+    LimitReached,
+    RecadoError,
+    StoreError,
+    StoreUnavailable,
+)
 
 TREE = {
     RecadoError: Exception,
@@ -15,6 +24,7 @@ TREE = {
     BadRequest: RecadoError,
     GuardRefused: RecadoError,
     AuthRefused: RecadoError,
+    LimitReached: RecadoError,
     StoreError: RecadoError,
     StoreUnavailable: StoreError,
 }
@@ -38,3 +48,10 @@ def test_bad_request_has_a_status() -> None:
     """400 unless it says otherwise."""
     assert BadRequest().status == 400
     assert BadRequest("too large", status=413).status == 413
+
+
+def test_limit_reached_has_a_status() -> None:
+    """429 unless it says otherwise; when to come back is told where it is known."""
+    assert (LimitReached().status, LimitReached().retry_after_seconds) == (429, None)
+    error = LimitReached("too long", "message_bytes", status=413)
+    assert (str(error), error.limit, error.status) == ("too long", "message_bytes", 413)

@@ -17,8 +17,8 @@ from msgspec import Struct
 from app.errors import RecadoError
 from app.settings import Site
 
-# A tenant's share of sockets; who asks beyond it waits, which counts towards his time-out.
-MAX_CONNECTIONS_PER_SITE = 100
+# A tenant's share of sockets, as many as `auth_concurrency` may be; who asks beyond it waits, in his time-out.
+MAX_CONNECTIONS_PER_SITE = 1000
 MAX_ANSWER_BYTES = 1_000_000
 
 # Most backends drop an idle connection after 60 s or more; one that does so earlier costs a silent second try.
@@ -50,10 +50,12 @@ REASONS: dict[type[Exception], str] = {
 class BackendError(RecadoError):
     """A tenant's backend gave no usable answer"""
 
-    def __init__(self, reason: str, cause: str) -> None:
+    def __init__(self, reason: str, cause: str, was_answered: bool = True) -> None:
         super().__init__(reason)
         #: The library's class of error, for the log.
         self.cause = cause
+        #: False when the backend is not to be reached, or did not end its answer in time.
+        self.was_answered = was_answered
 
 
 class Answer(Struct, frozen=True):
@@ -97,7 +99,7 @@ class SitePools:
         except tuple(REASONS) as error:
             # A transport's error names little, the one behind it more; behind a time-out is only our own cancelling.
             cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
-            raise BackendError(reason_of(error), type(cause).__name__) from None
+            raise BackendError(reason_of(error), type(cause).__name__, was_answered=False) from None
 
     async def aclose(self) -> None:
         """Closes every connection."""

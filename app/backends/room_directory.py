@@ -6,6 +6,7 @@ from time import monotonic
 import msgspec
 import structlog
 
+from app.backends.auth_gate import WAIT_SECONDS, AuthGate, Outcome
 from app.backends.http import BackendError, SitePools, authorization, header_value
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -15,28 +16,48 @@ log = structlog.get_logger(__name__)
 
 _rooms_decoder = msgspec.json.Decoder(list[str])
 _Question = tuple[str, str | None, str | None]
+_Headers = list[tuple[bytes, bytes]]
+
+
+class _Asking:
+    """A question under way and who waits for its answer. Lives until it is answered, or nobody waits any more."""
+
+    def __init__(self) -> None:
+        self.callers = 0
+        #: Whether its turn has come: from then on it is asked to the end, whoever waits.
+        self.has_begun = False
+        self.task: asyncio.Task[list[str] | AuthRefused]
 
 
 class HttpRoomDirectory:
     """The port RoomDirectory over HTTP. Lives as long as the server, which calls `aclose`."""
 
-    def __init__(self, timeout_seconds: float, counts: Counts | None = None) -> None:
+    def __init__(
+        self, timeout_seconds: float, counts: Counts | None = None, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
+        """`timeout_seconds` is the backend's time to answer; a turn may be waited for `wait_seconds` before that."""
         self._pools = SitePools(timeout_seconds)
         self._counts = counts or Counts()
-        self._in_flight: dict[_Question, asyncio.Task[list[str] | AuthRefused]] = {}
+        self._wait_seconds = wait_seconds
+        self._gates: dict[str, AuthGate] = {}
+        self._in_flight: dict[_Question, _Asking] = {}
 
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
         """The user's rooms as authUrl names them; an empty token or meta counts as none.
 
-        Equal questions asked at the same moment share one request, which outlives a caller that is cancelled.
-        Raises AuthRefused with the contract's texts.
+        Equal questions asked at the same moment share one request, which outlives a caller that is cancelled; one that
+        waits for its turn is given up with its last caller. Raises AuthRefused with the contract's texts.
         """
         question = (site.name, token, meta)
-        task = self._in_flight.get(question)
-        if task is None:
-            task = self._in_flight[question] = asyncio.create_task(self._ask(site, token, meta))
-            task.add_done_callback(lambda _: self._in_flight.pop(question))
-        answer = await asyncio.shield(task)
+        asking = self._in_flight.get(question) or self._begin(question, site)
+        asking.callers += 1
+        try:
+            answer = await asyncio.shield(asking.task)
+        finally:
+            asking.callers -= 1
+            if not asking.callers and not asking.has_begun:
+                self._forget(question, asking)
+                asking.task.cancel()
         if isinstance(answer, AuthRefused):
             # A new one for each caller: they would share one traceback.
             raise AuthRefused(str(answer))
@@ -44,40 +65,72 @@ class HttpRoomDirectory:
 
     async def aclose(self) -> None:
         """Ends the requests in flight and closes the connections."""
-        tasks = list(self._in_flight.values())
+        tasks = [asking.task for asking in self._in_flight.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pools.aclose()
 
-    async def _ask(self, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
-        asked_at = monotonic()
-        try:
-            return await self._exchange(site, token, meta)
-        finally:
-            self._counts.of(site.name).auth_seconds.observe(monotonic() - asked_at)
+    def _begin(self, question: _Question, site: Site) -> _Asking:
+        asking = self._in_flight[question] = _Asking()
+        asking.task = asyncio.create_task(self._ask(asking, site, *question[1:]))
+        asking.task.add_done_callback(lambda _: self._forget(question, asking))
+        return asking
 
-    async def _exchange(self, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
-        results = self._counts.of(site.name).auths
+    def _forget(self, question: _Question, asking: _Asking) -> None:
+        if self._in_flight.get(question) is asking:
+            del self._in_flight[question]
+
+    def _gate(self, site: Site) -> AuthGate:
+        gate = self._gates.get(site.name)
+        if gate is None:
+            counts = self._counts.of(site.name)
+            gate = self._gates[site.name] = AuthGate(site, counts, wait_seconds=self._wait_seconds)
+        return gate
+
+    async def _ask(self, asking: _Asking, site: Site, token: str | None, meta: str | None) -> list[str] | AuthRefused:
         try:
             headers = authorization(site, token) + ([(b"x-meta", header_value(meta, "meta"))] if meta else [])
-            assert site.auth_url, "without one nobody connects to the site's rooms"
-            answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
-            if answer.status == 200:
-                rooms = _rooms_decoder.decode(answer.body)
-                results["known"] += 1
-                return rooms
+            async with self._gate(site).passed() as outcome:
+                asking.has_begun = True
+                asked_at = monotonic()
+                try:
+                    return await self._exchange(site, headers, outcome)
+                finally:
+                    self._counts.of(site.name).auth_seconds.observe(monotonic() - asked_at)
+        except AuthRefused as refusal:
+            return refusal
         except BackendError as error:
-            results["failed"] += 1
+            self._counts.of(site.name).auths["failed"] += 1
             log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            results["malformed"] += 1
-            log.warning("auth failed", site=site.name, reason="no JSON array of strings")
-            return AuthRefused("Auth error: expected a JSON array of strings")
+
+    async def _exchange(self, site: Site, headers: _Headers, outcome: Outcome) -> list[str] | AuthRefused:
+        results = self._counts.of(site.name).auths
+        assert site.auth_url is not None, "a namespace exists only where there is an authUrl"
+        try:
+            answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
+        except BackendError as error:
+            outcome.was_answered = error.was_answered
+            raise
+        # 4xx, and whatever else it says, is an answer; 5xx is not, of a backend or of what stands in front of it.
+        outcome.was_answered = answer.status < 500
+        if answer.status == 200:
+            return self._read_rooms(site, answer.body)
         if answer.status == 401:
             results["refused"] += 1
             return AuthRefused("Authentication failed")
         results["unexpected status"] += 1
         log.warning("auth failed", site=site.name, reason="unexpected status", status=answer.status)
         return AuthRefused(f"Auth {answer.status} error")
+
+    def _read_rooms(self, site: Site, body: bytes) -> list[str] | AuthRefused:
+        results = self._counts.of(site.name).auths
+        try:
+            rooms = _rooms_decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            results["malformed"] += 1
+            log.warning("auth failed", site=site.name, reason="no JSON array of strings")
+            return AuthRefused("Auth error: expected a JSON array of strings")
+        results["known"] += 1
+        return rooms

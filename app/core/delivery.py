@@ -12,9 +12,10 @@ from app.core.binds import extend
 from app.core.connection import Connection, Phase
 from app.core.errands import Errands
 from app.core.hub import Hub
+from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import AudienceListener, QueueStore, Receiver, Registration, Replay, Stored
-from app.errors import StoreError
+from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 from app.settings import Site
 
@@ -35,6 +36,8 @@ class Delivery:
         self._acks = {
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
+        #: Called when Redis may not know (any more) what this node has.
+        self.on_interrupted: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
         self._errands = Errands()
         self._audiences: dict[str, Audiences] = {}
@@ -49,13 +52,19 @@ class Delivery:
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
 
-        It also goes where the site's `binds` say. Raises StoreUnavailable when Redis is away.
+        It also goes where the site's `binds` say. Raises StoreUnavailable when Redis is away, LimitReached when the
+        site may not send it (now).
         """
         if message.site.binds:
             message = extend(message, self._listeners)
         send = self._store.send if message.site.has_queues else self._store.publish
-        stored = await send(message)
         counts = self._counts.of(message.site.name)
+        try:
+            check_message(message)
+            stored = await send(message)
+        except LimitReached as reached:
+            counts.limited[reached.limit] += 1
+            raise
         counts.stored += stored.recipients if message.site.has_queues else 0
         counts.overflows += stored.overflowed
         _log.info(
@@ -142,6 +151,7 @@ class Delivery:
         for presence in self.hub.presences.values():
             presence.forget_counter()
             self._refill(presence.site)
+        self.on_interrupted()
 
     async def drain(self) -> None:
         """Waits until acks and disconnects that have begun have reached Redis. Called at the end, with a time-out."""

@@ -1,6 +1,6 @@
 """What the core needs of the outside, and what each adapter guarantees. The adapters are in `store` and `backends`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -141,6 +141,21 @@ class QueueStore(Protocol):
         self, site: Site, protocol: str, after_seq: int, max_messages: int, max_bytes: int
     ) -> Awaitable[History]:
         """What the protocol's history holds behind a seq, whatever its names. Changes nothing."""
+
+
+class SeatStore(Protocol):
+    """How many connections each site has on all nodes, by names of what is counted. Each method is atomic, raises
+    StoreUnavailable when it may not have happened, and takes effect in the order of the calls."""
+
+    def take_seat(self, site: Site, bounds: Sequence[tuple[str, int]]) -> Awaitable[int]:
+        """Counts one connection of this node under each name; 0, or the number (1, 2, ...) of the first bound that is
+        reached: then it is counted under none."""
+
+    def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
+        """Counts one connection of this node less under each name."""
+
+    def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> Awaitable[None]:
+        """This node has so many; the first part of what it says makes everything forgotten that was known of it."""
 
 
 class BusListener(Protocol):

@@ -50,8 +50,11 @@ class SiteCounts:
     __slots__ = (
         "acks",
         "acks_dropped",
+        "auth_breaker",
         "auth_seconds",
+        "auth_wait_seconds",
         "auths",
+        "auths_waiting",
         "batched",
         "batches",
         "bus_gaps",
@@ -60,6 +63,7 @@ class SiteCounts:
         "connections",
         "connects",
         "deliveries",
+        "limited",
         "overflows",
         "queues",
         "refilled",
@@ -97,6 +101,13 @@ class SiteCounts:
         #: By result.
         self.auths: Counter[str] = Counter()
         self.auth_seconds = Durations()
+        #: Connects that wait for their turn to be asked about now, and how long those waited that had to.
+        self.auths_waiting = 0
+        self.auth_wait_seconds = Durations()
+        #: 0: closed, 1: half-open, 2: open.
+        self.auth_breaker = 0
+        #: What was refused because of a limit of the site, by limit.
+        self.limited: Counter[str] = Counter()
         #: By result.
         self.user_updates: Counter[str] = Counter()
         #: The latest, None until there is one.

@@ -114,6 +114,13 @@ METRICS = (
     ),
     Metric(_Counter, "recado_stored", "Entries put in devices' queues.", _SITE, _of_site(lambda s: s.stored)),
     Metric(_Counter, "recado_queue_overflows", "Queues dropped for length.", _SITE, _of_site(lambda s: s.overflows)),
+    Metric(
+        _Counter,
+        "recado_limited",
+        "Refused because of a limit of the site.",
+        ("site", "limit"),
+        _of_site_and(lambda s: s.limited),
+    ),
     # Delivering
     Metric(_Counter, "recado_bus_messages", "Messages heard on the bus.", _SITE, _of_site(lambda s: s.bus_messages)),
     Metric(_Counter, "recado_deliveries", "Live messages by device.", _SITE, _of_site(lambda s: s.deliveries)),
@@ -145,6 +152,21 @@ METRICS = (
     # Sites' backends
     Metric(_Counter, "recado_auths", "Answers of authUrl.", _BY_RESULT, _of_site_and(lambda s: s.auths)),
     Metric(_Histogram, "recado_auth_seconds", "Time of authUrl.", _SITE, _of_site(lambda s: s.auth_seconds)),
+    Metric(_Gauge, "recado_auths_waiting", "Waiting to be asked about.", _SITE, _of_site(lambda s: s.auths_waiting)),
+    Metric(
+        _Histogram,
+        "recado_auth_wait_seconds",
+        "Time until authUrl was asked, of those who had to wait.",
+        _SITE,
+        _of_site(lambda s: s.auth_wait_seconds),
+    ),
+    Metric(
+        _Gauge,
+        "recado_auth_breaker",
+        "Whether authUrl is asked: 0 yes, 1 to see whether it answers again, 2 no.",
+        _SITE,
+        _of_site(lambda s: s.auth_breaker),
+    ),
     Metric(
         _Counter,
         "recado_user_updates",

@@ -15,6 +15,9 @@
 | expiry | sorted set | handle by deadline, of devices that are away |
 | node:<node> | set | handles connected to a node |
 | buried:<node> | string | connections of this node with a note were taken out by another; kept for a day |
+| seats | set | nodes that hold connections which a limit of the site counts |
+| seats:<node> | hash | `all`, `address:<address>`, `user:<user room>` → how many of those connections the node holds |
+| due | string | when what was sent would have been sent at `sends_per_second`, in ms; expires then |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
 | members:<room> | set | nodes with connections in a room, in a site without queues |

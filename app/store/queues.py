@@ -1,5 +1,6 @@
 """`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
 
+import math
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ import structlog
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
-from app.errors import GuardRefused
+from app.errors import GuardRefused, LimitReached
 from app.settings import Site
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
@@ -68,7 +69,7 @@ class RedisQueues:
                 "send",
                 message.site,
                 self.now_ms,
-                self._deadline(),
+                self._terms(message.site),
                 message.site.name,
                 message.id,
                 message.event,
@@ -93,7 +94,7 @@ class RedisQueues:
                 "publish",
                 message.site,
                 self.now_ms,
-                self._deadline(),
+                self._terms(message.site),
                 name,
                 message.id,
                 rooms,
@@ -218,11 +219,21 @@ class RedisQueues:
             self._highest[site.name] = number
         return number
 
-    def _deadline(self) -> Word:
+    def _deadline(self) -> int | str:
         return "" if self.now_ms != "" else self._redis.deadline_ms()
+
+    def _terms(self, site: Site) -> Word:
+        """When a send would come too late, and where the site has a limit, how many may be sent."""
+        rate = site.limits.sends_per_second
+        if not rate:
+            return self._deadline()
+        return f"{self._deadline()},{rate},{site.limits.sends_burst or math.ceil(rate)}"
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
         seq, *told = await answer
+        if not seq:
+            text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
+            raise LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(told[0] / 1000))
         if not told:
             raise GuardRefused(is_missing=seq == b"missing")
         recipients, overflowed, audience_nodes = told

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import structlog
@@ -34,6 +35,7 @@ class Backend:
         self.answer = http_answer()
         #: When set, answers wait for it.
         self.gate: asyncio.Event | None = None
+        self.delay_seconds = 0.0
         self.most_at_once = 0
         self._at_once = 0
         self._changed = asyncio.Condition()
@@ -42,7 +44,7 @@ class Backend:
 
     async def start(self) -> None:
         """Listens on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
 
     @property
     def url(self) -> str:
@@ -86,6 +88,8 @@ class Backend:
             self._changed.notify_all()
         if self.gate is not None:
             await self.gate.wait()
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         self._at_once -= 1
         if not self.answer:
             raise ConnectionError("the test asked for a connection that is cut")
@@ -106,14 +110,14 @@ async def backend() -> AsyncIterator[Backend]:
 def make_site(backend: Backend) -> Callable[..., Site]:
     """Makes a site whose URLs lead to the backend."""
 
-    def make(name: str = "newsite", **settings: str) -> Site:
-        given = {
+    def make(name: str = "newsite", **settings: Any) -> Site:
+        given: dict[str, Any] = {
             "auth_url": f"{backend.url}/rooms",
             "auth_scheme": "Token",
             "api_key": "54321",
             "update_user_url": f"{backend.url}/users/:id.json",
         }
-        return Site(name=name, **(given | settings))  # type: ignore[arg-type]  # every setting used here is text
+        return Site(name=name, **(given | settings))
 
     return make
 

@@ -1,16 +1,20 @@
 """What authUrl is asked, and what becomes of its answers."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from app.backends import breaker
 from app.backends.http import MAX_ANSWER_BYTES
 from app.backends.room_directory import HttpRoomDirectory
 from app.errors import AuthRefused
+from app.observe.counts import Counts
 from app.settings import Site
 from tests.backends.conftest import Backend, http_answer
+from tests.support.store import until
 
 MakeSite = Callable[..., Site]
 
@@ -218,18 +222,114 @@ async def test_refusal_reaches_every_caller(
 async def test_slow_site_holds_up_itself_alone(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """Connections are pooled by site: one with every connection taken leaves the others theirs."""
+    """A site's turns are its own: one with all of them taken leaves the others theirs."""
     backend.gate = asyncio.Event()
-    slow = asyncio.gather(
-        *(directory.fetch_rooms(make_site("slow"), str(i), None) for i in range(150)), return_exceptions=True
-    )
-    await backend.has_requests(100)
-    assert backend.most_at_once == 100
+    slow_site = make_site("slow", auth_concurrency=5)
+    slow = asyncio.gather(*(directory.fetch_rooms(slow_site, str(i), None) for i in range(15)))
+    await backend.has_requests(5)
     other = asyncio.create_task(directory.fetch_rooms(make_site("other"), "a", None))
-    await backend.has_requests(101)
+    await backend.has_requests(6)
+    assert backend.most_at_once == 6
     backend.gate.set()
     assert await other == []
-    await slow
+    assert await slow == [[]] * 15
+
+
+async def test_a_storm_gets_in(backend: Backend, make_site: MakeSite) -> None:
+    """5,000 users at once all get their rooms of a backend that answers in 20 ms; never over 64 at once."""
+    counts = Counts()
+    directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
+    backend.delay_seconds = 0.02
+    backend.answer = http_answer(b'["user_8"]')
+    site = make_site()
+    answers = await asyncio.gather(*(directory.fetch_rooms(site, str(number), None) for number in range(5_000)))
+    assert answers == [["user_8"]] * 5_000
+    assert (len(backend.requests), backend.most_at_once) == (5_000, 64)
+    assert counts.of("newsite").auths == {"known": 5_000}
+    assert counts.of("newsite").auths_waiting == 0
+    assert sum(counts.of("newsite").auth_wait_seconds.buckets) == 5_000 - 64
+    await directory.aclose()
+
+
+async def test_who_goes_away_leaves_the_row(backend: Backend, make_site: MakeSite) -> None:
+    """A question that waits for its turn is given up with the last who asked it, and never reaches the backend."""
+    counts = Counts()
+    directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
+    backend.gate = asyncio.Event()
+    site = make_site(auth_concurrency=1)
+    first = asyncio.create_task(directory.fetch_rooms(site, "first", None))
+    await backend.has_requests(1)
+    gone = [asyncio.create_task(directory.fetch_rooms(site, "gone", None)) for _ in range(2)]
+    halved = [asyncio.create_task(directory.fetch_rooms(site, "halved", None)) for _ in range(2)]
+    await until(lambda: counts.of("newsite").auths_waiting == 2, "both questions to wait")
+    for task in (*gone, halved[0]):
+        task.cancel()
+    await until(lambda: counts.of("newsite").auths_waiting == 1, "one to leave")
+    # The same question, asked again behind it, is a new one.
+    again = asyncio.create_task(directory.fetch_rooms(site, "gone", None))
+    backend.gate.set()
+    assert [await first, await halved[1], await again] == [[], [], []]
+    assert [request.headers["authorization"] for request in backend.requests] == [
+        b"Token first",
+        b"Token halved",
+        b"Token gone",
+    ]
+    await directory.aclose()
+
+
+async def test_who_waits_too_long_is_told(backend: Backend, make_site: MakeSite) -> None:
+    """A connect whose turn does not come in time is an `Auth error` that says so; the backend is not asked."""
+    directory = HttpRoomDirectory(timeout_seconds=5.0, wait_seconds=0.05)
+    backend.gate = asyncio.Event()
+    site = make_site(auth_concurrency=1)
+    first = asyncio.create_task(directory.fetch_rooms(site, "first", None))
+    await backend.has_requests(1)
+    assert await refusal(directory, site, "second") == "Auth error: too many are connecting, try again later"
+    backend.gate.set()
+    assert await first == []
+    assert len(backend.requests) == 1
+    await directory.aclose()
+
+
+@pytest.mark.parametrize("answer", [http_answer(b"", "503 Service Unavailable"), b""])
+async def test_backend_that_is_down_is_left_alone(
+    backend: Backend, make_site: MakeSite, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After many answers of 5xx, or none, in a row users are refused at once; one is asked about after a pause, and
+    its answer lets the others in again."""
+    monkeypatch.setattr(breaker, "FIRST_PAUSE_SECONDS", 0.2)
+    counts = Counts()
+    directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
+    site = make_site()
+    backend.answer = answer
+    for number in range(breaker.FAILURES):
+        assert "does not answer" not in await refusal(directory, site, str(number))
+    seen = len(backend.requests)
+    assert await refusal(directory, site) == "Auth error: the site's backend does not answer, try again later"
+    assert (len(backend.requests), counts.of("newsite").auth_breaker) == (seen, 2)
+    backend.answer = http_answer(b'["user_8"]')
+    deadline = asyncio.get_running_loop().time() + 5
+    while counts.of("newsite").auth_breaker and asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(AuthRefused):
+            await directory.fetch_rooms(site, "probe", None)
+    assert await directory.fetch_rooms(site, "a", None) == ["user_8"]
+    # The probe, and this one.
+    assert len(backend.requests) == seen + 2
+    await directory.aclose()
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "429 Too Many Requests"])
+async def test_refusals_never_keep_others_out(backend: Backend, make_site: MakeSite, status: str) -> None:
+    """A backend that answers 4xx is there, however often it does; so is one whose users' tokens no header can carry."""
+    directory = HttpRoomDirectory(timeout_seconds=5.0)
+    site = make_site()
+    backend.answer = http_answer(b"", status)
+    for number in range(breaker.FAILURES + 5):
+        await refusal(directory, site, str(number))
+        await refusal(directory, site, f"{number}\n")
+    backend.answer = http_answer(b'["user_8"]')
+    assert await directory.fetch_rooms(site, "a", None) == ["user_8"]
+    await directory.aclose()
 
 
 async def test_log_names_the_site_and_no_secret(

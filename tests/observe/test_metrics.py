@@ -30,7 +30,8 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        for numbers in (site.connects, site.closes, site.sends, site.resyncs, site.auths, site.user_updates):
+        answered = (site.auths, site.user_updates)
+        for numbers in (site.connects, site.closes, site.sends, site.limited, site.resyncs, *answered):
             numbers["some"] += 1
         site.auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
@@ -91,9 +92,9 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 
 
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
-    """Whatever users do, a metric's series are counted by sites, reasons, results, scripts and checks alone."""
+    """Whatever users do, a metric's series are counted by sites, reasons, results, limits, scripts and checks alone."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "script", "check", "node", "version", "le"}
+    assert labels == {"site", "reason", "result", "limit", "script", "check", "node", "version", "le"}
 
 
 def test_histogram_adds_up(families: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.core.connection import Connection
 from app.core.delivery import Delivery
+from app.core.limits import Limits
 from app.core.message import LiveMessage, Message
 from app.core.ports import BuriedConnection
 from app.settings import BatchLimit, QueueLimit, Site
@@ -22,6 +23,7 @@ from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
+from app.store.seats import RedisSeats
 from tests.support.valkey import Valkey
 
 MAX_MESSAGE_BYTES = 1_000_000
@@ -169,6 +171,8 @@ class StoreNode:
         self.name = new_node_id()
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
         self.delivery = Delivery(sites, self.queues)
+        self.limits = Limits(RedisSeats(self.redis, self.name))
+        self.delivery.on_interrupted = self.limits.restore
         self.bus = Bus(self.redis, self.name, self.delivery)
         #: Connections of dead nodes that this one has taken out, when the test starts `node`.
         self.buried: list[BuriedConnection] = []
@@ -186,6 +190,7 @@ class StoreNode:
     async def close(self) -> None:
         """End it as a process ends: its connections are left to the heartbeat's chores."""
         await self.bus.close()
+        await self.limits.close()
         await self.redis.close()
 
     async def open(self, site: Site, rooms: str | Sequence[str], device: str = "d") -> RecordingReceiver:

@@ -3,6 +3,7 @@
 Between the Socket.IO server (`socket_server`) and the core: speaks the contract, keeps no state but per connection.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import compress
@@ -10,17 +11,18 @@ from typing import Any
 
 import structlog
 
-from app.core.address import is_user_room, user_id_of_room, user_rooms
+from app.core.address import is_user_room, user_id_of_room
 from app.core.connection import Connection
 from app.core.delivery import Delivery
+from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
-from app.core.ports import BuriedConnection, RoomDirectory, UserUpdates
-from app.errors import AuthRefused, StoreError
+from app.core.ports import BuriedConnection, UserUpdates
+from app.errors import StoreError
 from app.observe.counts import Counts
-from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest, EncodedPacket, NamespaceConnection
+from app.protocols.sites.admission import Admission, Guest, Refused
+from app.protocols.sites.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
 from app.settings import Site
 
-MISSING_USER_ROOM = "User is missing a private room"
 _ROOT = "/"
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +31,7 @@ _log = structlog.get_logger(__name__)
 class SiteReceiver:
     """How the core writes to one connection of a site; `Receiver` of the ports. Lives as long as the connection."""
 
-    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "device_id", "rooms", "send", "token")
+    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "device_id", "rooms", "seat", "send", "token")
 
     #: All connections of a site are written to in the same words.
     encoding_key = "sites"
@@ -42,6 +44,7 @@ class SiteReceiver:
         #: Writes an encoded packet: the hot path, once per delivery.
         self.send = link.send_encoded
         self.connection: Connection | None = None
+        self.seat = NO_SEAT
         #: For logs.
         self.device_id = ""
         #: The user rooms and the token for the report of the disconnect; only where a site wants one.
@@ -75,14 +78,14 @@ class SitesApplication:
         self,
         sites: dict[str, Site],
         delivery: Delivery,
-        directory: RoomDirectory,
+        admission: Admission,
         updates: UserUpdates,
         counts: Counts | None = None,
     ) -> None:
         self._sites = sites
         self._prefixes = {name: f"42/{name},".encode() for name in sites}
         self._delivery = delivery
-        self._directory = directory
+        self._admission = admission
         self._updates = updates
         self._counts = counts or Counts()
 
@@ -96,51 +99,40 @@ class SitesApplication:
         if request.namespace == _ROOT:
             return
         site = self._sites[request.namespace[1:]]
-        credentials = _credentials(request)
         log = _log.bind(site=site.name, connection=connection.sid)
-        connects = self._counts.of(site.name).connects
-        if site.origins is not None and request.origin is not None and request.origin not in site.origins:
-            connects["origin"] += 1
-            log.warning("connect refused", reason="origin")
-            raise ConnectRefused("Origin not allowed")
-        token = credentials.get("token")
         try:
-            rooms = await self._directory.fetch_rooms(site, token, credentials.get("meta"))
-        except AuthRefused as refusal:
-            connects["refused"] += 1
+            guest = await self._admit(connection, site, request)
+        except Refused as refusal:
+            self._counts.of(site.name).connects[refusal.result] += 1
             log.info("connect refused", reason=str(refusal))
-            raise ConnectRefused(str(refusal)) from None
-        users = user_rooms(site, rooms)
-        if site.has_queues and not users:
-            connects["no user room"] += 1
-            log.info("connect refused", reason=MISSING_USER_ROOM)
-            raise ConnectRefused(MISSING_USER_ROOM)
+            raise
+        except StoreError as error:
+            self._give_up(connection, site, error)
+            return
         if connection.is_closed:
+            self._admission.leave(guest.seat)
             return
         receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
         is_reported = bool(site.update_user_url) and site.has_queues
-        note = _note_of(token) if is_reported else ""
+        note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
         connection.state = receiver
         connection.session.limit_outbox(site.outbox_limit_bytes)
-        device_id = receiver.device_id = credentials.get("deviceId", "")
+        receiver.device_id, receiver.seat = guest.device_id, guest.seat
 
         def greet() -> None:
             connection.confirm()
             connection.send_event("_settings", [{"device_ttl": site.device_ttl_seconds}])
             if is_reported:
-                receiver.rooms, receiver.token = users, token
-                self._report(site, users, token, connected=True, at=datetime.now(UTC))
-            connects["accepted"] += 1
-            log.info("connected", device=device_id, rooms=len(rooms), engine=request.engine_version)
+                receiver.rooms, receiver.token = guest.users, guest.token
+                self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
+            self._counts.of(site.name).connects["accepted"] += 1
+            log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
-            await self._delivery.open(receiver.connection, device_id, rooms, greet)
+            await self._delivery.open(receiver.connection, guest.device_id, guest.rooms, greet)
         except StoreError as error:
-            connects["unavailable"] += 1
-            log.error("connect failed", reason=str(error))
-            # Clients do not come back after a refusal; when the transport ends they do, by themselves.
-            connection.session.close("message store not available")
+            self._give_up(connection, site, error)
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Clients of a site receive only; what they emit is answered if they wait for it, and dropped."""
@@ -155,10 +147,14 @@ class SitesApplication:
 
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
         """What the device has not acknowledged waits for its next connection."""
-        receiver: SiteReceiver | None = connection.state
+        receiver: SiteReceiver | asyncio.Task[None] | None = connection.state
+        connection.state = None
+        if isinstance(receiver, asyncio.Task):
+            # Nobody waits any more for what the site's backend says.
+            receiver.cancel()
+            return
         if receiver is None or receiver.connection is None:
             return
-        connection.state = None
         site = receiver.connection.site
         rooms, token, now = receiver.rooms, receiver.token, datetime.now(UTC)
 
@@ -166,8 +162,23 @@ class SitesApplication:
             self._report(site, list(compress(rooms, is_ours)), token, connected=False, at=now)
 
         self._delivery.close(receiver.connection, report if rooms else None)
+        self._admission.leave(receiver.seat)
         self._counts.of(site.name).closes[reason] += 1
         _log.info("disconnected", site=site.name, connection=connection.sid, device=receiver.device_id, reason=reason)
+
+    async def _admit(self, connection: NamespaceConnection, site: Site, request: ConnectRequest) -> Guest:
+        # A client that goes away meanwhile gives up its place in the row before authUrl: see `disconnected`.
+        connection.state = asyncio.current_task()
+        try:
+            return await self._admission.admit(site, request)
+        finally:
+            connection.state = None
+
+    def _give_up(self, connection: NamespaceConnection, site: Site, error: StoreError) -> None:
+        """Clients do not come back after a refusal; when the transport ends they do, by themselves."""
+        self._counts.of(site.name).connects["unavailable"] += 1
+        _log.error("connect failed", site=site.name, connection=connection.sid, reason=str(error))
+        connection.session.close("message store not available")
 
     def report_buried(self, buried: BuriedConnection) -> None:
         """A connection of a node that died has ended: reports it in that node's stead."""
@@ -189,14 +200,3 @@ def _note_of(token: str | None) -> str:
 
 def _token_of(note: str) -> str | None:
     return note[1:] if note.startswith("=") else None
-
-
-def _credentials(request: ConnectRequest) -> dict[str, str]:
-    """token, deviceId and meta as text; the CONNECT payload wins over its query, that over the handshake's."""
-    found: dict[str, str] = {}
-    for source in (request.auth or {}, request.packet_query, request.handshake_query):
-        for name in ("token", "deviceId", "meta"):
-            value = source.get(name)
-            if name not in found and isinstance(value, str | int | float):
-                found[name] = value if isinstance(value, str) else str(value)
-    return found

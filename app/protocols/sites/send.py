@@ -7,7 +7,7 @@ import structlog
 from app.core.delivery import Delivery
 from app.core.message import Message
 from app.core.ports import Stored
-from app.errors import BadRequest, StoreError, StoreUnavailable
+from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
@@ -16,7 +16,7 @@ from app.settings import Site
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
-_RETRY_AFTER_SECONDS = b"1"
+_RETRY_AFTER_SECONDS = 1
 _FALSE = frozenset(("", "false", "0", "no", "off"))
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -61,10 +61,14 @@ class SendEndpoint:
             if site is not None:
                 _log.info("send refused", site=site.name, status=error.status, reason=str(error))
             await _answer_error(send, error.status, str(error), as_json)
+        except LimitReached as error:
+            result = "limited"
+            _log.info("send refused", site=site.name if site else None, status=error.status, reason=str(error))
+            await _answer_error(send, error.status, str(error), as_json, error.retry_after_seconds)
         except StoreUnavailable as error:
             result = "unavailable"
             _log.error("send failed", site=site.name if site else None, reason=str(error))
-            await _answer_error(send, 503, "The message is not stored, try again.", as_json)
+            await _answer_error(send, 503, "The message is not stored, try again.", as_json, _RETRY_AFTER_SECONDS)
         except StoreError as error:
             _log.error("send failed", site=site.name if site else None, reason=str(error))
             await _answer_error(send, 500, "The message is not stored.", as_json)
@@ -113,11 +117,13 @@ async def _answer_ok(send: Send, message: Message, stored: Stored, as_json: bool
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer_error(send: Send, status: int, reason: str, as_json: bool) -> None:
+async def _answer_error(
+    send: Send, status: int, reason: str, as_json: bool, retry_after_seconds: int | None = None
+) -> None:
     body = msgspec.json.encode({"ok": False, "error": reason}) if as_json else reason.encode()
     headers = [_JSON if as_json else _TEXT, (b"content-length", str(len(body)).encode())]
-    if status == 503:
-        headers.append((b"retry-after", _RETRY_AFTER_SECONDS))
+    if retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % retry_after_seconds))
     if status == 405:
         headers.append((b"allow", b"POST"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

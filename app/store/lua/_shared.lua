@@ -132,6 +132,29 @@ local function tell(node, kind, site, ...)
   call('PUBLISH', 'recado:bus:' .. node, table.concat({ kind, site, counter, ... }, '\n'))
 end
 
+-- Whether a send is to be refused. `terms` is its deadline in ms of Redis's clock, '' = none, and where the site has a
+-- limit ',<sends a second>,<sends at once>' behind it. Answers nothing, or what the script is to answer: an error, or
+-- { '', ms until the rate allows it }.
+local function refusal_of(terms, now)
+  if terms == '' then return nil end
+  local deadline, rate, burst = tonumber(terms), nil, nil
+  if not deadline then
+    deadline, rate, burst = string.match(terms, '^(%d*),([^,]+),(.+)$')
+    deadline, rate, burst = tonumber(deadline), tonumber(rate), tonumber(burst)
+  end
+  if deadline and now > deadline then return redis.error_reply('LATE the caller has stopped waiting') end
+  if not rate then return nil end
+  -- One number is kept: when all that was sent would have been sent at the rate, without a burst.
+  local pause = 1000 / rate
+  local due = tonumber(call('GET', P .. 'due') or 0)
+  -- Later than it can be: the clock went back, or the limit was changed.
+  if due < now or due > now + pause * burst then due = now end
+  local early = due - now - pause * (burst - 1)
+  if early > 0 then return { '', math.ceil(early) } end
+  call('SET', P .. 'due', string.format('%.3f', due + pause), 'PX', math.ceil(due + pause - now))
+  return nil
+end
+
 -- The site's last seq: live messages after it follow what a script answered. A script that answers it and a send are
 -- never interleaved, so nothing falls between.
 local function last_seq()

@@ -27,4 +27,6 @@ if has_notes then call('SET', P .. 'buried:' .. node, 1, 'PX', 86400000) end
 for _, joined in ipairs(call('SPOP', P .. 'joined:' .. node, tonumber(ARGV[4]))) do call('SREM', P .. joined, node) end
 answer[1] = call('SCARD', key) + call('SCARD', P .. 'joined:' .. node)
 if answer[1] == 0 then call('HDEL', P .. 'bus', node) end
+call('UNLINK', P .. 'seats:' .. node)
+call('SREM', P .. 'seats', node)
 return answer

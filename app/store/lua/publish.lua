@@ -1,13 +1,13 @@
 -- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
 -- KEYS[1] prefix
--- ARGV    now | deadline of this request, '' = none | site | message id | rooms as JSON | body
+-- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body
 --         | guard, audiences (see _shared.lua) | room ...
--- Answers { seq, nodes told, 0, nodes told for the sake of an audience }, or what the guard answers
+-- Answers { seq, nodes told, 0, nodes told for the sake of an audience }, or what the terms or the guard answer
 local now = clock(ARGV[1])
-if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
-  return redis.error_reply('LATE the caller has stopped waiting')
-end
-local behind, refusal = read_guard(7)
+local refusal = refusal_of(ARGV[2], now)
+if refusal then return refusal end
+local behind
+behind, refusal = read_guard(7)
 if refusal then return refusal end
 local seq = next_seq(now)
 local told, seen = 0, {}

@@ -1,14 +1,13 @@
 -- Stores one message for every addressed device and tells the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
--- ARGV    now | deadline of this request in ms of Redis's clock, '' = none | site | message id | event | body
+-- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | guard, audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
 -- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }, or what the
--- guard answers
+-- terms or the guard answer
 local now = clock(ARGV[1])
-if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
-  return redis.error_reply('LATE the caller has stopped waiting')
-end
+local refusal = refusal_of(ARGV[2], now)
+if refusal then return refusal end
 local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
@@ -17,7 +16,8 @@ local size = #body
 -- A room of this size is read in parts, so that no single answer holds a whole large room.
 local PART = 4096
 
-local behind, refusal = read_guard(11)
+local behind
+behind, refusal = read_guard(11)
 if refusal then return refusal end
 local seq = next_seq(now)
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from app.ids import FlakeIds
 from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
+from app.settings import SiteLimits
 from app.store.keys import prefix
 from tests.support.store import StoreNode, heard, make_site, queue_of
 from tests.support.valkey import Valkey
@@ -22,7 +23,8 @@ from tests.support.valkey import Valkey
 KEY = "54321-secret"
 SITE = make_site("newsite", api_key=KEY)
 PLAIN = make_site("plain", api_key=KEY, user_room_prefix=None)
-SITES = {site.name: site for site in (SITE, PLAIN)}
+BOUND = make_site("bound", api_key=KEY, limits=SiteLimits(sends_per_second=0.5, sends_burst=2, message_bytes=40))
+SITES = {site.name: site for site in (SITE, PLAIN, BOUND)}
 QUERY = f"site=newsite&apiKey={KEY}"
 BODY = b'{"rooms":["user_1"],"event":"news","args":[1]}'
 MAX_BODY_BYTES = 1_000
@@ -298,6 +300,30 @@ async def test_site_without_queues(endpoint: SendEndpoint, node: StoreNode, valk
     assert (await ask(endpoint, query=f"site=plain&apiKey={KEY}")).status == 200
     assert await heard(receiver, 1) == [b'["news",1]']
     assert not [key for key in valkey.dump() if "body" in key or "queue" in key]
+
+
+async def test_over_the_rate(endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """429 with Retry-After and what is allowed; nothing is stored, and other sites notice nothing."""
+    query = f"site=bound&apiKey={KEY}"
+    assert [(await ask(endpoint, query=query)).status for _ in range(2)] == [200, 200]
+    seq = valkey.client.get(prefix("bound") + "seq")
+    answer = await ask(endpoint, query=query)
+    assert (answer.status, answer.headers["retry-after"]) == (429, "2")
+    assert answer.body == b"Too many messages: this site may send 0.5 a second, try again."
+    as_json = await ask(endpoint, query=query, headers={"accept": "application/json"})
+    assert json.loads(as_json.body) == {"ok": False, "error": answer.body.decode()}
+    assert valkey.client.get(prefix("bound") + "seq") == seq
+    assert (await ask(endpoint)).status == 200
+
+
+async def test_over_the_message_limit(endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """413 with what was expected; it does not count as sent."""
+    body = b'{"rooms":["user_1"],"event":"news","args":["123456789012345678901234567890"]}'
+    for _ in range(3):
+        answer = await ask(endpoint, body, f"site=bound&apiKey={KEY}")
+        assert (answer.status, answer.body) == (413, b"Message: expected at most 40 bytes as JSON, got 41.")
+        assert "retry-after" not in answer.headers
+    assert (await ask(endpoint, query=f"site=bound&apiKey={KEY}")).status == 200
 
 
 async def test_redis_away(endpoint: SendEndpoint, node: StoreNode) -> None:

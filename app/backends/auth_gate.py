@@ -1,0 +1,117 @@
+"""The way to one site's authUrl: so many requests at once, the others in a row behind them, none while it is down.
+
+Knows nothing of HTTP: who passes says what became of his request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import structlog
+from msgspec import Struct
+
+from app.backends.breaker import Breaker, BreakerState, Passage
+from app.errors import AuthRefused
+from app.observe.counts import SiteCounts
+from app.settings import Site
+
+#: A connect waits this long for its turn: clients wait longer, and sessions without a namespace are closed after 45 s.
+WAIT_SECONDS = 30.0
+#: Connects of one site that wait for their turn on one node; an adapter for more would answer the last ones too late.
+MAX_WAITING = 20_000
+
+BUSY = "Auth error: too many are connecting, try again later"
+DOWN = "Auth error: the site's backend does not answer, try again later"
+
+_SHOWN_AS = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+_log = structlog.get_logger(__name__)
+
+
+class Outcome(Struct):
+    """What became of a request that was let through. Lives as long as the request, which sets it."""
+
+    #: None: nothing was heard, it was given up.
+    was_answered: bool | None = None
+
+
+class AuthGate:
+    """Lives as long as the adapter that asks, one for each site."""
+
+    def __init__(
+        self, site: Site, counts: SiteCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
+        self._site = site.name
+        self._counts = counts
+        self._breaker = breaker or Breaker()
+        self._wait_seconds = wait_seconds
+        # Hands its places on in the order of asking, and survives the cancelling of who waits.
+        self._places = asyncio.Semaphore(site.auth_concurrency)
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[Outcome]:
+        """Within this the caller may ask, and sets the outcome. Raises AuthRefused with the text for the client."""
+        self._refuse_while_down()
+        await self._wait_for_turn()
+        try:
+            passage = self._admit()
+            outcome = Outcome()
+            try:
+                yield outcome
+            finally:
+                self._report(passage, outcome)
+        finally:
+            self._places.release()
+
+    def _refuse_while_down(self) -> None:
+        """At once, rather than when the turn comes."""
+        if self._breaker.refuses(monotonic()):
+            self._counts.auths["not asked"] += 1
+            raise AuthRefused(DOWN)
+
+    async def _wait_for_turn(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        if self._counts.auths_waiting >= MAX_WAITING:
+            self._counts.auths["too many"] += 1
+            raise AuthRefused(BUSY)
+        began_at = monotonic()
+        self._counts.auths_waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            self._counts.auths["too many"] += 1
+            raise AuthRefused(BUSY) from None
+        finally:
+            self._counts.auths_waiting -= 1
+            self._counts.auth_wait_seconds.observe(monotonic() - began_at)
+
+    def _admit(self) -> Passage:
+        before = self._breaker.state
+        passage = self._breaker.admit(monotonic())
+        self._tell_change(before)
+        if passage is Passage.REFUSED:
+            self._counts.auths["not asked"] += 1
+            raise AuthRefused(DOWN)
+        return passage
+
+    def _report(self, passage: Passage, outcome: Outcome) -> None:
+        before = self._breaker.state
+        if outcome.was_answered is None:
+            self._breaker.abandoned(passage)
+        elif outcome.was_answered:
+            self._breaker.answered()
+        else:
+            self._breaker.failed(passage, monotonic())
+        self._tell_change(before)
+
+    def _tell_change(self, before: BreakerState) -> None:
+        state = self._breaker.state
+        if state is not before:
+            self._counts.auth_breaker = _SHOWN_AS[state]
+            tell = _log.error if state is BreakerState.OPEN else _log.warning
+            pause = self._breaker.pause_seconds if state is BreakerState.OPEN else None
+            tell("auth breaker", site=self._site, state=state.value, pause_seconds=pause)

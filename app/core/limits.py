@@ -1,0 +1,226 @@
+"""What a site, an address, a user or a connection may have at most; the same for every protocol.
+
+Counts connections on all nodes through the port `SeatStore`; what a site sends is counted where it is stored.
+"""
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from itertools import islice
+
+import structlog
+
+from app.core.message import Message
+from app.core.ports import SeatStore
+from app.errors import LimitReached, StoreError, StoreUnavailable
+from app.observe.counts import Counts
+from app.settings import Site
+
+_RETRY_SECONDS = 0.25
+#: A connect waits so long for counts that are being set right.
+_PATIENCE_SECONDS = 2.0
+_PART = 500
+_TEXTS = {
+    "connections": "Too many connections",
+    "connections_per_address": "Too many connections from this address",
+    "connections_per_user": "Too many connections of this user",
+}
+
+_log = structlog.get_logger(__name__)
+
+
+class Seat:
+    """The place of one connection among those that its site's limits count; `Limits.disconnect` gives it back."""
+
+    __slots__ = ("names", "site")
+
+    def __init__(self, site: str, names: Sequence[str]) -> None:
+        self.site = site
+        #: What it is counted as; nothing once it was given back.
+        self.names = names
+
+
+#: The place of every connection that no limit counts.
+NO_SEAT = Seat("", ())
+
+
+class Limits:
+    """The limits of all sites on one node. Lives as long as the node, which calls `close`."""
+
+    def __init__(self, store: SeatStore, counts: Counts | None = None) -> None:
+        self._store = store
+        self._counts = counts or Counts()
+        self._ledgers: dict[str, _Ledger] = {}
+
+    async def connect(self, site: Site, address: str = "", users: Sequence[str] = (), rooms: int = 0) -> Seat:
+        """Counts a connection of these users from this address that asks for so many rooms; "" is an unknown address.
+
+        To be called before anything is registered; the seat must be given to `disconnect`. Raises LimitReached with the
+        text for the client, StoreUnavailable when Redis is away; then, and when it is cancelled, nothing is counted.
+        """
+        self.check_rooms(site, rooms)
+        bounds = _bounds(site, address, users)
+        if not bounds:
+            return NO_SEAT
+        ledger = self._ledgers.get(site.name)
+        if ledger is None:
+            ledger = self._ledgers[site.name] = _Ledger(site, self._store)
+        reached = await ledger.take([(name, maximum) for _, name, maximum in bounds])
+        if reached:
+            limit = bounds[reached - 1][0]
+            raise self._refused(site, LimitReached(_TEXTS[limit], limit))
+        return Seat(site.name, [name for _, name, _ in bounds])
+
+    def disconnect(self, seat: Seat) -> None:
+        """The connection is gone. Idempotent, returns at once, never raises."""
+        names, seat.names = seat.names, ()
+        if names:
+            self._ledgers[seat.site].give(names)
+
+    def check_rooms(self, site: Site, rooms: int) -> None:
+        """Raises LimitReached when a connection may not have so many rooms in all."""
+        most = site.limits.rooms_per_connection
+        if most and rooms > most:
+            raise self._refused(site, LimitReached(f"Too many rooms: expected at most {most}", "rooms_per_connection"))
+
+    def restore(self) -> None:
+        """Redis may count this node's connections wrongly (it was away, or took the node for dead): tell it anew."""
+        for ledger in self._ledgers.values():
+            ledger.restore()
+
+    async def close(self) -> None:
+        """Ends what is under way; whoever takes the node out of Redis takes its counts out."""
+        for ledger in self._ledgers.values():
+            await ledger.close()
+
+    def _refused(self, site: Site, error: LimitReached) -> LimitReached:
+        self._counts.of(site.name).limited[error.limit] += 1
+        return error
+
+
+class _Ledger:
+    """The connections of one site on this node that are counted in Redis. Lives as long as the limits.
+
+    What Redis has counted is unknown after a command that failed, or whose caller was cancelled. Then no more are taken
+    until no other is under way and Redis has been told what this node really holds.
+    """
+
+    def __init__(self, site: Site, store: SeatStore) -> None:
+        self._site = site
+        self._store = store
+        self._held: Counter[str] = Counter()
+        self._asking = 0
+        self._nobody_asks = asyncio.Event()
+        self._nobody_asks.set()
+        self._restoring: asyncio.Task[None] | None = None
+        self._giving: set[asyncio.Task[None]] = set()
+
+    async def take(self, bounds: Sequence[tuple[str, int]]) -> int:
+        """0, or which bound is reached."""
+        await self._until_right()
+        self._asking += 1
+        self._nobody_asks.clear()
+        try:
+            reached = await self._store.take_seat(self._site, bounds)
+        except BaseException:
+            self.restore()
+            raise
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._nobody_asks.set()
+        if not reached:
+            self._held.update(name for name, _ in bounds)
+        return reached
+
+    def give(self, names: Sequence[str]) -> None:
+        """Takes them out here at once, in Redis soon."""
+        self._held.subtract(names)
+        for name in names:
+            if not self._held[name]:
+                del self._held[name]
+        # Given to Redis now, so that who comes next finds the place free.
+        task = asyncio.ensure_future(self._given(self._store.give_seat(self._site, names)))
+        self._giving.add(task)
+        task.add_done_callback(self._giving.discard)
+
+    def restore(self) -> None:
+        """Tells Redis what this node holds, until it has taken it."""
+        if self._restoring is None:
+            self._restoring = asyncio.create_task(self._restore(), name="restore seats")
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        tasks = [*self._giving, *([self._restoring] if self._restoring else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_right(self) -> None:
+        while self._restoring is not None:
+            await asyncio.wait([self._restoring], timeout=_PATIENCE_SECONDS)
+            if self._restoring is not None:
+                raise StoreUnavailable
+
+    async def _given(self, answer: Awaitable[None]) -> None:
+        try:
+            await answer
+        except StoreError:
+            self.restore()
+
+    async def _restore(self) -> None:
+        try:
+            while True:
+                await self._nobody_asks.wait()
+                try:
+                    await self._tell()
+                    return
+                except StoreUnavailable:
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except StoreError as error:
+            _log.error("seats not restored", site=self._site.name, reason=str(error))
+        finally:
+            self._restoring = None
+
+    async def _tell(self) -> None:
+        """In parts. One that is given back meanwhile is either not in a later part, or behind it on the link."""
+        names = iter(list(self._held))
+        is_first = True
+        while (part := list(islice(names, _PART))) or is_first:
+            counts = {name: self._held[name] for name in part if self._held[name]}
+            await self._store.set_seats(self._site, counts, is_first)
+            is_first = False
+
+
+def check_message(message: Message) -> None:
+    """Raises LimitReached when the message is longer than its site may send."""
+    most = message.site.limits.message_bytes
+    size = len(message.body)
+    if most and size > most:
+        text = f"Message: expected at most {most} bytes as JSON, got {size}."
+        raise LimitReached(text, "message_bytes", status=413)
+
+
+def _bounds(site: Site, address: str, users: Sequence[str]) -> list[tuple[str, str, int]]:
+    """What a connection is to be counted as: (limit, name in Redis, how many there may be)."""
+    limits = site.limits
+    found = []
+    if limits.connections_per_user:
+        found += [("connections_per_user", f"user:{user}", limits.connections_per_user) for user in users]
+    if limits.connections_per_address and address:
+        found.append(("connections_per_address", f"address:{_network_of(address)}", limits.connections_per_address))
+    if limits.connections:
+        found.append(("connections", "all", limits.connections))
+    return found
+
+
+def _network_of(address: str) -> str:
+    """Whose address it is, as far as one can tell: all of an IPv6 /64 belong to one customer."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False).network_address)

@@ -1,0 +1,18 @@
+-- A connection asks to be counted where its site has limits: everywhere, or, when one of them is reached, nowhere.
+-- A node's connections are counted in a hash of its own, so that they can be taken out, or set right, all at once.
+-- KEYS[1] prefix
+-- ARGV    node | deadline of this request in ms of Redis's clock, '' = none | then per limit: what is counted | limit
+-- Answers 0, or which limit (1, 2, ...) is reached.
+local node = ARGV[1]
+if ARGV[2] ~= '' and clock('') > tonumber(ARGV[2]) then
+  return redis.error_reply('LATE the caller has stopped waiting')
+end
+local nodes = call('SMEMBERS', P .. 'seats')
+for i = 3, #ARGV, 2 do
+  local count = 0
+  for _, other in ipairs(nodes) do count = count + (call('HGET', P .. 'seats:' .. other, ARGV[i]) or 0) end
+  if count >= tonumber(ARGV[i + 1]) then return (i - 1) / 2 end
+end
+call('SADD', P .. 'seats', node)
+for i = 3, #ARGV, 2 do call('HINCRBY', P .. 'seats:' .. node, ARGV[i], 1) end
+return 0

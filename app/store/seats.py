@@ -1,0 +1,34 @@
+"""`SeatStore` on Redis: how many connections a site has on all nodes, where it has a limit of them."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from app.settings import Site
+from app.store.keys import prefix
+from app.store.link import Word
+from app.store.redis import Redis
+
+
+class RedisSeats:
+    """The connections of all sites that are counted, for one node. Holds no state; lives as long as the node."""
+
+    def __init__(self, redis: Redis, node: str) -> None:
+        self._redis = redis
+        self._node = node
+
+    def take_seat(self, site: Site, bounds: Sequence[tuple[str, int]]) -> Awaitable[int]:
+        """Counts a connection unless a bound is reached; see `SeatStore`."""
+        words = [word for bound in bounds for word in bound]
+        return self._run("take_seat", site, self._redis.deadline_ms(), *words)
+
+    def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
+        """Counts it no more; see `SeatStore`."""
+        return self._run("give_seat", site, *names)
+
+    def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> Awaitable[None]:
+        """Sets what this node holds; see `SeatStore`."""
+        words = [word for count in counts.items() for word in count]
+        return self._run("set_seats", site, int(is_first), *words)
+
+    def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
+        return self._redis.run(script, prefix(site.name), self._node, *words)

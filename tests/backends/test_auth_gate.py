@@ -1,0 +1,116 @@
+"""Who passes to authUrl, in which order, and who is refused on the way."""
+
+import asyncio
+
+import pytest
+
+from app.backends import auth_gate
+from app.backends.auth_gate import BUSY, DOWN, AuthGate
+from app.backends.breaker import Breaker
+from app.errors import AuthRefused
+from app.observe.counts import SiteCounts
+from app.settings import Site
+from tests.support.store import until
+
+
+def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, SiteCounts]:
+    """A gate and its counts."""
+    counts = SiteCounts()
+    site = Site(name="shop", api_key="k", auth_concurrency=at_once)
+    return AuthGate(site, counts, Breaker(failures), wait_seconds), counts
+
+
+async def ask(gate: AuthGate, was_answered: bool = True) -> None:
+    """Passes and hears this."""
+    async with gate.passed() as outcome:
+        outcome.was_answered = was_answered
+
+
+async def test_turns_come_in_the_order_of_asking() -> None:
+    """So many at once; whoever has waited longest comes next, and those who gave up are passed over."""
+    gate, counts = make_gate(at_once=2)
+    inside: list[int] = []
+    may_leave = asyncio.Event()
+
+    async def visit(number: int) -> None:
+        async with gate.passed() as outcome:
+            inside.append(number)
+            await may_leave.wait()
+            outcome.was_answered = True
+
+    visits = [asyncio.create_task(visit(number)) for number in range(6)]
+    await until(lambda: counts.auths_waiting == 4, "four to wait")
+    assert inside == [0, 1]
+    visits[3].cancel()
+    await until(lambda: counts.auths_waiting == 3, "one to give up")
+    may_leave.set()
+    await asyncio.gather(*visits, return_exceptions=True)
+    assert inside == [0, 1, 2, 4, 5]
+    assert counts.auths_waiting == 0
+    assert sum(counts.auth_wait_seconds.buckets) == 4
+
+
+async def test_the_row_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many wait, one more is refused at once."""
+    monkeypatch.setattr(auth_gate, "MAX_WAITING", 1)
+    gate, counts = make_gate()
+    async with gate.passed():
+        waits = asyncio.create_task(ask(gate))
+        await until(lambda: counts.auths_waiting == 1, "one to wait")
+        with pytest.raises(AuthRefused, match=BUSY):
+            await ask(gate)
+    await waits
+    assert counts.auths == {"too many": 1}
+
+
+async def test_a_wait_ends() -> None:
+    """Whoever's turn does not come in time is refused, and its place in the row is free."""
+    gate, counts = make_gate(wait_seconds=0.01)
+    async with gate.passed():
+        with pytest.raises(AuthRefused, match=BUSY):
+            await ask(gate)
+    await ask(gate)
+    assert (counts.auths, counts.auths_waiting) == ({"too many": 1}, 0)
+
+
+async def test_those_who_wait_are_refused_when_the_backend_goes_down() -> None:
+    """They need not be asked about one after the other, each with its time-out."""
+    gate, counts = make_gate()
+    async with gate.passed() as outcome:
+        waiting = [asyncio.create_task(ask(gate, was_answered=False)) for _ in range(5)]
+        await until(lambda: counts.auths_waiting == 5, "five to wait")
+        outcome.was_answered = False
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(result) for result in results] == ["None", *[DOWN] * 4]
+    assert (counts.auth_breaker, counts.auths) == (2, {"not asked": 4})
+
+
+async def test_each_change_is_logged_and_shown(
+    logged: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open, half-open, closed: a line and a figure for each."""
+    monkeypatch.setattr("app.backends.breaker.FIRST_PAUSE_SECONDS", 0.0)
+    gate, counts = make_gate(failures=1)
+    await ask(gate, was_answered=False)
+    assert counts.auth_breaker == 2
+    async with gate.passed() as outcome:
+        assert counts.auth_breaker == 1
+        outcome.was_answered = True
+    assert counts.auth_breaker == 0
+    assert [(line["log_level"], line["site"], line["state"]) for line in logged] == [
+        ("error", "shop", "open"),
+        ("warning", "shop", "half-open"),
+        ("warning", "shop", "closed"),
+    ]
+
+
+async def test_a_request_that_is_given_up_leaves_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as the probe: the next request is the probe then."""
+    monkeypatch.setattr("app.backends.breaker.FIRST_PAUSE_SECONDS", 0.0)
+    gate, counts = make_gate(failures=1)
+    await ask(gate, was_answered=False)
+    with pytest.raises(asyncio.CancelledError):
+        async with gate.passed():
+            raise asyncio.CancelledError
+    await ask(gate)
+    assert counts.auth_breaker == 0

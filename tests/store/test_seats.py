@@ -1,0 +1,61 @@
+"""The scripts behind the limits of connections: all or nothing, by node, and in time."""
+
+import pytest
+
+from app.errors import StoreError
+from app.store.keys import prefix
+from app.store.redis import Redis
+from app.store.seats import RedisSeats
+from tests.support.store import make_site
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+
+
+@pytest.fixture
+def seats(redis: Redis) -> RedisSeats:
+    """Of one node."""
+    return RedisSeats(redis, "aa")
+
+
+async def test_the_first_bound_that_is_reached_is_named(seats: RedisSeats, redis: Redis, valkey: Valkey) -> None:
+    """Counted under every name or none, together with what other nodes hold."""
+    other = RedisSeats(redis, "bb")
+    bounds = [("user:1", 2), ("all", 3)]
+    assert [await seats.take_seat(SITE, bounds), await other.take_seat(SITE, bounds)] == [0, 0]
+    assert await seats.take_seat(SITE, bounds) == 1
+    assert await seats.take_seat(SITE, [("user:2", 2), ("all", 2)]) == 2
+    dump = valkey.dump()
+    assert set(dump.pop(f"{prefix(SITE.name)}seats")) == {"aa", "bb"}
+    assert dump == {
+        f"{prefix(SITE.name)}seats:aa": {"user:1": "1", "all": "1"},
+        f"{prefix(SITE.name)}seats:bb": {"user:1": "1", "all": "1"},
+    }
+
+
+async def test_nothing_is_left(seats: RedisSeats, valkey: Valkey) -> None:
+    """When all are given back no key remains; giving back what is not known changes nothing."""
+    await seats.take_seat(SITE, [("user:1", 2), ("all", 3)])
+    await seats.give_seat(SITE, ["user:1", "all"])
+    await seats.give_seat(SITE, ["user:1", "all"])
+    assert valkey.dump() == {}
+
+
+async def test_a_node_says_what_it_holds(seats: RedisSeats, valkey: Valkey) -> None:
+    """The first part makes what was known forgotten, the others add to it; nothing held leaves nothing."""
+    await seats.take_seat(SITE, [("user:1", 2), ("all", 3)])
+    await seats.set_seats(SITE, {"user:2": 1}, is_first=True)
+    await seats.set_seats(SITE, {"all": 1}, is_first=False)
+    assert valkey.dump()[f"{prefix(SITE.name)}seats:aa"] == {"user:2": "1", "all": "1"}
+    await seats.set_seats(SITE, {}, is_first=True)
+    assert valkey.dump() == {}
+
+
+async def test_a_connect_that_comes_too_late_is_not_counted(
+    seats: RedisSeats, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller has been told that Redis is away, and has set the counts right."""
+    monkeypatch.setattr(redis, "deadline_ms", lambda: 1)
+    with pytest.raises(StoreError):
+        await seats.take_seat(SITE, [("all", 3)])
+    assert valkey.dump() == {}
