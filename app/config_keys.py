@@ -16,7 +16,7 @@ from app.settings import LogFormat, LogLevel
 
 _LOG_LEVEL = rf"^({'|'.join(get_args(LogLevel))})\Z"
 _LOG_FORMAT = rf"^({'|'.join(get_args(LogFormat))})\Z"
-_REDIS_URL = r"^(rediss?|unix)://\S+\Z"
+_REDIS_URL = r"^(rediss?(\+sentinel|\+cluster)?|unix)://\S+\Z"
 _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*)?\Z"
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
@@ -28,7 +28,7 @@ _NAMESPACE = r"^/[^\s,?#]+\Z"
 _PATTERNS = {
     repr(_LOG_LEVEL): f"one of {', '.join(get_args(LogLevel))}",
     repr(_LOG_FORMAT): f"one of {', '.join(get_args(LogFormat))}",
-    repr(_REDIS_URL): "a URL that begins with redis://, rediss:// or unix://",
+    repr(_REDIS_URL): "a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
     repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",

@@ -39,15 +39,16 @@ from app.protocols.sites.send import SendEndpoint
 from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefix
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
 from app.settings import Config
+from app.store.address import Location, read_redis_url
 from app.store.bus import Bus
 from app.store.embedded import EmbeddedValkey
-from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
+from app.store.redis import Commands
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
+from app.store.topology import new_redis
 from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
@@ -90,14 +91,14 @@ async def _serve(config: Config, demo: bool, listening: socket.socket, peer_sock
 class Services:
     """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
 
-    def __init__(self, config: Config, redis: Redis, counts: Counts, peer_socket: PeerSocket) -> None:
+    def __init__(self, config: Config, redis: Commands, counts: Counts, peer_socket: PeerSocket) -> None:
         self.redis = redis
         self.peer_socket = peer_socket
         node = new_node_id()
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
         self.delivery = Delivery(sites, self._queues, counts)
-        self.bus = Bus(redis, node, self.delivery, counts.probe_seconds)
+        self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         self.limits = Limits(RedisSeats(redis, node), counts)
@@ -126,7 +127,8 @@ class Services:
     async def start(cls, config: Config, stack: contextlib.AsyncExitStack, peer_socket: PeerSocket) -> "Services":
         """Starts everything in order; leaving `stack` closes it in reverse. Others will be told of `peer_socket`."""
         counts = Counts(config.sites)
-        redis = Redis(await _redis_address(config, stack), config.redis_timeout_seconds, counts)
+        location = await _redis_location(config, stack)
+        redis = new_redis(location, config.redis_timeout_seconds, counts)
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts, peer_socket)
@@ -226,9 +228,9 @@ def _version() -> str:
         return "unknown"
 
 
-async def _redis_address(config: Config, stack: contextlib.AsyncExitStack) -> Address:
+async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> Location:
     if config.redis_url:
-        return Address.from_url(config.redis_url)
+        return read_redis_url(config.redis_url)
     embedded = EmbeddedValkey(config.data_dir)
     stack.push_async_callback(embedded.stop)
     await embedded.start()

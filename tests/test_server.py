@@ -62,7 +62,7 @@ async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, val
     async with AsyncExitStack() as stack:
         services = await Services.start(alone, stack, PEER_SOCKET)
         assert services.redis.is_available
-        assert str(tmp_path) in str(services.redis.address)
+        assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
     assert not services.redis.is_available
 
 

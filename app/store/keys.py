@@ -33,7 +33,7 @@ connection out: sites keep the user's token there, where they have an updateUser
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
 known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it
 listens for other nodes, as JSON, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the
-channels `recado:bus:<node>`.
+channels `recado:bus:<node>`; in a Cluster these are `recado:{site}:bus:<node>`.
 """
 
 NODES = "recado:nodes"
@@ -47,6 +47,11 @@ def prefix(site: str) -> str:
 def bus_channel(node: str) -> str:
     """The channel on which a node hears of messages."""
     return f"recado:bus:{node}"
+
+
+def shard_channel(node: str, site: str) -> str:
+    """The channel on which a node hears of a site's messages in a Cluster."""
+    return f"{prefix(site)}bus:{node}"
 
 
 def node_sites(node: str) -> str:

@@ -5,67 +5,36 @@ a command, this 2, and commands keep the order of the calls. redis-py still read
 """
 
 import asyncio
-import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
-from msgspec import Struct
-from redis.asyncio.connection import parse_url
 
-from app.errors import ConfigError, StoreError, StoreUnavailable
+from app.errors import StoreError, StoreUnavailable
+from app.store.address import Address
 
 Word = bytes | str | int
 
-#: Errors with which Redis says that it cannot serve now (it loads, fails over, is full or busy): try again later.
-_PASSING_ERRORS = frozenset(
-    ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "LATE")
-)
-
-
-class Address(Struct, frozen=True):
-    """Where Redis is and how to log in; the repr has no password."""
-
-    host: str = "127.0.0.1"
-    port: int = 6379
-    path: str | None = None
-    database: int = 0
-    username: str | None = None
-    password: str | None = None
-    tls: ssl.SSLContext | None = None
-
-    def __repr__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-    @classmethod
-    def from_url(cls, url: str) -> "Address":
-        """Reads `redis://`, `rediss://` or `unix://`; raises ConfigError without showing the URL's secrets."""
-        try:
-            given: dict[str, Any] = dict(parse_url(url))
-        except ValueError:
-            raise ConfigError("redis.url: expected a URL with redis://, rediss:// or unix://") from None
-        return cls(
-            host=given.get("host") or "127.0.0.1",
-            port=given.get("port") or 6379,
-            path=given.get("path"),
-            database=int(given.get("db") or 0),
-            username=given.get("username"),
-            password=given.get("password"),
-            tls=ssl.create_default_context() if url.startswith("rediss://") else None,
-        )
-
-
-def _retrieved(future: "asyncio.Future[Any]") -> None:
-    """Keeps asyncio quiet about an error that nobody waited for any more."""
-    if not future.cancelled():
-        future.exception()
+#: Errors with which Redis says that it cannot serve now: it loads, fails over, is full or busy, or in a Cluster the key
+#: lies elsewhere or is being moved. Try again later.
+PASSING_ERRORS = frozenset(
+    (
+        "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "OOM", "MISCONF",
+        "NOREPLICAS", "LATE",
+    )
+)  # fmt: skip
+_PUSHES = frozenset((b"message", b"subscribe", b"smessage", b"ssubscribe", b"sunsubscribe"))
+#: Pushes that are the answer of a command as well.
+_ANSWERING_PUSHES = frozenset((b"subscribe", b"ssubscribe"))
 
 
 class Link(asyncio.Protocol):
     """One connection to Redis. Lives until it is closed or breaks; whoever opened it opens the next.
 
     `on_push` gets every answer that was not asked for (pub/sub), `on_lost` is called once when the connection ends.
+    When Redis has forgotten its scripts (NOSCRIPT), what has not run is given again behind `reload`, in the order of
+    the calls: whoever is answered may rely on it that everything called before has run.
     """
 
     def __init__(
@@ -76,10 +45,18 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        #: Called with the first word of each error that is an answer.
+        self.on_refusal: Callable[[str], None] | None = None
+        #: Commands, packed, that make Redis know the scripts.
+        self.reload: Sequence[bytes] = ()
         #: How many answers have come, so that a watch sees whether anything moves.
         self.answered = 0
         self._outgoing: list[bytes] = []
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
+        #: Not None from a NOSCRIPT until the last command that was under way then is answered: what has not run.
+        self._not_run: list[tuple[bytes, asyncio.Future[Any]]] | None = None
+        #: What was called meanwhile.
+        self._held: list[tuple[bytes, asyncio.Future[Any]]] = []
 
     @classmethod
     async def open(
@@ -121,13 +98,13 @@ class Link(asyncio.Protocol):
         """Sends a command in this turn of the loop; the future has its answer, or a StoreError."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.is_open:
-            future.add_done_callback(_retrieved)
-            future.set_exception(StoreUnavailable())
+            _fail(future, StoreUnavailable())
             return future
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append(hiredis.pack_command(words))  # type: ignore[arg-type]  # typed for one word
-        self._waiting.append(future)
+        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # typed for one word
+        if self._not_run is None:
+            self._give(packed, future)
+        else:
+            self._held.append((packed, future))
         return future
 
     def abort(self) -> None:
@@ -150,9 +127,9 @@ class Link(asyncio.Protocol):
                 return
             if answer is False:
                 return
-            if self._on_push is not None and isinstance(answer, list) and answer[0] in (b"message", b"subscribe"):
+            if self._on_push is not None and isinstance(answer, list) and answer[0] in _PUSHES:
                 self._on_push(answer)
-                if answer[0] == b"message":
+                if answer[0] not in _ANSWERING_PUSHES:
                     continue
             self._answer(answer)
 
@@ -160,11 +137,11 @@ class Link(asyncio.Protocol):
         """From asyncio."""
         self._transport = None
         self._outgoing.clear()
-        waiting, self._waiting = self._waiting, deque()
-        for future in waiting:
+        waiting = [*(self._not_run or ()), *self._waiting, *self._held]
+        self._waiting, self._not_run, self._held = deque(), None, []
+        for _, future in waiting:
             if not future.done():
-                future.add_done_callback(_retrieved)
-                future.set_exception(StoreUnavailable("The connection to Redis broke."))
+                _fail(future, StoreUnavailable("The connection to Redis broke."))
         if self._on_lost is not None:
             self._on_lost(self)
 
@@ -175,6 +152,12 @@ class Link(asyncio.Protocol):
             await self.command("SELECT", address.database)
         await self.command("CLIENT", "SETNAME", "recado")
 
+    def _give(self, packed: bytes, future: "asyncio.Future[Any]") -> None:
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+        self._waiting.append((packed, future))
+
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
         if self._transport is not None and outgoing:
@@ -184,20 +167,56 @@ class Link(asyncio.Protocol):
         if not self._waiting:
             self.abort()
             return
-        future = self._waiting.popleft()
+        packed, future = self._waiting.popleft()
         self.answered += 1
-        if future.done():
-            return
         if isinstance(answer, hiredis.ReplyError):
-            future.add_done_callback(_retrieved)
-            future.set_exception(_to_store_error(answer))
-        else:
-            future.set_result(answer)
+            self._answer_error(packed, future, answer)
+        elif not future.done():
+            if self._not_run is None:
+                future.set_result(answer)
+            else:
+                # Another node was quicker to load the scripts: this has overtaken what is in `_not_run`.
+                _fail(future, StoreUnavailable("Redis had forgotten its scripts."))
+        if self._not_run is not None and not self._waiting:
+            self._run_again()
+
+    def _answer_error(self, packed: bytes, future: "asyncio.Future[Any]", error: Exception) -> None:
+        code = str(error).split(" ", 1)[0]
+        if self.on_refusal is not None:
+            self.on_refusal(code)
+        if code == "NOSCRIPT" and self.reload:
+            self._not_run = self._not_run or []
+            self._not_run.append((packed, future))
+        elif not future.done():
+            _fail(future, _to_store_error(code, error))
+
+    def _run_again(self) -> None:
+        again, self._not_run, self._held = [*(self._not_run or ()), *self._held], None, []
+        for packed in self.reload:
+            loaded: asyncio.Future[Any] = self._loop.create_future()
+            loaded.add_done_callback(self._scripts_loaded)
+            self._give(packed, loaded)
+        for packed, future in again:
+            self._give(packed, future)
+
+    def _scripts_loaded(self, answer: "asyncio.Future[Any]") -> None:
+        if not answer.cancelled() and answer.exception() is not None:
+            self.abort()
 
 
-def _to_store_error(error: Exception) -> StoreError:
+def _retrieved(future: "asyncio.Future[Any]") -> None:
+    """Keeps asyncio quiet about an error that nobody waited for any more."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _fail(future: "asyncio.Future[Any]", error: StoreError) -> None:
+    future.add_done_callback(_retrieved)
+    future.set_exception(error)
+
+
+def _to_store_error(code: str, error: Exception) -> StoreError:
     """Redis's error as ours: passing ones as StoreUnavailable. The text is Redis's, without a script's arguments."""
-    code = str(error).split(" ", 1)[0]
-    if code in _PASSING_ERRORS:
+    if code in PASSING_ERRORS:
         return StoreUnavailable(f"Redis cannot serve now ({code}).")
     return StoreError(str(error))

@@ -4,6 +4,7 @@ The chores: taking out what a dead node left behind, and forgetting devices whos
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
 from app.settings import Site
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
+from app.store.redis import Commands
 
 BEAT_SECONDS = 2.0
 #: A node without a beat for so long counts as dead: its devices are disconnected within 10 s of its end.
@@ -39,7 +40,7 @@ class Node:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Commands,
         queues: RedisQueues,
         node: str,
         sites: Iterable[Site],
@@ -80,9 +81,11 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._redis.is_available:
-            await self._bury(self.id, "")
-            if self._lease is not None:
-                await self._redis.command("DEL", self._lease)
+            # Where a shard of a Cluster is away the others do it, as for a dead node.
+            with contextlib.suppress(StoreUnavailable):
+                await self._bury(self.id, "")
+                if self._lease is not None:
+                    await self._redis.command("DEL", self._lease)
 
     async def lease_ids(self, datacenter: int | None, worker: int | None) -> FlakeIds:
         """Message ids that no other node gives while this one lives; a lost lease moves them to another place."""

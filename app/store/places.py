@@ -9,7 +9,7 @@ import msgspec
 from app.core.ports import Place
 from app.errors import StoreError
 from app.store.keys import node_place
-from app.store.redis import Redis
+from app.store.redis import Commands
 
 _ANNOUNCE_SECONDS = 2.0
 #: A node that has not said for so long where it is cannot be found any more.
@@ -23,7 +23,7 @@ _decoder = msgspec.json.Decoder(Place)
 class RedisPlaces:
     """Tells where this node is, finds the others. Lives as long as the node: `start` announces, `close` ends it."""
 
-    def __init__(self, redis: Redis, node: str, place: Place) -> None:
+    def __init__(self, redis: Commands, node: str, place: Place) -> None:
         self._redis = redis
         self._key = node_place(node)
         self._announced = msgspec.json.encode(place)

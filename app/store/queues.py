@@ -16,7 +16,7 @@ from app.settings import Site
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
 from app.store.link import Word
-from app.store.redis import Redis, RunScript
+from app.store.redis import Commands, RunScript
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def _text(name: bytes) -> str:
 class RedisQueues:
     """The queues of all sites, for one node. Holds no state but the link; lives as long as the node."""
 
-    def __init__(self, redis: Redis, node: str, max_message_bytes: int) -> None:
+    def __init__(self, redis: Commands, node: str, max_message_bytes: int) -> None:
         """`max_message_bytes` bounds the body of every message that is sent: the scripts rely on it."""
         self._redis = redis
         self._node = node
@@ -125,7 +125,7 @@ class RedisQueues:
                 limit.messages,
                 limit.bytes,
                 site.public_channel or "",
-                self._deadline(),
+                self._deadline(site),
                 _name(note),
                 *users,
             ),
@@ -219,15 +219,15 @@ class RedisQueues:
             self._highest[site.name] = number
         return number
 
-    def _deadline(self) -> int | str:
-        return "" if self.now_ms != "" else self._redis.deadline_ms()
+    def _deadline(self, site: Site) -> int | str:
+        return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
         """When a send would come too late, and where the site has a limit, how many may be sent."""
         rate = site.limits.sends_per_second
         if not rate:
-            return self._deadline()
-        return f"{self._deadline()},{rate},{site.limits.sends_burst or math.ceil(rate)}"
+            return self._deadline(site)
+        return f"{self._deadline(site)},{rate},{site.limits.sends_burst or math.ceil(rate)}"
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
         seq, *told = await answer

@@ -1,26 +1,37 @@
 """Redis as the rest of `store` sees it: scripts and commands on one link, watched, and made anew when it breaks."""
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 from importlib.resources import files
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
+import hiredis
 import structlog
 from msgspec import Struct
 
 from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts
-from app.store.link import Address, Link, Word
+from app.store.address import Address
+from app.store.link import PASSING_ERRORS, Link, Word
 
 _WATCH_SECONDS = 0.2
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
+#: How often a primary that others choose is looked for anew while the link to it is fine.
+_LOCATE_SECONDS = 1.0
 _OF_NO_SITE = ("beat", "lease")
+#: Put before a site's scripts: whether nodes hear of its messages on a channel of the site's shard; see `tell`.
+_IS_SHARDED = "local IS_SHARDED = true\n"
+_IS_NOT_SHARDED = "local IS_SHARDED = false\n"
 
 _log = structlog.get_logger(__name__)
 
+
+#: Errors that say that this is not the server to ask.
+_ASTRAY = frozenset(("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN"))
 
 RunScript = Callable[..., Awaitable[Any]]
 
@@ -34,10 +45,10 @@ class Script(Struct, frozen=True):
 
 
 @cache
-def load_scripts() -> dict[str, Script]:
+def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
     """The scripts in `lua/` by name; those of a site have `_shared.lua` in front."""
     folder = files("app.store") / "lua"
-    shared = (folder / "_shared.lua").read_text()
+    shared = (_IS_SHARDED if is_sharded else _IS_NOT_SHARDED) + (folder / "_shared.lua").read_text()
     scripts = {}
     for file in folder.iterdir():
         name = file.name.removesuffix(".lua")
@@ -47,20 +58,89 @@ def load_scripts() -> dict[str, Script]:
     return scripts
 
 
+class Commands(Protocol):
+    """The commands of one node to all of its Redis, be it one server or a Cluster: `Redis` and `Cluster`.
+
+    Commands and scripts of one key take effect in the order of the calls. They fail with StoreUnavailable when they may
+    not have happened, and at once while there is no link.
+    """
+
+    #: Called with Redis's run id and a way to run scripts when a link is made anew, before anybody else gets it. In a
+    #: Cluster that is one of its primaries: a script of a site that it does not hold answers 0.
+    on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None
+    #: Called when `shards`, or what they hold, is not what it was.
+    on_shards_changed: Callable[[], None] | None
+    timeout_seconds: float
+
+    async def start(self) -> None:
+        """Connects. Raises StoreUnavailable when Redis is away, StoreError when it refuses us."""
+
+    async def close(self) -> None:
+        """Ends the links; commands without an answer fail."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is a link."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this is a Cluster."""
+
+    @property
+    def shards(self) -> "Sequence[Redis]":
+        """The primaries."""
+
+    def shard_of(self, key: str) -> "Redis | None":
+        """Which of them holds a key; None while nobody knows."""
+
+    def deadline_ms(self, key: str) -> int:
+        """When the caller of a command of this key given now will have stopped waiting, on the clock of its Redis."""
+
+    def command(self, *words: Word) -> "asyncio.Future[Any]":
+        """Gives a command whose second word is its key."""
+
+    def run(self, name: str, key: str, *arguments: Word) -> Awaitable[Any]:
+        """Runs a script. The command is given now, not when the answer is awaited."""
+
+
+class Locator(Protocol):
+    """Who knows where a primary is that may move. `Redis` closes it."""
+
+    async def locate(self) -> Address:
+        """Where it is now. Raises StoreUnavailable when nobody says so within the time-out."""
+
+    def close(self) -> None:
+        """Asks no more."""
+
+
 class Redis:
-    """The commands of one node to one Redis. Lives as long as the node: `start` connects, `close` ends it.
+    """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as it is a primary:
+    `start` connects, `close` ends it.
 
     A command fails with StoreUnavailable at once while there is no link, and when none of the commands under way was
     answered for `timeout_seconds`; then the link is given up and made anew.
     """
 
-    def __init__(self, address: Address, timeout_seconds: float, counts: Counts | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout_seconds: float,
+        counts: Counts | None = None,
+        locator: Locator | None = None,
+        is_sharded: bool = False,
+    ) -> None:
+        """`locator` says where the primary is now; without it the address is always the same."""
+        #: Where the link leads, or led last.
         self.address = address
         self.timeout_seconds = timeout_seconds
-        self._scripts = load_scripts()
+        self.is_sharded = is_sharded
+        self._locator = locator
+        self._scripts = load_scripts(is_sharded)
         self._counts = counts or Counts()
-        #: Called with Redis's run id and a way to run scripts when a link is made anew, before anybody else gets it.
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
+        self.on_shards_changed: Callable[[], None] | None = None
+        #: Called when the link is lost, and when an answer says that this is not the server to ask.
+        self.on_astray: Callable[[], None] = lambda: None
         self._link: Link | None = None
         self._clock_offset_ms = 0.0
         self._closing = False
@@ -70,10 +150,16 @@ class Redis:
     async def start(self) -> None:
         """Connects. Raises StoreUnavailable when Redis is away, StoreError when it refuses us."""
         await self._connect()
-        self._tasks = [
-            asyncio.create_task(self._keep_connected(), name="redis reconnect"),
-            asyncio.create_task(self._watch(), name="redis watch"),
-        ]
+        self.begin()
+
+    def begin(self) -> None:
+        """Connects in the background, if need be again and again."""
+        if self._link is None:
+            self._broken.set()
+        work = [(self._keep_connected(), "redis reconnect"), (self._watch(), "redis watch")]
+        if self._locator is not None:
+            work.append((self._follow(self._locator), "redis follow"))
+        self._tasks = [asyncio.create_task(coroutine, name=name) for coroutine, name in work]
 
     async def close(self) -> None:
         """Ends the link; commands without an answer fail."""
@@ -81,15 +167,39 @@ class Redis:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._link is not None:
-            self._link.abort()
+        self.give_up()
+        if self._locator is not None:
+            self._locator.close()
 
     @property
     def is_available(self) -> bool:
         """Whether there is a link."""
         return self._link is not None and self._link.is_open
 
-    def deadline_ms(self) -> int:
+    @property
+    def shards(self) -> "Sequence[Redis]":
+        """This one."""
+        return (self,)
+
+    def shard_of(self, key: str) -> "Redis | None":
+        """This one, whatever the key."""
+        return self
+
+    def give_up(self) -> None:
+        """Ends the link, so that it is made anew; commands without an answer fail."""
+        if self._link is not None:
+            self._link.abort()
+
+    def refused(self, code: str) -> None:
+        """An answer on a link to this server was an error."""
+        self._counts.redis_errors[code if code in PASSING_ERRORS or code == "NOSCRIPT" else "other"] += 1
+        if code in _ASTRAY:
+            self.on_astray()
+        if code == "READONLY":
+            # It is a replica now. The same address may lead to the primary the next time.
+            self.give_up()
+
+    def deadline_ms(self, key: str) -> int:
         """When the caller of a command given now will have stopped waiting, on Redis's clock."""
         return int(asyncio.get_running_loop().time() * 1000 + self._clock_offset_ms + self.timeout_seconds * 1000)
 
@@ -106,45 +216,55 @@ class Redis:
         """Runs a script. The command is given now, not when the answer is awaited."""
         script = self._scripts[name]
         answer = self.command("EVALSHA", script.digest, 1, key, *arguments)
-        return self._answer_of(answer, monotonic(), script, key, arguments)
+        return self._answer_of(answer, monotonic(), script)
 
-    async def _answer_of(
-        self, answer: "asyncio.Future[Any]", given_at: float, script: Script, key: str, arguments: tuple[Word, ...]
-    ) -> Any:
+    async def _answer_of(self, answer: "asyncio.Future[Any]", given_at: float, script: Script) -> Any:
         try:
             return await answer
         except StoreError as error:
             if "(LATE)" in str(error) and self._link is not None:
                 # Maybe its clock has jumped against ours (the machine slept): the next deadlines shall be right.
                 self._compare_clocks(self._link)
-            if not str(error).startswith("NOSCRIPT"):
-                raise
+            raise
         finally:
             self._counts.redis_answered(script.name, monotonic() - given_at)
-        # Somebody has emptied Redis's script cache; EVAL fills it again.
-        return await self.command("EVAL", script.text, 1, key, *arguments)
 
     async def _connect(self) -> None:
-        link = await Link.open(self.address, self.timeout_seconds, on_lost=self._link_lost)
+        address = await self._locator.locate() if self._locator else self.address
+        link = await Link.open(address, self.timeout_seconds, on_lost=self._link_lost)
+        link.on_refusal = self.refused
+        link.reload = _packed_scripts(self.is_sharded)
         try:
             async with asyncio.timeout(self.timeout_seconds):
+                run_id = await self._check_server(link, address)
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
                 await self._compare_clocks(link)
                 await asyncio.gather(*answers)
                 if self.on_reconnect is not None:
-                    await self.on_reconnect(
-                        _run_id_of(await link.command("INFO", "server")), partial(self._run_on, link)
-                    )
+                    await self.on_reconnect(run_id, partial(self._run_on, link))
         except TimeoutError as error:
             link.abort()
-            raise StoreUnavailable(f"Redis at {self.address} does not answer") from error
+            raise StoreUnavailable(f"Redis at {address} does not answer") from error
         except BaseException:  # refused, or given up by who waits for it
             link.abort()
             raise
         if not link.is_open:
             # It broke behind the last answer, before anybody watched it.
-            raise StoreUnavailable(f"Redis at {self.address} has closed the connection")
+            raise StoreUnavailable(f"Redis at {address} has closed the connection")
+        self.address = address
         self._link = link
+
+    async def _check_server(self, link: Link, address: Address) -> str:
+        """The id of this run of the server's process, if it is what was looked for; a replica that takes over has its
+        own."""
+        server, replication = await asyncio.gather(link.command("INFO", "server"), link.command("INFO", "replication"))
+        facts = _info(server) | _info(replication)
+        mode = facts.get("server_mode") or facts.get("redis_mode") or "standalone"  # Valkey's word or Redis's
+        if mode != ("cluster" if self.is_sharded else "standalone"):
+            raise StoreError(f"Redis at {address} runs in {mode} mode: expected another form of redis.url")
+        if facts.get("role") == "slave":
+            raise StoreUnavailable(f"Redis at {address} is a replica")
+        return facts.get("run_id", "")
 
     def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
         return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)
@@ -167,6 +287,16 @@ class Redis:
             if not self._closing:
                 self._counts.redis_losses += 1
                 _log.error("redis lost", address=str(self.address))
+                self.on_astray()
+
+    async def _follow(self, locator: Locator) -> None:
+        """Leaves a primary that is one no longer though it still answers: what it stores would be lost."""
+        while True:
+            await asyncio.sleep(_LOCATE_SECONDS)
+            with contextlib.suppress(StoreError):
+                if await locator.locate() != self.address and self._link is not None:
+                    _log.warning("redis has moved", address=str(self.address))
+                    self._link.abort()
 
     async def _keep_connected(self) -> None:
         while True:
@@ -189,10 +319,16 @@ class Redis:
                 link.abort()
 
 
-def _run_id_of(info: bytes) -> str:
-    """Redis's id of this run of this process, from its INFO; a replica that takes over has its own."""
-    lines = (line.partition(b":") for line in info.splitlines())
-    return next((value.decode() for name, _, value in lines if name == b"run_id"), "")
+@cache
+def _packed_scripts(is_sharded: bool) -> tuple[bytes, ...]:
+    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded).values())
+    return tuple(hiredis.pack_command(command) for command in words)  # type: ignore[arg-type]  # typed for one word
+
+
+def _info(answer: bytes) -> dict[str, str]:
+    """The lines of an INFO."""
+    lines = (line.partition(":") for line in answer.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _, value in lines}
 
 
 async def retry(connect: Callable[[], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts, QueueSample
 from app.settings import Site
 from app.store.keys import prefix
-from app.store.redis import Redis
+from app.store.redis import Commands
 
 SAMPLE_SECONDS = 15.0
 #: Of one site: some 200 commands within one script run, about a tenth of a millisecond of Redis's time.
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 class QueueSampler:
     """Lives as long as the node: `start` begins to look, `close` ends it."""
 
-    def __init__(self, redis: Redis, sites: Iterable[Site], counts: Counts) -> None:
+    def __init__(self, redis: Commands, sites: Iterable[Site], counts: Counts) -> None:
         """What is found goes to the counts of each site."""
         self._redis = redis
         self._sites = [site for site in sites if site.has_queues]

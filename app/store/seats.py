@@ -6,20 +6,20 @@ from typing import Any
 from app.settings import Site
 from app.store.keys import prefix
 from app.store.link import Word
-from app.store.redis import Redis
+from app.store.redis import Commands
 
 
 class RedisSeats:
     """The connections of all sites that are counted, for one node. Holds no state; lives as long as the node."""
 
-    def __init__(self, redis: Redis, node: str) -> None:
+    def __init__(self, redis: Commands, node: str) -> None:
         self._redis = redis
         self._node = node
 
     def take_seat(self, site: Site, bounds: Sequence[tuple[str, int]]) -> Awaitable[int]:
         """Counts a connection unless a bound is reached; see `SeatStore`."""
         words = [word for bound in bounds for word in bound]
-        return self._run("take_seat", site, self._redis.deadline_ms(), *words)
+        return self._run("take_seat", site, self._redis.deadline_ms(prefix(site.name)), *words)
 
     def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
         """Counts it no more; see `SeatStore`."""

@@ -55,9 +55,10 @@ class LossyBus:
 
 async def until_heard(node: StoreNode) -> None:
     """What was published up to now has reached the node."""
-    before = node.bus._heard_at
-    await node.redis.command("PUBLISH", bus_channel(node.name), "probe")
-    await until(lambda: node.bus._heard_at > before, "the probe")
+    (subscription,) = node.bus._subscriptions.values()
+    before = subscription._heard_at
+    await node.redis.command("PUBLISH", bus_channel(node.name), "probe 0")
+    await until(lambda: subscription._heard_at > before, "the probe")
 
 
 @pytest.mark.parametrize("batch", [1, 1_000])

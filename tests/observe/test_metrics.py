@@ -27,6 +27,7 @@ def filled() -> Counts:
     counts.passed_requests["passed on"] += 1
     counts.sessions = lambda: 5
     counts.redis_answered("send", 0.002)
+    counts.redis_errors["OOM"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
@@ -92,9 +93,9 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 
 
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
-    """Whatever users do, a metric's series are counted by sites, reasons, results, limits, scripts and checks alone."""
+    """Whatever users do, a metric's series are counted by sites, reasons, results, limits, scripts, errors, checks."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "limit", "script", "check", "node", "version", "le"}
+    assert labels == {"site", "reason", "result", "limit", "kind", "script", "check", "node", "version", "le"}
 
 
 def test_histogram_adds_up(families: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-from app.store.link import Address
+from app.store.address import Address
 from tests.support.store import until
 from tests.support.valkey import Valkey
 

@@ -15,8 +15,9 @@ import pytest
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
 from app.store import embedded as embedded_module
+from app.store.address import Address
 from app.store.embedded import EmbeddedValkey
-from app.store.link import Address, Link
+from app.store.link import Link
 from tests.support.processes import REPOSITORY, ChildProcess, is_running
 from tests.support.store import until
 

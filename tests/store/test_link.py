@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ConfigError, StoreError, StoreUnavailable
-from app.store.link import Address, Link
+from app.errors import StoreError, StoreUnavailable
+from app.store.address import Address
+from app.store.link import Link
 from tests.store.fake_redis import fake_redis
 from tests.support.store import address_of, until
 from tests.support.valkey import Valkey
@@ -183,50 +184,3 @@ async def test_log_in(valkey: Valkey) -> None:
     assert type(caught.value) is StoreError
     assert PASSWORD not in str(caught.value)
     client.execute_command("ACL", "DELUSER", "bob")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://", Address()),
-        ("redis://host", Address(host="host")),
-        ("redis://host:7000/4", Address(host="host", port=7000, database=4)),
-        ("redis://:pw@host/0", Address(host="host", password="pw")),
-        ("redis://user:p%40w@host", Address(host="host", username="user", password="p@w")),
-        ("unix:///run/redis.sock", Address(path="/run/redis.sock")),
-        (
-            "unix://user:pw@/run/redis.sock?db=2",
-            Address(path="/run/redis.sock", username="user", password="pw", database=2),
-        ),
-    ],
-)
-def test_url(url: str, expected: Address) -> None:
-    """A URL says where Redis is and how to log in."""
-    assert Address.from_url(url) == expected
-
-
-def test_url_with_tls() -> None:
-    """rediss:// is checked against the system's certificates."""
-    tls = Address.from_url("rediss://host:6380").tls
-    assert tls
-    assert tls.check_hostname
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "host:6379", "http://host", f"redis+x://:{PASSWORD}@host", f"redis://:{PASSWORD}@host:port",
-        f"redis://:{PASSWORD}@host:99999", f"redis://:{PASSWORD}@[host",
-    ],
-)  # fmt: skip
-def test_bad_url(url: str) -> None:
-    """A URL that cannot be read is a ConfigError that names the setting and what was expected, without secrets."""
-    with pytest.raises(ConfigError, match=r"redis\.url: expected") as caught:
-        Address.from_url(url)
-    assert PASSWORD not in str(caught.value)
-
-
-def test_repr_has_no_password() -> None:
-    """What is logged of an address is where it is."""
-    assert repr(Address(host="h", port=1, username="bob", password=PASSWORD)) == "h:1"
-    assert repr(Address(path="/run/s", password=PASSWORD)) == "/run/s"

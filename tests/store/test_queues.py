@@ -322,7 +322,7 @@ async def test_what_was_given_up_is_not_carried_out(
     await connect(queues, SITE, "user_1")
     before = await redis.command("HLEN", f"{prefix(SITE.name)}devices")
     passed: Word = 1_000
-    monkeypatch.setattr(queues, "_deadline", lambda: passed)
+    monkeypatch.setattr(queues, "_deadline", lambda site: passed)
     with pytest.raises(StoreUnavailable):
         await connect(queues, SITE, "user_2")
     assert await redis.command("HLEN", f"{prefix(SITE.name)}devices") == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import StoreUnavailable
-from app.store.link import Address
+from app.store.address import Address
 from app.store.queues import RedisQueues
 from app.store.redis import Redis, load_scripts, retry
 from tests.store.fake_redis import Served, fake_redis

@@ -55,7 +55,7 @@ async def test_a_connect_that_comes_too_late_is_not_counted(
     seats: RedisSeats, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller has been told that Redis is away, and has set the counts right."""
-    monkeypatch.setattr(redis, "deadline_ms", lambda: 1)
+    monkeypatch.setattr(redis, "deadline_ms", lambda key: 1)
     with pytest.raises(StoreError):
         await seats.take_seat(SITE, [("all", 3)])
     assert valkey.dump() == {}

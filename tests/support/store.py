@@ -17,13 +17,14 @@ from app.core.limits import Limits
 from app.core.message import LiveMessage, Message
 from app.core.ports import BuriedConnection
 from app.settings import BatchLimit, QueueLimit, Site
+from app.store.address import Address, read_redis_url
 from app.store.bus import Bus
 from app.store.keys import prefix
-from app.store.link import Address
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
 from app.store.seats import RedisSeats
+from app.store.topology import new_redis
 from tests.support.valkey import Valkey
 
 MAX_MESSAGE_BYTES = 1_000_000
@@ -165,22 +166,23 @@ class RecordingReceiver:
 class StoreNode:
     """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. Ended by `close`."""
 
-    def __init__(self, server: Valkey, sites: Sequence[Site]) -> None:
-        """Made by `start`."""
-        self.redis = Redis(address_of(server), 2.0)
+    def __init__(self, server: Valkey | str, sites: Sequence[Site]) -> None:
+        """Made by `start`; `server` may be the URL of several that belong together."""
+        location = read_redis_url(server) if isinstance(server, str) else address_of(server)
+        self.redis = new_redis(location, 2.0)
         self.name = new_node_id()
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
         self.delivery = Delivery(sites, self.queues)
         self.limits = Limits(RedisSeats(self.redis, self.name))
         self.delivery.on_interrupted = self.limits.restore
-        self.bus = Bus(self.redis, self.name, self.delivery)
+        self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)
         #: Connections of dead nodes that this one has taken out, when the test starts `node`.
         self.buried: list[BuriedConnection] = []
         on_taken_for_dead = self.delivery.bus_interrupted
         self.node = Node(self.redis, self.queues, self.name, sites, on_taken_for_dead, self.buried.append)
 
     @classmethod
-    async def start(cls, server: Valkey, sites: Sequence[Site]) -> StoreNode:
+    async def start(cls, server: Valkey | str, sites: Sequence[Site]) -> StoreNode:
         """A node that hears the bus; it beats only if the test starts `node`."""
         self = cls(server, sites)
         await self.redis.start()

@@ -17,9 +17,10 @@ from tests.support.waiting import eventually
 class Valkey:
     """Lives as long as the deployment that uses it; `end` stops the process and closes the client."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: str) -> None:
         """Start a server that keeps its data (append-only file, synced at each write) in `directory`."""
         self.directory = directory
+        self._options = options
         self.socket = directory / "valkey.sock"
         self.url = f"unix://{self.socket}"
         self.client = redis.Redis(unix_socket_path=str(self.socket))
@@ -29,7 +30,7 @@ class Valkey:
     def start(self) -> None:
         """Start the process on the data that is there; returns when it answers."""
         options = {"port": "0", "unixsocket": str(self.socket), "dir": str(self.directory), "save": ""}
-        options |= {"appendonly": "yes", "appendfsync": "always"}
+        options |= {"appendonly": "yes", "appendfsync": "always", **self._options}
         command = [str(get_binary_path())]
         for key, value in options.items():
             command += [f"--{key}", value]

@@ -127,9 +127,15 @@ local function next_seq(now)
 end
 
 -- Hands one message to a node. The counter is per site and node: the node sees a gap when one did not arrive.
+-- In a Cluster (IS_SHARDED) the node hears on a channel of the site's slot: see ARCHITECTURE.md.
 local function tell(node, kind, site, ...)
   local counter = call('HINCRBY', P .. 'bus', node, 1)
-  call('PUBLISH', 'recado:bus:' .. node, table.concat({ kind, site, counter, ... }, '\n'))
+  local text = table.concat({ kind, site, counter, ... }, '\n')
+  if IS_SHARDED then
+    call('SPUBLISH', P .. 'bus:' .. node, text)
+  else
+    call('PUBLISH', 'recado:bus:' .. node, text)
+  end
 end
 
 -- Whether a send is to be refused. `terms` is its deadline in ms of Redis's clock, '' = none, and where the site has a

@@ -446,7 +446,7 @@ async def test_a_client_that_goes_away_while_it_is_counted(door: Door) -> None:
     door.valkey.suspend()
     try:
         await client.send(b"40/bound")
-        link = door.node.redis._link
+        link = door.node.redis.shards[0]._link
         await until(lambda: link and link.is_waiting, "Redis to be asked")
         client.engine.close("transport close")
     finally:
