@@ -87,6 +87,7 @@ def load_config(config_path: str | Path | None, sites_path: str | Path | None, e
     config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables)
     sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
     _check_mounts(config, sites)
+    _check_redis_publish(config, sites)
     return msgspec.structs.replace(config, sites=sites)
 
 
@@ -140,6 +141,24 @@ def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:
         name = getattr(config.mounts, protocol)
         if name is not None and (name not in sites or getattr(sites[name], protocol) is None):
             raise ConfigError(f"mounts.{protocol}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
+
+
+def _check_redis_publish(config: Config, sites: Mapping[str, Site]) -> None:
+    """Two sites that hear the same PUBLISHes would both hand them over; a namespace has one owner."""
+    owners: dict[object, str] = {}
+    for site in sites.values():
+        settings = site.redis_publish
+        if settings is None:
+            continue
+        source = (settings.url or config.redis_url, settings.prefix)
+        if (other := owners.setdefault(source, site.name)) != site.name:
+            raise ConfigError(
+                f"{site.name}.redisPublish.prefix: expected another than that of {other!r} on the same Redis"
+            )
+        if settings.route is not None:
+            other = settings.route[1:] if settings.route[1:] in sites else owners.setdefault(settings.route, site.name)
+            if other != site.name:
+                raise ConfigError(f"{site.name}.redisPublish.route: {settings.route} is the namespace of {other!r}")
 
 
 def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:

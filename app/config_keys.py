@@ -21,7 +21,7 @@ _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
 _NODE_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?\Z"
-_KEY_PREFIX = r"^[^\s*?\[\]{}]+\Z"
+_KEY_PREFIX = r"^[^\s*?\[\]{}\\]+\Z"
 _NAMESPACE = r"^/[^\s,?#]+\Z"
 
 # Pattern, as msgspec quotes it -> what it says, for the error line.
@@ -32,7 +32,7 @@ _PATTERNS = {
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
     repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",
-    repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { }",
+    repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { } \\",
     repr(_NAMESPACE): "a namespace such as /rm",
     repr(_ORIGIN): "an origin such as https://www.example.com, without a path",
 }
@@ -110,6 +110,7 @@ class RedisPublishSection(Section):
     conn_limit: _Amount | None = None
     ack: bool | None = None
     route: Annotated[str, Meta(pattern=_NAMESPACE)] | None = None
+    max_payload_bytes: _Amount | None = field(name="max_payload", default=None)
 
 
 class MountsSection(Section):

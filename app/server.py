@@ -35,9 +35,11 @@ from app.observe.pages import observe_routes
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
+from app.protocols.sites.namespace_router import NamespaceRouter
 from app.protocols.sites.send import SendEndpoint
 from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefix
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
+from app.publish_services import PublishServices
 from app.settings import Config
 from app.store.address import Location, read_redis_url
 from app.store.bus import Bus
@@ -107,7 +109,9 @@ class Services:
         application = SitesApplication(config.sites, self.delivery, admission, self._updates, counts)
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
         self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)
-        self.socket_server = SocketServer(application, _engine_settings(config, node))
+        self._publish = PublishServices(sites, redis, node, self.limits, counts)
+        router = NamespaceRouter(application, self._publish.application) if self._publish else application
+        self.socket_server = SocketServer(router, _engine_settings(config, node))
         self._places = RedisPlaces(redis, node, Place(peer_socket.path, config.cluster.url))
         # Longer than any poll waits: a session that hears nothing for so long is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
@@ -141,6 +145,8 @@ class Services:
         services.send = SendEndpoint(config.sites, services.delivery, ids, config.max_body_bytes, counts)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
+        services._publish.start()
+        stack.push_async_callback(services._publish.close)
         await services._places.start()
         stack.push_async_callback(services._places.close)
         stack.push_async_callback(services._peers.aclose)
@@ -154,6 +160,7 @@ class Services:
     async def drain(self) -> None:
         """Closes every session and waits until their acks and ends have reached Redis."""
         await self.socket_server.shutdown()
+        await self._publish.drain()
         # What waits here for the answer of another node: its client asks somebody else.
         await self._peers.aclose()
         with contextlib.suppress(TimeoutError):

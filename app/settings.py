@@ -66,6 +66,8 @@ class RedisPublish(Struct, frozen=True, kw_only=True):
     ack: bool = False
     #: A Socket.IO namespace beside the site's own, with its slash.
     route: str | None = None
+    #: Longer payloads are refused.
+    max_payload_bytes: int = 1_000_000
 
     def __repr__(self) -> str:
         return f"RedisPublish({self.prefix!r})"

@@ -28,12 +28,16 @@ MAY_IMPORT = {
     "app.transport": LEAVES,
     "app.protocols.sites": LEAVES | {"app.core", "app.transport", "app.protocols"},
     "app.protocols.channels": LEAVES | {"app.core", "app.transport", "app.protocols"},
+    "app.protocols.redis_publish": LEAVES | {"app.core"},
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
     "app.cli": LEAVES | {"app.server", "app.config", "app.backends"},
     "app.dispatch": LEAVES | {"app.protocols"},
+    # A part of the builder.
+    "app.publish_services": LEAVES | {"app.core", "app.store", "app.protocols.redis_publish"},
     "app.server": LEAVES
     | {
+        "app.publish_services",
         "app.core",
         "app.store",
         "app.backends",

@@ -415,3 +415,18 @@ def test_limits_of_a_site(load: Load) -> None:
     assert config.sites["a"].limits == SiteLimits(sends_per_second=2.5, message_bytes=7)
     assert config.sites["b"].limits == SiteLimits(connections=10, sends_per_second=2.5)
     assert (config.sites["a"].auth_concurrency, config.sites["b"].auth_concurrency) == (3, 9)
+
+
+def test_sites_do_not_share_what_they_hear(load: Load) -> None:
+    """Two sites with one prefix on one Redis, and two owners of one namespace, are mistakes; another Redis is none."""
+    shop = "shop: {apiKey: k, redisPublish: {%s}}\nnews: {apiKey: k, redisPublish: {%s}}"
+    same = "news.redisPublish.prefix: expected another than that of 'shop' on the same Redis"
+    assert same in mistake(load, None, shop % ("", "prefix: rm"))
+    url = "redis://127.0.0.1:7777"
+    assert same in mistake(load, f"production: {{redis: {{url: '{url}'}}}}", shop % ("", f"url: '{url}'"))
+    assert load("", shop % ("", f"url: '{url}'")).sites["news"].redis_publish is not None
+    routes = "route: /rm", "route: /rm, prefix: other"
+    assert "news.redisPublish.route: /rm is the namespace of 'shop'" in mistake(load, None, shop % routes)
+    route = "route: /shop, prefix: other"
+    assert "news.redisPublish.route: /shop is the namespace of 'shop'" in mistake(load, None, shop % ("", route))
+    assert load(None, shop % ("route: /shop", "prefix: other")).sites["shop"].redis_publish is not None

@@ -44,6 +44,38 @@ class QueueSample(Struct, frozen=True):
     oldest_seconds: float
 
 
+class RedisPublishCounts:
+    """The numbers of one site's Redis PUBLISH. Lives as long as the site's counts."""
+
+    __slots__ = (
+        "claimed",
+        "gaps",
+        "holds_lease",
+        "identifications",
+        "lease_gap_seconds",
+        "lease_gaps",
+        "outcomes",
+        "received",
+    )
+
+    def __init__(self) -> None:
+        #: 1 while this node owns the subscription.
+        self.holds_lease = 0
+        #: How often nobody did before this node took it, and for how long in all.
+        self.lease_gaps = 0
+        self.lease_gap_seconds = 0.0
+        #: By form: publish, stream.
+        self.received: Counter[str] = Counter()
+        #: Entries of the stream that another node had read and not finished.
+        self.claimed = 0
+        #: Mailboxes by what became of a message in them.
+        self.outcomes: Counter[str] = Counter()
+        #: By result.
+        self.identifications: Counter[str] = Counter()
+        #: Subscriptions made anew, and connections that had missed something: they look into their mailboxes again.
+        self.gaps = 0
+
+
 class SiteCounts:
     """The numbers of one site. Lives as long as the node's counts."""
 
@@ -66,6 +98,7 @@ class SiteCounts:
         "limited",
         "overflows",
         "queues",
+        "redis_publish",
         "refilled",
         "resyncs",
         "sends",
@@ -110,6 +143,7 @@ class SiteCounts:
         self.limited: Counter[str] = Counter()
         #: By result.
         self.user_updates: Counter[str] = Counter()
+        self.redis_publish = RedisPublishCounts()
         #: The latest, None until there is one.
         self.queues: QueueSample | None = None
 

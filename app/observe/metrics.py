@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.observe.counts import BOUNDS_SECONDS, Counts, Durations, QueueSample, SiteCounts
+from app.observe.counts import BOUNDS_SECONDS, Counts, Durations, QueueSample, RedisPublishCounts, SiteCounts
 from app.observe.health import Health
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,6 +69,14 @@ def _of_site_and(read: Callable[[SiteCounts], dict[str, int]]) -> Callable[[Coun
     return lambda counts: (
         ((name, value), count) for name, site in list(counts.sites.items()) for value, count in list(read(site).items())
     )
+
+
+def _of_publish(read: Callable[[RedisPublishCounts], float]) -> Callable[[Counts], _Samples]:
+    return _of_site(lambda site: read(site.redis_publish))
+
+
+def _of_publish_and(read: Callable[[RedisPublishCounts], dict[str, int]]) -> Callable[[Counts], _Samples]:
+    return _of_site_and(lambda site: read(site.redis_publish))
 
 
 def _of_sample(read: Callable[[QueueSample], float]) -> Callable[[Counts], _Samples]:
@@ -174,6 +182,53 @@ METRICS = (
         _BY_RESULT,
         _of_site_and(lambda s: s.user_updates),
     ),
+    # Redis PUBLISH
+    Metric(
+        _Gauge,
+        "recado_publish_lease",
+        "1 while this node owns the subscription.",
+        _SITE,
+        _of_publish(lambda p: p.holds_lease),
+    ),
+    Metric(
+        _Counter, "recado_publish_lease_gaps", "Leases that nobody held.", _SITE, _of_publish(lambda p: p.lease_gaps)
+    ),
+    Metric(
+        _Counter,
+        "recado_publish_lease_gap_seconds",
+        "For how long nobody held them.",
+        _SITE,
+        _of_publish(lambda p: p.lease_gap_seconds),
+    ),
+    Metric(
+        _Counter,
+        "recado_publish_received",
+        "Messages from applications.",
+        ("site", "form"),
+        _of_publish_and(lambda p: p.received),
+    ),
+    Metric(
+        _Counter,
+        "recado_publish_claimed",
+        "Entries taken over from another node.",
+        _SITE,
+        _of_publish(lambda p: p.claimed),
+    ),
+    Metric(
+        _Counter,
+        "recado_publish_outcomes",
+        "What became of messages, by user.",
+        _BY_RESULT,
+        _of_publish_and(lambda p: p.outcomes),
+    ),
+    Metric(
+        _Counter,
+        "recado_publish_identifications",
+        "What clients said they were.",
+        _BY_RESULT,
+        _of_publish_and(lambda p: p.identifications),
+    ),
+    Metric(_Counter, "recado_publish_gaps", "Mailboxes read anew.", _SITE, _of_publish(lambda p: p.gaps)),
     # Redis and the bus
     Metric(_Histogram, "recado_redis_seconds", "Time of a script.", ("script",), _of_each(lambda c: c.redis_seconds)),
     Metric(

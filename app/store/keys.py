@@ -30,6 +30,24 @@
 others, of a device in the public channel. A note is what the protocol wants to know when another node takes the
 connection out: sites keep the user's token there, where they have an updateUserUrl, and nowhere else.
 
+Redis PUBLISH keeps the following in the application's Redis, which may be another, outside of `recado:{site}:`. Those
+of the application have its prefix (`rm`) and no hash tag: `rm:users:<uid>:key` (string), `rm:users:<uid>:messages`
+(list of what waits), `rm:channels:<cid>:subscribers` (set), `rm.stream` (stream with the group `recado`).
+
+| behind `recado:{rm:users:<uid>:messages}:` | type | holds |
+| --- | --- | --- |
+| connections | hash | node.number → place in the order of arrival, then `f` (fetches what waits) or `l` (hears live) |
+| told | list | messages told to those nodes that no client is known to have |
+| state | hash | told, order: how many were told and have arrived; stream: id of the last entry taken from the stream |
+| id:<sha1> | string | an id that the application gave to a message of the stream, for a day |
+
+| behind `recado:redis_publish:{rm}:` | type | holds |
+| --- | --- | --- |
+| nodes | sorted set | node by last beat; `recado:redis_publish:{rm}:<node>` is its channel |
+| lease | string | the node that owns the subscription |
+| held | string | when it was last known to be owned (ms) |
+| users:<node> | set | users with connections on a node |
+
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
 known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it
 listens for other nodes, as JSON, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the
@@ -42,6 +60,11 @@ NODES = "recado:nodes"
 def prefix(site: str) -> str:
     """What every key of a site begins with; the hash tag keeps a site on one Cluster shard."""
     return f"recado:{{{site}}}:"
+
+
+def publish_prefix(prefix: str) -> str:
+    """What the keys and channels begin with that Redis PUBLISH keeps for itself, beside the application's `prefix`."""
+    return f"recado:redis_publish:{{{prefix}}}:"
 
 
 def bus_channel(node: str) -> str:

@@ -24,7 +24,7 @@ PASSING_ERRORS = frozenset(
         "NOREPLICAS", "LATE",
     )
 )  # fmt: skip
-_PUSHES = frozenset((b"message", b"subscribe", b"smessage", b"ssubscribe", b"sunsubscribe"))
+_PUSHES = frozenset((b"message", b"pmessage", b"subscribe", b"smessage", b"ssubscribe", b"sunsubscribe"))
 #: Pushes that are the answer of a command as well.
 _ANSWERING_PUSHES = frozenset((b"subscribe", b"ssubscribe"))
 

@@ -22,10 +22,11 @@ _WATCH_SECONDS = 0.2
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
 #: How often a primary that others choose is looked for anew while the link to it is fine.
 _LOCATE_SECONDS = 1.0
-_OF_NO_SITE = ("beat", "lease")
+_OF_NO_SITE = ("beat", "lease", "publish_beat")
 #: Put before a site's scripts: whether nodes hear of its messages on a channel of the site's shard; see `tell`.
 _IS_SHARDED = "local IS_SHARDED = true\n"
 _IS_NOT_SHARDED = "local IS_SHARDED = false\n"
+_MAILBOX = "mailbox_"
 
 _log = structlog.get_logger(__name__)
 
@@ -46,14 +47,16 @@ class Script(Struct, frozen=True):
 
 @cache
 def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
-    """The scripts in `lua/` by name; those of a site have `_shared.lua` in front."""
+    """The scripts in `lua/` by name; those of a site have `_shared.lua` in front, of mailboxes `_mailbox.lua`."""
     folder = files("app.store") / "lua"
     shared = (_IS_SHARDED if is_sharded else _IS_NOT_SHARDED) + (folder / "_shared.lua").read_text()
+    mailbox = (folder / "_mailbox.lua").read_text()
     scripts = {}
     for file in folder.iterdir():
         name = file.name.removesuffix(".lua")
         if not name.startswith("_"):
-            text = file.read_text() if name in _OF_NO_SITE else shared + file.read_text()
+            front = "" if name in _OF_NO_SITE else mailbox if name.startswith(_MAILBOX) else shared
+            text = front + file.read_text()
             scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 

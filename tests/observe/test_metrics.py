@@ -34,6 +34,9 @@ def filled() -> Counts:
         answered = (site.auths, site.user_updates)
         for numbers in (site.connects, site.closes, site.sends, site.limited, site.resyncs, *answered):
             numbers["some"] += 1
+        published = site.redis_publish
+        for numbers in (published.received, published.outcomes, published.identifications):
+            numbers["some"] += 1
         site.auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
     return counts
@@ -93,9 +96,9 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 
 
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
-    """Whatever users do, a metric's series are counted by sites, reasons, results, limits, scripts, errors, checks."""
+    """Whatever users do, a metric's series are counted by the values of these labels alone."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "limit", "kind", "script", "check", "node", "version", "le"}
+    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "node", "version", "le"}
 
 
 def test_histogram_adds_up(families: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ class ConnectionOwner(Protocol):
 class NamespaceConnection:
     """One namespace of one session; lives from the CONNECT packet until the application has heard `disconnected`."""
 
-    __slots__ = ("_held", "_owner", "namespace", "phase", "session", "sid", "state")
+    __slots__ = ("_held", "_owner", "application", "namespace", "phase", "session", "sid", "state")
 
     def __init__(self, owner: ConnectionOwner, namespace: str, sid: str) -> None:
         """Create a connection that is not confirmed yet."""
@@ -71,6 +71,8 @@ class NamespaceConnection:
         self.phase = NamespaceState.CONNECTING
         self.state: Any = None
         """Free for the application."""
+        self.application: Any = None
+        """Whose it is, where namespaces have several owners; see `namespace_router`."""
         self._held: list[EncodedPacket | bytes] | None = None
 
     @property
@@ -114,6 +116,11 @@ class NamespaceConnection:
     def send_event(self, event: str, args: Sequence[Any], ack_id: int | None = None) -> None:
         """Send an event to this client alone; bytes among the arguments travel as binary attachments."""
         self._send_or_hold(write_packet(socketio_packet.EVENT, self.namespace, [event, *args], ack_id))
+
+    def send_body(self, body: bytes, ack_id: int | None = None) -> None:
+        """Send an event whose JSON (`["event",arg,...]`) is ready; with an id the client is asked for an ack."""
+        number = b"" if ack_id is None else str(ack_id).encode()
+        self.send_encoded(EncodedPacket(b"42" + self.namespace.encode() + b"," + number + body))
 
     def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
         """Answer the client's event that asked for it."""

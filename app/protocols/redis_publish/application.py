@@ -1,0 +1,168 @@
+"""Redis PUBLISH over Socket.IO: who may join, what `identifier` means, what acks and ends mean."""
+
+import asyncio
+import hmac
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from app.core.limits import Limits
+from app.core.mailbox_ports import Mailboxes
+from app.errors import LimitReached, StoreError
+from app.observe.counts import Counts
+from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.mailroom import Mailroom
+from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
+from app.protocols.redis_publish.recipient import Phase, Recipient
+from app.settings import RedisPublish, Site
+
+MAX_TRIES = 3
+WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
+WRONG_KEY = "identifier: wrong user id or key"
+ALREADY_KNOWN = "identifier: this connection has identified itself already"
+TOO_MANY_TRIES = "identifier: too many tries"
+STORE_AWAY = "message store not available"
+ORIGIN_REFUSED = "Origin not allowed"
+
+_log = structlog.get_logger(__name__)
+
+
+class PublishSite(Struct, frozen=True):
+    """One site's part of this protocol. Lives as long as the node."""
+
+    site: Site
+    settings: RedisPublish
+    mailboxes: Mailboxes
+    mailroom: Mailroom
+
+
+class RedisPublishApplication:
+    """What the Socket.IO server calls for the namespaces of this protocol. Lives as long as the server."""
+
+    def __init__(self, sites: Iterable[PublishSite], limits: Limits, counts: Counts | None = None) -> None:
+        self._sites: dict[str, PublishSite] = {}
+        for site in sites:
+            self._sites[f"/{site.site.name}"] = site
+            if site.settings.route is not None:
+                self._sites[site.settings.route] = site
+        self._limits = limits
+        self._counts = counts or Counts()
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accepts_namespace(self, namespace: str) -> bool:
+        """Whether a site is served there."""
+        return namespace in self._sites
+
+    async def connect(self, connection: ClientConnection, request: JoinRequest) -> None:
+        """Lets everybody in, from the site's origins; who it is the client says next."""
+        served = self._sites[request.namespace]
+        site = served.site
+        if site.origins is not None and request.origin is not None and request.origin not in site.origins:
+            self._counts.of(site.name).connects["origin"] += 1
+            _log.warning("connect refused", site=site.name, connection=connection.sid, reason="origin")
+            connection.refuse(ORIGIN_REFUSED)
+            return
+        if connection.is_closed:
+            return
+        number = next(self._numbers)
+        address = request.client_address
+        recipient = Recipient(connection, address, number, served.settings.ack, site.queue_limit.messages)
+        connection.state = (served, recipient)
+        connection.session.limit_outbox(site.outbox_limit_bytes)
+        counts = self._counts.of(site.name)
+        counts.connections += 1
+        counts.connects["accepted"] += 1
+        connection.confirm()
+
+    def event_received(self, connection: ClientConnection, event: str, args: list[Any], ack_id: int | None) -> None:
+        """`identifier`; whatever else clients emit is answered if they wait for it, and dropped."""
+        if event == "identifier" and connection.state is not None:
+            served, recipient = connection.state
+            task = asyncio.ensure_future(self._identify(served, recipient, args[0] if args else None, ack_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif ack_id is not None:
+            connection.send_ack(ack_id, [])
+
+    def ack_received(self, connection: ClientConnection, ack_id: int) -> None:
+        """The client has a message, in a site with `ack: true`."""
+        if connection.state is not None:
+            served, recipient = connection.state
+            served.mailroom.receive_ack(recipient, ack_id)
+
+    def disconnected(self, connection: ClientConnection, reason: str) -> None:
+        """What the client is not known to have waits for its next connection."""
+        if connection.state is None:
+            return
+        served, recipient = connection.state
+        connection.state = None
+        served.mailroom.close(recipient)
+        self._limits.disconnect(recipient.seat)
+        counts = self._counts.of(served.site.name)
+        counts.connections -= 1
+        counts.closes[reason] += 1
+        _log.info("disconnected", site=served.site.name, connection=connection.sid, reason=reason)
+
+    async def _identify(self, served: PublishSite, recipient: Recipient, argument: object, ack_id: int | None) -> None:
+        connection = recipient.connection
+        if recipient.phase is not Phase.NAMELESS or recipient.tries >= MAX_TRIES:
+            if recipient.phase is not Phase.CLOSED:
+                connection.send_event("error", [ALREADY_KNOWN if recipient.user else TOO_MANY_TRIES])
+            return
+        # Before anything is awaited: guesses at the same time are counted too.
+        recipient.tries += 1
+        is_last_try = recipient.tries == MAX_TRIES
+        try:
+            user = await self._user_of(served, argument)
+            if recipient.phase is not Phase.NAMELESS:
+                return
+            if user is None:
+                self._refuse(served, recipient, WRONG_KEY if read_identifier(argument) else WRONG_FORM, is_last_try)
+                return
+            await self._admit(served, recipient, user, ack_id)
+        except LimitReached as reached:
+            self._refuse(served, recipient, str(reached), is_last_try)
+        except StoreError as error:
+            self._counts_of(served)["unavailable"] += 1
+            _log.error("identification failed", site=served.site.name, connection=connection.sid, reason=str(error))
+            connection.session.close(STORE_AWAY)
+
+    async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
+        seat = await self._limits.connect(served.site, recipient.address, [user])
+        if recipient.phase is not Phase.NAMELESS:
+            # It has gone, or identified itself twice at the same time.
+            self._limits.disconnect(seat)
+            return
+        recipient.seat = seat
+        if ack_id is not None:
+            recipient.connection.send_ack(ack_id, [])
+        await served.mailroom.open(recipient, user)
+        self._counts_of(served)["accepted"] += 1
+        _log.info("identified", site=served.site.name, connection=recipient.connection.sid)
+
+    async def _user_of(self, served: PublishSite, argument: object) -> str | None:
+        """The user who the client has shown to be, None if it has not."""
+        identifier = read_identifier(argument)
+        if identifier is None:
+            return None
+        user, key = identifier
+        if not served.settings.secure:
+            return user
+        expected = await served.mailboxes.key_of(user)
+        # A user without a key costs the same time as a wrong key.
+        is_right = hmac.compare_digest(expected or b"", key.encode("utf-8", "surrogatepass"))
+        return user if is_right and expected else None
+
+    def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:
+        self._counts_of(served)["refused"] += 1
+        _log.info("identification refused", site=served.site.name, connection=recipient.connection.sid, reason=reason)
+        recipient.connection.send_event("error", [reason])
+        if is_last_try:
+            recipient.connection.disconnect()
+
+    def _counts_of(self, served: PublishSite) -> Any:
+        return self._counts.of(served.site.name).redis_publish.identifications

@@ -1,0 +1,191 @@
+"""Takes what an application sends, by PUBLISH or in its stream, to its users' mailboxes, in order. Works only on the
+node that holds the lease; another node can take over at any moment."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import structlog
+
+from app.core.mailbox_ports import Letter, Mailboxes, Outcome, PublishStream, StreamEntry
+from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
+from app.settings import RedisPublish, Site
+
+#: What was PUBLISHed and not handed over yet; more is lost, as Redis itself loses it for a reader that is too slow.
+MAX_BACKLOG_BYTES = 64_000_000
+#: So many mailboxes are written to at a time.
+_AT_ONCE = 500
+_RETRY_SECONDS = 0.25
+
+_log = structlog.get_logger(__name__)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Ingress:
+    """The reader of one site on this node; lives as long as the node. Implements `PublishReader`."""
+
+    def __init__(
+        self,
+        site: Site,
+        settings: RedisPublish,
+        mailboxes: Mailboxes,
+        stream: PublishStream,
+        counts: RedisPublishCounts,
+    ) -> None:
+        self.until_ms = 0
+        self._site = site.name
+        self._prefix = settings.prefix
+        self._mailboxes = mailboxes
+        self._stream = stream
+        self._counts = counts
+        limited_bytes = site.limits.message_bytes
+        self._max_payload_bytes = min(settings.max_payload_bytes, limited_bytes or settings.max_payload_bytes)
+        self._envelopes = Envelopes()
+        self._backlog: deque[tuple[Destination, Letter]] = deque()
+        self._backlog_bytes = 0
+        self._arrived = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def lease_taken(self, gap_ms: int) -> None:
+        """From the lease; see `PublishReader`."""
+        self._counts.holds_lease = 1
+        if gap_ms > 0:
+            self._counts.lease_gaps += 1
+            self._counts.lease_gap_seconds += gap_ms / 1000
+            _log.warning("redis publish lease gap", site=self._site, gap_ms=gap_ms)
+        self._tasks = [
+            asyncio.create_task(self._deliver_published(), name="redis publish deliver"),
+            asyncio.create_task(self._keep_reading(), name="redis publish stream"),
+        ]
+
+    async def lease_lost(self) -> None:
+        """From the lease; see `PublishReader`."""
+        self._counts.holds_lease = 0
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._counts.outcomes["lost"] += len(self._backlog)
+        self._backlog.clear()
+        self._backlog_bytes = 0
+
+    def message_published(self, destination: str, payload: bytes) -> None:
+        """From the feed; see `PublishReader`."""
+        self._counts.received["publish"] += 1
+        address = read_destination(destination)
+        if address is None or len(payload) > self._max_payload_bytes:
+            self._refuse("publish", destination, "too long" if address else "not users.<uid> or channels.<cid>")
+            return
+        if self._backlog_bytes > MAX_BACKLOG_BYTES:
+            self._counts.outcomes["lost"] += 1
+            return
+        entry = self._envelopes.seal(f"{self._prefix}.{address}", _now_ms(), payload)
+        self._backlog.append((address, Letter(entry)))
+        self._backlog_bytes += len(entry)
+        self._arrived.set()
+
+    async def _deliver_published(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._backlog:
+                for error in await self._deliver(self._take_backlog):
+                    # Nobody can say whether it has arrived, and PUBLISH promises no more than once.
+                    self._counts.outcomes["lost"] += 1
+                    _log.error("published message lost", site=self._site, reason=str(error))
+
+    def _take_backlog(self) -> tuple[Destination, Letter] | None:
+        if not self._backlog:
+            return None
+        taken = self._backlog.popleft()
+        self._backlog_bytes -= len(taken[1].entry)
+        return taken
+
+    async def _deliver(self, take: Callable[[], tuple[Destination, Letter] | None]) -> list[StoreError]:
+        """Hands over what `take` gives, until it gives nothing; the errors of mailboxes that could not be written.
+
+        A user's letters are given to Redis in their order, which is that of their arrival.
+        """
+        errors: list[StoreError] = []
+        answers: list[Awaitable[Outcome]] = []
+        while (taken := take()) is not None:
+            destination, letter = taken
+            try:
+                async for users in self._users_of(destination):
+                    answers += [self._mailboxes.deliver(user, letter, self.until_ms) for user in users]
+                    if len(answers) >= _AT_ONCE:
+                        errors += await self._outcomes_of(answers)
+                        answers = []
+            except StoreError as error:
+                errors.append(error)
+        return errors + await self._outcomes_of(answers)
+
+    async def _users_of(self, destination: Destination) -> AsyncIterator[list[str]]:
+        if destination.kind == "users":
+            yield [destination.name]
+            return
+        async for users in self._mailboxes.members(destination.name):
+            yield [user for user in users if read_destination(f"users.{user}") is not None]
+
+    async def _outcomes_of(self, answers: Sequence[Awaitable[Outcome]]) -> list[StoreError]:
+        errors = []
+        for answer in await asyncio.gather(*answers, return_exceptions=True):
+            if isinstance(answer, StoreError):
+                errors.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                self._counts.outcomes[answer.result] += 1
+                self._counts.outcomes["dropped"] += answer.dropped
+        return errors
+
+    async def _keep_reading(self) -> None:
+        while True:
+            try:
+                await self._read_stream()
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+            except StoreError as error:
+                _log.error("stream could not be read", site=self._site, reason=str(error))
+                await asyncio.sleep(1)
+
+    async def _read_stream(self) -> None:
+        """Until something fails: then all that was not acknowledged is claimed, and the stream ids tell what of it
+        had arrived."""
+        envelopes = Envelopes()
+        while claimed := await self._stream.claim():
+            self._counts.claimed += len(claimed)
+            await self._deliver_entries(claimed, envelopes)
+        while True:
+            entries = await self._stream.read()
+            self._counts.received["stream"] += len(entries)
+            await self._deliver_entries(entries, envelopes)
+
+    async def _deliver_entries(self, entries: Sequence[StreamEntry], envelopes: Envelopes) -> None:
+        letters = iter([letter for entry in entries if (letter := self._read_entry(entry, envelopes)) is not None])
+        errors = await self._deliver(lambda: next(letters, None))
+        if errors:
+            raise errors[0]
+        if entries:
+            await self._stream.acknowledge([entry.id for entry in entries])
+
+    def _read_entry(self, entry: StreamEntry, envelopes: Envelopes) -> tuple[Destination, Letter] | None:
+        payload = entry.fields.get(b"payload")
+        destination = read_destination(entry.fields.get(b"to", b"").decode("utf-8", "replace"))
+        if payload is None or destination is None or len(payload) > self._max_payload_bytes:
+            self._refuse("stream", entry.id, "expected `to users.<uid>|channels.<cid>` and `payload <not too long>`")
+            return None
+        added_ms = int(entry.id.partition("-")[0])
+        sealed = envelopes.seal(f"{self._prefix}.{destination}", added_ms, payload)
+        dedupe_id = entry.fields.get(b"id", b"").decode("utf-8", "replace")
+        return destination, Letter(sealed, entry.id, dedupe_id)
+
+    def _refuse(self, form: str, place: str, reason: str) -> None:
+        self._counts.outcomes["refused"] += 1
+        _log.warning("message refused", site=self._site, form=form, place=place, reason=reason)

@@ -1,0 +1,162 @@
+"""The users of one site who are connected to this node: mailboxes on one side, recipients on the other."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import TypeVar
+
+import structlog
+
+from app.core.mailbox_ports import Mailboxes, Part, Told
+from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish.recipient import Phase, Recipient
+
+TOO_MANY = "another connection took the place of this one: conn_limit"
+_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+class Mailroom:
+    """Lives as long as the node; `drain` waits for what it has begun. Implements `MailListener`."""
+
+    def __init__(self, site: str, node: str, mailboxes: Mailboxes, counts: RedisPublishCounts) -> None:
+        self._site = site
+        self._node = node
+        self._mailboxes = mailboxes
+        self._counts = counts
+        self._users: dict[str, dict[int, Recipient]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, recipient: Recipient, user: str) -> None:
+        """Registers a client as this user's and begins to write what waits. Raises StoreUnavailable; the client is to
+        come back then, nothing is left behind."""
+        recipient.user = user
+        recipient.fetch()
+        self._users.setdefault(user, {})[recipient.number] = recipient
+        try:
+            part = await self._mailboxes.join(user, recipient.number)
+        except (StoreError, asyncio.CancelledError):
+            self.close(recipient)
+            raise
+        recipient.receive_part(part, self._node)
+        self._go_on(recipient)
+
+    def close(self, recipient: Recipient) -> None:
+        """The client is gone: what it is not known to have waits. Idempotent, returns at once."""
+        if recipient.phase is Phase.CLOSED:
+            return
+        recipient.close()
+        others = self._users.get(recipient.user)
+        if others is None or others.pop(recipient.number, None) is None:
+            return
+        if not others:
+            del self._users[recipient.user]
+        self._start(self._leave(recipient))
+
+    def receive_ack(self, recipient: Recipient, ack_id: int) -> None:
+        """The client has acknowledged a message."""
+        recipient.receive_ack(ack_id)
+        self._go_on(recipient)
+
+    def message_told(self, told: Told) -> None:
+        """From the feed; see `MailListener`."""
+        for recipient in list(self._users.get(told.user, {}).values()):
+            if not recipient.receive_told(told, self._node):
+                recipient.is_stale = True
+                self._counts.gaps += 1
+            self._go_on(recipient)
+
+    def connection_dropped(self, user: str, connection: int) -> None:
+        """From the feed; see `MailListener`."""
+        recipient = self._users.get(user, {}).get(connection)
+        if recipient is not None:
+            self._counts.identifications["conn_limit"] += 1
+            recipient.connection.send_event("error", [TOO_MANY])
+            recipient.connection.disconnect()
+
+    def subscription_interrupted(self) -> None:
+        """From the feed; see `MailListener`."""
+        self._counts.gaps += 1
+        for recipient in list(self._recipients()):
+            recipient.is_stale = True
+            self._go_on(recipient)
+
+    async def drain(self) -> None:
+        """Waits until what was begun has reached Redis. Called at the end, with a time-out."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _recipients(self) -> Iterator[Recipient]:
+        return itertools.chain.from_iterable(recipients.values() for recipients in list(self._users.values()))
+
+    def _go_on(self, recipient: Recipient) -> None:
+        """Asks the client what it has, and tells the mailbox."""
+        if not recipient.with_acks and not recipient.is_asked and (pending := recipient.pending):
+            recipient.is_asked = True
+            recipient.connection.session.confirm_receipt(lambda: self._receive_receipt(recipient, pending))
+        if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
+            recipient.is_settling = True
+            self._start(self._settle(recipient))
+
+    def _receive_receipt(self, recipient: Recipient, entries: list[bytes]) -> None:
+        recipient.receive_receipt(entries)
+        self._go_on(recipient)
+
+    async def _settle(self, recipient: Recipient) -> None:
+        try:
+            while recipient.phase is not Phase.CLOSED and (recipient.confirmed or recipient.wants_part):
+                await self._settle_once(recipient, recipient.take_confirmed())
+        except StoreError:
+            recipient.connection.session.close("message store failed")
+            raise
+        finally:
+            recipient.is_settling = False
+
+    async def _settle_once(self, recipient: Recipient, confirmed: list[bytes]) -> None:
+        user, number = recipient.user, recipient.number
+        if not recipient.wants_part:
+            await _until_stored(lambda: self._mailboxes.confirm(user, confirmed))
+            return
+        is_stale, recipient.is_stale = recipient.is_stale, False
+        recipient.fetch()
+        part = None if is_stale else await _until_stored(lambda: self._mailboxes.take(user, number, confirmed))
+        if part is None:
+            # Something was missed, or the connection is not registered any more: the node was taken for dead.
+            part = await _until_stored(lambda: self._join_anew(recipient, confirmed))
+        recipient.receive_part(part, self._node)
+        self._go_on(recipient)
+
+    async def _join_anew(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
+        if confirmed:
+            await self._mailboxes.confirm(recipient.user, confirmed)
+        return await self._mailboxes.join(recipient.user, recipient.number)
+
+    async def _leave(self, recipient: Recipient) -> None:
+        user, confirmed = recipient.user, recipient.take_confirmed()
+        if confirmed:
+            await _until_stored(lambda: self._mailboxes.confirm(user, confirmed))
+        await _until_stored(lambda: self._mailboxes.leave(user, recipient.number, user not in self._users))
+
+    def _start(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.ensure_future(self._run(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, work: Coroutine[None, None, object]) -> None:
+        try:
+            await work
+        except StoreError as error:
+            _log.error("mailbox refused", site=self._site, reason=str(error))
+
+
+async def _until_stored(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeats an idempotent command until Redis has taken it."""
+    for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
+        try:
+            return await attempt()
+        except StoreUnavailable:
+            await asyncio.sleep(seconds)
+    raise AssertionError("the repetition is endless")

@@ -1,0 +1,158 @@
+"""One client of a user and the order in which it gets its messages.
+
+    NAMELESS ──identifier──▶ FETCHING ──all that waited is written──▶ LIVE ──something is missing──▶ FETCHING
+                                │  ▲
+             more waits ────────▼  │ the client has the part before
+                               WAITING                                any ──gone──▶ CLOSED
+
+Decides without I/O: `mailroom.py` asks the mailboxes and tells this class what came of it.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+
+from app.core.limits import NO_SEAT
+from app.core.mailbox_ports import Part, Told
+from app.protocols.redis_publish.envelope import event_of
+from app.protocols.redis_publish.ports import ClientConnection
+
+
+class Phase(Enum):
+    """What a recipient does with messages that are told to its node."""
+
+    #: It has not said who it is.
+    NAMELESS = "nameless"
+    #: The mailbox was asked what waits: what is told is held until it is clear what of it the answer covers.
+    FETCHING = "fetching"
+    #: A part was written, more waits: what is told waits behind it in the list.
+    WAITING = "waiting"
+    #: Written at once.
+    LIVE = "live"
+    #: Nothing is written any more.
+    CLOSED = "closed"
+
+
+class Recipient:
+    """Lives as long as its connection; `close` ends it.
+
+    `pending` are the entries that were written and that the client is not known to have. In a site with acks the
+    client says so for each, in the others the answer to a ping says it for all before.
+    """
+
+    def __init__(
+        self, connection: ClientConnection, address: str, number: int, with_acks: bool, max_pending: int
+    ) -> None:
+        """`number` is unique on this node; more than `max_pending` entries are not waited for."""
+        self.connection = connection
+        self.address = address
+        #: Its place among those that the site's limits count, given back at its end.
+        self.seat = NO_SEAT
+        self.number = number
+        self.with_acks = with_acks
+        self.phase = Phase.NAMELESS
+        self.user = ""
+        #: Identifiers that it has given.
+        self.tries = 0
+        #: Something was missed, so that the mailbox has to be asked anew.
+        self.is_stale = False
+        #: Entries that the client has, to be taken out of the mailbox.
+        self.confirmed: list[bytes] = []
+        #: Whether a ping is on its way that will confirm, and whether the mailbox is being told.
+        self.is_asked = False
+        self.is_settling = False
+        self._max_pending = max_pending
+        self._last_told = 0
+        self._held: list[Told] = []
+        #: Entry -> its ack id, oldest first.
+        self._pending: dict[bytes, int] = {}
+        self._entries_by_ack: dict[int, bytes] = {}
+        self._ack_id = 0
+
+    def fetch(self) -> None:
+        """The mailbox is being asked: what is told from here on is held."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.FETCHING
+            self._held = []
+
+    def receive_part(self, part: Part, node: str) -> None:
+        """Writes what the mailbox has answered, and goes on live when that is all."""
+        for entry in part.entries:
+            # After a gap the mailbox also answers what was written before, and what it has not heard to be confirmed.
+            if entry not in self._pending and entry not in self.confirmed:
+                self._write(entry, part.is_first)
+        if self.phase is Phase.CLOSED:
+            return
+        self._last_told = part.last_told
+        held, self._held = self._held, []
+        if part.has_more:
+            self.phase = Phase.WAITING
+            return
+        self.phase = Phase.LIVE
+        for told in held:
+            if not self.receive_told(told, node):
+                self.is_stale = True
+
+    def receive_told(self, told: Told, node: str) -> bool:
+        """A message for this user on this node, called `node`; False when one before it is missing."""
+        if self.phase is Phase.FETCHING:
+            self._held.append(told)
+        elif self.phase is Phase.LIVE and told.number > self._last_told:
+            if told.number != self._last_told + 1:
+                return False
+            self._last_told = told.number
+            self._write(told.entry, told.first == (node, self.number), is_owned=self.with_acks or not told.is_listed)
+        return True
+
+    def receive_ack(self, ack_id: int) -> None:
+        """The client has one message."""
+        entry = self._entries_by_ack.pop(ack_id, None)
+        if entry is not None:
+            self._pending.pop(entry, None)
+            self.confirmed.append(entry)
+
+    def receive_receipt(self, entries: Sequence[bytes]) -> None:
+        """The client has what was written before a ping."""
+        self.is_asked = False
+        for entry in entries:
+            if entry in self._pending:
+                del self._pending[entry]
+                self.confirmed.append(entry)
+
+    @property
+    def pending(self) -> list[bytes]:
+        """What was written and the client is not known to have, oldest first."""
+        return list(self._pending)
+
+    @property
+    def wants_part(self) -> bool:
+        """Whether the mailbox is to be asked: the client has the part before, or something was missed."""
+        if self.phase is Phase.WAITING:
+            return self.is_stale or not self._pending
+        return self.phase is Phase.LIVE and self.is_stale
+
+    def take_confirmed(self) -> list[bytes]:
+        """What is to be taken out of the mailbox, once."""
+        taken, self.confirmed = self.confirmed, []
+        return taken
+
+    def close(self) -> None:
+        """Nothing is written from here on; what is pending still waits in the mailbox."""
+        self.phase = Phase.CLOSED
+        self._held = []
+        self._pending = {}
+        self._entries_by_ack = {}
+
+    def _write(self, entry: bytes, is_first: bool, is_owned: bool = True) -> None:
+        """`is_owned`: its receipt takes it out of the mailbox; otherwise that of whoever fetches it there does."""
+        if self.phase is Phase.CLOSED or self.connection.is_closed:
+            return
+        self._ack_id += 1
+        if is_owned:
+            self._pending[entry] = self._ack_id
+            if self.with_acks:
+                self._entries_by_ack[self._ack_id] = entry
+                if len(self._pending) > self._max_pending:
+                    # A client that never acknowledges: what is in the list comes with its next connection.
+                    oldest = next(iter(self._pending))
+                    self._entries_by_ack.pop(self._pending.pop(oldest), None)
+        self.connection.send_body(event_of(entry, is_first), self._ack_id if self.with_acks else None)

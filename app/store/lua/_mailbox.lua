@@ -1,0 +1,62 @@
+-- Put before the scripts of Redis PUBLISH (mailbox_*). KEYS[1] is the list where a user's messages wait, a key of the
+-- application's. All else that a script keeps of the user begins with 'recado:{<that key>}:', so that a Cluster has it
+-- on the same slot. The keys are listed in store/keys.py.
+local P = 'recado:{' .. KEYS[1] .. '}:'
+local call = redis.call
+local waiting = KEYS[1]
+-- Messages told to the nodes of a user who is connected, until one of them says that a client has it.
+local told = P .. 'told'
+-- '<node>.<number>' -> '<order>f' while what waits is being fetched for it, '<order>l' when it hears messages live.
+local connections = P .. 'connections'
+local state = P .. 'state'
+local STATE_SECONDS = 86400
+
+local function now_ms()
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The connection that came first, or nil.
+local function first_of(fields)
+  local first, least
+  for i = 1, #fields, 2 do
+    local order = tonumber(string.match(fields[i + 1], '%d+'))
+    if not least or order < least then first, least = fields[i], order end
+  end
+  return first
+end
+
+-- What was told and not confirmed comes behind what waits: it is younger.
+local function queue_told(expiry_seconds)
+  local entries = call('LRANGE', told, 0, -1)
+  if #entries == 0 then return end
+  for _, entry in ipairs(entries) do call('RPUSH', waiting, entry) end
+  call('DEL', told)
+  call('EXPIRE', waiting, expiry_seconds)
+end
+
+-- A client has these entries. Equal entries are one entry: see the timestamps of protocols/redis_publish/envelope.py.
+local function confirm(from)
+  for i = from, #ARGV do
+    if call('LREM', told, 1, ARGV[i]) == 0 then call('LREM', waiting, 1, ARGV[i]) end
+  end
+end
+
+-- The oldest of what waits, for one connection; when that is all, it hears messages live from here on.
+-- Answers { number of the last message told, 1 when it is the user's first connection, 1 when more waits, entry ... }
+local function part_for(field, max_count, max_bytes)
+  local entries = call('LRANGE', waiting, 0, max_count)
+  local bytes, count = 0, 0
+  for i, entry in ipairs(entries) do
+    bytes = bytes + #entry
+    if i > 1 and (i > max_count or bytes > max_bytes) then break end
+    count = i
+  end
+  local has_more = count < #entries
+  local order = string.match(call('HGET', connections, field), '%d+')
+  call('HSET', connections, field, order .. (has_more and 'f' or 'l'))
+  local is_first = first_of(call('HGETALL', connections)) == field
+  local answer = { tonumber(call('HGET', state, 'told') or '0'), is_first and 1 or 0, has_more and 1 or 0 }
+  for i = 1, count do answer[#answer + 1] = entries[i] end
+  return answer
+end

@@ -1,0 +1,132 @@
+"""Which node owns a site's subscription to Redis PUBLISH, and which nodes are dead. One beat says and asks both."""
+
+import asyncio
+import contextlib
+
+import structlog
+from msgspec import Struct
+
+from app.core.mailbox_ports import PublishReader
+from app.errors import StoreError, StoreUnavailable
+from app.settings import RedisPublish, Site
+from app.store.keys import publish_prefix
+from app.store.mailboxes import RedisMailboxes
+from app.store.publish_feed import PublishFeed
+from app.store.redis import Commands
+
+BEAT_SECONDS = 0.5
+#: The contract has another node own the subscription within 5 s of the owner's death.
+LEASE_SECONDS = 3.0
+#: A node without a beat for so long counts as dead: messages told to its connections wait again.
+DEAD_AFTER_SECONDS = 4.0
+
+_log = structlog.get_logger(__name__)
+
+
+class _Beat(Struct, frozen=True):
+    """What `publish_beat.lua` answers."""
+
+    is_new: bool
+    is_mine: bool
+    gap_ms: int
+    until_ms: int
+    dead: list[str]
+
+
+class PublishLease:
+    """The beat of one node for one site. Lives as long as the node: `start` begins, `give_up` hands the lease on."""
+
+    def __init__(self, redis: Commands, node: str, site: Site, settings: RedisPublish) -> None:
+        self._redis = redis
+        self._node = node
+        self._site = site.name
+        self._key = publish_prefix(settings.prefix)
+        self._is_known = False
+        self._is_mine = False
+        self._wants = True
+        #: For how long nobody held the lease that is about to be taken.
+        self._gap_ms = 0
+        self._task: asyncio.Task[None] | None = None
+        #: To be set before `start`.
+        self.feed: PublishFeed
+        self.reader: PublishReader
+        self.mailboxes: RedisMailboxes
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this node owns the subscription, as far as it knows."""
+        return self._is_mine
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._task = asyncio.create_task(self._keep_beating(), name="redis publish lease")
+
+    async def give_up(self) -> None:
+        """Lets another node take the lease at once; this one goes on serving its connections. Idempotent."""
+        self._wants = False
+        if self._is_mine:
+            await self._lose()
+            with contextlib.suppress(StoreError):
+                await self._beat()
+
+    async def close(self) -> None:
+        """Beats no more, and is nobody's node any more."""
+        await self.give_up()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(StoreError):
+            await self.mailboxes.bury(self._node)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            try:
+                await self._act_on(await self._beat())
+            except StoreUnavailable:
+                pass
+            except StoreError as error:
+                _log.error("redis publish beat failed", site=self._site, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.feed.lease_offered.wait(), BEAT_SECONDS)
+            self.feed.lease_offered.clear()
+
+    async def _beat(self) -> _Beat:
+        lease_ms, dead_ms = int(LEASE_SECONDS * 1000), int(DEAD_AFTER_SECONDS * 1000)
+        wants = self._wants and self.feed.is_hearing
+        is_new, is_mine, gap_ms, until_ms, *dead = await self._redis.run(
+            "publish_beat", self._key, self._node, lease_ms, dead_ms, int(wants)
+        )
+        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, [node.decode() for node in dead])
+
+    async def _act_on(self, beat: _Beat) -> None:
+        if beat.is_new and self._is_known:
+            _log.warning("node was taken for dead", site=self._site, node=self._node)
+            self.feed.listener.subscription_interrupted()
+        self._is_known = True
+        if self._is_mine and (not beat.is_mine or beat.gap_ms >= 0):
+            # Also where it is ours again: somebody else may have owned it in between.
+            await self._lose()
+        if beat.is_mine and self._wants:
+            self.reader.until_ms = beat.until_ms
+            self._gap_ms = max(self._gap_ms, beat.gap_ms)
+            if not self._is_mine:
+                await self._take()
+            for node in beat.dead:
+                connections = await self.mailboxes.bury(node)
+                _log.warning("node buried", site=self._site, node=node, connections=connections)
+
+    async def _take(self) -> None:
+        # If it cannot subscribe, the next beat tries again.
+        await self.feed.listen()
+        self._is_mine = True
+        gap_ms, self._gap_ms = self._gap_ms, 0
+        self.reader.lease_taken(gap_ms)
+        _log.info("redis publish lease taken", site=self._site, node=self._node, gap_ms=gap_ms)
+
+    async def _lose(self) -> None:
+        self._is_mine = False
+        self.reader.until_ms = 0
+        with contextlib.suppress(StoreError):
+            await self.feed.turn_away()
+        await self.reader.lease_lost()
+        _log.info("redis publish lease lost", site=self._site, node=self._node)

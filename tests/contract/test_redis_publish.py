@@ -1,0 +1,425 @@
+"""contracts/redis-publish.md over one node: redis-py publishes, socket.io-client listens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clients import NODE_KINDS, ONE_OF_EACH, ClientKind, ack_only
+from tests.support.connector import Drivers
+from tests.support.deployment import Deployment
+from tests.support.publish import Application, messages, payloads, wait_payloads
+from tests.support.waiting import eventually
+
+every_client = pytest.mark.parametrize("kind", NODE_KINDS, ids=str)
+each_library = pytest.mark.parametrize("kind", [kind for kind in ONE_OF_EACH if kind.library != "python"], ids=str)
+
+SITES = {
+    "news": {"apiKey": "k", "redisPublish": {}},
+    "open": {"apiKey": "k", "redisPublish": {"prefix": "op", "secure": False, "queue_expiry": 100, "conn_limit": 2}},
+    "sure": {"apiKey": "k", "redisPublish": {"prefix": "su", "ack": True}},
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Deployment]:
+    """A server of this module's own."""
+    deployment = Deployment(SITES, {"log_level": "debug"})
+    yield deployment
+    deployment.end()
+
+
+@pytest.fixture
+def news(server: Deployment, drivers: Drivers) -> Iterator[Application]:
+    """The application of a site with the defaults."""
+    application = Application(server.redis.client, drivers, "news", "rm")
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def open_site(server: Deployment, drivers: Drivers) -> Iterator[Application]:
+    """The application of a site that asks for no key, with two connections a user."""
+    application = Application(server.redis.client, drivers, "open", "op")
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def sure(server: Deployment, drivers: Drivers) -> Iterator[Application]:
+    """The application of a site whose clients acknowledge."""
+    application = Application(server.redis.client, drivers, "sure", "su")
+    yield application
+    application.close()
+
+
+@every_client
+def test_direct_message(server: Deployment, news: Application, kind: ClientKind) -> None:
+    """PUBLISH rm.users.<uid> reaches the user with source, timestamp, bubble and the payload as it was published."""
+    user = news.user()
+    client = news.connect(server, user, kind)
+    before_ms = time.time() * 1000
+    payload = 'h\u00e9llo "\U0001f600"\n\u2028 {"a": 1}'
+    assert news.publish(user, payload) == 1
+    message = client.wait_event("message")
+    assert set(message.args[0]) == {"source", "timestamp", "bubble", "payload"}
+    assert message.args[0]["source"] == f"rm.users.{user}"
+    assert message.args[0]["payload"] == payload
+    assert message.args[0]["bubble"] is True
+    assert before_ms - 5 < message.args[0]["timestamp"] < time.time() * 1000 + 5
+    assert len(message.args) == 1
+    assert not message.wants_ack
+    assert news.waiting(user) == []
+
+
+def test_channel(server: Deployment, news: Application) -> None:
+    """PUBLISH rm.channels.<cid> reaches every member of the set, present or not, and nobody else."""
+    present, away, other = news.user(), news.user(), news.user()
+    news.subscribe("c1", present, away)
+    clients = [news.connect(server, user) for user in (present, other)]
+    news.publish_to_channel("c1", "to all")
+    news.publish(other, "to one")
+    wait_payloads(clients[0], ["to all"])
+    assert messages(clients[0])[0]["source"] == "rm.channels.c1"
+    wait_payloads(clients[1], ["to one"])
+    news.wait_queued(away, "to all")
+
+
+def test_order_of_direct_and_channel_messages(server: Deployment, news: Application) -> None:
+    """A user gets what was PUBLISHed to him and to his channels in one order: that of the PUBLISHes."""
+    user = news.user()
+    news.subscribe("mixed", user, *[news.user(has_key=False) for _ in range(50)])
+    client = news.connect(server, user)
+    expected = [str(number) for number in range(200)]
+    for number in expected:
+        if int(number) % 3:
+            news.publish(user, number)
+        else:
+            news.publish_to_channel("mixed", number)
+    wait_payloads(client, expected)
+
+
+@each_library
+def test_what_waited_comes_first(server: Deployment, news: Application, kind: ClientKind) -> None:
+    """What waited comes as single `message` events, oldest first, before anything live; then nothing waits any more."""
+    user = news.user()
+    waited = [f"waited {number}" for number in range(30)]
+    for payload in waited:
+        news.publish(user, payload)
+    entries = news.wait_queued(user, *waited)
+    assert set(entries[0]) == {"source", "timestamp", "bubble", "payload"}
+    assert entries[0]["source"] == f"rm.users.{user}"
+    client = news.join(server, kind)
+    news.identify(client, f"{user}:{news.key(user)}")
+    live = [f"live {number}" for number in range(30)]
+    for payload in live:
+        news.publish(user, payload)
+    wait_payloads(client, waited + live)
+    assert all(message["bubble"] for message in messages(client))
+    news.wait_queued(user)
+    assert news.redis.llen(f"recado:{{rm:users:{user}:messages}}:told") == 0 or eventually(
+        lambda: news.redis.llen(f"recado:{{rm:users:{user}:messages}}:told") == 0, "nothing to be under way"
+    )
+
+
+def test_nothing_comes_twice(server: Deployment, news: Application) -> None:
+    """What one connection has had does not come with the user's next."""
+    user = news.user()
+    news.publish(user, "waited")
+    news.wait_queued(user, "waited")
+    first = news.connect(server, user)
+    news.publish(user, "live")
+    wait_payloads(first, ["waited", "live"])
+    first.disconnect()
+    eventually(lambda: news.connections(user) == 0, "the first to be gone")
+    second = news.connect(server, user)
+    news.publish(user, "later")
+    wait_payloads(second, ["later"])
+
+
+def test_large_queue_in_parts(server: Deployment, news: Application) -> None:
+    """More than a part holds (1,000 messages, a million bytes) comes in order, with what is PUBLISHed meanwhile."""
+    user = news.user()
+    small, large = [f"s{number}" for number in range(2_500)], [f"{number:01000d}" for number in range(1_500)]
+    for payload in small + large:
+        news.publish(user, payload)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 4_000, "all to wait", 20)
+    client = news.join(server)
+    news.identify(client, f"{user}:{news.key(user)}")
+    live = [f"live {number}" for number in range(100)]
+    for payload in live:
+        news.publish(user, payload)
+    wait_payloads(client, small + large + live, 20)
+    news.wait_queued(user)
+
+
+def test_client_leaves_half_way(server: Deployment, news: Application, drivers: Drivers) -> None:
+    """Who leaves while what waited is being sent: what he has not got stays queued, in order."""
+    user = news.user()
+    waited = [f"{number:05d}" + "x" * 5_000 for number in range(1_500)]
+    for payload in waited:
+        news.publish(user, payload)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == 1_500, "all to wait", 20)
+    first = news.join(server)
+    news.identify(first, f"{user}:{news.key(user)}")
+    first.wait_event("message")
+    news.drop(first)
+    eventually(lambda: news.connections(user) == 0, "the first to be gone")
+    left = [entry["payload"] for entry in news.waiting(user)]
+    got = payloads(first)
+    assert 0 < len(got) < 1_500
+    assert left == waited[1_500 - len(left) :]
+    assert got == waited[: len(got)]
+    assert len(got) + len(left) >= 1_500
+    second = news.join(server)
+    news.identify(second, f"{user}:{news.key(user)}")
+    wait_payloads(second, left, 20)
+
+
+def test_expiry(server: Deployment, open_site: Application) -> None:
+    """The list is gone `queue_expiry` seconds after the last message was added, and each message counts anew."""
+    user = open_site.user(has_key=False)
+    key = f"op:users:{user}:messages"
+    open_site.publish(user, "a")
+    open_site.wait_queued(user, "a")
+    assert 95 < open_site.redis.ttl(key) <= 100
+    open_site.redis.expire(key, 50)
+    open_site.publish(user, "b")
+    open_site.wait_queued(user, "a", "b")
+    assert 95 < open_site.redis.ttl(key) <= 100
+    open_site.redis.pexpire(key, 1)
+    client = open_site.connect(server, user)
+    open_site.publish(user, "c")
+    wait_payloads(client, ["c"])
+
+
+def test_bubble(server: Deployment, news: Application) -> None:
+    """`bubble` is true for the user's first connection and false for the others; the next is first when that leaves."""
+    user = news.user()
+    tabs = [news.connect(server, user) for _ in range(3)]
+    news.publish(user, "one")
+    for tab in tabs:
+        wait_payloads(tab, ["one"])
+    assert [messages(tab)[0]["bubble"] for tab in tabs] == [True, False, False]
+    tabs[0].disconnect()
+    eventually(lambda: news.connections(user) == 2, "the first to be gone")
+    news.publish(user, "two")
+    for tab in tabs[1:]:
+        wait_payloads(tab, ["one", "two"])
+    assert [messages(tab)[1]["bubble"] for tab in tabs[1:]] == [True, False]
+
+
+@each_library
+def test_connection_limit(server: Deployment, open_site: Application, kind: ClientKind) -> None:
+    """One connection more than conn_limit disconnects the oldest, which is told why."""
+    user = open_site.user(has_key=False)
+    tabs = [open_site.connect(server, user, kind)]
+    tabs.append(open_site.connect(server, user, kind))
+    third = open_site.join(server, kind)
+    open_site.identify(third, user)
+    assert "conn_limit" in tabs[0].wait_event("error").args[0]
+    tabs[0].wait_disconnected()
+    eventually(lambda: open_site.states(user) == ["l", "l"], "two to be left")
+    open_site.publish(user, "after")
+    for tab in (tabs[1], third):
+        wait_payloads(tab, ["after"])
+    assert payloads(tabs[0]) == []
+    assert [messages(tab)[0]["bubble"] for tab in (tabs[1], third)] == [True, False]
+
+
+@each_library
+def test_three_tries(server: Deployment, news: Application, kind: ClientKind) -> None:
+    """A wrong key is answered with an `error` event that says so; after the third the client is disconnected."""
+    user = news.user()
+    client = news.join(server, kind)
+    for number, wrong in enumerate((f"{user}:wrong", f"{user}:", f"nobody{user}:{news.key(user)}"), 1):
+        news.identify(client, wrong)
+        assert client.wait_event("error", number).args == ["identifier: wrong user id or key"]
+    client.wait_disconnected()
+    news.publish(user, "secret")
+    news.wait_queued(user, "secret")
+    assert payloads(client) == []
+
+
+@pytest.mark.parametrize("identifier", [None, 7, "", ":key", {"uid": "u"}, ["u"], "a\nb", "x" * 513])
+def test_identifier_that_is_none(server: Deployment, news: Application, identifier: object) -> None:
+    """What is no `"<uid>"` or `"<uid>:<key>"` is answered with what was expected, and counts as a try."""
+    client = news.join(server)
+    for number in (1, 2, 3):
+        news.identify(client, identifier)
+        assert "expected" in client.wait_event("error", number).args[0]
+    client.wait_disconnected()
+
+
+def test_right_key_after_two_wrong_ones(server: Deployment, news: Application) -> None:
+    """Two wrong tries cost nothing; afterwards the connection is the user's, and another identifier is refused."""
+    user, other = news.user(), news.user()
+    client = news.join(server)
+    for number in (1, 2):
+        news.identify(client, f"{user}:wrong{number}")
+        client.wait_event("error", number)
+    news.identify(client, f"{user}:{news.key(user)}")
+    eventually(lambda: news.states(user) == ["l"], "the user to be live")
+    news.identify(client, f"{other}:{news.key(other)}")
+    assert "already" in client.wait_event("error", 3).args[0]
+    news.publish(other, "not for him")
+    news.wait_queued(other, "not for him")
+    news.publish(user, "for him")
+    wait_payloads(client, ["for him"])
+
+
+def test_many_guesses_at_once(server: Deployment, news: Application) -> None:
+    """Guesses that do not wait for their answers are three as well: the right key as the fourth is too late."""
+    user = news.user()
+    client = news.join(server)
+    for guess in ("a", "b", "c", news.key(user)):
+        news.identify(client, f"{user}:{guess}")
+    client.wait_disconnected()
+    assert news.connections(user) == 0
+
+
+def test_without_keys(server: Deployment, open_site: Application) -> None:
+    """Where `secure` is off the user id is enough, and a key behind it is not looked at."""
+    user = open_site.user(has_key=False)
+    for identifier in (user, f"{user}:any:thing"):
+        client = open_site.join(server)
+        open_site.identify(client, identifier)
+        eventually(lambda: "l" in open_site.states(user), "the user to be live")
+        open_site.publish(user, identifier)
+        wait_payloads(client, [identifier])
+        client.disconnect()
+        eventually(lambda: open_site.connections(user) == 0, "the user to be gone")
+
+
+def test_user_without_key_is_not_let_in(server: Deployment, news: Application) -> None:
+    """With `secure` a user for whom Redis holds no key cannot be anybody's, whatever is shown."""
+    user = news.user(has_key=False)
+    client = news.join(server)
+    for number, key in enumerate(("", ":", ":None"), 1):
+        news.identify(client, user + key)
+        client.wait_event("error", number)
+    assert news.connections(user) == 0
+
+
+def test_client_that_says_nothing(server: Deployment, news: Application) -> None:
+    """Who has not identified himself hears nothing."""
+    user = news.user()
+    client = news.join(server)
+    news.publish(user, "hidden")
+    news.wait_queued(user, "hidden")
+    assert messages(client) == []
+
+
+def test_acknowledged_messages(server: Deployment, sure: Application) -> None:
+    """With `ack: true` just what the client has acknowledged leaves the list; the rest comes again, in order."""
+    user = sure.user()
+    sure.publish(user, "waited")
+    sure.wait_queued(user, "waited")
+    client = sure.connect(server, user)
+    live = ["one", "two", "three"]
+    for payload in live:
+        sure.publish(user, payload)
+    wait_payloads(client, ["waited", *live])
+    assert all(event.wants_ack for event in client.events())
+    sure.wait_queued(user, "waited", *live)
+    client.ack(client.events()[2])
+    sure.wait_queued(user, "waited", "one", "three")
+    client.disconnect()
+    second = sure.connect(server, user, ack=ack_only("message"))
+    wait_payloads(second, ["waited", "one", "three"])
+    sure.wait_queued(user)
+    sure.publish(user, "four")
+    wait_payloads(second, ["waited", "one", "three", "four"])
+    sure.wait_queued(user)
+
+
+@each_library
+def test_acks_of_every_client(server: Deployment, sure: Application, kind: ClientKind) -> None:
+    """Every version's ack callback counts."""
+    user = sure.user()
+    for number in range(20):
+        sure.publish(user, str(number))
+    sure.wait_queued(user, *map(str, range(20)))
+    client = sure.connect(server, user, kind, ack_only("message"))
+    wait_payloads(client, [str(number) for number in range(20)])
+    sure.wait_queued(user)
+
+
+def test_two_equal_messages_are_two(server: Deployment, sure: Application) -> None:
+    """The same payload PUBLISHed twice within a millisecond is two messages, each with an ack of its own."""
+    user = sure.user()
+    pipeline = sure.redis.pipeline(transaction=False)
+    for _ in range(10):
+        pipeline.publish(f"su.users.{user}", "same")
+    pipeline.execute()
+    sure.wait_queued(user, *["same"] * 10)
+    client = sure.connect(server, user)
+    wait_payloads(client, ["same"] * 10)
+    for event in client.events()[:4]:
+        client.ack(event)
+    sure.wait_queued(user, *["same"] * 6)
+
+
+def test_stream(server: Deployment, news: Application) -> None:
+    """XADD rm.stream does what PUBLISH does, for users and channels; the entry is gone when it has been handed over."""
+    present, away = news.user(), news.user()
+    news.subscribe("streamed", present, away)
+    client = news.connect(server, present)
+    news.add(present, "one")
+    news.redis.xadd("rm.stream", {"to": "channels.streamed", "payload": "two"})
+    wait_payloads(client, ["one", "two"])
+    assert [message["source"] for message in messages(client)] == [f"rm.users.{present}", "rm.channels.streamed"]
+    news.wait_queued(away, "two")
+    eventually(lambda: news.redis.xlen("rm.stream") == 0, "the stream to be empty")
+
+
+def test_stream_ids_are_taken_once(server: Deployment, news: Application) -> None:
+    """Entries with the same `id` are one message to a user, whether he is there or not; without `id` each counts."""
+    present, away = news.user(), news.user()
+    client = news.connect(server, present)
+    for user in (present, away):
+        for payload, fields in (("a", {"id": "1"}), ("again", {"id": "1"}), ("b", {"id": "2"}), ("c", {}), ("c", {})):
+            news.add(user, payload, **fields)
+    wait_payloads(client, ["a", "b", "c", "c"])
+    news.wait_queued(away, "a", "b", "c", "c")
+
+
+def test_what_is_no_message(server: Deployment, news: Application) -> None:
+    """Channels and entries that name nobody, and payloads that are too long, are refused and stop nothing."""
+    user = news.user()
+    client = news.connect(server, user)
+    news.redis.publish("rm.users.", "x")
+    news.redis.publish("rm.users.a\nb", "x")
+    news.redis.publish("rm.others.a", "x")
+    news.publish(user, "x" * 1_000_001)
+    for fields in ({"to": f"users.{user}"}, {"payload": "x"}, {"to": "nobody", "payload": "x"}, {"a": "b"}):
+        news.redis.xadd("rm.stream", fields)
+    news.publish(user, "published")
+    wait_payloads(client, ["published"])
+    news.add(user, "streamed")
+    wait_payloads(client, ["published", "streamed"])
+    eventually(lambda: news.redis.xlen("rm.stream") == 0, "the stream to be empty")
+
+
+def test_payload_that_is_no_text(server: Deployment, news: Application) -> None:
+    """Bytes that are no UTF-8 become U+FFFD: JSON knows nothing else."""
+    user = news.user()
+    client = news.connect(server, user)
+    news.publish(user, b"a\xffb\x00")
+    wait_payloads(client, ["a\ufffdb\x00"])
+
+
+def test_list_that_others_wrote(server: Deployment, news: Application) -> None:
+    """What another program put into the list comes too: a JSON message as it is, anything else as a payload."""
+    user = news.user()
+    key = f"rm:users:{user}:messages"
+    older = {"payload": "old", "timestamp": 5, "source": "rm.users.x"}
+    news.redis.rpush(key, json.dumps(older), "plain", b"\xff", '{"payload": 1}')
+    client = news.connect(server, user)
+    client.wait_event("message", 4)
+    assert messages(client)[0] == {**older, "bubble": True}
+    assert [message["payload"] for message in messages(client)[1:]] == ["plain", "\ufffd", 1]
+    news.wait_queued(user)

@@ -1,0 +1,85 @@
+"""Destinations, identifiers, entries and events as texts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.protocols.redis_publish.envelope import Destination, Envelopes, event_of, read_destination, read_identifier
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("users.a", Destination("users", "a")),
+        ("users.a.b:c", Destination("users", "a.b:c")),
+        ("channels.x y", Destination("channels", "x y")),
+        ("users." + "x" * 512, Destination("users", "x" * 512)),
+        ("users." + "x" * 513, None),
+        ("users.", None),
+        ("users", None),
+        ("", None),
+        ("others.a", None),
+        ("users.a\nb", None),
+        ("users.a\x7f", None),
+    ],
+)
+def test_destination(text: str, expected: Destination | None) -> None:
+    """Only `users.` and `channels.` with a name that fits a key and a line are destinations."""
+    assert read_destination(text) == expected
+    if expected is not None:
+        assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("u", ("u", "")),
+        ("u:k", ("u", "k")),
+        ("u:k:l:", ("u", "k:l:")),
+        (":k", None),
+        ("", None),
+        (None, None),
+        (1, None),
+        ("a\rb:k", None),
+    ],
+)
+def test_identifier(argument: object, expected: tuple[str, str] | None) -> None:
+    """The first colon ends the user; the key is all behind it."""
+    assert read_identifier(argument) == expected
+
+
+def test_no_two_entries_are_equal() -> None:
+    """Equal texts of one millisecond get timestamps of their own, and one that follows does not meet them."""
+    envelopes = Envelopes()
+    entries = [envelopes.seal("rm.users.u", at_ms, b"x") for at_ms in (5, 5, 5, 6, 7, 8, 20)]
+    assert [json.loads(entry)["timestamp"] for entry in entries] == [5, 6, 7, 8, 9, 10, 20]
+    assert json.loads(envelopes.seal("rm.users.u", 20, b"y"))["timestamp"] == 20
+    assert json.loads(envelopes.seal("rm.users.v", 20, b"x"))["timestamp"] == 20
+
+
+def test_event_has_the_bubble_of_its_connection() -> None:
+    """`bubble` is changed and nothing else, whatever the source and the payload look like."""
+    source, payload = 'rm.users."bubble":true,', '{"bubble":true}'
+    entry = Envelopes().seal(source, 5, payload.encode())
+    for is_first in (True, False):
+        name, message = json.loads(event_of(entry, is_first))
+        assert name == "message"
+        assert message == {"source": source, "timestamp": 5, "bubble": is_first, "payload": payload}
+        assert list(message) == ["source", "timestamp", "bubble", "payload"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (b"text", {"source": "", "timestamp": 0, "payload": "text"}),
+        (b"[1]", {"source": "", "timestamp": 0, "payload": "[1]"}),
+        (b"\xff", {"source": "", "timestamp": 0, "payload": "\ufffd"}),
+        (b'{"payload":"p","source":"s","timestamp":3}', {"source": "s", "timestamp": 3, "payload": "p"}),
+        (b'{"source":"s"}', {"source": "s", "timestamp": 0, "payload": None}),
+    ],
+)
+def test_entry_of_another_program(entry: bytes, expected: dict[str, object]) -> None:
+    """An entry that is not ours becomes a message all the same."""
+    assert json.loads(event_of(entry, False)) == ["message", {**expected, "bubble": False}]

@@ -1,0 +1,187 @@
+"""The order in which a client gets its messages, and what it is known to have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from app.core.mailbox_ports import Part, Told
+from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.ports import ClientConnection
+from app.protocols.redis_publish.recipient import Phase, Recipient
+
+NODE = "aa"
+
+
+class FakeConnection:
+    """A client that notes what is written to it, and may leave after so many messages."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, bool, int | None]] = []
+        self.is_closed = False
+        self.leaves_after = 1_000
+
+    def send_body(self, body: bytes, ack_id: int | None = None) -> None:
+        """Note payload, bubble and ack id."""
+        _, message = json.loads(body)
+        self.written.append((message["payload"], message["bubble"], ack_id))
+        if len(self.written) == self.leaves_after:
+            self.is_closed = True
+
+    @property
+    def payloads(self) -> list[str]:
+        """What was written."""
+        return [payload for payload, _, _ in self.written]
+
+
+def entry(payload: str) -> bytes:
+    """An entry with this payload."""
+    return Envelopes().seal("rm.users.u", 1, payload.encode())
+
+
+def part(*payloads: str, last_told: int = 0, has_more: bool = False, is_first: bool = True) -> Part:
+    """An answer of the mailbox."""
+    return Part(last_told, is_first, has_more, [entry(payload) for payload in payloads])
+
+
+def told(number: int, first: tuple[str, int] = (NODE, 1), is_listed: bool = False) -> Told:
+    """The message `m<number>`."""
+    return Told("u", number, first, is_listed, entry(f"m{number}"))
+
+
+def recipient(with_acks: bool = False, max_pending: int = 100) -> tuple[Recipient, FakeConnection]:
+    """Connection number 1 of this node, which has asked its mailbox."""
+    connection: Any = FakeConnection()
+    made = Recipient(cast(ClientConnection, connection), "", 1, with_acks, max_pending)
+    made.fetch()
+    return made, connection
+
+
+def test_live_follows_what_waited() -> None:
+    """What is told while the mailbox is asked is held: what the answer covers is left out, the rest follows it."""
+    client, connection = recipient()
+    for number in (4, 5, 6):
+        assert client.receive_told(told(number), NODE)
+    assert connection.written == []
+    client.receive_part(part("a", "b", last_told=4), NODE)
+    assert connection.payloads == ["a", "b", "m5", "m6"]
+    assert client.phase is Phase.LIVE
+    client.receive_told(told(7), NODE)
+    client.receive_told(told(6), NODE)
+    assert connection.payloads == ["a", "b", "m5", "m6", "m7"]
+
+
+def test_more_waits() -> None:
+    """While more waits, what is told is left to the list; the next part is wanted when the client has all before."""
+    client, connection = recipient()
+    client.receive_told(told(1), NODE)
+    client.receive_part(part("a", "b", last_told=1, has_more=True), NODE)
+    client.receive_told(told(2, is_listed=True), NODE)
+    assert connection.payloads == ["a", "b"]
+    assert not client.wants_part
+    client.receive_receipt(client.pending)
+    assert client.take_confirmed() == [entry("a"), entry("b")]
+    assert client.take_confirmed() == []
+    assert client.wants_part
+    client.fetch()
+    assert not client.wants_part
+    client.receive_part(part("m2", last_told=2), NODE)
+    assert connection.payloads == ["a", "b", "m2"]
+    assert client.phase is Phase.LIVE
+
+
+def test_a_missing_number_is_noticed() -> None:
+    """A message that is not the next is not written: the mailbox has to be asked; what it repeats is left out."""
+    client, connection = recipient()
+    client.receive_part(part(), NODE)
+    assert client.receive_told(told(1), NODE)
+    assert not client.receive_told(told(3), NODE)
+    client.is_stale = True
+    assert client.wants_part
+    client.fetch()
+    client.receive_part(part("m1", "m2", "m3", last_told=3), NODE)
+    assert connection.payloads == ["m1", "m2", "m3"]
+
+
+def test_gap_among_the_held() -> None:
+    """A message missing among those that were held is noticed too."""
+    client, connection = recipient()
+    client.receive_told(told(1), NODE)
+    client.receive_told(told(3), NODE)
+    client.receive_part(part(), NODE)
+    assert connection.payloads == ["m1"]
+    assert client.is_stale
+    assert client.wants_part
+
+
+def test_confirmed_while_fetching_is_not_written_again() -> None:
+    """What the client confirmed while the mailbox was asked anew may still be in the answer."""
+    client, connection = recipient()
+    client.receive_part(part(), NODE)
+    client.receive_told(told(1), NODE)
+    client.fetch()
+    client.receive_receipt([entry("m1")])
+    client.receive_part(part("m1", last_told=1), NODE)
+    assert connection.payloads == ["m1"]
+
+
+def test_bubble() -> None:
+    """Only the first connection, over all nodes, has it: in what waited and live."""
+    client, connection = recipient()
+    client.receive_part(part("a", is_first=False), NODE)
+    client.receive_told(told(1, first=(NODE, 1)), NODE)
+    client.receive_told(told(2, first=("bb", 1)), NODE)
+    client.receive_told(told(3, first=(NODE, 2)), NODE)
+    assert [bubble for _, bubble, _ in connection.written] == [False, True, False, False]
+
+
+def test_what_others_fetch_is_not_confirmed_here() -> None:
+    """A message that also waits for a connection that fetches is taken out when that has it, not when this has."""
+    client, _ = recipient()
+    client.receive_part(part(), NODE)
+    client.receive_told(told(1, is_listed=True), NODE)
+    client.receive_told(told(2), NODE)
+    assert client.pending == [entry("m2")]
+
+
+def test_acks() -> None:
+    """With acks each message has an id of its own, and only what was acknowledged is confirmed, once."""
+    client, connection = recipient(with_acks=True)
+    client.receive_part(part("a"), NODE)
+    client.receive_told(told(1, is_listed=True), NODE)
+    assert [ack_id for _, _, ack_id in connection.written] == [1, 2]
+    for ack_id in (2, 2, 9):
+        client.receive_ack(ack_id)
+    assert client.take_confirmed() == [entry("m1")]
+    assert client.pending == [entry("a")]
+
+
+def test_a_client_that_never_acknowledges_costs_a_bounded_memory() -> None:
+    """Over the bound the oldest is not waited for any more; its ack means nothing, it comes again."""
+    client, _ = recipient(with_acks=True, max_pending=2)
+    client.receive_part(part("a", "b", "c"), NODE)
+    assert client.pending == [entry("b"), entry("c")]
+    client.receive_ack(1)
+    assert client.take_confirmed() == []
+    client.receive_ack(3)
+    assert client.take_confirmed() == [entry("c")]
+
+
+@pytest.mark.parametrize("has_more", [False, True])
+def test_client_that_leaves_while_it_is_written_to(has_more: bool) -> None:
+    """Nothing is written to it behind its end, and nothing counts as received."""
+    client, connection = recipient()
+    connection.leaves_after = 2
+    client.receive_told(told(1), NODE)
+    client.receive_part(part("a", "b", "c", has_more=has_more), NODE)
+    assert connection.payloads == ["a", "b"]
+    client.close()
+    client.receive_told(told(2), NODE)
+    client.receive_receipt([entry("a")])
+    client.fetch()
+    client.receive_part(part("d"), NODE)
+    assert connection.payloads == ["a", "b"]
+    assert client.phase is Phase.CLOSED
+    assert client.take_confirmed() == []
