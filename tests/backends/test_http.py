@@ -43,7 +43,7 @@ def test_every_error_of_httpx_has_a_reason(error: type[Exception]) -> None:
 
 @pytest.mark.parametrize("error", sorted(errors_of(aiohttp) - NOT_RAISED, key=str))
 def test_every_error_of_aiohttp_has_a_reason(error: type[Exception]) -> None:
-    """The same for what httpx-aiohttp lets through."""
+    """The same for aiohttp."""
     assert reason_of(error.__new__(error))
 
 
