@@ -129,6 +129,7 @@ METRICS = (
         ("site", "limit"),
         _of_site_and(lambda s: s.limited),
     ),
+    Metric(_Counter, "recado_nodes_told", "Nodes handed a message.", _SITE, _of_site(lambda s: s.nodes_told)),
     # Delivering
     Metric(_Counter, "recado_bus_messages", "Messages heard on the bus.", _SITE, _of_site(lambda s: s.bus_messages)),
     Metric(_Counter, "recado_deliveries", "Live messages by device.", _SITE, _of_site(lambda s: s.deliveries)),
