@@ -40,6 +40,8 @@ class Channels(Struct, frozen=True, kw_only=True):
     open_create: bool = False
     #: What `resume` may ask for; its seconds are the site's device_ttl.
     history_messages: int = 1_000
+    #: How many there may be: with open_create anybody can fill Redis with them.
+    max_channels: int = 100_000
 
 
 class Topics(Struct, frozen=True, kw_only=True):
@@ -184,8 +186,6 @@ class Config(Struct, frozen=True, kw_only=True):
     redis_timeout_seconds: float = 1.5
     mounts: Mounts = Mounts()
     cluster: Cluster = Cluster()
-    #: Processes that share the port; each is a node.
-    workers: int = 1
     sites: dict[str, Site] = {}
 
     def __repr__(self) -> str:

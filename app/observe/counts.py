@@ -91,12 +91,14 @@ class SiteCounts:
         "batches",
         "bus_gaps",
         "bus_messages",
+        "channel_replayed",
+        "channel_requests",
+        "channel_resumes",
         "closes",
         "connections",
         "connects",
         "deliveries",
         "limited",
-        "nodes_told",
         "overflows",
         "queues",
         "redis_publish",
@@ -119,8 +121,6 @@ class SiteCounts:
         #: Queue entries made by the messages that this node accepted, and queues that they made run over.
         self.stored = 0
         self.overflows = 0
-        #: Nodes that were handed those messages.
-        self.nodes_told = 0
         #: Messages that the bus brought to this node, and the devices (without queues: connections) they were for.
         self.bus_messages = 0
         self.deliveries = 0
@@ -134,6 +134,11 @@ class SiteCounts:
         self.refilled = 0
         #: By reason.
         self.resyncs: Counter[str] = Counter()
+        #: Requests of channels' publishers, by action and status; subscribers that asked to be resumed, by result; the
+        #: pushes that these had missed.
+        self.channel_requests: Counter[str] = Counter()
+        self.channel_resumes: Counter[str] = Counter()
+        self.channel_replayed = 0
         #: By result.
         self.auths: Counter[str] = Counter()
         self.auth_seconds = Durations()

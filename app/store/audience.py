@@ -20,11 +20,16 @@ class _Head(Struct, array_like=True):
 _decoder = msgspec.json.Decoder(_Head)
 
 
+def audience_head(audience: Audience) -> bytes:
+    """What travels of an audience beside the message."""
+    return msgspec.json.encode(_Head(audience.protocol, list(audience.names), Raw(audience.detail)))
+
+
 def audience_words(audiences: Sequence[Audience]) -> list[Word]:
     """The words of a command that say whom a message is for beside its rooms."""
     words: list[Word] = [len(audiences)]
     for audience in audiences:
-        head = msgspec.json.encode(_Head(audience.protocol, list(audience.names), Raw(audience.detail)))
+        head = audience_head(audience)
         history = audience.history
         bounds = (history.messages, history.seconds) if history else (0, 0)
         words += (audience.protocol, head, *bounds, len(audience.names), *audience.names)
@@ -32,7 +37,7 @@ def audience_words(audiences: Sequence[Audience]) -> list[Word]:
 
 
 def guard_words(guard: Guard | None) -> list[Word]:
-    """The words of a command that say on what a message depends: see `read_guard` in lua/_shared.lua."""
+    """The words of a command that say on what a message depends: see `check_guard` in lua/_shared.lua."""
     return [0] if guard is None else [1, guard.hash, guard.field, guard.digest, int(guard.is_removed)]
 
 

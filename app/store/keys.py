@@ -25,6 +25,8 @@
 | joined:<node> | set | the keys of the two kinds above, behind the prefix, that a node is in |
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
 | histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
+| channels | hash | channel → digest of its token |
+| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq, c:<channel> → `<since seq>:<digest>` |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
 others, of a device in the public channel. A note is what the protocol wants to know when another node takes the

@@ -26,6 +26,9 @@ class WebSocketListener(Protocol):
     def binary_received(self, payload: bytes) -> None:
         """One whole binary message."""
 
+    def writing_resumed(self) -> None:
+        """Nothing waits any more, after something did."""
+
     def connection_lost(self, code: int, reason: str) -> None:
         """Called exactly once."""
 
@@ -38,6 +41,7 @@ class AsgiWebSocket:
         "_closing",
         "_largest_bytes",
         "_outbox",
+        "_readable",
         "_send",
         "_wakeup",
         "buffered_bytes",
@@ -50,6 +54,8 @@ class AsgiWebSocket:
         self._send = send
         self._outbox: deque[tuple[dict[str, Any], int]] = deque()
         self._wakeup = asyncio.Event()
+        self._readable = asyncio.Event()
+        self._readable.set()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._close: tuple[int, str] | None = None
         self.max_outbox_bytes = max_outbox_bytes
@@ -74,11 +80,20 @@ class AsgiWebSocket:
         """Let no more than this wait from here on."""
         self.max_outbox_bytes = max_bytes
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the server for now."""
+        self._readable.clear()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._readable.set()
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close after what waits has been written."""
         if not self.closed:
             self.closed = True
             self._close = (code, reason)
+            self._readable.set()
             self._wakeup.set()
             if not self._closing.done():
                 self._closing.set_result(None)
@@ -86,7 +101,7 @@ class AsgiWebSocket:
     async def serve(self, listener: WebSocketListener, receive: Any, max_message_bytes: int) -> None:
         """Hand what arrives to the listener until the WebSocket is gone, then tell it so."""
         reader = asyncio.create_task(self._read(listener, receive, max_message_bytes))
-        writer = asyncio.create_task(self._write_outbox())
+        writer = asyncio.create_task(self._write_outbox(listener))
         code, reason = _ABNORMAL, ""
         try:
             either: set[asyncio.Future[Any]] = {reader, self._closing}
@@ -104,6 +119,7 @@ class AsgiWebSocket:
 
     async def _read(self, listener: WebSocketListener, receive: Any, max_message_bytes: int) -> tuple[int, str]:
         while True:
+            await self._readable.wait()
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return message.get("code", _ABNORMAL), message.get("reason") or ""
@@ -135,16 +151,19 @@ class AsgiWebSocket:
         self._outbox.append((message, size))
         self._wakeup.set()
 
-    async def _write_outbox(self) -> None:
+    async def _write_outbox(self, listener: WebSocketListener) -> None:
         """Write what waits until the close; the server's back pressure is felt in `send`."""
         with contextlib.suppress(OSError, RuntimeError):  # the peer went away: the reader hears of it
             while True:
                 await self._wakeup.wait()
                 self._wakeup.clear()
+                has_written = bool(self._outbox)
                 while self._outbox:
                     message, size = self._outbox.popleft()
                     await self._send(message)
                     self.buffered_bytes = max(0, self.buffered_bytes - size)
+                if has_written:
+                    listener.writing_resumed()
                 if self._close is not None:
                     code, reason = self._close
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -157,16 +157,18 @@ def push_prefix(uuid: str, channels: Iterable[str]) -> bytes:
     return whole.removesuffix(b"}}") + b',"pushMessage":'
 
 
-class PushFrames:
-    """One push to one channel as frames. Lives while it is handed out.
+class Push:
+    """One push to one channel, as frames. Lives while it is handed out, longer while a subscriber is replayed to.
 
     A frame is its head, the subscriber's prefix and what all share. The head is made anew only when the next prefix
     has another length, so a push costs no JSON and mostly no arithmetic a subscriber.
     """
 
-    __slots__ = ("_head", "_prefix_bytes", "_shared")
+    __slots__ = ("_head", "_prefix_bytes", "_shared", "channel", "seq")
 
-    def __init__(self, channel: str, message: str) -> None:
+    def __init__(self, seq: int, channel: str, message: str) -> None:
+        self.seq = seq
+        self.channel = channel
         self._shared = msgspec.json.encode({"channel": channel, "message": message}) + b"}}"
         self._prefix_bytes = -1
         self._head = b""
@@ -178,6 +180,11 @@ class PushFrames:
             self._prefix_bytes = size
             self._head = text_frame_head(size + len(self._shared))
         return self._head + prefix + self._shared
+
+
+def pack(channel: str, message: str) -> bytes:
+    """A push as a message of the core, `["event",arg]`: what devices get in the room that the channel is bound to."""
+    return msgspec.json.encode([channel, message])
 
 
 def pushed_text(body: bytes) -> str:

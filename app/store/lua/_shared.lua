@@ -126,14 +126,10 @@ local function next_seq(now)
   return string.format('%.0f', seq)
 end
 
--- How often this run has told a node.
-local tells = 0
-
 -- Hands one message to a node. The counter is per site and node: the node sees a gap when one did not arrive.
 -- In a Cluster (IS_SHARDED) the node hears on a channel of the site's slot: see ARCHITECTURE.md.
 local function tell(node, kind, site, ...)
   local counter = call('HINCRBY', P .. 'bus', node, 1)
-  tells = tells + 1
   local text = table.concat({ kind, site, counter, ... }, '\n')
   if IS_SHARDED then
     call('SPUBLISH', P .. 'bus:' .. node, text)
@@ -171,16 +167,19 @@ local function last_seq()
   return call('GET', P .. 'seq') or '0'
 end
 
--- Reads what a message depends on from ARGV[i] on: 0, or 1 | hash | field | what it must hold | '1': the field goes with it.
+-- What a message depends on stands from ARGV[i] on: 0, or 1 | hash | field | what it must hold | '1': the field goes with it.
 -- Answers the index behind it and, where it does not hold, what the script is to answer. (Lua keeps one copy of equal
 -- texts and compares their places: the comparison takes the same time whatever differs.)
-local function read_guard(i)
+local function check_guard(i)
   if ARGV[i] == '0' then return i + 1 end
-  local key, field = P .. ARGV[i + 1], ARGV[i + 2]
-  local held = call('HGET', key, field)
+  local held = call('HGET', P .. ARGV[i + 1], ARGV[i + 2])
   if held ~= ARGV[i + 3] then return i + 5, { held and 'differs' or 'missing' } end
-  if ARGV[i + 4] == '1' then call('HDEL', key, field) end
   return i + 5
+end
+
+-- The message is accepted: what goes with it goes.
+local function spend_guard(i)
+  if ARGV[i] == '1' and ARGV[i + 4] == '1' then call('HDEL', P .. ARGV[i + 1], ARGV[i + 2]) end
 end
 
 -- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the

@@ -2,14 +2,13 @@
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body
 --         | guard, audiences (see _shared.lua) | room ...
--- Answers { seq, nodes told, 0, nodes told for the sake of an audience, times a node was told }, or what the terms or the
--- guard answer
+-- Answers { seq, nodes told, 0, nodes told for the sake of an audience }, or what the terms or the guard answer
 local now = clock(ARGV[1])
-local refusal = refusal_of(ARGV[2], now)
+local behind, refusal = check_guard(7)
+-- Whom the guard refuses does not use up what the site may send.
+refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
-local behind
-behind, refusal = read_guard(7)
-if refusal then return refusal end
+spend_guard(7)
 local seq = next_seq(now)
 local told, seen = 0, {}
 local audiences, first = read_audiences(behind)
@@ -22,5 +21,4 @@ for i = first, #ARGV do
     end
   end
 end
-local audience_nodes = tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6])
-return { seq, told, 0, audience_nodes, tells }
+return { seq, told, 0, tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6]) }

@@ -3,11 +3,14 @@
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | guard, audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
--- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience, times a node
--- was told }, or what the terms or the guard answer
+-- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }, or what the
+-- terms or the guard answer
 local now = clock(ARGV[1])
-local refusal = refusal_of(ARGV[2], now)
+local behind, refusal = check_guard(11)
+-- Whom the guard refuses does not use up what the site may send.
+refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
+spend_guard(11)
 local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
@@ -16,9 +19,6 @@ local size = #body
 -- A room of this size is read in parts, so that no single answer holds a whole large room.
 local PART = 4096
 
-local behind
-behind, refusal = read_guard(11)
-if refusal then return refusal end
 local seq = next_seq(now)
 
 -- Bytes are counted exactly, but only for queues long enough to matter: `bytes` holds those of the counted ones.
@@ -118,5 +118,4 @@ end
 for node, list in pairs(per_node) do
   tell(node, 'message', site, seq, id, table.concat(list[1], ','), table.concat(list[2], ','), body)
 end
-local audience_nodes = tell_audiences(audiences, now, site, seq, id, body)
-return { seq, stored, overflowed, audience_nodes, tells }
+return { seq, stored, overflowed, tell_audiences(audiences, now, site, seq, id, body) }

@@ -1,0 +1,179 @@
+"""The channels of one site that this node's subscribers listen to, and the handing out of what is pushed to them.
+
+Knows of Redis that a channel exists there as the digest of its token, and hears from the core what is pushed.
+"""
+
+from app.core.audiences import Audiences
+from app.core.channels import ChannelStore
+from app.core.message import LiveMessage
+from app.observe.counts import SiteCounts
+from app.protocols.channels.detail import decode_detail
+from app.protocols.channels.messages import Push, pushed_text
+from app.protocols.channels.subscriber import Phase, Subscriber
+from app.settings import Site
+
+_NAMES_PER_COMMAND = 1_000
+
+
+class Channel:
+    """One channel with its subscribers on this node. Lives while it has some."""
+
+    __slots__ = ("digest", "subscribers")
+
+    def __init__(self, digest: bytes) -> None:
+        #: Of its token, which tells it from an earlier channel of the same name.
+        self.digest = digest
+        self.subscribers: dict[Subscriber, None] = {}
+
+
+class Board:
+    """Lives as long as the node; one a site."""
+
+    def __init__(self, site: Site, audiences: Audiences, store: ChannelStore, counts: SiteCounts) -> None:
+        self.site = site
+        #: By uuid.
+        self.subscribers: dict[str, Subscriber] = {}
+        #: Of the last message that was handed out.
+        self.last_seq = 0
+        #: Resumable subscribers that were written to by the message that is being handed out.
+        self.behind: list[Subscriber] = []
+        self._audiences = audiences
+        self._store = store
+        self._counts = counts
+        self._channels: dict[str, Channel] = {}
+        #: Deletions heard so far: what Redis said of a channel before one may be out of date.
+        self._deletions = 0
+
+    # Who listens
+
+    def add(self, subscriber: Subscriber) -> None:
+        """It may be addressed by its uuid."""
+        self.subscribers[subscriber.uuid] = subscriber
+        subscriber.last_seq = self._get_last_seq
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """It is gone from here, and from its channels."""
+        if self.subscribers.get(subscriber.uuid) is subscriber:
+            del self.subscribers[subscriber.uuid]
+        for name in list(subscriber.channels):
+            self.leave(subscriber, name)
+
+    async def enter(self, subscriber: Subscriber, name: str) -> bytes | None:
+        """Subscribes it to a channel, unless it is closed by then; the digest of the channel's token, None: there is no
+        such channel. Nothing is awaited behind the moment from which it gets pushes. Raises StoreUnavailable."""
+        channel = self._channels.get(name)
+        if channel is None:
+            digest = await self._join(name)
+            if digest is None:
+                return None
+            channel = self._take_in(name, digest)
+        if subscriber.phase is not Phase.CLOSED:
+            channel.subscribers[subscriber] = None
+            subscriber.enter(name)
+        self._leave_if_deserted(name)
+        return channel.digest
+
+    def leave(self, subscriber: Subscriber, name: str) -> None:
+        """Nothing more of that channel is written to it."""
+        subscriber.leave(name)
+        channel = self._channels.get(name)
+        if channel is not None:
+            channel.subscribers.pop(subscriber, None)
+            self._leave_if_deserted(name)
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a channel. Raises StoreUnavailable."""
+        return name in self._channels or (await self._store.channel_digests(self.site, [name]))[0] is not None
+
+    # What is heard
+
+    def published(self, message: LiveMessage) -> None:
+        """Hands out a push, or takes note of a deletion."""
+        assert message.audience is not None, "only messages for audiences get here"
+        self.last_seq = message.seq
+        detail = decode_detail(message.audience.detail)
+        if detail.is_mark:
+            return
+        for name in message.audience.names:
+            if detail.deleted:
+                self._delete(name, bytes.fromhex(detail.deleted))
+            elif name in self._channels:
+                self._push(Push(message.seq, name, pushed_text(message.body)), detail.recipients)
+        behind, self.behind = self.behind, []
+        for subscriber in behind:
+            subscriber.ping()
+
+    async def verify(self) -> None:
+        """Something was missed, maybe a deletion: what is no channel any more has no subscribers. Raises
+        StoreUnavailable."""
+        names = list(self._channels)
+        for start in range(0, len(names), _NAMES_PER_COMMAND):
+            part = names[start : start + _NAMES_PER_COMMAND]
+            for name, digest in zip(part, await self._store.channel_digests(self.site, part), strict=True):
+                channel = self._channels.get(name)
+                if channel is not None and channel.digest != digest:
+                    self._delete(name, channel.digest)
+
+    def _push(self, push: Push, recipients: list[str]) -> None:
+        subscribers = self._channels[push.channel].subscribers
+        if recipients:
+            known = (self.subscribers.get(uuid) for uuid in dict.fromkeys(recipients))
+            chosen = tuple(subscriber for subscriber in known if subscriber is not None and subscriber in subscribers)
+        else:
+            # A copy: writing to one may end it.
+            chosen = tuple(subscribers)
+        self._counts.deliveries += len(chosen)
+        for subscriber in chosen:
+            subscriber.push(push)
+
+    def _delete(self, name: str, digest: bytes) -> None:
+        self._deletions += 1
+        channel = self._channels.get(name)
+        if channel is not None and channel.digest == digest:
+            for subscriber in list(channel.subscribers):
+                subscriber.leave(name)
+            channel.subscribers.clear()
+            self._leave_if_deserted(name)
+
+    # Joining and leaving
+
+    async def _join(self, name: str) -> bytes | None:
+        """Joins a channel of which nobody here is a subscriber yet; its digest, None: there is none, nothing is joined.
+
+        The name is joined before Redis is asked, so no deletion behind the answer goes unheard; and one that was heard
+        before the answer came makes it worthless.
+        """
+        await self._audiences.join(self.site, [name])
+        try:
+            deletions = -1
+            while deletions != self._deletions:
+                deletions = self._deletions
+                (digest,) = await self._store.channel_digests(self.site, [name])
+        except BaseException:
+            self._audiences.leave(self.site, [name])
+            raise
+        if digest is None:
+            self._audiences.leave(self.site, [name])
+        return digest
+
+    def _take_in(self, name: str, digest: bytes) -> Channel:
+        """The channel, joined once, whoever has asked for it meanwhile."""
+        channel = self._channels.get(name)
+        if channel is not None and channel.digest != digest:
+            # Answers come in order, so this one is the newer: that channel is deleted.
+            self._delete(name, channel.digest)
+            channel = None
+        if channel is None:
+            channel = self._channels[name] = Channel(digest)
+        else:
+            self._audiences.leave(self.site, [name])
+        return channel
+
+    def _leave_if_deserted(self, name: str) -> None:
+        channel = self._channels.get(name)
+        if channel is not None and not channel.subscribers:
+            del self._channels[name]
+            self._audiences.leave(self.site, [name])
+
+    def _get_last_seq(self) -> int:
+        return self.last_seq

@@ -1,0 +1,233 @@
+"""Where the subscribers of one site come in, act and leave: what they ask for is done here, one thing at a time."""
+
+import asyncio
+import math
+
+import structlog
+
+from app.core.audiences import Audiences
+from app.core.channels import ChannelStore, Kept
+from app.core.errands import Errands
+from app.core.limits import Limits
+from app.errors import LimitReached, StoreError, StoreUnavailable
+from app.observe.counts import SiteCounts
+from app.protocols.channels import messages
+from app.protocols.channels.board import Board
+from app.protocols.channels.messages import ClientAction, Malformed
+from app.protocols.channels.opening import Opening, Wish
+from app.protocols.channels.positions import Positions
+from app.protocols.channels.sockets import INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER
+from app.protocols.channels.subscriber import Resumption, Subscriber
+from app.settings import Site
+
+_LIMIT = "limit reached"
+_STORE_AWAY = "message store not available"
+_CLOSE_STEP_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+class Door:
+    """The subscribers of one site on this node; `Owner` of each. Lives as long as the node."""
+
+    def __init__(
+        self, site: Site, audiences: Audiences, store: ChannelStore, limits: Limits, counts: SiteCounts
+    ) -> None:
+        self.board = Board(site, audiences, store, counts)
+        self._site = site
+        self._opening = Opening(self.board, audiences, store, counts)
+        self._errands = Errands()
+        self._positions = Positions(self.board, store, self._errands)
+        self._store = store
+        self._limits = limits
+        self._counts = counts
+
+    # Coming in
+
+    def open(self, subscriber: Subscriber, wish: Wish) -> None:
+        """Its WebSocket is accepted: its first CLIENT_ACK is written now, or once Redis has answered."""
+        self._counts.connections += 1
+        if wish.is_plain:
+            self._opening.open_plain(subscriber)
+            self._opened(subscriber)
+            subscriber.served()
+        else:
+            self._errands.start(self._open(subscriber, wish))
+
+    def turn_away(self, subscriber: Subscriber, reached: LimitReached) -> None:
+        """Its WebSocket is accepted, for otherwise a browser would not learn why it gets no further."""
+        self._counts.connections += 1
+        self._counts.connects["limited"] += 1
+        _log.info("subscriber refused", site=self._site.name, reason=str(reached))
+        subscriber.write(_too_many(reached))
+        subscriber.close(TRY_AGAIN_LATER, _LIMIT)
+
+    async def _open(self, subscriber: Subscriber, wish: Wish) -> None:
+        try:
+            await self._opening.open(subscriber, wish)
+        except StoreError as error:
+            self._counts.connects["unavailable"] += 1
+            _log.error("subscriber not opened", site=self._site.name, reason=str(error))
+            subscriber.close(TRY_AGAIN_LATER, _STORE_AWAY)
+        except Exception:
+            _log.exception("subscriber not opened", site=self._site.name)
+            subscriber.close(INTERNAL_ERROR, "internal error")
+        else:
+            self._opened(subscriber)
+            await self._serve(subscriber)
+
+    def _opened(self, subscriber: Subscriber) -> None:
+        self._counts.connects["accepted"] += 1
+        _log.info(
+            "subscriber connected",
+            site=self._site.name,
+            uuid=subscriber.uuid,
+            channels=len(subscriber.channels),
+            is_resumable=subscriber.resumption is not None,
+        )
+
+    # Acting
+
+    def action_received(self, subscriber: Subscriber) -> None:
+        """From the subscriber: there is something in its inbox."""
+        self._errands.start(self._serve(subscriber))
+
+    async def _serve(self, subscriber: Subscriber) -> None:
+        while subscriber.inbox:
+            payload = subscriber.inbox.pop(0)
+            try:
+                await self._act(subscriber, payload)
+            except Malformed as error:
+                subscriber.write(messages.error(400, str(error), error.details))
+            except LimitReached as reached:
+                subscriber.write(_too_many(reached))
+            except StoreUnavailable:
+                subscriber.write(messages.error(503, "Service unavailable", "Nothing has changed, try again."))
+            except Exception:
+                _log.exception("action failed", site=self._site.name)
+                subscriber.close(INTERNAL_ERROR, "internal error")
+        subscriber.served()
+
+    async def _act(self, subscriber: Subscriber, payload: bytes) -> None:
+        action = messages.decode(payload, ClientAction)
+        channel = action.data.channel
+        if action.uuid is not None and action.uuid != subscriber.uuid:
+            subscriber.write(messages.error(403, "Forbidden", "uuid: expected this connection's own."))
+        elif action.action == "SUBSCRIBE":
+            await self._subscribe(subscriber, channel)
+        else:
+            await self._unsubscribe(subscriber, channel)
+
+    async def _subscribe(self, subscriber: Subscriber, channel: str) -> None:
+        if channel in subscriber.channels:
+            subscriber.acknowledge()
+            return
+        self._limits.check_rooms(self._site, len(subscriber.channels) + 1)
+        if await self._keep(subscriber, channel) and await self.board.enter(subscriber, channel) is not None:
+            # Nothing is awaited in between: the ack comes before the first push.
+            subscriber.acknowledge()
+        else:
+            _refuse_unknown(subscriber, channel)
+
+    async def _keep(self, subscriber: Subscriber, channel: str) -> bool:
+        """Tells Redis of the subscription of a resumable subscriber; False: there is no such channel."""
+        if subscriber.resumption is None:
+            return True
+        kept = await self._store.keep_subscription(self._site, subscriber.resumption.claim, channel)
+        if kept is Kept.GONE:
+            subscriber.close(SERVICE_RESTART, "resumed elsewhere, or forgotten")
+        return kept is not Kept.UNKNOWN
+
+    async def _unsubscribe(self, subscriber: Subscriber, channel: str) -> None:
+        if subscriber.resumption is not None:
+            await self._store.drop_subscription(self._site, subscriber.resumption.claim, channel)
+        if channel in subscriber.channels:
+            # Written in the same breath: nothing of the channel comes behind this ack.
+            self.board.leave(subscriber, channel)
+            subscriber.acknowledge()
+        elif await self.board.exists(channel):
+            subscriber.acknowledge()
+        else:
+            _refuse_unknown(subscriber, channel)
+
+    # Staying
+
+    def pushed(self, subscriber: Subscriber) -> None:
+        """From the subscriber: see `Owner`."""
+        self.board.behind.append(subscriber)
+
+    def position_confirmed(self, subscriber: Subscriber) -> None:
+        """From the subscriber: see `Owner`."""
+        self._positions.confirmed(_resumption_of(subscriber).position)
+
+    def missed(self) -> None:
+        """Something that was pushed is lost: resumable clients are told, the others learn it as the end of their
+        connection, the one sign that the original has."""
+        self._errands.start(self._errands.until_stored(self.board.verify))
+        for subscriber in list(self.board.subscribers.values()):
+            if not subscriber.channels:
+                continue
+            if subscriber.resumption is not None:
+                subscriber.acknowledge({"missed": True})
+            else:
+                subscriber.close(SERVICE_RESTART, "pushes were missed")
+
+    # Leaving
+
+    def lost(self, subscriber: Subscriber, reason: str) -> None:
+        """From the subscriber: its WebSocket is gone."""
+        # Who was taken over by another connection here is not on the board any more, nor to be released.
+        if subscriber.resumption is not None and self.board.subscribers.get(subscriber.uuid) is subscriber:
+            self._positions.release(subscriber.resumption.position)
+        self.board.remove(subscriber)
+        self._limits.disconnect(subscriber.seat)
+        self._counts.connections -= 1
+        self._counts.closes[_close_reason(reason)] += 1
+        _log.info("subscriber disconnected", site=self._site.name, uuid=subscriber.uuid, reason=reason)
+
+    async def drain(self, seconds: float) -> None:
+        """Closes all of them, spread over this time, and waits until Redis knows how far they were."""
+        subscribers = list(self.board.subscribers.values())
+        steps = max(1, int(seconds / _CLOSE_STEP_SECONDS))
+        size = max(1, math.ceil(len(subscribers) / steps))
+        for start in range(0, len(subscribers), size):
+            await asyncio.sleep(_CLOSE_STEP_SECONDS)
+            for subscriber in subscribers[start : start + size]:
+                subscriber.close(SERVICE_RESTART, "the server restarts")
+
+    async def close(self) -> None:
+        """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""
+        await self._errands.drain()
+
+
+def _resumption_of(subscriber: Subscriber) -> Resumption:
+    assert subscriber.resumption is not None, "only resumable subscribers have a position"
+    return subscriber.resumption
+
+
+def _too_many(reached: LimitReached) -> bytes:
+    return messages.error(reached.status, "Too many requests", str(reached))
+
+
+def _refuse_unknown(subscriber: Subscriber, channel: str) -> None:
+    subscriber.write(messages.error(404, "Not found", f'There is no channel called "{channel}".'))
+
+
+def _close_reason(reason: str) -> str:
+    """Few different ones, for the metric: a client may give any text as its reason."""
+    return reason if reason in _OUR_REASONS else "client"
+
+
+_OUR_REASONS = frozenset(
+    (
+        "ping timeout",
+        "outbox full",
+        "the server restarts",
+        "pushes were missed",
+        "resumed by another connection",
+        "resumed elsewhere, or forgotten",
+        _LIMIT,
+        _STORE_AWAY,
+        "internal error",
+    )
+)

@@ -1,0 +1,152 @@
+"""How a subscriber begins: as a new one, as one that can be resumed, or as the one that it was before.
+
+A subscriber that comes back gets its channels and what it missed: the site's history of pushes behind its position,
+as far as it is held, page by page, before anything new.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from app.core.audiences import Audiences
+from app.core.channels import ChannelStore, Resumed
+from app.core.message import History, LiveMessage
+from app.observe.counts import SiteCounts
+from app.protocols.channels.board import Board
+from app.protocols.channels.detail import decode_detail
+from app.protocols.channels.messages import Push, pushed_text
+from app.protocols.channels.sockets import SERVICE_RESTART
+from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
+from app.protocols.http_request import digest
+
+_SECRET_BYTES = 32
+#: Of the history at once: within the outbox, so that a slow reader is waited for and not closed.
+_PAGE_MESSAGES = 500
+_UUID_CHARACTERS = 36
+
+
+class Wish(Struct, frozen=True):
+    """What a client asks for in its query. Its repr holds no secret."""
+
+    #: `resumable=1`: to be told a secret with which it may come back.
+    is_resumable: bool
+    #: `resume=` and `secret=`: who it was.
+    uuid: str
+    secret: str
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> "Wish":
+        """As the query says."""
+        return cls(query.get("resumable") in ("1", "true"), query.get("resume", ""), query.get("secret", ""))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a client that knows the original only."""
+        return not self.is_resumable and not self.uuid
+
+    def __repr__(self) -> str:
+        return f"Wish({self.is_resumable}, {self.uuid!r})"
+
+
+class Opening:
+    """Opens the subscribers of one site. Lives as long as the node."""
+
+    def __init__(self, board: Board, audiences: Audiences, store: ChannelStore, counts: SiteCounts) -> None:
+        self._board = board
+        self._site = board.site
+        self._audiences = audiences
+        self._store = store
+        self._counts = counts
+
+    def open_plain(self, subscriber: Subscriber) -> None:
+        """A new subscriber, as in the original: nothing of it is kept anywhere but here."""
+        self._board.add(subscriber)
+        subscriber.acknowledge()
+        subscriber.go_live(0)
+
+    async def open(self, subscriber: Subscriber, wish: Wish) -> None:
+        """The subscriber that it was, else a new one. Raises StoreUnavailable."""
+        resumed = await self._resume(wish)
+        if wish.uuid:
+            self._counts.channel_resumes["resumed" if resumed else "refused"] += 1
+        if subscriber.phase is Phase.CLOSED:
+            pass
+        elif resumed is not None:
+            await self._open_again(subscriber, wish, resumed)
+        elif wish.is_resumable:
+            await self._open_resumable(subscriber)
+        else:
+            self.open_plain(subscriber)
+
+    async def _resume(self, wish: Wish) -> Resumed | None:
+        if len(wish.uuid) != _UUID_CHARACTERS:
+            return None
+        return await self._store.resume_subscriber(self._site, wish.uuid, digest(wish.secret))
+
+    async def _open_resumable(self, subscriber: Subscriber) -> None:
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        position = await self._store.register_subscriber(self._site, subscriber.uuid, digest(secret))
+        subscriber.resumption = Resumption(position)
+        self._board.add(subscriber)
+        subscriber.acknowledge({"secret": secret})
+        subscriber.go_live(position.seq)
+
+    async def _open_again(self, subscriber: Subscriber, wish: Wish, resumed: Resumed) -> None:
+        subscriber.uuid = wish.uuid
+        subscriber.resumption = Resumption(resumed.position)
+        before = self._board.subscribers.get(wish.uuid)
+        if before is not None:
+            # Its connection is dead without our knowing, or the client has two: the newer one counts.
+            before.close(SERVICE_RESTART, "resumed by another connection")
+            self._board.remove(before)
+        self._board.add(subscriber)
+        since = {kept.channel: kept.since_seq for kept in resumed.subscriptions}
+        # In their order, which the commands keep, and in one go.
+        digests = await asyncio.gather(*(self._board.enter(subscriber, channel) for channel in since))
+        for kept, found in zip(resumed.subscriptions, digests, strict=True):
+            if found != kept.digest:
+                self._board.leave(subscriber, kept.channel)
+        subscriber.channels = {name: None for name in since if name in subscriber.channels}
+        extra: dict[str, str | bool] = {"secret": wish.secret} if wish.is_resumable else {}
+        await self._replay(subscriber, since, resumed.position.seq, extra)
+
+    async def _replay(
+        self, subscriber: Subscriber, since: dict[str, int], seq: int, extra: dict[str, str | bool]
+    ) -> None:
+        history = await self._read(subscriber, seq)
+        subscriber.acknowledge(extra | _missed(history) if subscriber.channels else extra)
+        while subscriber.phase is not Phase.CLOSED:
+            for message in history.messages:
+                self._write_missed(subscriber, since, message)
+            if not history.has_more:
+                break
+            seq = history.messages[-1].seq
+            await subscriber.confirm(seq)
+            history = await self._read(subscriber, seq)
+            if not history.is_complete:
+                subscriber.acknowledge(_missed(history))
+        subscriber.go_live(history.last_seq)
+        subscriber.ping()
+
+    async def _read(self, subscriber: Subscriber, after_seq: int) -> History:
+        """The next page of the history; what comes live from here on is held."""
+        subscriber.forget_held()
+        max_bytes = max(1, self._site.outbox_limit_bytes // 2)
+        return await self._audiences.history(self._site, after_seq, _PAGE_MESSAGES, max_bytes)
+
+    def _write_missed(self, subscriber: Subscriber, since: dict[str, int], message: LiveMessage) -> None:
+        assert message.audience is not None, "only messages for audiences are in a history"
+        detail = decode_detail(message.audience.detail)
+        if detail.deleted or (detail.recipients and subscriber.uuid not in detail.recipients):
+            return
+        for name in message.audience.names:
+            if name in subscriber.channels and message.seq > since[name]:
+                subscriber.write_push(Push(message.seq, name, pushed_text(message.body)))
+                self._counts.channel_replayed += 1
+
+
+def _missed(history: History) -> dict[str, str | bool]:
+    """What a client is told when the history no longer holds all that it missed."""
+    return {} if history.is_complete else {"missed": True}

@@ -1,0 +1,60 @@
+"""How far the resumable subscribers of a site on this node are, on its way to Redis: collected, sent once a second."""
+
+import asyncio
+
+import structlog
+
+from app.core.channels import ChannelStore, Position
+from app.core.errands import Errands
+from app.errors import StoreUnavailable
+from app.protocols.channels.board import Board
+from app.protocols.channels.detail import MARK
+from app.protocols.channels.sockets import SERVICE_RESTART
+
+#: What a node that is killed has not told Redis comes twice.
+FLUSH_AFTER_SECONDS = 1.0
+_POSITIONS_PER_COMMAND = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Positions:
+    """Lives as long as the node; one a site."""
+
+    def __init__(self, board: Board, store: ChannelStore, errands: Errands) -> None:
+        self._board = board
+        self._store = store
+        self._errands = errands
+        #: Confirmed, and not told to Redis.
+        self._confirmed: dict[str, Position] = {}
+
+    def confirmed(self, position: Position) -> None:
+        """A subscriber has everything up to there, and is connected."""
+        if not self._confirmed:
+            asyncio.get_running_loop().call_later(FLUSH_AFTER_SECONDS, self._flush)
+        self._confirmed[position.claim.uuid] = position
+
+    def release(self, position: Position) -> None:
+        """Its connection is gone."""
+        self._confirmed.pop(position.claim.uuid, None)
+        release = self._store.release_subscriber
+        self._errands.start(self._errands.until_stored(lambda: release(self._board.site, position)))
+
+    def _flush(self) -> None:
+        confirmed, self._confirmed = list(self._confirmed.values()), {}
+        for start in range(0, len(confirmed), _POSITIONS_PER_COMMAND):
+            self._errands.start(self._confirm(confirmed[start : start + _POSITIONS_PER_COMMAND]))
+
+    async def _confirm(self, positions: list[Position]) -> None:
+        try:
+            # The mark comes behind all that was published: who hears it has heard everything up to the site's last seq,
+            # so a position moves on where nothing is pushed to it, and stays within the history.
+            gone = await self._store.confirm_positions(self._board.site, positions, MARK)
+        except StoreUnavailable:
+            # They are confirmed again with the next pong; a position that is out of date only means more twice.
+            return
+        for uuid in gone:
+            subscriber = self._board.subscribers.get(uuid)
+            if subscriber is not None:
+                _log.info("subscriber taken over", site=self._board.site.name, uuid=uuid)
+                subscriber.close(SERVICE_RESTART, "resumed elsewhere, or forgotten")

@@ -1,0 +1,204 @@
+"""The publishers' side: POST /channel/create, /channel/ping, /channel/delete and /push of a site, answered in JSON."""
+
+import secrets
+
+import structlog
+from msgspec import Struct
+
+from app.core.channels import ChannelStore, Creation
+from app.core.delivery import Delivery
+from app.core.errands import Errands
+from app.core.message import Audience, Guard, Message
+from app.errors import BadRequest, GuardRefused, LimitReached, StoreError, StoreUnavailable
+from app.ids import FlakeIds
+from app.observe.counts import Counts
+from app.protocols.channels import messages
+from app.protocols.channels.detail import Detail, encode_detail
+from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
+from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.settings import HistoryLimit, Site
+
+#: 128 characters.
+_TOKEN_BYTES = 96
+_FOR_EVER_SECONDS = 1_000_000_000
+#: The hash of ChannelStore that says which channels there are.
+_CHANNELS = "channels"
+#: What an error is called where the contract says nothing.
+_SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many requests"}
+_RETRY_AFTER_SECONDS = 1
+
+_log = structlog.get_logger(__name__)
+
+
+class Answer(Struct, frozen=True):
+    """What a publisher is told; its code is the HTTP status too."""
+
+    code: int
+    body: bytes
+    retry_after_seconds: int | None = None
+
+
+class Publishers:
+    """The publishers of all sites. Lives as long as the node; holds nothing of a request."""
+
+    def __init__(self, delivery: Delivery, store: ChannelStore, ids: FlakeIds, errands: Errands) -> None:
+        self._delivery = delivery
+        self._store = store
+        self._ids = ids
+        self._errands = errands
+
+    async def create(self, site: Site, body: bytes) -> Answer:
+        """Creates a channel; its token is told now and never again. Raises Malformed, StoreError."""
+        channel = messages.decode(body, CreateAction).data.channel
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        try:
+            creation = await self._store.create_channel(site, channel, digest(token))
+        except StoreUnavailable:
+            # Whether Redis has created it nobody knows: a channel whose token nobody has could never be deleted.
+            withdraw = self._store.withdraw_channel
+            self._errands.start(self._errands.until_stored(lambda: withdraw(site, channel, digest(token))))
+            raise
+        if creation is Creation.EXISTS:
+            return _refuse(409, "Conflict", f'There is a channel called "{channel}".')
+        if creation is Creation.FULL:
+            return _refuse(507, "Insufficient storage", "The site has as many channels as it may have (max_channels).")
+        _log.info("channel created", site=site.name, channel=channel)
+        return Answer(200, messages.server_ack("Created", channel, token))
+
+    async def ping(self, site: Site, body: bytes) -> Answer:
+        """Tells whether a channel exists and the token is its own. Raises Malformed, StoreError."""
+        data = messages.decode(body, PingAction).data
+        (expected,) = await self._store.channel_digests(site, [data.channel])
+        if expected is None:
+            return _refuse_unknown(data.channel)
+        if data.channel_token is None:
+            return _refuse(401, "Unauthorized", "data.channelToken: expected the channel's token.")
+        if not is_same_secret(data.channel_token, expected):
+            return _refuse_token()
+        return Answer(200, messages.server_ack("OK", data.channel))
+
+    async def push(self, site: Site, body: bytes) -> Answer:
+        """Pushes into a channel: one run of one script, in which the token is checked. Raises Malformed, StoreError."""
+        data = messages.decode(body, PushAction).data
+        # Who is addressed by uuid is alone meant: the room that the channel may be bound to is not.
+        bound = [] if data.recipients else [data.channel]
+        detail = encode_detail(Detail(recipients=data.recipients))
+        audience = Audience("channels", [data.channel], detail, history_of(site), bound)
+        packed = messages.pack(data.channel, data.message)
+        guard = Guard(_CHANNELS, data.channel, digest(data.channel_token))
+        message = Message(site, self._ids.next_id(), [], data.channel, packed, audiences=[audience], guard=guard)
+        return await self._publish(message, "Sent", data.channel)
+
+    async def delete(self, site: Site, body: bytes) -> Answer:
+        """Deletes a channel; every node hears of it in the order of the pushes, and unsubscribes its subscribers.
+        Raises Malformed, StoreError."""
+        data = messages.decode(body, DeleteAction).data
+        token = digest(data.channel_token)
+        audience = Audience("channels", [data.channel], encode_detail(Detail(deleted=token.hex())), history_of(site))
+        guard = Guard(_CHANNELS, data.channel, token, is_removed=True)
+        packed = messages.pack(data.channel, "")
+        message = Message(site, self._ids.next_id(), [], data.channel, packed, audiences=[audience], guard=guard)
+        return await self._publish(message, "Deleted", data.channel)
+
+    async def _publish(self, message: Message, done: str, channel: str) -> Answer:
+        try:
+            await self._delivery.publish(message)
+        except GuardRefused as refusal:
+            return _refuse_unknown(channel) if refusal.is_missing else _refuse_token()
+        return Answer(200, messages.server_ack(done, channel))
+
+
+class PublisherEndpoint:
+    """Answers the requests of publishers. Lives as long as the node."""
+
+    def __init__(self, sites: dict[str, Site], publishers: Publishers, max_body_bytes: int, counts: Counts) -> None:
+        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
+        self._publishers = publishers
+        self._max_body_bytes = max_body_bytes
+        self._counts = counts
+        self._actions = {
+            "channel/create": publishers.create,
+            "channel/ping": publishers.ping,
+            "channel/delete": publishers.delete,
+            "push": publishers.push,
+        }
+
+    async def __call__(self, site: Site, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request for a path behind the site's."""
+        answer = await self._answer(site, path, scope, receive)
+        if path in self._actions:
+            self._counts.of(site.name).channel_requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
+        if answer.code >= 400:
+            _log.info("channel request refused", site=site.name, path=path, status=answer.code)
+        await send_answer(send, answer)
+
+    async def _answer(self, site: Site, path: str, scope: Scope, receive: Receive) -> Answer:
+        action = self._actions.get(path)
+        if action is None:
+            return _refuse(404, "Not found", "There is nothing at this path.")
+        if scope["method"] != "POST":
+            return _refuse(405, "Method not allowed", "Expected POST.")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        refusal = self._refusal_of_key(site, scope, headers) if path == "channel/create" else None
+        if refusal is not None:
+            return refusal
+        try:
+            return await action(site, await read_body(headers, receive, self._max_body_bytes))
+        except Malformed as error:
+            return _refuse(400, "Bad Request", f"{error}: {error.details}")
+        except BadRequest as error:
+            return _refuse(error.status, _SHORT.get(error.status, "Bad Request"), str(error))
+        except LimitReached as error:
+            return _refuse(error.status, _SHORT[error.status], str(error), error.retry_after_seconds)
+        except StoreUnavailable as error:
+            _log.error("channel request failed", site=site.name, path=path, reason=str(error))
+            return _refuse(503, "Service unavailable", "Nothing is stored, try again.", _RETRY_AFTER_SECONDS)
+        except StoreError as error:
+            _log.error("channel request failed", site=site.name, path=path, reason=str(error))
+            return _refuse(500, "Internal server error", "Nothing is stored.")
+
+    def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> Answer | None:
+        """Who may create channels: everybody, or who has the site's key."""
+        if site.channels is None or site.channels.open_create:
+            return None
+        key = key_in(query_of(scope), headers)
+        if not key:
+            return _refuse(401, "Unauthorized", "Expected the site's API key in X-API-Key or Authorization: Bearer.")
+        if not is_same_secret(key, self._keys[site.name]):
+            _log.warning("channel request refused", site=site.name, path="channel/create", reason="wrong key")
+            return _refuse(403, "Forbidden", "The API key is not the site's.")
+        return None
+
+
+def history_of(site: Site) -> HistoryLimit:
+    """How much is kept of what is pushed in a site, for subscribers that come back."""
+    assert site.channels is not None, "only sites with channels get here"
+    return HistoryLimit(messages=site.channels.history_messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
+
+
+def refuse_not_found() -> Answer:
+    """There is no such site, or it has no channels."""
+    return _refuse(404, "Not found", "There is no such site, or it has no channels.")
+
+
+def _refuse(code: int, message: str, details: str, retry_after_seconds: int | None = None) -> Answer:
+    return Answer(code, messages.error(code, message, details), retry_after_seconds)
+
+
+def _refuse_unknown(channel: str) -> Answer:
+    return _refuse(404, "Not found", f'There is no channel called "{channel}".')
+
+
+def _refuse_token() -> Answer:
+    return _refuse(403, "Forbidden", "data.channelToken: it is not the channel's.")
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Sends it as the response."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
+    if answer.retry_after_seconds is not None:
+        headers.append((b"retry-after", str(answer.retry_after_seconds).encode()))
+    if answer.code == 405:
+        headers.append((b"allow", b"POST"))
+    await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,218 @@
+"""The protocol `channels` as one ASGI application: publishers, subscribers and the browser client of every site.
+
+    /channels/<site>                  WebSocket of a subscriber
+    /channels/<site>/push, ...        publishers
+    /channels/<site>/client.js        the browser client
+
+It is the core's listener for what is pushed, and hands that to the site's door.
+"""
+
+from importlib.resources import files
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from msgspec import Struct, field
+
+from app.core.channels import ChannelStore
+from app.core.delivery import Delivery
+from app.core.errands import Errands
+from app.core.limits import NO_SEAT, Limits
+from app.core.message import Audience, LiveMessage
+from app.errors import LimitReached, StoreUnavailable
+from app.ids import FlakeIds
+from app.observe.counts import Counts
+from app.protocols.channels.detail import Detail, encode_detail
+from app.protocols.channels.door import Door
+from app.protocols.channels.opening import Wish
+from app.protocols.channels.publishers import (
+    PublisherEndpoint,
+    Publishers,
+    history_of,
+    refuse_not_found,
+    send_answer,
+)
+from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, Socket
+from app.protocols.channels.subscriber import Subscriber
+from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
+from app.settings import Site
+from app.transport.asgi_websocket import AsgiWebSocket
+from app.transport.deadline_wheel import DeadlineWheel
+from app.transport.websocket import EXTENSION
+
+_CLIENT = "client.js"
+_TICK_SECONDS = 0.25
+_TICKS_PER_DEADLINE = 100
+
+_log = structlog.get_logger(__name__)
+
+
+class ChannelsSettings(Struct, frozen=True):
+    """What the server's configuration says of WebSockets and bodies, and where it wants things counted."""
+
+    ping_interval_seconds: float = 25.0
+    ping_timeout_seconds: float = 20.0
+    max_body_bytes: int = 1_000_000
+    #: The longest message of a subscriber.
+    max_payload_bytes: int = 1_000_000
+    counts: Counts = field(default_factory=Counts)
+
+
+class ChannelsServer:
+    """Lives as long as the node; `drain` ends its connections, `close` waits for what they leave to do."""
+
+    def __init__(
+        self,
+        sites: dict[str, Site],
+        delivery: Delivery,
+        store: ChannelStore,
+        ids: FlakeIds,
+        limits: Limits,
+        settings: ChannelsSettings,
+    ) -> None:
+        """Of the sites it serves those that have channels."""
+        self._settings = settings
+        self._limits = limits
+        self._errands = Errands()
+        counts = settings.counts
+        audiences = delivery.audiences("channels", self)
+        self._sites = {name: site for name, site in sites.items() if site.channels is not None}
+        self.doors = {name: Door(site, audiences, store, limits, counts.of(name)) for name, site in self._sites.items()}
+        publishers = Publishers(delivery, store, ids, self._errands)
+        self._publishers = PublisherEndpoint(self._sites, publishers, settings.max_body_bytes, counts)
+        shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)
+        wheel = DeadlineWheel(min(_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
+        beat = settings.ping_interval_seconds, settings.ping_timeout_seconds
+        self._fast_heartbeat = Heartbeat(wheel, *beat, has_pings=True)
+        self._ordinary_heartbeat = Heartbeat(wheel, *beat, has_pings=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request or WebSocket below `/channels/`."""
+        _, name, *rest = [*segments_of(scope), ""]
+        path = "/".join(rest).rstrip("/")
+        site = self._sites.get(name)
+        if scope["type"] == "websocket":
+            await self._serve_websocket(site if not path else None, scope, receive, send)
+        elif site is None:
+            await send_answer(send, refuse_not_found())
+        elif path == _CLIENT and scope["method"] in ("GET", "HEAD"):
+            await _send_client(scope, send)
+        else:
+            await self._publishers(site, path, scope, receive, send)
+
+    async def drain(self, seconds: float) -> None:
+        """Tells all subscribers to connect elsewhere, spread over this time."""
+        for door in self.doors.values():
+            await door.drain(seconds / max(1, len(self.doors)))
+
+    async def close(self) -> None:
+        """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""
+        for door in self.doors.values():
+            await door.close()
+        await self._errands.drain()
+
+    # What the core calls
+
+    def published(self, site: Site, message: LiveMessage) -> None:
+        """A push, or something else that all nodes with subscribers are to know."""
+        door = self.doors.get(site.name)
+        if door is not None:
+            door.board.published(message)
+
+    def missed(self, site: Site) -> None:
+        """Something is lost."""
+        door = self.doors.get(site.name)
+        if door is not None:
+            door.missed()
+
+    def audience_of(self, site: Site, name: str) -> Audience | None:
+        """The subscribers of a bound channel; whether there is a channel of that name only they have to know."""
+        if site.channels is None:
+            return None
+        return Audience("channels", [name], encode_detail(Detail()), history_of(site), [name])
+
+    # WebSockets
+
+    async def _serve_websocket(self, site: Site | None, scope: Scope, receive: Receive, send: Send) -> None:
+        extension = scope.get("extensions", {}).get(EXTENSION)
+        socket: Any = extension and extension["connection"]
+        if site is None or not _is_allowed(site, scope):
+            await _refuse(socket, 404 if site is None else 403, receive, send)
+            return
+        reached: LimitReached | None = None
+        seat = NO_SEAT
+        try:
+            seat = await self._limits.connect(site, _address_of(scope))
+        except LimitReached as error:
+            reached = error
+        except StoreUnavailable:
+            await _refuse(socket, 503, receive, send)
+            return
+        door = self.doors[site.name]
+        subscriber = Subscriber(str(uuid4()), door, self._fast_heartbeat if socket else self._ordinary_heartbeat, seat)
+        if socket is not None:
+            socket.accept(
+                subscriber,
+                max_message_bytes=self._settings.max_payload_bytes,
+                max_outbox_bytes=site.outbox_limit_bytes,
+            )
+            _begin(door, subscriber, socket, scope, reached)
+        else:
+            await self._serve_ordinary(door, subscriber, reached, (scope, receive, send))
+
+    async def _serve_ordinary(
+        self,
+        door: Door,
+        subscriber: Subscriber,
+        reached: LimitReached | None,
+        call: tuple[Scope, Receive, Send],
+    ) -> None:
+        scope, receive, send = call
+        socket = AsgiWebSocket(send, door.board.site.outbox_limit_bytes)
+        try:
+            await receive()
+            await send({"type": "websocket.accept"})
+        except BaseException:
+            self._limits.disconnect(subscriber.seat)
+            raise
+        _begin(door, subscriber, socket, scope, reached)
+        await socket.serve(subscriber, receive, self._settings.max_payload_bytes)
+
+
+def _begin(door: Door, subscriber: Subscriber, socket: Socket, scope: Scope, reached: LimitReached | None) -> None:
+    subscriber.attach(socket)
+    if reached is None:
+        door.open(subscriber, Wish.of(query_of(scope)))
+    else:
+        door.turn_away(subscriber, reached)
+
+
+def _address_of(scope: Scope) -> str:
+    return str(scope["client"][0]) if scope.get("client") else ""
+
+
+def _is_allowed(site: Site, scope: Scope) -> bool:
+    """Whether a page of this origin may connect; who is no browser names none."""
+    origin = dict(scope["headers"]).get(b"origin")
+    return site.origins is None or origin is None or origin.decode("latin-1") in site.origins
+
+
+async def _refuse(socket: Any, status: int, receive: Receive, send: Send) -> None:
+    if socket is not None:
+        socket.reject(status)
+    else:
+        # Before the acceptance this is answered as 403 by any server.
+        await receive()
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+
+async def _send_client(scope: Scope, send: Send) -> None:
+    script = files("app.protocols.channels").joinpath(_CLIENT).read_bytes()
+    headers = [
+        (b"content-type", b"text/javascript; charset=utf-8"),
+        (b"content-length", str(len(script)).encode()),
+        (b"cache-control", b"public, max-age=3600"),
+        (b"access-control-allow-origin", b"*"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else script})

@@ -1,0 +1,275 @@
+"""One WebSocket of a subscriber: what it has subscribed to, what is written to it, its heartbeat.
+
+Synchronous; whom it listens to and what its actions do is its owner's part.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+from app.core.channels import Claim, Position
+from app.core.limits import NO_SEAT, Seat
+from app.protocols.channels import messages
+from app.protocols.channels.messages import Push
+from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, Socket
+from app.transport.deadline_wheel import NOT_WAITING
+from app.transport.websocket import text_frame
+
+
+class Owner(Protocol):
+    """Who acts for subscribers: the door that they came through."""
+
+    def action_received(self, subscriber: "Subscriber") -> None:
+        """Something came into an empty inbox."""
+
+    def position_confirmed(self, subscriber: "Subscriber") -> None:
+        """A resumable subscriber is still there, and has everything up to its position."""
+
+    def pushed(self, subscriber: "Subscriber") -> None:
+        """A resumable subscriber was written to for the first time since its last ping: it is to be pinged again, so
+        that what it has is known when its connection ends."""
+
+    def lost(self, subscriber: "Subscriber", reason: str) -> None:
+        """The WebSocket is gone."""
+
+
+class Resumption:
+    """What makes a subscriber resumable. Lives as long as its connection; the rest is in Redis."""
+
+    __slots__ = ("claim", "is_behind", "pinged_seq", "seq")
+
+    def __init__(self, position: Position) -> None:
+        self.claim: Claim = position.claim
+        #: Up to here it has everything for sure.
+        self.seq = position.seq
+        #: Up to here it has everything once the pong is there.
+        self.pinged_seq = position.seq
+        #: Whether it was written to since the last ping.
+        self.is_behind = False
+
+    @property
+    def position(self) -> Position:
+        """As Redis keeps it."""
+        return Position(self.claim, self.seq)
+
+
+class Phase(Enum):
+    """What a subscriber does with pushes."""
+
+    #: Its first CLIENT_ACK, or what it missed, is not written yet: pushes are held.
+    OPENING = "opening"
+    #: Pushes are written at once.
+    LIVE = "live"
+    #: Nothing is written any more.
+    CLOSED = "closed"
+
+
+_LIVE = Phase.LIVE
+
+
+class Subscriber:
+    """Lives from the acceptance of its WebSocket to the loss of it; listener of the transport, item of the wheel."""
+
+    __slots__ = (
+        "_heartbeat",
+        "_held",
+        "_owner",
+        "_pings",
+        "_prefix",
+        "_received",
+        "_socket",
+        "_write_frame",
+        "bucket",
+        "channels",
+        "deadline",
+        "inbox",
+        "is_served",
+        "last_seq",
+        "phase",
+        "resumption",
+        "seat",
+        "uuid",
+    )
+
+    def __init__(self, uuid: str, owner: Owner, heartbeat: Heartbeat, seat: Seat = NO_SEAT) -> None:
+        self.uuid = uuid
+        #: Its place among those that the site's limits count.
+        self.seat = seat
+        #: In the order of subscribing; changed by `enter` and `leave`.
+        self.channels: dict[str, None] = {}
+        self.phase = Phase.OPENING
+        self.resumption: Resumption | None = None
+        #: What it has sent and nobody has looked at; whether somebody does.
+        self.inbox: list[bytes] = []
+        self.is_served = True
+        #: Tells the newest seq that all who are live have been written.
+        self.last_seq: Callable[[], int] = int
+        self.bucket = NOT_WAITING
+        self.deadline = 0.0
+        self._owner = owner
+        self._heartbeat = heartbeat
+        self._held: list[Push] = []
+        self._prefix: bytes | None = None
+        #: Pings without their pongs.
+        self._pings = 0
+        self._received: asyncio.Future[None] | None = None
+        self._socket: Socket
+        self._write_frame: Callable[[bytes], None]
+
+    def attach(self, socket: Socket) -> None:
+        """The WebSocket is accepted: from here on it is heard and kept alive."""
+        self._socket = socket
+        self._write_frame = socket.write_frame
+        self._schedule(self._heartbeat.interval_seconds)
+
+    # What its owner calls
+
+    def enter(self, channel: str) -> None:
+        """It gets what is pushed there."""
+        self.channels[channel] = None
+        self._prefix = None
+
+    def leave(self, channel: str) -> None:
+        """It gets nothing of that any more."""
+        self.channels.pop(channel, None)
+        self._prefix = None
+
+    def acknowledge(self, extra: dict[str, Any] | None = None) -> None:
+        """Tells it who it is and what it has subscribed to."""
+        self.write(messages.client_ack(self.uuid, self.channels, extra))
+
+    def write(self, text: bytes) -> None:
+        """Sends one message."""
+        self._write_frame(text_frame(text))
+
+    def push(self, push: Push) -> None:
+        """Writes a push, or holds it. The hot path: once a delivery."""
+        if self.phase is _LIVE:
+            self.write_push(push)
+            resumption = self.resumption
+            if resumption is not None and not resumption.is_behind:
+                resumption.is_behind = True
+                self._owner.pushed(self)
+        elif self.phase is Phase.OPENING:
+            self._held.append(push)
+
+    def write_push(self, push: Push) -> None:
+        """Writes a push whatever the phase."""
+        prefix = self._prefix
+        if prefix is None:
+            prefix = self._prefix = messages.push_prefix(self.uuid, self.channels)
+        self._write_frame(push.frame(prefix))
+
+    def forget_held(self) -> None:
+        """What was held is in the history that is about to be read."""
+        self._held.clear()
+
+    def go_live(self, last_seq: int) -> None:
+        """Everything up to `last_seq` is written: what was held beyond it follows, then what is pushed."""
+        if self.phase is Phase.OPENING:
+            self.phase = Phase.LIVE
+            held, self._held = self._held, []
+            for push in held:
+                if push.seq > last_seq and push.channel in self.channels:
+                    self.push(push)
+
+    async def confirm(self, seq: int) -> None:
+        """Waits until it has what was written, which is everything up to `seq`, or is gone."""
+        if not self._heartbeat.has_pings and not self._socket.buffered_bytes:
+            return
+        received = self._received = asyncio.get_running_loop().create_future()
+        if self._heartbeat.has_pings:
+            self._ping(seq)
+        await received
+
+    def ping(self) -> None:
+        """Asks for a pong, which confirms all that it was written."""
+        if self.phase is Phase.LIVE and not self._pings:
+            self._ping(self.last_seq())
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends it; the client may connect anew."""
+        if self.phase is not Phase.CLOSED:
+            self._socket.close(code, reason)
+
+    # What the transport calls
+
+    def text_received(self, payload: bytes) -> None:
+        """One text message."""
+        self.inbox.append(payload)
+        if not self.is_served:
+            self.is_served = True
+            self._owner.action_received(self)
+        elif len(self.inbox) == 1:
+            # One at a time, in their order: what comes further waits outside this process.
+            self._socket.pause_reading()
+
+    def served(self) -> None:
+        """The inbox is empty again."""
+        self.is_served = False
+        if self.phase is not Phase.CLOSED:
+            self._socket.resume_reading()
+
+    def binary_received(self, payload: bytes) -> None:
+        """One binary message: the contract knows none."""
+        self.write(messages.error(400, messages.BAD_JSON, "Expected a text message, got a binary one."))
+
+    def pong_received(self) -> None:
+        """It has what was written before the ping."""
+        if not self._pings:
+            return
+        self._pings -= 1
+        if self._pings:
+            return
+        self._schedule(self._heartbeat.interval_seconds)
+        resumption = self.resumption
+        if resumption is not None:
+            resumption.seq = resumption.pinged_seq
+            self._owner.position_confirmed(self)
+            if resumption.is_behind:
+                self.ping()
+        self._resolve_received()
+
+    def writing_resumed(self) -> None:
+        """Nothing waits to be written any more: where there are no pings, nothing tells more."""
+        if not self._heartbeat.has_pings:
+            self._resolve_received()
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """The WebSocket is gone."""
+        self.phase = Phase.CLOSED
+        self._heartbeat.wheel.cancel(self)
+        self.inbox.clear()
+        self._held.clear()
+        self._resolve_received()
+        self._owner.lost(self, reason or f"code {code}")
+
+    # What the wheel calls
+
+    def deadline_passed(self, now: float) -> None:
+        """It was silent for an interval, or for longer than a pong takes."""
+        if self._pings:
+            self.close(POLICY_VIOLATION, "ping timeout")
+        elif self._heartbeat.has_pings:
+            self._ping(self.last_seq() if self.phase is Phase.LIVE else 0)
+        elif self.resumption is not None:
+            self._owner.position_confirmed(self)
+            self._schedule(self._heartbeat.interval_seconds)
+
+    def _ping(self, seq: int) -> None:
+        resumption = self.resumption
+        if resumption is not None:
+            resumption.pinged_seq = max(resumption.seq, seq)
+            resumption.is_behind = False
+        self._pings += 1
+        self._socket.write_ping()
+        self._schedule(self._heartbeat.timeout_seconds)
+
+    def _schedule(self, seconds: float) -> None:
+        self._heartbeat.wheel.schedule(self, asyncio.get_running_loop().time() + seconds)
+
+    def _resolve_received(self) -> None:
+        received, self._received = self._received, None
+        if received is not None and not received.done():
+            received.set_result(None)

@@ -1,0 +1,6 @@
+-- Takes back a channel whose creation was not answered.
+-- KEYS[1] prefix
+-- ARGV    channel | digest of its token
+-- Answers 1, or 0 when there is none with this token.
+if call('HGET', P .. 'channels', ARGV[1]) ~= ARGV[2] then return 0 end
+return call('HDEL', P .. 'channels', ARGV[1])
