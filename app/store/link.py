@@ -146,11 +146,15 @@ class Link(asyncio.Protocol):
             self._on_lost(self)
 
     async def _log_in(self, address: Address) -> None:
+        # At once: a Redis that is far away costs one round trip.
+        answers = []
         if address.password is not None:
-            await self.command("AUTH", *([address.username] if address.username else []), address.password)
+            login = ([address.username] if address.username else []) + [address.password]
+            answers.append(self.command("AUTH", *login))
         if address.database:
-            await self.command("SELECT", address.database)
-        await self.command("CLIENT", "SETNAME", "recado")
+            answers.append(self.command("SELECT", address.database))
+        answers.append(self.command("CLIENT", "SETNAME", "recado"))
+        await asyncio.gather(*answers)
 
     def _give(self, packed: bytes, future: "asyncio.Future[Any]") -> None:
         if not self._outgoing:

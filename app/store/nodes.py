@@ -5,9 +5,11 @@ The chores: taking out what a dead node left behind, and forgetting devices whos
 
 import asyncio
 import contextlib
+import math
 import random
 import secrets
 from collections.abc import Callable, Iterable
+from time import monotonic
 
 import structlog
 
@@ -22,6 +24,8 @@ from app.store.redis import Commands
 BEAT_SECONDS = 2.0
 #: A node without a beat for so long counts as dead: its devices are disconnected within 10 s of its end.
 DEAD_AFTER_SECONDS = 7.0
+#: Once Redis is back every node that lives has beaten again within so many beats.
+_GRACE_BEATS = 2
 EXPIRE_SECONDS = 0.5
 _LEASE_MS = 60_000
 #: Before the name of a dead node among the nodes: only sites are left that nobody has known since.
@@ -62,6 +66,8 @@ class Node:
         self._ids: FlakeIds | None = None
         self._wanted: tuple[int | None, int | None] = (None, None)
         self._is_known = False
+        #: The last beat that Redis took, and the first one behind a pause.
+        self._beat_at = self._beating_since = -math.inf
         #: Beside the beats: to bury a large node takes longer than the time after which this one would count as dead.
         self._burial: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,11 +124,19 @@ class Node:
                 _log.warning("node was taken for dead", node=self.id)
                 self._on_taken_for_dead()
         self._is_known = True
-        if dead and (self._burial is None or self._burial.done()):
+        may_judge = self._may_judge(monotonic())
+        if dead and may_judge and (self._burial is None or self._burial.done()):
             nodes = [(node.decode(), int(float(beat))) for node, beat in zip(dead[::2], dead[1::2], strict=True)]
             self._burial = asyncio.create_task(self._bury_all(nodes), name="burial")
         if self._lease is not None:
             await self._renew_lease(self._lease)
+
+    def _may_judge(self, now: float) -> bool:
+        """Whether another node's silence is its own: when Redis was away, or took no writes, nobody could beat."""
+        if now - self._beat_at > DEAD_AFTER_SECONDS / 2:
+            self._beating_since = now
+        self._beat_at = now
+        return now - self._beating_since >= _GRACE_BEATS * BEAT_SECONDS
 
     async def _announce_sites(self) -> None:
         if self._sites:

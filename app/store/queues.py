@@ -1,5 +1,6 @@
 """`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
 
+import asyncio
 import math
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
@@ -208,8 +209,9 @@ class RedisQueues:
 
     async def _recover(self, run_id: str, run: RunScript) -> None:
         """Redis may have come back without its newest writes: see recover.lua."""
-        for site, highest in list(self._highest.items()):
-            marked = await run("recover", prefix(site), run_id, highest)
+        known = list(self._highest.items())
+        runs = [run("recover", prefix(site), run_id, highest) for site, highest in known]
+        for (site, _), marked in zip(known, await asyncio.gather(*runs), strict=True):
             if marked:
                 _log.error("redis has lost messages", site=site, devices_to_resync=marked)
 

@@ -143,6 +143,27 @@ async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Va
     assert (paused.taken_for_dead, living.taken_for_dead) == (1, 0)
 
 
+async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valkey) -> None:
+    """When Redis took no writes for so long that every node's last beat is old, the living do not bury each other."""
+    members = [await cluster.join() for _ in range(3)]
+    valkey.client.config_set("maxmemory", 1)
+    try:
+        oldest = max(valkey.client.zscore(NODES, member.name) or 0 for member in members)
+
+        def has_passed() -> bool:
+            seconds, microseconds = valkey.client.time()
+            return seconds * 1000 + microseconds / 1000 - oldest > 1500 * DEAD_AFTER_SECONDS
+
+        await until(has_passed, "every beat to be old")
+    finally:
+        valkey.client.config_set("maxmemory", 0)
+    lifted_at = max(valkey.client.zscore(NODES, member.name) or 0 for member in members)
+    later = lifted_at + 2000 * DEAD_AFTER_SECONDS
+    await until(lambda: all((valkey.client.zscore(NODES, member.name) or 0) > later for member in members), "beats")
+    assert [member.taken_for_dead for member in members] == [0, 0, 0]
+    assert [len(member.buried) for member in members] == [0, 0, 0]
+
+
 async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
     """However many nodes are left, one of them is told each connection of the dead one, with its last beat."""
     dead = await cluster.join()
