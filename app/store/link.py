@@ -186,13 +186,13 @@ class Link(asyncio.Protocol):
 
     def _answer_error(self, packed: bytes, future: "asyncio.Future[Any]", error: Exception) -> None:
         code = str(error).split(" ", 1)[0]
-        if self.on_refusal is not None:
-            self.on_refusal(code)
         if code == "NOSCRIPT" and self.reload:
             self._not_run = self._not_run or []
             self._not_run.append((packed, future))
         elif not future.done():
             _fail(future, _to_store_error(code, error))
+        if self.on_refusal is not None:
+            self.on_refusal(code)
 
     def _run_again(self) -> None:
         again, self._not_run, self._held = [*(self._not_run or ()), *self._held], None, []

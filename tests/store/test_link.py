@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 
 from app.errors import StoreError, StoreUnavailable
@@ -167,6 +169,48 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await Link.open(Address(path=str(tmp_path / "nowhere")), 1.0)
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1 "):
         await Link.open(Address(port=1), 1.0)
+
+
+FIRST, SECOND = "return redis.call('RPUSH', 'l', 'first')", "return redis.call('RPUSH', 'l', 'second')"
+
+
+def digest(text: str) -> str:
+    """By which Redis knows a script."""
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+async def test_forgotten_scripts_run_in_the_order_of_the_calls(link: Link, valkey: Valkey) -> None:
+    """Scripts that Redis has forgotten are loaded and run again, in their order, before what is called meanwhile."""
+    link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", text)) for text in (FIRST, SECOND)]  # type: ignore[arg-type]
+    valkey.client.script_flush()
+    names = [FIRST, SECOND, SECOND, FIRST, SECOND]
+    answers = [link.command("EVALSHA", digest(name), 0) for name in names]
+    third: list[asyncio.Future[Any]] = []
+    link.on_refusal = lambda code: None if third else third.append(link.command("RPUSH", "l", "third"))
+    assert await asyncio.gather(*answers) == [1, 2, 3, 4, 5]
+    assert await third[0] == 6
+    assert valkey.client.lrange("l", 0, -1) == [b"first", b"second", b"second", b"first", b"second", b"third"]
+
+
+async def test_what_overtook_a_forgotten_script_is_not_answered(link: Link, valkey: Valkey) -> None:
+    """Somebody else loads scripts between: what ran before an earlier call fails, as if the link had broken."""
+    link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", text)) for text in (FIRST, SECOND)]  # type: ignore[arg-type]
+    valkey.client.script_flush()
+    refused = link.command("EVALSHA", digest(FIRST), 0)
+    overtaking = [link.command("SCRIPT", "LOAD", SECOND), link.command("EVALSHA", digest(SECOND), 0)]
+    assert await refused == 2
+    for answer in overtaking:
+        with pytest.raises(StoreUnavailable):
+            await answer
+    assert await link.command("EVALSHA", digest(SECOND), 0) == 3
+
+
+async def test_scripts_that_cannot_be_loaded_end_the_link(link: Link, valkey: Valkey) -> None:
+    """When Redis does not take the scripts back either nobody waits for ever."""
+    link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", "no lua"))]  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        await link.command("EVALSHA", digest("never loaded"), 0)
+    assert not link.is_open
 
 
 async def test_log_in(valkey: Valkey) -> None:

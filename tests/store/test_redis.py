@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.errors import StoreUnavailable
+from app.core.ports import AckGroup
+from app.errors import StoreError, StoreUnavailable
 from app.store.address import Address
+from app.store.link import Link
 from app.store.queues import RedisQueues
 from app.store.redis import Redis, load_scripts, retry
 from tests.store.fake_redis import Served, fake_redis
@@ -18,6 +22,8 @@ from tests.support.store import linked, make_message, make_site, queue_of, runni
 from tests.support.valkey import Valkey
 
 SITE = make_site()
+#: Half a second of the processor's time.
+SLOW = "local begin = os.clock() while os.clock() < begin + 0.5 do end"
 
 
 @pytest.fixture
@@ -62,6 +68,109 @@ async def test_emptied_script_cache(queues: RedisQueues, valkey: Valkey) -> None
     stored = await asyncio.gather(*(queues.send(make_message(SITE, "user_1")) for _ in range(5)))
     assert [one.recipients for one in stored] == [1] * 5
     assert [one.seq for one in stored] == sorted(one.seq for one in stored)
+
+
+@contextmanager
+def configured(valkey: Valkey, **options: str) -> Iterator[None]:
+    """Valkey with other options while the block runs."""
+    client: Any = valkey.client
+    names = [option.replace("_", "-") for option in options]
+    before = client.config_get(*names)
+    for name, value in zip(names, options.values(), strict=True):
+        client.config_set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"), [("maxmemory", "1", "OOM"), ("min_replicas_to_write", "1", "NOREPLICAS")]
+)
+async def test_refused_writes(
+    queues: RedisQueues, redis: Redis, valkey: Valkey, option: str, value: str, code: str
+) -> None:
+    """A Redis that takes no writes refuses sends whole, keeps its link, is counted, and is used again afterwards."""
+    handle = (await queues.connect(SITE, 1, "d", ["user_1"])).devices[0].handle
+    first = await queues.send(make_message(SITE, "user_1"))
+    link = redis._link
+    before = valkey.dump()
+    with configured(valkey, **{option: value}):
+        with pytest.raises(StoreUnavailable, match=code):
+            await queues.send(make_message(SITE, "user_1"))
+        with pytest.raises(StoreUnavailable, match=code):
+            await queues.connect(SITE, 2, "other", ["user_1"])
+        assert valkey.dump() == before
+        assert (await queues.replay(SITE, 1, [(handle, 0)])).devices[0].state == "here"
+    assert redis._counts.redis_errors == {code: 2}
+    assert redis._link is link
+    second = await queues.send(make_message(SITE, "user_1"))
+    assert second.seq == first.seq + 1
+
+
+async def test_full_redis_takes_acks(queues: RedisQueues, valkey: Valkey) -> None:
+    """What makes room is done though memory is full: acks and ends of connections."""
+    handle = (await queues.connect(SITE, 1, "d", ["user_1"])).devices[0].handle
+    sent = [await queues.send(make_message(SITE, "user_1", body=body)) for body in (b"one", b"two")]
+    with configured(valkey, maxmemory="1"):
+        assert await queues.ack(SITE, [AckGroup(False, sent[0].seq, [handle])]) == []
+        await queues.disconnect(SITE, 1, [handle])
+    assert queue_of(valkey, SITE) == ["two"]
+
+
+async def test_busy_redis(queues: RedisQueues, redis: Redis, valkey: Valkey) -> None:
+    """Somebody's endless script: sends are refused in time, and stored again once it is killed."""
+    await queues.connect(SITE, 1, "d", ["user_1"])
+    redis.timeout_seconds = 0.5
+    with configured(valkey, busy_reply_threshold="50"):
+        # On a link of its own, which has an answer when the script is killed.
+        busy = await Link.open(redis.address, 2.0)
+        endless = busy.command("EVAL", "while true do end", 0)
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        while loop.time() - began_at < 0.5:
+            with pytest.raises(StoreUnavailable):
+                await queues.send(make_message(SITE, "user_1", body=b"refused"))
+            await asyncio.sleep(0.02)
+        assert redis._counts.redis_errors["BUSY"]
+        await asyncio.to_thread(valkey.client.script_kill)
+        with pytest.raises(StoreError):
+            await endless
+        busy.abort()
+    await until(lambda: redis.is_available, "a new link")
+    await queues.send(make_message(SITE, "user_1", body=b"stored"))
+    assert queue_of(valkey, SITE) == ["stored"]
+
+
+async def test_slow_script_is_waited_for(queues: RedisQueues, redis: Redis, valkey: Valkey) -> None:
+    """A script of half a second holds a send up, and does not fail it: the time-out is longer."""
+    redis.timeout_seconds = 10
+    await queues.connect(SITE, 1, "d", ["user_1"])
+    link = redis._link
+    slow = redis.command("EVAL", SLOW, 0)
+    assert (await queues.send(make_message(SITE, "user_1"))).recipients == 1
+    assert slow.done()
+    assert redis._link is link
+
+
+async def test_replica_is_not_taken_for_redis(own_valkey: Valkey) -> None:
+    """One address, behind which the primary has become a replica: refused at once, looked for again until it is one."""
+    async with linked(own_valkey) as redis:
+        queues = RedisQueues(redis, "aa", 1_000_000)
+        await queues.connect(SITE, 1, "d", ["user_1"])
+        own_valkey.client.replicaof("127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await queues.send(make_message(SITE, "user_1", body=b"refused"))
+        await until(lambda: not redis.is_available, "the link to be given up")
+        other = Redis(redis.address, 2.0)
+        with pytest.raises(StoreUnavailable, match="is a replica"):
+            await other.start()
+        await other.close()
+        own_valkey.client.replicaof("NO", "ONE")
+        await until(lambda: redis.is_available, "a new link")
+        await queues.send(make_message(SITE, "user_1", body=b"stored"))
+        assert queue_of(own_valkey, SITE) == ["stored"]
 
 
 async def test_cut_link_is_made_anew(redis: Redis, valkey: Valkey) -> None:

@@ -62,7 +62,7 @@ class ReplicatedValkey:
             self.servers[port] = Valkey(next(new_directory), **options)
             stack.callback(self.servers[port].end)
         self.primary_port, self.replica_port = first, second
-        eventually(lambda: self._replication(second)["master_link_status"] == "up", "the replica")
+        eventually(self._is_linked, "the replica")
         for port in self._ports:
             self._start_sentinel(next(new_directory), port, first, stack)
         eventually(self._is_watched, "the Sentinels to know each other and the replica", 15)
@@ -92,9 +92,22 @@ class ReplicatedValkey:
         """Ask a Sentinel for a failover while the primary lives."""
         self._sentinel(self._ports[0], "FAILOVER", self.NAME)
 
-    def located_port(self) -> int:
-        """The primary's port, in the first Sentinel's view."""
-        return int(self._sentinel(self._ports[0], "GET-MASTER-ADDR-BY-NAME", self.NAME)[1])
+    def lag(self) -> int:
+        """How many bytes of what the primary has done the replica has not."""
+        return int(self._replication(self.primary_port)["master_repl_offset"]) - int(
+            self._replication(self.replica_port)["slave_repl_offset"]
+        )
+
+    def stop_replication(self) -> None:
+        """From now on the replica hears nothing of the primary; connections that others have stay."""
+        self.primary.client.config_set("requirepass", "for-new-connections-alone")
+        self.primary.client.client_kill_filter(_type="replica")
+        eventually(
+            lambda: self._replication(self.replica_port)["master_link_status"] == "down", "the replica to be cut off"
+        )
+
+    def _is_linked(self) -> bool:
+        return str(self._replication(self.replica_port)["master_link_status"]) == "up"
 
     def _replication(self, port: int) -> dict[str, Any]:
         info: Any = self.servers[port].client.info("replication")
