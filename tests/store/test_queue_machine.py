@@ -9,7 +9,6 @@ import asyncio
 import os
 from typing import Any, ClassVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,12 +23,12 @@ from app.core.message import Message
 from app.core.ports import AckGroup
 from app.settings import BatchLimit, QueueLimit, Site
 from app.store.bus import parse
-from app.store.keys import bus_channel
+from app.store.keys import prefix
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
-from tests.store.queue_keys import expected_keys, part_of, read_store
+from tests.store.queue_keys import expected_keys, part_of
 from tests.store.queue_model import ConnectionKey, Device, Sent, SiteModel, Told
-from tests.support.store import address_of
+from tests.store.queue_places import OneValkey, ThreePrimaries
+from tests.support.topologies import valkey_cluster
 from tests.support.valkey import Valkey
 
 NODES = ("aa", "bb")
@@ -74,7 +73,7 @@ rooms_of_a_user = st.tuples(
 class QueueMachine(RuleBasedStateMachine):
     """One run: its own loop, links and keyspace; ended by `teardown`."""
 
-    valkey: ClassVar[Valkey]
+    place: ClassVar[OneValkey | ThreePrimaries]
 
     def __init__(self) -> None:
         """Link two nodes to an empty store, and listen to what both are told."""
@@ -86,16 +85,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.forgotten: list[tuple[int, ConnectionKey, list[Device]]] = []
         self.numbers = 0
         self.told: list[Told] = []
-        self.valkey.client.flushall()
+        self.place.clear()
         self.runner = asyncio.Runner()
-        self.redis = Redis(address_of(self.valkey), 5.0)
+        self.redis = self.place.redis()
         self.run(self.redis.start())
         self.queues = {node: RedisQueues(self.redis, node, MAX_MESSAGE_BYTES) for node in NODES}
-        client: Any = self.valkey.client
-        self.bus = client.pubsub(ignore_subscribe_messages=True)
-        self.bus.subscribe(*map(bus_channel, NODES))
-        for _ in NODES:
-            self.bus.get_message(timeout=5)
+        self.bus = self.place.subscribe(NODES, [site.name for site in SITES])
         self.move_clock(0)
 
     def run(self, awaitable: Any) -> Any:
@@ -182,7 +177,7 @@ class QueueMachine(RuleBasedStateMachine):
         """The nodes have heard exactly this."""
         heard: list[Told] = []
         for _ in expected:
-            data = self.bus.get_message(timeout=5)
+            data = self.bus[site.name].get_message(timeout=5)
             assert data, f"expected {expected}, heard {heard}"
             name, counter, message = parse(data["data"])
             assert name == site.name
@@ -191,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
             recipients, resync_recipients = set(message.recipients), set(message.resync_recipients)
             heard.append(Told(node, counter, message.seq, message.body, recipients, resync_recipients))
         assert sorted(heard, key=lambda told: told.node) == expected
-        assert self.bus.get_message(timeout=0) is None
+        assert self.bus[site.name].get_message(timeout=0) is None
 
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), is_forgotten=st.booleans())
@@ -292,7 +287,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def store_agrees(self) -> None:
         """Queues, bodies, bytes, rooms and states in Redis are those of the model, and nothing else is there."""
-        store = read_store(self.valkey.client)
+        store = self.place.read()
         for model in self.models:
             found = part_of(model.site, store)
             counted_from = max(1, model.site.queue_limit.bytes // MAX_MESSAGE_BYTES)
@@ -306,9 +301,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.move_clock(20_000)
             while self.ask("expire", NODES[0], SITES[0], 200):
                 pass
-            assert set(part_of(SITES[0], read_store(self.valkey.client))) <= {"seq", "handle", "bus"}
+            assert set(part_of(SITES[0], self.place.read())) <= {"seq", "handle", "bus"}
         finally:
-            self.bus.close()
+            for bus in self.bus.values():
+                bus.close()
             self.run(self.redis.close())
             self.runner.close()
 
@@ -323,19 +319,26 @@ def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:
     return "resync" if device.is_lost else "here"
 
 
-@pytest.fixture
-def machine(valkey: Valkey) -> type[QueueMachine]:
-    """The machine on the session's Valkey."""
-    QueueMachine.valkey = valkey
-    return QueueMachine
-
-
-def test_queue_rules_in_any_order(machine: type[QueueMachine]) -> None:
+def test_queue_rules_in_any_order(valkey: Valkey) -> None:
     """Whatever the order of sends, acks, connects, ends and expiries, the store says and holds what the model does."""
+    QueueMachine.place = OneValkey(valkey)
+    run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "200")))
+
+
+def test_queue_rules_in_a_cluster() -> None:
+    """The same where the sites are on different shards: no script touches a key of another slot."""
+    with valkey_cluster() as cluster:
+        assert len({cluster.port_of(prefix(site.name)) for site in SITES}) == len(SITES)
+        QueueMachine.place = ThreePrimaries(cluster)
+        run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "20")))
+
+
+def run_machine(runs: int) -> None:
+    """So many runs on the place that it was given."""
     run_state_machine_as_test(
-        machine,
+        QueueMachine,
         settings=settings(
-            max_examples=int(os.environ.get("RECADO_MACHINE_RUNS", "200")),
+            max_examples=runs,
             stateful_step_count=40,
             deadline=None,
             print_blob=True,
