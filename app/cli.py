@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app import server
+from app import server, workers
 from app.backends.http import BackendError
 from app.backends.sender import post_send
 from app.config import load_config
@@ -74,32 +75,37 @@ def recado() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 picks a free one (env PORT).")
 @click.option("--demo", is_flag=True, help="Add the site 'demo' and the page /demo to try things out.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded server keeps its data.")
-def serve(
-    config_path: str | None,
-    sites_path: str | None,
-    host: str | None,
-    port: int | None,
-    demo: bool,
-    data_dir: Path | None,
-) -> None:
+@click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes on the port (env RECADO_WORKERS; default 1)."
+)
+def serve(config_path: str | None, sites_path: str | None, demo: bool, **settings: Any) -> None:
     """Run the server until it gets SIGTERM or Ctrl-C.
 
     \b
     Examples:
       recado serve --demo
       PORT=8080 REDIS_URL=redis://localhost recado serve --sites /etc/recado/sites.yml
+      recado serve --workers 4
     """
-    given = {"host": host, "port": port, "data_dir": data_dir}
     config = msgspec.structs.replace(
-        _load(config_path, sites_path), **{name: value for name, value in given.items() if value is not None}
+        _load(config_path, sites_path), **{name: value for name, value in settings.items() if value is not None}
     )
     configure_logging(config.log_level, config.log_format)
     try:
-        server.run(config, demo=demo)
+        if config.workers > 1:
+            workers.supervise(config, demo)
+        else:
+            server.run(config, demo=demo)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
     except RecadoError as error:
         raise Failure(str(error)) from None
+
+
+@recado.command(hidden=True)
+def worker() -> None:
+    """Serve as `serve --workers` says on stdin, which starts this."""
+    sys.exit(workers.work())
 
 
 @recado.command("check-config")

@@ -48,6 +48,7 @@ _SERVER_VARIABLES = {
     "RECADO_DATA_DIR": "data_dir",
     "RECADO_LOG_LEVEL": "log_level",
     "RECADO_LOG_FORMAT": "log_format",
+    "RECADO_WORKERS": "workers",
     "RECADO_NODE_URL": "cluster.url",
     "RECADO_CLUSTER_SECRET": "cluster.secret",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",

@@ -51,6 +51,7 @@ _Text = Annotated[str, Meta(min_length=1)]
 _HttpUrl = Annotated[str, Meta(pattern=_HTTP_URL)]
 _HeaderText = Annotated[str, Meta(pattern=_HEADER_TEXT)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
+_Workers = Annotated[int, Meta(ge=1, le=256)]
 _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _TtlSeconds = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
@@ -177,6 +178,7 @@ class EnvironmentBlock(Limits):
 
     host: _Text | None = None
     port: _Port | None = None
+    workers: _Workers | None = None
     data_dir: Path | None = None
     redis: RedisSection | None = None
     flakeid: FlakeIdSection | None = None

@@ -8,15 +8,14 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from types import FrameType
 
 import structlog
 import uvicorn
 import uvloop
-from msgspec import structs
+from msgspec import Struct, structs
 
 from app.backends.peers import HttpPeers
 from app.backends.room_directory import HttpRoomDirectory
@@ -26,12 +25,13 @@ from app.core.limits import Limits
 from app.core.ports import Place
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
-from app.errors import ConfigError
 from app.observe.counts import Counts
+from app.observe.fleet import FETCH_TIMEOUT_SECONDS, Fleet
 from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics
-from app.observe.pages import observe_routes
+from app.observe.pages import OWN_METRICS_PATH, observe_routes
+from app.port import BACKLOG, listen
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
@@ -58,7 +58,6 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.websocket import WebSocketProtocol
 
-_BACKLOG = 4096
 #: Longer than the 60 s after which load balancers drop an idle connection, so that it is they who do.
 _KEEP_ALIVE_SECONDS = 65
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -67,37 +66,55 @@ _SOCKET_PATH = "/socket.io/"
 _log = structlog.get_logger(__name__)
 
 
+class Seat(Struct, frozen=True):
+    """Which one this process is of those that serve one port. Lives as long as the process."""
+
+    #: Where all of them listen for each other.
+    directory: str
+    number: int = 0
+    count: int = 1
+
+    def socket_of(self, number: int) -> str:
+        """The path of the unix socket of one of them."""
+        return f"{self.directory}/{number}.sock"
+
+
 def run(config: Config, demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
+    with listen(config.host, config.port) as listening, tempfile.TemporaryDirectory(prefix="recado-") as directory:
+        serve(config, demo, listening, Seat(directory), lambda url: _log.info("listening", url=url))
+
+
+def serve(config: Config, demo: bool, bound: socket.socket, seat: Seat, on_listening: Callable[[str], None]) -> None:
+    """Runs one process on a socket; `on_listening` is told the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()
     _tune_collector()
-    listening = _listen(config.host, config.port)
-    port = listening.getsockname()[1]
     if demo:
-        config = structs.replace(config, sites={**config.sites, "demo": demo_site(config, port)})
-    with tempfile.TemporaryDirectory(prefix="recado-") as directory, listening:
-        peer_socket = PeerSocket(str(Path(directory) / "node.sock"))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, demo, listening, peer_socket))
+        own = demo_site(config, bound.getsockname()[1])
+        config = structs.replace(config, sites={**config.sites, "demo": own})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, demo, bound, seat, on_listening))
 
 
-async def _serve(config: Config, demo: bool, listening: socket.socket, peer_socket: PeerSocket) -> None:
+async def _serve(
+    config: Config, demo: bool, bound: socket.socket, seat: Seat, on_listening: Callable[[str], None]
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        services = await Services.start(config, stack, peer_socket)
-        observed = observe_routes(services.metrics, services.health)
+        services = await Services.start(config, stack, seat)
+        observed = observe_routes(services.fleet, services.health)
         routes = [*bundle_routes(), *observed, *(demo_routes() if demo else [])]
         application = Dispatcher(services.send, services.sessions, routes, services.doors)
         application.mount(config.mounts)
-        server = HttpServer(application, config, services)
-        await server.serve(sockets=[listening])
+        server = HttpServer(application, config, services, on_listening)
+        await server.serve(sockets=[bound])
 
 
 class Services:
     """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
 
-    def __init__(self, config: Config, redis: Commands, counts: Counts, peer_socket: PeerSocket) -> None:
+    def __init__(self, config: Config, redis: Commands, counts: Counts, seat: Seat) -> None:
         self.redis = redis
-        self.peer_socket = peer_socket
+        self.peer_socket = PeerSocket(seat.socket_of(seat.number))
         #: The rest of the time is for what the connections leave to do.
         self._drain_seconds = config.shutdown_timeout_seconds / 4
         node = new_node_id()
@@ -116,7 +133,7 @@ class Services:
         self._publish = PublishServices(sites, redis, node, self.limits, counts)
         router = NamespaceRouter(application, self._publish.application) if self._publish else application
         self.socket_server = SocketServer(router, _engine_settings(config, node))
-        self._places = RedisPlaces(redis, node, Place(peer_socket.path, config.cluster.url))
+        self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # Longer than any poll waits: a session that hears nothing for so long is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         cluster = Cluster(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
@@ -129,19 +146,19 @@ class Services:
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
-        self.metrics = Metrics(counts, self.health, node, _version())
+        self.fleet = self._fleet(Metrics(counts, self.health, node, _version(), _label(seat)), seat)
         counts.sessions = lambda: len(self.socket_server.eio.sockets)
         counts.transport_closings = closings
 
     @classmethod
-    async def start(cls, config: Config, stack: contextlib.AsyncExitStack, peer_socket: PeerSocket) -> "Services":
-        """Starts everything in order; leaving `stack` closes it in reverse. Others will be told of `peer_socket`."""
+    async def start(cls, config: Config, stack: contextlib.AsyncExitStack, seat: Seat) -> "Services":
+        """Starts everything in order; leaving `stack` closes it in reverse."""
         counts = Counts(config.sites)
         location = await _redis_location(config, stack)
         redis = new_redis(location, config.redis_timeout_seconds, counts)
         await redis.start()
         stack.push_async_callback(redis.close)
-        services = cls(config, redis, counts, peer_socket)
+        services = cls(config, redis, counts, seat)
         # Closed behind the node, which reports what it may have left.
         stack.push_async_callback(services._updates.aclose)
         await services.node.start()
@@ -172,6 +189,14 @@ class Services:
         stack.callback(services._loop_lag.close)
         return services
 
+    def _fleet(self, metrics: Metrics, seat: Seat) -> Fleet:
+        return Fleet(
+            metrics,
+            seat.number,
+            seat.count,
+            lambda number: self._peers.fetch(seat.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
+        )
+
     async def drain(self) -> None:
         """Closes every session and waits until their acks and ends have reached Redis."""
         await asyncio.gather(self.socket_server.shutdown(), self.channels.drain(self._drain_seconds))
@@ -187,7 +212,9 @@ class Services:
 class HttpServer(uvicorn.Server):
     """uvicorn with our WebSockets, that drains the sessions before it waits for connections, and exits with 0."""
 
-    def __init__(self, application: Dispatcher, config: Config, services: Services) -> None:
+    def __init__(
+        self, application: Dispatcher, config: Config, services: Services, on_listening: Callable[[str], None]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -201,12 +228,13 @@ class HttpServer(uvicorn.Server):
                 forwarded_allow_ips=list(config.trusted_proxies),
                 server_header=False,
                 date_header=False,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
             )
         )
         self._services = services
+        self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts connections from here on."""
@@ -214,7 +242,7 @@ class HttpServer(uvicorn.Server):
         if self.started and sockets:
             await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
             port = sockets[0].getsockname()[1]
-            _log.info("listening", url=f"http://127.0.0.1:{port}")
+            self._on_listening(f"http://127.0.0.1:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts no more, closes sessions, waits for requests, all within the configured time."""
@@ -281,12 +309,9 @@ def _channels_settings(config: Config, counts: Counts) -> ChannelsSettings:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"port: expected a free port to listen on, {host}:{port} is not ({error.strerror})") from None
+def _label(seat: Seat) -> str | None:
+    """What tells the figures of this process from those of its siblings."""
+    return str(seat.number) if seat.count > 1 else None
 
 
 def _tune_collector() -> None:

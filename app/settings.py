@@ -186,6 +186,8 @@ class Config(Struct, frozen=True, kw_only=True):
     redis_timeout_seconds: float = 1.5
     mounts: Mounts = Mounts()
     cluster: Cluster = Cluster()
+    #: Processes that share the port; each is a node.
+    workers: int = 1
     sites: dict[str, Site] = {}
 
     def __repr__(self) -> str:

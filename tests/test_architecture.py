@@ -31,11 +31,15 @@ MAY_IMPORT = {
     "app.protocols.redis_publish": LEAVES | {"app.core"},
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
-    "app.cli": LEAVES | {"app.server", "app.config", "app.backends"},
+    "app.cli": LEAVES | {"app.server", "app.workers", "app.config", "app.backends"},
+    # Owns the embedded Valkey, and knows no more of a worker than how to run it.
+    "app.workers": LEAVES | {"app.server", "app.port", "app.store"},
+    "app.port": {"app.errors"},
     "app.dispatch": LEAVES | {"app.protocols"},
     # A part of the builder.
     "app.publish_services": LEAVES | {"app.core", "app.store", "app.protocols.redis_publish"},
     "app.server": LEAVES
+    | {"app.port"}
     | {
         "app.publish_services",
         "app.core",

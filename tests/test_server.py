@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,17 +9,15 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app import server
-from app.errors import ConfigError, StoreUnavailable
-from app.server import Services
+from app.errors import StoreUnavailable
+from app.server import Seat, Services
 from app.settings import Config
-from app.transport.peer_socket import PeerSocket
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
 SITE = make_site()
 #: Never listened on here.
-PEER_SOCKET = PeerSocket("/nowhere/node.sock")
+SEAT = Seat("/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
     """A node that was started and ended in order has left Redis as it was, worker ids included."""
     valkey.client.flushall()
     async with AsyncExitStack() as stack:
-        services = await Services.start(config, stack, PEER_SOCKET)
+        services = await Services.start(config, stack, SEAT)
         assert valkey.client.zcard("recado:nodes") == 1
         assert len(valkey.client.keys("recado:worker:*")) == 1
         assert services.bus.is_hearing
@@ -53,28 +50,14 @@ async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
     away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
     async with AsyncExitStack() as stack:
         with pytest.raises(StoreUnavailable, match="nowhere"):
-            await Services.start(away, stack, PEER_SOCKET)
+            await Services.start(away, stack, SEAT)
 
 
 async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
     """Without a URL the server runs a Valkey of its own on the data directory, and ends it."""
     alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
     async with AsyncExitStack() as stack:
-        services = await Services.start(alone, stack, PEER_SOCKET)
+        services = await Services.start(alone, stack, SEAT)
         assert services.redis.is_available
         assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
     assert not services.redis.is_available
-
-
-def test_port_in_use() -> None:
-    """A port that is taken is a ConfigError that names the setting and the address."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port: expected a free port to listen on, 127.0.0.1:{port} is not"):
-            server._listen("127.0.0.1", port)
-
-
-def test_port_zero_is_any_free_port() -> None:
-    """Port 0 picks one."""
-    with server._listen("127.0.0.1", 0) as listening:
-        assert listening.getsockname()[1] > 0

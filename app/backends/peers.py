@@ -122,8 +122,6 @@ class HttpPeers:
     async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
         """Has another node answer a request; see `Peers`."""
         request = _Request(scope, receive)
-        if self._is_closed:
-            return False
         if not await request.begin():
             return True
         exchange = asyncio.create_task(self._exchange(place, request))
@@ -145,6 +143,8 @@ class HttpPeers:
 
     async def fetch(self, socket_path: str, target: str, timeout_seconds: float) -> bytes | None:
         """What a node of this machine answers to a GET; None when it does not, or with another status than 200."""
+        if self._is_closed:
+            return None
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
@@ -162,6 +162,8 @@ class HttpPeers:
             await pool.session.close()
 
     async def _exchange(self, place: Place, request: _Request) -> _Answer | None:
+        if self._is_closed:
+            return None
         pool = self._pool(place.socket)
         url = URL(
             (place.url.rstrip("/") if place.url and not place.socket else "http://node") + request.target, encoded=True

@@ -67,6 +67,7 @@ class Delivery:
             raise
         counts.stored += stored.recipients if message.site.has_queues else 0
         counts.overflows += stored.overflowed
+        counts.nodes_told += stored.tells
         _log.info(
             "message stored" if message.site.has_queues else "message published",
             site=message.site.name,

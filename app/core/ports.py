@@ -20,6 +20,8 @@ class Stored(Struct, frozen=True):
     overflowed: int = 0
     #: Nodes that were told of it for the sake of an audience.
     audience_nodes: int = 0
+    #: How often a node was handed it: once for each that holds an addressed connection, and for each with an audience.
+    tells: int = 0
 
 
 class Registered(Struct, frozen=True):

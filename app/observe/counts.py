@@ -99,6 +99,7 @@ class SiteCounts:
         "connects",
         "deliveries",
         "limited",
+        "nodes_told",
         "overflows",
         "queues",
         "redis_publish",
@@ -121,6 +122,8 @@ class SiteCounts:
         #: Queue entries made by the messages that this node accepted, and queues that they made run over.
         self.stored = 0
         self.overflows = 0
+        #: Nodes that were handed those messages.
+        self.nodes_told = 0
         #: Messages that the bus brought to this node, and the devices (without queues: connections) they were for.
         self.bus_messages = 0
         self.deliveries = 0

@@ -129,6 +129,7 @@ METRICS = (
         ("site", "limit"),
         _of_site_and(lambda s: s.limited),
     ),
+    Metric(_Counter, "recado_nodes_told", "Nodes handed a message.", _SITE, _of_site(lambda s: s.nodes_told)),
     # Delivering
     Metric(_Counter, "recado_bus_messages", "Messages heard on the bus.", _SITE, _of_site(lambda s: s.bus_messages)),
     Metric(_Counter, "recado_deliveries", "Live messages by device.", _SITE, _of_site(lambda s: s.deliveries)),
@@ -274,18 +275,19 @@ METRICS = (
 class Metrics(Collector):
     """The metrics of one node. Lives as long as the node."""
 
-    def __init__(self, counts: Counts, health: Health, node: str, version: str) -> None:
-        """`node` and `version` say whose figures these are."""
+    def __init__(self, counts: Counts, health: Health, node: str, version: str, worker: str | None = None) -> None:
+        """`node` and `version` say whose figures these are; with a `worker` every sample has it for a label."""
         self._counts = counts
         self._health = health
         self._info = (node, version)
         self._registry = CollectorRegistry()
+        self._worker = worker
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
         """Everything in Prometheus's text format; may be called from any thread."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry if self._worker is None else _Labelled(self._registry, self._worker))
 
     def names(self) -> set[str]:
         """What every metric is called in the text, process metrics among them."""
@@ -305,6 +307,23 @@ class Metrics(Collector):
         for name, holds in self._health.check().items():
             ready.add_metric((name,), holds)
         yield ready
+        up = GaugeMetricFamily("recado_worker_up", "Whether a process answers the others behind its port.")
+        up.add_metric((), 1)
+        yield up
+
+
+class _Labelled(Collector):
+    """The families of a registry, each sample with the worker's number; lives while they are written."""
+
+    def __init__(self, registry: CollectorRegistry, worker: str) -> None:
+        self._registry = registry
+        self._worker = {"worker": worker}
+
+    def collect(self) -> Iterator[Family]:
+        """From prometheus-client."""
+        for family in self._registry.collect():
+            family.samples = [one._replace(labels=self._worker | dict(one.labels)) for one in family.samples]
+            yield family
 
 
 def _name_in_text(family: Family) -> str:

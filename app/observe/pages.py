@@ -4,18 +4,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.observe.fleet import Fleet
 from app.observe.health import Health
-from app.observe.metrics import CONTENT_TYPE, Metrics
+from app.observe.metrics import CONTENT_TYPE
+
+#: Where a worker asks another for its figures alone.
+OWN_METRICS_PATH = "/metrics/own"
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def observe_routes(metrics: Metrics, health: Health) -> list[BaseRoute]:
+def observe_routes(fleet: Fleet, health: Health) -> list[BaseRoute]:
     """The routes; none of them needs a key, so a proxy in front should keep /metrics to itself."""
 
-    # A plain function runs in a thread: thousands of lines are written without holding up the loop all the while.
-    def answer_metrics(request: Request) -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE, headers=_NO_STORE)
+    async def answer_metrics(request: Request) -> Response:
+        return Response(await fleet.render(), media_type=CONTENT_TYPE, headers=_NO_STORE)
+
+    async def answer_own_metrics(request: Request) -> Response:
+        return Response(await fleet.render_own(), media_type=CONTENT_TYPE, headers=_NO_STORE)
 
     async def answer_alive(request: Request) -> Response:
         return PlainTextResponse("ok", headers=_NO_STORE)
@@ -27,6 +33,7 @@ def observe_routes(metrics: Metrics, health: Health) -> list[BaseRoute]:
 
     return [
         Route("/metrics", answer_metrics),
+        Route(OWN_METRICS_PATH, answer_own_metrics),
         Route("/healthz", answer_alive),
         Route("/readyz", answer_ready),
     ]

@@ -238,8 +238,7 @@ class RedisQueues:
             raise LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(told[0] / 1000))
         if not told:
             raise GuardRefused(is_missing=seq == b"missing")
-        recipients, overflowed, audience_nodes = told
-        return Stored(self._heard(site, seq), recipients, overflowed, audience_nodes)
+        return Stored(self._heard(site, seq), *told)
 
     async def _history(self, site: Site, answer: Awaitable[Any]) -> History:
         last_seq, is_complete, has_more, *words = await answer

@@ -101,6 +101,26 @@ async def test_two_connections_of_a_device_on_two_nodes(start_node: NodeStarter)
     assert (await one.open(SITE, ROOM)).bodies == []
 
 
+async def test_only_nodes_with_an_addressed_device_are_told(start_node: NodeStarter) -> None:
+    """Of three nodes those hear of a message that hold one of its devices, and the count of nodes told says so."""
+    here, there, elsewhere = [await start_node(SITE, PLAIN) for _ in range(3)]
+    first, second = await here.open(SITE, ["user_1", "both"]), await there.open(SITE, ["user_2", "both"])
+    await elsewhere.open(SITE, "user_3")
+    plain = await there.open(PLAIN, "lobby")
+    told = []
+    for site, rooms in ((SITE, "user_1"), (SITE, ["user_1", "both"]), (SITE, "nobody"), (PLAIN, "lobby")):
+        before = elsewhere.counts.of(site.name).nodes_told
+        await elsewhere.publish(site, rooms)
+        told.append(elsewhere.counts.of(site.name).nodes_told - before)
+    assert told == [1, 2, 0, 1]
+    await heard(first, 2)
+    await heard(second, 1)
+    await heard(plain, 1)
+    nodes = (here, there, elsewhere)
+    assert [node.counts.of(SITE.name).bus_messages for node in nodes] == [2, 1, 0]
+    assert [node.counts.of(PLAIN.name).bus_messages for node in nodes] == [0, 1, 0]
+
+
 async def test_end_of_one_connection_leaves_the_other_connected(start_node: NodeStarter, valkey: Valkey) -> None:
     """The device is gone when its last connection is, and only then does its time begin."""
     node = await start_node(SITE)

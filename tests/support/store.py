@@ -16,6 +16,7 @@ from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.message import LiveMessage, Message
 from app.core.ports import BuriedConnection
+from app.observe.counts import Counts
 from app.settings import BatchLimit, QueueLimit, Site
 from app.store.address import Address, read_redis_url
 from app.store.bus import Bus
@@ -172,7 +173,8 @@ class StoreNode:
         self.redis = new_redis(location, 2.0)
         self.name = new_node_id()
         self.queues = RedisQueues(self.redis, self.name, MAX_MESSAGE_BYTES)
-        self.delivery = Delivery(sites, self.queues)
+        self.counts = Counts()
+        self.delivery = Delivery(sites, self.queues, self.counts)
         self.limits = Limits(RedisSeats(self.redis, self.name))
         self.delivery.on_interrupted = self.limits.restore
         self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)

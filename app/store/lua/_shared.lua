@@ -126,10 +126,14 @@ local function next_seq(now)
   return string.format('%.0f', seq)
 end
 
+-- How often this run has told a node.
+local tells = 0
+
 -- Hands one message to a node. The counter is per site and node: the node sees a gap when one did not arrive.
 -- In a Cluster (IS_SHARDED) the node hears on a channel of the site's slot: see ARCHITECTURE.md.
 local function tell(node, kind, site, ...)
   local counter = call('HINCRBY', P .. 'bus', node, 1)
+  tells = tells + 1
   local text = table.concat({ kind, site, counter, ... }, '\n')
   if IS_SHARDED then
     call('SPUBLISH', P .. 'bus:' .. node, text)

@@ -2,7 +2,8 @@
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body
 --         | guard, audiences (see _shared.lua) | room ...
--- Answers { seq, nodes told, 0, nodes told for the sake of an audience }, or what the terms or the guard answer
+-- Answers { seq, nodes told, 0, nodes told for the sake of an audience, times a node was told }, or what the terms or the
+-- guard answer
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(7)
 -- Whom the guard refuses does not use up what the site may send.
@@ -21,4 +22,5 @@ for i = first, #ARGV do
     end
   end
 end
-return { seq, told, 0, tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6]) }
+local audience_nodes = tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6])
+return { seq, told, 0, audience_nodes, tells }

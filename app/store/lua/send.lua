@@ -3,8 +3,8 @@
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | guard, audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
--- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience }, or what the
--- terms or the guard answer
+-- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience, times a node
+-- was told }, or what the terms or the guard answer
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(11)
 -- Whom the guard refuses does not use up what the site may send.
@@ -118,4 +118,5 @@ end
 for node, list in pairs(per_node) do
   tell(node, 'message', site, seq, id, table.concat(list[1], ','), table.concat(list[2], ','), body)
 end
-return { seq, stored, overflowed, tell_audiences(audiences, now, site, seq, id, body) }
+local audience_nodes = tell_audiences(audiences, now, site, seq, id, body)
+return { seq, stored, overflowed, audience_nodes, tells }

@@ -1,0 +1,51 @@
+"""The figures of all workers behind one port, whichever of them Prometheus happens to ask."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from app.observe.metrics import Metrics
+
+FETCH_TIMEOUT_SECONDS = 2.0
+_HEAD = b"# HELP "
+_UP = b"recado_worker_up"
+
+
+class Fleet:
+    """This worker's figures and those of its siblings. Lives as long as the node."""
+
+    def __init__(
+        self, metrics: Metrics, number: int, count: int, fetch: Callable[[int], Awaitable[bytes | None]]
+    ) -> None:
+        """This is the worker `number` of `count`; `fetch` has another `render_own`, None when it does not answer."""
+        self._metrics = metrics
+        self._number = number
+        self._count = count
+        self._fetch = fetch
+
+    async def render_own(self) -> bytes:
+        """This worker's figures. Written in a thread: thousands of lines would hold up the loop all the while."""
+        return await asyncio.to_thread(self._metrics.render)
+
+    async def render(self) -> bytes:
+        """The figures of all; of one that does not answer only `recado_worker_up 0`."""
+        if self._count == 1:
+            return await self.render_own()
+        texts = await asyncio.gather(*(self._render_of(number) for number in range(self._count)))
+        return await asyncio.to_thread(merge, texts)
+
+    def _render_of(self, number: int) -> Awaitable[bytes | None]:
+        return self.render_own() if number == self._number else self._fetch(number)
+
+
+def merge(texts: Sequence[bytes | None]) -> bytes:
+    """The workers' texts in Prometheus's format as one, in which each metric stands in one place."""
+    families: dict[bytes, list[bytes]] = {}
+    for text in texts:
+        for family in (text or b"").split(_HEAD)[1:]:
+            help_line, type_line, samples = family.split(b"\n", 2)
+            families.setdefault(b"%b%b\n%b\n" % (_HEAD, help_line, type_line), []).append(samples)
+    up = next(head for head in families if head.startswith(_HEAD + _UP + b" "))
+    for number, text in enumerate(texts):
+        if text is None:
+            families[up].insert(number, b'%b{worker="%d"} 0.0\n' % (_UP, number))
+    return b"".join(part for head, samples in families.items() for part in (head, *samples))
