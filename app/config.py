@@ -18,6 +18,7 @@ from app.config_keys import (
     EnvironmentBlock,
     Limits,
     RedisPublishSection,
+    ResumeTicketSection,
     Section,
     SiteBlock,
     TopicsSection,
@@ -32,6 +33,7 @@ from app.settings import (
     LogLevel,
     QueueLimit,
     RedisPublish,
+    ResumeTicket,
     Site,
     Topics,
 )
@@ -62,11 +64,12 @@ _SITE_VARIABLES = {
     "UPDATE_USER_URL": "updateUserUrl",
     "PUBLIC_CHANNEL": "publicChannel",
 }
-# What a site has when it turns a protocol on and says no more.
+# What a site has when it turns something on and says no more.
 _TURNED_ON: dict[type[Section], type[Struct]] = {
     ChannelsSection: Channels,
     TopicsSection: Topics,
     RedisPublishSection: RedisPublish,
+    ResumeTicketSection: ResumeTicket,
 }
 # Where the routers of a PaaS, a container network and a proxy on this machine are.
 _PRIVATE_NETWORKS = (

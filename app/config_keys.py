@@ -129,6 +129,13 @@ class ClusterSection(Section):
     secret: Annotated[str, Meta(pattern=_HEADER_TEXT)] | None = None
 
 
+class ResumeTicketSection(Section):
+    """`resume_ticket:`"""
+
+    ttl_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = field(name="ttl", default=None)
+    max_age_seconds: Annotated[int, Meta(ge=1, le=2_592_000)] | None = field(name="max_age", default=None)
+
+
 class SiteLimitsSection(Section):
     """`limits:`, what a site may use; 0 is no limit."""
 
@@ -204,6 +211,7 @@ class SiteBlock(Limits):
     user_room_prefix: str | None = field(name="userRoomPrefix", default=None)
     update_user_url: _HttpUrl | None = field(name="updateUserUrl", default=None)
     public_channel: _Text | None = field(name="publicChannel", default=None)
+    resume_ticket: ResumeTicketSection | None = None
     origins: tuple[Annotated[str, Meta(pattern=_ORIGIN)], ...] | None = None
     channels: ChannelsSection | None = None
     topics: TopicsSection | None = None

@@ -5,6 +5,7 @@ RecadoError
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
 ├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
+├── TicketRefused           a resume ticket does not count; the text says why
 ├── LimitReached            a site, user or address has had its share; `status` is the HTTP answer
 └── StoreError              Redis cannot do what was asked
     └── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
@@ -41,6 +42,15 @@ class GuardRefused(RecadoError):
 
 class AuthRefused(RecadoError):
     """Authentication failed"""
+
+
+class TicketRefused(RecadoError):
+    """The resume ticket does not count."""
+
+    def __init__(self, message: str | None = None, result: str = "invalid") -> None:
+        super().__init__(message)
+        #: As the metric `recado_tickets` calls it.
+        self.result = result
 
 
 class LimitReached(RecadoError):

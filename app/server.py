@@ -23,6 +23,7 @@ from app.backends.user_updates import HttpUserUpdates
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.ports import Place
+from app.core.tickets import Tickets
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
 from app.observe.counts import Counts
@@ -37,6 +38,7 @@ from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.bundle import bundle_routes
 from app.protocols.sites.namespace_router import NamespaceRouter
+from app.protocols.sites.revocation import revocation_routes
 from app.protocols.sites.send import SendEndpoint
 from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefix
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
@@ -52,6 +54,7 @@ from app.store.queues import RedisQueues
 from app.store.redis import Commands
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
+from app.store.tickets import RedisTickets
 from app.store.topology import new_redis
 from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
@@ -102,7 +105,8 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         services = await Services.start(config, stack, seat)
         observed = observe_routes(services.fleet, services.health)
-        routes = [*bundle_routes(), *observed, *(demo_routes() if demo else [])]
+        revocation = revocation_routes(config.sites, services.tickets)
+        routes = [*bundle_routes(), *observed, *revocation, *(demo_routes() if demo else [])]
         application = Dispatcher(services.send, services.sessions, routes, services.doors)
         application.mount(config.mounts)
         server = HttpServer(application, config, services, on_listening)
@@ -126,7 +130,8 @@ class Services:
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         self.limits = Limits(RedisSeats(redis, node), counts)
         self.delivery.on_interrupted = self.limits.restore
-        admission = Admission(self._directory, self.limits)
+        self.tickets = Tickets(RedisTickets(redis), counts)
+        admission = Admission(self._directory, self.limits, self.tickets)
         application = SitesApplication(config.sites, self.delivery, admission, self._updates, counts)
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
         self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)

@@ -94,6 +94,15 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+class ResumeTicket(Struct, frozen=True, kw_only=True):
+    """How long a client may come back without authUrl being asked."""
+
+    #: Of one ticket; connected clients are given a new one in time.
+    ttl_seconds: int = 300
+    #: Since authUrl was last asked; then it is asked again.
+    max_age_seconds: int = 86_400
+
+
 class SiteLimits(Struct, frozen=True, kw_only=True):
     """How much of the server one site may use, over all nodes; 0 means without a limit."""
 
@@ -133,6 +142,8 @@ class Site(Struct, frozen=True, kw_only=True):
     limits: SiteLimits = SiteLimits()
     #: Requests to authUrl that one node has under way at once; more of them wait for their turn.
     auth_concurrency: int = 64
+    #: None means that every connect asks authUrl.
+    resume_ticket: ResumeTicket | None = None
     #: None means that the site has not turned the protocol on.
     channels: Channels | None = None
     topics: Topics | None = None

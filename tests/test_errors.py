@@ -16,6 +16,7 @@ from app.errors import (
     RecadoError,
     StoreError,
     StoreUnavailable,
+    TicketRefused,
 )
 
 TREE = {
@@ -25,6 +26,7 @@ TREE = {
     GuardRefused: RecadoError,
     AuthRefused: RecadoError,
     LimitReached: RecadoError,
+    TicketRefused: RecadoError,
     StoreError: RecadoError,
     StoreUnavailable: StoreError,
 }

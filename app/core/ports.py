@@ -160,6 +160,18 @@ class SeatStore(Protocol):
         """This node has so many; the first part of what it says makes everything forgotten that was known of it."""
 
 
+class TicketStore(Protocol):
+    """What all nodes know of each site's resume tickets. Raises StoreUnavailable; each method is atomic."""
+
+    def ticket_state(self, site: Site, new_key: str, rooms: Sequence[str]) -> Awaitable[tuple[int, bytes, int, int]]:
+        """(the store's clock in ms, the site's key, generation of its tickets, when one of the rooms was last revoked,
+        0 = never). `new_key` becomes the key of a site that has none, once for all nodes."""
+
+    def revoke_tickets(self, site: Site, max_age_ms: int, rooms: Sequence[str]) -> Awaitable[None]:
+        """From now on tickets of before with one of the rooms are revoked; without rooms all of the site. It may forget
+        after `max_age_ms`."""
+
+
 class BusListener(Protocol):
     """Who hears the bus on this node: plain calls in the order in which Redis published."""
 

@@ -107,6 +107,7 @@ class SiteCounts:
         "resyncs",
         "sends",
         "stored",
+        "tickets",
         "user_updates",
     )
 
@@ -150,6 +151,8 @@ class SiteCounts:
         self.auth_wait_seconds = Durations()
         #: 0: closed, 1: half-open, 2: open.
         self.auth_breaker = 0
+        #: Resume tickets by what became of them.
+        self.tickets: Counter[str] = Counter()
         #: What was refused because of a limit of the site, by limit.
         self.limited: Counter[str] = Counter()
         #: By result.

@@ -20,11 +20,13 @@ from app.settings import LogFormat, LogLevel
 
 _MASK = "***"
 #: Keys, without case, `_` and `-`, whose values are never shown.
-_SECRET_KEYS = frozenset({"token", "apikey", "xapikey", "password", "secret", "authorization"})
+_SECRET_KEYS = frozenset(
+    {"token", "apikey", "xapikey", "password", "secret", "authorization", "ticket", "resumeticket"}
+)
 #: Secrets inside a text: a URL's password, and a query's or a header's value.
 _SECRETS_IN_TEXT = (
     (re.compile(r"(://[^\s:/@]*:)[^\s/?#]+@"), rf"\1{_MASK}@"),
-    (re.compile(r"\b((?:token|api_?key|password|secret)=)[^&\s\"']+", re.IGNORECASE), rf"\1{_MASK}"),
+    (re.compile(r"\b((?:token|ticket|api_?key|password|secret)=)[^&\s\"']+", re.IGNORECASE), rf"\1{_MASK}"),
     (re.compile(r"\b((?:authorization|x-api-key)['\"]?\s*[:,]\s*).+", re.IGNORECASE), rf"\1{_MASK}"),
 )
 #: Its lines tell the operator of start and stop; other libraries speak up from a warning on.

@@ -176,6 +176,7 @@ METRICS = (
         _SITE,
         _of_site(lambda s: s.auth_breaker),
     ),
+    Metric(_Counter, "recado_tickets", "Resume tickets.", _BY_RESULT, _of_site_and(lambda s: s.tickets)),
     Metric(
         _Counter,
         "recado_user_updates",

@@ -18,6 +18,8 @@
 | seats | set | nodes that hold connections which a limit of the site counts |
 | seats:<node> | hash | `all`, `address:<address>`, `user:<user room>` → how many of those connections the node holds |
 | due | string | when what was sent would have been sent at `sends_per_second`, in ms; expires then |
+| tickets | hash | key: what the site's resume tickets are signed with, generation: of those that count |
+| revoked | sorted set | rooms, in lower case, by when tickets with them were revoked, in ms; for `max_age` |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
 | members:<room> | set | nodes with connections in a room, in a site without queues |

@@ -31,7 +31,7 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        answered = (site.auths, site.user_updates, site.channel_requests, site.channel_resumes)
+        answered = (site.auths, site.tickets, site.user_updates, site.channel_requests, site.channel_resumes)
         for numbers in (site.connects, site.closes, site.sends, site.limited, site.resyncs, *answered):
             numbers["some"] += 1
         published = site.redis_publish

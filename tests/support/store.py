@@ -16,6 +16,7 @@ from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.message import LiveMessage, Message
 from app.core.ports import BuriedConnection
+from app.core.tickets import Tickets
 from app.observe.counts import Counts
 from app.settings import BatchLimit, QueueLimit, Site
 from app.store.address import Address, read_redis_url
@@ -25,6 +26,7 @@ from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.redis import Redis
 from app.store.seats import RedisSeats
+from app.store.tickets import RedisTickets
 from app.store.topology import new_redis
 from tests.support.valkey import Valkey
 
@@ -177,6 +179,8 @@ class StoreNode:
         self.delivery = Delivery(sites, self.queues, self.counts)
         self.limits = Limits(RedisSeats(self.redis, self.name))
         self.delivery.on_interrupted = self.limits.restore
+        self.ticket_store = RedisTickets(self.redis)
+        self.tickets = Tickets(self.ticket_store)
         self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)
         #: Connections of dead nodes that this one has taken out, when the test starts `node`.
         self.buried: list[BuriedConnection] = []

@@ -11,7 +11,8 @@ from msgspec import Struct
 from app.core.address import user_rooms
 from app.core.limits import Limits, Seat
 from app.core.ports import RoomDirectory
-from app.errors import AuthRefused, LimitReached
+from app.core.tickets import Claims, Credentials, Tickets, new_claims
+from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest
 from app.settings import Site
 
@@ -38,6 +39,8 @@ class Guest(Struct, frozen=True):
     #: The user rooms among them.
     users: Sequence[str]
     seat: Seat
+    #: What its resume tickets say; None: it gets none.
+    claims: Claims | None
 
     def __repr__(self) -> str:
         return f"Guest({self.device_id!r})"
@@ -46,20 +49,17 @@ class Guest(Struct, frozen=True):
 class Admission:
     """The door of all sites on one node. Lives as long as the server."""
 
-    def __init__(self, directory: RoomDirectory, limits: Limits) -> None:
+    def __init__(self, directory: RoomDirectory, limits: Limits, tickets: Tickets) -> None:
         self._directory = directory
         self._limits = limits
+        self.tickets = tickets
 
     async def admit(self, site: Site, request: ConnectRequest) -> Guest:
         """Lets a client in, or raises Refused with the text for it, or StoreUnavailable. May be cancelled."""
         if site.origins is not None and request.origin is not None and request.origin not in site.origins:
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
-        token = credentials.get("token")
-        try:
-            rooms = await self._directory.fetch_rooms(site, token, credentials.get("meta"))
-        except AuthRefused as refusal:
-            raise Refused(str(refusal)) from None
+        rooms, claims = await self._identify(site, credentials)
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
             raise Refused(MISSING_USER_ROOM, "no user room")
@@ -69,19 +69,43 @@ class Admission:
             seat = await self._limits.connect(site, request.client_address, private, len(rooms))
         except LimitReached as reached:
             raise Refused(str(reached), "limited") from None
-        return Guest(credentials.get("deviceId", ""), token, rooms, users, seat)
+        return Guest(credentials.device_id, credentials.token, rooms, users, seat, claims)
 
     def leave(self, seat: Seat) -> None:
         """Gives a guest's seat back. Idempotent."""
         self._limits.disconnect(seat)
 
+    async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None]:
+        """The rooms of the client by its ticket or else its token, and what its next tickets are to say."""
+        if site.resume_ticket is None:
+            return await self._fetch_rooms(site, credentials), None
+        # Before authUrl is asked: what is revoked while it answers is revoked.
+        state = await self.tickets.look_up(site, credentials.ticket)
+        if credentials.ticket:
+            try:
+                claims = self.tickets.redeem(site, credentials, state)
+                return claims.rooms, claims
+            except TicketRefused as refusal:
+                if not credentials.token:
+                    raise Refused(f"Auth error: {refusal}") from None
+                _log.info("ticket refused", site=site.name, reason=str(refusal))
+        rooms = await self._fetch_rooms(site, credentials)
+        # Without a token there would be nothing to fall back to once the ticket has expired.
+        return rooms, new_claims(site, credentials, rooms, state) if credentials.token else None
 
-def credentials_of(request: ConnectRequest) -> dict[str, str]:
-    """token, deviceId and meta as text; the CONNECT payload wins over its query, that over the handshake's."""
+    async def _fetch_rooms(self, site: Site, credentials: Credentials) -> list[str]:
+        try:
+            return await self._directory.fetch_rooms(site, credentials.token, credentials.meta)
+        except AuthRefused as refusal:
+            raise Refused(str(refusal)) from None
+
+
+def credentials_of(request: ConnectRequest) -> Credentials:
+    """What the client brings, as text; the CONNECT payload wins over its query, that over the handshake's."""
     found: dict[str, str] = {}
     for source in (request.auth or {}, request.packet_query, request.handshake_query):
-        for name in ("token", "deviceId", "meta"):
+        for name in ("token", "deviceId", "meta", "ticket"):
             value = source.get(name)
             if name not in found and isinstance(value, str | int | float):
                 found[name] = value if isinstance(value, str) else str(value)
-    return found
+    return Credentials(found.get("token"), found.get("meta"), found.get("deviceId", ""), found.get("ticket"))

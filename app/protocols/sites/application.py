@@ -21,6 +21,7 @@ from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused
 from app.protocols.sites.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
+from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
 from app.settings import Site
 
 _ROOT = "/"
@@ -31,7 +32,18 @@ _log = structlog.get_logger(__name__)
 class SiteReceiver:
     """How the core writes to one connection of a site; `Receiver` of the ports. Lives as long as the connection."""
 
-    __slots__ = ("_link", "_prefix", "_with_ack", "connection", "device_id", "rooms", "seat", "send", "token")
+    __slots__ = (
+        "_link",
+        "_prefix",
+        "_with_ack",
+        "connection",
+        "device_id",
+        "renewal",
+        "rooms",
+        "seat",
+        "send",
+        "token",
+    )
 
     #: All connections of a site are written to in the same words.
     encoding_key = "sites"
@@ -45,6 +57,7 @@ class SiteReceiver:
         self.send = link.send_encoded
         self.connection: Connection | None = None
         self.seat = NO_SEAT
+        self.renewal: Renewal | None = None
         #: For logs.
         self.device_id = ""
         #: The user rooms and the token for the report of the disconnect; only where a site wants one.
@@ -86,6 +99,7 @@ class SitesApplication:
         self._prefixes = {name: f"42/{name},".encode() for name in sites}
         self._delivery = delivery
         self._admission = admission
+        self._renewals = TicketRenewals(admission.tickets)
         self._updates = updates
         self._counts = counts or Counts()
 
@@ -122,7 +136,7 @@ class SitesApplication:
 
         def greet() -> None:
             connection.confirm()
-            connection.send_event("_settings", [{"device_ttl": site.device_ttl_seconds}])
+            connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
             if is_reported:
                 receiver.rooms, receiver.token = guest.users, guest.token
                 self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
@@ -163,8 +177,20 @@ class SitesApplication:
 
         self._delivery.close(receiver.connection, report if rooms else None)
         self._admission.leave(receiver.seat)
+        self._renewals.stop(receiver.renewal)
         self._counts.of(site.name).closes[reason] += 1
         _log.info("disconnected", site=site.name, connection=connection.sid, device=receiver.device_id, reason=reason)
+
+    def _settings_for(
+        self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, guest: Guest
+    ) -> dict[str, Any]:
+        settings: dict[str, Any] = {"device_ttl": site.device_ttl_seconds}
+        if guest.claims is not None:
+            receiver.renewal = self._renewals.start(connection, site, guest.claims)
+            ticket = receiver.renewal.next_ticket()
+            if ticket is not None:
+                settings["resume_ticket"] = ticket
+        return settings
 
     async def _admit(self, connection: NamespaceConnection, site: Site, request: ConnectRequest) -> Guest:
         # A client that goes away meanwhile gives up its place in the row before authUrl: see `disconnected`.

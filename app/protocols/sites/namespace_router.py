@@ -1,6 +1,7 @@
 """Which application a namespace's client belongs to, where a server has more than the sites' own.
 
-A namespace may belong to one of them, or to both: then a client that brings a token is the sites'.
+A namespace may belong to one of them, or to both: then a client that brings a token, or a ticket
+in its place, is the sites'.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class NamespaceRouter:
     """The application of a server with two; lives as long as the server."""
 
     def __init__(self, sites: SocketApplication, other: SocketApplication) -> None:
-        """Who has a token, and a namespace of `sites`, is theirs; whoever else has one of `other`, is that's."""
+        """Who has a token or ticket, and a namespace of `sites`, is theirs; others, with one of `other`, are that's."""
         self._sites = sites
         self._other = other
 
@@ -46,6 +47,7 @@ class NamespaceRouter:
     def _choose(self, request: ConnectRequest) -> SocketApplication:
         if not self._other.accepts_namespace(request.namespace):
             return self._sites
-        if self._sites.accepts_namespace(request.namespace) and credentials_of(request).get("token"):
+        credentials = credentials_of(request)
+        if self._sites.accepts_namespace(request.namespace) and (credentials.token or credentials.ticket):
             return self._sites
         return self._other

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,108 +12,13 @@ import pytest
 import socketio
 from structlog.testing import capture_logs
 
-from app.errors import AuthRefused
-from app.protocols.sites.admission import Admission
-from app.protocols.sites.application import SitesApplication
-from app.protocols.sites.socket_server import SocketServer
-from app.settings import Site, SiteLimits
+from app.settings import Site
 from app.store.keys import prefix
 from app.store.queues import RedisQueues
-from tests.protocols.sites.socket_case import Client
-from tests.support.store import StoreNode, make_site, queue_of, settled, until
+from tests.protocols.sites.door import NARROW, PLAIN, SITE, TOKEN, Door, received
+from tests.support.store import queue_of, until
 from tests.support.valkey import Valkey
 from tests.transport.serving import serving
-
-TOKEN = "t-12345-secret"
-USERS = "http://127.0.0.1/users/:id"
-SITE = make_site("site", device_ttl_seconds=77, update_user_url=USERS, public_channel="public")
-PLAIN = make_site("plain", user_room_prefix=None, update_user_url=USERS)
-NARROW = make_site("narrow", origins=("https://shop.example.com",))
-QUIET = make_site("quiet")
-BOUND = make_site(
-    "bound",
-    limits=SiteLimits(connections=3, connections_per_address=2, connections_per_user=1, rooms_per_connection=2),
-    public_channel="public",
-)
-SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND)}
-
-
-class Directory:
-    """The tenant's backend: answers what the test says, and remembers who asked. Lives for one test."""
-
-    def __init__(self) -> None:
-        self.answer: list[str] | str = ["user_1"]
-        self.asked: list[tuple[str, str | None, str | None]] = []
-        self.abandoned = 0
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-
-    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
-        """Rooms, or a refusal with the text."""
-        self.asked.append((site.name, token, meta))
-        try:
-            await self.may_answer.wait()
-        except asyncio.CancelledError:
-            self.abandoned += 1
-            raise
-        if isinstance(self.answer, str):
-            raise AuthRefused(self.answer)
-        return self.answer
-
-
-class Updates:
-    """Remembers what was reported. Lives for one test."""
-
-    def __init__(self) -> None:
-        self.reported: list[tuple[str, str, str | None, bool]] = []
-        self.moments: list[datetime] = []
-
-    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """A user came or went."""
-        assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
-        self.reported.append((site.name, user_id, token, connected))
-        self.moments.append(at)
-
-
-class Door:
-    """The application behind a Socket.IO server, on one node. Lives for one test."""
-
-    def __init__(self, node: StoreNode, valkey: Valkey) -> None:
-        self.node = node
-        self.valkey = valkey
-        self.directory = Directory()
-        self.updates = Updates()
-        self.application = SitesApplication(SITES, node.delivery, Admission(self.directory, node.limits), self.updates)
-        self.server = SocketServer(self.application)
-
-    async def client(self, version: int = 4, query: str = "") -> Client:
-        """A session that has joined no site; old clients are in the root unasked."""
-        client = Client(self.server, version, query.encode())
-        if version == 3:
-            assert await received(client, 1) == ["40"]
-        client.received()
-        return client
-
-    async def connected(self, packet: str = '40/site,{"token":"t"}', version: int = 4) -> Client:
-        """A session that has joined a site; what it was greeted with is taken."""
-        client = await self.client(version)
-        await client.send(packet.encode())
-        await received(client, 2)
-        return client
-
-
-@pytest.fixture
-async def door(valkey: Valkey) -> AsyncIterator[Door]:
-    """The application on a node."""
-    node = await StoreNode.start(valkey, list(SITES.values()))
-    yield Door(node, valkey)
-    await node.close()
-
-
-async def received(client: Client, count: int) -> list[str]:
-    """So many packets, taken."""
-    await until(lambda: len(client.socket.written) >= count, f"{count} packets")
-    return [packet.decode() for packet in client.received()]
 
 
 async def test_greeting(door: Door) -> None:
@@ -394,62 +298,3 @@ async def test_under_another_asgi_server(door: Door, transport: str) -> None:
         await until(lambda: not queue_of(door.valkey, SITE), "the ack of the batch")
         await again.disconnect()
         await door.server.shutdown()
-
-
-async def refused(door: Door, rooms: list[str], version: int = 4) -> str:
-    """What a client with these rooms is told by the site with limits; its transport stays open."""
-    client = await door.client(version)
-    door.directory.answer = rooms
-    await client.send(b"40/bound")
-    (packet,) = await received(client, 1)
-    assert client.socket.closed_with is None
-    return packet
-
-
-async def test_limits_of_connections(door: Door) -> None:
-    """Over a limit the client is told which in a refusal of the contract's kind, in both generations' form; what ends
-    makes room, and at the end nothing is counted."""
-    door.directory.answer = ["user_1", "public"]
-    first = await door.connected("40/bound")
-    assert await refused(door, ["user_1", "public"]) == '44/bound,{"message":"Too many connections of this user"}'
-    assert await refused(door, ["user_1", "public"], 3) == '44/bound,"Too many connections of this user"'
-    assert await refused(door, ["user_2", "a", "b"]) == '44/bound,{"message":"Too many rooms: expected at most 2"}'
-    door.directory.answer = ["user_2", "public"]
-    second = await door.connected("40/bound")
-    assert await refused(door, ["user_3"]) == '44/bound,{"message":"Too many connections from this address"}'
-    first.engine.close("transport close")
-    door.directory.answer = ["user_1"]
-    third = await door.connected("40/bound")
-    for client in (second, third):
-        client.engine.close("transport close")
-    await until(lambda: not [key for key in door.valkey.dump() if "seats" in key], "nothing to be counted")
-
-
-async def test_a_client_that_goes_away_is_not_asked_about(door: Door) -> None:
-    """A connect that waits for the site's backend ends with its client, and leaves nothing."""
-    door.directory.may_answer.clear()
-    client = await door.client()
-    await client.send(b"40/bound")
-    await until(lambda: door.directory.asked, "the backend to be asked")
-    client.engine.close("transport close")
-    await until(lambda: door.directory.abandoned == 1, "the question to be given up")
-    door.directory.may_answer.set()
-    await settled(door.node)
-    assert door.node.delivery._counts.of("bound").connections == 0
-    assert not [key for key in door.valkey.dump() if "bound" in key]
-
-
-async def test_a_client_that_goes_away_while_it_is_counted(door: Door) -> None:
-    """Its seat is given back, whether or not Redis had counted it."""
-    door.directory.answer = ["user_1"]
-    client = await door.client()
-    door.valkey.suspend()
-    try:
-        await client.send(b"40/bound")
-        link = door.node.redis.shards[0]._link
-        await until(lambda: link and link.is_waiting, "Redis to be asked")
-        client.engine.close("transport close")
-    finally:
-        door.valkey.resume()
-    await until(lambda: not [key for key in door.valkey.dump() if "seats" in key], "nothing to be counted")
-    await door.connected("40/bound")

@@ -45,6 +45,10 @@ class Owner:
         self.forgotten.append(sid)
 
 
+#: The second byte of a frame of 126 to 65,535 bytes, whose length follows in two more.
+_LONG = 126
+
+
 class RememberingSocket:
     """A WebSocket that remembers what was written."""
 
@@ -63,9 +67,9 @@ class RememberingSocket:
         self.max_bytes = max_bytes
 
     def write_frame(self, frame: bytes) -> None:
-        """Remember a frame, without its short header."""
+        """Remember a frame, without its header."""
         if self.closed_with is None:
-            self.written.append(frame[2:])
+            self.written.append(frame[4 if frame[1] == _LONG else 2 :])
 
     def write_binary(self, payload: bytes) -> None:
         """Remember a binary message."""

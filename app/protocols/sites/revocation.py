@@ -1,0 +1,47 @@
+"""DELETE /tickets: a site's backend makes resume tickets worthless, of all its users or of those in a room."""
+
+from collections.abc import Mapping
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from app.core.tickets import Tickets
+from app.errors import StoreUnavailable
+from app.protocols.http_request import digest, is_same_secret, key_in, query_of
+from app.protocols.sites.send import INVALID, MISSING
+from app.settings import Site
+
+NO_TICKETS = "This site has no resume tickets."
+_RETRY_AFTER = {"Retry-After": "1"}
+
+_log = structlog.get_logger(__name__)
+
+
+def revocation_routes(sites: Mapping[str, Site], tickets: Tickets) -> list[BaseRoute]:
+    """The route, for the builder."""
+    keys = {name: digest(site.api_key) for name, site in sites.items()}
+
+    async def revoke(request: Request) -> Response:
+        query = query_of(dict(request.scope))
+        name, key = query.get("site", ""), key_in(query, dict(request.scope["headers"]))
+        if not name or not key:
+            return PlainTextResponse(MISSING, 400)
+        # As long for an unknown site as for a wrong key.
+        if not is_same_secret(key, keys.get(name, digest(""))) or name not in sites:
+            return PlainTextResponse(INVALID, 401)
+        if sites[name].resume_ticket is None:
+            return PlainTextResponse(NO_TICKETS, 400)
+        rooms = request.query_params.getlist("room")
+        if "" in rooms:
+            return PlainTextResponse("room: expected a room, or no `room` for all of the site.", 400)
+        try:
+            await tickets.revoke(sites[name], rooms)
+        except StoreUnavailable as error:
+            _log.error("tickets not revoked", site=name, reason=str(error))
+            return PlainTextResponse("Nothing is revoked, try again.", 503, _RETRY_AFTER)
+        _log.info("tickets revoked", site=name, rooms=len(rooms))
+        return PlainTextResponse("OK")
+
+    return [Route("/tickets", revoke, methods=["DELETE"])]

@@ -1,0 +1,63 @@
+"""Keeps the resume tickets of connected clients fresh: a new one in an event before the old one expires.
+
+Without it a ticket would be worth nothing to those who have been connected for long, which in a storm are nearly all.
+"""
+
+import asyncio
+import random
+
+from app.core.tickets import Claims, Tickets
+from app.protocols.sites.socket_server import NamespaceConnection
+from app.settings import Site
+from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
+
+EVENT = "_resume_ticket"
+_TICK_SECONDS = 0.25
+#: Of a ticket's time; not all who came at once are renewed at once.
+_SOONEST, _LATEST = 0.4, 0.6
+
+
+class Renewal:
+    """The tickets of one connection. Lives as long as that; `TicketRenewals.stop` ends it."""
+
+    __slots__ = ("_claims", "_connection", "_owner", "_site", "bucket", "deadline")
+
+    def __init__(self, owner: "TicketRenewals", connection: NamespaceConnection, site: Site, claims: Claims) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._site = site
+        self._claims = claims
+        self.bucket = NOT_WAITING
+        self.deadline = 0.0
+
+    def next_ticket(self) -> str | None:
+        """A ticket for now, and another in time; None when there are no more."""
+        ticket = self._owner.tickets.issue(self._site, self._claims)
+        if ticket is not None and self._site.resume_ticket is not None:
+            share = random.uniform(_SOONEST, _LATEST)
+            wait_seconds = self._site.resume_ticket.ttl_seconds * share
+            self._owner.wheel.schedule(self, asyncio.get_running_loop().time() + wait_seconds)
+        return ticket
+
+    def deadline_passed(self, now: float) -> None:
+        """From the wheel."""
+        ticket = self.next_ticket()
+        if ticket is not None:
+            self._connection.send_event(EVENT, [ticket])
+
+
+class TicketRenewals:
+    """Those of all connections. Lives as long as the server."""
+
+    def __init__(self, tickets: Tickets) -> None:
+        self.tickets = tickets
+        self.wheel = DeadlineWheel(_TICK_SECONDS)
+
+    def start(self, connection: NamespaceConnection, site: Site, claims: Claims) -> Renewal:
+        """Of a connection that has just been let in."""
+        return Renewal(self, connection, site, claims)
+
+    def stop(self, renewal: Renewal | None) -> None:
+        """The connection is gone. Idempotent."""
+        if renewal is not None:
+            self.wheel.cancel(renewal)

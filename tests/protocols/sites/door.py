@@ -1,0 +1,101 @@
+"""The application of the sites behind a Socket.IO server on one node, its tenant's backend played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from app.errors import AuthRefused
+from app.protocols.sites.admission import Admission
+from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.socket_server import SocketServer
+from app.settings import ResumeTicket, Site, SiteLimits
+from tests.protocols.sites.socket_case import Client
+from tests.support.store import StoreNode, make_site, until
+from tests.support.valkey import Valkey
+
+TOKEN = "t-12345-secret"
+USERS = "http://127.0.0.1/users/:id"
+SITE = make_site("site", device_ttl_seconds=77, update_user_url=USERS, public_channel="public")
+PLAIN = make_site("plain", user_room_prefix=None, update_user_url=USERS)
+NARROW = make_site("narrow", origins=("https://shop.example.com",))
+QUIET = make_site("quiet")
+BACK = make_site("back", resume_ticket=ResumeTicket(ttl_seconds=60), update_user_url=USERS)
+BOUND = make_site(
+    "bound",
+    limits=SiteLimits(connections=3, connections_per_address=2, connections_per_user=1, rooms_per_connection=2),
+    public_channel="public",
+)
+SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK)}
+
+
+class Directory:
+    """The tenant's backend: answers what the test says, and remembers who asked. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.answer: list[str] | str = ["user_1"]
+        self.asked: list[tuple[str, str | None, str | None]] = []
+        self.abandoned = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
+        """Rooms, or a refusal with the text."""
+        self.asked.append((site.name, token, meta))
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        if isinstance(self.answer, str):
+            raise AuthRefused(self.answer)
+        return self.answer
+
+
+class Updates:
+    """Remembers what was reported. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.reported: list[tuple[str, str, str | None, bool]] = []
+        self.moments: list[datetime] = []
+
+    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
+        """A user came or went."""
+        assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
+        self.reported.append((site.name, user_id, token, connected))
+        self.moments.append(at)
+
+
+class Door:
+    """The application behind a Socket.IO server, on one node. Lives for one test."""
+
+    def __init__(self, node: StoreNode, valkey: Valkey) -> None:
+        self.node = node
+        self.valkey = valkey
+        self.directory = Directory()
+        self.updates = Updates()
+        self.application = SitesApplication(
+            SITES, node.delivery, Admission(self.directory, node.limits, node.tickets), self.updates
+        )
+        self.server = SocketServer(self.application)
+
+    async def client(self, version: int = 4, query: str = "") -> Client:
+        """A session that has joined no site; old clients are in the root unasked."""
+        client = Client(self.server, version, query.encode())
+        if version == 3:
+            assert await received(client, 1) == ["40"]
+        client.received()
+        return client
+
+    async def connected(self, packet: str = '40/site,{"token":"t"}', version: int = 4) -> Client:
+        """A session that has joined a site; what it was greeted with is taken."""
+        client = await self.client(version)
+        await client.send(packet.encode())
+        await received(client, 2)
+        return client
+
+
+async def received(client: Client, count: int) -> list[str]:
+    """So many packets, taken."""
+    await until(lambda: len(client.socket.written) >= count, f"{count} packets")
+    return [packet.decode() for packet in client.received()]

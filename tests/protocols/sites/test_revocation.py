@@ -1,0 +1,107 @@
+"""DELETE /tickets through its route, on a real Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from starlette.applications import Starlette
+from structlog.testing import capture_logs
+
+from app.core.tickets import Credentials, new_claims
+from app.errors import TicketRefused
+from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
+from app.protocols.sites.send import INVALID, MISSING
+from app.settings import ResumeTicket
+from tests.support.store import StoreNode, make_site
+from tests.support.valkey import Valkey
+
+KEY = "54321-secret"
+SITE = make_site("shop", api_key=KEY, resume_ticket=ResumeTicket())
+PLAIN = make_site("plain", api_key=KEY)
+
+
+@pytest.fixture
+async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
+    """One node."""
+    node = await StoreNode.start(valkey, [SITE, PLAIN])
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def client(node: StoreNode) -> AsyncIterator[AsyncClient]:
+    """A backend that asks it."""
+    routes = revocation_routes({"shop": SITE, "plain": PLAIN}, node.tickets)
+    async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
+        yield client
+
+
+async def counts(node: StoreNode, *tickets: str) -> list[bool]:
+    """Which of the tickets count."""
+    found = []
+    for ticket in tickets:
+        try:
+            node.tickets.redeem(SITE, Credentials("t", ticket=ticket), await node.tickets.look_up(SITE, ticket))
+        except TicketRefused as refusal:
+            found.append(refusal.result != "revoked")
+        else:
+            found.append(True)
+    return found
+
+
+async def given(node: StoreNode, room: str) -> str:
+    """A ticket of somebody in the room."""
+    claims = new_claims(SITE, Credentials("t"), [room], await node.tickets.look_up(SITE, None))
+    return node.tickets.issue(SITE, claims) or ""
+
+
+async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
+    """Those with a room named, once or several times; without one all of the site."""
+    tickets = [await given(node, room) for room in ("user_1", "user_2", "user_3", "user_4")]
+    answer = await client.delete(f"/tickets?site=shop&apiKey={KEY}&room=user_1")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert await counts(node, *tickets) == [False, True, True, True]
+    query = {"site": "shop", "room": ["user_2", "User_3"]}
+    assert (await client.delete("/tickets", params=query, headers={"x-api-key": KEY})).status_code == 200
+    assert await counts(node, *tickets) == [False, False, False, True]
+    bearer = {"authorization": f"Bearer {KEY}"}
+    assert (await client.delete("/tickets?site=shop", headers=bearer)).status_code == 200
+    assert await counts(node, *tickets) == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("", 400, MISSING),
+        ("site=shop", 400, MISSING),
+        (f"apiKey={KEY}", 400, MISSING),
+        ("site=shop&apiKey=wrong", 401, INVALID),
+        (f"site=unknown&apiKey={KEY}", 401, INVALID),
+        (f"site=plain&apiKey={KEY}", 400, NO_TICKETS),
+        (f"site=shop&apiKey={KEY}&room=", 400, "room: expected a room, or no `room` for all of the site."),
+    ],
+)
+async def test_mistakes(client: AsyncClient, node: StoreNode, query: str, status: int, text: str) -> None:
+    """Each is named, and nothing is revoked."""
+    ticket = await given(node, "user_1")
+    answer = await client.delete(f"/tickets?{query}")
+    assert (answer.status_code, answer.text) == (status, text)
+    assert await counts(node, ticket) == [True]
+
+
+async def test_other_methods(client: AsyncClient) -> None:
+    """405 with what is allowed."""
+    answer = await client.post(f"/tickets?site=shop&apiKey={KEY}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE")
+
+
+async def test_redis_away(client: AsyncClient, node: StoreNode) -> None:
+    """503 with Retry-After; a line in the log, and no key in any."""
+    await node.redis.close()
+    with capture_logs() as lines:
+        answer = await client.delete(f"/tickets?site=shop&apiKey={KEY}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert [line["event"] for line in lines] == ["tickets not revoked"]
+    assert KEY not in str(lines)
