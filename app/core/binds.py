@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from app.core.address import addresses
-from app.core.message import RESERVED_EVENTS, Message
+from app.core.message import RESERVED_EVENTS, Audience, Message
 from app.core.ports import AudienceListener
 from app.settings import Site
 
@@ -31,7 +31,22 @@ def extend(message: Message, listeners: Mapping[str, AudienceListener]) -> Messa
         if (protocol, name) not in told
         if (audience := listener.audience_of(site, name)) is not None
     ]
-    return replace(message, rooms=rooms, audiences=(*message.audiences, *audiences))
+    return replace(message, rooms=rooms, audiences=_united((*message.audiences, *audiences)))
+
+
+def _united(audiences: Sequence[Audience]) -> tuple[Audience, ...]:
+    """Those of one protocol of which the same is said are one: a node hears a message once for each protocol."""
+    united: dict[tuple[str, bytes], Audience] = {}
+    for audience in audiences:
+        key = (audience.protocol, audience.detail)
+        known = united.get(key)
+        united[key] = audience if known is None else _union(known, audience)
+    return tuple(united.values())
+
+
+def _union(one: Audience, other: Audience) -> Audience:
+    names = tuple(dict.fromkeys((*one.names, *other.names)))
+    return replace(one, names=names, bound_names=tuple(dict.fromkeys((*one.bound_names, *other.bound_names))))
 
 
 def _keys(site: Site, rooms: Sequence[str]) -> Sequence[str]:

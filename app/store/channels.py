@@ -96,11 +96,10 @@ async def _to_resumed(uuid: str, answer: Awaitable[Any]) -> Resumed | None:
     words = await answer
     if words is None:
         return None
-    number, seq, *rest = words
-    channels = [Subscription(rest[i].decode(), int(rest[i + 1]), rest[i + 2]) for i in range(0, len(rest), 3)]
-    # A hash has no order of its own.
-    channels.sort(key=lambda subscription: (subscription.since_seq, subscription.channel))
-    return Resumed(Position(Claim(uuid, number), int(seq)), channels)
+    claim, seq, *rest = words
+    kept = sorted((int(rest[i]), rest[i + 1].decode(), int(rest[i + 2]), rest[i + 3]) for i in range(0, len(rest), 4))
+    subscriptions = [Subscription(channel, since_seq, digest) for _, channel, since_seq, digest in kept]
+    return Resumed(Position(Claim(uuid, claim), int(seq)), subscriptions)
 
 
 async def _to_kept(answer: Awaitable[Any]) -> Kept:

@@ -28,7 +28,7 @@
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
 | histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
 | channels | hash | channel → digest of its token |
-| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq, c:<channel> → `<since seq>:<digest>` |
+| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
 others, of a device in the public channel. A note is what the protocol wants to know when another node takes the
@@ -51,6 +51,8 @@ of the application have its prefix (`rm`) and no hash tag: `rm:users:<uid>:key` 
 | lease | string | the node that owns the subscription |
 | held | string | when it was last known to be owned (ms) |
 | users:<node> | set | users with connections on a node |
+
+`c:<channel>` of a subscriber is `<number>:<since seq>:<digest of the channel's token>`, numbered by `subscribed`.
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
 known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it

@@ -73,6 +73,15 @@ def test_the_servers_own_events_reach_no_room() -> None:
     assert (list(message.rooms), told(message)) == ([], [("channels", "news")])
 
 
+def test_two_channels_bound_to_one_room() -> None:
+    """They are one audience of their protocol, whichever of them, or the room, is addressed."""
+    site = make_site(binds={"news": "Everyone", "also": "Everyone"})
+    pushed = extend(make_message(site, [], audiences=[NEWS]), {"channels": LISTENERS["channels"]})
+    sent = extend(make_message(site, ["everyone"]), {"channels": LISTENERS["channels"]})
+    for message in (pushed, sent):
+        assert [tuple(audience.names) for audience in message.audiences] == [("news", "also")]
+
+
 @pytest.mark.parametrize("site", [SITE, PLAIN], ids=["queues", "no queues"])
 async def test_one_message_over_both_doors(start_node: NodeStarter, site: Site) -> None:
     """Over two nodes, a push and a send reach the devices in the room and the audience, with one seq and one order."""

@@ -10,6 +10,7 @@ if ARGV[1] == 'drop' then
 else
   local digest = call('HGET', P .. 'channels', ARGV[4])
   if not digest then return 'unknown' end
-  call('HSET', key, field, last_seq() .. ':' .. digest)
+  -- The number keeps the order of subscribing, which a hash has not.
+  call('HSET', key, field, call('HINCRBY', key, 'subscribed', 1) .. ':' .. last_seq() .. ':' .. digest)
 end
 return 'kept'

@@ -1,0 +1,194 @@
+"""Contract `channels` over two nodes on one Valkey: the same channels everywhere; no end of a node loses anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.channels import Publisher, Subscription, channels_site
+from tests.support.deployment import Deployment, Node
+from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Deployment]:
+    """Two nodes, asked one by one."""
+    sites = {"shop": channels_site(), "bound": channels_site(binds={"here": "hall", "there": "hall"})}
+    deployment = Deployment(sites, {"log_level": "debug", "redis_timeout": 1}, nodes=2)
+    yield deployment
+    deployment.end()
+
+
+@pytest.fixture
+def nodes(cluster: Deployment) -> tuple[Node, Node]:
+    """Both of them, running."""
+    for node in cluster.nodes:
+        if node.server.returncode is not None:
+            node.start()
+    one, two = cluster.nodes
+    return one, two
+
+
+@pytest.fixture
+def name(tenant: Tenant) -> str:
+    """A channel's name that no other test uses."""
+    return tenant.unique("channel")
+
+
+def test_channels_are_the_same_everywhere(nodes: tuple[Node, Node], name: str) -> None:
+    """Created here, it exists there with the same token; a second creation there is a conflict; deleted there, it is
+    gone here."""
+    here, there = (Publisher(node, "shop") for node in nodes)
+    token = here.create(name)
+    assert there.ping(name, token).status_code == 200
+    answer = there.post("/channel/create", "CREATE_CHANNEL", {"channel": name}, params={"apiKey": nodes[0].key("shop")})
+    assert answer.status_code == 409
+    assert there.delete(name, token).status_code == 200
+    assert here.push(name, "x").status_code == 404
+
+
+def test_a_push_reaches_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
+    """Pushed here, heard there and here, once, in order, by uuid too."""
+    here, there = (Publisher(node, "shop") for node in nodes)
+    token = here.create(name)
+    with Subscription(nodes[0].url, "shop") as one, Subscription(nodes[1].url, "shop") as two:
+        one.subscribe(name)
+        two.subscribe(name)
+        for number in range(20):
+            (here, there)[number % 2].push(name, str(number), token=token)
+        here.push(name, "for two", two.uuid)
+        here.push(name, "for one", one.uuid)
+        numbers = [(name, str(number)) for number in range(20)]
+        assert one.pushed(21) == [*numbers, (name, "for one")]
+        assert two.pushed(21) == [*numbers, (name, "for two")]
+
+
+def test_deleted_here_unsubscribed_there(nodes: tuple[Node, Node], name: str) -> None:
+    """Subscribers of every node are unsubscribed: what is pushed to a new channel of the name is not for them."""
+    here = Publisher(nodes[0], "shop")
+    here.create(name)
+    here.create(name + "2")
+    with Subscription(nodes[1].url, "shop") as subscriber:
+        subscriber.subscribe(name, name + "2")
+        here.delete(name)
+        here.create(name)
+        here.push(name, "not for you")
+        here.push(name + "2", "for you")
+        push = subscriber.receive()["data"]
+        assert (push["subscribedChannels"], push["pushMessage"]["message"]) == ([name + "2"], "for you")
+
+
+def test_resume_at_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
+    """It does not matter which node a subscriber comes back to; a connection that it has left behind is ended."""
+    here = Publisher(nodes[0], "shop")
+    here.create(name)
+    left = Subscription(nodes[0].url, "shop", resumable="1").subscribe(name)
+    back = {"resume": str(left.uuid), "secret": left.ack["data"]["secret"]}
+    with Subscription(nodes[1].url, "shop", **back) as again:
+        assert again.ack["data"] == {"uuid": left.uuid, "subscribedChannels": [name]}
+        here.push(name, "x")
+        assert again.pushed() == [(name, "x")]
+        # The old connection's next pong tells its node.
+        assert left.closed() == (1012, "resumed elsewhere, or forgotten")
+        assert again.act("UNSUBSCRIBE", name)["data"]["subscribedChannels"] == []
+
+
+def test_a_killed_node_loses_nothing(nodes: tuple[Node, Node], name: str) -> None:
+    """Its resumable subscribers come back elsewhere to their uuid, channels and what was pushed meanwhile."""
+    survivor = Publisher(nodes[1], "shop")
+    survivor.create(name)
+    subscribers = [Subscription(nodes[0].url, "shop", resumable="1").subscribe(name) for _ in range(3)]
+    survivor.push(name, "before")
+    for subscriber in subscribers:
+        assert subscriber.pushed() == [(name, "before")]
+    nodes[0].kill()
+    for number in range(5):
+        assert survivor.push(name, str(number)).status_code == 200
+    for subscriber in subscribers:
+        back = {"resume": str(subscriber.uuid), "secret": subscriber.ack["data"]["secret"]}
+        with Subscription(nodes[1].url, "shop", **back) as again:
+            assert again.ack["data"] == {"uuid": subscriber.uuid, "subscribedChannels": [name]}
+            missed = again.pushed(5)
+            if missed[0] == (name, "before"):
+                # It was killed before it had told Redis: at least once.
+                missed = [*missed[1:], *again.pushed()]
+            assert missed == [(name, str(number)) for number in range(5)]
+        with pytest.raises(ConnectionClosed):
+            subscriber.receive()
+
+
+def test_a_node_that_is_stopped_says_so(nodes: tuple[Node, Node], name: str) -> None:
+    """SIGTERM: every subscriber is told to come back (1012); a resumable one misses nothing, nor gets it twice."""
+    publisher = Publisher(nodes[1], "shop")
+    publisher.create(name)
+    plain = Subscription(nodes[0].url, "shop").subscribe(name)
+    kept = Subscription(nodes[0].url, "shop", resumable="1").subscribe(name)
+    publisher.push(name, "before")
+    assert plain.pushed() == kept.pushed() == [(name, "before")]
+    assert nodes[0].stop() == 0
+    assert plain.closed() == kept.closed() == (1012, "the server restarts")
+    publisher.push(name, "after")
+    with Subscription(nodes[1].url, "shop", resume=str(kept.uuid), secret=kept.ack["data"]["secret"]) as again:
+        assert again.pushed() == [(name, "after")]
+
+
+def test_after_a_restart_everything_is_there(cluster: Deployment, nodes: tuple[Node, Node], name: str) -> None:
+    """All nodes and Redis end and start again: channels, tokens and subscribers are what they were."""
+    publisher = Publisher(nodes[0], "shop")
+    token = publisher.create(name)
+    subscriber = Subscription(nodes[0].url, "shop", resumable="1").subscribe(name)
+    for node in nodes:
+        node.stop()
+    cluster.redis.kill()
+    cluster.redis.start()
+    for node in nodes:
+        node.start()
+    assert publisher.ping(name, token).status_code == 200
+    assert publisher.ping(name, token[:-1] + "_").status_code == 403
+    publisher.push(name, "after")
+    with Subscription(
+        nodes[1].url, "shop", resume=str(subscriber.uuid), secret=subscriber.ack["data"]["secret"]
+    ) as again:
+        assert again.ack["data"] == {"uuid": subscriber.uuid, "subscribedChannels": [name]}
+        assert again.pushed() == [(name, "after")]
+
+
+def test_redis_away(cluster: Deployment, nodes: tuple[Node, Node], name: str) -> None:
+    """Publishers get 503, who subscribes is told; connections stay, and hear what is pushed once Redis is back."""
+    publisher = Publisher(nodes[0], "shop")
+    publisher.create(name)
+    with Subscription(nodes[0].url, "shop") as one, Subscription(nodes[1].url, "shop") as two:
+        one.subscribe(name)
+        two.subscribe(name)
+        cluster.redis.kill()
+        answer = publisher.push(name, "lost")
+        assert (answer.status_code, answer.json()["message"]) == (503, "Service unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert two.act("SUBSCRIBE", name + "2")["code"] == 503
+        with Subscription(nodes[0].url, "shop") as new:
+            assert new.ack["data"]["subscribedChannels"] == []
+        cluster.redis.start()
+        eventually(lambda: publisher.push(name, "back").status_code == 200, "a push")
+        assert one.pushed()[0] == two.pushed()[0] == (name, "back")
+        publisher.create(name + "2")
+        two.subscribe(name + "2")
+
+
+def test_channels_bound_to_a_room(cluster: Deployment, nodes: tuple[Node, Node]) -> None:
+    """What is pushed into a channel is heard in the other that is bound to its room, and a /send to the room in both:
+    text as it is, anything else as JSON; what is pushed to recipients stays between them."""
+    publisher = Publisher(nodes[0], "bound")
+    for channel in ("here", "there"):
+        publisher.create(channel)
+    with Subscription(nodes[0].url, "bound") as here, Subscription(nodes[1].url, "bound") as there:
+        here.subscribe("here")
+        there.subscribe("there")
+        publisher.push("here", "pushed")
+        publisher.push("here", "whispered", here.uuid)
+        nodes[1].send("bound", "hall", "score", "text")
+        nodes[1].send("bound", "hall", "score", {"home": 1}, 2)
+        assert here.pushed(4) == [("here", text) for text in ("pushed", "whispered", "text", '[{"home":1},2]')]
+        assert there.pushed(3) == [("there", text) for text in ("pushed", "text", '[{"home":1},2]')]
