@@ -23,6 +23,7 @@ _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
 _NODE_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?\Z"
 _KEY_PREFIX = r"^[^\s*?\[\]{}\\]+\Z"
 _NAMESPACE = r"^/[^\s,?#]+\Z"
+_PEM = r"^\s*-----BEGIN [A-Z ]*KEY-----\s"
 
 # Pattern, as msgspec quotes it -> what it says, for the error line.
 _PATTERNS = {
@@ -34,6 +35,7 @@ _PATTERNS = {
     repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",
     repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { } \\",
     repr(_NAMESPACE): "a namespace such as /rm",
+    repr(_PEM): "a key in PEM, which begins with -----BEGIN",
     repr(_ORIGIN): "an origin such as https://www.example.com, without a path",
 }
 # msgspec's word -> ours.
@@ -49,6 +51,7 @@ _TYPES = {
 
 _Text = Annotated[str, Meta(min_length=1)]
 _HttpUrl = Annotated[str, Meta(pattern=_HTTP_URL)]
+_Pem = Annotated[str, Meta(pattern=_PEM)]
 _HeaderText = Annotated[str, Meta(pattern=_HEADER_TEXT)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
 _Workers = Annotated[int, Meta(ge=1, le=256)]
@@ -99,7 +102,14 @@ class TopicsSection(Section):
 
     connection_timeout_seconds: _Seconds | None = field(name="connection_timeout", default=None)
     max_alive_count: Annotated[int, Meta(ge=0)] | None = None
+    keep_alive_seconds: _Seconds | None = field(name="keep_alive", default=None)
+    max_topics: _Amount | None = None
     history: HistorySection | None = None
+    jwt_secret: _Text | None = None
+    jwt_public_key: _Pem | None = None
+    private_key: _Pem | None = None
+    bind_key_ttl_seconds: _Seconds | None = field(name="bind_key_ttl", default=None)
+    bind_url: _HttpUrl | None = field(name="bindUrl", default=None)
 
 
 class RedisPublishSection(Section):

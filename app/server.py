@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 from msgspec import Struct, structs
 
+from app.backends.bind_directory import HttpBindDirectory
 from app.backends.peers import HttpPeers
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
@@ -26,6 +27,7 @@ from app.core.ports import Place
 from app.core.tickets import Tickets
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
+from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.fleet import FETCH_TIMEOUT_SECONDS, Fleet
 from app.observe.health import Health
@@ -42,6 +44,7 @@ from app.protocols.sites.revocation import revocation_routes
 from app.protocols.sites.send import SendEndpoint
 from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefix
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
+from app.protocols.topics.server import TopicsParts, TopicsServer
 from app.publish_services import PublishServices
 from app.settings import Config
 from app.store.address import Location, read_redis_url
@@ -55,6 +58,7 @@ from app.store.redis import Commands
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
 from app.store.tickets import RedisTickets
+from app.store.topics import RedisTopics
 from app.store.topology import new_redis
 from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
@@ -143,6 +147,9 @@ class Services:
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         cluster = Cluster(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server.asgi, cluster)
+        self._topic_store = RedisTopics(redis, node)
+        self._bind_directory = HttpBindDirectory(config.auth_timeout_seconds)
+        self.topics: TopicsServer
         self.send: SendEndpoint
         self.channels: ChannelsServer
         self._channel_store = RedisChannels(redis, node)
@@ -184,6 +191,11 @@ class Services:
         stack.push_async_callback(services.bus.close)
         services._publish.start()
         stack.push_async_callback(services._publish.close)
+        services.topics = TopicsServer(config.sites, services._topics_parts(config, ids, counts))
+        services.doors["topics"] = services.topics
+        stack.push_async_callback(services._bind_directory.aclose)
+        await services.topics.start()
+        stack.push_async_callback(services.topics.close)
         await services._places.start()
         stack.push_async_callback(services._places.close)
         stack.push_async_callback(services._peers.aclose)
@@ -202,9 +214,18 @@ class Services:
             lambda number: self._peers.fetch(seat.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
         )
 
+    def _topics_parts(self, config: Config, ids: FlakeIds, counts: Counts) -> TopicsParts:
+        store, directory = self._topic_store, self._bind_directory
+        bounds = (counts, self.node.id, config.max_body_bytes)
+        return TopicsParts(self.delivery, store, directory, self.limits, ids, *bounds)
+
     async def drain(self) -> None:
         """Closes every session and waits until their acks and ends have reached Redis."""
-        await asyncio.gather(self.socket_server.shutdown(), self.channels.drain(self._drain_seconds))
+        await asyncio.gather(
+            self.socket_server.shutdown(),
+            self.channels.drain(self._drain_seconds),
+            self.topics.drain(self._drain_seconds),
+        )
         await self._publish.drain()
         # What waits here for the answer of another node: its client asks somebody else.
         await self._peers.aclose()
@@ -212,6 +233,7 @@ class Services:
             async with asyncio.timeout(self.redis.timeout_seconds):
                 await self.delivery.drain()
                 await self.channels.close()
+                await self.topics.hub.drained()
 
 
 class HttpServer(uvicorn.Server):

@@ -45,12 +45,26 @@ class Channels(Struct, frozen=True, kw_only=True):
 
 
 class Topics(Struct, frozen=True, kw_only=True):
-    """What a site says of its topics."""
+    """What a site says of its topics. Its repr holds no key."""
 
     #: After so long a subscription ends, unless /alive extends it, at most so many times.
     connection_timeout_seconds: float = 60.0
     max_alive_count: int = 60
+    #: A stream without data for so long gets a sign of life.
+    keep_alive_seconds: float = 50.0
+    #: Of one subscription.
+    max_topics: int = 1_000
     history: HistoryLimit = HistoryLimit()
+    #: What signs bind keys: the secret of HS256, the public key (PEM) of RS256.
+    jwt_secret: str | None = None
+    jwt_public_key: str | None = None
+    #: What the original's bind keys are encrypted for (PEM), how old they may be, and who knows their user.
+    private_key: str | None = None
+    bind_key_ttl_seconds: float = 3.0
+    bind_url: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Topics(connection_timeout_seconds={self.connection_timeout_seconds})"
 
 
 class RedisPublish(Struct, frozen=True, kw_only=True):

@@ -261,3 +261,10 @@ class Peers(Protocol):
         False: there was no answer, nothing has been sent. A client that leaves takes its request back there too. May
         last as long as a poll.
         """
+
+
+class BindDirectory(Protocol):
+    """The tenant's backend that knows whose bind key it is."""
+
+    async def fetch_user(self, site: Site, bind_key: str) -> object:
+        """What it answers: a user's id, or None if it refuses. Raises AuthRefused when it gave no usable answer."""

@@ -89,6 +89,7 @@ class SiteCounts:
         "auths_waiting",
         "batched",
         "batches",
+        "bind_keys",
         "bus_gaps",
         "bus_messages",
         "channel_replayed",
@@ -107,7 +108,11 @@ class SiteCounts:
         "resyncs",
         "sends",
         "stored",
+        "stream_ends",
+        "streams",
         "tickets",
+        "topic_deliveries",
+        "topic_events",
         "user_updates",
     )
 
@@ -155,6 +160,13 @@ class SiteCounts:
         self.tickets: Counter[str] = Counter()
         #: What was refused because of a limit of the site, by limit.
         self.limited: Counter[str] = Counter()
+        #: Streams of topics open now; those that ended, by reason; events emitted to topics and bind keys, by result;
+        #: events written to streams.
+        self.streams = 0
+        self.stream_ends: Counter[str] = Counter()
+        self.topic_events: Counter[str] = Counter()
+        self.bind_keys: Counter[str] = Counter()
+        self.topic_deliveries = 0
         #: By result.
         self.user_updates: Counter[str] = Counter()
         self.redis_publish = RedisPublishCounts()

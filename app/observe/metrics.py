@@ -247,6 +247,12 @@ METRICS = (
         _of_site_and(lambda s: s.channel_resumes),
     ),
     Metric(_Counter, "recado_channel_replayed", "Pushes replayed.", _SITE, _of_site(lambda s: s.channel_replayed)),
+    # Topics
+    Metric(_Gauge, "recado_streams", "Streams of topics.", _SITE, _of_site(lambda s: s.streams)),
+    Metric(_Counter, "recado_stream_ends", "Streams that ended.", _BY_REASON, _of_site_and(lambda s: s.stream_ends)),
+    Metric(_Counter, "recado_topic_events", "Events emitted.", _BY_RESULT, _of_site_and(lambda s: s.topic_events)),
+    Metric(_Counter, "recado_topic_deliveries", "Events written.", _SITE, _of_site(lambda s: s.topic_deliveries)),
+    Metric(_Counter, "recado_bind_keys", "Bind keys.", _BY_RESULT, _of_site_and(lambda s: s.bind_keys)),
     # Redis and the bus
     Metric(_Histogram, "recado_redis_seconds", "Time of a script.", ("script",), _of_each(lambda c: c.redis_seconds)),
     Metric(

@@ -29,6 +29,14 @@
 | histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
 | channels | hash | channel → digest of its token |
 | subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
+| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq, c:<channel> → `<since seq>:<digest>` |
+| topics:number | string | number of the site's last stream of topics |
+| topics:stream:<number> | hash | secret: digest of what extends it, extended: how often it was; gone with the stream |
+| topics:nodes | sorted set | node with topics by last beat |
+| topics:clients:<node> | hash | client id → its streams on the node |
+| topics:registry | hash | topic → who may publish and subscribe, as JSON |
+| topics:seen:<digest> | string | a bind key was used; expires when it is too old anyway |
+| topics:answers:<question> | list | what nodes answered to one that asked; expires within seconds |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
 others, of a device in the public channel. A note is what the protocol wants to know when another node takes the

@@ -1,14 +1,20 @@
-"""uvicorn's HTTP protocol with one thing mended: bytes behind an upgrade request are not lost.
+"""uvicorn's HTTP protocol with one thing mended, bytes behind an upgrade request are not lost, and one added: an
+application may take the socket over for a response that goes on for long.
 
 Given to uvicorn as `http=` class beside WebSocketProtocol; knows nothing of WebSockets.
 """
 
 import asyncio
 import sys
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.transport.outbox import TurnFlusher
+from app.transport.share import share_of
+from app.transport.streaming import EXTENSION, StreamOffer
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -21,6 +27,29 @@ class HttpProtocol(HttpToolsProtocol):
         self._received = data
         super().data_received(data)
         self._received = b""
+
+    def on_headers_complete(self) -> None:
+        """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
+        before = self.cycle
+        super().on_headers_complete()
+        cycle = self.cycle
+        if cycle is not before:
+            extensions: dict[str, Any] = {EXTENSION: StreamOffer(partial(self._take_over, cycle))}
+            self.scope["extensions"] = extensions
+
+    def _take_over(self, cycle: RequestResponseCycle) -> tuple[asyncio.Transport, TurnFlusher, set[Any], bool] | None:
+        """Let go of the socket for good: nothing that comes behind this request is served."""
+        if cycle.disconnected or self.transport.is_closing():
+            return None
+        # As after a response that is complete: uvicorn then leaves the rest alone.
+        cycle.response_started = cycle.response_complete = True
+        self.pipeline.clear()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
+        is_chunked = cycle.scope["http_version"] != "1.0"
+        return self.transport, share_of(self.server_state).flusher, self.connections, is_chunked
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""

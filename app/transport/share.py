@@ -1,6 +1,9 @@
 """What all connections of one server use together."""
 
+import weakref
 from typing import Any
+
+from uvicorn.server import ServerState
 
 from app.transport.outbox import TurnFlusher
 from app.transport.parser import ParserPool
@@ -23,3 +26,14 @@ class ServerShare:
         if pool is None:
             pool = self._parsers[max_message_bytes] = ParserPool(max_message_bytes)
         return pool
+
+
+_shares: weakref.WeakKeyDictionary[ServerState, ServerShare] = weakref.WeakKeyDictionary()
+
+
+def share_of(server_state: ServerState) -> ServerShare:
+    """What the connections of this server share, made when it is asked for the first time."""
+    share = _shares.get(server_state)
+    if share is None:
+        share = _shares[server_state] = ServerShare(server_state.connections)
+    return share

@@ -7,7 +7,6 @@ application does with its messages.
 import asyncio
 import contextvars
 import logging
-import weakref
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -20,7 +19,7 @@ from app.transport.connection import WebSocketConnection
 from app.transport.frames import text_frame
 from app.transport.handshake import Header
 from app.transport.listener import Listener
-from app.transport.share import ServerShare
+from app.transport.share import share_of
 
 __all__ = ["EXTENSION", "Listener", "WebSocketConnection", "WebSocketProtocol", "text_frame"]
 
@@ -31,15 +30,6 @@ logger = logging.getLogger("uvicorn.error")
 
 # What a peer may send before its answer; then it is no longer read. A client has to wait for the 101 (RFC 6455, 4.1).
 _MAX_EARLY_BYTES = 1 << 16
-
-_shares: weakref.WeakKeyDictionary[ServerState, ServerShare] = weakref.WeakKeyDictionary()
-
-
-def _share_of(server_state: ServerState) -> ServerShare:
-    share = _shares.get(server_state)
-    if share is None:
-        share = _shares[server_state] = ServerShare(server_state.connections)
-    return share
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -53,7 +43,7 @@ class WebSocketProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._config = config
-        self._share = _share_of(server_state)
+        self._share = share_of(server_state)
         self._server_state = server_state
         self._app_state = app_state
         self._early = bytearray()

@@ -37,6 +37,8 @@ def filled() -> Counts:
         published = site.redis_publish
         for numbers in (published.received, published.outcomes, published.identifications):
             numbers["some"] += 1
+        for numbers in (site.stream_ends, site.topic_events, site.bind_keys):
+            numbers["some"] += 1
         site.auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
     return counts

@@ -242,3 +242,20 @@ local function tell_audiences(audiences, now, site, seq, id, body)
   end
   return told
 end
+
+-- '1' when some node listens to one of these names of a protocol.
+local function audience_is_there(protocol, ...)
+  for _, name in ipairs({ ... }) do
+    if call('EXISTS', P .. 'audience:' .. protocol .. ':' .. name) == 1 then return '1' end
+  end
+  return '0'
+end
+
+-- How many streams of topics a client has on all nodes.
+local function topic_instances(client)
+  local sum = 0
+  for _, node in ipairs(call('ZRANGE', P .. 'topics:nodes', 0, -1)) do
+    sum = sum + tonumber(call('HGET', P .. 'topics:clients:' .. node, client) or 0)
+  end
+  return sum
+end

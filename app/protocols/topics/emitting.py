@@ -1,0 +1,160 @@
+"""POST /event: a backend emits an event to topics; POST /alive: a client extends its stream."""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+
+import structlog
+
+from app.core.delivery import Delivery
+from app.core.message import Message
+from app.core.topic_store import Extension, TopicStore
+from app.errors import BadRequest, LimitReached, StoreUnavailable
+from app.ids import FlakeIds
+from app.protocols.http_request import digest
+from app.protocols.topics.exchange import Exchange
+from app.protocols.topics.hub import SiteTopics, digest_of, lifetime_ms
+from app.protocols.topics.identity import Identities
+from app.protocols.topics.notice import Emitted, audience
+from app.protocols.topics.registry import Registration, is_password, unpack
+from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
+from app.protocols.topics.topic import has_wildcard
+
+_MAX_KNOWN_PASSWORDS = 1_000
+
+_log = structlog.get_logger(__name__)
+_EXTENSION_ERRORS = {
+    Extension.UNKNOWN: (404, "connid: there is no such connection."),
+    Extension.WRONG: (403, "secret: not the secret of this connection."),
+    Extension.EXHAUSTED: (429, "This connection was extended as often as it may be."),
+}
+
+
+class Passwords:
+    """Checks passwords of registered topics beside the loop. Lives as long as the server.
+
+    A right password is remembered by its digest, for a hash that is slow to guess is slow to check.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+
+    async def is_right(self, registration: Registration, password: str | None) -> bool:
+        """Whether this is the password that the topic takes, if it takes one."""
+        if registration.password_hash is None:
+            return True
+        if password is None:
+            return False
+        known = (registration.password_hash, digest(registration.password_hash + password))
+        if known not in self._known:
+            if not await asyncio.to_thread(is_password, password, registration.password_hash):
+                return False
+            self._known[known] = None
+            if len(self._known) > _MAX_KNOWN_PASSWORDS:
+                self._known.popitem(last=False)
+        return True
+
+
+class Emitting:
+    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+
+    def __init__(
+        self, delivery: Delivery, store: TopicStore, identities: Identities, ids: FlakeIds, max_body_bytes: int
+    ) -> None:
+        self._delivery = delivery
+        self._store = store
+        self._identities = identities
+        self._ids = ids
+        self._max_body_bytes = max_body_bytes
+        self._passwords = Passwords()
+
+    async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """Emits one event, to all its topics or none. Raises BadRequest, StoreError."""
+        result = "failed"
+        try:
+            emission = read_emission(await exchange.read_body(self._max_body_bytes))
+            await self._emit(topics, emission)
+            result = "accepted"
+        except BadRequest as error:
+            result = "refused"
+            _log.info("event refused", site=topics.site.name, status=error.status, reason=str(error))
+            raise
+        except LimitReached as error:
+            result = "refused"
+            _log.info("event refused", site=topics.site.name, status=error.status, limit=error.limit)
+            raise
+        except StoreUnavailable as error:
+            result = "unavailable"
+            _log.error("event failed", site=topics.site.name, reason=str(error))
+            raise
+        finally:
+            topics.counts.topic_events[result] += 1
+        await exchange.answer(200)
+
+    async def _emit(self, topics: SiteTopics, emission: Emission) -> None:
+        user = await self._identities.of_emitter(topics.site, emission.bind_key)
+        registrations = await self._registrations(topics, emission, user)
+        to = [_emitted(target, registrations) for target in emission.targets]
+        if not to:
+            return
+        # What only some may hear goes to no room.
+        bound = [
+            target.topic
+            for target in emission.targets
+            if not target.is_binded and target.whisper is None and not has_wildcard(target.topic)
+        ]
+        whom = audience(to, topics.settings.history, bound)
+        body, id_ = emission.body, self._ids.next_id()
+        await self._delivery.publish(Message(topics.site, id_, (), emission.type, body, audiences=(whom,)))
+
+    async def _registrations(self, topics: SiteTopics, emission: Emission, user: str | None) -> dict[str, Registration]:
+        """The registrations of all binded targets. Raises BadRequest (403) when one may not be emitted to."""
+        names = list(dict.fromkeys(target.topic for target in emission.targets if target.is_binded))
+        if not names:
+            return {}
+        packed = await self._store.registrations(topics.site, names)
+        found = {name: unpack(value) for name, value in zip(names, packed, strict=True) if value is not None}
+        for target in emission.targets:
+            if not target.is_binded:
+                continue
+            registration = found.get(target.topic)
+            # One answer: who may not publish learns nothing of whether there is a topic, or of its password.
+            if (
+                registration is None
+                or not registration.may_publish(user)
+                or not await self._passwords.is_right(registration, target.password)
+            ):
+                raise BadRequest(f"Topic {target.topic!r}: not allowed to publish.", status=403)
+        return found
+
+
+class Extending:
+    """POST /alive of all sites. Lives as long as the server; holds nothing of a request."""
+
+    def __init__(self, store: TopicStore, max_body_bytes: int) -> None:
+        self._store = store
+        self._max_body_bytes = max_body_bytes
+
+    async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """Lets a stream of any node go on for another time-out. Raises BadRequest, StoreError."""
+        proof = read_proof(await exchange.read_body(self._max_body_bytes))
+        secret = secrets.token_urlsafe(24)
+        extension = await self._store.extend(
+            topics.site,
+            proof.connection,
+            digest_of(proof.secret),
+            digest_of(secret),
+            lifetime_ms(topics),
+            topics.settings.max_alive_count,
+        )
+        if extension is not Extension.EXTENDED:
+            status, reason = _EXTENSION_ERRORS[extension]
+            raise BadRequest(reason, status=status)
+        timeout_ms = int(topics.settings.connection_timeout_seconds * 1000)
+        await exchange.answer_json({"connid": proof.connection, "secret": secret, "timeout": timeout_ms})
+
+
+def _emitted(target: Target, registrations: dict[str, Registration]) -> Emitted:
+    if not target.is_binded:
+        return Emitted(target.topic, target.whisper)
+    return Emitted(target.topic, target.whisper, frozenset(registrations[target.topic].subscribers))

@@ -1,0 +1,95 @@
+"""One HTTP request to a site's topics, and its answer: CORS, the site's key, the body. Knows no topic."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from app.errors import BadRequest
+from app.protocols.http_request import Receive, Scope, Send, is_same_secret, key_in, read_body
+from app.settings import Site
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+TEXT = b"text/plain;charset=utf-8"
+JSON = b"application/json;charset=utf-8"
+
+_ALLOWED_HEADERS = (
+    b"Authorization, X-API-KEY, Origin, X-Requested-With, Content-Type, Accept, Access-Control-Allow-Request-Method, "
+    b"Cache-Control, Last-Event-ID"
+)
+_PREFLIGHT_SECONDS = b"7200"
+
+
+class Exchange:
+    """Lives as long as its request."""
+
+    def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
+        self.site = site
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        query = scope["query_string"].decode("latin-1")
+        #: Every parameter of the query, in order.
+        self.parameters: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
+        self.query = dict(self.parameters)
+
+    @property
+    def is_from_foreign_page(self) -> bool:
+        """Whether a browser says that it asks for a page of an origin that the site does not know."""
+        origin, known = self.headers.get(b"origin"), self.site.origins
+        return known is not None and origin is not None and origin.decode("latin-1") not in known
+
+    def cors_headers(self) -> list[Header]:
+        """What lets a page read the answer; nothing for a page that the site does not know."""
+        if self.site.origins is None:
+            return [(b"access-control-allow-origin", b"*")]
+        origin = self.headers.get(b"origin")
+        named = [(b"access-control-allow-origin", origin)] if origin and not self.is_from_foreign_page else []
+        return [*named, (b"vary", b"Origin")]
+
+    def check_key(self, digest: bytes) -> None:
+        """Raises BadRequest unless the request presents the API key of this digest: `token=`, or as for /send."""
+        if not is_same_secret(self.query.get("token") or key_in(self.query, self.headers), digest):
+            raise BadRequest("Token invalid, expected the site's apiKey as token=, X-API-Key or Bearer.", status=401)
+
+    async def read_body(self, max_bytes: int) -> bytes:
+        """The body. Raises BadRequest."""
+        return await read_body(self.headers, self.receive, max_bytes)
+
+    async def answer(
+        self, status: int, body: bytes = b"", content_type: bytes = TEXT, more: Sequence[Header] = ()
+    ) -> None:
+        """Answers it."""
+        length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+        kind = [(b"content-type", content_type), (b"x-content-type-options", b"nosniff")] if body else []
+        headers = [*kind, *length, (b"cache-control", b"no-store"), *self.cors_headers(), *more]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def answer_json(self, value: object, status: int = 200, more: Sequence[Header] = ()) -> None:
+        """Answers with this value."""
+        await self.answer(status, msgspec.json.encode(value), JSON, more)
+
+    async def answer_error(self, status: int, reason: str, more: Sequence[Header] = ()) -> None:
+        """Answers with the reason as text."""
+        if status in (408, 413):
+            # The rest of the body may be on its way.
+            more = [*more, (b"connection", b"close")]
+        if status == 503:
+            more = [*more, (b"retry-after", b"1")]
+        await self.answer(status, reason.encode("utf-8", "replace"), TEXT, more)
+
+    async def answer_preflight(self, methods: Sequence[str]) -> None:
+        """Answers OPTIONS: what a page may send here."""
+        allow = ", ".join([*methods, "OPTIONS"]).encode()
+        permitted = [
+            (b"allow", allow),
+            (b"access-control-allow-methods", allow),
+            (b"access-control-allow-headers", _ALLOWED_HEADERS),
+            (b"access-control-max-age", _PREFLIGHT_SECONDS),
+        ]
+        await self.answer(200, more=permitted)

@@ -1,0 +1,101 @@
+"""Events as they stand on the wire: es-web-notify's frames, Server-Sent Events, and HTTP's chunks around them.
+
+A frame is `''<length>''<json>`. The original counts with JavaScript's `length` (UTF-16 units); a reader in another
+language may count characters or bytes. We write everything beyond ASCII as `\\uXXXX`, so that every count is the same.
+"""
+
+import re
+from enum import Enum
+
+import msgspec
+from msgspec import Raw, Struct
+
+KEEP_ALIVE_FRAME = b"''0''"
+KEEP_ALIVE_COMMENT = b":\n\n"
+RESYNC = "_resync"
+
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+# An `event:` line ends at any of these; EventSource knows no way to quote them.
+_LINE_BREAKS = re.compile("[\r\n\0]")
+_parts_decoder = msgspec.json.Decoder(list[Raw])
+
+
+class Encoding(Enum):
+    """How a stream's events are written."""
+
+    #: es-web-notify's frames.
+    FRAMES = "frames"
+    #: Server-Sent Events.
+    SSE = "sse"
+
+
+class Event(Struct, frozen=True):
+    """An event on its way to streams: JSON text, ready to be put between what differs from stream to stream."""
+
+    #: Milliseconds since the epoch at which it was emitted.
+    at_ms: int
+    #: The name, for the `event:` line of SSE.
+    type: str
+    #: `{"type":...,"detail":...}`
+    packed: bytes
+    #: Where a reader that comes back goes on from; 0: nowhere.
+    seq: int = 0
+
+    @classmethod
+    def from_body(cls, body: bytes, at_ms: int, seq: int) -> "Event":
+        """From the `["type",detail]` that the bus carries: no detail, the only one, or the list of several."""
+        name, *details = _parts_decoder.decode(body)
+        packed = b'{"type":' + to_ascii(bytes(name))
+        if details:
+            detail = bytes(details[0]) if len(details) == 1 else b"[" + b",".join(map(bytes, details)) + b"]"
+            packed += b',"detail":' + to_ascii(detail)
+        return cls(at_ms, msgspec.json.decode(name, type=str), packed + b"}", seq)
+
+    @property
+    def id_line(self) -> bytes:
+        """Where a reader of SSE that comes back goes on behind."""
+        return b"id: %d\n" % self.seq
+
+    def encode(self, requested: str, emitted: str, encoding: Encoding, *, with_id: bool) -> bytes:
+        """The event for whoever subscribed to `requested`; SSE says its `id` only if asked to."""
+        topics = b'"requested":' + quote(requested) + b',"emitted":' + quote(emitted)
+        text = b'{"iat":%d,"ep":{%s},"e":%s}' % (self.at_ms, topics, self.packed)
+        if encoding is Encoding.FRAMES:
+            return to_frame(text)
+        name = _LINE_BREAKS.sub(" ", self.type).encode("utf-8", "replace")
+        return (self.id_line if with_id else b"") + b"event: " + name + b"\ndata: " + text + b"\n\n"
+
+
+def event_of_server(type_: str, at_ms: int, detail: object = None) -> Event:
+    """An event that the server makes up for one stream; None is no detail."""
+    return Event.from_body(msgspec.json.encode([type_] if detail is None else [type_, detail]), at_ms, 0)
+
+
+def to_frame(text: bytes) -> bytes:
+    """JSON text, ASCII without `'`, as es-web-notify frames it."""
+    return b"''%d''%s" % (len(text), text)
+
+
+def to_chunk(data: bytes) -> bytes:
+    """HTTP/1.1's chunk of these bytes."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def quote(text: str) -> bytes:
+    """The text as JSON, as it may stand in a frame."""
+    return to_ascii(msgspec.json.encode(text))
+
+
+def to_ascii(text: bytes) -> bytes:
+    """The same JSON with every character beyond ASCII, and `'`, as `\\uXXXX`: they stand nowhere but in strings.
+
+    Line breaks between tokens, which SSE would read as the end of the data, become spaces.
+    """
+    if not text.isascii():
+        text = _BEYOND_ASCII.sub(_escaped, text.decode()).encode()
+    return text.replace(b"'", b"\\u0027").replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

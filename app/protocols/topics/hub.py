@@ -1,0 +1,368 @@
+"""The streams of this node: how they begin and end, and how what the bus brings reaches them.
+
+Knows no HTTP: who opens a stream hands in the response to write to.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import structlog
+
+from app.core.delivery import Delivery
+from app.core.errands import Errands
+from app.core.limits import Seat
+from app.core.message import Audience, LiveMessage, Message
+from app.core.topic_store import TopicStore
+from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
+from app.ids import FlakeIds
+from app.observe.counts import Counts, SiteCounts
+from app.protocols.topics.frames import RESYNC, Encoding, Event, event_of_server
+from app.protocols.topics.index import TopicIndex
+from app.protocols.topics.notice import ALL_NODES, PROTOCOL, Emitted, Notice, Question, audience, now_ms, unpack
+from app.protocols.topics.stream import Caller, Stream
+from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard, is_reserved, levels_of
+from app.settings import Site, Topics
+from app.transport.deadline_wheel import DeadlineWheel
+from app.transport.streaming import Stream as Response
+
+BEAT_SECONDS = 2.0
+#: How late a keep-alive or an end may be.
+_TICK_SECONDS = 0.25
+_HISTORY_MESSAGES = 500
+#: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
+_GRACE_MS = 2_000
+#: While Redis is away no stream ends for want of its answer.
+_ASK_AGAIN_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SiteTopics:
+    """The streams of one site on this node. Lives as long as the node."""
+
+    def __init__(self, site: Site, counts: SiteCounts) -> None:
+        assert site.topics is not None, "only sites that have turned topics on"
+        self.site = site
+        self.settings: Topics = site.topics
+        self.counts = counts
+        #: Those that are live.
+        self.index = TopicIndex()
+        #: Those that are not yet.
+        self.joining: dict[Stream, None] = {}
+        #: All, by client.
+        self.clients: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter([*self.joining, *self.index.streams.values()])
+
+
+class TopicHub:
+    """The streams of all sites on this node. Lives as long as the node: `start` begins, `close` ends it.
+
+    Implements AudienceListener for what the bus brings, and Keeper for its streams.
+    """
+
+    def __init__(
+        self, sites: Iterable[Site], delivery: Delivery, store: TopicStore, ids: FlakeIds, counts: Counts
+    ) -> None:
+        self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.topics is not None}
+        #: Called with what another node, or this one, asks all.
+        self.on_question: Callable[[SiteTopics, Question], None] = lambda topics, question: None
+        #: Called when a stream has ended, with its place among those that limits count.
+        self.on_seat_free: Callable[[Seat], None] = lambda seat: None
+        self._delivery = delivery
+        self._store = store
+        self._ids = ids
+        self._errands = Errands()
+        self._audiences = delivery.audiences(PROTOCOL, self)
+        self._wheel = DeadlineWheel(_TICK_SECONDS)
+        self._is_draining = False
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """This node hears what is asked of all nodes. Raises StoreUnavailable when Redis is away."""
+        for topics in self.sites.values():
+            await self._audiences.join(topics.site, [ALL_NODES])
+            await self._beat(topics)
+        if self.sites:
+            self._beating = asyncio.create_task(self._keep_beating(), name="topics beat")
+
+    async def close(self) -> None:
+        """Ends what `start` began; streams have been drained by now."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    async def drain(self, seconds: float) -> None:
+        """Ends every stream, spread over this time, so that their clients do not come back all at once."""
+        self._is_draining = True
+        streams = [stream for topics in self.sites.values() for stream in topics]
+        for number, stream in enumerate(streams, 1):
+            stream.end("server stopped")
+            if number % 100 == 0:
+                await asyncio.sleep(100 * seconds / len(streams))
+
+    async def drained(self) -> None:
+        """Waits until the ends of streams have reached Redis."""
+        await self._errands.drain()
+
+    # A stream's life
+
+    async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
+        """A stream that hears from now on what its subscription meets, and its secret; `begin` lets it write.
+
+        Raises StoreUnavailable; nothing is left behind then. Otherwise its end is told by `stream_ended`.
+        """
+        if self._is_draining:
+            self.on_seat_free(caller.seat)
+            raise StoreUnavailable("the server stops")
+        stream = Stream(self, caller, topics.site)
+        secret = secrets.token_urlsafe(24)
+        topics.clients[stream.client] += 1
+        topics.counts.streams += 1
+        topics.joining[stream] = None
+        try:
+            await self._audiences.join(topics.site, stream.names)
+        except BaseException:
+            self._forget(topics, stream, has_joined=False)
+            raise
+        try:
+            opened = await self._store.open(
+                topics.site, stream.client, topics.clients[stream.client], digest_of(secret), lifetime_ms(topics)
+            )
+        except BaseException:
+            self._forget(topics, stream, has_joined=True)
+            raise
+        stream.number = opened.number
+        if opened.is_watched:
+            self._tell_watchers(topics, stream.client, "connect", opened.instances, stream.number)
+        return stream, secret
+
+    async def begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
+        """Writes what comes first, then what `after_seq` asks for of the history, then what is live.
+
+        Raises StoreError; then the stream is to be ended.
+        """
+        topics = self.sites[stream.site.name]
+        now = asyncio.get_running_loop().time()
+        timeout_seconds = topics.settings.connection_timeout_seconds
+        stream.answer_with(response)
+        stream.ends_at = now + timeout_seconds
+        detail = {"connid": stream.number, "secret": secret, "timeout": int(timeout_seconds * 1000)}
+        stream.write_event(event_of_server("connected", now_ms(), detail), SERVER_TOPIC)
+        stream.wrote_at = now
+        self._schedule(stream)
+        await self._write_available(stream)
+        if after_seq is not None:
+            await self._write_history(stream, after_seq)
+        self._go_live(topics, stream, after_seq or 0)
+
+    def give_up(self, stream: Stream, reason: str) -> None:
+        """A stream that has joined, but got no response, or whose response cannot go on."""
+        if not stream.end(reason):
+            stream.stream_ended(reason)
+
+    def stream_over(self, stream: Stream, reason: str) -> None:
+        """From a stream: its response has ended."""
+        self._wheel.cancel(stream)
+        topics = self.sites[stream.site.name]
+        topics.index.remove(stream)
+        self._forget(topics, stream, has_joined=True)
+        topics.counts.stream_ends[reason] += 1
+        _log.info("stream ended", site=stream.site.name, connection=stream.number, reason=reason)
+
+    def stream_due(self, stream: Stream, now: float) -> None:
+        """From the wheel: it is time for a sign of life, or for the end."""
+        if now >= stream.ends_at:
+            self._errands.start(self._end_unless_extended(stream))
+            return
+        keep_alive_seconds = self.sites[stream.site.name].settings.keep_alive_seconds
+        if now >= stream.wrote_at + keep_alive_seconds:
+            stream.write_keep_alive(now)
+        self._schedule(stream)
+
+    def _schedule(self, stream: Stream) -> None:
+        keep_alive_seconds = self.sites[stream.site.name].settings.keep_alive_seconds
+        if not stream.is_over:
+            self._wheel.schedule(stream, min(stream.ends_at, stream.wrote_at + keep_alive_seconds))
+
+    async def _end_unless_extended(self, stream: Stream) -> None:
+        try:
+            remaining_ms = await self._store.remaining_ms(stream.site, stream.number) - _GRACE_MS
+        except StoreUnavailable:
+            remaining_ms = int(_ASK_AGAIN_SECONDS * 1000)
+        if remaining_ms <= 0:
+            stream.end("timeout")
+        else:
+            stream.ends_at = asyncio.get_running_loop().time() + remaining_ms / 1000
+            self._schedule(stream)
+
+    def _forget(self, topics: SiteTopics, stream: Stream, *, has_joined: bool) -> None:
+        stream.is_over = True
+        stream.held = None
+        topics.joining.pop(stream, None)
+        topics.counts.streams -= 1
+        topics.clients[stream.client] -= 1
+        if not topics.clients[stream.client]:
+            del topics.clients[stream.client]
+        if has_joined:
+            self._audiences.leave(topics.site, stream.names)
+        self.on_seat_free(stream.caller.seat)
+        self._errands.start(self._close(topics, stream))
+
+    async def _close(self, topics: SiteTopics, stream: Stream) -> None:
+        store, site = self._store, topics.site
+        closed = await self._errands.until_stored(
+            lambda: store.close(site, stream.client, topics.clients[stream.client], stream.number or None)
+        )
+        if closed.is_watched and stream.number:
+            self._tell_watchers(topics, stream.client, "disconnect", closed.instances, stream.number)
+
+    # What is written to a stream before it is live
+
+    async def _write_available(self, stream: Stream) -> None:
+        topics = [wish.topic for wish in stream.caller.subscription.wishes if wish.topic.startswith(CONNECTION_PREFIX)]
+        named = [topic for topic in topics if not has_wildcard(topic)]
+        asked = [self._store.instances(stream.site, topic.removeprefix(CONNECTION_PREFIX)) for topic in named]
+        for topic, instances in zip(named, await asyncio.gather(*asked), strict=True):
+            stream.write_event(event_of_server("available", now_ms(), {"clid_instances": instances}), topic)
+
+    async def _write_history(self, stream: Stream, after_seq: int) -> None:
+        """What is still held behind a seq; `_resync` before it where something is not."""
+        own = TopicIndex()
+        own.add(stream)
+        has_more, is_first = True, True
+        max_bytes = max(1, stream.site.outbox_limit_bytes // 2)
+        while has_more and not stream.is_over:
+            # What comes while the history is read is in it, or behind it.
+            stream.held = []
+            history = await self._audiences.history(stream.site, after_seq, _HISTORY_MESSAGES, max_bytes)
+            if is_first and (not history.is_complete or after_seq > history.last_seq):
+                self.write_resync(stream)
+            is_first = False
+            now = asyncio.get_running_loop().time()
+            for message in history.messages:
+                if message.seq > after_seq:
+                    write_message(own, message, now)
+                    after_seq = message.seq
+            has_more = history.has_more
+            if has_more:
+                await stream.drained()
+        if not stream.is_over:
+            stream.last_seq = history.last_seq
+
+    def _go_live(self, topics: SiteTopics, stream: Stream, after_seq: int) -> None:
+        if stream.is_over:
+            return
+        held, stream.held = stream.held, None
+        del topics.joining[stream]
+        topics.index.add(stream)
+        if held is None:
+            self.write_resync(stream)
+            return
+        own = TopicIndex()
+        own.add(stream)
+        now = asyncio.get_running_loop().time()
+        for message in held:
+            if message.seq > stream.last_seq:
+                write_message(own, message, now)
+
+    def write_resync(self, stream: Stream) -> None:
+        """Tells a reader that it has missed something: `_resync` for SSE, the same from @SERVER@ for frames."""
+        stream.write_event(event_of_server(RESYNC, now_ms()), SERVER_TOPIC)
+        self.sites[stream.site.name].counts.resyncs["topics"] += 1
+
+    # What the bus brings
+
+    def published(self, site: Site, message: LiveMessage) -> None:
+        """From the audiences: an event, or a question."""
+        topics = self.sites[site.name]
+        notice = notice_of(message)
+        if notice.question is not None:
+            self.on_question(topics, notice.question)
+            return
+        for stream in topics.joining:
+            stream.hold(message)
+        topics.counts.topic_deliveries += write_message(topics.index, message, asyncio.get_running_loop().time())
+
+    def missed(self, site: Site) -> None:
+        """From the audiences: something is lost for good."""
+        for stream in self.sites[site.name].index.streams.values():
+            self.write_resync(stream)
+        for stream in self.sites[site.name].joining:
+            stream.held = None
+
+    def audience_of(self, site: Site, name: str) -> Audience | None:
+        """From the core: whoever listens to the topic of this name."""
+        if site.name not in self.sites or is_reserved(name) or has_wildcard(name):
+            return None
+        return audience([Emitted(name)], self.sites[site.name].settings.history, [name])
+
+    # Who comes and goes
+
+    def _tell_watchers(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
+        self._errands.start(self._publish_presence(topics, client, type_, instances, origin))
+
+    async def _publish_presence(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
+        topic = CONNECTION_PREFIX + client
+        try:
+            levels_of(topic)
+        except BadRequest:
+            return  # nobody can have subscribed to it
+        if has_wildcard(topic):
+            return
+        body = b'["%s",{"clid_instances":%d}]' % (type_.encode(), instances)
+        to = audience([Emitted(topic, origin=origin)], None)
+        try:
+            await self._delivery.publish(Message(topics.site, self._ids.next_id(), (), type_, body, audiences=(to,)))
+        except (StoreUnavailable, LimitReached) as error:
+            _log.warning("presence not told", site=topics.site.name, reason=str(error))
+
+    async def _beat(self, topics: SiteTopics) -> None:
+        beat = await self._store.beat(topics.site)
+        if beat.is_new:
+            await self._store.restore(topics.site, topics.clients)
+        for departure in beat.departures:
+            self._tell_watchers(topics, departure.client, "disconnect", departure.instances, 0)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for topics in self.sites.values():
+                try:
+                    await self._beat(topics)
+                except StoreUnavailable:
+                    continue
+                except StoreError as error:
+                    _log.error("topics beat failed", site=topics.site.name, reason=str(error))
+
+
+def lifetime_ms(topics: SiteTopics) -> int:
+    """How long the store knows of a stream that nobody extends."""
+    return int(topics.settings.connection_timeout_seconds * 1000) + _GRACE_MS
+
+
+def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
+    """Writes an event to all whom it meets; answers how often."""
+    notice = notice_of(message)
+    event: Event | None = message.encoded.get(Encoding)
+    if event is None:
+        event = message.encoded[Encoding] = Event.from_body(message.body, notice.at_ms, message.seq)
+    return index.write(event, notice.to, now)
+
+
+def notice_of(message: LiveMessage) -> Notice:
+    """What travels with a message, read once."""
+    notice: Notice | None = message.encoded.get(Notice)
+    if notice is None:
+        assert message.audience is not None, "topics hear of audiences alone"
+        notice = message.encoded[Notice] = unpack(message.audience.detail)
+    return notice
+
+
+def digest_of(secret: str) -> bytes:
+    """As the store keeps it: random texts need no salt."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

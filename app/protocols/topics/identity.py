@@ -1,0 +1,88 @@
+"""Whom a request is made for: looks at its bind key, and sees to it that a key is not used again.
+
+A key may be used once to subscribe, on any node: clients get theirs through browsers, where one may be seen. To emit,
+a key that is never made twice (RSA, or a JWT with `jti`) may be used once; a JWT without `jti` may be used again while
+it is young, because a backend that emits twice in a second makes the same one twice, and it has shown the API key.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Coroutine, Iterable
+
+from app.core.ports import BindDirectory
+from app.core.topic_store import TopicStore
+from app.errors import BadRequest
+from app.observe.counts import Counts
+from app.protocols.topics.bind_keys import (
+    MAX_AHEAD_SECONDS,
+    MAX_JWT_AGE_SECONDS,
+    MAX_KEY_BYTES,
+    BindKey,
+    BindKeyRefused,
+    BindKeys,
+    bytes_of,
+    is_jwt,
+    user_of,
+)
+from app.settings import Site
+
+#: Longer than any key is good for.
+_REMEMBERED_SECONDS = MAX_JWT_AGE_SECONDS + MAX_AHEAD_SECONDS + 1
+_REFUSED = BindKeyRefused()
+
+
+class Identities:
+    """The bind keys of all sites. Lives as long as the server."""
+
+    def __init__(self, sites: Iterable[Site], directory: BindDirectory, store: TopicStore, counts: Counts) -> None:
+        """Raises ConfigError for a site whose keys cannot be read."""
+        self._keys = {site.name: BindKeys(site) for site in sites if site.topics is not None}
+        self._directory = directory
+        self._store = store
+        self._counts = counts
+
+    async def of_subscriber(self, site: Site, key: str | None) -> str | None:
+        """The user who subscribes, None without a key. Raises BadRequest (403), AuthRefused, StoreError."""
+        if key is None:
+            return None
+        topics = site.topics
+        asks = topics is not None and topics.bind_url is not None and not is_jwt(key)
+        return await self._counted(site, self._asked(site, key) if asks else self._read(site, key), b"sub:", True)
+
+    async def of_emitter(self, site: Site, key: str | None) -> str | None:
+        """The user for whom a backend emits, None without a key. Raises BadRequest (403), StoreError."""
+        if key is None:
+            return None
+        return await self._counted(site, self._read(site, key), b"pub:", False)
+
+    async def _counted(self, site: Site, reading: Coroutine[None, None, BindKey], use: bytes, is_once: bool) -> str:
+        results = self._counts.of(site.name).bind_keys
+        try:
+            key = await reading
+            if (is_once or key.is_unique) and not await self._is_first_use(site, use + key.digest):
+                results["replayed"] += 1
+                raise BindKeyRefused
+        except BindKeyRefused:
+            results["refused"] += 1
+            # One text whatever is wrong.
+            raise BadRequest(str(_REFUSED), status=403) from None
+        results["accepted"] += 1
+        return key.user
+
+    async def _read(self, site: Site, key: str) -> BindKey:
+        keys = self._keys[site.name]
+        if is_jwt(key):
+            return keys.read_jwt(key, time.time())
+        return await asyncio.to_thread(keys.read_encrypted, key, time.time())
+
+    async def _asked(self, site: Site, key: str) -> BindKey:
+        if len(key) > MAX_KEY_BYTES:
+            raise BindKeyRefused
+        user = user_of(await self._directory.fetch_user(site, key))
+        # By what it stands for: base64 may say the same in several ways.
+        return BindKey(user, hashlib.sha256(bytes_of(key) or key.encode("utf-8", "replace")).digest(), True)
+
+    def _is_first_use(self, site: Site, mark: bytes) -> Awaitable[bool]:
+        ttl_seconds = max(_REMEMBERED_SECONDS, site.topics.bind_key_ttl_seconds + 2 if site.topics else 0)
+        return self._store.see(site, mark, int(ttl_seconds * 1000))

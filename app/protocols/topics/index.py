@@ -1,0 +1,166 @@
+"""Who listens to which topics on this node, and the one way an event is written to all whom it meets."""
+
+from collections.abc import Iterable, Iterator
+
+from app.protocols.topics.frames import Encoding, Event, to_chunk
+from app.protocols.topics.notice import Emitted
+from app.protocols.topics.registry import EVERYBODY, is_among
+from app.protocols.topics.requests import Wish
+from app.protocols.topics.stream import Stream, Writing
+from app.protocols.topics.topic import Levels, has_wildcard
+from app.protocols.topics.trie import Trie
+
+
+class Group:
+    """The streams that have subscribed to one topic or pattern. Lives while there is one."""
+
+    __slots__ = ("binded", "levels", "plain", "topic")
+
+    def __init__(self, topic: str, levels: Levels) -> None:
+        self.topic = topic
+        self.levels = levels
+        #: By how they are written to, so that each way is encoded once.
+        self.plain: dict[Writing, dict[Stream, None]] = {}
+        self.binded: dict[Writing, dict[Stream, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.plain.values())) + sum(map(len, self.binded.values()))
+
+    def recipients(self, emitted: Emitted) -> Iterator[tuple[Writing, Iterable[Stream]]]:
+        """Who may have what was emitted, by how they are written to."""
+        allowed = emitted.subscribers
+        if allowed is None or EVERYBODY in allowed:
+            yield from self.plain.items()
+        if allowed is not None:
+            for writing, streams in self.binded.items():
+                yield writing, [stream for stream in streams if is_among(stream.user, allowed)]
+
+
+class _Share:
+    """Streams that get the same bytes of an event. Lives while it is written."""
+
+    __slots__ = ("_emitted", "_requested", "_writing", "streams")
+
+    def __init__(self, requested: str, emitted: str, writing: Writing, streams: list[Stream]) -> None:
+        self._requested = requested
+        self._emitted = emitted
+        self._writing = writing
+        self.streams = streams
+
+    def write(self, event: Event, now: float, *, with_id: bool) -> None:
+        """Writes to all."""
+        encoding, is_chunked = self._writing
+        data = event.encode(self._requested, self._emitted, encoding, with_id=with_id)
+        frame = to_chunk(data) if is_chunked else data
+        # The hot path: nothing but this for each stream.
+        for stream in self.streams:
+            stream.wrote_at = now
+            stream.write(frame)
+
+
+class TopicIndex:
+    """The subscriptions of some streams. Lives as long as who asks it."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, Stream] = {}
+        self._exact: dict[str, Group] = {}
+        # The exact ones again, for emitted wildcards; and the patterns, for which every event is looked up.
+        self._exact_levels: Trie[Group] = Trie()
+        self._patterns: Trie[Group] = Trie()
+        self._groups_of_patterns: dict[str, Group] = {}
+
+    def add(self, stream: Stream) -> None:
+        """The stream hears what its subscription meets."""
+        self.streams[stream.number] = stream
+        for wish in stream.caller.subscription.wishes:
+            side = self._side(self._group(wish), wish, stream)
+            side.setdefault(stream.writing, {})[stream] = None
+
+    def remove(self, stream: Stream) -> None:
+        """It does not any more; no-op if it did not."""
+        if self.streams.pop(stream.number, None) is None:
+            return
+        for wish in stream.caller.subscription.wishes:
+            groups, trie = self._home(wish.topic)
+            group = groups[wish.topic]
+            side = self._side(group, wish, stream)
+            del side[stream.writing][stream]
+            if not side[stream.writing]:
+                del side[stream.writing]
+            if not group.plain and not group.binded:
+                del groups[wish.topic]
+                trie.remove(wish.levels)
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Each topic and pattern with the number of its streams."""
+        for groups in (self._exact, self._groups_of_patterns):
+            for topic, group in groups.items():
+                yield topic, len(group)
+
+    def __len__(self) -> int:
+        """How many topics and patterns are subscribed to."""
+        return len(self._exact) + len(self._groups_of_patterns)
+
+    def write(self, event: Event, to: Iterable[Emitted], now: float) -> int:
+        """Writes an event to all whom it meets, once for each of their topics; answers how often."""
+        written = 0
+        numbered: list[_Share] = []
+        for emitted in to:
+            for group in self._meeting(emitted.topic):
+                for writing, streams in group.recipients(emitted):
+                    chosen = self._meant(emitted, streams)
+                    written += len(chosen)
+                    share = _Share(group.topic, emitted.topic, writing, chosen)
+                    if writing[0] is Encoding.SSE:
+                        numbered.append(share)
+                    elif chosen:
+                        share.write(event, now, with_id=False)
+        _write_numbered(numbered, event, now)
+        return written
+
+    def _meeting(self, topic: str) -> Iterator[Group]:
+        levels = tuple(topic.split("/"))
+        if has_wildcard(topic):
+            yield from self._exact_levels.matches(levels)
+        elif group := self._exact.get(topic):
+            yield group
+        yield from self._patterns.matches(levels)
+
+    def _meant(self, emitted: Emitted, streams: Iterable[Stream]) -> list[Stream]:
+        if emitted.whisper is not None:
+            stream = self.streams.get(emitted.whisper)
+            return [stream] if stream is not None and stream in streams else []
+        if emitted.origin is not None:
+            return [stream for stream in streams if stream.number != emitted.origin]
+        return list(streams)
+
+    def _group(self, wish: Wish) -> Group:
+        groups, trie = self._home(wish.topic)
+        group = groups.get(wish.topic)
+        if group is None:
+            group = groups[wish.topic] = Group(wish.topic, wish.levels)
+            trie.add(wish.levels, group)
+        return group
+
+    def _home(self, topic: str) -> tuple[dict[str, Group], Trie[Group]]:
+        if has_wildcard(topic):
+            return self._groups_of_patterns, self._patterns
+        return self._exact, self._exact_levels
+
+    def _side(self, group: Group, wish: Wish, stream: Stream) -> dict[Writing, dict[Stream, None]]:
+        # Who wants to be bound but came without a key hears what anybody hears, as it was with the original.
+        return group.binded if wish.is_binded and stream.user is not None else group.plain
+
+
+def _write_numbered(shares: list[_Share], event: Event, now: float) -> None:
+    """Writes the last of what each stream gets of one event with its id: a reader that comes back goes on behind it."""
+    if len(shares) == 1 and shares[0].streams:
+        shares[0].write(event, now, with_id=True)
+        return
+    last = {stream: share for share in shares for stream in share.streams}
+    for share in shares:
+        everyone = share.streams
+        for with_id in (False, True):
+            share.streams = [stream for stream in everyone if (last[stream] is share) is with_id]
+            if share.streams:
+                share.write(event, now, with_id=with_id)

@@ -1,0 +1,146 @@
+"""GET /connections, /state and /memory: what all nodes together hold, each asked over the bus, for backends to see."""
+
+import asyncio
+import resource
+import secrets
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.core.delivery import Delivery
+from app.core.errands import Errands
+from app.core.message import Message
+from app.core.topic_store import TopicStore
+from app.ids import FlakeIds
+from app.protocols.topics.exchange import Exchange, Header
+from app.protocols.topics.hub import SiteTopics
+from app.protocols.topics.notice import Question, question_to_all
+from app.protocols.topics.stream import Stream
+
+TOTAL = "@TOTAL@"
+#: How long the other nodes have to answer.
+ANSWER_SECONDS = 1.0
+_POLL_SECONDS = 0.01
+#: What one node tells at most: topics of its state, connections and bytes of its details.
+_MAX_TOPICS = 10_000
+_MAX_DETAILS = 1_000
+_MAX_DETAIL_BYTES = 1_000_000
+_PAGE_BYTES = resource.getpagesize()
+
+_log = structlog.get_logger(__name__)
+
+
+class Inspection:
+    """The endpoints of all sites, and this node's answers to others. Lives as long as the server."""
+
+    def __init__(self, delivery: Delivery, store: TopicStore, ids: FlakeIds, node: str) -> None:
+        self._delivery = delivery
+        self._store = store
+        self._ids = ids
+        self._node = node
+        self._errands = Errands()
+
+    async def connections(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """How many streams each client has, or one of them, or what those are. Raises StoreError."""
+        client = exchange.query.get("clid")
+        if client is None:
+            counts = await self._store.clients(topics.site)
+            await exchange.answer_json({**counts, TOTAL: sum(counts.values())})
+        elif exchange.query.get("details") == "true":
+            answers, more = await self._ask(topics, "details", client)
+            await exchange.answer_json(
+                {number: shown for answer in answers for number, shown in answer.items()}, more=more
+            )
+        else:
+            counts = {TOTAL: sum((await self._store.clients(topics.site)).values())} if client == TOTAL else {}
+            instances = counts.get(client) if counts else await self._store.instances(topics.site, client)
+            await exchange.answer(200, str(instances).encode())
+
+    async def state(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """Connections, clients and topics, with counts. Raises StoreError."""
+        answers, more = await self._ask(topics, "state")
+        sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
+        for answer in answers:
+            for kind, counts in sums.items():
+                counts.update(answer[kind])
+        connections = sum(answer["connections"] for answer in answers)
+        await exchange.answer_json({"connections": connections, **sums, "nodes": len(answers)}, more=more)
+
+    async def memory(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """The memory of each node's process in MB, by kind. Raises StoreError."""
+        answers, more = await self._ask(topics, "memory")
+        await exchange.answer_json({answer["node"]: answer["memory"] for answer in answers}, more=more)
+
+    def question_asked(self, topics: SiteTopics, question: Question) -> None:
+        """From the hub: some node wants to know; this one answers through the store."""
+        match question.about:
+            case "state":
+                answer: Any = _state(topics)
+            case "memory":
+                answer = {"node": self._node, "memory": memory_mb()}
+            case _:
+                answer = _details(topics, question.client)
+        self._errands.start(self._answer(topics, question, msgspec.json.encode(answer)))
+
+    async def _answer(self, topics: SiteTopics, question: Question, answer: bytes) -> None:
+        await self._store.answer(topics.site, question.id, answer)
+
+    async def _ask(self, topics: SiteTopics, about: str, client: str = "") -> tuple[list[Any], list[Header]]:
+        """The answers of all nodes that gave one in time, and a header that says how many were asked."""
+        question = Question(secrets.token_hex(8), about, client)
+        message = Message(topics.site, self._ids.next_id(), (), about, b'["?"]', audiences=(question_to_all(question),))
+        asked = (await self._delivery.publish(message)).audience_nodes
+        answers: list[bytes] = []
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while len(answers) < asked:
+                    await asyncio.sleep(_POLL_SECONDS)
+                    answers = await self._store.answers(topics.site, question.id)
+        except TimeoutError:
+            _log.warning("nodes did not answer", site=topics.site.name, about=about, missing=asked - len(answers))
+        return [msgspec.json.decode(answer) for answer in answers], [
+            (b"recado-nodes", b"%d/%d" % (len(answers), asked))
+        ]
+
+
+def _state(topics: SiteTopics) -> dict[str, Any]:
+    return {
+        "connections": sum(topics.clients.values()),
+        "clients": dict(islice(topics.clients.items(), _MAX_TOPICS)),
+        "topics": dict(islice(topics.index.counts(), _MAX_TOPICS)),
+    }
+
+
+def _details(topics: SiteTopics, client: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    left = _MAX_DETAIL_BYTES
+    for stream in islice((stream for stream in topics if stream.client == client), _MAX_DETAILS):
+        detail = _shown(stream)
+        left -= len(msgspec.json.encode(detail))
+        if left < 0:
+            break
+        shown[str(stream.number)] = detail
+    return shown
+
+
+def _shown(stream: Stream) -> dict[str, Any]:
+    lines = (line.partition(": ") for line in stream.caller.headers.decode("latin-1").splitlines())
+    points = [
+        {"topic": wish.topic, "binded": True} if wish.is_binded else {"topic": wish.topic}
+        for wish in stream.caller.subscription.wishes
+    ]
+    return {"headers": {name: value for name, _, value in lines}, "body": {"clid": stream.client, "ep": points}}
+
+
+def memory_mb() -> dict[str, float]:
+    """This process's memory by kind: the peak of what was resident, and where the system tells what is now."""
+    kinds = {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        virtual, resident, shared = (int(pages) * _PAGE_BYTES for pages in statm.read_text().split()[:3])
+        kinds |= {"rss": resident, "shared": shared, "virtual": virtual}
+    return {kind: round(size / 1024 / 1024, 2) for kind, size in kinds.items()}

@@ -1,0 +1,82 @@
+"""What travels between nodes beside an event: which topics it was emitted to, when, and who may have it."""
+
+import time
+
+import msgspec
+from msgspec import Struct
+
+from app.core.message import Audience
+from app.protocols.topics.topic import has_wildcard
+from app.settings import HistoryLimit
+
+PROTOCOL = "topics"
+#: The audience of every node, whether or not it has streams.
+ALL_NODES = "n"
+#: The audience of nodes with a subscription that holds wildcards.
+ALL_PATTERNS = "w"
+
+
+class Emitted(Struct, array_like=True, frozen=True):
+    """One topic that an event was emitted to."""
+
+    topic: str
+    #: The one stream that is meant; None: all.
+    whisper: int | None = None
+    #: Of a binded event: who may listen. None: it is not binded.
+    subscribers: frozenset[str] | None = None
+    #: The stream that the event is about, which does not hear of it.
+    origin: int | None = None
+
+
+class Question(Struct, frozen=True):
+    """What one node asks all."""
+
+    id: str
+    #: "state", "memory", or "details" of one client.
+    about: str
+    client: str = ""
+
+
+class Notice(Struct, frozen=True, omit_defaults=True):
+    """The detail of an audience of topics."""
+
+    at_ms: int
+    to: list[Emitted] = []
+    question: Question | None = None
+
+
+_decoder = msgspec.json.Decoder(Notice)
+
+
+def exact_name(topic: str) -> str:
+    """The audience of nodes with a subscription to just this topic."""
+    return f"t:{topic}"
+
+
+def names_joined(topic: str) -> str:
+    """The audience that a node with this subscription joins."""
+    return ALL_PATTERNS if has_wildcard(topic) else exact_name(topic)
+
+
+def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[str] | None = None) -> Audience:
+    """Whoever may hear what is emitted now to these topics."""
+    topics = [emitted.topic for emitted in to]
+    exact = [*dict.fromkeys(map(exact_name, topics)), ALL_PATTERNS]
+    names = [ALL_NODES] if any(map(has_wildcard, topics)) else exact
+    detail = msgspec.json.encode(Notice(now_ms(), to))
+    return Audience(PROTOCOL, names, detail, history, bound_names or [])
+
+
+def question_to_all(question: Question) -> Audience:
+    """Every node."""
+    return Audience(PROTOCOL, [ALL_NODES], msgspec.json.encode(Notice(now_ms(), [], question)))
+
+
+def unpack(detail: bytes) -> Notice:
+    """From an audience's detail."""
+    return _decoder.decode(detail)
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

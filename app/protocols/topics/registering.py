@@ -1,0 +1,63 @@
+"""PUT, GET and DELETE /registry/<topic>: who may publish to a topic and who may listen."""
+
+import asyncio
+
+import structlog
+from msgspec import structs
+
+from app.core.topic_store import TopicStore
+from app.errors import BadRequest, StoreError, StoreUnavailable
+from app.protocols.topics.exchange import JSON, Exchange
+from app.protocols.topics.hub import SiteTopics
+from app.protocols.topics.registry import (
+    check_registrable,
+    hash_password,
+    pack,
+    read_registration,
+    show,
+    unpack,
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Registering:
+    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+
+    def __init__(self, store: TopicStore, max_body_bytes: int) -> None:
+        self._store = store
+        self._max_body_bytes = max_body_bytes
+
+    async def put(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
+        """Registers the topic, in the place of any registration it had. Raises BadRequest, StoreError."""
+        check_registrable(topic)
+        registration, password = read_registration(await exchange.read_body(self._max_body_bytes))
+        if password is not None:
+            password_hash = await asyncio.to_thread(hash_password, password)
+            registration = structs.replace(registration, password_hash=password_hash)
+        try:
+            is_new = await self._store.register(topics.site, topic, pack(registration))
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            raise BadRequest(str(error), status=507) from None
+        _log.info("topic registered", site=topics.site.name, topic=topic, is_new=is_new)
+        await exchange.answer(201 if is_new else 200, show(topic, registration), JSON)
+
+    async def get(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
+        """Shows the registration. Raises BadRequest, StoreError."""
+        (found,) = await self._store.registrations(topics.site, [topic])
+        if found is None:
+            raise _unregistered(topic)
+        await exchange.answer(200, show(topic, unpack(found)), JSON)
+
+    async def delete(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
+        """Forgets the registration. Raises BadRequest, StoreError."""
+        if not await self._store.unregister(topics.site, topic):
+            raise _unregistered(topic)
+        _log.info("topic unregistered", site=topics.site.name, topic=topic)
+        await exchange.answer(204)
+
+
+def _unregistered(topic: str) -> BadRequest:
+    return BadRequest(f"Topic {topic!r} is not registered.", status=404)

@@ -1,0 +1,156 @@
+"""Registered topics: who may publish to them, who may subscribe, and the hash of the password that publishing takes."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.errors import BadRequest
+from app.protocols.topics.bind_keys import NO_IDENTITY
+from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
+
+EVERYBODY = "*"
+EVERYBODY_BOUND = "+"
+MAX_USERS = 10_000
+MAX_PASSWORD_BYTES = 1_024
+
+# OWASP's least for scrypt: 16 MB and some 50 ms for each guess.
+_COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
+_SALT_BYTES = 16
+
+
+class Registration(Struct, frozen=True, omit_defaults=True):
+    """One registered topic, as Redis keeps it. Its repr has no hash."""
+
+    owner: str
+    pub: tuple[str, ...] = ()
+    sub: tuple[str, ...] = ()
+    #: Of `hash_password`; None: publishing takes none.
+    password_hash: str | None = None
+
+    def may_publish(self, user: str | None) -> bool:
+        """Whether this user (None: not bound) may emit to the topic."""
+        return is_among(user, self.publishers)
+
+    @property
+    def publishers(self) -> tuple[str, ...]:
+        """Who may emit: whom `pub` names, and the owner."""
+        return (self.owner, *self.pub)
+
+    @property
+    def subscribers(self) -> tuple[str, ...]:
+        """Who may listen: whom `sub` names, and the owner."""
+        return (self.owner, *self.sub)
+
+    def __repr__(self) -> str:
+        return f"Registration(owner={self.owner!r})"
+
+
+class _Body(Struct):
+    owner: Any = None
+    pub: Any = ()
+    sub: Any = ()
+    pub_password: Any = None
+
+
+_body_decoder = msgspec.json.Decoder(_Body)
+_registration_decoder = msgspec.json.Decoder(Registration)
+
+
+def is_among(user: str | None, users: Collection[str]) -> bool:
+    """Whether a list of users holds this one (None: not bound): by name, or by `*`, `+`.
+
+    Who is bound without identity is called `[][][]`, and so is found by that name.
+    """
+    return EVERYBODY in users or (user is not None and (user in users or EVERYBODY_BOUND in users))
+
+
+def read_registration(body: bytes) -> tuple[Registration, str | None]:
+    """Reads the body of a PUT: the registration without a hash, and the password to make it of. Raises BadRequest."""
+    try:
+        body.decode()
+        read = _body_decoder.decode(body)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        raise BadRequest("Body: expected a JSON object with owner, pub and sub.") from None
+    owner = _user(read.owner, "owner")
+    if owner in (EVERYBODY, EVERYBODY_BOUND, NO_IDENTITY):
+        raise BadRequest("owner: expected one user.")
+    # The original kept "" where no password was wanted.
+    password = read.pub_password or None
+    if password is not None and not isinstance(password, str):
+        raise BadRequest("pub_password: expected text.")
+    if password and len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
+        raise BadRequest(f"pub_password: expected at most {MAX_PASSWORD_BYTES} bytes.")
+    return Registration(owner, _users(read.pub, "pub"), _users(read.sub, "sub")), password
+
+
+def check_registrable(topic: str) -> None:
+    """Raises BadRequest for a topic that cannot be registered."""
+    levels_of(topic)
+    if has_wildcard(topic):
+        raise BadRequest("Topic: a registered topic holds no wildcards.")
+    if is_reserved(topic):
+        raise BadRequest("Topic: topics that begin with @ are the server's own.", status=403)
+
+
+def pack(registration: Registration) -> bytes:
+    """As Redis keeps it."""
+    return msgspec.json.encode(registration)
+
+
+def unpack(packed: bytes) -> Registration:
+    """From Redis."""
+    return _registration_decoder.decode(packed)
+
+
+def show(topic: str, registration: Registration) -> bytes:
+    """As GET answers it: the password's place says only whether there is one."""
+    return msgspec.json.encode(
+        {
+            "topic": topic,
+            "owner": registration.owner,
+            "pub": registration.pub,
+            "sub": registration.sub,
+            "has_pub_password": registration.password_hash is not None,
+        }
+    )
+
+
+def hash_password(password: str) -> str:
+    """A salted hash that is slow to guess; takes some 50 ms, so call it beside the loop."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return ".".join(base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt)))
+
+
+def is_password(password: str, password_hash: str) -> bool:
+    """Whether this is the password that the hash was made of; as slow as making it."""
+    salt, expected = (base64.b64decode(part) for part in password_hash.split("."))
+    return hmac.compare_digest(_scrypt(password, salt), expected)
+
+
+def _scrypt(password: str, salt: bytes) -> bytes:
+    secret = password.encode("utf-8", "surrogatepass")
+    return hashlib.scrypt(secret, salt=salt, n=_COST, r=_BLOCK_SIZE, p=_PARALLELISM, dklen=32)
+
+
+def _users(value: object, name: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise BadRequest(f"{name}: expected a list of users.")
+    if len(value) > MAX_USERS:
+        raise BadRequest(f"{name}: expected at most {MAX_USERS} users.")
+    return tuple(_user(user, name) for user in value)
+
+
+def _user(value: object, name: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name}: expected the id of a user.")
+    return value

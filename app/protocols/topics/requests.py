@@ -1,0 +1,214 @@
+"""The JSON bodies of topics: what a subscriber and a backend may ask for. Pure: bytes in, a value or BadRequest out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from app.errors import BadRequest
+from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
+
+#: What all topics of one subscription may have together: each level may cost a few hundred bytes.
+MAX_LEVELS_IN_ALL = 20_000
+MAX_CLIENT_ID_BYTES = 512
+MAX_EMITTED_TOPICS = 1_000
+MAX_CONNECTION_ID = 2**53
+
+
+class Wish(Struct, frozen=True):
+    """One topic that a subscriber asks for."""
+
+    topic: str
+    levels: Levels
+    #: Whether only binded events of a registered topic are meant.
+    is_binded: bool
+
+
+class Subscription(Struct, frozen=True):
+    """What a subscriber asks for. Its repr has no key in it."""
+
+    wishes: Sequence[Wish]
+    client: str
+    bind_key: str | None
+
+    def __repr__(self) -> str:
+        return f"Subscription({self.client!r}, {len(self.wishes)} topics)"
+
+
+class Target(Struct, frozen=True):
+    """One topic that a backend emits to."""
+
+    topic: str
+    #: The one connection that is meant; None: all.
+    whisper: int | None = None
+    is_binded: bool = False
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Target({self.topic!r})"
+
+
+class Emission(Struct, frozen=True):
+    """What a backend emits. Its repr has no key and no payload."""
+
+    targets: Sequence[Target]
+    type: str
+    #: `["type",detail]`, the detail as it was sent.
+    body: bytes
+    bind_key: str | None
+
+    def __repr__(self) -> str:
+        return f"Emission({self.type!r}, {len(self.targets)} topics)"
+
+
+class Proof(Struct, frozen=True):
+    """What POST /alive presents. Its repr has no secret."""
+
+    connection: int
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Proof({self.connection})"
+
+
+class _SubscriptionBody(Struct):
+    ep: Any = None
+    bind_key: Any = None
+    clid: Any = None
+
+
+class _EventBody(Struct):
+    type: Any = None
+    detail: Raw | UnsetType = UNSET
+
+
+class _EmissionBody(Struct):
+    ep: Any = None
+    bind_key: Any = None
+    e: Raw | UnsetType = UNSET
+
+
+class _ProofBody(Struct):
+    connid: Any = None
+    secret: Any = None
+
+
+_subscription_decoder = msgspec.json.Decoder(_SubscriptionBody)
+_emission_decoder = msgspec.json.Decoder(_EmissionBody)
+_event_decoder = msgspec.json.Decoder(_EventBody)
+_proof_decoder = msgspec.json.Decoder(_ProofBody)
+
+
+def read_subscription(body: bytes, max_topics: int) -> Subscription:
+    """Reads the body of POST /. Raises BadRequest."""
+    read = _decode(_subscription_decoder, body)
+    wishes = [_wish(point) for point in _points(read.ep, max_topics)]
+    return subscription_of(wishes, read.clid, read.bind_key)
+
+
+def subscription_of(wishes: Sequence[Wish], client: object, bind_key: object) -> Subscription:
+    """A subscription to these topics, each once, by a client that may have no name. Raises BadRequest."""
+    if sum(len(wish.levels) for wish in wishes) > MAX_LEVELS_IN_ALL:
+        raise BadRequest(f"ep: expected at most {MAX_LEVELS_IN_ALL} levels in all topics together.")
+    # The original took whatever is no text for no name.
+    name = client if isinstance(client, str) and client else ANONYMOUS_CLIENT
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_CLIENT_ID_BYTES:
+        raise BadRequest(f"clid: expected at most {MAX_CLIENT_ID_BYTES} bytes.")
+    unique = {(wish.topic, wish.is_binded): wish for wish in wishes}
+    return Subscription(list(unique.values()), name, _bind_key(bind_key))
+
+
+def read_emission(body: bytes) -> Emission:
+    """Reads the body of POST /event. Raises BadRequest, with 403 for a topic that only the server emits to."""
+    read = _decode(_emission_decoder, body)
+    targets = [_target(point) for point in _points(read.ep, MAX_EMITTED_TOPICS)]
+    if read.e is UNSET or not bytes(read.e).lstrip().startswith(b"{"):
+        raise BadRequest("e: expected an object with a type.")
+    event = _decode(_event_decoder, bytes(read.e))
+    if not isinstance(event.type, str):
+        raise BadRequest("e.type: expected text.")
+    detail = b"" if event.detail is UNSET else b"," + bytes(event.detail)
+    return Emission(
+        targets, event.type, b"[" + msgspec.json.encode(event.type) + detail + b"]", _bind_key(read.bind_key)
+    )
+
+
+def read_proof(body: bytes) -> Proof:
+    """Reads the body of POST /alive. Raises BadRequest."""
+    read = _decode(_proof_decoder, body)
+    if not isinstance(read.secret, str):
+        raise BadRequest("secret: expected text.")
+    return Proof(_connection_id(read.connid, "connid"), read.secret)
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        if not body.isascii():
+            body.decode()
+        return decoder.decode(body)
+    except UnicodeDecodeError:
+        raise BadRequest("Invalid JSON in body: expected UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("Invalid JSON in body: nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise BadRequest("Body: expected a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"Invalid JSON in body: {error}.") from None
+
+
+def _points(points: object, at_most: int) -> list[Any]:
+    if not isinstance(points, list):
+        raise BadRequest("ep: expected a list of topics.")
+    if len(points) > at_most:
+        raise BadRequest(f"ep: expected at most {at_most} topics.")
+    return points
+
+
+def _wish(point: object) -> Wish:
+    topic, settings = _topic_of(point)
+    return Wish(topic, levels_of(topic), settings.get("binded") is True)
+
+
+def _target(point: object) -> Target:
+    topic, settings = _topic_of(point)
+    levels_of(topic)
+    if is_reserved(topic):
+        raise BadRequest(f"Topic {topic!r}: only the server emits to topics that begin with @.", status=403)
+    whisper = settings.get("whisper")
+    password = settings.get("password")
+    if password is not None and not isinstance(password, str):
+        raise BadRequest("password: expected text.")
+    return Target(
+        topic,
+        None if whisper is None else _connection_id(whisper, "whisper"),
+        settings.get("binded") is True,
+        password,
+    )
+
+
+def _topic_of(point: object) -> tuple[str, dict[str, Any]]:
+    if isinstance(point, str):
+        return point, {}
+    if not isinstance(point, dict):
+        raise BadRequest("ep: expected each topic to be text or an object with a topic.")
+    topic = point.get("topic")
+    if topic is None:
+        raise BadRequest("Topic missing.")
+    if not isinstance(topic, str):
+        raise BadRequest("Topic should be a string.")
+    return topic, point
+
+
+def _connection_id(value: object, name: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JavaScript has one kind of number
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_CONNECTION_ID:
+        raise BadRequest(f"{name}: expected the number of a connection.")
+    return value
+
+
+def _bind_key(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise BadRequest("bind_key: expected text.")

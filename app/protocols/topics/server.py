@@ -1,0 +1,170 @@
+"""Topics as an ASGI application: which endpoint of which site answers a request, and what its errors look like."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from msgspec import Struct
+
+from app.core.delivery import Delivery
+from app.core.limits import Limits
+from app.core.ports import BindDirectory
+from app.core.topic_store import TopicStore
+from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
+from app.ids import FlakeIds
+from app.observe.counts import Counts
+from app.protocols.http_request import Receive, Scope, Send, digest, segments_of
+from app.protocols.topics.emitting import Emitting, Extending
+from app.protocols.topics.exchange import Exchange
+from app.protocols.topics.hub import SiteTopics, TopicHub
+from app.protocols.topics.identity import Identities
+from app.protocols.topics.inspection import Inspection
+from app.protocols.topics.registering import Registering
+from app.protocols.topics.subscribing import Subscribing
+from app.settings import Site
+
+Endpoint = Callable[[Exchange, SiteTopics], Awaitable[None]]
+
+_REGISTRY = "registry"
+#: What anybody may ask for; the rest takes the site's API key.
+_OPEN = frozenset(("", "alive", "stream"))
+
+_log = structlog.get_logger(__name__)
+
+
+class TopicsParts(Struct, frozen=True):
+    """What a node's topics are made of. Lives while the server is built."""
+
+    delivery: Delivery
+    store: TopicStore
+    directory: BindDirectory
+    limits: Limits
+    ids: FlakeIds
+    counts: Counts
+    #: The name of this node.
+    node: str
+    max_body_bytes: int
+
+
+class TopicsServer:
+    """The topics of all sites, under `/topics/<site>`. Lives as long as the node: `start` begins, `close` ends it."""
+
+    def __init__(self, sites: Mapping[str, Site], parts: TopicsParts) -> None:
+        """Raises ConfigError for a site whose keys cannot be read."""
+        self.hub = hub = TopicHub(sites.values(), parts.delivery, parts.store, parts.ids, parts.counts)
+        hub.on_seat_free = parts.limits.disconnect
+        identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
+        inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node)
+        hub.on_question = inspection.question_asked
+        subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
+        emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
+        self._registering = Registering(parts.store, parts.max_body_bytes)
+        #: By the path behind the site, then by method.
+        self._endpoints: dict[str, dict[str, Endpoint]] = {
+            "": {"POST": subscribing.post},
+            "stream": {"GET": subscribing.get},
+            "event": {"POST": emitting.post},
+            "alive": {"POST": Extending(parts.store, parts.max_body_bytes).post},
+            "connections": {"GET": inspection.connections},
+            "state": {"GET": inspection.state},
+            "memory": {"GET": inspection.memory},
+        }
+        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
+
+    async def start(self) -> None:
+        """Raises StoreUnavailable when Redis is away."""
+        await self.hub.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Ends every stream, spread over this time."""
+        await self.hub.drain(seconds)
+
+    async def close(self) -> None:
+        """Ends what `start` began."""
+        await self.hub.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; `scope["path"]` begins with `/topics/`."""
+        if scope["type"] != "http":
+            # A WebSocket is refused by closing it before it is accepted.
+            await send({"type": "websocket.close"})
+            return
+        _, name, *rest = [*segments_of(scope), ""]
+        topics = self.hub.sites.get(name)
+        if topics is None:
+            await _answer_not_found(send)
+            return
+        exchange = Exchange(topics.site, scope, receive, send)
+        try:
+            await self._serve(exchange, topics, rest[:-1])
+        except BadRequest as error:
+            await exchange.answer_error(error.status, str(error), _allow_of(error))
+        except AuthRefused as error:
+            await exchange.answer_error(502, str(error))
+        except LimitReached as error:
+            _log.info("request refused", site=name, limit=error.limit)
+            await exchange.answer_error(error.status, str(error), _retry_after(error))
+        except StoreUnavailable as error:
+            _log.error("request failed", site=name, method=exchange.method, reason=str(error))
+            await exchange.answer_error(503, "The message store is not available at the moment, try again.")
+        except StoreError as error:
+            _log.error("request failed", site=name, method=exchange.method, reason=str(error))
+            await exchange.answer_error(500, "The message store failed.")
+
+    async def _serve(self, exchange: Exchange, topics: SiteTopics, segments: list[str]) -> None:
+        path = "/".join(segments)
+        resource, _, topic = path.partition("/")
+        if resource == _REGISTRY and topic:
+            methods = self._registry_of(topic)
+        elif path in self._endpoints:
+            methods = self._endpoints[path]
+        else:
+            raise BadRequest("There is nothing at this path.", status=404)
+        if exchange.method == "OPTIONS":
+            await exchange.answer_preflight([*methods])
+            return
+        endpoint = methods.get(exchange.method)
+        if endpoint is None:
+            raise MethodNotAllowed(list(methods))
+        if exchange.is_from_foreign_page:
+            raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
+        if path not in _OPEN:
+            exchange.check_key(self._keys[topics.site.name])
+        await endpoint(exchange, topics)
+
+    def _registry_of(self, topic: str) -> dict[str, Endpoint]:
+        registering = self._registering
+        return {
+            "GET": lambda exchange, topics: registering.get(exchange, topics, topic),
+            "PUT": lambda exchange, topics: registering.put(exchange, topics, topic),
+            "DELETE": lambda exchange, topics: registering.delete(exchange, topics, topic),
+        }
+
+
+class MethodNotAllowed(BadRequest):
+    """The path knows other methods."""
+
+    def __init__(self, methods: list[str]) -> None:
+        super().__init__(f"Expected {' or '.join(methods)}.", status=405)
+        self.methods = methods
+
+
+def _allow_of(error: BadRequest) -> list[tuple[bytes, bytes]]:
+    if isinstance(error, MethodNotAllowed):
+        return [(b"allow", ", ".join([*error.methods, "OPTIONS"]).encode())]
+    return []
+
+
+def _retry_after(error: LimitReached) -> list[tuple[bytes, bytes]]:
+    seconds = error.retry_after_seconds
+    return [] if seconds is None else [(b"retry-after", str(seconds).encode())]
+
+
+async def _answer_not_found(send: Send) -> None:
+    body = b"There is no such site with topics."
+    headers = [
+        (b"content-type", b"text/plain;charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"access-control-allow-origin", b"*"),
+    ]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,141 @@
+"""The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
+
+import asyncio
+import contextlib
+import re
+
+import structlog
+
+from app.core.limits import Limits
+from app.errors import BadRequest, StoreError
+from app.protocols.topics.exchange import TEXT, Exchange
+from app.protocols.topics.frames import Encoding
+from app.protocols.topics.hub import SiteTopics, TopicHub
+from app.protocols.topics.identity import Identities
+from app.protocols.topics.requests import Subscription, Wish, read_subscription, subscription_of
+from app.protocols.topics.stream import Caller, Stream
+from app.protocols.topics.topic import levels_of
+from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer
+
+_MAX_HEADER_BYTES = 8_192
+_MAX_SEQ = 2**53
+# Names of headers whose values nobody needs to see again; the query of a Referer may hold anything.
+_SECRET_HEADER = re.compile(b"auth|cookie|token|secret|key|password|credential|session|csrf")
+# No proxy may keep, bundle or compress what streams: nginx heeds x-accel-buffering, others no-transform.
+_STREAM_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-cache, no-store, max-age=0, must-revalidate, no-transform"),
+    (b"pragma", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+_log = structlog.get_logger(__name__)
+
+
+class Subscribing:
+    """The endpoints of all sites. Lives as long as the server; holds nothing of a request."""
+
+    def __init__(self, hub: TopicHub, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
+        self._hub = hub
+        self._identities = identities
+        self._limits = limits
+        self._max_body_bytes = max_body_bytes
+
+    async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """A subscription whose events come as frames. Raises BadRequest, AuthRefused, StoreError."""
+        body = await exchange.read_body(self._max_body_bytes)
+        subscription = read_subscription(body, topics.settings.max_topics)
+        await self._subscribe(exchange, topics, subscription, Encoding.FRAMES, None)
+
+    async def get(self, exchange: Exchange, topics: SiteTopics) -> None:
+        """A subscription whose events come as SSE: to each `topic=`, and bound to each `binded=`. Raises as `post`."""
+        points = [(value, name == "binded") for name, value in exchange.parameters if name in ("topic", "binded")]
+        if not points:
+            raise BadRequest("topic: expected at least one.")
+        if len(points) > topics.settings.max_topics:
+            raise BadRequest(f"topic: expected at most {topics.settings.max_topics}.")
+        wishes = [Wish(topic, levels_of(topic), is_binded) for topic, is_binded in points]
+        subscription = subscription_of(wishes, exchange.query.get("clid"), exchange.query.get("bind_key"))
+        await self._subscribe(exchange, topics, subscription, Encoding.SSE, _last_seq(exchange))
+
+    async def _subscribe(
+        self,
+        exchange: Exchange,
+        topics: SiteTopics,
+        subscription: Subscription,
+        encoding: Encoding,
+        after_seq: int | None,
+    ) -> None:
+        user = await self._identities.of_subscriber(topics.site, subscription.bind_key)
+        client = exchange.scope.get("client")
+        users = () if user is None else (user,)
+        seat = await self._limits.connect(topics.site, client[0] if client else "", users, len(subscription.wishes))
+        # The stream's end, in whichever way, gives the seat back.
+        caller = Caller(subscription, user, encoding, seat, shown_headers(exchange.scope["headers"]))
+        stream, secret = await self._hub.join(topics, caller)
+        kind = TEXT if encoding is Encoding.FRAMES else b"text/event-stream"
+        headers = [(b"content-type", kind), *_STREAM_HEADERS, *exchange.cors_headers()]
+        head = StreamHead(headers, max_outbox_bytes=topics.site.outbox_limit_bytes)
+        _log.info(
+            "stream opened",
+            site=topics.site.name,
+            connection=stream.number,
+            topics=len(subscription.wishes),
+            encoding=encoding.value,
+            is_bound=user is not None,
+        )
+        offer: StreamOffer | None = exchange.scope.get("extensions", {}).get(EXTENSION)
+        if offer is None:
+            await self._respond_over_asgi(exchange, stream, secret, head, after_seq)
+            return
+        response = offer.open(head, stream)
+        if response is None:
+            self._hub.give_up(stream, "client left")
+            return
+        # From here on nothing of ASGI is left: this call returns, the response goes on.
+        try:
+            await self._hub.begin(stream, secret, response, after_seq)
+        except StoreError as error:
+            self._fail(stream, error)
+
+    async def _respond_over_asgi(
+        self, exchange: Exchange, stream: Stream, secret: str, head: StreamHead, after_seq: int | None
+    ) -> None:
+        response = AsgiStream(stream, head.max_outbox_bytes)
+        beginning = asyncio.create_task(self._begin(stream, secret, response, after_seq))
+        try:
+            await response.run(head, exchange.receive, exchange.send)
+        finally:
+            beginning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beginning
+
+    async def _begin(self, stream: Stream, secret: str, response: AsgiStream, after_seq: int | None) -> None:
+        try:
+            await self._hub.begin(stream, secret, response, after_seq)
+        except StoreError as error:
+            self._fail(stream, error)
+
+    def _fail(self, stream: Stream, error: StoreError) -> None:
+        _log.error("stream failed", site=stream.site.name, connection=stream.number, reason=str(error))
+        self._hub.give_up(stream, "message store not available")
+
+
+def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A request's headers for /connections, credentials taken out, `name: value` by line."""
+    lines = []
+    for name, value in headers:
+        if _SECRET_HEADER.search(name):
+            value = b"(removed)"
+        elif name == b"referer":
+            value = value.partition(b"?")[0]
+        lines.append(name + b": " + value)
+    return b"\n".join(lines)[:_MAX_HEADER_BYTES]
+
+
+def _last_seq(exchange: Exchange) -> int | None:
+    """Behind which event the reader wants to go on; 0, and so all there is, for what was never one of our ids."""
+    given = exchange.headers.get(b"last-event-id", b"").decode("latin-1") or exchange.query.get("lastEventId")
+    if given is None:
+        return None
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 17 and int(given) < _MAX_SEQ else 0

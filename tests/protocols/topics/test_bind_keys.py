@@ -1,0 +1,234 @@
+"""Bind keys: who they name, and one answer and one amount of work for every key that is wrong."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+from app.errors import ConfigError
+from app.protocols.topics.bind_keys import BindKeyRefused, BindKeys, is_jwt, user_of
+from app.settings import Site, Topics
+from tests.support.bind_keys import JWT_SECRET, KeyPair, jwt_of
+
+NOW = 1_800_000_000.0
+PAIR = KeyPair()
+
+
+def keys_with(**settings: Any) -> BindKeys:
+    """The keys of a site with these settings."""
+    return BindKeys(Site(name="shop", api_key="k", topics=Topics(**settings)))
+
+
+KEYS = keys_with(jwt_secret=JWT_SECRET, jwt_public_key=PAIR.public_pem, private_key=PAIR.private_pem)
+
+
+def token(secret: object = JWT_SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    """A JWT made now."""
+    payload = {name: value for name, value in {"uid": "u1", "iat": NOW, **claims}.items() if value is not ...}
+    return jwt.encode(payload, secret, algorithm)  # type: ignore[arg-type]
+
+
+def encrypted(**claims: Any) -> str:
+    """The original's key, made now."""
+    payload = {name: value for name, value in {"uid": "u1", "iat": NOW, **claims}.items() if value is not ...}
+    return PAIR.encrypt(json.dumps(payload).encode())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [token(), token(PAIR.private, "RS256"), token(iat=NOW - 60), token(iat=NOW + 1), token(exp=NOW + 5, nbf=NOW - 5)],
+)
+def test_jwt_that_holds(key: str) -> None:
+    """HS256 with the secret or RS256 with the public key, at most 60 s old."""
+    assert KEYS.read_jwt(key, NOW).user == "u1"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        token("another-secret-of-thirty-two-bytes-or-more"),
+        token(KeyPair().private, "RS256"),
+        token(JWT_SECRET * 2, "HS512"),
+        token(None, "none"),
+        token(iat=NOW - 60.5),
+        token(iat=NOW - 3600),
+        token(iat=NOW + 2),
+        token(iat=NOW + 3600),
+        token(iat=...),
+        token(iat="1800000000"),
+        token(iat=True),
+        token(iat=float("nan")),
+        token(uid=...),
+        token(uid=None),
+        token(uid=""),
+        token(uid="__DONT__"),
+        token(uid=["u1"]),
+        token(exp=NOW),
+        token(exp="never"),
+        token(nbf=NOW + 1),
+        token(aud="somebody else"),
+        token()[:-1],
+        token()[1:],
+        token().rpartition(".")[0] + ".",
+        token().replace(".", ".A", 1),
+        "..",
+        "a.b.c",
+        "x" * 10_000 + "..",
+        "",
+    ],
+)
+def test_jwt_that_does_not_hold(key: str) -> None:
+    """Wrong, cut, too old, of the future, without a user: refused, and always in the same words."""
+    with pytest.raises(BindKeyRefused, match=r"^Invalid bind_key\.$"):
+        KEYS.read_jwt(key, NOW)
+
+
+def test_public_key_is_no_secret() -> None:
+    """A JWT signed with HS256 and the text of the public key, which everybody knows, is refused."""
+    header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
+    only_rsa = keys_with(jwt_public_key=PAIR.public_pem)
+    payload = base64.urlsafe_b64encode(json.dumps({"uid": "u1", "iat": NOW}).encode()).rstrip(b"=")
+    signed = header + b"." + payload
+    mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(signed, PAIR.public_pem.encode())
+    forged = (signed + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
+    with pytest.raises(BindKeyRefused):
+        only_rsa.read_jwt(forged, NOW)
+
+
+def test_site_without_keys() -> None:
+    """Nobody is bound where the site has said nothing of keys."""
+    bare = keys_with()
+    with pytest.raises(BindKeyRefused):
+        bare.read_jwt(token(), NOW)
+    with pytest.raises(BindKeyRefused):
+        bare.read_encrypted(encrypted(), NOW)
+
+
+@pytest.mark.parametrize(
+    ("claims", "user"), [({}, "u1"), ({"iat": NOW - 3}, "u1"), ({"uid": 17}, "17"), ({"uid": "[][][]"}, "[][][]")]
+)
+def test_encrypted_key_that_holds(claims: dict[str, Any], user: str) -> None:
+    """Base64 of RSA with PKCS#1 v1.5, at most bind_key_ttl old; users may be numbers."""
+    assert KEYS.read_encrypted(encrypted(**claims), NOW).user == user
+
+
+def test_ttl_of_encrypted_keys() -> None:
+    """bind_key_ttl is the site's."""
+    patient = keys_with(private_key=PAIR.private_pem, bind_key_ttl_seconds=30.0)
+    assert patient.read_encrypted(encrypted(iat=NOW - 29), NOW).user == "u1"
+
+
+def _noise(size: int = 256) -> str:
+    return base64.b64encode(b"\0" + os.urandom(size - 1)).decode()
+
+
+WRONG: dict[str, Callable[[], str]] = {
+    "padding": _noise,
+    "too short": lambda: _noise(255),
+    "too long": lambda: _noise(257),
+    "truncated": lambda: encrypted()[:-4],
+    "no base64": lambda: "!" * 344,
+    "empty": str,
+    "too large": lambda: "A" * 100_000,
+    "larger than the modulus": lambda: base64.b64encode(b"\xff" * 256).decode(),
+    "zero": lambda: base64.b64encode(b"\0" * 256).decode(),
+    "no JSON": lambda: PAIR.encrypt(b"hello"),
+    "no object": lambda: PAIR.encrypt(b"[]"),
+    "no UTF-8": lambda: PAIR.encrypt(b'{"uid":"\xff"}'),
+    "no user": lambda: encrypted(uid=...),
+    "no time": lambda: encrypted(iat=...),
+    "refused": lambda: encrypted(uid="__DONT__"),
+    "expired": lambda: encrypted(iat=NOW - 3.5),
+    "of the future": lambda: encrypted(iat=NOW + 2),
+    "of another key": lambda: KeyPair().encrypt(json.dumps({"uid": "u1", "iat": NOW}).encode()),
+}
+
+
+@pytest.mark.parametrize("make", WRONG.values(), ids=list(WRONG))
+def test_encrypted_key_that_does_not_hold(make: Callable[[], str]) -> None:
+    """Whatever is wrong with a key, its padding included, the words are the same."""
+    with pytest.raises(BindKeyRefused, match=r"^Invalid bind_key\.$"):
+        KEYS.read_encrypted(make(), NOW)
+
+
+def test_one_decryption_whatever_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key, right or wrong, costs exactly one decryption of a whole block: there is no shorter way out."""
+    sizes: list[int] = []
+
+    class Counting:
+        key_size = 2_048
+
+        def decrypt(self, ciphertext: bytes, padding: object) -> bytes:
+            sizes.append(len(ciphertext))
+            return PAIR.private.decrypt(ciphertext, padding)  # type: ignore[arg-type]
+
+    keys = keys_with(private_key=PAIR.private_pem)
+    monkeypatch.setattr(keys, "_private_key", Counting())
+    for make in (*WRONG.values(), encrypted):
+        with contextlib.suppress(BindKeyRefused):
+            keys.read_encrypted(make(), NOW)
+    assert sizes == [256] * (len(WRONG) + 1)
+
+
+def test_wrong_padding_takes_as_long_as_wrong_json() -> None:
+    """The median time of a key with broken padding is that of one whose text is wrong."""
+    times: dict[str, list[float]] = {"padding": [], "no JSON": [], "expired": []}
+    for _ in range(60):
+        for kind, taken in times.items():
+            key = WRONG[kind]()
+            begun = time.perf_counter()
+            with pytest.raises(BindKeyRefused):
+                KEYS.read_encrypted(key, NOW)
+            taken.append(time.perf_counter() - begun)
+    medians = [statistics.median(taken) for taken in times.values()]
+    assert max(medians) < 1.5 * min(medians)
+
+
+def test_digest_knows_a_key_again() -> None:
+    """One key has one digest however its base64 is written; two keys of one user have two, if they were made twice."""
+    key = encrypted()
+    spaced = "\n".join(key[start : start + 64] for start in range(0, len(key), 64))
+    first = KEYS.read_encrypted(key, NOW)
+    assert KEYS.read_encrypted(spaced, NOW).digest == first.digest
+    assert KEYS.read_encrypted(encrypted(), NOW).digest != first.digest
+    assert KEYS.read_jwt(token(), NOW).digest == KEYS.read_jwt(token(), NOW).digest
+    assert [KEYS.read_jwt(token(**claims), NOW).is_unique for claims in ({}, {"jti": "1"})] == [False, True]
+    assert first.is_unique
+
+
+def test_kinds_of_keys() -> None:
+    """A JWT has two dots, which base64 has not."""
+    assert is_jwt(jwt_of("u1"))
+    assert not is_jwt(encrypted())
+
+
+@pytest.mark.parametrize("value", [None, "", "__DONT__", 1.5, True, [], {}])
+def test_nobody(value: object) -> None:
+    """What is no user's id, or a refusal, names nobody."""
+    with pytest.raises(BindKeyRefused):
+        user_of(value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"private_key": PAIR.public_pem}, "private_key"),
+        ({"private_key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"}, "private_key"),
+        ({"jwt_public_key": PAIR.private_pem}, "jwt_public_key"),
+        ({"jwt_secret": "brief-one"}, "jwt_secret"),
+    ],
+)
+def test_keys_that_cannot_be_read(settings: dict[str, str], name: str) -> None:
+    """The setting is named when the server starts; its value is not."""
+    with pytest.raises(ConfigError, match=f"site shop: topics.{name}") as caught:
+        keys_with(**settings)
+    assert settings[name] not in str(caught.value)

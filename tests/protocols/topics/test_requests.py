@@ -1,0 +1,150 @@
+"""What subscribers and backends may ask for, and the reason when they ask for something else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app.errors import BadRequest
+from app.protocols.topics.requests import (
+    MAX_CLIENT_ID_BYTES,
+    MAX_EMITTED_TOPICS,
+    read_emission,
+    read_proof,
+    read_subscription,
+)
+
+
+def packed(value: object) -> bytes:
+    """As a body."""
+    return json.dumps(value).encode()
+
+
+def test_subscription() -> None:
+    """Topics come as text or as objects; the same topic counts once, bound and not bound are two."""
+    points: list[Any] = ["a/b", {"topic": "a/b"}, {"topic": "a/b", "binded": True}, {"topic": "c/#", "binded": "yes"}]
+    read = read_subscription(packed({"ep": points, "clid": "me", "bind_key": "k", "more": 1}), 10)
+    assert [(wish.topic, wish.is_binded) for wish in read.wishes] == [("a/b", False), ("a/b", True), ("c/#", False)]
+    assert (read.client, read.bind_key) == ("me", "k")
+
+
+@pytest.mark.parametrize("client", [None, 7, "", {}])
+def test_client_without_name(client: object) -> None:
+    """Whatever is no text is no name, as it was with the original."""
+    assert read_subscription(packed({"ep": [], "clid": client}), 10).client == "@ANON_CONNECTION@"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "Invalid JSON"),
+        (b"{", "Invalid JSON"),
+        (b"\xff", "UTF-8"),
+        (b'{"ep":["' + b"\x80" + b'"]}', "UTF-8"),
+        (b"[" * 100_000, "JSON"),
+        (b'{"ep":' + b"[" * 100_000, "nested too deeply"),
+        (b"[]", "JSON object"),
+        (b"null", "JSON object"),
+        (b"{}", "ep: expected a list"),
+        (packed({"ep": "a"}), "ep: expected a list"),
+        (packed({"ep": {"topic": "a"}}), "ep: expected a list"),
+        (packed({"ep": [1]}), "text or an object"),
+        (packed({"ep": [None]}), "text or an object"),
+        (packed({"ep": [{}]}), "Topic missing"),
+        (packed({"ep": [{"topic": 5}]}), "Topic should be a string"),
+        (packed({"ep": [""]}), "Topic is empty"),
+        (packed({"ep": ["a/#/b"]}), "last level"),
+        (packed({"ep": ["a"] * 11}), "at most 10 topics"),
+        (packed({"ep": ["a"], "bind_key": 5}), "bind_key"),
+        (packed({"ep": ["a"], "clid": "c" * (MAX_CLIENT_ID_BYTES + 1)}), "clid"),
+    ],
+)
+def test_what_is_no_subscription(body: bytes, reason: str) -> None:
+    """The reason is said, with 400."""
+    with pytest.raises(BadRequest, match=reason) as caught:
+        read_subscription(body, 10)
+    assert caught.value.status == 400
+
+
+def test_levels_in_all_are_bounded() -> None:
+    """A body of a few hundred KB cannot make a hundred thousand nodes of the trie."""
+    topics = [f"{number}/" + "a/" * 126 for number in range(200)]
+    with pytest.raises(BadRequest, match="levels in all"):
+        read_subscription(packed({"ep": topics}), 1_000)
+
+
+def test_emission() -> None:
+    """Targets with what each says; the detail is kept byte by byte."""
+    points: list[Any] = [
+        "a",
+        {"topic": "b/+", "whisper": 7, "binded": True, "password": "p"},
+        {"topic": "c", "whisper": 7.0},
+    ]
+    body = packed({"ep": points, "bind_key": "k"})[:-1] + b', "e": {"type": "t", "detail":  1.50 }}'
+    read = read_emission(body)
+    assert [(t.topic, t.whisper, t.is_binded, t.password) for t in read.targets] == [
+        ("a", None, False, None),
+        ("b/+", 7, True, "p"),
+        ("c", 7, False, None),
+    ]
+    assert (read.type, read.body, read.bind_key) == ("t", b'["t",1.50]', "k")
+
+
+def test_emission_without_detail() -> None:
+    """No detail is none; null is one."""
+    assert read_emission(b'{"ep":[],"e":{"type":"t"}}').body == b'["t"]'
+    assert read_emission(b'{"ep":[],"e":{"type":"t","detail":null}}').body == b'["t",null]'
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "reason"),
+    [
+        ({"e": {"type": "t"}}, 400, "ep"),
+        ({"ep": ["a"]}, 400, "e: expected an object"),
+        ({"ep": ["a"], "e": "t"}, 400, "e: expected an object"),
+        ({"ep": ["a"], "e": None}, 400, "e: expected an object"),
+        ({"ep": ["a"], "e": {}}, 400, "e.type"),
+        ({"ep": ["a"], "e": {"type": 5}}, 400, "e.type"),
+        ({"ep": ["@SERVER@"], "e": {"type": "t"}}, 403, "only the server"),
+        ({"ep": ["a", {"topic": "@CONNECTION@/x"}], "e": {"type": "t"}}, 403, "only the server"),
+        ({"ep": [{"topic": "a", "whisper": "7"}], "e": {"type": "t"}}, 400, "whisper"),
+        ({"ep": [{"topic": "a", "whisper": True}], "e": {"type": "t"}}, 400, "whisper"),
+        ({"ep": [{"topic": "a", "whisper": 2**53}], "e": {"type": "t"}}, 400, "whisper"),
+        ({"ep": [{"topic": "a", "password": 1}], "e": {"type": "t"}}, 400, "password"),
+        ({"ep": ["a"] * (MAX_EMITTED_TOPICS + 1), "e": {"type": "t"}}, 400, "at most"),
+    ],
+)
+def test_what_is_no_emission(value: object, status: int, reason: str) -> None:
+    """The reason is said; to the server's own topics nobody emits."""
+    with pytest.raises(BadRequest, match=reason) as caught:
+        read_emission(packed(value))
+    assert caught.value.status == status
+
+
+def test_proof() -> None:
+    """A connection and its secret."""
+    read = read_proof(b'{"connid": 12, "secret": "s"}')
+    assert (read.connection, read.secret) == (12, "s")
+    assert "'s'" not in repr(read)
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"connid": 1}, {"secret": "s"}, {"connid": "1", "secret": "s"}, {"connid": -1, "secret": "s"}]
+)
+def test_what_is_no_proof(value: object) -> None:
+    """Both are needed."""
+    with pytest.raises(BadRequest):
+        read_proof(packed(value))
+
+
+def test_no_secret_in_a_repr() -> None:
+    """Neither keys nor passwords nor payloads show."""
+    subscription = read_subscription(packed({"ep": ["a"], "bind_key": "s3cr3t"}), 10)
+    emission = read_emission(
+        packed(
+            {"ep": [{"topic": "a", "password": "s3cr3t"}], "bind_key": "s3cr3t", "e": {"type": "t", "detail": "s3cr3t"}}
+        )
+    )
+    assert "s3cr3t" not in f"{subscription!r} {emission!r} {emission.targets!r}"

@@ -1,0 +1,58 @@
+"""What may be a topic."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from app.errors import BadRequest
+from app.protocols.topics.topic import MAX_LEVELS, MAX_TOPIC_BYTES, has_wildcard, is_hidden, is_reserved, levels_of
+
+
+@pytest.mark.parametrize(
+    ("topic", "levels"),
+    [
+        ("a", ("a",)),
+        ("a/b", ("a", "b")),
+        ("/a//b/", ("", "a", "", "b", "")),
+        ("/", ("", "")),
+        ("+/a/#", ("+", "a", "#")),
+        ("#", ("#",)),
+        (" ", (" ",)),
+        ("a" * MAX_TOPIC_BYTES, ("a" * MAX_TOPIC_BYTES,)),
+        ("/" * (MAX_LEVELS - 1), ("",) * MAX_LEVELS),
+    ],
+)
+def test_levels(topic: str, levels: tuple[str, ...]) -> None:
+    """Levels are what stands between slashes, empty ones too (MQTT 3.1.1, 4.7.1.1)."""
+    assert levels_of(topic) == levels
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [
+        ("", "empty"),
+        ("a\0b", "U+0000"),
+        ("sport/tennis#", "whole level"),
+        ("sport+", "whole level"),
+        ("sport/tennis/#/ranking", "last level"),
+        ("#/#", "last level"),
+        ("++", "whole level"),
+        ("a" * (MAX_TOPIC_BYTES + 1), "4096 bytes"),
+        ("ü" * (MAX_TOPIC_BYTES // 2 + 1), "4096 bytes"),
+        ("/" * MAX_LEVELS, "levels"),
+        ("a/" * 10_000, "4096 bytes"),
+    ],
+)
+def test_what_is_no_topic(topic: str, reason: str) -> None:
+    """What MQTT forbids, and what is over our bounds, is refused with the reason."""
+    with pytest.raises(BadRequest, match=re.escape(reason)):
+        levels_of(topic)
+
+
+def test_kinds() -> None:
+    """Wildcards, the server's own topics, and what a wildcard in the first place does not stand for."""
+    assert [has_wildcard(topic) for topic in ("a/+", "#", "a")] == [True, True, False]
+    assert [is_reserved(topic) for topic in ("@SERVER@", "@x", "a/@x")] == [True, True, False]
+    assert [is_hidden(level) for level in ("$SYS", "@SERVER@", "a$")] == [True, True, False]
