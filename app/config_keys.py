@@ -58,6 +58,7 @@ _Workers = Annotated[int, Meta(ge=1, le=256)]
 _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _TtlSeconds = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
+_SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 # Numbers that a Lua script still computes with exactly.
 _Amount = Annotated[int, Meta(ge=1, le=2**53)]
@@ -204,6 +205,7 @@ class EnvironmentBlock(Limits):
     log_level: Annotated[str, Meta(pattern=_LOG_LEVEL)] | None = None
     log_format: Annotated[str, Meta(pattern=_LOG_FORMAT)] | None = None
     auth_timeout_seconds: _Seconds | None = field(name="auth_timeout", default=None)
+    drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
     shutdown_timeout_seconds: _Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: _Seconds | None = field(name="redis_timeout", default=None)
     # An environment variable holds them in one text.

@@ -41,7 +41,12 @@ class Dispatcher:
         self._pages = Starlette(routes=routes)
         self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
         self._doors = dict(doors)
+        self._refuses_websockets = False
         self._mounted: dict[tuple[str, str], tuple[AsgiApp, Scope]] = {}
+
+    def refuse_websockets(self) -> None:
+        """From here on: the server is about to end, its clients shall go elsewhere."""
+        self._refuses_websockets = True
 
     def mount(self, mounts: Mounts) -> None:
         """Serves a site of a protocol also at the original paths."""
@@ -63,6 +68,8 @@ class Dispatcher:
             await self._send(scope, receive, send)
         elif path == "/healthcheck" and kind == "http":
             await _answer_ok(send)
+        elif self._refuses_websockets and kind == "websocket":
+            await _refuse_websocket(send)
         elif (path + "/").startswith(_SOCKET_PATH) and path not in self._page_paths:
             await self._sockets(scope, receive, send)
         elif (door := self._doors.get(path.split("/", 2)[1] if path.startswith("/") else "")) is not None:
@@ -72,6 +79,12 @@ class Dispatcher:
             await mounted(scope | own, receive, send)
         else:
             await self._pages(scope, receive, send)
+
+
+async def _refuse_websocket(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")]
+    await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"Server is shutting down"})
 
 
 async def _answer_ok(send: Send) -> None:

@@ -5,15 +5,12 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
-from types import FrameType
 
 import structlog
-import uvicorn
 import uvloop
 from msgspec import Struct, structs
 
@@ -27,6 +24,7 @@ from app.core.ports import Place
 from app.core.tickets import Tickets
 from app.demo.site import demo_routes, demo_site
 from app.dispatch import AsgiApp, Dispatcher
+from app.http_server import Drainable, HttpServer
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.fleet import FETCH_TIMEOUT_SECONDS, Fleet
@@ -34,7 +32,7 @@ from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
-from app.port import BACKLOG, listen
+from app.port import listen
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
@@ -60,13 +58,9 @@ from app.store.seats import RedisSeats
 from app.store.tickets import RedisTickets
 from app.store.topics import RedisTopics
 from app.store.topology import new_redis
-from app.transport.http import HttpProtocol
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
-from app.transport.websocket import WebSocketProtocol
 
-#: Longer than the 60 s after which load balancers drop an idle connection, so that it is they who do.
-_KEEP_ALIVE_SECONDS = 65
 _COLLECT_AFTER_OBJECTS = 50_000
 _SOCKET_PATH = "/socket.io/"
 
@@ -124,7 +118,6 @@ class Services:
         self.redis = redis
         self.peer_socket = PeerSocket(seat.socket_of(seat.number))
         #: The rest of the time is for what the connections leave to do.
-        self._drain_seconds = config.shutdown_timeout_seconds / 4
         node = new_node_id()
         sites = config.sites.values()
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
@@ -155,6 +148,8 @@ class Services:
         self._channel_store = RedisChannels(redis, node)
         #: The protocols with paths of their own, by name.
         self.doors: dict[str, AsgiApp] = {}
+        #: The protocols whose connections have to be told when this node ends.
+        self.drainables: list[Drainable] = [self.socket_server]
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
@@ -187,12 +182,14 @@ class Services:
             _channels_settings(config, counts),
         )
         services.doors["channels"] = services.channels
+        services.drainables.append(services.channels)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
         services._publish.start()
         stack.push_async_callback(services._publish.close)
         services.topics = TopicsServer(config.sites, services._topics_parts(config, ids, counts))
         services.doors["topics"] = services.topics
+        services.drainables.append(services.topics)
         stack.push_async_callback(services._bind_directory.aclose)
         await services.topics.start()
         stack.push_async_callback(services.topics.close)
@@ -219,13 +216,9 @@ class Services:
         bounds = (counts, self.node.id, config.max_body_bytes)
         return TopicsParts(self.delivery, store, directory, self.limits, ids, *bounds)
 
-    async def drain(self) -> None:
-        """Closes every session and waits until their acks and ends have reached Redis."""
-        await asyncio.gather(
-            self.socket_server.shutdown(),
-            self.channels.drain(self._drain_seconds),
-            self.topics.drain(self._drain_seconds),
-        )
+    async def drain(self, seconds: float) -> None:
+        """Tells every connection to leave, spread over the time; returns when acks and ends have reached Redis."""
+        await asyncio.gather(*(protocol.drain(seconds) for protocol in self.drainables))
         await self._publish.drain()
         # What waits here for the answer of another node: its client asks somebody else.
         await self._peers.aclose()
@@ -234,69 +227,6 @@ class Services:
                 await self.delivery.drain()
                 await self.channels.close()
                 await self.topics.hub.drained()
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn with our WebSockets, that drains the sessions before it waits for connections, and exits with 0."""
-
-    def __init__(
-        self, application: Dispatcher, config: Config, services: Services, on_listening: Callable[[str], None]
-    ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http=HttpProtocol,
-                ws=WebSocketProtocol,
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=bool(config.trusted_proxies),
-                forwarded_allow_ips=list(config.trusted_proxies),
-                server_header=False,
-                date_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
-            )
-        )
-        self._services = services
-        self._on_listening = on_listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts connections from here on."""
-        await super().startup(sockets)
-        if self.started and sockets:
-            await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
-            port = sockets[0].getsockname()[1]
-            self._on_listening(f"http://127.0.0.1:{port}")
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts no more, closes sessions, waits for requests, all within the configured time."""
-        for server in self.servers:
-            server.close()
-        _log.info("draining")
-        await self._services.drain()
-        # Not earlier: the last answers of polling sessions are fetched through other nodes too.
-        self._services.peer_socket.close()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that was obeyed is not raised again at the end: the exit status is 0."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._obey, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _obey(self, number: int, frame: FrameType | None = None) -> None:
-        # At once: load balancers should know before the first session is closed.
-        self._services.health.start_draining()
-        self.handle_exit(number, frame)
 
 
 def _version() -> str:

@@ -205,7 +205,9 @@ class Config(Struct, frozen=True, kw_only=True):
     auth_timeout_seconds: float = 5.0
     #: Networks whose word for a client's address counts (`X-Forwarded-For`).
     trusted_proxies: tuple[str, ...] = ()
-    #: From SIGTERM to exit, in-flight work included.
+    #: From SIGTERM on connections are told to leave, evenly over this time.
+    drain_timeout_seconds: float = 20.0
+    #: From then to the exit: requests under way, what has not reached Redis.
     shutdown_timeout_seconds: float = 8.0
     #: After this long without Redis `/send` answers 503.
     redis_timeout_seconds: float = 1.5

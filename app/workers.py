@@ -119,10 +119,10 @@ class Worker:
         cause = signal.Signals(-status).name if status < 0 else f"status {status}"
         return RecadoError(f"a worker ended with {cause} before it served, see what it logged")
 
-    def terminate(self) -> None:
-        """Asks it to end."""
+    def signal(self, number: int) -> None:
+        """Hands on a signal of the operator: asks it to end."""
         if self._process.returncode is None:
-            self._process.terminate()
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """Ends it."""
@@ -143,6 +143,7 @@ class Supervisor:
         self._serves = [asyncio.Event() for _ in range(config.workers)]
         self._has_served = False
         self._stop = asyncio.Event()
+        self._stop_signal: int = signal.SIGTERM
 
     async def run(self) -> None:
         """Returns when all have ended after SIGTERM or SIGINT; raises RecadoError when they cannot be kept running."""
@@ -165,12 +166,23 @@ class Supervisor:
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._obey, number)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    def _obey(self, number: int) -> None:
+        if self._stop.is_set():
+            # The second one: to end without waiting.
+            self._signal(number)
+        self._stop_signal = number
+        self._stop.set()
+
+    def _signal(self, number: int) -> None:
+        for worker in self._workers.values():
+            worker.signal(number)
 
     async def _announce(self) -> None:
         for serves in self._serves:
@@ -187,7 +199,7 @@ class Supervisor:
                 worker = await Worker.start(Task(self._config, self._demo, seat, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
-                worker.terminate()
+                worker.signal(self._stop_signal)
             status = await worker.serve(self._serves[number])
             if self._stop.is_set():
                 return
@@ -208,9 +220,9 @@ class Supervisor:
         return pause_seconds
 
     async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
-        for worker in self._workers.values():
-            worker.terminate()
-        _, running = await asyncio.wait(keepers, timeout=self._config.shutdown_timeout_seconds + _KILL_AFTER_SECONDS)
+        self._signal(self._stop_signal)
+        seconds = self._config.drain_timeout_seconds + self._config.shutdown_timeout_seconds + _KILL_AFTER_SECONDS
+        _, running = await asyncio.wait(keepers, timeout=seconds)
         for worker in self._workers.values():
             worker.kill()
         if running:

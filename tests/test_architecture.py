@@ -37,10 +37,11 @@ MAY_IMPORT = {
     "app.workers": LEAVES | {"app.server", "app.port", "app.store"},
     "app.port": {"app.errors"},
     "app.dispatch": LEAVES | {"app.protocols"},
+    "app.http_server": LEAVES | {"app.dispatch", "app.port", "app.transport"},
     # A part of the builder.
     "app.publish_services": LEAVES | {"app.core", "app.store", "app.protocols.redis_publish"},
     "app.server": LEAVES
-    | {"app.port"}
+    | {"app.port", "app.http_server"}
     | {
         "app.publish_services",
         "app.core",
@@ -71,7 +72,7 @@ HOMES = {
     "cryptography": {"app.protocols.topics"},
     "yaml": {"app.yaml_file"},
     "click": {"app.cli"},
-    "uvicorn": {"app.server", "app.transport"},
+    "uvicorn": {"app.http_server", "app.transport"},
     "uvloop": {"app.server"},
     "prometheus_client": {"app.observe"},
 }

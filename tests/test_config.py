@@ -108,6 +108,7 @@ def test_every_key_of_a_block(load: Load) -> None:
           batch_limit: {bytes: 6}
           outbox_limit: 7
           auth_timeout: 0.5
+          drain_timeout: 0
           shutdown_timeout: 3
           redis_timeout: 1
           log_level: debug
@@ -130,6 +131,7 @@ def test_every_key_of_a_block(load: Load) -> None:
         batch_limit=BatchLimit(bytes=6),
         outbox_limit_bytes=7,
         auth_timeout_seconds=0.5,
+        drain_timeout_seconds=0.0,
         shutdown_timeout_seconds=3.0,
         redis_timeout_seconds=1.0,
         log_level="debug",

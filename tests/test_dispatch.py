@@ -64,6 +64,20 @@ async def test_paths_of_the_parts(path: str, part: str) -> None:
     assert await Server().ask(path) == [(part, path)]
 
 
+async def test_websockets_of_a_server_that_ends() -> None:
+    """From then on WebSockets of every protocol are refused with 503 and Retry-After, requests are answered."""
+    server = Server()
+    server.dispatch.refuse_websockets()
+    for path in ("/socket.io/", "/channels/shop", "/"):
+        assert await server.ask(path, "websocket") == []
+        start, body = server.sent[-2:]
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+        assert (b"retry-after", b"1") in start["headers"]
+        assert body["body"] == b"Server is shutting down"
+    assert await server.ask("/send") == [("send", "/send")]
+    assert await server.ask("/socket.io/") == [("send", "/send"), ("sockets", "/socket.io/")]
+
+
 @pytest.mark.parametrize("path", ["/page", "/socket.io/page.js", "/healthcheck"])
 async def test_pages(path: str) -> None:
     """Pages are served, also one beneath the path of the sockets."""

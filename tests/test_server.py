@@ -41,7 +41,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
         assert valkey.client.zcard("recado:nodes") == 1
         assert len(valkey.client.keys("recado:worker:*")) == 1
         assert services.bus.is_hearing
-        await services.drain()
+        await services.drain(0)
     assert valkey.client.keys("*") == []
 
 

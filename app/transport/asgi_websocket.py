@@ -98,6 +98,14 @@ class AsgiWebSocket:
             if not self._closing.done():
                 self._closing.set_result(None)
 
+    def leave(self, code: int = 1000, reason: str = "") -> None:
+        """Close; ASGI hands nothing on behind a close."""
+        self.close(code, reason)
+
+    def abort(self) -> None:
+        """Close; ASGI has no other end."""
+        self.close()
+
     async def serve(self, listener: WebSocketListener, receive: Any, max_message_bytes: int) -> None:
         """Hand what arrives to the listener until the WebSocket is gone, then tell it so."""
         reader = asyncio.create_task(self._read(listener, receive, max_message_bytes))

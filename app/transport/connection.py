@@ -69,6 +69,7 @@ class WebSocketConnection(Outbox):
         "_max_message_bytes",
         "_parser",
         "_parsers",
+        "_reads_on",
         "_share",
         "_state",
         "_upgrade",
@@ -86,6 +87,8 @@ class WebSocketConnection(Outbox):
         # Both only while a message is half received.
         self._parser: Parser | None = None
         self._fragments: _Fragments | None = None
+        # Whether messages are taken until the peer's close frame, though ours has left.
+        self._reads_on = False
         self._close_code = frames.CLOSE_ABNORMAL
         self._close_reason = ""
         self._close_timer: asyncio.TimerHandle | None = None
@@ -181,6 +184,11 @@ class WebSocketConnection(Outbox):
             # A paused reader would never see the peer's close frame.
             self._transport.resume_reading()
 
+    def leave(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
+        """Close as `close` does, but hand on what the peer has sent before it learns of it (RFC 6455, 1.4)."""
+        self._reads_on = True
+        self.close(code, reason)
+
     def abort(self) -> None:
         """Drop the socket now, with what waits for it."""
         if self._state is not _CLOSED:
@@ -261,7 +269,7 @@ class WebSocketConnection(Outbox):
             self.fail(frames.CLOSE_PROTOCOL_ERROR, "a reserved bit is set")
         elif opcode == frames.OPCODE_CLOSE:
             self._close_received(frame.get_payload_as_bytes())
-        elif self._state is not _OPEN:
+        elif self._state is not _OPEN and not (self._reads_on and self._state is _CLOSING):
             pass
         elif opcode == frames.OPCODE_PING:
             self.write_frame(frames.pong_frame(frame.get_payload_as_bytes()))

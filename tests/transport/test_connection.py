@@ -284,6 +284,36 @@ async def test_shutdown_of_the_server() -> None:
         assert not served.connections
 
 
+async def test_leaving_reads_on() -> None:
+    """Behind our close frame what the peer had already sent is still handed on, up to its own close frame."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer, recorder = await _only_recorder(application, served)
+        recorder.connection.leave(1001, "bye")
+        assert recorder.connection.closed
+        recorder.connection.write_text(b"too late")
+        peer.send(TEXT, b"on its way")
+        peer.send(BINARY, b"this too")
+        assert await peer.frame() == (CLOSE, close_payload(1001, "bye"))
+        peer.send(CLOSE, close_payload(1001))
+        peer.send(TEXT, b"behind its close")
+        assert await recorder.until_lost() == (1001, "bye")
+        assert recorder.received == [b"on its way", ("binary", b"this too")]
+
+
+async def test_closing_reads_no_more() -> None:
+    """Behind an ordinary close what arrives is dropped."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer, recorder = await _only_recorder(application, served)
+        recorder.connection.close()
+        peer.send(TEXT, b"on its way")
+        assert await peer.frame() == (CLOSE, close_payload(1000))
+        peer.send(CLOSE, close_payload(1000))
+        await recorder.until_lost()
+        assert recorder.received == []
+
+
 async def test_no_task_and_no_timer_in_steady_state() -> None:
     """An open connection has neither a task nor a timer of its own."""
     application = FastLane()

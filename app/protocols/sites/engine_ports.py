@@ -48,6 +48,12 @@ class FrameSocket(Protocol):
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake."""
 
+    def abort(self) -> None:
+        """Drop the WebSocket now."""
+
+    def leave(self, code: int = 1000, reason: str = "") -> None:
+        """Start the close handshake; what the client has sent before it learns of it is still received."""
+
 
 class SessionListener(Protocol):
     """Who understands a session's messages; one object per session, let go with it."""

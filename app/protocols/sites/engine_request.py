@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 from app.errors import RecadoError
 
 Headers = list[tuple[bytes, bytes]]
+
+_UNAVAILABLE = 503
 Scope = MutableMapping[str, Any]
 
 
@@ -35,11 +37,17 @@ class Refusal(enum.Enum):
     TOO_LARGE = (413, 3, "Payload too large")
     FORBIDDEN_ORIGIN = (403, 4, "Forbidden")
     UNSUPPORTED_VERSION = (400, 5, "Unsupported protocol version")
+    DRAINING = (503, 3, "Server is shutting down")
 
     @property
     def status(self) -> int:
         """The HTTP status."""
         return int(self.value[0])
+
+    @property
+    def headers(self) -> Headers:
+        """What the answer carries besides the usual."""
+        return [(b"retry-after", b"1")] if self.status == _UNAVAILABLE else []
 
     @property
     def body(self) -> bytes:
@@ -59,7 +67,7 @@ class Response:
     @classmethod
     def refusing(cls, refusal: Refusal) -> Response:
         """Make the answer to a refused request."""
-        return cls(refusal.status, refusal.body, b"application/json")
+        return cls(refusal.status, refusal.body, b"application/json", refusal.headers)
 
     async def send(self, send: Any) -> None:
         """Write the answer; it is never to be cached."""

@@ -16,12 +16,13 @@ from typing import Any
 
 import engineio
 
+from app.core.draining import close_in_steps
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_payload import TEXT_TYPE
 from app.protocols.sites.engine_polling import answer_poll, answer_post, payload_response
 from app.protocols.sites.engine_ports import EngineSettings, SessionListener
 from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
-from app.protocols.sites.engine_session import EngineSession, SessionState
+from app.protocols.sites.engine_session import SERVER_DISCONNECT, EngineSession, SessionState
 from app.protocols.sites.engine_upgrade import UpgradeProbe
 from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
@@ -34,6 +35,8 @@ _MAX_TICK_SECONDS = 0.25
 _POLICY_VIOLATION = 1008
 _ABNORMAL = 1006
 _TRANSPORTS = ("polling", "websocket")
+# A client polls again, or answers a close frame, within a way there and back; one that has not by then is gone.
+_FAREWELL_SECONDS = 2.5
 
 OpenSession = Callable[[EngineSession, Handshake], SessionListener]
 """Makes the listener of a new session. It may send from its `session_started` on."""
@@ -62,6 +65,8 @@ class EngineServer(engineio.AsyncServer):
         shortest = min(self.settings.ping_interval_seconds, self.settings.ping_timeout_seconds)
         self.heartbeats = DeadlineWheel(min(_MAX_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
         self._open_session = open_session
+        self._is_draining = False
+        self._emptied = asyncio.Event()
 
     async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket."""
@@ -73,10 +78,27 @@ class EngineServer(engineio.AsyncServer):
             response.headers += self._cross_origin_headers(scope)
             await response.send(send)
 
-    async def shutdown(self) -> None:
-        """Close every session; returns when all have been told."""
+    async def drain(self, seconds: float) -> None:
+        """Open no more sessions, and close those that are open, spread over the time.
+
+        Returns when their clients know; one that has gone without a word is not waited for.
+        """
+        self._is_draining = True
+
+        def open_sessions() -> list[EngineSession]:
+            return [session for session in self.sockets.values() if session.is_open]
+
+        await close_in_steps(open_sessions, lambda session: session.close(SERVER_DISCONNECT), seconds)
+        if self.sockets:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), _FAREWELL_SECONDS)
         for session in list(self.sockets.values()):
-            session.close("server disconnect")
+            session.give_up()
+
+    async def shutdown(self) -> None:
+        """Close every session at once, whatever is under way."""
+        for session in list(self.sockets.values()):
+            session.close("server shutdown")
 
     def new_sid(self) -> str:
         """Make an id that nobody can guess."""
@@ -98,6 +120,8 @@ class EngineServer(engineio.AsyncServer):
     def forget(self, sid: str) -> None:
         """The session is over."""
         self.sockets.pop(sid, None)
+        if self._is_draining and not self.sockets:
+            self._emptied.set()
 
     # Requests
 
@@ -112,6 +136,8 @@ class EngineServer(engineio.AsyncServer):
             return Refusal.UNKNOWN_TRANSPORT
         if "sid" in query:
             return self._refusal_of_session(query["sid"], transport, is_websocket)
+        if self._is_draining:
+            return Refusal.DRAINING
         if not is_websocket and scope["method"] != "GET":
             return Refusal.BAD_HANDSHAKE_METHOD
         if is_websocket != (transport == "websocket"):
@@ -190,7 +216,8 @@ class EngineServer(engineio.AsyncServer):
         """The fast lane: the session hears the transport itself, the ASGI call returns and no task stays."""
         listener = self._websocket_listener(connection, query, refusal)
         if isinstance(listener, Refusal):
-            connection.reject(listener.status, listener.body, [(b"content-type", b"application/json")])
+            headers = [(b"content-type", b"application/json"), *listener.headers]
+            connection.reject(listener.status, listener.body, headers)
             return
         connection.accept(
             listener,

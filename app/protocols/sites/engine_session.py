@@ -3,8 +3,9 @@
 Synchronous decisions only; knows neither HTTP nor what the messages mean.
 
     POLLING --offer_socket--> PROBING --take_socket--> WEBSOCKET
-       ^-------probe_lost--------'                         |
-       '--close, nothing polls--> CLOSING --poll-------> CLOSED
+       ^-------probe_lost--------'
+
+    any of them --server disconnect--> LEAVING --a moment later--> CLOSING --its client knows--> CLOSED
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from app.protocols.sites.engine_receipts import Receipts
 from app.transport.deadline_wheel import NOT_WAITING
 
 _OUTBOX_FULL = "outbox full"
-_SERVER_DISCONNECT = "server disconnect"
+#: Why a session is closed whose client is there, is to be told for sure, and comes back elsewhere.
+SERVER_DISCONNECT = "server disconnect"
+#: Longer than a way to most clients and back.
+_QUIET_SECONDS = 0.25
 _V3_BINARY_MESSAGE = b"\x04"
 
 
@@ -39,8 +43,12 @@ class SessionState(enum.Enum):
     POLLING = "requests carry it"
     PROBING = "requests carry it, a WebSocket has been offered and not yet taken"
     WEBSOCKET = "a WebSocket carries it"
-    CLOSING = "closed by us while no poll waited: the last packets wait for one"
+    LEAVING = "closed by us, its client does not know: nothing is sent any more, acks of what was sent are read"
+    CLOSING = "its client is being told: by a close frame that it answers, or by the last packets of its next poll"
     CLOSED = "over"
+
+
+_ENDING = (SessionState.CLOSING, SessionState.LEAVING, SessionState.CLOSED)
 
 
 class EngineSession:
@@ -51,6 +59,7 @@ class EngineSession:
 
     __slots__ = (
         "_awaits_pong",
+        "_leaving",
         "_owner",
         "_probe",
         "_receipts",
@@ -88,6 +97,8 @@ class EngineSession:
         self._awaits_pong = False
         self._receipts: Receipts | None = None
         self._probe: FrameSocket | None = None
+        # The WebSocket that carried it, while state is LEAVING or CLOSING.
+        self._leaving: FrameSocket | None = None
 
     def start(self, listener: SessionListener, socket: FrameSocket | None, now: float) -> None:
         """Begin the heartbeat and greet the client; with a socket the session starts on it."""
@@ -108,7 +119,7 @@ class EngineSession:
     @property
     def is_open(self) -> bool:
         """Whether the session may still send and receive."""
-        return self.state not in (SessionState.CLOSING, SessionState.CLOSED)
+        return self.state not in _ENDING
 
     # Sending
 
@@ -210,16 +221,18 @@ class EngineSession:
 
     def connection_lost(self, code: int, reason: str) -> None:
         """The session's WebSocket is gone."""
-        self.socket = None
+        self.socket = self._leaving = None
         if reason == _OUTBOX_FULL:
             self._owner.outbox_full_total += 1
             self._finish(reason)
         else:
-            self._finish("transport close")
+            self._finish("transport close" if self.is_open else SERVER_DISCONNECT)
 
     def _control_received(self, packet: bytes) -> None:
         kind = packet[:1]
         settings = self._owner.settings
+        if not self.is_open:
+            return  # only acks matter now
         if kind == b"2" and self.version == 3:
             self._wait(settings.ping_interval_seconds + settings.ping_timeout_seconds)
             self.send_encoded(PONG if packet == b"2" else EncodedPacket(b"3" + packet[1:]))
@@ -238,8 +251,10 @@ class EngineSession:
 
     def deadline_passed(self, now: float) -> None:
         """The heartbeat's moment: version 4 pings and then waits for the pong, version 3 has waited for a ping."""
-        if self.state is SessionState.CLOSING:
-            self._end()
+        if self.state is SessionState.LEAVING:
+            self._tell_to_leave()
+        elif self.state is SessionState.CLOSING:
+            self.give_up()
         elif self.is_open:
             if self.version == 4 and not self._awaits_pong:
                 self._awaits_pong = True
@@ -275,7 +290,7 @@ class EngineSession:
             self._receipts.payload_fetched()
         packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
         if self.state is SessionState.CLOSING:
-            self._end()
+            self._finish(SERVER_DISCONNECT)
         return packets
 
     def offer_socket(self, socket: FrameSocket) -> bool:
@@ -325,22 +340,39 @@ class EngineSession:
         if not self.is_open:
             return
         mailbox = self.mailbox
-        if self.socket is not None:
-            socket, self.socket = self.socket, None
+        socket, self.socket = self.socket, None
+        if reason == SERVER_DISCONNECT and self.listener is not None:
+            # Acks are on their way; without them their messages would come again on the client's next connection. A
+            # client that knows sends none any more: it is told when those of what it was sent have had their time.
+            self.state = SessionState.LEAVING
+            self._leaving = socket
+            self._close_probe()
+            self._wait(_QUIET_SECONDS)
+            return
+        if socket is not None:
             socket.close()
         elif mailbox is not None and mailbox.has_waiting_poll:
             mailbox.add_farewell(farewell)
-        elif mailbox is not None and mailbox.has_payload and reason == _SERVER_DISCONNECT:
-            mailbox.add_farewell(farewell)
-            self._linger(reason)
-            return
         self._finish(reason)
 
-    def _linger(self, reason: str) -> None:
-        """Keep the last packets for one more poll, at most for the time a ping may take."""
+    def give_up(self) -> None:
+        """End a session that was closed and whose client has not followed: it is gone."""
+        socket, self._leaving = self._leaving, None
+        if socket is not None:
+            socket.abort()
+        self._finish(SERVER_DISCONNECT)
+
+    def _tell_to_leave(self) -> None:
         self.state = SessionState.CLOSING
+        # At most for the time a ping may take.
         self._wait(self._owner.settings.ping_timeout_seconds)
-        self._notify(reason)
+        if self._leaving is not None:
+            self._leaving.leave()
+        elif self.mailbox is not None:
+            is_polled = self.mailbox.has_waiting_poll
+            self.mailbox.add_farewell(CLOSE)
+            if is_polled:
+                self._finish(SERVER_DISCONNECT)
 
     def _finish(self, reason: str) -> None:
         if self.state is not SessionState.CLOSED:
@@ -351,6 +383,9 @@ class EngineSession:
         self.state = SessionState.CLOSED
         self._owner.heartbeats.cancel(self)
         self._owner.forget(self.sid)
+        self._close_probe()
+
+    def _close_probe(self) -> None:
         probe, self._probe = self._probe, None
         if probe is not None:
             probe.close()

@@ -88,9 +88,17 @@ class SocketServer(socketio.AsyncServer):
         """Serve one HTTP request or WebSocket."""
         await self.eio.asgi(scope, receive, send)
 
+    async def drain(self, seconds: float) -> None:
+        """Close every session, spread over the time, and end the connects that still run."""
+        await self.eio.drain(seconds)
+        await self._end_connects()
+
     async def shutdown(self) -> None:
-        """Close every session, and end the connects that still run."""
+        """Close every session at once, and end the connects that still run."""
         await self.eio.shutdown()
+        await self._end_connects()
+
+    async def _end_connects(self) -> None:
         connects = list(self._connects)
         for task in connects:
             task.cancel()

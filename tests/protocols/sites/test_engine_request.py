@@ -89,6 +89,7 @@ async def test_wait_for_disconnect() -> None:
 
 @pytest.mark.parametrize("refusal", Refusal)
 def test_refusals_are_the_protocols(refusal: Refusal) -> None:
-    """Each refusal is a client error with a JSON body of code and message."""
-    assert 400 <= refusal.status < 500
+    """Each refusal is a client error, or that of a server that ends, with a JSON body of code and message."""
+    assert 400 <= refusal.status < 500 or refusal is Refusal.DRAINING
+    assert bool(refusal.headers) is (refusal is Refusal.DRAINING)
     assert set(json.loads(refusal.body)) == {"code", "message"}

@@ -8,8 +8,11 @@ import logging
 import random
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
+from app.core import draining
+from app.protocols.sites import engine_server
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_request import Handshake
@@ -338,6 +341,43 @@ async def test_shutdown() -> None:
         await websocket.closed()
         assert not server.engine.sockets
         assert len(server.engine.heartbeats) == 0
+
+
+async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that drains refuses handshakes with 503 and Retry-After, and still serves the sessions it has."""
+    monkeypatch.setattr(draining, "STEP_SECONDS", 0.8)
+    async with echo() as server, server.client.socket() as websocket:
+        await websocket.receive()
+        sid = await server.client.open()
+        drain = asyncio.ensure_future(server.engine.drain(1.6))
+        await until(lambda: not server.listeners[0].session.is_open, "the first to be told")
+        refused = await server.client.request("GET", "EIO=4&transport=polling", headers={"Origin": "http://a.example"})
+        assert_refused(refused, 503, 3, "Server is shutting down")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["access-control-allow-origin"] == "http://a.example"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as failure:
+            await server.client.socket().__aenter__()
+        assert failure.value.headers
+        assert (failure.value.status, failure.value.headers["retry-after"]) == (503, "1")
+        await websocket.closed()
+        assert (await server.client.post(sid, b"4hello")).status == 200
+        assert (await server.client.poll(sid)).body == b"4hello"
+        assert (await server.client.poll(sid)).body == b"1"
+        await drain
+        assert not server.engine.sockets
+
+
+async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A polling client that never asks again delays the end only for a moment, and counts as disconnected then."""
+    monkeypatch.setattr(engine_server, "_FAREWELL_SECONDS", 0.05)
+    async with echo() as server:
+        await server.client.open()
+        async with asyncio.timeout(2):
+            await server.engine.drain(0)
+        assert server.listeners[0].reasons == ["server disconnect"]
+        assert not server.engine.sockets
+        # With nobody there it is done at once.
+        await server.engine.drain(20)
 
 
 @versions

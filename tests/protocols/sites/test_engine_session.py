@@ -55,6 +55,8 @@ class RememberingSocket:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed_with: int | None = None
+        self.has_left = False
+        self.is_aborted = False
         self.buffered_bytes = 7
         self.max_bytes = 0
 
@@ -75,6 +77,15 @@ class RememberingSocket:
         """Remember a binary message."""
         if self.closed_with is None:
             self.written.append(payload)
+
+    def abort(self) -> None:
+        """Remember the end."""
+        self.is_aborted = True
+
+    def leave(self, code: int = 1000, reason: str = "") -> None:
+        """Remember that this was the way of closing."""
+        self.has_left = True
+        self.close(code, reason)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Remember the close."""
@@ -311,52 +322,33 @@ async def test_socket_lost_before_the_start() -> None:
 
 
 async def test_close_of_a_socket() -> None:
-    """What was sent before the close leaves; the listener is told once."""
+    """What was sent before the close leaves; the listener is told once, and hears nothing more."""
     case = Case(on_socket=True)
     case.session.send_encoded(HELLO)
-    case.session.close("server disconnect")
+    case.session.close("ping timeout")
+    case.session.text_received(b"4ack")
     case.session.connection_lost(1000, "")
     assert case.socket.written == [OPEN.packet, HELLO.packet]
-    assert case.socket.closed_with == 1000
-    case.assert_ended("server disconnect")
+    assert (case.socket.closed_with, case.socket.has_left) == (1000, False)
+    assert case.listener.messages == []
+    case.assert_ended("ping timeout")
 
 
 async def test_close_while_a_poll_waits() -> None:
     """The waiting poll gets the close packet."""
     case = Case()
     poll = await case.poll()
-    case.session.close("server disconnect")
+    case.session.close("ping timeout")
     assert await poll
     assert case.session.take_payload() == [CLOSE]
-    case.assert_ended("server disconnect")
+    case.assert_ended("ping timeout")
 
 
 async def test_close_between_polls() -> None:
-    """What waits stays for one more poll, with the close packet behind it; the listener is told at once."""
+    """A session that is closed for its client's sake is over at once."""
     case = Case()
-    case.session.send_encoded(HELLO)
-    case.session.close("server disconnect")
-    assert case.session.state is SessionState.CLOSING
-    assert case.listener.reasons == ["server disconnect"]
-    case.session.send_encoded(HELLO)
-    assert case.session.take_payload() == [HELLO, CLOSE]
-    case.assert_ended("server disconnect")
-
-
-async def test_nobody_comes_for_what_is_left() -> None:
-    """A session that waits for its last poll goes after a time."""
-    case = Case()
-    case.session.send_encoded(HELLO)
-    case.session.close("server disconnect")
-    case.session.deadline_passed(case.session.deadline)
-    case.assert_ended("server disconnect")
-
-
-async def test_close_with_nothing_left() -> None:
-    """Without anything to fetch the session is over at once."""
-    case = Case()
-    case.session.close("server disconnect")
-    case.assert_ended("server disconnect")
+    case.session.close("ping timeout")
+    case.assert_ended("ping timeout")
 
 
 async def test_closed_while_it_probes() -> None:
@@ -366,6 +358,95 @@ async def test_closed_while_it_probes() -> None:
     case.session.close("ping timeout")
     assert case.socket.closed_with == 1000
     case.assert_ended("ping timeout")
+
+
+async def test_leaving_a_socket() -> None:
+    """Told to leave, a client is first sent nothing more, then the close; its acks are read up to its answer."""
+    case = Case(on_socket=True)
+    case.session.close("server disconnect")
+    assert (case.session.state, case.session.is_open) == (SessionState.LEAVING, False)
+    assert case.session.deadline - case.started_at < 1
+    for expected in ([b"4ack"], [b"4ack", b"4ack"]):
+        case.session.text_received(b"4ack")
+        case.session.text_received(b"3")
+        case.session.send_encoded(HELLO)
+        assert case.listener.messages == expected
+        if case.session.state is SessionState.LEAVING:
+            assert case.socket.closed_with is None
+            case.session.deadline_passed(case.session.deadline)
+            assert case.socket.has_left
+    assert case.session.state is SessionState.CLOSING
+    assert case.socket.written == [OPEN.packet]
+    assert case.listener.reasons == []
+    case.session.close("ping timeout")
+    case.session.connection_lost(1000, "")
+    case.assert_ended("server disconnect")
+
+
+@pytest.mark.parametrize("version", [4, 3])
+async def test_heartbeat_while_leaving(version: int) -> None:
+    """A ping or pong that comes meanwhile does not put off the moment at which the client is told."""
+    case = Case(version, on_socket=True)
+    if version == 4:
+        case.session.deadline_passed(case.session.deadline)
+    case.session.close("server disconnect")
+    told_at = case.session.deadline
+    case.session.text_received(b"2" if version == 3 else b"3")
+    assert case.session.deadline == told_at
+
+
+async def test_leaving_between_polls() -> None:
+    """What waits stays for the next poll, with the close packet behind it; acks are taken until then."""
+    case = Case()
+    case.session.send_encoded(HELLO)
+    case.session.close("server disconnect")
+    case.session.send_encoded(HELLO)
+    case.session.packets_received([b"4ack"])
+    case.session.deadline_passed(case.session.deadline)
+    assert case.session.state is SessionState.CLOSING
+    case.session.packets_received([b"4ack"])
+    assert case.listener.messages == [b"4ack"] * 2
+    assert case.listener.reasons == []
+    assert case.session.take_payload() == [HELLO, CLOSE]
+    case.assert_ended("server disconnect")
+
+
+async def test_leaving_while_a_poll_waits() -> None:
+    """The waiting poll gets the close packet, when the acks have had their time."""
+    case = Case()
+    poll = await case.poll()
+    case.session.close("server disconnect")
+    assert not poll.done()
+    case.session.deadline_passed(case.session.deadline)
+    assert await poll
+    assert case.session.take_payload() == [CLOSE]
+    case.assert_ended("server disconnect")
+
+
+async def test_leaving_while_it_probes() -> None:
+    """The offered WebSocket goes at once, and cannot take the session over any more: its end comes by a poll."""
+    case = Case()
+    probe = case.probe()
+    case.session.close("server disconnect")
+    assert case.socket.closed_with == 1000
+    probe.text_received(b"5")
+    case.session.deadline_passed(case.session.deadline)
+    assert case.session.take_payload() == [CLOSE]
+    case.assert_ended("server disconnect")
+
+
+@pytest.mark.parametrize("on_socket", [True, False])
+async def test_client_that_does_not_leave(on_socket: bool) -> None:
+    """A client that does not answer is given up after a time; nothing that comes later is heard."""
+    case = Case(on_socket=on_socket)
+    case.session.close("server disconnect")
+    case.session.deadline_passed(case.session.deadline)
+    case.session.deadline_passed(case.session.deadline)
+    assert case.socket.is_aborted is on_socket
+    case.session.text_received(b"4late")
+    case.session.connection_lost(1006, "")
+    assert case.listener.messages == []
+    case.assert_ended("server disconnect")
 
 
 def numbered(number: int) -> Packet:

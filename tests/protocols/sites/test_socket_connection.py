@@ -120,7 +120,7 @@ async def test_disconnect_with_the_transport() -> None:
     connection, client, application = await joined()
     connection.disconnect(close_transport=True)
     assert client.received() == [b"41/site,"]
-    assert client.socket.closed_with == 1000
+    assert not client.engine.is_open
     assert application.heard == [("/site", "server disconnect")]
 
 

@@ -163,7 +163,7 @@ async def test_shutdown() -> None:
         assert str(await websocket.receive()).startswith("40/site,")
         await until(lambda: len(application.connections) == 2, "both connects")
         await server.shutdown()
-        assert application.heard == [("/site", "server disconnect"), ("/slow", "server disconnect")]
+        assert application.heard == [("/site", "server shutdown"), ("/slow", "server shutdown")]
         assert ended == ["/slow"]
         await websocket.closed()
 
