@@ -107,8 +107,8 @@ class MailListener(Protocol):
 class PublishReader(Protocol):
     """Who takes in what the application sends, while this node owns the subscription."""
 
-    #: Until when the lease is surely this node's, in ms of Redis's clock; 0 while it is not. Set by the lease.
-    until_ms: int
+    def lease_renewed(self, until_ms: int, until: float) -> None:
+        """The lease is surely this node's until then, on Redis's clock and (in seconds) on `time.monotonic`'s."""
 
     def lease_taken(self, gap_ms: int) -> None:
         """This node owns the subscription from here on; nobody did for `gap_ms`."""
@@ -138,3 +138,6 @@ class PublishStream(Protocol):
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """These are in their mailboxes; they leave the stream."""
+
+    async def stop(self) -> None:
+        """Lets a `read` that waits answer at once."""

@@ -50,7 +50,8 @@ of the application have its prefix (`rm`) and no hash tag: `rm:users:<uid>:key` 
 | --- | --- | --- |
 | connections | hash | node.number → place in the order of arrival, then `f` (fetches what waits) or `l` (hears live) |
 | told | list | messages told to those nodes that no client is known to have |
-| state | hash | told, order: how many were told and have arrived; stream: id of the last entry taken from the stream |
+| state | hash | told, order: how many messages were told, and how many connections have come |
+| taken | list | ids of the last 32 entries that came from the stream, newest first |
 | id:<sha1> | string | an id that the application gave to a message of the stream, for a day |
 
 | behind `recado:redis_publish:{rm}:` | type | holds |

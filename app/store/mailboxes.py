@@ -24,6 +24,8 @@ class RedisMailboxes:
         self._queue_limit = site.queue_limit
         self._batch_limit = site.batch_limit
         self._own = publish_prefix(settings.prefix)
+        #: For asking who hears them, which the servers of a Cluster cannot answer.
+        self._channels = "" if redis.is_sharded else self._own
 
     def key_of(self, user: str) -> Awaitable[bytes | None]:
         """The user's key; see `Mailboxes`."""
@@ -57,6 +59,7 @@ class RedisMailboxes:
             limit.messages,
             limit.bytes,
             self._own,
+            self._channels,
             letter.stream_id,
             letter.dedupe_id,
             DEDUPE_SECONDS,
@@ -80,6 +83,7 @@ class RedisMailboxes:
                 limit.messages,
                 limit.bytes,
                 self._own,
+                self._channels,
             )
         )
 
@@ -88,7 +92,14 @@ class RedisMailboxes:
         limit = self._batch_limit
         return self._part_or_none(
             self._redis.run(
-                "mailbox_take", self._list(user), self._node, connection, limit.messages, limit.bytes, *confirmed
+                "mailbox_take",
+                self._list(user),
+                self._node,
+                connection,
+                limit.messages,
+                limit.bytes,
+                self._channels,
+                *confirmed,
             )
         )
 

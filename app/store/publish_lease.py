@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from time import monotonic
 
 import structlog
 from msgspec import Struct
@@ -30,6 +31,7 @@ class _Beat(Struct, frozen=True):
     is_mine: bool
     gap_ms: int
     until_ms: int
+    until: float
     dead: list[str]
 
 
@@ -93,10 +95,12 @@ class PublishLease:
     async def _beat(self) -> _Beat:
         lease_ms, dead_ms = int(LEASE_SECONDS * 1000), int(DEAD_AFTER_SECONDS * 1000)
         wants = self._wants and self.feed.is_hearing
+        asked_at = monotonic()
         is_new, is_mine, gap_ms, until_ms, *dead = await self._redis.run(
             "publish_beat", self._key, self._node, lease_ms, dead_ms, int(wants)
         )
-        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, [node.decode() for node in dead])
+        until = asked_at + LEASE_SECONDS
+        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, until, [node.decode() for node in dead])
 
     async def _act_on(self, beat: _Beat) -> None:
         if beat.is_new and self._is_known:
@@ -107,7 +111,7 @@ class PublishLease:
             # Also where it is ours again: somebody else may have owned it in between.
             await self._lose()
         if beat.is_mine and self._wants:
-            self.reader.until_ms = beat.until_ms
+            self.reader.lease_renewed(beat.until_ms, beat.until)
             self._gap_ms = max(self._gap_ms, beat.gap_ms)
             if not self._is_mine:
                 await self._take()
@@ -125,7 +129,6 @@ class PublishLease:
 
     async def _lose(self) -> None:
         self._is_mine = False
-        self.reader.until_ms = 0
         with contextlib.suppress(StoreError):
             await self.feed.turn_away()
         await self.reader.lease_lost()

@@ -1,6 +1,7 @@
 """`PublishStream` on the application's Redis: one consumer group, read on a link of its own because reading waits."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class RedisPublishStream:
         self._node = node
         self._key = f"{settings.prefix}.stream"
         self._link: Link | None = None
+        self._client_id = 0
         self._claimed_until = "0-0"
 
     def close(self) -> None:
@@ -51,6 +53,7 @@ class RedisPublishStream:
         link = self._link
         if link is None or not link.is_open:
             link = self._link = await Link.open(self._shard.address, self._redis.timeout_seconds)
+            self._client_id = await link.command("CLIENT", "ID")
         command = ("XREADGROUP", "GROUP", GROUP, self._node, "COUNT", _READ_COUNT, "BLOCK", _BLOCK_MS)
         try:
             async with asyncio.timeout(self._redis.timeout_seconds + _BLOCK_MS / 1000):
@@ -79,6 +82,12 @@ class RedisPublishStream:
         if shard is None:
             raise StoreUnavailable()
         return shard
+
+    async def stop(self) -> None:
+        """Lets a `read` that waits answer; see `PublishStream`."""
+        if self._link is not None and self._link.is_open:
+            with contextlib.suppress(StoreError):
+                await self._shard.command("CLIENT", "UNBLOCK", self._client_id)
 
     async def _make_group(self) -> None:
         try:

@@ -4,7 +4,8 @@ node that holds the lease; another node can take over at any moment."""
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from time import monotonic
 
 import structlog
 
@@ -19,6 +20,9 @@ MAX_BACKLOG_BYTES = 64_000_000
 #: So many mailboxes are written to at a time.
 _AT_ONCE = 500
 _RETRY_SECONDS = 0.25
+#: How often the owner looks for entries that a node read whose lease was over by then.
+_CLAIM_SECONDS = 2.0
+_STOP_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +42,6 @@ class Ingress:
         stream: PublishStream,
         counts: RedisPublishCounts,
     ) -> None:
-        self.until_ms = 0
         self._site = site.name
         self._prefix = settings.prefix
         self._mailboxes = mailboxes
@@ -50,7 +53,16 @@ class Ingress:
         self._backlog: deque[tuple[Destination, Letter]] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        #: Until when the lease is ours: Redis's clock, and monotonic seconds.
+        self._until_ms = 0
+        self._until = 0.0
+        self._is_reading = False
+        self._delivering: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    def lease_renewed(self, until_ms: int, until: float) -> None:
+        """From the lease; see `PublishReader`."""
+        self._until_ms, self._until = until_ms, until
 
     def lease_taken(self, gap_ms: int) -> None:
         """From the lease; see `PublishReader`."""
@@ -59,18 +71,23 @@ class Ingress:
             self._counts.lease_gaps += 1
             self._counts.lease_gap_seconds += gap_ms / 1000
             _log.warning("redis publish lease gap", site=self._site, gap_ms=gap_ms)
-        self._tasks = [
-            asyncio.create_task(self._deliver_published(), name="redis publish deliver"),
-            asyncio.create_task(self._keep_reading(), name="redis publish stream"),
-        ]
+        self._is_reading = True
+        self._delivering = asyncio.create_task(self._deliver_published(), name="redis publish deliver")
+        self._reading = asyncio.create_task(self._keep_reading(), name="redis publish stream")
 
     async def lease_lost(self) -> None:
         """From the lease; see `PublishReader`."""
         self._counts.holds_lease = 0
-        for task in self._tasks:
+        self._is_reading = False
+        if self._reading is None or self._delivering is None:
+            return
+        # What Redis gave to a read that is broken off would be found only by the owner after the next.
+        await self._stream.stop()
+        await asyncio.wait([self._reading], timeout=_STOP_SECONDS)
+        for task in (self._reading, self._delivering):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await asyncio.gather(self._reading, self._delivering, return_exceptions=True)
+        self._reading = self._delivering = None
         self._counts.outcomes["lost"] += len(self._backlog)
         self._backlog.clear()
         self._backlog_bytes = 0
@@ -95,36 +112,41 @@ class Ingress:
             await self._arrived.wait()
             self._arrived.clear()
             while self._backlog:
-                for error in await self._deliver(self._take_backlog):
-                    # Nobody can say whether it has arrived, and PUBLISH promises no more than once.
-                    self._counts.outcomes["lost"] += 1
-                    _log.error("published message lost", site=self._site, reason=str(error))
+                errors = await self._deliver(self._take_backlog())
+                if errors:
+                    # Nobody can say whether they have arrived, and PUBLISH promises no more than once.
+                    self._counts.outcomes["lost"] += len(errors)
+                    _log.error("published messages lost", site=self._site, count=len(errors), reason=str(errors[0]))
 
-    def _take_backlog(self) -> tuple[Destination, Letter] | None:
-        if not self._backlog:
-            return None
-        taken = self._backlog.popleft()
-        self._backlog_bytes -= len(taken[1].entry)
+    def _take_backlog(self) -> list[tuple[Destination, Letter]]:
+        taken = [self._backlog.popleft() for _ in range(min(_AT_ONCE, len(self._backlog)))]
+        self._backlog_bytes -= sum(len(letter.entry) for _, letter in taken)
         return taken
 
-    async def _deliver(self, take: Callable[[], tuple[Destination, Letter] | None]) -> list[StoreError]:
-        """Hands over what `take` gives, until it gives nothing; the errors of mailboxes that could not be written.
+    async def _deliver(self, letters: Sequence[tuple[Destination, Letter]]) -> list[StoreError]:
+        """Hands letters over; answers the errors of mailboxes that could not be written.
 
         A user's letters are given to Redis in their order, which is that of their arrival.
         """
         errors: list[StoreError] = []
-        answers: list[Awaitable[Outcome]] = []
-        while (taken := take()) is not None:
-            destination, letter = taken
-            try:
-                async for users in self._users_of(destination):
-                    answers += [self._mailboxes.deliver(user, letter, self.until_ms) for user in users]
-                    if len(answers) >= _AT_ONCE:
-                        errors += await self._outcomes_of(answers)
-                        answers = []
-            except StoreError as error:
-                errors.append(error)
-        return errors + await self._outcomes_of(answers)
+        answers: list[asyncio.Future[Outcome]] = []
+        try:
+            for destination, letter in letters:
+                try:
+                    async for users in self._users_of(destination):
+                        answers += [
+                            asyncio.ensure_future(self._mailboxes.deliver(user, letter, self._until_ms))
+                            for user in users
+                        ]
+                        if len(answers) >= _AT_ONCE:
+                            errors += self._count(await asyncio.gather(*answers, return_exceptions=True))
+                            answers = []
+                except StoreError as error:
+                    errors.append(error)
+            return errors + self._count(await asyncio.gather(*answers, return_exceptions=True))
+        finally:
+            for answer in answers:
+                answer.cancel()
 
     async def _users_of(self, destination: Destination) -> AsyncIterator[list[str]]:
         if destination.kind == "users":
@@ -133,9 +155,9 @@ class Ingress:
         async for users in self._mailboxes.members(destination.name):
             yield [user for user in users if read_destination(f"users.{user}") is not None]
 
-    async def _outcomes_of(self, answers: Sequence[Awaitable[Outcome]]) -> list[StoreError]:
+    def _count(self, answers: Sequence[Outcome | BaseException]) -> list[StoreError]:
         errors = []
-        for answer in await asyncio.gather(*answers, return_exceptions=True):
+        for answer in answers:
             if isinstance(answer, StoreError):
                 errors.append(answer)
             elif isinstance(answer, BaseException):
@@ -146,7 +168,7 @@ class Ingress:
         return errors
 
     async def _keep_reading(self) -> None:
-        while True:
+        while self._is_reading:
             try:
                 await self._read_stream()
             except StoreUnavailable:
@@ -156,20 +178,29 @@ class Ingress:
                 await asyncio.sleep(1)
 
     async def _read_stream(self) -> None:
-        """Until something fails: then all that was not acknowledged is claimed, and the stream ids tell what of it
-        had arrived."""
+        """Until something fails: then all that was not acknowledged is claimed, and the mailboxes know what of it had
+        arrived."""
         envelopes = Envelopes()
-        while claimed := await self._stream.claim():
-            self._counts.claimed += len(claimed)
-            await self._deliver_entries(claimed, envelopes)
-        while True:
+        claimed_at = 0.0
+        while self._is_reading:
+            if monotonic() > self._until:
+                # Woken up after another node has taken over: what this one reads would wait for the next owner.
+                raise StoreUnavailable("the lease is over")
+            if monotonic() - claimed_at > _CLAIM_SECONDS:
+                await self._claim(envelopes)
+                claimed_at = monotonic()
             entries = await self._stream.read()
             self._counts.received["stream"] += len(entries)
             await self._deliver_entries(entries, envelopes)
 
+    async def _claim(self, envelopes: Envelopes) -> None:
+        while claimed := await self._stream.claim():
+            self._counts.claimed += len(claimed)
+            await self._deliver_entries(claimed, envelopes)
+
     async def _deliver_entries(self, entries: Sequence[StreamEntry], envelopes: Envelopes) -> None:
-        letters = iter([letter for entry in entries if (letter := self._read_entry(entry, envelopes)) is not None])
-        errors = await self._deliver(lambda: next(letters, None))
+        letters = [letter for entry in entries if (letter := self._read_entry(entry, envelopes)) is not None]
+        errors = await self._deliver(letters)
         if errors:
             raise errors[0]
         if entries:

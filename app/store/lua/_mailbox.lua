@@ -9,6 +9,8 @@ local told = P .. 'told'
 -- '<node>.<number>' -> '<order>f' while what waits is being fetched for it, '<order>l' when it hears messages live.
 local connections = P .. 'connections'
 local state = P .. 'state'
+-- The newest ids that came from the stream.
+local taken = P .. 'taken'
 local STATE_SECONDS = 86400
 
 local function now_ms()
@@ -16,11 +18,21 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- The connection that came first, or nil.
-local function first_of(fields)
+-- The connection that came first, or nil. With a prefix of nodes' channels, that of a node that has died a moment ago
+-- does not count while there is another: somebody's `bubble` must be true. ('' in a Cluster, whose servers know only
+-- of their own subscribers.)
+local function first_of(fields, channels)
+  local is_heard = {}
+  local function is_dead(field)
+    if not channels or channels == '' then return false end
+    local channel = channels .. string.match(field, '^[^.]+')
+    if is_heard[channel] == nil then is_heard[channel] = call('PUBSUB', 'NUMSUB', channel)[2] > 0 end
+    return not is_heard[channel]
+  end
   local first, least
   for i = 1, #fields, 2 do
     local order = tonumber(string.match(fields[i + 1], '%d+'))
+    if #fields > 2 and is_dead(fields[i]) then order = order + 2 ^ 52 end
     if not least or order < least then first, least = fields[i], order end
   end
   return first
@@ -44,7 +56,7 @@ end
 
 -- The oldest of what waits, for one connection; when that is all, it hears messages live from here on.
 -- Answers { number of the last message told, 1 when it is the user's first connection, 1 when more waits, entry ... }
-local function part_for(field, max_count, max_bytes)
+local function part_for(field, max_count, max_bytes, channels)
   local entries = call('LRANGE', waiting, 0, max_count)
   local bytes, count = 0, 0
   for i, entry in ipairs(entries) do
@@ -55,7 +67,7 @@ local function part_for(field, max_count, max_bytes)
   local has_more = count < #entries
   local order = string.match(call('HGET', connections, field), '%d+')
   call('HSET', connections, field, order .. (has_more and 'f' or 'l'))
-  local is_first = first_of(call('HGETALL', connections)) == field
+  local is_first = first_of(call('HGETALL', connections), channels) == field
   local answer = { tonumber(call('HGET', state, 'told') or '0'), is_first and 1 or 0, has_more and 1 or 0 }
   for i = 1, count do answer[#answer + 1] = entries[i] end
   return answer

@@ -2,7 +2,8 @@
 -- KEYS[1] the user's waiting messages
 -- ARGV    user id | entry | until when the caller holds the lease, in ms of Redis's clock | seconds that the list lives
 --         | '1': it waits until the client acknowledges it | most messages | most bytes | prefix of nodes' channels
---         | id of the stream's entry, '' = none | the application's own id, '' = none | seconds that this id is known
+--         | the same, '' in a Cluster | id of the stream's entry, '' = none | the application's own id, '' = none
+--         | seconds that this id is known
 -- Answers { 'delivered', 'queued' or 'duplicate', messages dropped because the list was full }
 local uid, entry, expiry_seconds = ARGV[1], ARGV[2], ARGV[4]
 -- Somebody else owns the subscription by now, and hands it over himself.
@@ -15,13 +16,18 @@ local function is_after(id, other)
   return ms > other_ms or (ms == other_ms and tonumber(number) > tonumber(other_number))
 end
 
--- The stream is read in order by one node at a time, so what is not after the last is handed over again.
-if ARGV[9] ~= '' then
-  local last = call('HGET', state, 'stream')
-  if last and not is_after(ARGV[9], last) then return { 'duplicate', 0 } end
-  call('HSET', state, 'stream', ARGV[9])
+-- The stream is read in order, but what a node read whose lease was over meanwhile is taken from it later.
+local TAKEN = 32
+if ARGV[10] ~= '' then
+  local is_full = call('LLEN', taken) == TAKEN
+  if call('LPOS', taken, ARGV[10]) or (is_full and not is_after(ARGV[10], call('LINDEX', taken, -1))) then
+    return { 'duplicate', 0 }
+  end
+  call('LPUSH', taken, ARGV[10])
+  call('LTRIM', taken, 0, TAKEN - 1)
+  call('EXPIRE', taken, STATE_SECONDS)
 end
-if ARGV[10] ~= '' and not call('SET', P .. 'id:' .. redis.sha1hex(ARGV[10]), 1, 'NX', 'EX', ARGV[11]) then
+if ARGV[11] ~= '' and not call('SET', P .. 'id:' .. redis.sha1hex(ARGV[11]), 1, 'NX', 'EX', ARGV[12]) then
   return { 'duplicate', 0 }
 end
 
@@ -43,7 +49,6 @@ end
 
 local fields = call('HGETALL', connections)
 if #fields == 0 then
-  if ARGV[9] ~= '' then call('EXPIRE', state, STATE_SECONDS) end
   local dropped = add_to(waiting)
   call('EXPIRE', waiting, expiry_seconds)
   return { 'queued', dropped }
@@ -63,6 +68,6 @@ local in_list = is_fetched or ARGV[5] == '1'
 local dropped = add_to(in_list and waiting or told)
 if in_list then call('EXPIRE', waiting, expiry_seconds) end
 local number = call('HINCRBY', state, 'told', 1)
-local message = table.concat({ 'message', uid, number, first_of(fields), in_list and 1 or 0, entry }, '\n')
+local message = table.concat({ 'message', uid, number, first_of(fields, ARGV[9]), in_list and 1 or 0, entry }, '\n')
 for _, node in ipairs(nodes) do call('PUBLISH', ARGV[8] .. node, message) end
 return { 'delivered', dropped }

@@ -1,7 +1,7 @@
 -- Registers a connection of a user and answers the first part of what waits. Run again it looks anew.
 -- KEYS[1] the user's waiting messages
 -- ARGV    user id | node | connection number | most connections | seconds that the list lives | most messages
---         | most bytes | prefix of nodes' channels
+--         | most bytes | prefix of nodes' channels | the same, '' in a Cluster
 -- Answers what part_for does.
 local field = ARGV[2] .. '.' .. ARGV[3]
 queue_told(ARGV[5])
@@ -16,4 +16,4 @@ while call('HLEN', connections) > tonumber(ARGV[4]) do
   call('HDEL', connections, oldest)
   call('PUBLISH', ARGV[8] .. node, table.concat({ 'drop', ARGV[1], number }, '\n'))
 end
-return part_for(field, tonumber(ARGV[6]), tonumber(ARGV[7]))
+return part_for(field, tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9])

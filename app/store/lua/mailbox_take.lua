@@ -1,8 +1,9 @@
 -- A client has the part before: it is taken out, and the next part answered.
 -- KEYS[1] the user's waiting messages
--- ARGV    node | connection number | most messages | most bytes | entry ...
+-- ARGV    node | connection number | most messages | most bytes | prefix of nodes' channels, '' in a Cluster
+--         | entry ...
 -- Answers what part_for does, or nothing when the connection is not registered any more.
-confirm(5)
+confirm(6)
 local field = ARGV[1] .. '.' .. ARGV[2]
 if call('HEXISTS', connections, field) == 0 then return {} end
-return part_for(field, tonumber(ARGV[3]), tonumber(ARGV[4]))
+return part_for(field, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
