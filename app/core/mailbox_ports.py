@@ -114,10 +114,19 @@ class PublishReader(Protocol):
         """This node owns the subscription from here on; nobody did for `gap_ms`."""
 
     async def lease_lost(self) -> None:
-        """It does no more; returns when everything that was begun is over."""
+        """It does no more; returns when everything that it has heard of is delivered or given up."""
+
+    async def stop_reading(self) -> None:
+        """The stream is read no further; what is PUBLISHed still is."""
 
     def message_published(self, destination: str, payload: bytes) -> None:
-        """The application has PUBLISHed to its channel `<prefix>.<destination>`; a plain call, in Redis's order."""
+        """The application has PUBLISHed to its channel `<prefix>.<destination>`; a plain call, in Redis's order.
+
+        Before the lease is taken it is held: this node may have been listening before the lease was handed to it.
+        """
+
+    def forget_published(self) -> None:
+        """What was PUBLISHed until here, and is held, is another's."""
 
 
 class StreamEntry(Struct, frozen=True):

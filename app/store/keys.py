@@ -58,6 +58,7 @@ of the application have its prefix (`rm`) and no hash tag: `rm:users:<uid>:key` 
 | --- | --- | --- |
 | nodes | sorted set | node by last beat; `recado:redis_publish:{rm}:<node>` is its channel |
 | lease | string | the node that owns the subscription |
+| offer | string | the same node, while it waits for another to take it over |
 | held | string | when it was last known to be owned (ms) |
 | users:<node> | set | users with connections on a node |
 

@@ -38,8 +38,11 @@ class PublishFeed:
         #: To be set before `start`.
         self.listener: MailListener
         self.reader: PublishReader
-        #: Set when another node has given up the lease, and when this one can hear again.
-        self.lease_offered = asyncio.Event()
+        #: Set when there is a reason to ask for the lease at once: its owner offers it, or this node can hear again.
+        self.may_ask = asyncio.Event()
+        self.is_offered = False
+        #: Set when the lease has gone from one owner to the next, in the order of what the application PUBLISHes.
+        self.handed = asyncio.Event()
 
     def start(self) -> None:
         """Subscribes as soon as Redis can be reached; returns at once."""
@@ -121,7 +124,7 @@ class PublishFeed:
             self._broken.clear()
             await retry(self._subscribe)
             # Whoever waits for the lease may try.
-            self.lease_offered.set()
+            self.may_ask.set()
             if not is_first:
                 _log.warning("redis publish subscribed anew", site=self._site)
                 self.listener.subscription_interrupted()
@@ -157,8 +160,15 @@ class PublishFeed:
         elif kind == b"drop":
             name, _, connection = rest.partition(b"\n")
             self.listener.connection_dropped(name.decode(), int(connection))
-        elif kind == b"lease":
-            self.lease_offered.set()
+        elif kind == b"offer":
+            self.is_offered = True
+            self.may_ask.set()
+        elif kind == b"handed":
+            if rest == b"from":
+                self._is_listening = False
+            else:
+                self.reader.forget_published()
+            self.handed.set()
 
 
 def _ignore(answer: "asyncio.Future[Any]") -> None:

@@ -20,6 +20,9 @@ BEAT_SECONDS = 0.5
 LEASE_SECONDS = 3.0
 #: A node without a beat for so long counts as dead: messages told to its connections wait again.
 DEAD_AFTER_SECONDS = 4.0
+#: What the owner that is about to end waits for another to be ready.
+_HAND_OVER_SECONDS = 1.0
+_HANDED = -2
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class _Beat(Struct, frozen=True):
     gap_ms: int
     until_ms: int
     until: float
+    others: int
     dead: list[str]
 
 
@@ -64,12 +68,18 @@ class PublishLease:
         self._task = asyncio.create_task(self._keep_beating(), name="redis publish lease")
 
     async def give_up(self) -> None:
-        """Lets another node take the lease at once; this one goes on serving its connections. Idempotent."""
+        """Hands the lease to another node, if there is one; this one goes on serving its connections. Idempotent."""
         self._wants = False
-        if self._is_mine:
-            await self._lose()
-            with contextlib.suppress(StoreError):
-                await self._beat()
+        if not self._is_mine:
+            return
+        await self.reader.stop_reading()
+        self.feed.handed.clear()
+        with contextlib.suppress(StoreError, TimeoutError):
+            if (await self._beat("offer")).others:
+                await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
+        await self._lose()
+        with contextlib.suppress(StoreError):
+            await self._beat("release")
 
     async def close(self) -> None:
         """Beats no more, and is nobody's node any more."""
@@ -78,29 +88,50 @@ class PublishLease:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(StoreError):
+            # A beat may have been under way that took the lease.
+            await self._beat("release")
             await self.mailboxes.bury(self._node)
 
     async def _keep_beating(self) -> None:
         while True:
             try:
-                await self._act_on(await self._beat())
+                await self._ask()
             except StoreUnavailable:
                 pass
             except StoreError as error:
                 _log.error("redis publish beat failed", site=self._site, reason=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.feed.lease_offered.wait(), BEAT_SECONDS)
-            self.feed.lease_offered.clear()
+                await asyncio.wait_for(self.feed.may_ask.wait(), BEAT_SECONDS)
+            self.feed.may_ask.clear()
 
-    async def _beat(self) -> _Beat:
+    async def _ask(self) -> None:
+        if not self._wants:
+            await self._act_on(await self._beat("offer" if self._is_mine else "release"))
+            return
+        if not self.feed.is_hearing:
+            await self._act_on(await self._beat("release"))
+            return
+        is_offered, self.feed.is_offered = self.feed.is_offered, False
+        if is_offered and not self._is_mine:
+            # Listening before it is owned: nothing that is PUBLISHed meanwhile is lost.
+            self.feed.handed.clear()
+            await self.feed.listen()
+            await self._act_on(await self._beat("follow"))
+            if not self._is_mine:
+                await self.feed.turn_away()
+                self.reader.forget_published()
+        else:
+            await self._act_on(await self._beat("take"))
+
+    async def _beat(self, wish: str) -> _Beat:
         lease_ms, dead_ms = int(LEASE_SECONDS * 1000), int(DEAD_AFTER_SECONDS * 1000)
-        wants = self._wants and self.feed.is_hearing
         asked_at = monotonic()
-        is_new, is_mine, gap_ms, until_ms, *dead = await self._redis.run(
-            "publish_beat", self._key, self._node, lease_ms, dead_ms, int(wants)
+        is_new, is_mine, gap_ms, until_ms, others, *dead = await self._redis.run(
+            "publish_beat", self._key, self._node, lease_ms, dead_ms, wish
         )
         until = asked_at + LEASE_SECONDS
-        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, until, [node.decode() for node in dead])
+        names = [node.decode() for node in dead]
+        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, until, others, names)
 
     async def _act_on(self, beat: _Beat) -> None:
         if beat.is_new and self._is_known:
@@ -114,14 +145,18 @@ class PublishLease:
             self.reader.lease_renewed(beat.until_ms, beat.until)
             self._gap_ms = max(self._gap_ms, beat.gap_ms)
             if not self._is_mine:
-                await self._take()
+                await self._take(is_handed=beat.gap_ms == _HANDED)
             for node in beat.dead:
                 connections = await self.mailboxes.bury(node)
                 _log.warning("node buried", site=self._site, node=node, connections=connections)
 
-    async def _take(self) -> None:
+    async def _take(self, is_handed: bool) -> None:
         # If it cannot subscribe, the next beat tries again.
         await self.feed.listen()
+        if is_handed:
+            # What was heard before is the last owner's.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
         self._is_mine = True
         gap_ms, self._gap_ms = self._gap_ms, 0
         self.reader.lease_taken(gap_ms)

@@ -2,6 +2,7 @@
 node that holds the lease; another node can take over at any moment."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -53,6 +54,8 @@ class Ingress:
         self._backlog: deque[tuple[Destination, Letter]] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
+        #: Whether everything that was PUBLISHed is delivered.
+        self._is_idle = asyncio.Event()
         #: Until when the lease is ours: Redis's clock, and monotonic seconds.
         self._until_ms = 0
         self._until = 0.0
@@ -75,20 +78,33 @@ class Ingress:
         self._delivering = asyncio.create_task(self._deliver_published(), name="redis publish deliver")
         self._reading = asyncio.create_task(self._keep_reading(), name="redis publish stream")
 
+    async def stop_reading(self) -> None:
+        """From the lease; see `PublishReader`."""
+        self._is_reading = False
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            # What Redis gives to a read that is broken off would be found only by the next claim.
+            await self._stream.stop()
+            await asyncio.wait([reading], timeout=_STOP_SECONDS)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
     async def lease_lost(self) -> None:
         """From the lease; see `PublishReader`."""
         self._counts.holds_lease = 0
-        self._is_reading = False
-        if self._reading is None or self._delivering is None:
-            return
-        # What Redis gave to a read that is broken off would be found only by the owner after the next.
-        await self._stream.stop()
-        await asyncio.wait([self._reading], timeout=_STOP_SECONDS)
-        for task in (self._reading, self._delivering):
-            task.cancel()
-        await asyncio.gather(self._reading, self._delivering, return_exceptions=True)
-        self._reading = self._delivering = None
+        await self.stop_reading()
+        delivering, self._delivering = self._delivering, None
+        if delivering is not None:
+            # What was heard is delivered, as far as the lease lasts.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), _STOP_SECONDS)
+            delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
         self._counts.outcomes["lost"] += len(self._backlog)
+        self.forget_published()
+
+    def forget_published(self) -> None:
+        """From the feed; see `PublishReader`."""
         self._backlog.clear()
         self._backlog_bytes = 0
 
@@ -105,10 +121,12 @@ class Ingress:
         entry = self._envelopes.seal(f"{self._prefix}.{address}", _now_ms(), payload)
         self._backlog.append((address, Letter(entry)))
         self._backlog_bytes += len(entry)
+        self._is_idle.clear()
         self._arrived.set()
 
     async def _deliver_published(self) -> None:
         while True:
+            self._is_idle.set()
             await self._arrived.wait()
             self._arrived.clear()
             while self._backlog:
