@@ -103,7 +103,8 @@ class Deployment(Endpoint):
         environment: Mapping[str, str] | None = None,
         nodes: int = 1,
     ) -> None:
-        """Write the configuration, start Valkey (unless the server shall run its own) and the nodes."""
+        """Write the configuration, start Valkey (unless the server shall run its own, or `environment` says where one
+        is) and the nodes."""
         super().__init__(sites)
         # A short path: a unix socket's may have 107 characters.
         self.directory = Path(tempfile.mkdtemp(prefix="recado-"))
@@ -114,7 +115,7 @@ class Deployment(Endpoint):
         (self.directory / "sites.yml").write_text(yaml.safe_dump({name: dict(keys) for name, keys in sites.items()}))
         (self.directory / "config.yml").write_text(yaml.safe_dump({"production": dict(config or {})}))
         try:
-            if not is_embedded:
+            if not is_embedded and "REDIS_URL" not in self._environment:
                 (self.directory / "valkey").mkdir()
                 self.valkey = Valkey(self.directory / "valkey")
             with ThreadPoolExecutor(nodes) as pool:

@@ -67,6 +67,10 @@ async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | N
     except OSError:
         one.abort()
         other.abort()
+    except asyncio.CancelledError:
+        one.abort()
+        other.abort()
+        raise
     finally:
         for way in ways:
             way.cancel()
