@@ -122,8 +122,8 @@ def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: Ti
 
 def seal(claims: Claims, key: bytes) -> str | None:
     """The ticket; None if it were too long."""
-    content = urlsafe_b64encode(msgspec.json.encode(claims))
-    ticket = content + b"." + urlsafe_b64encode(_signature(key, content))
+    content = urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
+    ticket = content + b"." + _signature(key, content)
     return ticket.decode() if len(ticket) <= MAX_TICKET_BYTES else None
 
 
@@ -157,13 +157,14 @@ def _read(ticket: str) -> tuple[Claims | None, bytes, bytes]:
         content, _, signature = ticket.encode("ascii").partition(b".")
         if len(ticket) > MAX_TICKET_BYTES:
             return None, b"", b""
-        return msgspec.json.decode(urlsafe_b64decode(content), type=Claims), content, urlsafe_b64decode(signature)
+        padding = b"=" * (-len(content) % 4)
+        return msgspec.json.decode(urlsafe_b64decode(content + padding), type=Claims), content, signature
     except (ValueError, msgspec.MsgspecError):
         return None, b"", b""
 
 
 def _signature(key: bytes, content: bytes) -> bytes:
-    return hmac.digest(key, b"ticket:" + content, hashlib.sha256)
+    return urlsafe_b64encode(hmac.digest(key, b"ticket:" + content, hashlib.sha256)).rstrip(b"=")
 
 
 def _mark(key: bytes, kind: str, value: str | None) -> str:

@@ -1,0 +1,121 @@
+"""What clients and backends see of a site's limits, on two nodes behind a balancer that is not sticky."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.clients import ClientKind, each_library, every_client
+from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment
+from tests.support.sites import contract_sites
+from tests.support.tenant import Tenant, User
+from tests.support.waiting import eventually
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "per_user": {"connections_per_user": 2},
+    "few": {"connections": 2},
+    "rooms": {"rooms_per_connection": 2},
+    "rate": {"sends_per_second": 0.2, "sends_burst": 3},
+    "short": {"message_bytes": 100},
+    "by_address": {"connections_per_address": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def deployment(tenant: Tenant) -> Iterator[Deployment]:
+    """Two nodes whose sites have limits; they believe what a proxy on 127.0.0.1 says of its clients."""
+    some = contract_sites(tenant)["alpha"]
+    sites = {name: {**some, "limits": limits} for name, limits in LIMITS.items()}
+    server = Deployment(sites, {"trusted_proxies": ["127.0.0.1"]}, nodes=2)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def connect(deployment: Deployment, drivers: Drivers) -> Iterator[Connector]:
+    """Opens clients, which are closed when the test ends."""
+    connector = Connector(deployment, drivers)
+    yield connector
+    connector.close()
+
+
+def refusal(connect: Connector, site: str, user: User, kind: ClientKind, device: str = "d1") -> object:
+    """What the page is told."""
+    return connect.begin(connect.call(site, user, kind, device)).wait_refused()
+
+
+@every_client
+def test_connections_of_a_user(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
+    """One too many is refused with the reason, whichever node it comes to; when one leaves there is room again."""
+    user, other = tenant.user(), tenant.user()
+    first = connect("per_user", user, kind, "d1")
+    connect("per_user", user, kind, "d2")
+    assert refusal(connect, "per_user", user, kind, "d3") == "Too many connections of this user"
+    connect("per_user", other, kind, "d1")
+    first.disconnect()
+    eventually(lambda: _is_free(connect, user, kind), "the place to be free")
+
+
+def _is_free(connect: Connector, user: User, kind: ClientKind) -> bool:
+    client = connect.begin(connect.call("per_user", user, kind, "d3"))
+    client.records.wait_for(lambda record: record.kind in ("connect", "refused"), "an answer", 10)
+    return not client.refusals()
+
+
+@each_library
+def test_connections_of_the_site(connect: Connector, deployment: Deployment, tenant: Tenant, kind: ClientKind) -> None:
+    """Counted over both nodes; those who are there go on."""
+    eventually(lambda: not _counted(deployment, "few"), "nobody to be left of the tests before")
+    room = tenant.unique("room")
+    clients = [connect("few", tenant.user(room), kind) for _ in range(2)]
+    assert refusal(connect, "few", tenant.user(room), kind) == "Too many connections"
+    connect.fence("few", room, *clients)
+
+
+@each_library
+def test_rooms_of_a_connection(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
+    """The user room is one of them."""
+    connect("rooms", tenant.user("a"), kind)
+    assert refusal(connect, "rooms", tenant.user("a", "b"), kind) == "Too many rooms: expected at most 2"
+
+
+def _counted(deployment: Deployment, site: str) -> list[str]:
+    return [key for key in deployment.redis.dump() if key.startswith(f"recado:{{{site}}}:seats")]
+
+
+def _joins_from(deployment: Deployment, address: str, user: User) -> str:
+    """Joins over polling as a client of a proxy that names its address; the answer to CONNECT."""
+    query = {"EIO": "4", "transport": "polling"}
+    headers = {"X-Forwarded-For": f"198.51.100.1, {address}"}
+    opened = deployment.nodes[0].get("/socket.io/", params=query, headers=headers)
+    session = {**query, "sid": opened.text.partition('"sid":"')[2].partition('"')[0]}
+    packet = f'40/by_address,{{"token":"{user.token}"}}'
+    assert deployment.nodes[0].post("/socket.io/", params=session, content=packet).status_code == 200
+    return deployment.nodes[0].get("/socket.io/", params=session).text
+
+
+def test_connections_of_an_address(deployment: Deployment, tenant: Tenant) -> None:
+    """Behind a trusted proxy the address is the one that the proxy saw, whatever its client claims to be."""
+    assert _joins_from(deployment, "203.0.113.7", tenant.user()).startswith("40/by_address")
+    refused = '44/by_address,{"message":"Too many connections from this address"}'
+    assert _joins_from(deployment, "203.0.113.7", tenant.user()) == refused
+    assert _joins_from(deployment, "203.0.113.8", tenant.user()).startswith("40/by_address")
+
+
+def test_sends_per_second(deployment: Deployment, tenant: Tenant) -> None:
+    """/send answers 429 with Retry-After on every node once they are used up; nothing is stored."""
+    body = {"rooms": [tenant.unique("user_")], "event": "news"}
+    answers = [deployment.nodes[number % 2].try_send("rate", body) for number in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[3].text == "Too many messages: this site may send 0.2 a second, try again."
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 5
+
+
+def test_message_bytes(deployment: Deployment) -> None:
+    """413, with what was expected."""
+    answer = deployment.try_send("short", {"rooms": ["a"], "event": "news", "args": ["x" * 100]})
+    assert (answer.status_code, answer.text) == (413, "Message: expected at most 100 bytes as JSON, got 111.")
+    assert deployment.try_send("short", {"rooms": ["a"], "event": "news", "args": ["x" * 50]}).status_code == 200

@@ -1,0 +1,87 @@
+"""Limits of connections while nodes die, and freeze, and Redis restarts: exact again soon, and never too strict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clients import Client
+from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment, Node
+from tests.support.sites import contract_sites
+from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
+
+CONNECTIONS = 4
+
+
+@pytest.fixture
+def deployment(tenant: Tenant) -> Iterator[Deployment]:
+    """Two nodes with a site that may have few connections."""
+    site = {**contract_sites(tenant)["alpha"], "limits": {"connections": CONNECTIONS, "connections_per_user": 1}}
+    server = Deployment({"few": site}, nodes=2)
+    yield server
+    server.end()
+
+
+def counted(deployment: Deployment) -> int:
+    """How many connections Redis counts."""
+    seats = [held for key, held in deployment.redis.dump().items() if key.startswith("recado:{few}:seats:") and held]
+    return sum(int(held.get("all", 0)) for held in seats)
+
+
+class Door:
+    """Connects new users to one node. Lives for one test."""
+
+    def __init__(self, node: Node, drivers: Drivers, tenant: Tenant) -> None:
+        self._connector = Connector(node, drivers)
+        self._tenant = tenant
+
+    def enter(self) -> Client:
+        """A new user, connected."""
+        return self._connector("few", self._tenant.user())
+
+    def knock(self) -> bool:
+        """Whether a new user gets in; it stays."""
+        client = self._connector.begin(self._connector.call("few", self._tenant.user()))
+        client.records.wait_for(lambda record: record.kind in ("connect", "refused", "closed"), "an answer")
+        return not client.refusals() and "connect" in [record.kind for record in client.records.snapshot()]
+
+    def close(self) -> None:
+        """End all clients."""
+        self._connector.close()
+
+
+def test_a_node_that_dies(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
+    """Its connections count until it is found dead, within 10 s; then there is room for as many others, no more."""
+    dying, living = (Door(node, drivers, tenant) for node in deployment.nodes)
+    for door in (dying, dying, dying, living):
+        door.enter()
+    assert counted(deployment) == CONNECTIONS
+    deployment.nodes[0].kill()
+    assert not living.knock()
+    eventually(lambda: counted(deployment) == 1, "the dead node's connections to be free", 12)
+    for _ in range(3):
+        living.enter()
+    assert not living.knock()
+    living.close()
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted")
+
+
+def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
+    """The nodes tell it what they hold, so that nobody gets in beyond the limit, and all room is there again behind."""
+    doors = [Door(node, drivers, tenant) for node in deployment.nodes]
+    # (They are told to connect anew by a Redis that knows no device: the counts must be right whatever they do.)
+    for door in doors:
+        door.enter()
+    deployment.redis.client.flushall()
+    deployment.redis.kill()
+    deployment.redis.start()
+    for door in doors:
+        door.close()
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted", 15)
+    eventually(doors[0].knock, "a user to get in", 15)
+    for door in doors:
+        door.close()
+    eventually(lambda: counted(deployment) == 0, "nothing to be counted")
