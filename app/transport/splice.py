@@ -25,6 +25,8 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
             await _connect(far, socket_path, url)
     except (OSError, TimeoutError):
         return False
+    if far.is_lost:
+        return False
     handed_over = client.hand_over()
     if handed_over is None:
         far.transport.abort()
@@ -37,9 +39,18 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
     far.transport.write(head + early)
     # It was paused if the client sent much before it had an answer.
     transport.resume_reading()
-    if far.is_lost:
-        near.other_lost()
     return True
+
+
+async def _connect(end: "_End", socket_path: str | None, url: str | None) -> None:
+    loop = asyncio.get_running_loop()
+    if socket_path is not None:
+        await loop.create_unix_connection(lambda: end, socket_path)
+        return
+    parts = urlsplit(url or "")
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+    await loop.create_connection(lambda: end, host, port, ssl=tls)
 
 
 class _End(asyncio.Protocol):
@@ -49,66 +60,60 @@ class _End(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
-    other: "_End"
 
     def __init__(self, connections: set[Any] | None = None) -> None:
         """`connections` are those that the server asks to shut down; the client's end is one of them."""
         self._connections = connections
+        self._drop_timer: asyncio.TimerHandle | None = None
+        #: None until both are there.
+        self.other: _End | None = None
         self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From asyncio, or for a socket that was somebody else's before."""
+        """From asyncio; for a socket that had another protocol, from `splice`."""
         self.transport = cast(asyncio.Transport, transport)
         if self._connections is not None:
             self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """What comes in goes out at the other end."""
-        self.other.transport.write(data)
+        if self.other is not None and not self.other.is_lost:
+            self.other.transport.write(data)
 
     def pause_writing(self) -> None:
         """This end does not take more: nothing is read at the other."""
-        if not self.other.transport.is_closing():
+        if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """This end has caught up."""
-        if not self.other.transport.is_closing():
+        if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Half closed: the other half may still have something to say, but not for long."""
-        if self.other.transport.can_write_eof():
-            self.other.transport.write_eof()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, self.transport.abort)
-            return True
-        return False
+        if self.other is None or self.other.transport.is_closing() or not self.other.transport.can_write_eof():
+            return False
+        self.other.transport.write_eof()
+        self._drop_soon()
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """From asyncio."""
         self.is_lost = True
         if self._connections is not None:
             self._connections.discard(self)
-        if hasattr(self, "other"):
-            self.other.other_lost()
-
-    def other_lost(self) -> None:
-        """What the other end has sent still leaves, then this end closes, or is dropped when its peer does not read."""
-        if not self.is_lost:
-            self.transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, self.transport.abort)
+        if self._drop_timer is not None:
+            self._drop_timer.cancel()
+        if self.other is not None and not self.other.is_lost:
+            # What was sent still leaves, if its peer reads.
+            self.other.shutdown()
 
     def shutdown(self) -> None:
-        """From uvicorn: the server stops."""
+        """Closes this end, and with it the other; from uvicorn too, when the server stops."""
         self.transport.close()
+        self._drop_soon()
 
-
-async def _connect(end: _End, socket_path: str | None, url: str | None) -> None:
-    loop = asyncio.get_running_loop()
-    if socket_path is not None:
-        await loop.create_unix_connection(lambda: end, socket_path)
-        return
-    parts = urlsplit(url or "")
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
-    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
-    await loop.create_connection(lambda: end, host, port, ssl=tls)
+    def _drop_soon(self) -> None:
+        if self._drop_timer is None:
+            self._drop_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, self.transport.abort)
