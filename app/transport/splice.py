@@ -68,6 +68,7 @@ class _End(asyncio.Protocol):
         #: None until both are there.
         self.other: _End | None = None
         self.is_lost = False
+        self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From asyncio; for a socket that had another protocol, from `splice`."""
@@ -92,9 +93,12 @@ class _End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Half closed: the other half may still have something to say, but not for long."""
-        if self.other is None or self.other.transport.is_closing() or not self.other.transport.can_write_eof():
+        self._has_ended = True
+        other = self.other
+        if other is None or other._has_ended or other.transport.is_closing() or not other.transport.can_write_eof():
+            # Closes this end, and with it the other.
             return False
-        self.other.transport.write_eof()
+        other.transport.write_eof()
         self._drop_soon()
         return True
 

@@ -126,6 +126,9 @@ async def test_a_close_passes() -> None:
         application.recorders[1].connection.close(1001, "bye")
         assert await second.frame() == (CLOSE, close_payload(1001, "bye"))
         second.send(CLOSE, close_payload(1001))
+        for peer in (first, second):
+            assert await peer.reader.read() == b""
+            peer.writer.close()
         await until(lambda: not front.connections and not behind.connections, "the end of all")
 
 
@@ -151,7 +154,8 @@ async def test_a_server_behind_that_vanishes() -> None:
 async def test_a_half_closed_client_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that ends its side gets what is still written to it; when the other node says nothing, it is dropped."""
     monkeypatch.setattr(splice, "CLOSE_TIMEOUT_SECONDS", 0.1)
-    server = await asyncio.get_running_loop().create_server(Frozen, "127.0.0.1", 0)
+    frozen = Frozen()
+    server = await asyncio.get_running_loop().create_server(lambda: frozen, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with serving(Between(None, url)) as front:
         peer = await front.socket()
@@ -160,11 +164,16 @@ async def test_a_half_closed_client_is_not_kept(monkeypatch: pytest.MonkeyPatch)
         peer.writer.write_eof()
         assert await peer.reader.read() == b""
         await until(lambda: not front.connections, "the end")
+    frozen.transport.close()
     server.close()
 
 
 class Frozen(asyncio.Protocol):
-    """A node that takes the request and neither answers nor ends; dropped by its peer."""
+    """A node that takes the request and neither answers nor ends; the test closes it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the socket."""
+        self.transport = transport
 
     def eof_received(self) -> bool:
         """Keep the other half open."""
@@ -179,19 +188,19 @@ async def test_who_does_not_read_is_not_read_for() -> None:
         near = held_of(front)[0]
         assert near.other is not None
         connection = application.recorders[0].connection
-        for _ in range(40):
+        for _ in range(16):
             connection.write_text(b"d" * BIG)
             await asyncio.sleep(0)
         await until(lambda: near.transport.get_write_buffer_size() > 1 << 16, "the client's end to be full")
         assert near.transport.get_write_buffer_size() < 1 << 20
-        for _ in range(40):
+        for _ in range(16):
             assert await peer.frame() == (TEXT, b"d" * BIG)
         connection.pause_reading()
-        peer.send(TEXT, b"e" * (1 << 24))
+        peer.send(TEXT, b"e" * (1 << 23))
         await until(lambda: near.other.transport.get_write_buffer_size() > 1 << 16, "the other end to be full")  # type: ignore[union-attr]
         assert near.other.transport.get_write_buffer_size() < 1 << 20
         connection.resume_reading()
-        assert await application.recorders[0].until_received(1) == [b"e" * (1 << 24)]
+        assert await application.recorders[0].until_received(1) == [b"e" * (1 << 23)]
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
