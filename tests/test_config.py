@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from app.config import BatchLimit, Config, QueueLimit, Site, check_site_name, load_config
 from app.config_keys import EnvironmentBlock, SiteBlock
 from app.errors import ConfigError
-from app.settings import Channels, HistoryLimit, Mounts, RedisPublish, SiteLimits, Topics
+from app.settings import Channels, Cluster, HistoryLimit, Mounts, RedisPublish, SiteLimits, Topics
 
 EXAMPLES = Path(__file__).parent.parent
 Load = Callable[..., Config]
@@ -111,6 +111,8 @@ def test_every_key_of_a_block(load: Load) -> None:
           drain_timeout: 0
           shutdown_timeout: 3
           redis_timeout: 1
+          workers: 4
+          cluster: {url: "https://[2001:db8::7]:1337/", secret: "a b"}
           log_level: debug
           log_format: json
         """
@@ -134,6 +136,8 @@ def test_every_key_of_a_block(load: Load) -> None:
         drain_timeout_seconds=0.0,
         shutdown_timeout_seconds=3.0,
         redis_timeout_seconds=1.0,
+        workers=4,
+        cluster=Cluster(url="https://[2001:db8::7]:1337/", secret="a b"),
         log_level="debug",
         log_format="json",
     )
@@ -149,6 +153,9 @@ def test_environment_variables_win(load: Load) -> None:
             "DEVICE_TTL": "60",
             "REDIS_URL": "rediss://u:p@variable:6380/1",
             "RECADO_DATA_DIR": "/data",
+            "RECADO_WORKERS": "3",
+            "RECADO_NODE_URL": "http://10.0.0.7:1337",
+            "RECADO_CLUSTER_SECRET": "hidden",
             "RECADO_LOG_LEVEL": "warning",
             "RECADO_LOG_FORMAT": "console",
         },
@@ -156,6 +163,7 @@ def test_environment_variables_win(load: Load) -> None:
     assert (config.port, config.host, config.device_ttl_seconds) == (8080, "::1", 60)
     assert (config.redis_url, config.data_dir) == ("rediss://u:p@variable:6380/1", Path("/data"))
     assert (config.log_level, config.log_format, config.ping_timeout_ms) == ("warning", "console", 9)
+    assert (config.workers, config.cluster) == (3, Cluster(url="http://10.0.0.7:1337", secret="hidden"))
 
 
 def test_every_key_of_a_site(load: Load) -> None:
@@ -258,6 +266,14 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {data_dir: 5}", "config.yml: production.data_dir: expected text that is not empty"),
         ("production: {log_level: loud}", "config.yml: production.log_level: expected one of debug, info, "),
         ("production: {log_format: xml}", "config.yml: production.log_format: expected one of auto, json, console"),
+        ("production: {workers: 0}", "config.yml: production.workers: expected a whole number >= 1"),
+        ("production: {cluster: {secret: s}}", "cluster.url: is missing, expected url and secret together"),
+        ("production: {cluster: {url: 'http://a'}}", "cluster.secret: is missing, expected url and secret together"),
+        (
+            "production: {cluster: {url: 'http://a/b'}}",
+            "config.yml: production.cluster.url: expected a URL that begins with http:// or https://, without user name "
+            "and path",
+        ),
         ("production: 5", "config.yml: production: expected a mapping, got a whole number"),
         ("staging: {}", "config.yml: expected a block for the environment 'production', found staging"),
         ("- production", "config.yml: expected a mapping of names to settings"),
@@ -358,6 +374,7 @@ def test_no_secret_is_shown(load: Load) -> None:
         "production: {redis: {url: 'redis://:hidden@h'}}", "a: {authUrl: 'http://x/?key=hidden', apiKey: hidden}"
     )
     assert "hidden" not in f"{config!r} {config.sites!r}"
+    assert "hidden" not in repr(Cluster(url="http://a", secret="hidden"))
     assert "hidden" not in mistake(load, "production: {redis: {url: 'http://:hidden@h'}}")
     assert "hidden" not in mistake(load, "", "a: {authUrl: 'ftp://hidden', apiKey: hidden}")
 

@@ -57,6 +57,7 @@ class _Request:
             if name not in _OF_CONNECTION and value.isascii()
         ]
         self.body: bytes | AsyncIterator[bytes] | None = None
+        self.has_lost_client = False
 
     async def begin(self) -> bool:
         """Reads the body, of a long one the first part; False when the client has left."""
@@ -77,6 +78,7 @@ class _Request:
         while has_more:
             event = await self._receive()
             if event["type"] == "http.disconnect":
+                self.has_lost_client = True
                 raise ConnectionAbortedError
             has_more = event.get("more_body", False)
             if event["body"]:
@@ -136,10 +138,9 @@ class HttpPeers:
             exchange.cancel()
             watch.cancel()
             await asyncio.gather(exchange, watch, return_exceptions=True)
-        if answer is None:
-            return False
-        await answer.send(send)
-        return True
+        if answer is not None:
+            await answer.send(send)
+        return answer is not None or request.has_lost_client
 
     async def fetch(self, socket_path: str, target: str, timeout_seconds: float) -> bytes | None:
         """What a node of this machine answers to a GET; None when it does not, or with another status than 200."""

@@ -1,0 +1,92 @@
+"""Where nodes listen: told, found, remembered, forgotten."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.ports import Place
+from app.errors import StoreUnavailable
+from app.store import places as places_module
+from app.store.keys import node_place
+from app.store.places import RedisPlaces
+from app.store.redis import Redis
+from tests.support.store import until
+from tests.support.valkey import Valkey
+
+URL = "http://10.0.0.7:1337"
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[str]:
+    """The path of a unix socket that is there."""
+    path = str(tmp_path / "node.sock")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path)
+        yield path
+
+
+async def test_a_node_is_found_while_it_lives(redis: Redis, valkey: Valkey, listening: str) -> None:
+    """A node's place is known to others from its start to its end, with an expiry; who never was has none."""
+    here, there = RedisPlaces(redis, "ab", Place(listening, URL)), RedisPlaces(redis, "cd", Place())
+    await here.start()
+    assert await there.find("ab") == Place(listening, URL)
+    assert 10_000 < valkey.client.pttl(node_place("ab")) <= 15_000
+    assert await there.find("ef") is None
+    await here.close()
+    assert valkey.client.keys("*") == []
+    # What was found is remembered until it proves wrong.
+    assert await there.find("ab") == Place(listening, URL)
+    there.forget("ab")
+    assert await there.find("ab") is None
+    there.forget("ab")
+
+
+async def test_a_socket_elsewhere_is_none(redis: Redis, tmp_path: Path) -> None:
+    """A socket that is no file here, or no socket, is on another machine: only the URL counts."""
+    (tmp_path / "file").touch()
+    for path in ("/nowhere/node.sock", str(tmp_path / "file")):
+        here = RedisPlaces(redis, "ab", Place(path, URL))
+        await here.start()
+        assert await RedisPlaces(redis, "cd", Place()).find("ab") == Place(url=URL)
+        await here.close()
+
+
+async def test_it_is_said_again_and_again(redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that has lost the place is told anew."""
+    monkeypatch.setattr(places_module, "_ANNOUNCE_SECONDS", 0.01)
+    here = RedisPlaces(redis, "ab", Place(url=URL))
+    await here.start()
+    valkey.client.flushall()
+    await until(lambda: valkey.client.exists(node_place("ab")), "the place to be there again")
+    await here.close()
+
+
+async def test_without_redis(redis: Redis) -> None:
+    """While Redis is away, what was found before still is; others are not, and nothing fails but the start."""
+    here, there = RedisPlaces(redis, "ab", Place(url=URL)), RedisPlaces(redis, "cd", Place(url=URL))
+    await here.start()
+    assert await there.find("ab") == Place(url=URL)
+    await redis.close()
+    assert await there.find("ab") == Place(url=URL)
+    assert await here.find("cd") is None
+    await here.close()
+    with pytest.raises(StoreUnavailable):
+        await there.start()
+
+
+async def test_memory_is_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more nodes than may be remembered, those found first are asked for again."""
+    monkeypatch.setattr(places_module, "_MAX_REMEMBERED", 2)
+    everybody = [RedisPlaces(redis, name, Place(url=f"http://{name}")) for name in ("a", "b", "c")]
+    for one in everybody:
+        await one.start()
+    watcher = RedisPlaces(redis, "d", Place())
+    for name in ("a", "b", "c"):
+        assert await watcher.find(name) == Place(url=f"http://{name}")
+    for one in everybody:
+        await one.close()
+    assert [await watcher.find(name) is not None for name in ("a", "b", "c")] == [False, True, True]
