@@ -271,8 +271,8 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {cluster: {url: 'http://a'}}", "cluster.secret: is missing, expected url and secret together"),
         (
             "production: {cluster: {url: 'http://a/b'}}",
-            "config.yml: production.cluster.url: expected a URL that begins with http:// or https://, without user name "
-            "and path",
+            "config.yml: production.cluster.url: expected a URL that begins with http:// or https://, without user "
+            "name and path",
         ),
         ("production: 5", "config.yml: production: expected a mapping, got a whole number"),
         ("staging: {}", "config.yml: expected a block for the environment 'production', found staging"),
