@@ -34,6 +34,13 @@ def extend(message: Message, listeners: Mapping[str, AudienceListener]) -> Messa
     return replace(message, rooms=rooms, audiences=_united((*message.audiences, *audiences)))
 
 
+def bound_together(site: Site, names: Sequence[str]) -> list[str]:
+    """The names, and all others that are bound to a room that one of them is bound to."""
+    rooms = set(_keys(site, [site.binds[name] for name in names if name in site.binds]))
+    others = [name for name, room in site.binds.items() if not rooms.isdisjoint(_keys(site, [room]))]
+    return list(dict.fromkeys((*names, *others)))
+
+
 def _united(audiences: Sequence[Audience]) -> tuple[Audience, ...]:
     """Those of one protocol of which the same is said are one: a node hears a message once for each protocol."""
     united: dict[tuple[str, bytes], Audience] = {}

@@ -29,7 +29,6 @@
 | histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
 | channels | hash | channel → digest of its token |
 | subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
-| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq, c:<channel> → `<since seq>:<digest>` |
 | topics:number | string | number of the site's last stream of topics |
 | topics:stream:<number> | hash | secret: digest of what extends it, extended: how often it was; gone with the stream |
 | topics:nodes | sorted set | node with topics by last beat |

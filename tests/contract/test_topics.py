@@ -616,3 +616,19 @@ def test_bridge(server: Deployment) -> None:
             ("weather/chur", {"type": "rain", "detail": [1, 2]}),
             ("weather/bern", {"type": "bare"}),
         ]
+
+
+def test_topics_bound_to_one_room(server: Deployment) -> None:
+    """Topics that are bound to the same room are one: what is emitted to either, or sent to the room, reaches both."""
+    bridged = TopicBackend(server, "bridged")
+    with bridged.subscribe("weather/bern") as one, bridged.subscribe("wetter/bern") as other:
+        assert one.number
+        assert other.number
+        bridged.emit("weather/bern", "t", 1)
+        bridged.emit([{"topic": "wetter/bern"}, "weather/+"], "t", 2)
+        server.send("bridged", "bern", "t", 3)
+        bridged.emit([{"topic": "weather/bern", "whisper": one.number}], "t", 4)
+        bridged.emit(["weather/bern", "wetter/bern"], "end")
+        one.wait_type("end")
+        other.wait_type("end")
+        assert (one.details(), other.details()) == ([1, 2, 2, 3, 4, None], [1, 2, 3, None])

@@ -25,7 +25,7 @@ def topic_sites(bind_url: str | None = None) -> dict[str, dict[str, Any]]:
         "forgetful": {"topics": {"history": {"messages": 3, "seconds": 60}}},
         "limited": {"topics": {"max_topics": 3}, "limits": {"connections": 2, "message_bytes": 2000}},
         "slow": {"topics": {}, "outbox_limit": 20_000},
-        "bridged": {"topics": {}, "binds": {"weather/bern": "bern", "weather/chur": "chur"}},
+        "bridged": {"topics": {}, "binds": {"weather/bern": "bern", "weather/chur": "chur", "wetter/bern": "bern"}},
         "off": {"authUrl": "http://127.0.0.1:9/rooms"},
     }
     if bind_url is None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import structlog
 
+from app.core.binds import bound_together
 from app.core.delivery import Delivery
 from app.core.message import Message
 from app.core.topic_store import Extension, TopicStore
@@ -15,7 +16,7 @@ from app.protocols.http_request import digest
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import SiteTopics, digest_of, lifetime_ms
 from app.protocols.topics.identity import Identities
-from app.protocols.topics.notice import Emitted, audience
+from app.protocols.topics.notice import Emitted, audience, is_bindable
 from app.protocols.topics.registry import Registration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
 from app.protocols.topics.topic import has_wildcard
@@ -103,7 +104,10 @@ class Emitting:
             for target in emission.targets
             if not target.is_binded and target.whisper is None and not has_wildcard(target.topic)
         ]
-        whom = audience(to, topics.settings.history, bound)
+        together = bound_together(topics.site, bound)
+        # Topics bound to one room are one: what is emitted to one is emitted to all of them, at once.
+        to += [Emitted(topic) for topic in together if topic not in bound and is_bindable(topic)]
+        whom = audience(to, topics.settings.history, together)
         body, id_ = emission.body, self._ids.next_id()
         await self._delivery.publish(Message(topics.site, id_, (), emission.type, body, audiences=(whom,)))
 

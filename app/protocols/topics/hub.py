@@ -21,9 +21,20 @@ from app.ids import FlakeIds
 from app.observe.counts import Counts, SiteCounts
 from app.protocols.topics.frames import RESYNC, Encoding, Event, event_of_server
 from app.protocols.topics.index import TopicIndex
-from app.protocols.topics.notice import ALL_NODES, PROTOCOL, Emitted, Notice, Question, audience, now_ms, unpack
+from app.protocols.topics.notice import (
+    ALL_NODES,
+    PROTOCOL,
+    Emitted,
+    Notice,
+    Question,
+    audience,
+    audience_of_room,
+    is_bindable,
+    now_ms,
+    unpack,
+)
 from app.protocols.topics.stream import Caller, Stream
-from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard, is_reserved, levels_of
+from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard, levels_of
 from app.settings import Site, Topics
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.streaming import Stream as Response
@@ -297,9 +308,9 @@ class TopicHub:
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """From the core: whoever listens to the topic of this name."""
-        if site.name not in self.sites or is_reserved(name) or has_wildcard(name):
+        if site.name not in self.sites or not is_bindable(name):
             return None
-        return audience([Emitted(name)], self.sites[site.name].settings.history, [name])
+        return audience_of_room(name, self.sites[site.name].settings.history)
 
     # Who comes and goes
 
@@ -358,8 +369,7 @@ def notice_of(message: LiveMessage) -> Notice:
     """What travels with a message, read once."""
     notice: Notice | None = message.encoded.get(Notice)
     if notice is None:
-        assert message.audience is not None, "topics hear of audiences alone"
-        notice = message.encoded[Notice] = unpack(message.audience.detail)
+        notice = message.encoded[Notice] = unpack(message)
     return notice
 
 

@@ -5,8 +5,8 @@ import time
 import msgspec
 from msgspec import Struct
 
-from app.core.message import Audience
-from app.protocols.topics.topic import has_wildcard
+from app.core.message import Audience, LiveMessage
+from app.protocols.topics.topic import has_wildcard, is_reserved
 from app.settings import HistoryLimit
 
 PROTOCOL = "topics"
@@ -14,6 +14,7 @@ PROTOCOL = "topics"
 ALL_NODES = "n"
 #: The audience of nodes with a subscription that holds wildcards.
 ALL_PATTERNS = "w"
+_EXACT = "t:"
 
 
 class Emitted(Struct, array_like=True, frozen=True):
@@ -40,7 +41,8 @@ class Question(Struct, frozen=True):
 class Notice(Struct, frozen=True, omit_defaults=True):
     """The detail of an audience of topics."""
 
-    at_ms: int
+    #: 0 and nothing for what came of a room: then the names of the audience say the topics.
+    at_ms: int = 0
     to: list[Emitted] = []
     question: Question | None = None
 
@@ -50,7 +52,12 @@ _decoder = msgspec.json.Decoder(Notice)
 
 def exact_name(topic: str) -> str:
     """The audience of nodes with a subscription to just this topic."""
-    return f"t:{topic}"
+    return _EXACT + topic
+
+
+def is_bindable(name: str) -> bool:
+    """Whether a name of the site's `binds` can be a topic that is the same as a room."""
+    return not is_reserved(name) and not has_wildcard(name)
 
 
 def names_joined(topic: str) -> str:
@@ -67,14 +74,28 @@ def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[
     return Audience(PROTOCOL, names, detail, history, bound_names or [])
 
 
+def audience_of_room(topic: str, history: HistoryLimit) -> Audience:
+    """Whoever may hear what is sent to the room that this topic is bound to.
+
+    Nothing is said of it, so that the audiences of several topics bound to one room are one.
+    """
+    return Audience(PROTOCOL, [exact_name(topic), ALL_PATTERNS], msgspec.json.encode(Notice()), history, [topic])
+
+
 def question_to_all(question: Question) -> Audience:
     """Every node."""
     return Audience(PROTOCOL, [ALL_NODES], msgspec.json.encode(Notice(now_ms(), [], question)))
 
 
-def unpack(detail: bytes) -> Notice:
-    """From an audience's detail."""
-    return _decoder.decode(detail)
+def unpack(message: LiveMessage) -> Notice:
+    """What travels with a message."""
+    whom = message.audience
+    assert whom is not None, "topics hear of audiences alone"
+    notice = _decoder.decode(whom.detail)
+    if notice.at_ms:
+        return notice
+    topics = [name.removeprefix(_EXACT) for name in whom.names if name.startswith(_EXACT)]
+    return Notice(message.at_ms or now_ms(), [Emitted(topic) for topic in topics])
 
 
 def now_ms() -> int:

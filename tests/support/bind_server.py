@@ -1,0 +1,50 @@
+"""A website's bindUrl: knows whose bind key is whose, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.support.waiting import Recording
+
+
+class BindServer:
+    """Listens on a free port from its making to `end`, on a thread of its own."""
+
+    def __init__(self) -> None:
+        """Start."""
+        #: Method, content type and body of each request.
+        self.requests: Recording[tuple[str, str, str]] = Recording()
+        #: Key -> status and body of the answer.
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                owner.requests.add((self.command, self.headers["content-type"], body))
+                status, answer = owner.answers.get(body, (404, b"nobody"))
+                self.send_response(status)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing on stderr."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/whose"
+
+    def know(self, key: str, user: object) -> None:
+        """From now on this key is this user's."""
+        self.answers[key] = (200, json.dumps(user).encode())
+
+    def end(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
