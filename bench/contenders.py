@@ -161,10 +161,11 @@ def start_redis(place: Place, name: str, socket: Path) -> Child:
     return child
 
 
-def sites(auth_port: int) -> dict[str, dict[str, str]]:
+def sites(auth_port: int) -> dict[str, dict[str, Any]]:
     """Return the sites that every contender serves."""
     site = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
-    return {ACKNOWLEDGED_SITE: {**site, "userRoomPrefix": "user_"}, PLAIN_SITE: site}
+    plain = {**site, "channels": {"open_create": True}}
+    return {ACKNOWLEDGED_SITE: {**site, "userRoomPrefix": "user_"}, PLAIN_SITE: plain}
 
 
 def _start_recado(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
@@ -204,14 +205,16 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
     return child, (port, int(match.group(2) or port))
 
 
+# What the peers have nothing to set against.
+_OF_RECADO_ALONE = frozenset({"channels"})
 CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender("recado", _start_recado, has_redis=True),
-        Contender("node", _start_node("socket"), has_redis=False),
-        Contender("plain", _start_plain, has_redis=True),
-        Contender("floor", _start_floor, has_redis=False, skips=frozenset({"connect", "replay"})),
-        Contender("node-broadcast", _start_node("broadcast"), has_redis=False, skips=frozenset({"replay"})),
+        Contender("node", _start_node("socket"), has_redis=False, skips=_OF_RECADO_ALONE),
+        Contender("plain", _start_plain, has_redis=True, skips=_OF_RECADO_ALONE),
+        Contender("floor", _start_floor, has_redis=False, skips=_OF_RECADO_ALONE | {"connect", "replay"}),
+        Contender("node-broadcast", _start_node("broadcast"), has_redis=False, skips=_OF_RECADO_ALONE | {"replay"}),
     )
 }
 DEFAULT_CONTENDERS = ("recado", "node", "plain", "floor")

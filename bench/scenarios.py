@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from bench.stage import Sample, Stage, measured, settle
 
 _SLOW_RECEIVE_BUFFER_BYTES = 4096
 _LATENCY_GAP_SECONDS = 0.02
+_CHANNEL = "news"
 _GROWTH_TARGETS = 10
 _MAX_MESSAGES_PER_POINT = 300
 
@@ -134,6 +137,28 @@ def growth(stage: Stage) -> None:
         _measure_connections(stage, runnings, scale.growth_connections[0])
 
 
+def channels(stage: Stage) -> None:
+    """Push into a channel of many plain WebSockets, in turns with the fan-out of Socket.IO to as many on the server."""
+    scale = stage.scale
+    with stage.running("channels") as runnings:
+        tokens = {running.name: _create_channel(running) for running in runnings}
+
+        def push(running: Running) -> Sample:
+            token = {"channel_token": tokens[running.name]}
+            return _measure_fan_out(running, PLAIN_SITE, _CHANNEL, scale.devices, scale.fan_out_messages, token)
+
+        def send(running: Running) -> Sample:
+            return _measure_fan_out(running, PLAIN_SITE, "all", scale.devices, scale.fan_out_messages)
+
+        for running in runnings:
+            _board(stage, running, scale.devices, PLAIN_SITE)
+            target = running.target(PLAIN_SITE) | {"channel": _CHANNEL}
+            settings = {"first": 0, "count": scale.devices, "concurrency": scale.concurrency, "room_sizes": []}
+            running.generator.call("connect", target=target, boarding=settings)
+            settle(running)
+        stage.play(runnings, {"channel push": push, "fan-out beside channels": send}, scale.rounds)
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "connect": connect,
     "fan-out-acked": fan_out_acked,
@@ -144,6 +169,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "idle": idle,
     "slow-readers": slow_readers,
     "growth": growth,
+    "channels": channels,
 }
 
 
@@ -203,13 +229,24 @@ def _measure_fan_outs(stage: Stage, runnings: list[Running]) -> None:
     stage.play(runnings, measures, stage.scale.growth_rounds)
 
 
-def _measure_fan_out(running: Running, site: str, room: str, receivers: int, messages: int) -> Sample:
+def _create_channel(running: Running) -> str:
+    host, port = running.send_address
+    body = {"messageType": "SERVER_ACTION", "action": "CREATE_CHANNEL", "data": {"channel": _CHANNEL}}
+    url = f"http://{host}:{port}/channels/{PLAIN_SITE}/channel/create"
+    with urllib.request.urlopen(url, json.dumps(body).encode()) as answer:
+        token: str = json.load(answer)["data"]["channelToken"]
+        return token
+
+
+def _measure_fan_out(
+    running: Running, site: str, room: str, receivers: int, messages: int, endpoint: dict[str, str] | None = None
+) -> Sample:
     plan = {"messages": messages, "publishers": 1, "gap_seconds": 0.0}
     return measured(
         running,
         receivers * messages,
         lambda: running.generator.call(
-            "fan_out", endpoint=running.endpoint(site), room=room, receivers=receivers, plan=plan
+            "fan_out", endpoint=running.endpoint(site) | (endpoint or {}), room=room, receivers=receivers, plan=plan
         ),
     )
 

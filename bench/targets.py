@@ -13,6 +13,10 @@ _SUBJECT = "recado"
 # The issue asks that a unicast costs "the same" with 10 or 10,000 connected: the tolerance is that of the fan-out.
 _GROWTH_LIMIT = 1.15
 
+# Name, measurement, and the fan-out beside it.
+_DOORS = (("channel push, per delivery", "channel push", "fan-out beside channels"),)
+_DOOR_FACTOR = 1.3
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -77,7 +81,18 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
         limit = rule.limit(functools.partial(results.median, rule.measurement, figure=rule.figure))
         if value is not None and limit is not None:
             verdicts.append(Verdict(rule.name, rule.requirement, value, limit))
-    return verdicts + _judge_growth(results, scale)
+    return verdicts + _judge_growth(results, scale) + _judge_doors(results)
+
+
+def _judge_doors(results: Results) -> list[Verdict]:
+    """The other protocols, measured in turns with the plain fan-out on the same server."""
+    verdicts = []
+    for name, measurement, beside in _DOORS:
+        cost = results.median(measurement, _SUBJECT, "server_us")
+        fan_out = results.median(beside, _SUBJECT, "server_us")
+        if cost is not None and fan_out is not None:
+            verdicts.append(Verdict(name, f"{_DOOR_FACTOR} x plain fan-out", cost, _DOOR_FACTOR * fan_out))
+    return verdicts
 
 
 def _judge_growth(results: Results, scale: Scale) -> list[Verdict]:

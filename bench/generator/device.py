@@ -52,6 +52,8 @@ class Target:
     namespace: str
     engine_version: int
     acknowledges: bool
+    # Not a device but a subscriber of this channel of the site, over a plain WebSocket.
+    channel: str = ""
 
 
 class Device:
@@ -90,6 +92,10 @@ class Device:
         return "~".join(self.rooms)
 
     @property
+    def _path(self) -> str:
+        return f"/socket.io/?{urlencode({'EIO': self.target.engine_version, 'transport': 'websocket'})}"
+
+    @property
     def is_ready(self) -> bool:
         """True once `_settings` has arrived."""
         return self._state is State.READY
@@ -105,9 +111,8 @@ class Device:
         sock.settimeout(5)
         sock.connect(self.target.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        query = {"EIO": self.target.engine_version, "transport": "websocket"}
         host, port = self.target.address
-        sock.sendall(upgrade_request(f"{host}:{port}", f"/socket.io/?{urlencode(query)}"))
+        sock.sendall(upgrade_request(f"{host}:{port}", self._path))
         sock.setblocking(False)
         self._sock, self.descriptor = sock, sock.fileno()
         self._state, self._rest, self.received = State.UPGRADING, b"", 0

@@ -11,6 +11,7 @@ from bench.generator.burst import Burst
 from bench.generator.device import Device, Target
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import FIRST_NUMBER
+from bench.generator.subscriber import Subscriber
 
 _SOURCE_ADDRESSES = [f"127.0.0.{last}" for last in range(2, 10)]
 # socket.io 3.x and 4.x clients are pinged; older ones ping, every `pingInterval` (25 s).
@@ -114,7 +115,8 @@ class Fleet:
 
     def _device(self, number: int, target: Target, boarding: Boarding) -> Device:
         rooms = [f"user_{number}", "all", *(f"first_{size}" for size in boarding.room_sizes if number < size)]
-        return Device(number, rooms, target, self._poller, self)
+        kind = Subscriber if target.channel else Device
+        return kind(number, rooms, target, self._poller, self)
 
     def _open(self, device: Device, index: int, boarding: Boarding) -> None:
         self._waiting[device] = time.perf_counter()

@@ -25,14 +25,26 @@ class Endpoint:
     site: str
     api_key: str
     payload_bytes: int = 100
+    # Of the channel that is pushed into instead of the rooms.
+    channel_token: str = ""
 
     def request(self, rooms: list[str], number: int) -> bytes:
-        """Return the whole POST /send request for message `number` to `rooms`."""
+        """Return the whole request for message `number`: POST /send to `rooms`, or a push into the channel."""
         text = (_TEXT * (self.payload_bytes // len(_TEXT) + 1))[: self.payload_bytes]
+        if self.channel_token:
+            return self._push(rooms[0], f"{FIRST_NUMBER + number} {text}")
         arguments = [FIRST_NUMBER + number, {"id": number, "kind": "order", "text": text}]
         body = json.dumps({"rooms": rooms, "event": "message", "args": arguments}, separators=(",", ":")).encode()
+        return self._post(f"/send?site={self.site}&apiKey={self.api_key}&resync=false", body)
+
+    def _push(self, channel: str, text: str) -> bytes:
+        data = {"channel": channel, "channelToken": self.channel_token, "recipients": [], "message": text}
+        action = {"messageType": "SERVER_ACTION", "action": "PUSH_MESSAGE", "data": data}
+        return self._post(f"/channels/{self.site}/push", json.dumps(action, separators=(",", ":")).encode())
+
+    def _post(self, target: str, body: bytes) -> bytes:
         head = (
-            f"POST /send?site={self.site}&apiKey={self.api_key}&resync=false HTTP/1.1\r\n"
+            f"POST {target} HTTP/1.1\r\n"
             f"Host: {self.address[0]}:{self.address[1]}\r\nContent-Type: application/json\r\n"
             f"Accept: */*\r\nUser-Agent: recado-bench\r\nContent-Length: {len(body)}\r\n\r\n"
         )

@@ -65,6 +65,15 @@ def test_every_scenario_runs_and_is_saved(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"partial.json", "partial.md", "partial.svg"}
 
 
+def test_what_recado_alone_can_play_runs() -> None:
+    """A push into a channel is measured in turns with the fan-out beside it, each receipt counted."""
+    results = run(TINY, ["channels"], ["recado", "node"], is_pinned=False)
+    assert {name: set(contenders) for name, contenders in results.samples.items()} == {
+        "channel push": {"recado"},
+        "fan-out beside channels": {"recado"},
+    }
+
+
 @pytest.mark.parametrize("engine_version", [3, 4])
 def test_both_engine_versions_receive_acknowledge_and_replay(node: Running, engine_version: int) -> None:
     """A device of either Engine.IO version gets live messages, and after a reconnect those it has not had yet."""

@@ -37,6 +37,15 @@ def test_growth_compares_the_ends_of_the_curve() -> None:
     assert (round(verdict.value, 3), verdict.is_reached) == (1.2, False)
 
 
+def test_a_channel_push_is_compared_with_the_fan_out_beside_it() -> None:
+    """At most 1.3 times what Socket.IO costs on the same server in the same minutes."""
+    results = Results()
+    results.add("fan-out beside channels", "recado", {"server_us": 10.0})
+    results.add("channel push", "recado", {"server_us": 13.5})
+    (verdict,) = judge(results, FULL)
+    assert (verdict.limit, verdict.is_reached) == (13.0, False)
+
+
 def test_what_was_not_measured_is_not_judged() -> None:
     """Without Recado, or without the yardstick, there is no verdict."""
     assert judge(Results(), FULL) == []
