@@ -1,0 +1,172 @@
+"""Contract `channels` in Chromium: the browser's own WebSocket, and the client that the server serves to pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.demo.browser import Browser, Page
+from tests.support.channels import Publisher, channels_site
+from tests.support.deployment import Deployment
+from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def channels() -> Iterator[Deployment]:
+    """A server with channels for any page, and for pages of another origin only."""
+    sites = {"shop": channels_site(), "narrow": channels_site(origins=["https://www.example.com"])}
+    server = Deployment(sites, {"log_level": "debug", "mounts": {"channels": "shop"}})
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    chromium = Browser()
+    yield chromium
+    chromium.end()
+
+
+@pytest.fixture
+def page(channels: Deployment, browser: Browser) -> Iterator[Page]:
+    """A page of the server that is empty."""
+    tab = browser.open(f"{channels.url}/healthcheck")
+    yield tab
+    tab.close()
+
+
+@pytest.fixture
+def name(tenant: Tenant) -> str:
+    """A channel's name that no other test uses."""
+    return tenant.unique("channel")
+
+
+def seen(page: Page, count: int) -> list[Any]:
+    """What the page has noted in `seen`, once it is so much."""
+    return eventually(lambda: _long_enough(page.evaluate("seen"), count), f"{count} entries in the page")
+
+
+def _long_enough(entries: list[Any], count: int) -> list[Any]:
+    return entries if len(entries) >= count else []
+
+
+def test_the_browsers_own_websocket(channels: Deployment, page: Page, name: str) -> None:
+    """Connect, subscribe, receive and unsubscribe with nothing but `new WebSocket`, at the path of the original."""
+    publisher = Publisher(channels, None)
+    publisher.tokens[name] = Publisher(channels, "shop").create(name)
+    page.evaluate(
+        "window.seen = []; window.socket = new WebSocket(location.origin.replace('http', 'ws') + '/');"
+        "socket.onmessage = (event) => seen.push(JSON.parse(event.data));"
+        "window.act = (action) => socket.send(JSON.stringify("
+        f"{{messageType: 'CLIENT_ACTION', action, data: {{channel: {json.dumps(name)}}}}}))"
+    )
+    (connected,) = seen(page, 1)
+    uuid = connected["data"]["uuid"]
+    page.evaluate("act('SUBSCRIBE')")
+    assert seen(page, 2)[1]["data"] == {"uuid": uuid, "subscribedChannels": [name]}
+    text = "line\nbreak, \u2028, é, 😀"
+    publisher.push(name, text)
+    assert seen(page, 3)[2]["data"]["pushMessage"] == {"channel": name, "message": text}
+    page.evaluate("act('UNSUBSCRIBE')")
+    assert seen(page, 4)[3]["data"] == {"uuid": uuid, "subscribedChannels": []}
+    assert page.complaints() == []
+
+
+def test_a_page_of_another_origin_is_refused(channels: Deployment, page: Page) -> None:
+    """The browser names the page's origin, and the site knows it not."""
+    outcome = page.evaluate(
+        "new Promise((resolve) => {"
+        "const socket = new WebSocket(location.origin.replace('http', 'ws') + '/channels/narrow');"
+        "socket.onopen = () => resolve('open'); socket.onclose = () => resolve('refused'); })"
+    )
+    assert outcome == "refused"
+
+
+def load_client(page: Page, name: str) -> None:
+    """Load the client from the server and subscribe; the page notes states, pushes and what was missed."""
+    page.evaluate(
+        "new Promise((resolve) => { const script = document.createElement('script');"
+        "script.src = '/channels/shop/client.js'; script.onload = resolve; document.head.append(script); })"
+    )
+    page.evaluate(
+        "window.seen = []; window.channels = new RecadoChannels("
+        "location.origin.replace('http', 'ws') + '/channels/shop',"
+        "{onstate: (state) => seen.push(state), onmissed: () => seen.push('missed'),"
+        " onerror: (error) => seen.push(error.code)});"
+        f"window.end = channels.subscribe({json.dumps(name)}, (message) => seen.push({{message}}))"
+    )
+
+
+def test_the_served_client_subscribes_and_ends(channels: Deployment, page: Page, name: str) -> None:
+    """subscribe calls back for each push; the last subscription of a channel to end unsubscribes; an error is told."""
+    publisher = Publisher(channels, "shop")
+    publisher.create(name)
+    load_client(page, name)
+    assert seen(page, 2) == ["connecting", "open"]
+    eventually(lambda: _subscribers(channels, name), "the subscription")
+    publisher.push(name, "one")
+    assert seen(page, 3)[2:] == [{"message": "one"}]
+    page.evaluate(f"window.second = channels.subscribe({json.dumps(name)}, (message) => seen.push([message])); end()")
+    publisher.push(name, "two")
+    assert seen(page, 4)[3:] == [["two"]]
+    page.evaluate("second()")
+    eventually(lambda: not _subscribers(channels, name), "the end of the subscription")
+    page.evaluate("channels.subscribe('nothing', () => {})")
+    assert seen(page, 5)[4:] == [404]
+    page.evaluate("channels.close()")
+    assert seen(page, 6)[5:] == ["closed"]
+    assert page.complaints() == []
+
+
+def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page, name: str) -> None:
+    """When its server is killed it reconnects, is who it was, and gets what was pushed while nobody was connected."""
+    publisher = Publisher(channels, "shop")
+    publisher.create(name)
+    load_client(page, name)
+    eventually(lambda: _subscribers(channels, name), "the subscription")
+    uuid = page.evaluate("channels.uuid")
+    publisher.push(name, "before")
+    assert seen(page, 3) == ["connecting", "open", {"message": "before"}]
+    channels.kill()
+    channels.start()
+    publisher.push(name, "meanwhile")
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"message": "meanwhile"}), "what was missed", 20)
+    # It may have heard "before" twice: the server was killed before it had told Redis.
+    assert [entry for entry in entries[3:] if entry != {"message": "before"}][:2] == ["closed", "connecting"]
+    assert entries.count({"message": "meanwhile"}) == 1
+    assert "missed" not in entries
+    assert page.evaluate("channels.uuid") == uuid
+    page.evaluate("channels.close()")
+
+
+def _behind(entries: list[Any], last: object) -> list[Any]:
+    return entries if last in entries else []
+
+
+def test_the_served_client_says_when_it_was_forgotten(channels: Deployment, page: Page, name: str) -> None:
+    """Came back too late: it has a new uuid, subscribes anew, and the page is told that it may have missed something."""
+    publisher = Publisher(channels, "shop")
+    publisher.create(name)
+    load_client(page, name)
+    eventually(lambda: _subscribers(channels, name), "the subscription")
+    channels.kill()
+    for key in channels.redis.client.scan_iter("recado:{shop}:subscriber:*"):
+        channels.redis.client.delete(key)
+    channels.start()
+    eventually(lambda: "missed" in page.evaluate("seen"), "the page to be told", 20)
+    eventually(lambda: _subscribers(channels, name), "the subscription")
+    publisher.push(name, "again")
+    eventually(lambda: _behind(page.evaluate("seen"), {"message": "again"}), "a push")
+    page.evaluate("channels.close()")
+
+
+def _subscribers(channels: Deployment, name: str) -> int:
+    """How many resumable subscribers the channel has in Redis."""
+    client = channels.redis.client
+    keys = list(client.scan_iter("recado:{shop}:subscriber:*"))
+    return sum(bool(client.hexists(key, f"c:{name}")) for key in keys)
