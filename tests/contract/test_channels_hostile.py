@@ -49,25 +49,28 @@ def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: s
     publisher = Publisher(channels, "narrow")
     publisher.create(name)
     url = channels.url.replace("http", "ws", 1) + "/channels/narrow"
-    with Subscription(channels.url, "narrow").subscribe(name) as reader, _small_socket(channels) as small:
-        # The library reads into a queue of one frame, then leaves the rest in the kernel.
-        with connect(url, sock=small, max_queue=1, ping_interval=None, compression=None, close_timeout=0.1) as idler:
-            idler.recv(5)
-            idler.send(action("SUBSCRIBE", name))
-            idler.recv(5)
-            pushed = 0
+    # The library reads into a queue of one frame, then leaves the rest in the kernel.
+    options = {"max_queue": 1, "ping_interval": None, "compression": None, "close_timeout": 0.1}
+    with (
+        Subscription(channels.url, "narrow").subscribe(name) as reader,
+        _small_socket(channels) as small,
+        connect(url, sock=small, **options) as idler,  # type: ignore[arg-type]  # a dict of one type
+    ):
+        idler.recv(5)
+        idler.send(action("SUBSCRIBE", name))
+        idler.recv(5)
+        pushed = 0
 
-            def is_closed() -> bool:
-                nonlocal pushed
-                for _ in range(50):
-                    publisher.push(name, str(pushed).ljust(9_000))
-                    pushed += 1
-                assert [message.strip() for _, message in reader.pushed(50)] == list(
-                    map(str, range(pushed - 50, pushed))
-                )
-                return Figures(channels)("recado_closes_total", site="narrow", reason="outbox full") == 1
+        def is_closed() -> bool:
+            nonlocal pushed
+            for _ in range(50):
+                publisher.push(name, str(pushed).ljust(9_000))
+                pushed += 1
+            received = [message.strip() for _, message in reader.pushed(50)]
+            assert received == list(map(str, range(pushed - 50, pushed)))
+            return Figures(channels)("recado_closes_total", site="narrow", reason="outbox full") == 1
 
-            eventually(is_closed, "the subscriber that does not read to be closed")
+        eventually(is_closed, "the subscriber that does not read to be closed")
 
 
 def _small_socket(channels: Deployment) -> socket.socket:
