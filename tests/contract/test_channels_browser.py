@@ -149,7 +149,7 @@ def _behind(entries: list[Any], last: object) -> list[Any]:
 
 
 def test_the_served_client_says_when_it_was_forgotten(channels: Deployment, page: Page, name: str) -> None:
-    """Came back too late: it has a new uuid, subscribes anew, and the page is told that it may have missed something."""
+    """Came back too late: it has a new uuid, subscribes anew, and the page is told of a loss."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     load_client(page, name)
