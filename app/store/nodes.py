@@ -156,7 +156,10 @@ class Node:
     async def _bury_all(self, nodes: list[tuple[str, int]]) -> None:
         for node, last_beat_ms in nodes:
             try:
-                await self._bury(node, last_beat_ms)
+                score = await self._redis.command("ZSCORE", NODES, node)
+                # Not if it has woken up meanwhile, or another node was faster.
+                if score is not None and int(float(score)) == last_beat_ms:
+                    await self._bury(node, last_beat_ms)
             except StoreUnavailable:
                 return  # the next beat finds what is left
             except StoreError as error:
