@@ -17,7 +17,7 @@ from app.protocols.channels.messages import ClientAction, Malformed
 from app.protocols.channels.opening import Opening, Wish
 from app.protocols.channels.positions import Positions
 from app.protocols.channels.sockets import INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER
-from app.protocols.channels.subscriber import Resumption, Subscriber
+from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
 from app.settings import Site
 
 _LIMIT = "limit reached"
@@ -165,7 +165,8 @@ class Door:
         connection, the one sign that the original has."""
         self._errands.start(self._errands.until_stored(self.board.verify))
         for subscriber in list(self.board.subscribers.values()):
-            if not subscriber.channels:
+            # Who is being opened reads the history, and is told what that does not hold.
+            if not subscriber.channels or subscriber.phase is not Phase.LIVE:
                 continue
             if subscriber.resumption is not None:
                 subscriber.acknowledge({"missed": True})

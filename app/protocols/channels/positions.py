@@ -53,8 +53,10 @@ class Positions:
         except StoreUnavailable:
             # They are confirmed again with the next pong; a position that is out of date only means more twice.
             return
+        claims = {position.claim.uuid: position.claim for position in positions}
         for uuid in gone:
             subscriber = self._board.subscribers.get(uuid)
-            if subscriber is not None:
+            # Who has resumed it here meanwhile is right to have it.
+            if subscriber is not None and subscriber.resumption and subscriber.resumption.claim == claims[uuid]:
                 _log.info("subscriber taken over", site=self._board.site.name, uuid=uuid)
                 subscriber.close(SERVICE_RESTART, "resumed elsewhere, or forgotten")
