@@ -3,6 +3,8 @@
 Knows of Redis that a channel exists there as the digest of its token, and hears from the core what is pushed.
 """
 
+import asyncio
+
 from app.core.audiences import Audiences
 from app.core.channels import ChannelStore
 from app.core.message import LiveMessage
@@ -41,6 +43,7 @@ class Board:
         self._store = store
         self._counts = counts
         self._channels: dict[str, Channel] = {}
+        self._deserted: asyncio.Event | None = None
         #: Deletions heard so far: what Redis said of a channel before one may be out of date.
         self._deletions = 0
 
@@ -57,6 +60,13 @@ class Board:
             del self.subscribers[subscriber.uuid]
         for name in list(subscriber.channels):
             self.leave(subscriber, name)
+        if not self.subscribers and self._deserted is not None:
+            self._deserted.set()
+
+    async def wait_deserted(self) -> None:
+        """Waits until the last of those that are there has gone."""
+        self._deserted = asyncio.Event()
+        await self._deserted.wait()
 
     async def enter(self, subscriber: Subscriber, name: str) -> bytes | None:
         """Subscribes it to a channel, unless it is closed by then; the digest of the channel's token, None: there is no

@@ -1,12 +1,13 @@
 """Where the subscribers of one site come in, act and leave: what they ask for is done here, one thing at a time."""
 
 import asyncio
-import math
+import contextlib
 
 import structlog
 
 from app.core.audiences import Audiences
 from app.core.channels import ChannelStore, Kept
+from app.core.draining import close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Limits
 from app.errors import LimitReached, StoreError, StoreUnavailable
@@ -22,7 +23,8 @@ from app.settings import Site
 
 _LIMIT = "limit reached"
 _STORE_AWAY = "message store not available"
-_CLOSE_STEP_SECONDS = 0.1
+#: Of a client whose connection is being closed; one that has gone without a word is not waited for.
+_FAREWELL_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -187,14 +189,15 @@ class Door:
         _log.info("subscriber disconnected", site=self._site.name, uuid=subscriber.uuid, reason=reason)
 
     async def drain(self, seconds: float) -> None:
-        """Closes all of them, spread over this time, and waits until Redis knows how far they were."""
-        subscribers = list(self.board.subscribers.values())
-        steps = max(1, int(seconds / _CLOSE_STEP_SECONDS))
-        size = max(1, math.ceil(len(subscribers) / steps))
-        for start in range(0, len(subscribers), size):
-            await asyncio.sleep(_CLOSE_STEP_SECONDS)
-            for subscriber in subscribers[start : start + size]:
-                subscriber.close(SERVICE_RESTART, "the server restarts")
+        """Tells all of them to connect elsewhere, spread over this time, and waits until they have gone."""
+
+        def those_left() -> list[Subscriber]:
+            return [one for one in self.board.subscribers.values() if not one.is_closing]
+
+        await close_in_steps(those_left, lambda one: one.close(SERVICE_RESTART, "the server restarts"), seconds)
+        if self.board.subscribers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.board.wait_deserted(), _FAREWELL_SECONDS)
 
     async def close(self) -> None:
         """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""

@@ -7,6 +7,7 @@
 It is the core's listener for what is pushed, and hands that to the site's door.
 """
 
+import asyncio
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
@@ -102,8 +103,7 @@ class ChannelsServer:
 
     async def drain(self, seconds: float) -> None:
         """Tells all subscribers to connect elsewhere, spread over this time."""
-        for door in self.doors.values():
-            await door.drain(seconds / max(1, len(self.doors)))
+        await asyncio.gather(*(door.drain(seconds) for door in self.doors.values()))
 
     async def close(self) -> None:
         """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""

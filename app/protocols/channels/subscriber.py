@@ -84,6 +84,7 @@ class Subscriber:
         "channels",
         "deadline",
         "inbox",
+        "is_closing",
         "is_served",
         "last_seq",
         "phase",
@@ -103,6 +104,8 @@ class Subscriber:
         #: What it has sent and nobody has looked at; whether somebody does.
         self.inbox: list[bytes] = []
         self.is_served = True
+        #: Whether it was told to leave.
+        self.is_closing = False
         #: Tells the newest seq that all who are live have been written.
         self.last_seq: Callable[[], int] = int
         self.bucket = NOT_WAITING
@@ -191,6 +194,7 @@ class Subscriber:
     def close(self, code: int, reason: str) -> None:
         """Ends it; the client may connect anew."""
         if self.phase is not Phase.CLOSED:
+            self.is_closing = True
             self._socket.close(code, reason)
 
     # What the transport calls
