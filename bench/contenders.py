@@ -20,6 +20,9 @@ from bench.usage import Usage, cpu_seconds, forget_peak, open_files, peak_kb, re
 # With a userRoomPrefix: stored and acknowledged. Without: plain.
 ACKNOWLEDGED_SITE = "shop"
 PLAIN_SITE = "news"
+# With a limit that it does not heed.
+LIMITED_SITE = "flood"
+LIMITED_SENDS_PER_SECOND = 50
 API_KEY = "bench-54321"
 
 
@@ -162,10 +165,12 @@ def start_redis(place: Place, name: str, socket: Path) -> Child:
 
 
 def sites(auth_port: int) -> dict[str, dict[str, Any]]:
-    """Return the sites that every contender serves."""
-    site = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
+    """Return the sites that every contender serves; Recado alone knows channels and limits."""
+    site: dict[str, Any] = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
     plain = {**site, "channels": {"open_create": True}}
-    return {ACKNOWLEDGED_SITE: {**site, "userRoomPrefix": "user_"}, PLAIN_SITE: plain}
+    acknowledged = {**site, "userRoomPrefix": "user_"}
+    limited = {**acknowledged, "limits": {"sends_per_second": LIMITED_SENDS_PER_SECOND}}
+    return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}
 
 
 def _start_recado(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
@@ -206,7 +211,7 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
 
 
 # What the peers have nothing to set against.
-_OF_RECADO_ALONE = frozenset({"channels"})
+_OF_RECADO_ALONE = frozenset({"channels", "fairness"})
 CONTENDERS = {
     contender.name: contender
     for contender in (

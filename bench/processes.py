@@ -93,6 +93,11 @@ class Child:
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
+    def close_input(self) -> None:
+        """Tell the process that nothing more comes."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def log_tail(self) -> str:
         """Return the end of what the process wrote to stderr."""
         return self._log.read_text(errors="replace")[-2000:] or "(it wrote nothing to stderr)"

@@ -26,6 +26,7 @@ class Scale:
     slow_readers: int
     slow_messages: int
     slow_payload_bytes: int
+    fairness_messages: int
     growth_rounds: int
     growth_fan_outs: tuple[int, ...]
     growth_connections: tuple[int, ...]
@@ -53,6 +54,7 @@ FULL = Scale(
     slow_readers=10,
     slow_messages=600,
     slow_payload_bytes=16_000,
+    fairness_messages=200,
     growth_rounds=3,
     growth_fan_outs=(1, 10, 100, 500, 1000, 5000),
     growth_connections=(10, 100, 1000, 5000, 10_000),
@@ -79,6 +81,7 @@ QUICK = Scale(
     slow_readers=10,
     slow_messages=300,
     slow_payload_bytes=16_000,
+    fairness_messages=60,
     growth_rounds=1,
     growth_fan_outs=(1, 10, 100, 500, 1000, 2000),
     growth_connections=(10, 100, 1000, 2000),
@@ -105,6 +108,7 @@ TINY = Scale(
     slow_readers=2,
     slow_messages=5,
     slow_payload_bytes=2000,
+    fairness_messages=20,
     growth_rounds=1,
     growth_fan_outs=(1, 10),
     growth_connections=(10, 20),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
+from bench.flood import FloodProcess
 from bench.stage import Sample, Stage, measured, settle
 
 _SLOW_RECEIVE_BUFFER_BYTES = 4096
@@ -137,6 +138,33 @@ def growth(stage: Stage) -> None:
         _measure_connections(stage, runnings, scale.growth_connections[0])
 
 
+def fairness(stage: Stage) -> None:
+    """Send to a room of many devices, while another site sends ten times what it may, and while it does not."""
+    scale = stage.scale
+
+    def calm(running: Running) -> Sample:
+        return _measure_fan_out(running, ACKNOWLEDGED_SITE, "all", scale.devices, scale.fairness_messages)
+
+    def fan_out(running: Running, flood: FloodProcess) -> dict[str, Any]:
+        plan = {"messages": scale.fairness_messages, "publishers": 1, "gap_seconds": 0.0}
+        answer = _send_to_all(running, ACKNOWLEDGED_SITE, scale.devices, plan)
+        # It ends with the fan-out: it would keep the server from becoming quiet.
+        flood.end()
+        return answer
+
+    def flooded(running: Running) -> Sample:
+        flood = FloodProcess(stage.place, running)
+        try:
+            return measured(running, scale.devices * scale.fairness_messages, lambda: fan_out(running, flood))
+        finally:
+            flood.stop()
+
+    with stage.running("fairness") as runnings:
+        for running in runnings:
+            _board(stage, running, scale.devices)
+        stage.play(runnings, {"fan-out, others calm": calm, "fan-out, another floods": flooded}, scale.rounds)
+
+
 def channels(stage: Stage) -> None:
     """Push into a channel of many plain WebSockets, in turns with the fan-out of Socket.IO to as many on the server."""
     scale = stage.scale
@@ -168,6 +196,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "latency": latency,
     "idle": idle,
     "slow-readers": slow_readers,
+    "fairness": fairness,
     "growth": growth,
     "channels": channels,
 }

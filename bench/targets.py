@@ -12,6 +12,8 @@ from bench.stage import Results
 _SUBJECT = "recado"
 # The issue asks that a unicast costs "the same" with 10 or 10,000 connected: the tolerance is that of the fan-out.
 _GROWTH_LIMIT = 1.15
+# "One site at its limit costs others less than 10 %."
+_FAIRNESS_LIMIT = 1.1
 
 # Name, measurement, and the fan-out beside it.
 _DOORS = (("channel push, per delivery", "channel push", "fan-out beside channels"),)
@@ -81,7 +83,7 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
         limit = rule.limit(functools.partial(results.median, rule.measurement, figure=rule.figure))
         if value is not None and limit is not None:
             verdicts.append(Verdict(rule.name, rule.requirement, value, limit))
-    return verdicts + _judge_growth(results, scale) + _judge_doors(results)
+    return verdicts + _judge_fairness(results) + _judge_growth(results, scale) + _judge_doors(results)
 
 
 def _judge_doors(results: Results) -> list[Verdict]:
@@ -92,6 +94,17 @@ def _judge_doors(results: Results) -> list[Verdict]:
         fan_out = results.median(beside, _SUBJECT, "server_us")
         if cost is not None and fan_out is not None:
             verdicts.append(Verdict(name, f"{_DOOR_FACTOR} x plain fan-out", cost, _DOOR_FACTOR * fan_out))
+    return verdicts
+
+
+def _judge_fairness(results: Results) -> list[Verdict]:
+    calm, flooded = "fan-out, others calm", "fan-out, another floods"
+    verdicts = []
+    for figure, name in (("server_us", "cost of a delivery"), ("p50_ms", "p50 of a delivery")):
+        before, meanwhile = (results.median(measurement, _SUBJECT, figure) for measurement in (calm, flooded))
+        if before and meanwhile:
+            name = f"{name}, another site at ten times its limit"
+            verdicts.append(Verdict(name, f"ratio {_FAIRNESS_LIMIT}", meanwhile / before, _FAIRNESS_LIMIT))
     return verdicts
 
 

@@ -74,6 +74,16 @@ def test_what_recado_alone_can_play_runs() -> None:
     }
 
 
+def test_fairness_runs() -> None:
+    """A site of Recado floods, and is refused, while another's fan-out is measured; peers, which know no limits, do not
+    take part."""
+    results = run(TINY, ["fairness"], ["recado", "node"], is_pinned=False)
+    assert {name: set(contenders) for name, contenders in results.samples.items()} == {
+        "fan-out, others calm": {"recado"},
+        "fan-out, another floods": {"recado"},
+    }
+
+
 @pytest.mark.parametrize("engine_version", [3, 4])
 def test_both_engine_versions_receive_acknowledge_and_replay(node: Running, engine_version: int) -> None:
     """A device of either Engine.IO version gets live messages, and after a reconnect those it has not had yet."""

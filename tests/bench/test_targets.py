@@ -49,3 +49,14 @@ def test_a_channel_push_is_compared_with_the_fan_out_beside_it() -> None:
 def test_what_was_not_measured_is_not_judged() -> None:
     """Without Recado, or without the yardstick, there is no verdict."""
     assert judge(Results(), FULL) == []
+
+
+def test_fairness_compares_a_flood_with_calm() -> None:
+    """What others pay and wait while one site sends ten times what it may; 12 % more is beyond the 10."""
+    results = Results()
+    results.add("fan-out, others calm", "recado", {"server_us": 10.0, "p50_ms": 5.0})
+    results.add("fan-out, another floods", "recado", {"server_us": 10.5, "p50_ms": 5.6})
+    assert [(round(verdict.value, 2), verdict.is_reached) for verdict in judge(results, FULL)] == [
+        (1.05, True),
+        (1.12, False),
+    ]
