@@ -16,7 +16,11 @@ from app.settings import LogFormat, LogLevel
 
 _LOG_LEVEL = rf"^({'|'.join(get_args(LogLevel))})\Z"
 _LOG_FORMAT = rf"^({'|'.join(get_args(LogFormat))})\Z"
-_REDIS_URL = r"^(rediss?(\+sentinel|\+cluster)?|unix)://\S+\Z"
+# What stands in it is read by store/address.py; but a wrong database shall be found before the start.
+_REDIS_URL = (
+    r"^(unix://\S+|rediss?://[^\s/?]*(/\d*)?(\?\S*)?|rediss?\+cluster://[^\s/?]+(/0?)?(\?\S*)?"
+    r"|rediss?\+sentinel://[^\s/?]+/[^\s/?]+(/\d*)?(\?\S*)?)\Z"
+)
 _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*)?\Z"
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
@@ -29,7 +33,10 @@ _PEM = r"^\s*-----BEGIN [A-Z ]*KEY-----\s"
 _PATTERNS = {
     repr(_LOG_LEVEL): f"one of {', '.join(get_args(LogLevel))}",
     repr(_LOG_FORMAT): f"one of {', '.join(get_args(LogFormat))}",
-    repr(_REDIS_URL): "a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+    repr(_REDIS_URL): (
+        "a URL such as redis://host:6379/0, rediss://host, unix:///path, redis+sentinel://host,host/name "
+        "or redis+cluster://host,host"
+    ),
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
     repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",

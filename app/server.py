@@ -123,6 +123,7 @@ class Services:
         self._queues = RedisQueues(redis, node, config.max_body_bytes)
         self.delivery = Delivery(sites, self._queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
+        self.bus.on_seq = self._queues.note_seq
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         self.limits = Limits(RedisSeats(redis, node), counts)

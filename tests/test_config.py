@@ -326,7 +326,10 @@ def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
     [
         ({"PORT": "http"}, "environment variable PORT: expected a whole number, got text"),
         ({"DEVICE_TTL": "-1"}, "environment variable DEVICE_TTL: expected a whole number >= 0"),
-        ({"REDIS_URL": "localhost"}, "environment variable REDIS_URL: expected a URL that begins with redis://"),
+        ({"REDIS_URL": "localhost"}, "environment variable REDIS_URL: expected a URL such as redis://host:6379/0, "),
+        ({"REDIS_URL": "redis://host/one"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
+        ({"REDIS_URL": "redis+sentinel://host"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
+        ({"REDIS_URL": "redis+cluster://a,b/1"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
         ({"SITE_NAME": "a"}, "SITE_NAME=a: authUrl is missing"),
         ({"SITE_NAME": "a", "AUTH_URL": "b"}, "environment variable AUTH_URL: expected a URL that begins with http"),
         ({"SITE_NAME": "a?", "AUTH_URL": "http://x", "API_KEY": "k"}, "environment variable SITE_NAME: site name 'a?'"),

@@ -1,7 +1,7 @@
 """How this node hears of messages: a subscription to its own channels, watched by a probe and made anew."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -46,6 +46,8 @@ class Bus:
         self._node = node
         self._listener = listener
         self._probe_seconds = probe_seconds or Durations()
+        #: Told the site and the seq of each message that is heard.
+        self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         self._sites = [site.name for site in sites]
         self._subscriptions: dict[Redis, Subscription] = {}
         self._prober: asyncio.Task[None] | None = None
@@ -93,6 +95,7 @@ class Bus:
             self._probe_seconds.observe(monotonic() - float(data[len(_PROBE) :]))
         else:
             site, counter, message = parse(data)
+            self.on_seq(site, message.seq)
             self._listener.message_published(site, counter, message)
 
     def subscribed_anew(self) -> None:

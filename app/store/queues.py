@@ -215,10 +215,14 @@ class RedisQueues:
             if marked:
                 _log.error("redis has lost messages", site=site, devices_to_resync=marked)
 
+    def note_seq(self, site: str, seq: int) -> None:
+        """This node has heard of a seq: Redis must know it when it comes back."""
+        if seq > self._highest.get(site, 0):
+            self._highest[site] = seq
+
     def _heard(self, site: Site, seq: bytes) -> int:
         number = int(seq)
-        if number > self._highest.get(site.name, 0):
-            self._highest[site.name] = number
+        self.note_seq(site.name, number)
         return number
 
     def _deadline(self, site: Site) -> int | str:

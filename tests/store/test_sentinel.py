@@ -66,15 +66,17 @@ async def test_primary_dies(replicated: ReplicatedValkey, nodes: list[StoreNode]
 
 
 async def test_replica_lagged(replicated: ReplicatedValkey, nodes: list[StoreNode]) -> None:
-    """The replica that takes over lacks the newest messages: every device is told `_resync`, and no seq is reused."""
+    """The replica that takes over lacks a message: every device is told `_resync`, and no seq is reused. The node that
+    had it stored is gone; the other has heard it on the bus."""
     receiver = await nodes[0].open(SITE, "user_1")
     await nodes[0].publish(SITE, "user_1")
     await until(lambda: replicated.lag() == 0, "the replica to have it all")
     replicated.stop_replication()
     await nodes[1].publish(SITE, "user_1")
     await heard(receiver, 2)
+    await nodes[1].close()
     replicated.primary.kill()
-    last = await _publish_patiently(nodes[1])
+    last = await _publish_patiently(nodes[0])
     await until(lambda: last in receiver.bodies, "the last message")
     await until(lambda: "resync" in receiver.kinds, "the resync")
     assert receiver.seqs == sorted(set(receiver.seqs))

@@ -182,6 +182,7 @@ class StoreNode:
         self.ticket_store = RedisTickets(self.redis)
         self.tickets = Tickets(self.ticket_store)
         self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)
+        self.bus.on_seq = self.queues.note_seq
         #: Connections of dead nodes that this one has taken out, when the test starts `node`.
         self.buried: list[BuriedConnection] = []
         on_taken_for_dead = self.delivery.bus_interrupted
