@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from app.errors import StoreError, StoreUnavailable
 from app.settings import Site
 from app.store.address import Address, ClusterSeeds
 from app.store.cluster import Cluster, slot_of
-from app.store.keys import prefix
+from app.store.keys import prefix, shard_channel
 from app.store.redis import Commands, Redis
 from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site, until
 from tests.support.topologies import ValkeyCluster, valkey_cluster
@@ -159,10 +160,41 @@ async def test_commands_of_a_site_keep_their_order(cluster: ValkeyCluster, nodes
             numbers += [number for number in await asyncio.gather(*answers, return_exceptions=True)
                         if not isinstance(number, BaseException)]  # fmt: skip
         await moving
-        await until(partial(_is_reached, redis, key, port), "the new map")
+        # Sooner than the map is asked for without a reason.
+        await until(partial(_is_reached, redis, key, port), "the new map", 3)
         pushed = [int(number) for number in await redis.command("LRANGE", key, 0, -1)]
         assert pushed == sorted(pushed)
         await redis.command("DEL", key)
+
+
+async def test_loser_of_a_slot_answers_nothing_more(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
+    """What is under way at a primary that has lost a slot fails when the new map is taken over: it is not answered
+    behind what is called from then on, elsewhere."""
+    site = SITES[0]
+    redis = nodes[0].redis
+    assert isinstance(redis, Cluster)
+    under_way = redis.command("BLPOP", f"{prefix(site.name)}nothing", 0)
+    known = await redis._ask()
+    slot, target = slot_of(prefix(site.name)), Address(port=other_port(cluster, site))
+    redis._adopt(structs.replace(known, ranges=[*known.ranges, (slot, slot, target)]), Redis.begin)
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(under_way, 1)
+    redis._adopt(known, Redis.begin)
+    assert redis.shard_of(prefix(site.name)) is not None
+
+
+async def test_quiet_site_is_heard_where_it_has_moved(cluster: ValkeyCluster) -> None:
+    """A node learns that a site has moved though nobody says anything: its subscription there has ended."""
+    quiet = [make_site(name, user_room_prefix=None) for name in ("shop", "news")]
+    home, away = cluster.port_of(prefix("news")), other_port(cluster, quiet[1])
+    assert cluster.port_of(prefix("shop")) == home
+    node = await StoreNode.start(cluster.url, quiet)
+    try:
+        for port in (away, home):
+            await move(cluster, quiet[1], port)
+            await until(partial(_is_heard, cluster, port, shard_channel(node.name, "news")), "the subscription", 3)
+    finally:
+        await node.close()
 
 
 async def test_primary_that_dies_and_comes_back(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
@@ -223,6 +255,10 @@ def address_nowhere() -> Address:
 
 def _has(receiver: RecordingReceiver, body: bytes) -> bool:
     return body in receiver.bodies
+
+
+def _is_heard(cluster: ValkeyCluster, port: int, channel: str) -> bool:
+    return channel.encode() in cluster.command(port, "PUBSUB", "SHARDCHANNELS")
 
 
 def _is_reached(redis: Commands, key: str, port: int) -> bool:
