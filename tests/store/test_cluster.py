@@ -173,8 +173,8 @@ async def test_loser_of_a_slot_answers_nothing_more(cluster: ValkeyCluster, node
     site = SITES[0]
     redis = nodes[0].redis
     assert isinstance(redis, Cluster)
-    under_way = redis.command("BLPOP", f"{prefix(site.name)}nothing", 0)
     known = await redis._ask()
+    under_way = redis.command("BLPOP", f"{prefix(site.name)}nothing", 0)
     slot, target = slot_of(prefix(site.name)), Address(port=other_port(cluster, site))
     redis._adopt(structs.replace(known, ranges=[*known.ranges, (slot, slot, target)]), Redis.begin)
     with pytest.raises(StoreUnavailable):
