@@ -165,9 +165,9 @@ def start_redis(place: Place, name: str, socket: Path) -> Child:
 
 
 def sites(auth_port: int) -> dict[str, dict[str, Any]]:
-    """Return the sites that every contender serves; Recado alone knows channels and limits."""
+    """Return the sites that every contender serves; Recado alone knows channels, topics and limits."""
     site: dict[str, Any] = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
-    plain = {**site, "channels": {"open_create": True}}
+    plain = {**site, "channels": {"open_create": True}, "topics": {"connection_timeout": 3600}}
     acknowledged = {**site, "userRoomPrefix": "user_"}
     limited = {**acknowledged, "limits": {"sends_per_second": LIMITED_SENDS_PER_SECOND}}
     return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}
@@ -211,7 +211,7 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
 
 
 # What the peers have nothing to set against.
-_OF_RECADO_ALONE = frozenset({"channels", "fairness"})
+_OF_RECADO_ALONE = frozenset({"channels", "fairness", "topics", "topics-match"})
 CONTENDERS = {
     contender.name: contender
     for contender in (

@@ -33,6 +33,8 @@ class Scale:
     # How many deliveries a point of the fan-out curve is measured over (at most 300 messages).
     growth_deliveries: int
     growth_unicasts: int
+    # Few and many, of topics with two streams each.
+    topic_subscriptions: tuple[int, int]
     limit_seconds: int
 
 
@@ -60,6 +62,7 @@ FULL = Scale(
     growth_connections=(10, 100, 1000, 5000, 10_000),
     growth_deliveries=20_000,
     growth_unicasts=3000,
+    topic_subscriptions=(100, 100_000),
     limit_seconds=3600,
 )
 
@@ -87,6 +90,7 @@ QUICK = Scale(
     growth_connections=(10, 100, 1000, 2000),
     growth_deliveries=10_000,
     growth_unicasts=1500,
+    topic_subscriptions=(100, 100_000),
     limit_seconds=900,
 )
 
@@ -114,5 +118,6 @@ TINY = Scale(
     growth_connections=(10, 20),
     growth_deliveries=20,
     growth_unicasts=10,
+    topic_subscriptions=(10, 40),
     limit_seconds=60,
 )

@@ -12,6 +12,7 @@ from typing import Any
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
 from bench.stage import Sample, Stage, measured, settle
+from bench.topics import topics, topics_match
 
 _SLOW_RECEIVE_BUFFER_BYTES = 4096
 _LATENCY_GAP_SECONDS = 0.02
@@ -199,6 +200,8 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "fairness": fairness,
     "growth": growth,
     "channels": channels,
+    "topics": topics,
+    "topics-match": topics_match,
 }
 
 

@@ -16,7 +16,10 @@ _GROWTH_LIMIT = 1.15
 _FAIRNESS_LIMIT = 1.1
 
 # Name, measurement, and the fan-out beside it.
-_DOORS = (("channel push, per delivery", "channel push", "fan-out beside channels"),)
+_DOORS = (
+    ("channel push, per delivery", "channel push", "fan-out beside channels"),
+    ("topic event, per delivery", "topic event", "fan-out beside topics"),
+)
 _DOOR_FACTOR = 1.3
 
 
@@ -111,12 +114,18 @@ def _judge_fairness(results: Results) -> list[Verdict]:
 def _judge_growth(results: Results, scale: Scale) -> list[Verdict]:
     largest = scale.growth_fan_outs[-1]
     fewest, most = scale.growth_connections[0], scale.growth_connections[-1]
+    few, many = scale.topic_subscriptions
     pairs = (
         (f"cost of a delivery, fan-out {largest:,} to 500", "fan-out to 500", f"fan-out to {largest}"),
         (
             f"cost of a unicast, {most:,} to {fewest} connected",
             f"unicast, {fewest} connected",
             f"unicast, {most} connected",
+        ),
+        (
+            f"cost of a topic event, {many:,} to {few} subscriptions",
+            f"topic event, {few} subscriptions",
+            f"topic event, {many} subscriptions",
         ),
     )
     verdicts = []

@@ -17,6 +17,7 @@ from bench.generator.device import Target
 from bench.generator.fleet import Boarding, Fleet
 from bench.generator.poller import GeneratorError, Poller
 from bench.generator.publisher import Endpoint
+from bench.generator.streams import EventEndpoint, Stream, subscription
 
 
 def milliseconds(delays_seconds: Sequence[float], percentile: float) -> float:
@@ -33,6 +34,7 @@ class Generator:
     def __init__(self) -> None:
         self.poller = Poller()
         self.fleet = Fleet(self.poller)
+        self.streams: list[Stream] = []
 
     def connect(self, target: dict[str, Any], boarding: dict[str, Any]) -> dict[str, Any]:
         """Connect devices until each has its `_settings` and, if messages wait for it, has acknowledged `_batch`."""
@@ -73,11 +75,50 @@ class Generator:
         """Tell which devices the server has closed."""
         return {"losses": self.fleet.losses[:10], "count": len(self.fleet.losses)}
 
-    def _run(self, endpoint: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    def open_streams(self, address: list[Any], site: str, streams: list[list[str]]) -> dict[str, Any]:
+        """Subscribe to topics, one stream for each list of them, until all have their first frame."""
+        host, port = address
+        for topics in streams:
+            request = subscription((host, port), site, topics)
+            stream = Stream((host, port), request, self.poller, self._running_burst)
+            self.streams.append(stream)
+            self.poller.run_until(lambda stream=stream: stream.is_ready, 30.0, "a stream")  # type: ignore[misc]
+        return {}
+
+    def close_streams(self) -> dict[str, Any]:
+        """Close all streams."""
+        for stream in self.streams:
+            stream.close()
+        self.streams.clear()
+        return {}
+
+    def emit(self, endpoint: dict[str, Any], topics: list[str], receivers: int, plan: dict[str, Any]) -> dict[str, Any]:
+        """Emit each event to one of these topics in turn; a publisher waits until `receivers` streams have it."""
+        return self._run(
+            endpoint,
+            Plan(
+                rooms_of=lambda number: [topics[number % len(topics)]],
+                receivers=receivers,
+                waits_for_receipts=True,
+                **plan,
+            ),
+            EventEndpoint,
+        )
+
+    def _running_burst(self) -> Burst:
+        if self.fleet.burst is None:
+            raise GeneratorError("an event that nobody emitted")
+        return self.fleet.burst
+
+    def _run(
+        self, endpoint: dict[str, Any], plan: Plan, kind: type[Endpoint] | type[EventEndpoint] = Endpoint
+    ) -> dict[str, Any]:
         endpoint["address"] = tuple(endpoint["address"])
         for device in self.fleet.devices:
             device.received = -1
-        burst = self.fleet.burst = Burst(plan, Endpoint(**endpoint), self.poller)
+        for stream in self.streams:
+            stream.received = -1
+        burst = self.fleet.burst = Burst(plan, kind(**endpoint), self.poller)
         seconds = burst.run()
         return {
             "seconds": seconds,

@@ -6,9 +6,10 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.generator.poller import GeneratorError, Poller
-from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Endpoint, Publisher
+from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Publisher
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,21 @@ class Plan:
     timeout_seconds: float = 120.0
 
 
+class Requests(Protocol):
+    """What a publisher posts, and where."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where."""
+
+    def request(self, rooms: list[str], number: int) -> bytes:
+        """Return the whole request for message `number` to these rooms, or topics."""
+
+
 class Burst:
     """Lives for one command; `run()` opens and closes its publishers."""
 
-    def __init__(self, plan: Plan, endpoint: Endpoint, poller: Poller) -> None:
+    def __init__(self, plan: Plan, endpoint: Requests, poller: Poller) -> None:
         self.delays_seconds = array("d")
         self.last_delays_seconds = array("d")
         self.duplicates = 0
