@@ -50,6 +50,8 @@ class Victim:
     connector: Connector
     users: list[User]
     clients: list[Client]
+    #: Of a site without queues.
+    plain: Client
 
     @classmethod
     def of(cls, node: Node, drivers: Drivers, tenant: Tenant) -> Victim:
@@ -61,7 +63,7 @@ class Victim:
         ]
         tenant.wait_for_update(users[0].token, "last_connected")
         tenant.wait_for_update(users[1].token, "last_connected", nth=2)
-        return cls(node, connector, users, clients)
+        return cls(node, connector, users, clients, connector("plain", users[0]))
 
     def check_reports(self, tenant: Tenant, died_at: datetime) -> None:
         """The end of each connection is reported once, as of the node's last beat."""
@@ -88,6 +90,11 @@ class Victim:
         client.disconnect()
         # Whatever else the node had to report was reported before this.
         tenant.wait_for_update(user.token, "last_disconnected")
+        eventually(self._is_plain_heard, "the rooms of the site without queues to be joined again")
+
+    def _is_plain_heard(self) -> bool:
+        self.node.send("plain", self.users[0].room, "again")
+        return "again" in self.plain.names()
 
 
 def test_dead_nodes(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, tenant: Tenant) -> None:

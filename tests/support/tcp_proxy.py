@@ -21,6 +21,8 @@ class TcpProxy:
         self._peers: set[Peer] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._subscriptions_flowing = asyncio.Event()
+        self._subscriptions_flowing.set()
         self._delay_seconds = 0.0
         self._is_refusing = False
         self._server = background.run(asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024))
@@ -52,6 +54,14 @@ class TcpProxy:
     def thaw(self) -> None:
         """Pass on what was held, in order, and whatever follows."""
         self._background.loop.call_soon_threadsafe(self._flowing.set)
+
+    def freeze_subscriptions(self) -> None:
+        """As `freeze`, but only connections that subscribe: commands go on."""
+        self._background.loop.call_soon_threadsafe(self._subscriptions_flowing.clear)
+
+    def thaw_subscriptions(self) -> None:
+        """Pass on what they hold."""
+        self._background.loop.call_soon_threadsafe(self._subscriptions_flowing.set)
 
     def delay(self, seconds: float) -> None:
         """Hold each piece that is passed, either way, for so long."""
@@ -87,9 +97,16 @@ class TcpProxy:
             client.abort()
             return
         self._peers |= {client, server}
+        is_subscription = False
+
+        async def pace() -> None:
+            nonlocal is_subscription
+            is_subscription = is_subscription or b"SUBSCRIBE" in client.received
+            await self._pace(is_subscription)
+
         try:
             with contextlib.suppress(OSError):
-                await splice(client, server, self._pace)
+                await splice(client, server, pace)
         finally:
             client.abort()
             server.abort()
@@ -102,7 +119,9 @@ class TcpProxy:
         assert self._target.port
         return await Peer.connect(self._target.hostname, self._target.port)
 
-    async def _pace(self) -> None:
+    async def _pace(self, is_subscription: bool) -> None:
         await self._flowing.wait()
+        if is_subscription:
+            await self._subscriptions_flowing.wait()
         if self._delay_seconds:
             await asyncio.sleep(self._delay_seconds)
