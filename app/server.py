@@ -6,13 +6,12 @@ import contextlib
 import gc
 import resource
 import socket
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
 
 import structlog
 import uvloop
-from msgspec import Struct, structs
+from msgspec import structs
 
 from app.backends.bind_directory import HttpBindDirectory
 from app.backends.peers import HttpPeers
@@ -44,6 +43,7 @@ from app.protocols.sites.session_router import Cluster, SessionRouter, sid_prefi
 from app.protocols.sites.socket_server import EngineSettings, SocketServer
 from app.protocols.topics.server import TopicsParts, TopicsServer
 from app.publish_services import PublishServices
+from app.seat import Seat, socket_directory
 from app.settings import Config
 from app.store.address import Location, read_redis_url
 from app.store.bus import Bus
@@ -62,27 +62,13 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 
 _COLLECT_AFTER_OBJECTS = 50_000
-_SOCKET_PATH = "/socket.io/"
 
 _log = structlog.get_logger(__name__)
 
 
-class Seat(Struct, frozen=True):
-    """Which one this process is of those that serve one port. Lives as long as the process."""
-
-    #: Where all of them listen for each other.
-    directory: str
-    number: int = 0
-    count: int = 1
-
-    def socket_of(self, number: int) -> str:
-        """The path of the unix socket of one of them."""
-        return f"{self.directory}/{number}.sock"
-
-
 def run(config: Config, demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
-    with listen(config.host, config.port) as listening, tempfile.TemporaryDirectory(prefix="recado-") as directory:
+    with listen(config.host, config.port) as listening, socket_directory() as directory:
         serve(config, demo, listening, Seat(directory), lambda url: _log.info("listening", url=url))
 
 

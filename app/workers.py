@@ -10,7 +10,6 @@ import pickle
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from app import server
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.observe.log import configure_logging
 from app.port import SharedPort
+from app.seat import Seat, socket_directory
 from app.settings import Config
 from app.store.embedded import EmbeddedValkey, end_with_parent
 
@@ -45,7 +45,7 @@ class Task(Struct, frozen=True):
 
     config: Config
     demo: bool
-    seat: server.Seat
+    seat: Seat
     #: A socket on the port, inherited; nobody listens on it yet.
     bound_fd: int
 
@@ -195,7 +195,7 @@ class Supervisor:
         restarts = Restarts()
         while not self._stop.is_set():
             with self._port.open() as bound:
-                seat = server.Seat(self._directory, number, self._config.workers)
+                seat = Seat(self._directory, number, self._config.workers)
                 worker = await Worker.start(Task(self._config, self._demo, seat, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
@@ -233,7 +233,7 @@ def supervise(config: Config, demo: bool) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     if config.worker is not None:
         raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
-    with SharedPort(config.host, config.port) as port, tempfile.TemporaryDirectory(prefix="recado-") as directory:
+    with SharedPort(config.host, config.port) as port, socket_directory() as directory:
         asyncio.run(_supervise(config, demo, port, directory))
 
 

@@ -10,7 +10,8 @@ import pytest
 from msgspec import structs
 
 from app.errors import StoreUnavailable
-from app.server import Seat, Services
+from app.seat import Seat
+from app.server import Services
 from app.settings import Config
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
