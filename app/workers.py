@@ -84,7 +84,8 @@ class Worker:
             pass_fds=(bound.fileno(),),
             # Ctrl-C in a terminal is for the supervisor, which hands it on.
             start_new_session=True,
-            preexec_fn=end_with_parent(),
+            # At once: whatever takes the supervisor's place wants the port.
+            preexec_fn=end_with_parent(signal.SIGINT),
         )
         assert process.stdin is not None, "asked for above"
         # Not by the command line or the environment, which others may read: there are secrets in it.

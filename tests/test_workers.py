@@ -149,7 +149,7 @@ def test_killed_supervisor_leaves_nothing(embedded: Server) -> None:
 @pytest.mark.long
 def test_worker_that_does_not_end(directory: Path, valkey: Valkey) -> None:
     """A worker that hangs when all are to end is killed after its time, and the status is 0 all the same."""
-    (directory / "config.yml").write_text("production: {shutdown_timeout: 0.5}")
+    (directory / "config.yml").write_text("production: {drain_timeout: 0, shutdown_timeout: 0.5}")
     server = Server(directory, "--port", "0", "--workers", "2", REDIS_URL=valkey.url)
     try:
         hanging = workers_of(server)[0]

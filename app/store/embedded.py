@@ -122,7 +122,7 @@ class EmbeddedValkey:
                 # Ctrl-C in a terminal is for us: Valkey ends after the last ack is stored.
                 start_new_session=True,
                 pass_fds=(self._lock.fileno(),),
-                preexec_fn=end_with_parent(),
+                preexec_fn=end_with_parent(signal.SIGTERM),
             )
         await self._answers()
 
@@ -154,15 +154,15 @@ class EmbeddedValkey:
             await asyncio.sleep(0.2)
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """What a child does before it becomes a program: asks the kernel for SIGTERM at its parent's death (Linux)."""
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What a child does before it becomes a program: asks the kernel for a signal at its parent's death (Linux)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
     def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
             # It has died before we asked.
             os._exit(1)
