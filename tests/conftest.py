@@ -144,7 +144,7 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
     assert [line for line in node.lines.snapshot() if line.startswith("uncaught")] == []
 
 
-@pytest.fixture(scope="session", params=[1], ids=["one node"])
+@pytest.fixture(scope="session", params=[1, 2], ids=["one node", "two nodes"])
 def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
     """The server of the contract suite, and two of them behind a balancer that is not sticky.
 

@@ -63,8 +63,16 @@ class Balancer:
 
     def end(self) -> None:
         """Stop listening and break what is left."""
-        self._background.loop.call_soon_threadsafe(self._server.close)
+        self._background.run(self._end())
         self._background.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        # What was aborted is closed at the loop's next turn.
+        await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.create_task(self._serve(Peer(reader, writer)))

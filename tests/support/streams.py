@@ -64,13 +64,11 @@ async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | N
         await asyncio.gather(*ways)
         one.close()
         other.close()
-    except OSError:
+    except BaseException as error:
         one.abort()
         other.abort()
-    except asyncio.CancelledError:
-        one.abort()
-        other.abort()
-        raise
+        if not isinstance(error, OSError):
+            raise
     finally:
         for way in ways:
             way.cancel()

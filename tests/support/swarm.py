@@ -45,10 +45,10 @@ class Swarm:
             self._background.run(self._http.close())
         self._background.close()
 
-    def add(self, user: User, device: str = "d1") -> SwarmClient:
-        """Make one more device of the user; `board` connects it."""
+    def add(self, user: User, device: str = "d1", node_url: Callable[[], str] | None = None) -> SwarmClient:
+        """Make one more device of the user, with its own idea of where to connect if given; `board` connects it."""
         receipts = Receipts(f"{user.room} {device}", self.sent)
-        client = SwarmClient(Identity(self._site, user.token, device), self._node_url, receipts)
+        client = SwarmClient(Identity(self._site, user.token, device), node_url or self._node_url, receipts)
         self.clients.append(client)
         return client
 
@@ -145,13 +145,23 @@ class Swarm:
             assert receipts.faults == []
         assert order_faults(everybody) == []
 
+    @property
+    def answered(self) -> int:
+        """How many messages were answered 200."""
+        return sum(len(sent.answered) for sent in self.sent.values())
+
+    @property
+    def refused(self) -> int:
+        """How many were answered 503."""
+        return sum(len(sent.refused) for sent in self.sent.values())
+
     def story(self) -> str:
         """What happened, in one line."""
-        sent = self.sent.values()
         receipts = [client.receipts for client in self.clients]
         return (
-            f"{sum(len(s.answered) for s in sent)} answered 200, {sum(len(s.refused) for s in sent)} refused, "
-            f"{sum(len(s.unknown) for s in sent)} without an answer; {sum(r.live for r in receipts)} live, "
+            f"{self.answered} answered 200, {self.refused} refused, "
+            f"{sum(len(s.unknown) for s in self.sent.values())} without an answer; "
+            f"{sum(r.live for r in receipts)} live, "
             f"{sum(r.batches for r in receipts)} batches, {sum(r.repeated for r in receipts)} repeated, "
             f"{sum(r.resyncs for r in receipts)} resyncs, {sum(client.connects for client in self.clients)} connects"
         )
