@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from app.core.address import is_user_room, user_id_of_room
-from app.core.connection import Connection
+from app.core.connection import Connection, Phase
 from app.core.delivery import Delivery
 from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
@@ -75,9 +75,17 @@ class SiteReceiver:
         self.send(EncodedPacket(b"".join(parts)))
 
     def send_resync(self, received: Callable[[], None]) -> None:
-        """Writes a `_resync`, which clients cannot acknowledge: it has no arguments, and a callback would be one."""
+        """Writes a `_resync`, which clients cannot acknowledge: it has no arguments, and a callback would be one.
+
+        It is asked for before and behind it: a client that had left the site in front of it answers both all the same,
+        but its DISCONNECT comes before the first answer. (One that leaves because of it leaves after that.)
+        """
+        session, connection = self._link.session, self.connection
+        assert connection is not None, "only a connection of the core is written to"
+        was_here: list[bool] = []
+        session.confirm_receipt(lambda: was_here.append(connection.phase is not Phase.CLOSED))
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
-        self._link.session.confirm_receipt(received)
+        session.confirm_receipt(lambda: received() if any(was_here) else None)
 
     def close(self, reason: str) -> None:
         """Closes the transport; a Socket.IO client connects anew by itself then, which it does not after DISCONNECT."""

@@ -234,14 +234,38 @@ async def test_what_clients_emit(door: Door) -> None:
     assert await received(client, 1) == ["43/site,3[]"]
 
 
-async def test_resync_has_no_arguments(door: Door) -> None:
-    """`_resync` is a bare event; it is settled when the client is known to have it."""
+async def told_resync(door: Door) -> Client:
+    """A client that was sent a `_resync` for an ack out of turn, with a question before and behind it."""
     client = await door.connected()
-    await door.node.publish(SITE, "user_1", "a", body=b'["a",1]', resync=True)
-    await door.node.publish(SITE, "user_1", "a", body=b'["a",2]', resync=True)
+    for number in (1, 2):
+        await door.node.publish(SITE, "user_1", "a", body=f'["a",{number}]'.encode(), resync=True)
     second = (await received(client, 2))[1]
     await client.send(b"43/site," + second.removeprefix("42/site,").split("[")[0].encode() + b"[]")
-    assert (await received(client, 1))[0] == '42/site,["_resync"]'
+    assert await received(client, 3) == ["2", '42/site,["_resync"]', "2"]
+    return client
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_repeated"),
+    [
+        pytest.param((b"3", b"3"), False, id="received"),
+        pytest.param((b"3", b"41/site,", b"3"), False, id="left because of it"),
+        pytest.param((b"41/site,", b"3", b"3"), True, id="left before it"),
+        pytest.param((b"3", b"41/site,"), True, id="vanished before it"),
+    ],
+)
+async def test_resync_is_repeated_unless_received(door: Door, answers: tuple[bytes, ...], is_repeated: bool) -> None:
+    """`_resync`, a bare event, comes again at the next connect unless the client is known to have got it: a client
+    that had left the site before it came answers for the transport, yet has not heard of it."""
+    client = await told_resync(door)
+    await client.send(*answers)
+    client.engine.close("transport close")
+    await door.node.delivery.drain()
+    again = await door.client()
+    await again.send(b'40/site,{"token":"t"}')
+    await door.node.publish(SITE, "user_1", body=b'["fence"]')
+    greeting = [packet.partition("[")[2] for packet in await received(again, 5 if is_repeated else 3)]
+    assert ('"_resync"]' in greeting) is is_repeated
 
 
 async def test_log(door: Door) -> None:
