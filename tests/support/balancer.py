@@ -167,12 +167,13 @@ async def _answer(client: Peer, node: Peer, is_head: bool) -> bool:
             raise _Gone from None
         if head is None:
             raise _Gone
-        await client.write(head.raw)
         status = int(head.first_line.split(" ")[1])
         if status >= 200:
             break
+        await client.write(head.raw)
     has_body = not is_head and status not in (204, 304)
-    await _pass_body(node, client, _body_length(head, -1) if has_body else 0)
+    # With its head: a client that never reads a body, as python-engineio of a POST's answer, needs it in one piece.
+    await _pass_body(node, client, _body_length(head, -1) if has_body else 0, head.raw)
     return head.is_last
 
 
@@ -211,23 +212,29 @@ def _body_length(head: _Head, unless_told: int) -> int:
     return int(head.headers.get("content-length", unless_told))
 
 
-async def _pass_body(source: Peer, target: Peer, length: int) -> None:
+async def _pass_body(source: Peer, target: Peer, length: int, head: bytes = b"") -> None:
+    """Pass a body on, its head before it."""
     if length == _CHUNKED:
+        await target.write(head)
         await _pass_chunks(source, target)
     elif length < 0:
         while source.received or await source.fill():
-            await target.write(source.take())
+            await target.write(head + source.take())
+            head = b""
+        await target.write(head)
     else:
-        await _pass_bytes(source, target, length)
+        await _pass_bytes(source, target, length, head)
 
 
-async def _pass_bytes(source: Peer, target: Peer, count: int) -> None:
+async def _pass_bytes(source: Peer, target: Peer, count: int, head: bytes = b"") -> None:
     while count:
         if not source.received and not await source.fill():
             raise _Gone
         data = source.take(min(count, len(source.received)))
         count -= len(data)
-        await target.write(data)
+        await target.write(head + data)
+        head = b""
+    await target.write(head)
 
 
 async def _pass_chunks(source: Peer, target: Peer) -> None:
