@@ -23,7 +23,9 @@ def clean_log() -> Iterator[None]:
         assert not [line for line in lines if SECRET in line or str(NUMERIC_KEY) in line], "a secret in the log"
         assert not [line for line in lines if "Traceback" in line], "a traceback in the log"
         values = server.log(start)
-        assert not [line for line in values if line.get("level") in ("error", "critical")], "an error in the log"
+        errors = [line for line in values if line.get("level") in ("error", "critical")]
+        # That the breaker of the site without a backend opens is right, and depends on the order of the tests.
+        assert not [line for line in errors if line.get("site") != "unreachable"], "an error in the log"
         assert not [line for line in values if "raw" in line], "a log line that is no JSON object"
 
 
