@@ -112,6 +112,6 @@ class AuthGate:
         state = self._breaker.state
         if state is not before:
             self._counts.auth_breaker = _SHOWN_AS[state]
-            tell = _log.error if state is BreakerState.OPEN else _log.warning
             pause = self._breaker.pause_seconds if state is BreakerState.OPEN else None
-            tell("auth breaker", site=self._site, state=state.value, pause_seconds=pause)
+            # No error of this server's: it is the tenant's backend that is down.
+            _log.warning("auth breaker", site=self._site, state=state.value, pause_seconds=pause)

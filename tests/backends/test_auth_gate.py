@@ -98,7 +98,7 @@ async def test_each_change_is_logged_and_shown(
         outcome.was_answered = True
     assert counts.auth_breaker == 0
     assert [(line["log_level"], line["site"], line["state"]) for line in logged] == [
-        ("error", "shop", "open"),
+        ("warning", "shop", "open"),
         ("warning", "shop", "half-open"),
         ("warning", "shop", "closed"),
     ]
