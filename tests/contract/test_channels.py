@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.channels import KEY, Publisher, Subscription, channels_site
 from tests.support.deployment import Deployment
+from tests.support.processes import REPOSITORY
 from tests.support.tenant import Tenant
 
 ORIGIN = "https://www.example.com"
@@ -471,3 +474,24 @@ def test_the_browser_client_is_served(channels: Deployment) -> None:
     assert "class RecadoChannels" in answer.text
     assert channels.request("HEAD", "/channels/shop/client.js").text == ""
     assert channels.get("/channels/nobody/client.js").status_code == 404
+
+
+def test_the_first_example_of_the_docs(channels: Deployment, tmp_path: Path) -> None:
+    """The commands of docs/channels.md run as they stand, with another address and key."""
+    page = (REPOSITORY / "docs" / "channels.md").read_text()
+    create, push = (
+        block.replace("http://localhost:1337", channels.url).replace("put-a-key-of-your-own-here", KEY)
+        for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    )
+
+    def run(command: str) -> dict[str, Any]:
+        answer = subprocess.run(["sh", "-c", command], capture_output=True, check=True, cwd=tmp_path)
+        body: dict[str, Any] = json.loads(answer.stdout)
+        return body
+
+    created = run(create)
+    assert created["message"] == "Created"
+    with Subscription(channels.url, "shop") as subscriber:
+        subscriber.subscribe("news")
+        assert run(push.replace("TOKEN", created["data"]["channelToken"]))["message"] == "Sent"
+        assert subscriber.pushed() == [("news", "hello")]

@@ -1,0 +1,150 @@
+"""Nodes with channels on a real Valkey, and subscribers on sockets that note what is written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from app.core.limits import Limits
+from app.ids import FlakeIds
+from app.protocols.channels.door import Door
+from app.protocols.channels.opening import Wish
+from app.protocols.channels.publishers import Publishers
+from app.protocols.channels.server import ChannelsServer, ChannelsSettings
+from app.protocols.channels.sockets import Heartbeat
+from app.protocols.channels.subscriber import Subscriber
+from app.protocols.http_request import digest
+from app.settings import Channels, Site
+from app.store.channels import RedisChannels
+from app.store.seats import RedisSeats
+from app.transport.deadline_wheel import DeadlineWheel
+from tests.protocols.channels.test_subscriber import Socket
+from tests.support.store import StoreNode, make_site, until
+from tests.support.valkey import Valkey
+
+SITE = make_site(channels=Channels(open_create=True, history_messages=50))
+PLAIN = Wish(False, "", "")
+RESUMABLE = Wish(True, "", "")
+_numbers = itertools.count(1)
+
+
+class Client:
+    """A subscriber without a network: its socket notes, its pongs come when the test says so."""
+
+    def __init__(self, door: Door, wish: Wish, answers_pings: bool) -> None:
+        self.socket = Socket()
+        heartbeat = Heartbeat(DeadlineWheel(1), 60, 60, has_pings=True)
+        self.subscriber = Subscriber(str(uuid4()), door, heartbeat)
+        if answers_pings:
+            self.socket.write_ping = self.subscriber.pong_received  # type: ignore[method-assign]
+        self.subscriber.attach(self.socket)
+        door.open(self.subscriber, wish)
+
+    async def acked(self, count: int = 1) -> dict[str, Any]:
+        """The data of the CLIENT_ACK of this number, once it is there."""
+        return dict((await until(lambda: self._acks()[count - 1 : count], f"ack {count}"))[0]["data"])
+
+    async def act(self, action: str, channel: str) -> dict[str, Any]:
+        """SUBSCRIBE or UNSUBSCRIBE; what is answered."""
+        before = len(self.socket.written)
+        text = {"messageType": "CLIENT_ACTION", "action": action, "data": {"channel": channel}}
+        self.subscriber.text_received(msgspec.json.encode(text))
+        return dict((await until(lambda: self.socket.written[before:], f"{action} {channel} to be answered"))[0])
+
+    async def pushed(self, count: int) -> list[str]:
+        """The messages pushed to it, once they are so many."""
+        await until(lambda: len(self.messages) >= count, f"{count} pushes")
+        return self.messages
+
+    @property
+    def messages(self) -> list[str]:
+        """The messages pushed to it so far."""
+        pushes = [one for one in self._dicts() if one["messageType"] == "CLIENT_PUSH"]
+        return [one["data"]["pushMessage"]["message"] for one in pushes]
+
+    @property
+    def closings(self) -> list[Any]:
+        """How it was closed."""
+        return [one for one in self.socket.written if isinstance(one, tuple)]
+
+    def lose(self) -> None:
+        """Its connection is gone."""
+        self.subscriber.connection_lost(1006, "")
+
+    def _acks(self) -> list[dict[str, Any]]:
+        return [one for one in self._dicts() if one["messageType"] == "CLIENT_ACK"]
+
+    def _dicts(self) -> list[dict[str, Any]]:
+        return [one for one in self.socket.written if isinstance(one, dict)]
+
+
+class ChannelsNode:
+    """One node with the protocol; lives for one test."""
+
+    def __init__(self, node: StoreNode, site: Site) -> None:
+        self.node = node
+        self.site = site
+        self.store = RedisChannels(node.redis, node.name)
+        limits = Limits(RedisSeats(node.redis, node.name))
+        ids = FlakeIds(0, next(_numbers) % 32)
+        settings = ChannelsSettings()
+        self.server = ChannelsServer({site.name: site}, node.delivery, self.store, ids, limits, settings)
+        self.door = self.server.doors[site.name]
+        self.board = self.door.board
+        self._publishers = Publishers(node.delivery, self.store, ids, self.server._errands)
+        self.tokens: dict[str, str] = {}
+
+    async def create(self, *channels: str) -> None:
+        """Create channels, each with its name as token."""
+        for channel in channels:
+            await self.store.create_channel(self.site, channel, digest(channel))
+
+    async def push(self, channel: str, message: str, *recipients: str) -> int:
+        """Push with the right token; the status."""
+        data = {"channel": channel, "channelToken": channel, "recipients": list(recipients), "message": message}
+        return (await self._publishers.push(self.site, _action("PUSH_MESSAGE", data))).code
+
+    async def delete(self, channel: str) -> int:
+        """Delete a channel; the status."""
+        data = {"channel": channel, "channelToken": channel}
+        return (await self._publishers.delete(self.site, _action("DELETE_CHANNEL", data))).code
+
+    def client(self, wish: Wish = PLAIN, answers_pings: bool = True) -> Client:
+        """A subscriber that connects."""
+        return Client(self.door, wish, answers_pings)
+
+    async def settled(self) -> None:
+        """All that was begun has reached Redis."""
+        await self.node.delivery.drain()
+        await self.server.close()
+
+
+def _action(action: str, data: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({"messageType": "SERVER_ACTION", "action": action, "data": data})
+
+
+class NodeStarter:
+    """Starts nodes on the shared Valkey, closed at the end of the test."""
+
+    def __init__(self, server: Valkey, stack: AsyncExitStack) -> None:
+        self._server = server
+        self._stack = stack
+
+    async def __call__(self, site: Site = SITE) -> ChannelsNode:
+        """One node for this site."""
+        node = await StoreNode.start(self._server, [site])
+        self._stack.push_async_callback(node.close)
+        return ChannelsNode(node, site)
+
+
+@pytest.fixture
+async def start_node(valkey: Valkey) -> AsyncIterator[NodeStarter]:
+    """Starts nodes."""
+    async with AsyncExitStack() as stack:
+        yield NodeStarter(valkey, stack)
