@@ -174,7 +174,7 @@ class Cluster:
 
     def _address(self, entry: list[Any], server: Address) -> Address:
         # A server that does not know its own name leaves it to us: it is the one that we asked.
-        host = entry[0].decode() if entry[0] else server.host
+        host = entry[0].decode() if entry[0] not in (None, b"", b"?") else server.host
         return self._login.at(host, entry[1])
 
     def _adopt(self, map_: SlotMap, begin: Callable[[Redis], None]) -> None:

@@ -23,9 +23,6 @@ class Sentinels:
         """Where the primary is. Raises StoreUnavailable when no Sentinel says so within the time-out."""
         answers = await asyncio.gather(*map(self._ask, self._group.sentinels), return_exceptions=True)
         known = [answer for answer in answers if not isinstance(answer, BaseException)]
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, StoreError | TimeoutError):
-                raise answer
         if not known:
             reasons = {str(answer) or "no answer in time" for answer in answers}
             raise StoreUnavailable(f"No Sentinel knows {self._group.name!r} ({'; '.join(sorted(reasons))})")
@@ -51,4 +48,7 @@ class Sentinels:
                 raise
         texts = [word.decode() for word in words]
         fields = dict(zip(texts[::2], texts[1::2], strict=True))
-        return int(fields["config-epoch"]), fields["ip"], int(fields["port"])
+        try:
+            return int(fields["config-epoch"]), fields["ip"], int(fields["port"])
+        except (KeyError, ValueError):
+            raise StoreError(f"Sentinel at {sentinel} does not say where the primary is") from None
