@@ -89,8 +89,8 @@ class ReplicatedValkey:
         return str(info["role"]) == "master"
 
     def fail_over(self) -> None:
-        """Ask a Sentinel for a failover while the primary lives."""
-        self._sentinel(self._ports[0], "FAILOVER", self.NAME)
+        """Have a Sentinel fail over while the primary lives."""
+        eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 15, 0.1)
 
     def lag(self) -> int:
         """How many bytes of what the primary has done the replica has not."""
@@ -117,6 +117,13 @@ class ReplicatedValkey:
         client_type: Any = redis.Redis
         with client_type(port=port, decode_responses=True, protocol=2) as client:
             return client.execute_command("SENTINEL", *words)
+
+    def _accepts_failover(self) -> bool:
+        try:
+            self._sentinel(self._ports[0], "FAILOVER", self.NAME)
+        except redis.ResponseError:
+            return False
+        return True
 
     def _start_sentinel(self, directory: Path, port: int, primary_port: int, stack: ExitStack) -> None:
         quorum = len(self._ports) // 2 + 1
