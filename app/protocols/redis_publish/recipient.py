@@ -66,6 +66,8 @@ class Recipient:
         #: Entry -> its ack id, oldest first.
         self._pending: dict[bytes, int] = {}
         self._entries_by_ack: dict[int, bytes] = {}
+        #: Hashes of what was written and is left in the list for connections that fetch, oldest first.
+        self._listed: dict[int, None] = {}
         self._ack_id = 0
 
     def fetch(self) -> None:
@@ -78,7 +80,8 @@ class Recipient:
         """Writes what the mailbox has answered, and goes on live when that is all."""
         for entry in part.entries:
             # After a gap the mailbox also answers what was written before, and what it has not heard to be confirmed.
-            if entry not in self._pending and entry not in self.confirmed:
+            is_written = entry in self._pending or entry in self.confirmed or hash(entry) in self._listed
+            if not is_written:
                 self._write(entry, part.is_first)
         if self.phase is Phase.CLOSED:
             return
@@ -147,7 +150,11 @@ class Recipient:
         if self.phase is Phase.CLOSED or self.connection.is_closed:
             return
         self._ack_id += 1
-        if is_owned:
+        if not is_owned:
+            self._listed[hash(entry)] = None
+            if len(self._listed) > self._max_pending:
+                del self._listed[next(iter(self._listed))]
+        else:
             self._pending[entry] = self._ack_id
             if self.with_acks:
                 self._entries_by_ack[self._ack_id] = entry

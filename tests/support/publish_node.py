@@ -1,0 +1,179 @@
+"""One node's part of Redis PUBLISH in the test's own process: mailboxes, mailroom and feed, with clients that obey."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app.core.mailbox_ports import Letter
+from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.mailroom import Mailroom
+from app.protocols.redis_publish.recipient import Phase, Recipient
+from app.settings import RedisPublish, Site
+from app.store.mailboxes import RedisMailboxes
+from app.store.publish_feed import PublishFeed
+from app.store.redis import Redis
+from tests.support.store import address_of, until
+from tests.support.valkey import Valkey
+
+FAR_MS = 2**50
+_numbers = itertools.count(1)
+
+
+def publish_site(**settings: Any) -> Site:
+    """A site with Redis PUBLISH; settings of its own and of `redis_publish`."""
+    own = {name: settings.pop(name) for name in list(settings) if name in RedisPublish.__struct_fields__}
+    return Site(name="news", api_key="k", redis_publish=RedisPublish(**own), **settings)
+
+
+class PublishClient:
+    """A client that notes what is written to it; it is known to have it when the test says so."""
+
+    def __init__(self) -> None:
+        self.sid = f"c{next(_numbers)}"
+        self.state: Any = None
+        self.is_closed = False
+        #: ("message", payload, bubble, ack id) and whatever else happened, in order.
+        self.written: list[tuple[Any, ...]] = []
+        self.receipts: list[Callable[[], None]] = []
+        #: Called when the server ends the connection.
+        self.on_end: Callable[[], None] = lambda: None
+
+    @property
+    def session(self) -> PublishClient:
+        """Its own transport."""
+        return self
+
+    def confirm_receipt(self, received: Callable[[], None]) -> None:
+        """Keep the question."""
+        self.receipts.append(received)
+
+    def answer(self) -> bool:
+        """Say that it has everything it was asked for; whether it was asked."""
+        asked, self.receipts = self.receipts, []
+        for received in asked:
+            received()
+        return bool(asked)
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Nothing to do."""
+
+    def close(self, reason: str) -> None:
+        """Note the end of the transport."""
+        self.written.append(("close", reason))
+        self._end()
+
+    def confirm(self) -> None:
+        """Note that it was let in."""
+        self.written.append(("confirm",))
+
+    def refuse(self, message: str) -> None:
+        """Note that it was not."""
+        self.written.append(("refuse", message))
+
+    def send_event(self, event: str, args: Sequence[Any]) -> None:
+        """Note an event."""
+        self.written.append((event, *args))
+
+    def send_body(self, body: bytes, ack_id: int | None = None) -> None:
+        """Note a message."""
+        event, message = json.loads(body)
+        self.written.append((event, message["payload"], message["bubble"], ack_id))
+
+    def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
+        """Note an ack."""
+        self.written.append(("ack", ack_id, *args))
+
+    def disconnect(self) -> None:
+        """Note that it was removed."""
+        self.written.append(("disconnect",))
+        self._end()
+
+    @property
+    def payloads(self) -> list[str]:
+        """The messages."""
+        return [what[1] for what in self.written if what[0] == "message"]
+
+    def _end(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self.on_end()
+
+
+class PublishNode:
+    """Lives within `publish_nodes`, or until `kill`."""
+
+    def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
+        """Made, not started."""
+        assert site.redis_publish
+        self.name = name
+        self.valkey = valkey
+        self.settings = site.redis_publish
+        self.counts = RedisPublishCounts()
+        self.redis = Redis(address_of(valkey), 2.0)
+        self.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+        self.mailroom = Mailroom(site.name, name, self.mailboxes, self.counts)
+        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
+        self.feed.listener = self.mailroom
+        self._envelopes = Envelopes()
+        self._connections = itertools.count(1)
+
+    async def start(self) -> None:
+        """Connect and hear."""
+        await self.redis.start()
+        self.feed.start()
+        await until(lambda: self.feed.is_hearing, "the feed")
+
+    async def kill(self) -> None:
+        """End as a process that is killed: nobody is told."""
+        await self.feed.close()
+        await self.redis.close()
+
+    def client(self) -> tuple[PublishClient, Recipient]:
+        """A client that has joined the namespace."""
+        client = PublishClient()
+        recipient = Recipient(client, "", next(self._connections), self.settings.ack, 1_000)
+        client.on_end = lambda: self.mailroom.close(recipient)
+        return client, recipient
+
+    async def open(self, user: str = "u") -> tuple[PublishClient, Recipient]:
+        """A client of the user, registered."""
+        client, recipient = self.client()
+        await self.mailroom.open(recipient, user)
+        return client, recipient
+
+    async def publish(self, payload: str, user: str = "u", **ids: str) -> str:
+        """Deliver a message; what became of it."""
+        entry = self._envelopes.seal(f"rm.users.{user}", 1, payload.encode())
+        return (await self.mailboxes.deliver(user, Letter(entry, **ids), FAR_MS)).result
+
+
+@asynccontextmanager
+async def publish_nodes(valkey: Valkey, site: Site, *names: str) -> AsyncIterator[list[PublishNode]]:
+    """Nodes of one site, ended behind the block."""
+    nodes = [PublishNode(valkey, site, name) for name in names]
+    for node in nodes:
+        await node.start()
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            with contextlib.suppress(asyncio.CancelledError):
+                await node.kill()
+
+
+def waiting(valkey: Valkey, user: str = "u") -> list[str]:
+    """The payloads that wait for a user."""
+    client: Any = valkey.client
+    return [json.loads(entry)["payload"] for entry in client.lrange(f"rm:users:{user}:messages", 0, -1)]
+
+
+def is_live(recipient: Recipient) -> Callable[[], bool]:
+    """Whether it hears messages live."""
+    return lambda: recipient.phase is Phase.LIVE
