@@ -1,0 +1,188 @@
+"""Who is let in, what `identifier` does, and what is left behind when a client goes at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from app.core.limits import Limits
+from app.observe.counts import Counts
+from app.protocols.redis_publish.application import (
+    ALREADY_KNOWN,
+    MAX_TRIES,
+    ORIGIN_REFUSED,
+    STORE_AWAY,
+    TOO_MANY_TRIES,
+    WRONG_FORM,
+    WRONG_KEY,
+    PublishSite,
+    RedisPublishApplication,
+)
+from app.settings import SiteLimits
+from app.store.seats import RedisSeats
+from tests.support.publish_node import PublishClient, PublishNode, publish_site
+from tests.support.store import until
+from tests.support.valkey import Valkey
+
+
+class Request(Struct):
+    """What a client brings."""
+
+    namespace: str = "/news"
+    origin: str | None = None
+    client_address: str = "192.0.2.1"
+
+
+class Case:
+    """The application of one site on a real Valkey. Lives for one test."""
+
+    def __init__(self, valkey: Valkey, **settings: Any) -> None:
+        self.valkey = valkey
+        self.site = publish_site(route="/rm", **settings)
+        self.node = PublishNode(valkey, self.site, "aa")
+        self.counts = Counts()
+        limits = Limits(RedisSeats(self.node.redis, "aa"))
+        assert self.site.redis_publish
+        served = PublishSite(self.site, self.site.redis_publish, self.node.mailboxes, self.node.mailroom)
+        self.application = RedisPublishApplication([served], limits, self.counts)
+
+    async def connect(self, **request: Any) -> PublishClient:
+        """A client that has asked to join."""
+        client = PublishClient()
+        client.on_end = lambda: self.application.disconnected(client, "ended")
+        await self.application.connect(client, Request(**request))
+        return client
+
+    def identify(self, client: PublishClient, *args: Any, ack_id: int | None = None) -> None:
+        """It emits `identifier`."""
+        self.application.event_received(client, "identifier", list(args), ack_id)
+
+    def key(self, user: str, key: str) -> None:
+        """The user's key."""
+        self.valkey.client.set(f"rm:users:{user}:key", key)
+
+    def connections(self, user: str = "u") -> int:
+        """How many Redis knows."""
+        return int(self.valkey.client.hlen(f"recado:{{rm:users:{user}:messages}}:connections"))
+
+
+@pytest.fixture
+async def case(valkey: Valkey) -> AsyncIterator[Case]:
+    """A site with its defaults, a route, an origin and a limit."""
+    case = Case(valkey, origins=("https://ours",), limits=SiteLimits(connections_per_user=2))
+    await case.node.start()
+    case.key("u", "k")
+    yield case
+    await case.node.kill()
+
+
+async def test_namespaces(case: Case) -> None:
+    """The site's and its route are served, nothing else."""
+    names = ("/news", "/rm", "/", "/other", "news")
+    assert [name for name in names if case.application.accepts_namespace(name)] == ["/news", "/rm"]
+    for name in ("/news", "/rm"):
+        assert (await case.connect(namespace=name)).written == [("confirm",)]
+    assert case.counts.of("news").connections == 2
+
+
+@pytest.mark.parametrize(("origin", "is_let_in"), [(None, True), ("https://ours", True), ("https://theirs", False)])
+async def test_origin(case: Case, origin: str | None, is_let_in: bool) -> None:
+    """The site's `origins` hold here too."""
+    client = await case.connect(origin=origin)
+    assert client.written == ([("confirm",)] if is_let_in else [("refuse", ORIGIN_REFUSED)])
+    case.identify(client, "u:k")
+    client.disconnect()
+    assert case.counts.of("news").connections == 0
+
+
+async def test_identified(case: Case) -> None:
+    """The right key lets a client in; its callback is called; another identifier is refused."""
+    client = await case.connect()
+    case.identify(client, "u:k", ack_id=7)
+    await until(lambda: case.connections() == 1, "the connection")
+    assert client.written == [("confirm",), ("ack", 7)]
+    case.identify(client, "u:k")
+    await until(lambda: client.written[-1] == ("error", ALREADY_KNOWN), "the error")
+    assert case.counts.of("news").redis_publish.identifications == {"accepted": 1}
+
+
+async def test_wrong_tries(case: Case) -> None:
+    """Form and key are told apart, never the user from the key; after three tries the client is disconnected."""
+    client = await case.connect()
+    for argument in (7, "u:wrong", "nobody:k"):
+        case.identify(client, argument)
+        await until(lambda: not case.application._tasks, "an answer")
+    errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
+    assert client.written == [("confirm",), *errors, ("disconnect",)]
+    assert case.counts.of("news").redis_publish.identifications == {"refused": MAX_TRIES}
+
+
+async def test_guesses_at_once(case: Case) -> None:
+    """The fourth of four tries at once is not looked at, right as it may be."""
+    client = await case.connect()
+    for argument in ("u:1", "u:2", "u:3", "u:k"):
+        case.identify(client, argument)
+    await until(lambda: client.is_closed and not case.application._tasks, "the end")
+    assert ("error", TOO_MANY_TRIES) in client.written
+    assert case.connections() == 0
+
+
+async def test_two_right_ones_at_once(case: Case) -> None:
+    """A client that identifies itself twice without waiting has one connection and one seat."""
+    client = await case.connect()
+    for _ in range(2):
+        case.identify(client, "u:k")
+    await until(lambda: not case.application._tasks, "both answers")
+    assert case.connections() == 1
+    client.disconnect()
+    await case.node.mailroom.drain()
+    assert case.connections() == 0
+
+
+async def test_limits_of_the_site(case: Case) -> None:
+    """A connection over a limit of the site is told so; one that ends gives its place back."""
+    clients = [await case.connect() for _ in range(3)]
+    for client in clients:
+        case.identify(client, "u:k")
+        await until(lambda: not case.application._tasks, "an answer")
+    assert clients[2].written[-1] == ("error", "Too many connections of this user")
+    clients[0].disconnect()
+    await case.node.mailroom.drain()
+    case.identify(clients[2], "u:k")
+    await until(lambda: case.connections() == 2, "the third in the place of the first")
+
+
+async def test_client_that_goes_while_it_is_looked_up(case: Case) -> None:
+    """Nothing stays behind of a client that goes before its key was compared."""
+    client = await case.connect()
+    case.identify(client, "u:k")
+    await asyncio.sleep(0)
+    client.disconnect()
+    await until(lambda: not case.application._tasks, "the end of the identification")
+    await case.node.mailroom.drain()
+    assert case.connections() == 0
+    assert case.counts.of("news").connections == 0
+
+
+async def test_redis_away(case: Case) -> None:
+    """A client that cannot be looked up is to come back: its transport is closed."""
+    client = await case.connect()
+    await case.node.redis.close()
+    case.identify(client, "u:k")
+    await until(lambda: client.written[-1] == ("close", STORE_AWAY), "the end")
+    assert case.counts.of("news").redis_publish.identifications == {"unavailable": 1}
+
+
+async def test_other_events(case: Case) -> None:
+    """Whatever else a client emits is answered if it waits for that, and means nothing."""
+    client = await case.connect()
+    case.application.event_received(client, "hello", [1], None)
+    case.application.event_received(client, "hello", [], 3)
+    case.application.ack_received(client, 9)
+    case.identify(client)
+    await until(lambda: client.written[-1] == ("error", WRONG_FORM), "the error")
+    assert client.written == [("confirm",), ("ack", 3), ("error", WRONG_FORM)]

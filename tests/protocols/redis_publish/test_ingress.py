@@ -1,0 +1,227 @@
+"""What an application sends, on its way into mailboxes that note what they are given, or fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from time import monotonic
+from typing import cast
+
+import pytest
+
+from app.core.mailbox_ports import Letter, Mailboxes, Outcome, StreamEntry
+from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish import ingress as ingress_module
+from app.protocols.redis_publish.ingress import Ingress
+from app.settings import RedisPublish, SiteLimits
+from tests.support.publish_node import publish_site
+from tests.support.store import until
+
+
+class FakeMailboxes:
+    """Notes what is delivered; fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.delivered: list[tuple[str, str, str]] = []
+        self.until_ms: list[int] = []
+        self.channels: dict[str, list[list[str]]] = {}
+        self.failures: list[StoreError] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, user: str, letter: Letter, until_ms: int) -> Outcome:
+        """Note user, payload and stream id."""
+        await self.gate.wait()
+        self.until_ms.append(until_ms)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.delivered.append((user, json.loads(letter.entry)["payload"], letter.stream_id))
+        return Outcome("queued", 0)
+
+    async def members(self, channel: str) -> AsyncIterator[list[str]]:
+        """What the test says, in parts."""
+        for part in self.channels.get(channel, []):
+            await asyncio.sleep(0)
+            yield part
+
+
+class FakeStream:
+    """Gives what the test has put in; keeps what was not acknowledged."""
+
+    def __init__(self) -> None:
+        self.unread: list[StreamEntry] = []
+        self.pending: list[StreamEntry] = []
+        self.acknowledged: list[str] = []
+        self.is_stopped = asyncio.Event()
+
+    async def claim(self) -> list[StreamEntry]:
+        """What is pending."""
+        return list(self.pending)
+
+    async def read(self) -> list[StreamEntry]:
+        """What is new, or a moment later nothing."""
+        if not self.unread:
+            try:
+                await asyncio.wait_for(self.is_stopped.wait(), 0.01)
+            except TimeoutError:
+                return []
+        read, self.unread = self.unread, []
+        self.pending += read
+        return read
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """They are done."""
+        self.acknowledged += ids
+        self.pending = [entry for entry in self.pending if entry.id not in ids]
+
+    async def stop(self) -> None:
+        """Wake `read`."""
+        self.is_stopped.set()
+
+    def add(self, id_: str, to: str, payload: str, **fields: str) -> None:
+        """An entry that nobody has read."""
+        encoded = {name.encode(): value.encode() for name, value in fields.items()}
+        self.unread.append(StreamEntry(id_, {b"to": to.encode(), b"payload": payload.encode(), **encoded}))
+
+
+class Case:
+    """An ingress with what it works on. Lives for one test."""
+
+    def __init__(self, max_payload_bytes: int = 1_000, message_bytes: int = 0) -> None:
+        self.mailboxes = FakeMailboxes()
+        self.stream = FakeStream()
+        self.counts = RedisPublishCounts()
+        site = publish_site(limits=SiteLimits(message_bytes=message_bytes))
+        settings = RedisPublish(max_payload_bytes=max_payload_bytes)
+        self.ingress = Ingress(site, settings, cast(Mailboxes, self.mailboxes), self.stream, self.counts)
+
+    def own(self, gap_ms: int = 0) -> None:
+        """The lease is this node's."""
+        self.ingress.lease_renewed(77, monotonic() + 60)
+        self.ingress.lease_taken(gap_ms)
+
+    async def delivered(self, count: int) -> list[tuple[str, str, str]]:
+        """What was delivered, once it is so much."""
+        await until(lambda: len(self.mailboxes.delivered) >= count, f"{count} letters")
+        return self.mailboxes.delivered
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    """With the defaults; let go of at the end."""
+    case = Case()
+    yield case
+    await case.ingress.lease_lost()
+
+
+async def test_order_of_users_and_channels(case: Case) -> None:
+    """Letters are given in the order of the PUBLISHes, a channel's to each member, and with the lease's end."""
+    case.own()
+    case.mailboxes.channels["c"] = [["a", "b"], ["c", "not\na name"]]
+    for number in range(4):
+        case.ingress.message_published("users.a", f"d{number}".encode())
+        case.ingress.message_published("channels.c", f"c{number}".encode())
+    delivered = await case.delivered(16)
+    assert [payload for user, payload, _ in delivered if user == "a"] == [f"{k}{n}" for n in range(4) for k in "dc"]
+    assert [payload for user, payload, _ in delivered if user == "c"] == ["c0", "c1", "c2", "c3"]
+    assert set(case.mailboxes.until_ms) == {77}
+    assert case.counts.outcomes["queued"] == 16
+    assert case.counts.received["publish"] == 8
+
+
+@pytest.mark.parametrize("destination", ["users.", "others.a", "users", "users.a\nb"])
+async def test_no_destination(case: Case, destination: str) -> None:
+    """What names nobody is refused and counted."""
+    case.own()
+    case.ingress.message_published(destination, b"x")
+    case.ingress.message_published("users.a", b"y")
+    assert await case.delivered(1) == [("a", "y", "")]
+    assert case.counts.outcomes["refused"] == 1
+
+
+@pytest.mark.parametrize(("max_payload", "message_bytes"), [(10, 0), (10, 20), (20, 10)])
+async def test_too_long(max_payload: int, message_bytes: int) -> None:
+    """The shorter of max_payload and the site's message_bytes holds, for both forms."""
+    case = Case(max_payload, message_bytes)
+    case.own()
+    for size in (10, 11):
+        case.ingress.message_published("users.a", b"x" * size)
+        case.stream.add(f"{size}-0", "users.a", "y" * size)
+    delivered = await case.delivered(2)
+    assert sorted(payload for _, payload, _ in delivered) == ["x" * 10, "y" * 10]
+    await until(lambda: case.stream.acknowledged == ["10-0", "11-0"], "both to be acknowledged")
+    assert case.counts.outcomes["refused"] == 2
+    await case.ingress.lease_lost()
+
+
+async def test_published_messages_that_fail_are_lost(case: Case) -> None:
+    """PUBLISH promises no more than once: what failed is counted as lost, the rest goes on."""
+    case.mailboxes.failures = [StoreUnavailable(), StoreError("OTHER")]
+    case.own(gap_ms=1_500)
+    for number in range(4):
+        case.ingress.message_published("users.a", str(number).encode())
+    assert [payload for _, payload, _ in await case.delivered(2)] == ["2", "3"]
+    assert case.counts.outcomes["lost"] == 2
+    assert (case.counts.lease_gaps, case.counts.lease_gap_seconds) == (1, 1.5)
+
+
+async def test_stream_entries_that_fail_are_read_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that could not be delivered is not acknowledged; it is claimed and delivered, with its id."""
+    monkeypatch.setattr(ingress_module, "_RETRY_SECONDS", 0.01)
+    case.mailboxes.failures = [StoreUnavailable()]
+    case.stream.add("5-0", "users.a", "first")
+    case.stream.add("5-1", "users.a", "second", id="mine")
+    case.own()
+    await until(lambda: case.stream.acknowledged == ["5-0", "5-1"], "both to be acknowledged")
+    assert case.mailboxes.delivered[-2:] == [("a", "first", "5-0"), ("a", "second", "5-1")]
+    assert case.counts.claimed == 2
+    assert case.counts.received["stream"] == 2
+
+
+async def test_stream_is_not_read_after_the_lease(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that has slept past its lease reads nothing until it is renewed."""
+    monkeypatch.setattr(ingress_module, "_RETRY_SECONDS", 0.01)
+    case.ingress.lease_renewed(77, monotonic() - 1)
+    case.ingress.lease_taken(0)
+    case.stream.add("5-0", "users.a", "x")
+    await asyncio.sleep(0.05)
+    assert case.stream.unread
+    case.ingress.lease_renewed(78, monotonic() + 60)
+    assert await case.delivered(1) == [("a", "x", "5-0")]
+
+
+async def test_what_is_heard_before_the_lease(case: Case) -> None:
+    """It is held: delivered when the lease is taken, but for what is another's."""
+    case.ingress.message_published("users.a", b"theirs")
+    case.ingress.forget_published()
+    case.ingress.message_published("users.a", b"ours")
+    assert case.mailboxes.delivered == []
+    case.own()
+    assert await case.delivered(1) == [("a", "ours", "")]
+
+
+async def test_end_of_the_lease(case: Case) -> None:
+    """What was heard is delivered before it returns; what cannot be, in time, is counted as lost."""
+    case.own()
+    case.ingress.message_published("users.a", b"heard")
+    await case.ingress.lease_lost()
+    assert case.mailboxes.delivered == [("a", "heard", "")]
+    case.own()
+    case.mailboxes.gate.clear()
+    case.ingress.message_published("users.a", b"stuck")
+    await asyncio.sleep(0)
+    case.ingress.message_published("users.a", b"behind")
+    await case.ingress.lease_lost()
+    assert case.counts.outcomes["lost"] >= 1
+    assert case.counts.holds_lease == 0
+
+
+async def test_backlog_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that does not answer makes nothing grow without end."""
+    monkeypatch.setattr(ingress_module, "MAX_BACKLOG_BYTES", 10_000)
+    case.mailboxes.gate.clear()
+    for _ in range(1_000):
+        case.ingress.message_published("users.a", b"x" * 100)
+    assert 900 < case.counts.outcomes["lost"] < 1_000
