@@ -19,6 +19,9 @@ from app.store.publish_stream import RedisPublishStream
 from app.store.redis import Commands, retry
 from app.store.topology import new_redis
 
+#: A server that listens is expected to hear the application; without the application's Redis it listens all the same.
+_START_SECONDS = 1.0
+
 
 class _SiteServices:
     """One site's parts on this node. Lives from `start` to `close`."""
@@ -26,7 +29,7 @@ class _SiteServices:
     def __init__(self, site: Site, settings: RedisPublish, redis: Commands, node: str, counts: Counts) -> None:
         numbers = counts.of(site.name).redis_publish
         self.mailboxes = RedisMailboxes(redis, node, site, settings)
-        self.mailroom = Mailroom(site.name, node, self.mailboxes, numbers)
+        self.mailroom = Mailroom(node, self.mailboxes, numbers)
         self.stream = RedisPublishStream(redis, node, settings)
         self.feed = PublishFeed(redis, node, site, settings)
         self.lease = PublishLease(redis, node, site, settings)
@@ -65,11 +68,14 @@ class PublishServices:
         """Whether any site has turned it on."""
         return bool(self._sites)
 
-    def start(self) -> None:
-        """Begins; an application's Redis that cannot be reached yet is waited for beside."""
+    async def start(self) -> None:
+        """Begins; returns when the subscriptions have their owners, or an application's Redis cannot be reached yet."""
         self._connecting = [asyncio.create_task(retry(redis.start)) for redis in self._others.values()]
         for site in self._sites:
             site.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                await asyncio.gather(*(site.lease.is_settled.wait() for site in self._sites))
 
     async def drain(self) -> None:
         """Hands the leases on, and waits until what clients have left is in Redis. Called when sessions are closed."""

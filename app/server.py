@@ -172,8 +172,8 @@ class Services:
         services.drainables.append(services.channels)
         await services.bus.start()
         stack.push_async_callback(services.bus.close)
-        services._publish.start()
         stack.push_async_callback(services._publish.close)
+        await services._publish.start()
         services.topics = TopicsServer(config.sites, services._topics_parts(config, ids, counts))
         services.doors["topics"] = services.topics
         services.drainables.append(services.topics)

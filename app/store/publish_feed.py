@@ -38,6 +38,8 @@ class PublishFeed:
         #: To be set before `start`.
         self.listener: MailListener
         self.reader: PublishReader
+        #: When it became deaf to the application; the lease takes note of it.
+        self.deaf_since: float | None = None
         #: Set when there is a reason to ask for the lease at once: its owner offers it, or this node can hear again.
         self.may_ask = asyncio.Event()
         self.is_offered = False
@@ -66,7 +68,7 @@ class PublishFeed:
         return self._link is not None and monotonic() - self._heard_at < DEAF_AFTER_SECONDS
 
     async def listen(self) -> None:
-        """Hears what the application PUBLISHes from here on. Raises StoreUnavailable; then it does once it can."""
+        """Hears what the application PUBLISHes from here on, until it breaks. Raises StoreUnavailable."""
         self._is_listening = True
         await self._command("PSUBSCRIBE", *self._patterns)
 
@@ -98,12 +100,7 @@ class PublishFeed:
             shard.address, self._redis.timeout_seconds, on_lost=self._link_lost, on_push=self._receive
         )
         try:
-            patterns = self._patterns if self._is_listening else []
-            await self._in_time(
-                link,
-                link.command("SUBSCRIBE", self._channel),
-                *(link.command("PSUBSCRIBE", pattern) for pattern in patterns),
-            )
+            await self._in_time(link, link.command("SUBSCRIBE", self._channel))
         except BaseException:  # refused, or given up by who waits for it
             link.abort()
             raise
@@ -116,6 +113,12 @@ class PublishFeed:
         if link is self._link:
             self._link = None
             self._broken.set()
+            if self._is_listening:
+                # Another node may own the subscription before this one hears again.
+                self._is_listening = False
+                self.reader.lease_renewed(0, 0.0)
+                self.deaf_since = monotonic()
+                self.may_ask.set()
 
     async def _keep_subscribed(self) -> None:
         is_first = True

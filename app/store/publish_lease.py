@@ -7,6 +7,7 @@ from time import monotonic
 import structlog
 from msgspec import Struct
 
+from app.core.errands import Errands
 from app.core.mailbox_ports import PublishReader
 from app.errors import StoreError, StoreUnavailable
 from app.settings import RedisPublish, Site
@@ -52,7 +53,13 @@ class PublishLease:
         self._wants = True
         #: For how long nobody held the lease that is about to be taken.
         self._gap_ms = 0
+        #: Since when this node, the owner, has not heard the application.
+        self._deaf_since: float | None = None
+        #: Set when this node has heard once who owns the subscription: itself, or another.
+        self.is_settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._errands = Errands()
+        self._burying: set[str] = set()
         #: To be set before `start`.
         self.feed: PublishFeed
         self.reader: PublishReader
@@ -105,6 +112,10 @@ class PublishLease:
             self.feed.may_ask.clear()
 
     async def _ask(self) -> None:
+        deaf_since, self.feed.deaf_since = self.feed.deaf_since, None
+        if deaf_since is not None and self._is_mine:
+            self._deaf_since = deaf_since
+            await self._lose()
         if not self._wants:
             await self._act_on(await self._beat("offer" if self._is_mine else "release"))
             return
@@ -115,19 +126,24 @@ class PublishLease:
         if is_offered and not self._is_mine:
             # Listening before it is owned: nothing that is PUBLISHed meanwhile is lost.
             self.feed.handed.clear()
-            await self.feed.listen()
-            await self._act_on(await self._beat("follow"))
-            if not self._is_mine:
-                await self.feed.turn_away()
-                self.reader.forget_published()
+            try:
+                await self.feed.listen()
+                await self._act_on(await self._beat("follow"))
+            finally:
+                await self._turn_away_unless_mine()
         else:
-            await self._act_on(await self._beat("take"))
+            beat = await self._beat("take")
+            if not beat.is_mine:
+                # Somebody else heard the application, and counts the gap.
+                self._deaf_since = None
+            await self._act_on(beat)
+        self.is_settled.set()
 
     async def _beat(self, wish: str) -> _Beat:
         lease_ms, dead_ms = int(LEASE_SECONDS * 1000), int(DEAD_AFTER_SECONDS * 1000)
         asked_at = monotonic()
         is_new, is_mine, gap_ms, until_ms, others, *dead = await self._redis.run(
-            "publish_beat", self._key, self._node, lease_ms, dead_ms, wish
+            "publish_beat", self._key, self._node, lease_ms, dead_ms, wish, int(not self._redis.is_sharded)
         )
         until = asked_at + LEASE_SECONDS
         names = [node.decode() for node in dead]
@@ -143,24 +159,43 @@ class PublishLease:
             await self._lose()
         if beat.is_mine and self._wants:
             self.reader.lease_renewed(beat.until_ms, beat.until)
-            self._gap_ms = max(self._gap_ms, beat.gap_ms)
+            deaf_ms = int((monotonic() - self._deaf_since) * 1000) + 1 if self._deaf_since else 0
+            self._gap_ms = max(self._gap_ms, beat.gap_ms, deaf_ms)
             if not self._is_mine:
                 await self._take(is_handed=beat.gap_ms == _HANDED)
             for node in beat.dead:
-                connections = await self.mailboxes.bury(node)
-                _log.warning("node buried", site=self._site, node=node, connections=connections)
+                if node not in self._burying:
+                    # Beside the beats: it may have had many users.
+                    self._burying.add(node)
+                    self._errands.start(self._bury(node))
 
     async def _take(self, is_handed: bool) -> None:
-        # If it cannot subscribe, the next beat tries again.
-        await self.feed.listen()
-        if is_handed:
-            # What was heard before is the last owner's.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
-        self._is_mine = True
-        gap_ms, self._gap_ms = self._gap_ms, 0
+        try:
+            await self.feed.listen()
+            if is_handed:
+                # What was heard before is the last owner's.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
+            self._is_mine = True
+        finally:
+            # If it cannot subscribe, the next beat tries again.
+            await self._turn_away_unless_mine()
+        gap_ms, self._gap_ms, self._deaf_since = self._gap_ms, 0, None
         self.reader.lease_taken(gap_ms)
         _log.info("redis publish lease taken", site=self._site, node=self._node, gap_ms=gap_ms)
+
+    async def _turn_away_unless_mine(self) -> None:
+        if not self._is_mine:
+            with contextlib.suppress(StoreError):
+                await self.feed.turn_away()
+            self.reader.forget_published()
+
+    async def _bury(self, node: str) -> None:
+        try:
+            connections = await self._errands.until_stored(lambda: self.mailboxes.bury(node))
+            _log.warning("node buried", site=self._site, node=node, connections=connections)
+        finally:
+            self._burying.discard(node)
 
     async def _lose(self) -> None:
         self._is_mine = False

@@ -183,9 +183,8 @@ def test_holder_killed(own: Deployment, application: Make) -> None:
     old = news.connect(holder, moving)
     with numbered(lambda number: news.publish(moving, number)) as sent:
         eventually(lambda: len(payloads(old)) > 50, "numbers at the old node")
+        lost_from, killed_at = len(sent), time.monotonic()
         holder.kill()
-        killed_at = time.monotonic()
-        lost_from = len(sent)
         eventually(lambda: news.publish(user, "probe") == 1, "another owner", TAKEN_OVER_WITHIN_SECONDS)
         assert time.monotonic() - killed_at < TAKEN_OVER_WITHIN_SECONDS
         client.wait_event("message")

@@ -118,7 +118,7 @@ class PublishNode:
         self.counts = RedisPublishCounts()
         self.redis = Redis(address_of(valkey), 2.0)
         self.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
-        self.mailroom = Mailroom(site.name, name, self.mailboxes, self.counts)
+        self.mailroom = Mailroom(name, self.mailboxes, self.counts)
         self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
         self.feed.listener = self.mailroom
         self._envelopes = Envelopes()

@@ -2,33 +2,26 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
-import structlog
-
+from app.core.errands import Errands
 from app.core.mailbox_ports import Mailboxes, Part, Told
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.recipient import Phase, Recipient
 
 TOO_MANY = "another connection took the place of this one: conn_limit"
-_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
-
-_T = TypeVar("_T")
-_log = structlog.get_logger(__name__)
 
 
 class Mailroom:
     """Lives as long as the node; `drain` waits for what it has begun. Implements `MailListener`."""
 
-    def __init__(self, site: str, node: str, mailboxes: Mailboxes, counts: RedisPublishCounts) -> None:
-        self._site = site
+    def __init__(self, node: str, mailboxes: Mailboxes, counts: RedisPublishCounts) -> None:
         self._node = node
         self._mailboxes = mailboxes
         self._counts = counts
         self._users: dict[str, dict[int, Recipient]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
 
     async def open(self, recipient: Recipient, user: str) -> None:
         """Registers a client as this user's and begins to write what waits. Raises StoreUnavailable; the client is to
@@ -54,7 +47,7 @@ class Mailroom:
             return
         if not others:
             del self._users[recipient.user]
-        self._start(self._leave(recipient))
+        self._errands.start(self._leave(recipient))
 
     def receive_ack(self, recipient: Recipient, ack_id: int) -> None:
         """The client has acknowledged a message."""
@@ -86,8 +79,7 @@ class Mailroom:
 
     async def drain(self) -> None:
         """Waits until what was begun has reached Redis. Called at the end, with a time-out."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._errands.drain()
 
     def _recipients(self) -> Iterator[Recipient]:
         return itertools.chain.from_iterable(recipients.values() for recipients in list(self._users.values()))
@@ -99,7 +91,7 @@ class Mailroom:
             recipient.connection.session.confirm_receipt(lambda: self._receive_receipt(recipient, pending))
         if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
             recipient.is_settling = True
-            self._start(self._settle(recipient))
+            self._errands.start(self._settle(recipient))
 
     def _receive_receipt(self, recipient: Recipient, entries: list[bytes]) -> None:
         recipient.receive_receipt(entries)
@@ -116,18 +108,19 @@ class Mailroom:
             recipient.is_settling = False
 
     async def _settle_once(self, recipient: Recipient, confirmed: list[bytes]) -> None:
-        user, number = recipient.user, recipient.number
         if not recipient.wants_part:
-            await _until_stored(lambda: self._mailboxes.confirm(user, confirmed))
+            await self._errands.until_stored(lambda: self._mailboxes.confirm(recipient.user, confirmed))
             return
         is_stale, recipient.is_stale = recipient.is_stale, False
         recipient.fetch()
-        part = None if is_stale else await _until_stored(lambda: self._mailboxes.take(user, number, confirmed))
-        if part is None:
-            # Something was missed, or the connection is not registered any more: the node was taken for dead.
-            part = await _until_stored(lambda: self._join_anew(recipient, confirmed))
-        recipient.receive_part(part, self._node)
+        ask = self._join_anew if is_stale else self._take
+        recipient.receive_part(await self._errands.until_stored(lambda: ask(recipient, confirmed)), self._node)
         self._go_on(recipient)
+
+    async def _take(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
+        part = await self._mailboxes.take(recipient.user, recipient.number, confirmed)
+        # (None: the node was taken for dead, and its connections with it.)
+        return part or await self._mailboxes.join(recipient.user, recipient.number)
 
     async def _join_anew(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
         if confirmed:
@@ -137,26 +130,5 @@ class Mailroom:
     async def _leave(self, recipient: Recipient) -> None:
         user, confirmed = recipient.user, recipient.take_confirmed()
         if confirmed:
-            await _until_stored(lambda: self._mailboxes.confirm(user, confirmed))
-        await _until_stored(lambda: self._mailboxes.leave(user, recipient.number, user not in self._users))
-
-    def _start(self, work: Coroutine[None, None, object]) -> None:
-        task = asyncio.ensure_future(self._run(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, work: Coroutine[None, None, object]) -> None:
-        try:
-            await work
-        except StoreError as error:
-            _log.error("mailbox refused", site=self._site, reason=str(error))
-
-
-async def _until_stored(attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """Repeats an idempotent command until Redis has taken it."""
-    for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
-        try:
-            return await attempt()
-        except StoreUnavailable:
-            await asyncio.sleep(seconds)
-    raise AssertionError("the repetition is endless")
+            await self._errands.until_stored(lambda: self._mailboxes.confirm(user, confirmed))
+        await self._errands.until_stored(lambda: self._mailboxes.leave(user, recipient.number, user not in self._users))

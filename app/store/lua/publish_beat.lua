@@ -4,6 +4,7 @@
 -- ARGV    node | ms that the lease lasts | ms after which a node counts as dead
 --         | 'take': if nobody holds it; 'follow': also if its holder offers it; 'offer': to others, but keep it until one
 --         has taken it; 'release': whether or not there is another
+--         | '1': this server knows all subscribers, it is none of a Cluster
 -- Answers { 1 when this node was not known, 1 when it holds the lease, ms that nobody held it before (-1: it was held,
 --           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes, dead node, ... }
 local P = KEYS[1]
@@ -13,6 +14,11 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local node = ARGV[1]
 local is_new = call('ZADD', P .. 'nodes', now, node)
 local holder = call('GET', P .. 'lease')
+-- Who is not subscribed owns nothing: it is dead, or deaf and knows it.
+if holder and holder ~= node and ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. holder)[2] == 0 then
+  call('DEL', P .. 'lease', P .. 'offer')
+  holder = false
+end
 local wish = ARGV[4]
 local gap = -1
 local others = {}
