@@ -2,63 +2,30 @@
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-import hiredis
 import structlog
-from msgspec import Struct
 
 from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.store.address import Address
 from app.store.link import PASSING_ERRORS, Link, Word
+from app.store.scripts import Script, load_scripts, packed_scripts
 
 _WATCH_SECONDS = 0.2
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
 #: How often a primary that others choose is looked for anew while the link to it is fine.
 _LOCATE_SECONDS = 1.0
-_OF_NO_SITE = ("beat", "lease", "publish_beat")
-#: Put before a site's scripts: whether nodes hear of its messages on a channel of the site's shard; see `tell`.
-_IS_SHARDED = "local IS_SHARDED = true\n"
-_IS_NOT_SHARDED = "local IS_SHARDED = false\n"
-_MAILBOX = "mailbox_"
-
-_log = structlog.get_logger(__name__)
-
 
 #: Errors that say that this is not the server to ask.
 _ASTRAY = frozenset(("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN"))
 
+_log = structlog.get_logger(__name__)
+
 RunScript = Callable[..., Awaitable[Any]]
-
-
-class Script(Struct, frozen=True):
-    """A Lua script: its name, its text, and the digest by which Redis knows it."""
-
-    name: str
-    text: str
-    digest: str
-
-
-@cache
-def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
-    """The scripts in `lua/` by name; those of a site have `_shared.lua` in front, of mailboxes `_mailbox.lua`."""
-    folder = files("app.store") / "lua"
-    shared = (_IS_SHARDED if is_sharded else _IS_NOT_SHARDED) + (folder / "_shared.lua").read_text()
-    mailbox = (folder / "_mailbox.lua").read_text()
-    scripts = {}
-    for file in folder.iterdir():
-        name = file.name.removesuffix(".lua")
-        if not name.startswith("_"):
-            front = "" if name in _OF_NO_SITE else mailbox if name.startswith(_MAILBOX) else shared
-            text = front + file.read_text()
-            scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-    return scripts
 
 
 class Commands(Protocol):
@@ -236,7 +203,7 @@ class Redis:
         address = await self._locator.locate() if self._locator else self.address
         link = await Link.open(address, self.timeout_seconds, on_lost=self._link_lost)
         link.on_refusal = self.refused
-        link.reload = _packed_scripts(self.is_sharded)
+        link.reload = packed_scripts(self.is_sharded)
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 run_id = await self._check_server(link, address)
@@ -320,12 +287,6 @@ class Redis:
             elif loop.time() - moved_at > self.timeout_seconds - _WATCH_SECONDS:
                 _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
                 link.abort()
-
-
-@cache
-def _packed_scripts(is_sharded: bool) -> tuple[bytes, ...]:
-    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded).values())
-    return tuple(hiredis.pack_command(command) for command in words)  # type: ignore[arg-type]  # typed for one word
 
 
 def _info(answer: bytes) -> dict[str, str]:
