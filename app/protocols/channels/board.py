@@ -52,7 +52,6 @@ class Board:
     def add(self, subscriber: Subscriber) -> None:
         """It may be addressed by its uuid."""
         self.subscribers[subscriber.uuid] = subscriber
-        subscriber.last_seq = self._get_last_seq
 
     def remove(self, subscriber: Subscriber) -> None:
         """It is gone from here, and from its channels."""
@@ -184,6 +183,3 @@ class Board:
         if channel is not None and not channel.subscribers:
             del self._channels[name]
             self._audiences.leave(self.site, [name])
-
-    def _get_last_seq(self) -> int:
-        return self.last_seq

@@ -17,14 +17,13 @@ from app.protocols.channels.board import Board
 from app.protocols.channels.messages import ClientAction, Malformed
 from app.protocols.channels.opening import Opening, Wish
 from app.protocols.channels.positions import Positions
-from app.protocols.channels.sockets import INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER
+from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
 from app.settings import Site
 
-_LIMIT = "limit reached"
-_STORE_AWAY = "message store not available"
 #: Of a client whose connection is being closed; one that has gone without a word is not waited for.
 _FAREWELL_SECONDS = 2.0
+_OUR_REASONS = frozenset(ending.value[1] for ending in Ending)
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +61,7 @@ class Door:
         self._counts.connects["limited"] += 1
         _log.info("subscriber refused", site=self._site.name, reason=str(reached))
         subscriber.write(_too_many(reached))
-        subscriber.close(TRY_AGAIN_LATER, _LIMIT)
+        subscriber.close(Ending.LIMIT)
 
     async def _open(self, subscriber: Subscriber, wish: Wish) -> None:
         try:
@@ -70,10 +69,10 @@ class Door:
         except StoreError as error:
             self._counts.connects["unavailable"] += 1
             _log.error("subscriber not opened", site=self._site.name, reason=str(error))
-            subscriber.close(TRY_AGAIN_LATER, _STORE_AWAY)
+            subscriber.close(Ending.STORE_AWAY)
         except Exception:
             _log.exception("subscriber not opened", site=self._site.name)
-            subscriber.close(INTERNAL_ERROR, "internal error")
+            subscriber.close(Ending.FAULT)
         else:
             self._opened(subscriber)
             await self._serve(subscriber)
@@ -107,7 +106,7 @@ class Door:
                 subscriber.write(messages.error(503, "Service unavailable", "Nothing has changed, try again."))
             except Exception:
                 _log.exception("action failed", site=self._site.name)
-                subscriber.close(INTERNAL_ERROR, "internal error")
+                subscriber.close(Ending.FAULT)
         subscriber.served()
 
     async def _act(self, subscriber: Subscriber, payload: bytes) -> None:
@@ -137,7 +136,7 @@ class Door:
             return True
         kept = await self._store.keep_subscription(self._site, subscriber.resumption.claim, channel)
         if kept is Kept.GONE:
-            subscriber.close(SERVICE_RESTART, "resumed elsewhere, or forgotten")
+            subscriber.close(Ending.GONE)
         return kept is not Kept.UNKNOWN
 
     async def _unsubscribe(self, subscriber: Subscriber, channel: str) -> None:
@@ -153,6 +152,10 @@ class Door:
             _refuse_unknown(subscriber, channel)
 
     # Staying
+
+    def last_seq(self) -> int:
+        """From the subscriber: see `Owner`."""
+        return self.board.last_seq
 
     def pushed(self, subscriber: Subscriber) -> None:
         """From the subscriber: see `Owner`."""
@@ -173,7 +176,7 @@ class Door:
             if subscriber.resumption is not None:
                 subscriber.acknowledge({"missed": True})
             else:
-                subscriber.close(SERVICE_RESTART, "pushes were missed")
+                subscriber.close(Ending.MISSED)
 
     # Leaving
 
@@ -194,7 +197,7 @@ class Door:
         def those_left() -> list[Subscriber]:
             return [one for one in self.board.subscribers.values() if not one.is_closing]
 
-        await close_in_steps(those_left, lambda one: one.close(SERVICE_RESTART, "the server restarts"), seconds)
+        await close_in_steps(those_left, lambda one: one.close(Ending.RESTART), seconds)
         if self.board.subscribers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.board.wait_deserted(), _FAREWELL_SECONDS)
@@ -218,20 +221,5 @@ def _refuse_unknown(subscriber: Subscriber, channel: str) -> None:
 
 
 def _close_reason(reason: str) -> str:
-    """Few different ones, for the metric: a client may give any text as its reason."""
+    """Few different ones, for the metric: a client may give any text as its own."""
     return reason if reason in _OUR_REASONS else "client"
-
-
-_OUR_REASONS = frozenset(
-    (
-        "ping timeout",
-        "outbox full",
-        "the server restarts",
-        "pushes were missed",
-        "resumed by another connection",
-        "resumed elsewhere, or forgotten",
-        _LIMIT,
-        _STORE_AWAY,
-        "internal error",
-    )
-)

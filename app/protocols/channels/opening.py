@@ -17,7 +17,7 @@ from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
 from app.protocols.channels.detail import decode_detail
 from app.protocols.channels.messages import Push, pushed_text
-from app.protocols.channels.sockets import SERVICE_RESTART
+from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
 from app.protocols.http_request import digest
 
@@ -99,7 +99,7 @@ class Opening:
         before = self._board.subscribers.get(wish.uuid)
         if before is not None:
             # Its connection is dead without our knowing, or the client has two: the newer one counts.
-            before.close(SERVICE_RESTART, "resumed by another connection")
+            before.close(Ending.TAKEN_OVER)
             self._board.remove(before)
         self._board.add(subscriber)
         since = {kept.channel: kept.since_seq for kept in resumed.subscriptions}

@@ -9,7 +9,7 @@ from app.core.errands import Errands
 from app.errors import StoreUnavailable
 from app.protocols.channels.board import Board
 from app.protocols.channels.detail import MARK
-from app.protocols.channels.sockets import SERVICE_RESTART
+from app.protocols.channels.sockets import Ending
 
 #: What a node that is killed has not told Redis comes twice.
 FLUSH_AFTER_SECONDS = 1.0
@@ -59,4 +59,4 @@ class Positions:
             # Who has resumed it here meanwhile is right to have it.
             if subscriber is not None and subscriber.resumption and subscriber.resumption.claim == claims[uuid]:
                 _log.info("subscriber taken over", site=self._board.site.name, uuid=uuid)
-                subscriber.close(SERVICE_RESTART, "resumed elsewhere, or forgotten")
+                subscriber.close(Ending.GONE)

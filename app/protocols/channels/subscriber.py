@@ -12,13 +12,16 @@ from app.core.channels import Claim, Position
 from app.core.limits import NO_SEAT, Seat
 from app.protocols.channels import messages
 from app.protocols.channels.messages import Push
-from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, Socket
+from app.protocols.channels.sockets import Ending, Heartbeat, Socket
 from app.transport.deadline_wheel import NOT_WAITING
 from app.transport.websocket import text_frame
 
 
 class Owner(Protocol):
     """Who acts for subscribers: the door that they came through."""
+
+    def last_seq(self) -> int:
+        """The newest seq up to which all who are live have been written what is for them."""
 
     def action_received(self, subscriber: "Subscriber") -> None:
         """Something came into an empty inbox."""
@@ -86,7 +89,6 @@ class Subscriber:
         "inbox",
         "is_closing",
         "is_served",
-        "last_seq",
         "phase",
         "resumption",
         "seat",
@@ -106,8 +108,6 @@ class Subscriber:
         self.is_served = True
         #: Whether it was told to leave.
         self.is_closing = False
-        #: Tells the newest seq that all who are live have been written.
-        self.last_seq: Callable[[], int] = int
         self.bucket = NOT_WAITING
         self.deadline = 0.0
         self._owner = owner
@@ -189,13 +189,13 @@ class Subscriber:
     def ping(self) -> None:
         """Asks for a pong, which confirms all that it was written."""
         if self.phase is Phase.LIVE and not self._pings:
-            self._ping(self.last_seq())
+            self._ping(self._owner.last_seq())
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, ending: Ending) -> None:
         """Ends it; the client may connect anew."""
         if self.phase is not Phase.CLOSED:
             self.is_closing = True
-            self._socket.close(code, reason)
+            self._socket.close(*ending.value)
 
     # What the transport calls
 
@@ -254,9 +254,9 @@ class Subscriber:
     def deadline_passed(self, now: float) -> None:
         """It was silent for an interval, or for longer than a pong takes."""
         if self._pings:
-            self.close(POLICY_VIOLATION, "ping timeout")
+            self.close(Ending.PING_TIMEOUT)
         elif self._heartbeat.has_pings:
-            self._ping(self.last_seq() if self.phase is Phase.LIVE else 0)
+            self._ping(self._owner.last_seq() if self.phase is Phase.LIVE else 0)
         elif self.resumption is not None:
             self._owner.position_confirmed(self)
             self._schedule(self._heartbeat.interval_seconds)

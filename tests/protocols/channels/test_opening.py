@@ -77,11 +77,11 @@ async def test_a_position_moves_on_where_nothing_is_pushed(start_node: NodeStart
     client, wish = await subscribed(node, "quiet")
     for _ in range(30):
         await other.push("busy", "x")
-    busy = client.subscriber.last_seq()
+    busy = node.board.last_seq
     client.subscriber.ping()
-    await until(lambda: client.subscriber.last_seq() > busy, "the mark")
+    await until(lambda: node.board.last_seq > busy, "the mark")
     client.subscriber.ping()
-    at = client.subscriber.last_seq()
+    at = node.board.last_seq
     await until(lambda: position_of(valkey, wish) == at, "the position")
     client.lose()
     await node.settled()

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.channels import Claim, Position
 from app.protocols.channels.messages import Push
-from app.protocols.channels.sockets import Heartbeat
+from app.protocols.channels.sockets import Ending, Heartbeat
 from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.support.store import until
@@ -56,6 +56,11 @@ class Owner:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.seq = 0
+
+    def last_seq(self) -> int:
+        """As the test says."""
+        return self.seq
 
     def action_received(self, subscriber: Subscriber) -> None:
         """Note it."""
@@ -82,8 +87,6 @@ class Scene:
         self.owner, self.socket = Owner(), Socket()
         heartbeat = Heartbeat(DeadlineWheel(0.005), seconds, seconds, has_pings)
         self.subscriber = Subscriber("u", self.owner, heartbeat)
-        self.last_seq = 0
-        self.subscriber.last_seq = lambda: self.last_seq
         if is_resumable:
             self.subscriber.resumption = Resumption(Position(Claim("u", 1), 5))
         self.subscriber.attach(self.socket)
@@ -91,7 +94,7 @@ class Scene:
 
     def push(self, seq: int) -> None:
         """Push a message that is its seq."""
-        self.last_seq = seq
+        self.owner.seq = seq
         self.subscriber.push(Push(seq, "news", str(seq)))
 
     @property
@@ -249,7 +252,7 @@ async def test_the_end() -> None:
     scene.subscriber.connection_lost(1001, "going away")
     scene.push(7)
     scene.subscriber.ping()
-    scene.subscriber.close(1012, "too late")
+    scene.subscriber.close(Ending.RESTART)
     scene.subscriber.go_live(9)
     assert (scene.socket.written, scene.owner.told) == ([], [("lost", "going away")])
     assert scene.subscriber.phase is Phase.CLOSED
