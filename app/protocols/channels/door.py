@@ -23,6 +23,9 @@ from app.settings import Site
 
 #: Of a client whose connection is being closed; one that has gone without a word is not waited for.
 _FAREWELL_SECONDS = 2.0
+#: Over which plain subscribers are closed when something was lost, so that they do not come back all at once.
+_MISSED_SECONDS = 5.0
+_ACTIONS_PER_TURN = 32
 _OUR_REASONS = frozenset(ending.value[1] for ending in Ending)
 
 _log = structlog.get_logger(__name__)
@@ -95,19 +98,28 @@ class Door:
 
     async def _serve(self, subscriber: Subscriber) -> None:
         while subscriber.inbox:
-            payload = subscriber.inbox.pop(0)
-            try:
-                await self._act(subscriber, payload)
-            except Malformed as error:
-                subscriber.write(messages.error(400, str(error), error.details))
-            except LimitReached as reached:
-                subscriber.write(_too_many(reached))
-            except StoreUnavailable:
-                subscriber.write(messages.error(503, "Service unavailable", "Nothing has changed, try again."))
-            except Exception:
-                _log.exception("action failed", site=self._site.name)
-                subscriber.close(Ending.FAULT)
+            actions, subscriber.inbox = subscriber.inbox, []
+            for number, payload in enumerate(actions, 1):
+                if subscriber.phase is Phase.CLOSED:
+                    return
+                await self._answer(subscriber, payload)
+                if number % _ACTIONS_PER_TURN == 0:
+                    # What one client sends at once shall not cost the others' time.
+                    await asyncio.sleep(0)
         subscriber.served()
+
+    async def _answer(self, subscriber: Subscriber, payload: bytes) -> None:
+        try:
+            await self._act(subscriber, payload)
+        except Malformed as error:
+            subscriber.write(messages.error(400, str(error), error.details))
+        except LimitReached as reached:
+            subscriber.write(_too_many(reached))
+        except StoreUnavailable:
+            subscriber.write(messages.error(503, "Service unavailable", "Nothing has changed, try again."))
+        except Exception:
+            _log.exception("action failed", site=self._site.name)
+            subscriber.close(Ending.FAULT)
 
     async def _act(self, subscriber: Subscriber, payload: bytes) -> None:
         action = messages.decode(payload, ClientAction)
@@ -169,14 +181,18 @@ class Door:
         """Something that was pushed is lost: resumable clients are told, the others learn it as the end of their
         connection, the one sign that the original has."""
         self._errands.start(self._errands.until_stored(self.board.verify))
-        for subscriber in list(self.board.subscribers.values()):
-            # Who is being opened reads the history, and is told what that does not hold.
-            if not subscriber.channels or subscriber.phase is not Phase.LIVE:
-                continue
+        # Who is being opened reads the history, and is told what that does not hold.
+        live = [one for one in self.board.subscribers.values() if one.channels and one.phase is Phase.LIVE]
+        plain = [one for one in live if one.resumption is None]
+        for subscriber in live:
             if subscriber.resumption is not None:
                 subscriber.acknowledge({"missed": True})
-            else:
-                subscriber.close(Ending.MISSED)
+
+        def those_left() -> list[Subscriber]:
+            return [one for one in plain if one.phase is Phase.LIVE and not one.is_closing]
+
+        closing = close_in_steps(those_left, lambda one: one.close(Ending.MISSED), _MISSED_SECONDS)
+        self._errands.start(closing)
 
     # Leaving
 

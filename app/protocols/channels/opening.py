@@ -88,6 +88,9 @@ class Opening:
     async def _open_resumable(self, subscriber: Subscriber) -> None:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         position = await self._store.register_subscriber(self._site, subscriber.uuid, digest(secret))
+        if subscriber.phase is Phase.CLOSED:
+            # Gone meanwhile. Nobody knows the secret, and Redis forgets it.
+            return
         subscriber.resumption = Resumption(position)
         self._board.add(subscriber)
         subscriber.acknowledge({"secret": secret})

@@ -69,6 +69,40 @@ async def test_a_plain_subscriber_needs_no_redis(start_node: NodeStarter, monkey
     assert refused.closings == [("close", 1013, "message store not available")]
 
 
+@pytest.mark.parametrize("when", ["registering", "resuming", "entering", "reading"])
+async def test_who_is_gone_while_it_is_opened_leaves_nothing(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, valkey: Valkey, when: str
+) -> None:
+    """Whatever is awaited when its connection ends: it is on no list of the node, and may be resumed as before."""
+    node = await start_node()
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    steps: dict[str, tuple[Any, str]] = {
+        "registering": (node.store, "register_subscriber"),
+        "resuming": (node.store, "resume_subscriber"),
+        "entering": (node.board, "enter"),
+        "reading": (node.board._audiences, "history"),
+    }
+    target, name = steps[when]
+    step = getattr(target, name)
+    leaving: list[Client] = []
+
+    async def lose_meanwhile(*arguments: Any) -> Any:
+        outcome = await step(*arguments)
+        leaving.pop().lose()
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, lose_meanwhile)
+        leaving.append(node.client(RESUMABLE if when == "registering" else wish))
+        await node.settled()
+    assert (leaving, node.board.subscribers, node.board._channels) == ([], {}, {})
+    again = node.client(wish)
+    assert await again.acked() == {"uuid": wish.uuid, "subscribedChannels": ["news"]}
+
+
 async def test_a_position_moves_on_where_nothing_is_pushed(start_node: NodeStarter, valkey: Valkey) -> None:
     """A site that pushes much elsewhere forgets nothing of a quiet channel: with each sign of life its subscriber is
     known to have missed nothing, up to what the node has heard."""
@@ -188,6 +222,7 @@ async def test_what_is_lost_for_good_is_told(start_node: NodeStarter) -> None:
     await plain.act("SUBSCRIBE", "news")
     node.server.missed(SITE)
     assert (await kept.acked(3))["missed"] is True
+    await until(lambda: plain.closings, "the end of the plain one")
     assert plain.closings == [("close", 1012, "pushes were missed")]
     assert (kept.closings, idle.closings) == ([], [])
 
