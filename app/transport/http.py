@@ -6,15 +6,30 @@ Given to uvicorn as `http=` class beside WebSocketProtocol; knows nothing of Web
 
 import asyncio
 import sys
-from functools import partial
+import weakref
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.transport.outbox import TurnFlusher
 from app.transport.share import share_of
-from app.transport.streaming import EXTENSION, StreamOffer
+from app.transport.streaming import EXTENSION, Socket
+
+
+class Offer:
+    """The StreamOffer of one request, in whose scope it stands: it keeps neither the request nor its connection."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: "HttpProtocol", cycle: RequestResponseCycle) -> None:
+        # Each leads back to this: were they held, only the garbage collector would free them.
+        self._protocol = weakref.ref(protocol)
+        self._cycle = weakref.ref(cycle)
+
+    def take_over(self) -> Socket | None:
+        """The socket; see `StreamOffer`."""
+        protocol, cycle = self._protocol(), self._cycle()
+        return None if protocol is None or cycle is None else protocol.take_over(cycle)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -34,11 +49,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not before:
-            extensions: dict[str, Any] = {EXTENSION: StreamOffer(partial(self._take_over, cycle))}
+            extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
             self.scope["extensions"] = extensions
 
-    def _take_over(self, cycle: RequestResponseCycle) -> tuple[asyncio.Transport, TurnFlusher, set[Any], bool] | None:
-        """Let go of the socket for good: nothing that comes behind this request is served."""
+    def take_over(self, cycle: RequestResponseCycle) -> Socket | None:
+        """Let go of the socket for good, None when it is lost: nothing that comes behind this request is served."""
         if cycle.disconnected or self.transport.is_closing():
             return None
         # As after a response that is complete: uvicorn then leaves the rest alone.
@@ -48,8 +63,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
+        flusher = share_of(self.server_state).flusher
         is_chunked = cycle.scope["http_version"] != "1.0"
-        return self.transport, share_of(self.server_state).flusher, self.connections, is_chunked
+        return Socket(self.transport, flusher, self.connections, is_chunked, self.flow.write_paused)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""

@@ -51,18 +51,13 @@ class StreamingResponse(Outbox):
 
     __slots__ = ("_connections", "_end_timer", "_is_ending", "_listener", "_reason", "_unasked_bytes", "is_chunked")
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        flusher: TurnFlusher,
-        connections: set[Any],
-        listener: StreamListener,
-        is_chunked: bool,
-    ) -> None:
-        super().__init__(transport, flusher)
-        self._connections = connections
+    def __init__(self, socket: "Socket", listener: StreamListener) -> None:
+        super().__init__(socket.transport, socket.flusher)
+        self._connections = socket.connections
         self._listener: StreamListener | None = listener
-        self.is_chunked = is_chunked
+        self.is_chunked = socket.is_chunked
+        # Whoever had the socket before was told when it became slow; we are told when it ends.
+        self._is_slow = socket.is_slow
         self._is_ending = False
         self._reason = CLIENT_LEFT
         self._unasked_bytes = 0
@@ -129,27 +124,38 @@ class StreamingResponse(Outbox):
         self._transport.abort()
 
 
-class StreamOffer:
-    """Lets an application take a request's socket over and stream its response; lives as long as the request."""
+class Socket(Struct, frozen=True):
+    """A socket that an HTTP connection has let go of. Lives while it is taken over."""
 
-    __slots__ = ("_take_over",)
+    transport: asyncio.Transport
+    flusher: TurnFlusher
+    #: Those that the server counts and asks to shut down.
+    connections: set[Any]
+    #: Whether the client understands chunks.
+    is_chunked: bool
+    #: Whether the client has not read what was answered before.
+    is_slow: bool
 
-    def __init__(self, take_over: Callable[[], tuple[asyncio.Transport, TurnFlusher, set[Any], bool] | None]) -> None:
-        self._take_over = take_over
 
-    def open(self, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
-        """Writes the head; None when the client has left. The request's body must have been read."""
-        taken = self._take_over()
-        if taken is None:
-            return None
-        transport, flusher, connections, is_chunked = taken
-        stream = StreamingResponse(transport, flusher, connections, listener, is_chunked)
-        connections.add(stream)
-        transport.set_protocol(stream)
-        stream.open_outbox(head.max_outbox_bytes)
-        framing = [(b"transfer-encoding", b"chunked")] if is_chunked else []
-        transport.write(_head_bytes(head.status, [*head.headers, *framing, (b"connection", b"close")]))
-        return stream
+class StreamOffer(Protocol):
+    """Lets an application take a request's socket over; made for each request, it lives as long as that."""
+
+    def take_over(self) -> Socket | None:
+        """The socket; None when the client has left. The request's body must have been read."""
+
+
+def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
+    """Begins a response that goes on for long; None when the client has left."""
+    socket = offer.take_over()
+    if socket is None:
+        return None
+    stream = StreamingResponse(socket, listener)
+    socket.connections.add(stream)
+    socket.transport.set_protocol(stream)
+    stream.open_outbox(head.max_outbox_bytes)
+    framing = [(b"transfer-encoding", b"chunked")] if socket.is_chunked else []
+    socket.transport.write(_head_bytes(head.status, [*head.headers, *framing, (b"connection", b"close")]))
+    return stream
 
 
 def _head_bytes(status: int, headers: Sequence[Header]) -> bytes:

@@ -32,7 +32,7 @@ class Exchange:
         self.send = send
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        query = scope["query_string"].decode("latin-1")
+        query = scope["query_string"].decode("utf-8", "replace")
         #: Every parameter of the query, in order.
         self.parameters: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
         self.query = dict(self.parameters)

@@ -6,6 +6,7 @@ language may count characters or bytes. We write everything beyond ASCII as `\\u
 
 import re
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,7 +15,8 @@ KEEP_ALIVE_FRAME = b"''0''"
 KEEP_ALIVE_COMMENT = b":\n\n"
 RESYNC = "_resync"
 
-_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+# From a character beyond ASCII to the end of its string: long runs are escaped at once.
+_BEYOND_ASCII = re.compile('[^\x00-\x7f][^"\\\\\x00-\x1f]*')
 # An `event:` line ends at any of these; EventSource knows no way to quote them.
 _LINE_BREAKS = re.compile("[\r\n\0]")
 _parts_decoder = msgspec.json.Decoder(list[Raw])
@@ -92,10 +94,5 @@ def to_ascii(text: bytes) -> bytes:
     Line breaks between tokens, which SSE would read as the end of the data, become spaces.
     """
     if not text.isascii():
-        text = _BEYOND_ASCII.sub(_escaped, text.decode()).encode()
+        text = _BEYOND_ASCII.sub(lambda run: encode_basestring_ascii(run[0])[1:-1], text.decode()).encode()
     return text.replace(b"'", b"\\u0027").replace(b"\n", b" ").replace(b"\r", b" ")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    units = match[0].encode("utf-16-be")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

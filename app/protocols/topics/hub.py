@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
 import structlog
 
 from app.core.delivery import Delivery
@@ -246,7 +247,8 @@ class TopicHub:
         own = TopicIndex()
         own.add(stream)
         has_more, is_first = True, True
-        max_bytes = max(1, stream.site.outbox_limit_bytes // 2)
+        # On the wire a body may be several times as long: escaped, and once for each topic that it meets.
+        max_bytes = max(1, stream.site.outbox_limit_bytes // 8)
         while has_more and not stream.is_over:
             # What comes while the history is read is in it, or behind it.
             stream.held = []
@@ -297,7 +299,12 @@ class TopicHub:
             return
         for stream in topics.joining:
             stream.hold(message)
-        topics.counts.topic_deliveries += write_message(topics.index, message, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        try:
+            topics.counts.topic_deliveries += write_message(topics.index, message, now)
+        except msgspec.MsgspecError:
+            # Whatever published it: the bus goes on.
+            _log.error("event is unreadable", site=site.name, message=message.id)
 
     def missed(self, site: Site) -> None:
         """From the audiences: something is lost for good."""

@@ -7,18 +7,17 @@ from app.protocols.topics.notice import Emitted
 from app.protocols.topics.registry import EVERYBODY, is_among
 from app.protocols.topics.requests import Wish
 from app.protocols.topics.stream import Stream, Writing
-from app.protocols.topics.topic import Levels, has_wildcard
+from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.trie import Trie
 
 
 class Group:
     """The streams that have subscribed to one topic or pattern. Lives while there is one."""
 
-    __slots__ = ("binded", "levels", "plain", "topic")
+    __slots__ = ("binded", "plain", "topic")
 
-    def __init__(self, topic: str, levels: Levels) -> None:
+    def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.levels = levels
         #: By how they are written to, so that each way is encoded once.
         self.plain: dict[Writing, dict[Stream, None]] = {}
         self.binded: dict[Writing, dict[Stream, None]] = {}
@@ -138,7 +137,7 @@ class TopicIndex:
         groups, trie = self._home(wish.topic)
         group = groups.get(wish.topic)
         if group is None:
-            group = groups[wish.topic] = Group(wish.topic, wish.levels)
+            group = groups[wish.topic] = Group(wish.topic)
             trie.add(wish.levels, group)
         return group
 

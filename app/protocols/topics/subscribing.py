@@ -15,7 +15,8 @@ from app.protocols.topics.identity import Identities
 from app.protocols.topics.requests import Subscription, Wish, read_subscription, subscription_of
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
-from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer
+from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer, open_stream
+from app.transport.streaming import Stream as Response
 
 _MAX_HEADER_BYTES = 8_192
 _MAX_SEQ = 2**53
@@ -88,15 +89,12 @@ class Subscribing:
         if offer is None:
             await self._respond_over_asgi(exchange, stream, secret, head, after_seq)
             return
-        response = offer.open(head, stream)
+        response = open_stream(offer, head, stream)
         if response is None:
             self._hub.give_up(stream, "client left")
             return
         # From here on nothing of ASGI is left: this call returns, the response goes on.
-        try:
-            await self._hub.begin(stream, secret, response, after_seq)
-        except StoreError as error:
-            self._fail(stream, error)
+        await self._begin(stream, secret, response, after_seq)
 
     async def _respond_over_asgi(
         self, exchange: Exchange, stream: Stream, secret: str, head: StreamHead, after_seq: int | None
@@ -110,15 +108,15 @@ class Subscribing:
             with contextlib.suppress(asyncio.CancelledError):
                 await beginning
 
-    async def _begin(self, stream: Stream, secret: str, response: AsgiStream, after_seq: int | None) -> None:
+    async def _begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
         try:
             await self._hub.begin(stream, secret, response, after_seq)
         except StoreError as error:
-            self._fail(stream, error)
-
-    def _fail(self, stream: Stream, error: StoreError) -> None:
-        _log.error("stream failed", site=stream.site.name, connection=stream.number, reason=str(error))
-        self._hub.give_up(stream, "message store not available")
+            _log.error("stream failed", site=stream.site.name, connection=stream.number, reason=str(error))
+            self._hub.give_up(stream, "message store not available")
+        except BaseException:
+            self._hub.give_up(stream, "server stopped")
+            raise
 
 
 def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
