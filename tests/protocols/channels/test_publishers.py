@@ -1,0 +1,113 @@
+"""Publishers without a network: what is done in Redis by each of their requests, and what when Redis fails."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app.errors import StoreError, StoreUnavailable
+from app.protocols.channels.publishers import history_of
+from app.protocols.http_request import digest
+from app.settings import Channels
+from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
+from tests.support.store import make_site, until
+from tests.support.valkey import Valkey
+
+
+async def ask(node: ChannelsNode, path: str, body: object, method: str = "POST", **headers: str) -> tuple[int, Any]:
+    """One request to a path behind the site's: the status and the answer."""
+    sent: list[dict[str, Any]] = []
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": f"/channels/{SITE.name}/{path}",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    await node.server(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def action(name: str, **data: object) -> dict[str, object]:
+    """The body of a request."""
+    return {"messageType": "SERVER_ACTION", "action": name, "data": {"channel": "news", **data}}
+
+
+async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Valkey) -> None:
+    """Token, publishing and history: whatever there is to do is one EVALSHA, also where the token is wrong."""
+    node = await start_node()
+    await node.create("news")
+    for token, status in (("news", 200), ("wrong", 403)):
+        valkey.client.config_resetstat()
+        body = action("PUSH_MESSAGE", channelToken=token, recipients=[], message="x")
+        assert (await ask(node, "push", body))[0] == status
+        stats: Any = valkey.client.info("commandstats")
+        assert stats["cmdstat_evalsha"]["calls"] == 1
+
+
+async def test_a_creation_that_nobody_knows_of_is_taken_back(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has created the channel and its answer is lost: the caller gets 503, and may create it again."""
+    node = await start_node()
+    create = node.store.create_channel
+
+    async def lose_answer(*arguments: Any) -> None:
+        await create(*arguments)
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "create_channel", lose_answer)
+        assert (await ask(node, "channel/create", action("CREATE_CHANNEL")))[0] == 503
+    await node.settled()
+    status, answer = await ask(node, "channel/create", action("CREATE_CHANNEL"))
+    assert (status, answer["message"]) == (200, "Created")
+    assert await node.store.channel_digests(SITE, ["news"]) == [digest(answer["data"]["channelToken"])]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [(StoreUnavailable(), 503, "Service unavailable"), (StoreError("ERR secret"), 500, "Internal server error")],
+)
+async def test_redis_fails(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
+) -> None:
+    """The caller learns that nothing has happened, and nothing of Redis's own words."""
+    node = await start_node()
+
+    async def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(node.store, "channel_digests", fail)
+    answered, answer = await ask(node, "channel/ping", action("PING_CHANNEL", channelToken="x"))
+    assert (answered, answer["message"]) == (status, text)
+    assert "secret" not in answer["data"]["errorDetails"]
+
+
+async def test_the_deletion_is_heard_in_the_order_of_the_pushes(start_node: NodeStarter) -> None:
+    """What was pushed before it arrives, and nothing behind it."""
+    node = await start_node()
+    await node.create("news")
+    client = node.client()
+    await client.act("SUBSCRIBE", "news")
+    for number in range(5):
+        await node.push("news", str(number))
+    assert await node.delete("news") == 200
+    await until(lambda: not client.subscriber.channels, "the deletion")
+    assert client.messages == [str(number) for number in range(5)]
+
+
+def test_how_much_is_kept() -> None:
+    """As many pushes as the site says, for its device_ttl; where that is 0, as good as for ever."""
+    site = make_site(channels=Channels(history_messages=7), device_ttl_seconds=60)
+    assert (history_of(site).messages, history_of(site).seconds) == (7, 60)
+    assert history_of(make_site(channels=Channels(), device_ttl_seconds=0)).seconds > 10**8
