@@ -139,11 +139,15 @@ class Subscription:
         self._link: Link | None = None
         self._broken = asyncio.Event()
         self._heard_at = 0.0
+        #: What a new subscription has brought before the listener knew of it: else it would take the first message
+        #: behind the interruption for the next one, and never ask for those in between.
+        self._early: list[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Subscribes. Raises StoreUnavailable when Redis is away."""
         await self._subscribe()
+        self._hear_early()
         self._keep()
 
     def begin(self) -> None:
@@ -198,6 +202,7 @@ class Subscription:
             link.abort()
         if channels:
             address = self.shard.address
+            self._early = []
             opened = await self._open(address, channels)
             self._heard_at = monotonic()
             self._link, self._address = opened, address
@@ -235,11 +240,20 @@ class Subscription:
             await retry(self._subscribe)
             if self._channels:
                 self._bus.subscribed_anew()
+                self._hear_early()
+
+    def _hear_early(self) -> None:
+        early, self._early = self._early, None
+        for data in early or ():
+            self._bus.received(data)
 
     def _receive(self, push: list[Any]) -> None:
         if push[0] in _MESSAGES:
             self._heard_at = monotonic()
-            self._bus.received(push[2])
+            if self._early is None:
+                self._bus.received(push[2])
+            else:
+                self._early.append(push[2])
         elif push[0] == b"sunsubscribe" and self._link is not None:
             # A slot has left this primary, and with it what is said of its sites.
             self._link.abort()

@@ -199,6 +199,36 @@ async def test_subscription_that_breaks_as_soon_as_it_is_made(listener: Listener
         await bus.close()
 
 
+async def test_interruption_is_told_before_what_follows_it(listener: Listener, tmp_path: Path) -> None:
+    """What arrives in one piece with a new subscription's confirmation is heard after the interruption, not before it.
+
+    Else the listener takes that message for the next one, and what was published in between for heard.
+    """
+    message = b"message\nshop\n5\n31000000005\n99\n1\n\n[]"
+    push = b"*3\r\n$7\r\nmessage\r\n$13\r\nrecado:bus:aa\r\n$%d\r\n%b\r\n" % (len(message), message)
+    interruptions_before: list[int] = []
+
+    def note(site: str, counter: int, message: LiveMessage) -> None:
+        interruptions_before.append(listener.interruptions)
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"SETNAME" in data:
+            served.transport.write(b"+OK\r\n")
+        if b"SUBSCRIBE" in data:
+            served.transport.write(b"*3\r\n$9\r\nsubscribe\r\n$13\r\nrecado:bus:aa\r\n:1\r\n" + push)
+
+    listener.message_published = note  # type: ignore[method-assign]
+    async with fake_redis(tmp_path, answer) as (fake, address):
+        bus = Bus(Redis(address, 1.0), "aa", listener)
+        await bus.start()
+        await until(lambda: interruptions_before == [0], "the first message")
+        for served in list(fake.opened):
+            served.transport.abort()
+        await until(lambda: len(interruptions_before) == 2, "the message behind the interruption")
+        assert interruptions_before == [0, 1]
+        await bus.close()
+
+
 async def test_closed_bus_is_not_made_anew(redis: Redis, listener: Listener, valkey: Valkey) -> None:
     """After its end there is no subscription, and none begins."""
     bus = Bus(redis, "aa", listener)
