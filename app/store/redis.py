@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -81,6 +81,19 @@ class Locator(Protocol):
 
     def close(self) -> None:
         """Asks no more."""
+
+
+class _Answer:
+    """The answer of a script to come. Lives until it is awaited, if it is: whoever gave the command may be cancelled
+    before, and a coroutine that nobody awaits is a warning."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], Awaitable[Any]]) -> None:
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
 
 
 class Redis:
@@ -186,7 +199,7 @@ class Redis:
         """Runs a script. The command is given now, not when the answer is awaited."""
         script = self._scripts[name]
         answer = self.command("EVALSHA", script.digest, 1, key, *arguments)
-        return self._answer_of(answer, monotonic(), script)
+        return _Answer(partial(self._answer_of, answer, monotonic(), script))
 
     async def _answer_of(self, answer: "asyncio.Future[Any]", given_at: float, script: Script) -> Any:
         try:

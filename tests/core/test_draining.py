@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from app.core import draining
-from app.core.draining import close_in_steps
-
-STEP_SECONDS = 0.02
+from app.core.draining import STEP_SECONDS, close_in_steps
 
 
 class Crowd:
-    """Connections, numbered, and when each was closed. Lives for one test."""
+    """Connections, numbered, how many each step closed, and a clock that only the steps move. Lives for one test."""
 
     def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All are open; steps are short."""
-        monkeypatch.setattr(draining, "STEP_SECONDS", STEP_SECONDS)
+        """All are open."""
+        self.now = 100.0
+        clock = SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: self.now), sleep=self._sleep)
+        monkeypatch.setattr(draining, "asyncio", clock)
         self.open = dict.fromkeys(range(count))
-        #: How many had been closed at each look at the open ones.
-        self.closed_at: dict[int, float] = {}
+        self.closed: list[int] = []
+        self.shares = [0]
 
     def living(self) -> list[int]:
         """Those that are open."""
         return list(self.open)
 
     def close(self, number: int) -> None:
-        """Close one."""
+        """Close one; it takes a while."""
         del self.open[number]
-        self.closed_at[number] = asyncio.get_running_loop().time()
+        self.closed.append(number)
+        self.shares[-1] += 1
+        self.now += STEP_SECONDS / 100
 
-    def shares(self) -> list[int]:
-        """How many were closed at one moment, moment by moment."""
-        moments = sorted(self.closed_at.values())
-        starts = [0, *(n + 1 for n, (a, b) in enumerate(itertools.pairwise(moments)) if b - a > STEP_SECONDS / 4)]
-        return [end - start for start, end in itertools.pairwise([*starts, len(moments)])]
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.shares.append(0)
 
 
 @pytest.mark.parametrize(
     ("count", "shares"), [(100, [20] * 5), (7, [2, 2, 1, 1, 1]), (3, [1, 1, 1]), (1, [1]), (0, [0])]
 )
 async def test_even_shares(count: int, shares: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step closes its even share, at least one; nobody waits for steps that have nothing to close."""
+    """Each step closes its even share, at least one, on time whatever closing takes; nobody waits for steps that have
+    nothing to close."""
     crowd = Crowd(count, monkeypatch)
-    begun = asyncio.get_running_loop().time()
+    begun = crowd.now
     await close_in_steps(crowd.living, crowd.close, 5 * STEP_SECONDS)
-    assert crowd.shares() == shares
-    took = asyncio.get_running_loop().time() - begun
-    assert (len(shares) - 1) * STEP_SECONDS * 0.9 <= took < (len(shares) - 1) * STEP_SECONDS + 0.2
+    assert crowd.shares == shares
+    in_last_step = shares[-1] * STEP_SECONDS / 100
+    assert crowd.now - begun == pytest.approx((len(shares) - 1) * STEP_SECONDS + in_last_step)
 
 
 @pytest.mark.parametrize("seconds", [0.0, STEP_SECONDS / 10])
@@ -76,4 +76,4 @@ async def test_those_who_leave_by_themselves_are_not_counted(monkeypatch: pytest
 
     await close_in_steps(crowd.living, close, 4 * STEP_SECONDS)
     assert not crowd.open
-    assert set(crowd.closed_at) == {*range(20), 40}
+    assert set(crowd.closed) == {*range(20), 40}
