@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clients import NODE_KINDS, ONE_OF_EACH, ClientKind, ack_only
-from tests.support.connector import Drivers
+from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
+from tests.support.metrics import Figures
 from tests.support.publish import Application, messages, payloads, wait_payloads
+from tests.support.tenant import SECRET, Tenant
 from tests.support.waiting import eventually
 
 every_client = pytest.mark.parametrize("kind", NODE_KINDS, ids=str)
@@ -21,13 +23,16 @@ SITES = {
     "news": {"apiKey": "k", "redisPublish": {}},
     "open": {"apiKey": "k", "redisPublish": {"prefix": "op", "secure": False, "queue_expiry": 100, "conn_limit": 2}},
     "sure": {"apiKey": "k", "redisPublish": {"prefix": "su", "ack": True}},
+    "routed": {"apiKey": "k", "redisPublish": {"prefix": "ro", "route": "/way/in"}},
 }
+BOTH = {"apiKey": "k", "userRoomPrefix": "user_", "redisPublish": {"prefix": "bo", "secure": False}}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Deployment]:
+def server(tenant: Tenant) -> Iterator[Deployment]:
     """A server of this module's own."""
-    deployment = Deployment(SITES, {"log_level": "debug"})
+    both = {**BOTH, "authUrl": f"{tenant.url}/both/rooms", "authScheme": "Token"}
+    deployment = Deployment({**SITES, "both": both}, {"log_level": "debug"})
     yield deployment
     deployment.end()
 
@@ -423,3 +428,83 @@ def test_list_that_others_wrote(server: Deployment, news: Application) -> None:
     assert messages(client)[0] == {**older, "bubble": True}
     assert [message["payload"] for message in messages(client)[1:]] == ["plain", "\ufffd", 1]
     news.wait_queued(user)
+
+
+@each_library
+def test_site_with_a_backend_of_its_own(server: Deployment, drivers: Drivers, tenant: Tenant, kind: ClientKind) -> None:
+    """Of a site with authUrl and redisPublish a client with a token is the site's, one without is this protocol's."""
+    both = Application(server.redis.client, drivers, "both", "bo")
+    connect = Connector(server, drivers)
+    user = tenant.user()
+    of_site = connect("both", user, kind)
+    client = both.join(server, kind)
+    both.identify(client, "u7")
+    both.identify(of_site, "u7")
+    eventually(lambda: both.states("u7") == ["l"], "the user to be live")
+    both.publish("u7", "published")
+    server.send("both", user.room, "sent")
+    wait_payloads(client, ["published"])
+    of_site.wait_event("sent")
+    assert of_site.names() == ["sent"]
+    assert client.names() == ["message"]
+    connect.close()
+    both.close()
+    eventually(lambda: both.connections("u7") == 0, "the user to be gone")
+
+
+@each_library
+def test_route(server: Deployment, drivers: Drivers, kind: ClientKind) -> None:
+    """With `route` that namespace is the same as the site's: one user, one order of connections."""
+    routed = Application(server.redis.client, drivers, "routed", "ro")
+    user = routed.user()
+    clients = [routed.connect(server, user, kind)]
+    clients.append(routed.join(server, kind, namespace="way/in"))
+    routed.identify(clients[1], f"{user}:{routed.key(user)}")
+    eventually(lambda: routed.states(user) == ["l", "l"], "both to be live")
+    routed.publish(user, "both hear it")
+    for client in clients:
+        wait_payloads(client, ["both hear it"])
+    assert [messages(client)[0]["bubble"] for client in clients] == [True, False]
+    routed.close()
+
+
+def test_nothing_secret_is_logged(server: Deployment, news: Application) -> None:
+    """No key, no payload and no user's name is in the log, at the level of debug."""
+    user = news.user()
+    client = news.join(server)
+    news.identify(client, f"{user}:wrong-{SECRET}")
+    client.wait_event("error")
+    news.identify(client, f"{user}:{news.key(user)}")
+    eventually(lambda: news.states(user) == ["l"], "the user to be live")
+    news.publish(user, "s3cret payload")
+    news.redis.publish("rm.others.x", "s3cret payload")
+    news.redis.xadd("rm.stream", {"to": "nobody", "payload": "s3cret payload"})
+    wait_payloads(client, ["s3cret payload"])
+    eventually(lambda: news.redis.xlen("rm.stream") == 0, "the stream to be empty")
+    lines = server.server.lines.snapshot()
+    assert not [line for line in lines if SECRET in line or "s3cret" in line or f'"{user}"' in line]
+    assert [line for line in lines if "message refused" in line]
+
+
+def test_metrics(server: Deployment, news: Application) -> None:
+    """What came, what became of it and who was let in is counted."""
+    before = Figures(server)
+    user = news.user()
+    news.publish(user, "waits")
+    news.wait_queued(user, "waits")
+    client = news.connect(server, user)
+    news.add(user, "streamed", id="1")
+    news.add(user, "streamed", id="1")
+    wait_payloads(client, ["waits", "streamed"])
+    eventually(lambda: news.redis.xlen("rm.stream") == 0, "the stream to be empty")
+
+    def grown(name: str, **labels: str) -> float:
+        return Figures(server)(name, {"site": "news", **labels}) - before(name, {"site": "news", **labels})
+
+    assert Figures(server)("recado_publish_lease", site="news") == 1
+    assert grown("recado_publish_received_total", form="publish") == 1
+    assert grown("recado_publish_received_total", form="stream") == 2
+    for result in ("queued", "delivered", "duplicate"):
+        assert grown("recado_publish_outcomes_total", result=result) == 1
+    assert grown("recado_publish_identifications_total", result="accepted") == 1
+    assert grown("recado_publish_lease_gaps_total") == 0
