@@ -174,3 +174,25 @@ async def test_one_failing_subscriber_is_written_to_last_time(start_node: NodeSt
     await node.push("news", "b")
     assert [await client.pushed(2) for client in (clients[0], clients[2])] == [["a", "b"]] * 2
     assert clients[1].messages == ["a"]
+
+
+async def test_a_bus_that_breaks_loses_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
+    """Pushes and deletions of the time without a subscription come behind it, in order and once."""
+    node, other = await start_node(), await start_node()
+    await node.create("news", "gone")
+    clients = [node.client() for _ in range(2)]
+    for client in clients:
+        await client.act("SUBSCRIBE", "news")
+        await client.act("SUBSCRIBE", "gone")
+    numbers = []
+    for number in range(30):
+        if number % 10 == 5:
+            # What is published until the nodes have subscribed again reaches nobody.
+            valkey.client.client_kill_filter(_type="pubsub")
+        if number == 15:
+            await other.delete("gone")
+        await other.push("news", str(number))
+        numbers.append(str(number))
+    for client in clients:
+        assert await client.pushed(30) == numbers
+        assert list(client.subscriber.channels) == ["news"]
