@@ -15,11 +15,6 @@ class Health:
         """The node is about to end: no new clients. Idempotent."""
         self._is_draining = True
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether the node is about to end."""
-        return self._is_draining
-
     def check(self) -> dict[str, bool]:
         """The outcome of every check by name; `accepting` is false once the node drains."""
         outcome = {name: check() for name, check in self._checks.items()}
