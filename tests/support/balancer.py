@@ -57,7 +57,7 @@ class Balancer:
         self._node_urls = node_urls
         self._chance = chance
         self._background = BackgroundLoop()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], Peer] = {}
         self._server = self._background.run(asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096))
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
@@ -68,16 +68,18 @@ class Balancer:
 
     async def _end(self) -> None:
         self._server.close()
-        for client in self._clients:
+        for client, peer in list(self._clients.items()):
             client.cancel()
+            peer.abort()  # it may not have begun
         await asyncio.gather(*self._clients, return_exceptions=True)
         # What was aborted is closed at the loop's next turn.
         await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = asyncio.create_task(self._serve(Peer(reader, writer)))
-        self._clients.add(client)
-        client.add_done_callback(self._clients.discard)
+        peer = Peer(reader, writer)
+        client = asyncio.create_task(self._serve(peer))
+        self._clients[client] = peer
+        client.add_done_callback(self._clients.pop)
 
     async def _serve(self, client: Peer) -> None:
         try:
