@@ -15,7 +15,7 @@ from app.store.address import Address
 from app.store.link import PASSING_ERRORS, Link, Word
 from app.store.scripts import Script, load_scripts, packed_scripts
 
-_WATCH_SECONDS = 0.2
+_WATCH_SECONDS = 0.1
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
 #: How often a primary that others choose is looked for anew while the link to it is fine.
 _LOCATE_SECONDS = 1.0
@@ -126,6 +126,8 @@ class Redis:
         self.on_astray: Callable[[], None] = lambda: None
         self._link: Link | None = None
         self._clock_offset_ms = 0.0
+        #: When an answer was last seen to have come, or nobody to wait for one; on the loop's clock.
+        self._moved_at = 0.0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = asyncio.Event()
@@ -184,7 +186,11 @@ class Redis:
 
     def deadline_ms(self, key: str) -> int:
         """When the caller of a command given now will have stopped waiting, on Redis's clock."""
-        return int(asyncio.get_running_loop().time() * 1000 + self._clock_offset_ms + self.timeout_seconds * 1000)
+        # Not later than the watch may give up the link: what Redis finds in its socket then, it must not do any more.
+        now = asyncio.get_running_loop().time()
+        is_waiting = self._link is not None and self._link.is_waiting
+        given_up_at = (self._moved_at if is_waiting else now - _WATCH_SECONDS) + self._stall_seconds
+        return int(given_up_at * 1000 + self._clock_offset_ms)
 
     def command(self, *words: Word) -> "asyncio.Future[Any]":
         """Gives a command; see `Link.command`."""
@@ -291,15 +297,20 @@ class Redis:
     async def _watch(self) -> None:
         """Gives up a link on which nothing moves (Redis stopped, the network cut): one timer, not one a command."""
         loop = asyncio.get_running_loop()
-        moved_at, answered = loop.time(), -1
+        self._moved_at, answered = loop.time(), -1
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             link = self._link
             if link is None or not link.is_waiting or link.answered != answered:
-                moved_at, answered = loop.time(), link.answered if link else -1
-            elif loop.time() - moved_at > self.timeout_seconds - _WATCH_SECONDS:
+                self._moved_at, answered = loop.time(), link.answered if link else -1
+            elif loop.time() - self._moved_at > self._stall_seconds:
                 _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
                 link.abort()
+
+    @property
+    def _stall_seconds(self) -> float:
+        """How long a link on which nothing moves is kept: the watch, which looks once in a while, is not to be late."""
+        return self.timeout_seconds - _WATCH_SECONDS
 
 
 def _info(answer: bytes) -> dict[str, str]:

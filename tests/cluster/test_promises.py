@@ -78,6 +78,21 @@ def test_stored_for_all_or_none(at: At, cluster: Deployment, tenant: Tenant) -> 
     assert [client for client in clients if numbers(client) != list(range(9))] == []
 
 
+def test_refused_is_stored_for_none(at: At, cluster: Deployment, tenant: Tenant) -> None:
+    """A 503 means "not stored": a Redis that freezes and wakes the moment a node gives it up does nothing of it."""
+    room = tenant.unique("room")
+    users = [tenant.user(room) for _ in range(6)]
+    clients = [at(n % NODES)("alpha", user, ack=ACK_NONE) for n, user in enumerate(users)]
+    cluster.redis.suspend()
+    refused = cluster.nodes[1].try_send("alpha", {"rooms": [room], "event": "refused", "args": []})
+    cluster.redis.resume()
+    assert refused.status_code == 503
+    eventually(lambda: all(node.get("/readyz").status_code == 200 for node in cluster.nodes), "all nodes", 10)
+    at(2).fence("alpha", room, *clients)
+    assert [_waiting(cluster, user) for user in users] == [1] * len(users)
+    assert [without_fences(client) for client in clients] == [[]] * len(users)
+
+
 def test_acks_from_several_nodes(at: At, cluster: Deployment, tenant: Tenant) -> None:
     """An acknowledged message is never replayed; an ack removes exactly what it acknowledges."""
     user = tenant.user()
