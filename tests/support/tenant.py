@@ -61,6 +61,9 @@ class Tenant:
     def __init__(self, background: BackgroundLoop) -> None:
         """Start listening on a free port."""
         self.requests: Recording[TenantRequest] = Recording()
+        #: How many requests that are answered with a delay were under way at once, at most, since a test set it to 0.
+        self.most_at_once = 0
+        self._at_once = 0
         self._background = background
         self._answers: dict[str | None, Answer] = {}
         self._update_answers: dict[str | None, Answer] = {}
@@ -136,9 +139,17 @@ class Tenant:
         default = Answer() if request.method == "PUT" else Answer(status=401, body=b"unknown token")
         answer = answers.get(seen.token, default)
         if answer.delay_seconds:
-            await asyncio.sleep(answer.delay_seconds)
+            await self._delay(answer.delay_seconds)
         if answer.is_cut and request.transport:
             request.transport.abort()
         return web.Response(
             status=answer.status, body=answer.body, headers={"Content-Type": "application/json", **answer.headers}
         )
+
+    async def _delay(self, seconds: float) -> None:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._at_once -= 1
