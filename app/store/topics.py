@@ -16,7 +16,7 @@ MAX_REGISTRATIONS = 100_000
 _ANSWER_MS = 10_000
 _MAX_ANSWERS = 1_000
 _CLIENTS_PER_RUN = 500
-_ALL_PATTERNS = "w"
+_CONNECTION_PATTERNS = "wc"
 
 
 class RedisTopics:
@@ -28,14 +28,14 @@ class RedisTopics:
 
     async def open(self, site: Site, client: str, streams: int, secret: bytes, timeout_ms: int) -> Opened:
         """A stream begins; see `TopicStore`."""
-        names = (_topic_of(client), _ALL_PATTERNS)
+        names = (_topic_of(client), _CONNECTION_PATTERNS)
         words: list[Word] = [self._node, _text(client), streams, secret, timeout_ms, *names]
         number, instances, is_watched = await self._run("topics_open", site, *words)
         return Opened(int(number), instances, is_watched == b"1")
 
     async def close(self, site: Site, client: str, streams: int, number: int | None) -> Closed:
         """A stream has ended; see `TopicStore`."""
-        names = (_topic_of(client), _ALL_PATTERNS)
+        names = (_topic_of(client), _CONNECTION_PATTERNS)
         words: list[Word] = [self._node, _text(client), streams, "" if number is None else number, *names]
         instances, is_watched = await self._run("topics_close", site, *words)
         return Closed(instances, is_watched == b"1")

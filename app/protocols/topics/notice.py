@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core.message import Audience, LiveMessage
-from app.protocols.topics.topic import has_wildcard, is_reserved
+from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, is_reserved
 from app.settings import HistoryLimit
 
 PROTOCOL = "topics"
@@ -14,6 +14,9 @@ PROTOCOL = "topics"
 ALL_NODES = "n"
 #: The audience of nodes with a subscription that holds wildcards.
 ALL_PATTERNS = "w"
+#: The same of wildcards behind @CONNECTION@, which alone can meet its topics: else every coming and going would be told
+#: to whoever listens to any pattern.
+CONNECTION_PATTERNS = "wc"
 _EXACT = "t:"
 
 
@@ -62,13 +65,13 @@ def is_bindable(name: str) -> bool:
 
 def names_joined(topic: str) -> str:
     """The audience that a node with this subscription joins."""
-    return ALL_PATTERNS if has_wildcard(topic) else exact_name(topic)
+    return _patterns_for(topic) if has_wildcard(topic) else exact_name(topic)
 
 
 def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[str] | None = None) -> Audience:
     """Whoever may hear what is emitted now to these topics."""
     topics = [emitted.topic for emitted in to]
-    exact = [*dict.fromkeys(map(exact_name, topics)), ALL_PATTERNS]
+    exact = [*dict.fromkeys(map(exact_name, topics)), *dict.fromkeys(map(_patterns_for, topics))]
     names = [ALL_NODES] if any(map(has_wildcard, topics)) else exact
     detail = msgspec.json.encode(Notice(now_ms(), to))
     return Audience(PROTOCOL, names, detail, history, bound_names or [])
@@ -96,6 +99,10 @@ def unpack(message: LiveMessage) -> Notice:
         return notice
     topics = [name.removeprefix(_EXACT) for name in whom.names if name.startswith(_EXACT)]
     return Notice(message.at_ms or now_ms(), [Emitted(topic) for topic in topics])
+
+
+def _patterns_for(topic: str) -> str:
+    return CONNECTION_PATTERNS if topic.startswith(CONNECTION_PREFIX) else ALL_PATTERNS
 
 
 def now_ms() -> int:

@@ -1,7 +1,7 @@
 -- A stream of topics begins on a node.
 -- KEYS[1] prefix
 -- ARGV    node | client | streams of the client on the node, with this one | digest of its secret
---         | ms it lives unless it is extended | client's topic (a name of an audience) | name of all patterns
+--         | ms it lives unless it is extended | client's topic (a name of an audience) | name of the patterns that meet it
 -- Answers { its number, streams of the client on all nodes, '1' when some node listens to the client's topic }
 local now = clock('')
 local number = call('INCR', P .. 'topics:number')
