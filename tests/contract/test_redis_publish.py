@@ -107,7 +107,7 @@ def test_order_of_direct_and_channel_messages(server: Deployment, news: Applicat
     wait_payloads(client, expected)
 
 
-@each_library
+@every_client
 def test_what_waited_comes_first(server: Deployment, news: Application, kind: ClientKind) -> None:
     """What waited comes as single `message` events, oldest first, before anything live; then nothing waits any more."""
     user = news.user()
@@ -341,7 +341,7 @@ def test_acknowledged_messages(server: Deployment, sure: Application) -> None:
     sure.wait_queued(user)
 
 
-@each_library
+@every_client
 def test_acks_of_every_client(server: Deployment, sure: Application, kind: ClientKind) -> None:
     """Every version's ack callback counts."""
     user = sure.user()

@@ -135,6 +135,9 @@ class EngineSession:
             self.send_encoded(PING)
         elif self.socket is not None:
             self.socket.write_ping()
+        elif self.mailbox is not None and not self.mailbox.has_payload:
+            # What is asked about was fetched before: without another payload the next poll could be long in coming.
+            self.send_encoded(NOOP)
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Let no more than this wait from here on, on either transport; the server's bound holds until then."""

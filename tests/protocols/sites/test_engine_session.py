@@ -518,6 +518,27 @@ async def test_receipt_of_version_3_is_a_pong_of_the_websocket() -> None:
     assert heard == ["a"]
 
 
+async def test_receipt_of_what_version_3_has_fetched_before() -> None:
+    """Asked about what went out with an earlier payload, there is another payload: the poll behind it answers, not the
+    next thing that happens to be sent."""
+    case = Case(version=3)
+    heard: list[str] = []
+    case.session.send_encoded(EncodedPacket(b"4first"))
+    case.session.take_payload()
+    case.session.confirm_receipt(lambda: heard.append("a"))
+    case.session.poll_received()
+    assert case.session.mailbox is not None
+    assert case.session.mailbox.has_payload
+    assert [packet.packet for packet in case.session.take_payload() if isinstance(packet, EncodedPacket)] == [b"6"]
+    case.session.poll_received()
+    assert heard == ["a"]
+    case.session.send_encoded(EncodedPacket(b"4second"))
+    case.session.confirm_receipt(lambda: heard.append("b"))
+    assert len(case.session.take_payload()) == 1
+    case.session.poll_received()
+    assert heard == ["a", "b"]
+
+
 async def test_receipt_of_version_3_is_the_next_poll() -> None:
     """A polling client of version 3 has a payload when it asks for the next one, or answers after its upgrade."""
     case = Case(version=3)
