@@ -101,16 +101,19 @@ class Services:
     """What one node consists of. Lives from `start` until the exit stack that it was started on is left."""
 
     def __init__(self, config: Config, redis: Commands, counts: Counts, seat: Seat) -> None:
+        """Makes the parts; nothing runs yet. Raises ConfigError for keys and URLs that cannot be read."""
         self.redis = redis
         self.peer_socket = PeerSocket(seat.socket_of(seat.number))
-        #: The rest of the time is for what the connections leave to do.
         node = new_node_id()
         sites = config.sites.values()
-        self._queues = RedisQueues(redis, node, config.max_body_bytes)
-        self.delivery = Delivery(sites, self._queues, counts)
+        # Moved to the place that is leased before the first message is accepted.
+        self._ids = FlakeIds(0, 0)
+        queues = RedisQueues(redis, node, config.max_body_bytes)
+        self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
-        self.bus.on_seq = self._queues.note_seq
+        self.bus.on_seq = queues.note_seq
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
+        self._bind_directory = HttpBindDirectory(config.auth_timeout_seconds)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         self.limits = Limits(RedisSeats(redis, node), counts)
         self.delivery.on_interrupted = self.limits.restore
@@ -118,7 +121,7 @@ class Services:
         admission = Admission(self._directory, self.limits, self.tickets)
         application = SitesApplication(config.sites, self.delivery, admission, self._updates, counts)
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
-        self.node = Node(redis, self._queues, node, sites, on_taken_for_dead, on_buried)
+        self.node = Node(redis, queues, node, sites, on_taken_for_dead, on_buried)
         self._publish = PublishServices(sites, redis, node, self.limits, counts)
         router = NamespaceRouter(application, self._publish.application) if self._publish else application
         self.socket_server = SocketServer(router, _engine_settings(config, node))
@@ -127,16 +130,14 @@ class Services:
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         cluster = Cluster(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server.asgi, cluster)
-        self._topic_store = RedisTopics(redis, node)
-        self._bind_directory = HttpBindDirectory(config.auth_timeout_seconds)
-        self.topics: TopicsServer
-        self.send: SendEndpoint
-        self.channels: ChannelsServer
-        self._channel_store = RedisChannels(redis, node)
+        self.send = SendEndpoint(config.sites, self.delivery, self._ids, config.max_body_bytes, counts)
+        channels, channels_settings = RedisChannels(redis, node), _channels_settings(config, counts)
+        self.channels = ChannelsServer(config.sites, self.delivery, channels, self._ids, self.limits, channels_settings)
+        self.topics = TopicsServer(config.sites, self._topics_parts(RedisTopics(redis, node), config, counts))
         #: The protocols with paths of their own, by name.
-        self.doors: dict[str, AsgiApp] = {}
+        self.doors: dict[str, AsgiApp] = {"channels": self.channels, "topics": self.topics}
         #: The protocols whose connections have to be told when this node ends.
-        self.drainables: list[Drainable] = [self.socket_server]
+        self.drainables: list[Drainable] = [self.socket_server, self.channels, self.topics]
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
@@ -148,47 +149,29 @@ class Services:
     async def start(cls, config: Config, stack: contextlib.AsyncExitStack, seat: Seat) -> "Services":
         """Starts everything in order; leaving `stack` closes it in reverse."""
         counts = Counts(config.sites)
-        location = await _redis_location(config, stack)
-        redis = new_redis(location, config.redis_timeout_seconds, counts)
+        redis = new_redis(await _redis_location(config, stack), config.redis_timeout_seconds, counts)
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts, seat)
-        # Closed behind the node, which reports what it may have left.
-        stack.push_async_callback(services._updates.aclose)
-        await services.node.start()
-        stack.push_async_callback(services.node.close)
-        stack.push_async_callback(services.limits.close)
-        ids = await services.node.lease_ids(config.datacenter, config.worker)
-        services.send = SendEndpoint(config.sites, services.delivery, ids, config.max_body_bytes, counts)
-        services.channels = ChannelsServer(
-            config.sites,
-            services.delivery,
-            services._channel_store,
-            ids,
-            services.limits,
-            _channels_settings(config, counts),
-        )
-        services.doors["channels"] = services.channels
-        services.drainables.append(services.channels)
-        await services.bus.start()
-        stack.push_async_callback(services.bus.close)
-        stack.push_async_callback(services._publish.close)
-        await services._publish.start()
-        services.topics = TopicsServer(config.sites, services._topics_parts(config, ids, counts))
-        services.doors["topics"] = services.topics
-        services.drainables.append(services.topics)
-        stack.push_async_callback(services._bind_directory.aclose)
-        await services.topics.start()
-        stack.push_async_callback(services.topics.close)
-        await services._places.start()
-        stack.push_async_callback(services._places.close)
-        stack.push_async_callback(services._peers.aclose)
-        stack.push_async_callback(services._directory.aclose)
-        services._sampler.start()
-        stack.push_async_callback(services._sampler.close)
-        services._loop_lag.start()
-        stack.callback(services._loop_lag.close)
+        await services._start(config, stack)
         return services
+
+    async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+        # Closed behind the node, which reports what it may have left.
+        for adapter in (self._updates, self._directory, self._bind_directory):
+            stack.push_async_callback(adapter.aclose)
+        stack.push_async_callback(self.node.close)
+        await self.node.start()
+        await self.node.lease_ids(self._ids, config.datacenter, config.worker)
+        stack.push_async_callback(self.limits.close)
+        for part in (self.bus, self._publish, self.topics, self._places):
+            stack.push_async_callback(part.close)
+            await part.start()
+        stack.push_async_callback(self._peers.aclose)
+        self._sampler.start()
+        stack.push_async_callback(self._sampler.close)
+        self._loop_lag.start()
+        stack.callback(self._loop_lag.close)
 
     def _fleet(self, metrics: Metrics, seat: Seat) -> Fleet:
         return Fleet(
@@ -198,10 +181,9 @@ class Services:
             lambda number: self._peers.fetch(seat.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
         )
 
-    def _topics_parts(self, config: Config, ids: FlakeIds, counts: Counts) -> TopicsParts:
-        store, directory = self._topic_store, self._bind_directory
+    def _topics_parts(self, store: RedisTopics, config: Config, counts: Counts) -> TopicsParts:
         bounds = (counts, self.node.id, config.max_body_bytes)
-        return TopicsParts(self.delivery, store, directory, self.limits, ids, *bounds)
+        return TopicsParts(self.delivery, store, self._bind_directory, self.limits, self._ids, *bounds)
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time; returns when acks and ends have reached Redis."""

@@ -93,11 +93,11 @@ class Node:
                 if self._lease is not None:
                     await self._redis.command("DEL", self._lease)
 
-    async def lease_ids(self, datacenter: int | None, worker: int | None) -> FlakeIds:
-        """Message ids that no other node gives while this one lives; a lost lease moves them to another place."""
+    async def lease_ids(self, ids: FlakeIds, datacenter: int | None, worker: int | None) -> None:
+        """Moves the ids to a place where no other node's are while this one lives; also when the lease is lost."""
         self._wanted = (datacenter, worker)
-        self._ids = FlakeIds(*await self.lease_worker(datacenter, worker))
-        return self._ids
+        ids.move(*await self.lease_worker(datacenter, worker))
+        self._ids = ids
 
     async def lease_worker(self, datacenter: int | None, worker: int | None) -> tuple[int, int]:
         """A (datacenter, worker) that no other node uses while this one lives; what is given stays as it is."""

@@ -35,7 +35,8 @@ class Member:
         self.redis = redis
         self.queues = RedisQueues(redis, self.name, 1_000_000)
         self.taken_for_dead = 0
-        self.ids: FlakeIds | None = None
+        self.ids = FlakeIds(0, 0)
+        self.has_lease = False
         self.buried: list[BuriedConnection] = []
         self.node = Node(redis, self.queues, self.name, sites, self._taken_for_dead, self.buried.append)
 
@@ -292,13 +293,13 @@ async def test_lost_lease_is_replaced(cluster: Cluster, valkey: Valkey) -> None:
 
 async def _place_of(member: Member, datacenter: int) -> int:
     """The worker id in the ids of a member, which are leased if they are not yet."""
-    if member.ids is None:
-        member.ids = await member.node.lease_ids(datacenter, None)
+    if not member.has_lease:
+        member.has_lease = True
+        await member.node.lease_ids(member.ids, datacenter, None)
     return _worker_of(member)
 
 
 def _worker_of(member: Member) -> int:
-    assert member.ids
     return member.ids.next_id() >> 12 & 31
 
 
