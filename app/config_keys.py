@@ -94,6 +94,7 @@ class HistorySection(Section):
     """What a protocol keeps of what was published."""
 
     messages: _Amount | None = None
+    bytes: _Amount | None = None
     seconds: _TtlSeconds | None = None
 
 

@@ -30,6 +30,8 @@ class HistoryLimit(Struct, frozen=True, kw_only=True):
     """How much of what was published a protocol keeps for those who come back: whichever bound is met first."""
 
     messages: int = 1_000
+    bytes: int = 16_000_000
+    #: 0 keeps nothing.
     seconds: int = 300
 
 

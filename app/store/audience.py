@@ -31,7 +31,7 @@ def audience_words(audiences: Sequence[Audience]) -> list[Word]:
     for audience in audiences:
         head = audience_head(audience)
         history = audience.history
-        bounds = (history.messages, history.seconds) if history else (0, 0)
+        bounds = (history.messages, history.bytes, history.seconds) if history and history.seconds else (0, 0, 0)
         words += (audience.protocol, head, *bounds, len(audience.names), *audience.names)
     return words
 

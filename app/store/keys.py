@@ -26,7 +26,7 @@
 | audience:<protocol>:<name> | set | nodes that listen to a name of a protocol: a channel, a topic |
 | joined:<node> | set | the keys of the two kinds above, behind the prefix, that a node is in |
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
-| histories | hash | <protocol>.last: seq of its last message, <protocol>.floor: up to which seq some may be missing |
+| histories | hash | <protocol>.last: seq of its last message, .floor: up to which some may be missing, .bytes |
 | channels | hash | channel → digest of its token |
 | subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
 | topics:number | string | number of the site's last stream of topics |

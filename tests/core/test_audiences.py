@@ -215,6 +215,31 @@ async def test_old_messages_leave_the_history(start_node: NodeStarter) -> None:
     assert [message.body for message in history.messages] == [second, third]
 
 
+async def test_a_history_is_bounded_in_bytes(start_node: NodeStarter) -> None:
+    """The oldest go when the bodies together are too long; the newest stays whatever its length."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    limit = HistoryLimit(bytes=3 * len(b'["push",1]'))
+    bodies = [await push(node, "news", number, history=limit) for number in range(1, 6)]
+    kept = await listener.audiences.history(SITE, 0)
+    assert [message.body for message in kept.messages] == bodies[2:]
+    await push(node, "news", 6, history=HistoryLimit(bytes=1))
+    assert len((await listener.audiences.history(SITE, 0)).messages) == 1
+    await push(node, "news", 7, history=limit)
+    await push(node, "news", 8, history=limit)
+    assert len((await listener.audiences.history(SITE, 0)).messages) == 3
+
+
+async def test_a_history_of_no_time_is_none(start_node: NodeStarter) -> None:
+    """With 0 seconds nothing is kept, and publishing works."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    body = await push(node, "news", 1, history=HistoryLimit(seconds=0))
+    await until(lambda: listener.heard == [body], "the push")
+    assert not (await listener.audiences.history(SITE, 0)).messages
+
+
 async def test_a_join_that_fails_leaves_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
     """When Redis is away `join` raises, and the name counts as not joined."""
     node = await start_node(SITE)

@@ -187,16 +187,16 @@ local function spend_guard(i)
 end
 
 -- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the
--- history carry of it) | messages and seconds of its history, 0 = none | how many names | name ...
+-- history carry of it) | messages (0: none), bytes and seconds of its history | how many names | name ...
 -- Answers them and the index behind them.
 local function read_audiences(i)
   local audiences = {}
   local count = tonumber(ARGV[i])
   i = i + 1
   for a = 1, count do
-    local behind = i + 5 + tonumber(ARGV[i + 4])
+    local behind = i + 6 + tonumber(ARGV[i + 5])
     audiences[a] = { protocol = ARGV[i], head = ARGV[i + 1], messages = tonumber(ARGV[i + 2]),
-      seconds = tonumber(ARGV[i + 3]), first = i + 5, last = behind - 1 }
+      bytes = tonumber(ARGV[i + 3]), seconds = tonumber(ARGV[i + 4]), first = i + 6, last = behind - 1 }
     i = behind
   end
   return audiences, i
@@ -205,23 +205,27 @@ end
 -- Keeps a message in the history of an audience's protocol. `histories` says of each protocol what its last message was
 -- and (`floor`) up to which seq something may be missing.
 local function remember(audience, now, seq, id, body)
-  local key, field = P .. 'history:' .. audience.protocol, audience.protocol
+  local key, marks, field = P .. 'history:' .. audience.protocol, P .. 'histories', audience.protocol
   if call('EXISTS', key) == 0 then
     -- What a history held before has expired; before the first there was none.
-    local last = call('HGET', P .. 'histories', field .. '.last') or string.format('%.0f', tonumber(seq) - 1)
-    call('HSET', P .. 'histories', field .. '.floor', last)
+    local last = call('HGET', marks, field .. '.last') or string.format('%.0f', tonumber(seq) - 1)
+    call('HSET', marks, field .. '.floor', last, field .. '.bytes', 0)
   end
   call('XADD', key, seq .. '-0', 'at', string.format('%.0f', now), 'head', audience.head, 'id', id, 'body', body)
-  call('HSET', P .. 'histories', field .. '.last', seq)
+  call('HSET', marks, field .. '.last', seq)
   call('PEXPIRE', key, audience.seconds * 1000)
-  local floor
-  while true do
+  local bytes = call('HINCRBY', marks, field .. '.bytes', #body)
+  local count, floor = call('XLEN', key), nil
+  while count > 1 do
     local oldest = call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
-    if call('XLEN', key) <= audience.messages and tonumber(oldest[2][2]) > now - audience.seconds * 1000 then break end
+    local is_young = tonumber(oldest[2][2]) > now - audience.seconds * 1000
+    if count <= audience.messages and bytes <= audience.bytes and is_young then break end
     floor = string.match(oldest[1], '^%d+')
     call('XDEL', key, oldest[1])
+    bytes = call('HINCRBY', marks, field .. '.bytes', -#oldest[2][8])
+    count = count - 1
   end
-  if floor then call('HSET', P .. 'histories', field .. '.floor', floor) end
+  if floor then call('HSET', marks, field .. '.floor', floor) end
 end
 
 -- Tells each node that has joined one of an audience's names, once. Answers how many were told.

@@ -15,7 +15,9 @@ end
 local restored = tonumber(call('HGET', run, 'restored'))
 if known <= restored or known > restored + JUMP then return 0 end
 -- A message that somebody was answered 200 for is gone, and nobody knows whose it was.
-for _, field in ipairs(call('HKEYS', P .. 'histories')) do call('HSET', P .. 'histories', field, last_seq()) end
+for _, field in ipairs(call('HKEYS', P .. 'histories')) do
+  if not string.find(field, '%.bytes$') then call('HSET', P .. 'histories', field, last_seq()) end
+end
 local marked, cursor = 0, '0'
 repeat
   local part = call('HSCAN', P .. 'devices', cursor, 'COUNT', 1000)
