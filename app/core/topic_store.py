@@ -84,7 +84,7 @@ class TopicStore(Protocol):
         """This node lives; takes out a part of what a dead one has left. Each departure is answered to one node."""
 
     def restore(self, site: Site, streams: Mapping[str, int]) -> Awaitable[None]:
-        """Tells how many streams this node holds by client, after the store has lost it."""
+        """Tells how many streams this node holds by client, after the store has lost it. Reads `streams` as it goes."""
 
     def instances(self, site: Site, client: str) -> Awaitable[int]:
         """How many streams of a client there are on all nodes."""

@@ -60,11 +60,13 @@ class RedisTopics:
 
     async def restore(self, site: Site, streams: Mapping[str, int]) -> None:
         """Tells what this node holds; see `TopicStore`."""
-        counts = list(streams.items())
-        for start in range(0, max(1, len(counts)), _CLIENTS_PER_RUN):
+        clients = list(streams)
+        for start in range(0, max(1, len(clients)), _CLIENTS_PER_RUN):
             part: list[Word] = []
-            for client, count in counts[start : start + _CLIENTS_PER_RUN]:
-                part += (_text(client), count)
+            for client in clients[start : start + _CLIENTS_PER_RUN]:
+                # As it is by now: some have come and gone since the part before.
+                if count := streams.get(client):
+                    part += (_text(client), count)
             await self._run("topics_clients", site, "restore", self._node, int(start == 0), *part)
 
     async def instances(self, site: Site, client: str) -> int:

@@ -154,7 +154,8 @@ def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) 
     socket.transport.set_protocol(stream)
     stream.open_outbox(head.max_outbox_bytes)
     framing = [(b"transfer-encoding", b"chunked")] if socket.is_chunked else []
-    socket.transport.write(_head_bytes(head.status, [*head.headers, *framing, (b"connection", b"close")]))
+    # Leaves in one write with what the listener has to say at once.
+    stream.write_frame(_head_bytes(head.status, [*head.headers, *framing, (b"connection", b"close")]))
     return stream
 
 

@@ -14,11 +14,11 @@ from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.http_request import digest
 from app.protocols.topics.exchange import Exchange
-from app.protocols.topics.hub import SiteTopics, digest_of, lifetime_ms
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
 from app.protocols.topics.registry import Registration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
+from app.protocols.topics.site_topics import SiteTopics, digest_of, lifetime_ms
 from app.protocols.topics.topic import has_wildcard
 
 _MAX_KNOWN_PASSWORDS = 1_000

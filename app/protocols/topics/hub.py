@@ -4,10 +4,8 @@ Knows no HTTP: who opens a stream hands in the response to write to.
 """
 
 import asyncio
-import hashlib
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
@@ -15,60 +13,36 @@ import structlog
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.limits import Seat
-from app.core.message import Audience, LiveMessage, Message
+from app.core.message import Audience, LiveMessage
 from app.core.topic_store import TopicStore
-from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
+from app.errors import StoreUnavailable
 from app.ids import FlakeIds
-from app.observe.counts import Counts, SiteCounts
-from app.protocols.topics.frames import RESYNC, Encoding, Event, event_of_server
+from app.observe.counts import Counts
+from app.protocols.topics.frames import RESYNC, event_of_server
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import (
     ALL_NODES,
     PROTOCOL,
-    Emitted,
-    Notice,
     Question,
-    audience,
     audience_of_room,
     is_bindable,
     now_ms,
-    unpack,
 )
+from app.protocols.topics.presence import Presence
+from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, digest_of, lifetime_ms, notice_of, write_message
 from app.protocols.topics.stream import Caller, Stream
-from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard, levels_of
-from app.settings import Site, Topics
+from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
+from app.settings import Site
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.streaming import Stream as Response
 
-BEAT_SECONDS = 2.0
 #: How late a keep-alive or an end may be.
 _TICK_SECONDS = 0.25
 _HISTORY_MESSAGES = 500
-#: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
-_GRACE_MS = 2_000
 #: While Redis is away no stream ends for want of its answer.
 _ASK_AGAIN_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
-
-
-class SiteTopics:
-    """The streams of one site on this node. Lives as long as the node."""
-
-    def __init__(self, site: Site, counts: SiteCounts) -> None:
-        assert site.topics is not None, "only sites that have turned topics on"
-        self.site = site
-        self.settings: Topics = site.topics
-        self.counts = counts
-        #: Those that are live.
-        self.index = TopicIndex()
-        #: Those that are not yet.
-        self.joining: dict[Stream, None] = {}
-        #: All, by client.
-        self.clients: Counter[str] = Counter()
-
-    def __iter__(self) -> Iterator[Stream]:
-        return iter([*self.joining, *self.index.streams.values()])
 
 
 class TopicHub:
@@ -85,28 +59,22 @@ class TopicHub:
         self.on_question: Callable[[SiteTopics, Question], None] = lambda topics, question: None
         #: Called when a stream has ended, with its place among those that limits count.
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
-        self._delivery = delivery
         self._store = store
-        self._ids = ids
+        self._presence = Presence(self.sites.values(), delivery, store, ids)
         self._errands = Errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
         self._is_draining = False
-        self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """This node hears what is asked of all nodes. Raises StoreUnavailable when Redis is away."""
         for topics in self.sites.values():
             await self._audiences.join(topics.site, [ALL_NODES])
-            await self._beat(topics)
-        if self.sites:
-            self._beating = asyncio.create_task(self._keep_beating(), name="topics beat")
+        await self._presence.start()
 
     async def close(self) -> None:
         """Ends what `start` began; streams have been drained by now."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        await self._presence.close()
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream, spread over this time, so that their clients do not come back all at once."""
@@ -120,6 +88,7 @@ class TopicHub:
     async def drained(self) -> None:
         """Waits until the ends of streams have reached Redis."""
         await self._errands.drain()
+        await self._presence.drained()
 
     # A stream's life
 
@@ -150,7 +119,7 @@ class TopicHub:
             raise
         stream.number = opened.number
         if opened.is_watched:
-            self._tell_watchers(topics, stream.client, "connect", opened.instances, stream.number)
+            self._presence.opened(topics, stream, opened.instances)
         return stream, secret
 
     async def begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
@@ -203,7 +172,7 @@ class TopicHub:
 
     async def _end_unless_extended(self, stream: Stream) -> None:
         try:
-            remaining_ms = await self._store.remaining_ms(stream.site, stream.number) - _GRACE_MS
+            remaining_ms = await self._store.remaining_ms(stream.site, stream.number) - GRACE_MS
         except StoreUnavailable:
             remaining_ms = int(_ASK_AGAIN_SECONDS * 1000)
         if remaining_ms <= 0:
@@ -223,15 +192,7 @@ class TopicHub:
         if has_joined:
             self._audiences.leave(topics.site, stream.names)
         self.on_seat_free(stream.caller.seat)
-        self._errands.start(self._close(topics, stream))
-
-    async def _close(self, topics: SiteTopics, stream: Stream) -> None:
-        store, site = self._store, topics.site
-        closed = await self._errands.until_stored(
-            lambda: store.close(site, stream.client, topics.clients[stream.client], stream.number or None)
-        )
-        if closed.is_watched and stream.number:
-            self._tell_watchers(topics, stream.client, "disconnect", closed.instances, stream.number)
+        self._presence.ended(topics, stream)
 
     # What is written to a stream before it is live
 
@@ -318,68 +279,3 @@ class TopicHub:
         if site.name not in self.sites or not is_bindable(name):
             return None
         return audience_of_room(name, self.sites[site.name].settings.history)
-
-    # Who comes and goes
-
-    def _tell_watchers(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
-        self._errands.start(self._publish_presence(topics, client, type_, instances, origin))
-
-    async def _publish_presence(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
-        topic = CONNECTION_PREFIX + client
-        try:
-            levels_of(topic)
-        except BadRequest:
-            return  # nobody can have subscribed to it
-        if has_wildcard(topic):
-            return
-        body = b'["%s",{"clid_instances":%d}]' % (type_.encode(), instances)
-        to = audience([Emitted(topic, origin=origin)], None)
-        try:
-            await self._delivery.publish(Message(topics.site, self._ids.next_id(), (), type_, body, audiences=(to,)))
-        except (StoreUnavailable, LimitReached) as error:
-            _log.warning("presence not told", site=topics.site.name, reason=str(error))
-
-    async def _beat(self, topics: SiteTopics) -> None:
-        beat = await self._store.beat(topics.site)
-        if beat.is_new:
-            await self._store.restore(topics.site, topics.clients)
-        for departure in beat.departures:
-            self._tell_watchers(topics, departure.client, "disconnect", departure.instances, 0)
-
-    async def _keep_beating(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            for topics in self.sites.values():
-                try:
-                    await self._beat(topics)
-                except StoreUnavailable:
-                    continue
-                except StoreError as error:
-                    _log.error("topics beat failed", site=topics.site.name, reason=str(error))
-
-
-def lifetime_ms(topics: SiteTopics) -> int:
-    """How long the store knows of a stream that nobody extends."""
-    return int(topics.settings.connection_timeout_seconds * 1000) + _GRACE_MS
-
-
-def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
-    """Writes an event to all whom it meets; answers how often."""
-    notice = notice_of(message)
-    event: Event | None = message.encoded.get(Encoding)
-    if event is None:
-        event = message.encoded[Encoding] = Event.from_body(message.body, notice.at_ms, message.seq)
-    return index.write(event, notice.to, now)
-
-
-def notice_of(message: LiveMessage) -> Notice:
-    """What travels with a message, read once."""
-    notice: Notice | None = message.encoded.get(Notice)
-    if notice is None:
-        notice = message.encoded[Notice] = unpack(message)
-    return notice
-
-
-def digest_of(secret: str) -> bytes:
-    """As the store keeps it: random texts need no salt."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

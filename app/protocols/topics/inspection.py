@@ -17,8 +17,8 @@ from app.core.message import Message
 from app.core.topic_store import TopicStore
 from app.ids import FlakeIds
 from app.protocols.topics.exchange import Exchange, Header
-from app.protocols.topics.hub import SiteTopics
 from app.protocols.topics.notice import Question, question_to_all
+from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Stream
 
 TOTAL = "@TOTAL@"

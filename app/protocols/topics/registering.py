@@ -8,7 +8,6 @@ from msgspec import structs
 from app.core.topic_store import TopicStore
 from app.errors import BadRequest, StoreError, StoreUnavailable
 from app.protocols.topics.exchange import JSON, Exchange
-from app.protocols.topics.hub import SiteTopics
 from app.protocols.topics.registry import (
     check_registrable,
     hash_password,
@@ -17,6 +16,7 @@ from app.protocols.topics.registry import (
     show,
     unpack,
 )
+from app.protocols.topics.site_topics import SiteTopics
 
 _log = structlog.get_logger(__name__)
 

@@ -15,10 +15,11 @@ from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, digest, segments_of
 from app.protocols.topics.emitting import Emitting, Extending
 from app.protocols.topics.exchange import Exchange
-from app.protocols.topics.hub import SiteTopics, TopicHub
+from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
 from app.protocols.topics.registering import Registering
+from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.subscribing import Subscribing
 from app.settings import Site
 

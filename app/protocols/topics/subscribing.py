@@ -10,9 +10,10 @@ from app.core.limits import Limits
 from app.errors import BadRequest, StoreError
 from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.hub import SiteTopics, TopicHub
+from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.requests import Subscription, Wish, read_subscription, subscription_of
+from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
 from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer, open_stream

@@ -14,9 +14,10 @@ from app.core.limits import NO_SEAT
 from app.core.message import Message
 from app.ids import FlakeIds
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.hub import SiteTopics, TopicHub
+from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.notice import Emitted, audience
 from app.protocols.topics.requests import Subscription, Wish
+from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
 from app.settings import Site

@@ -10,8 +10,8 @@ from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics import stream as stream_module
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.hub import digest_of
 from app.protocols.topics.notice import Emitted
+from app.protocols.topics.site_topics import digest_of
 from app.settings import HistoryLimit, Topics
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.store import until
@@ -202,12 +202,12 @@ async def test_dead_node(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -
     await until(lambda: watcher.details[1:] == ["connect"], "its coming")
     monkeypatch.setattr("app.store.topics.DEAD_AFTER_SECONDS", 0.0)
     await asyncio.sleep(0.01)
-    await one.hub._beat(one.topics)
+    await one.hub._presence.beat(one.topics)
     await until(lambda: watcher.details[2:] == ["disconnect"], "its going")
     monkeypatch.setattr("app.store.topics.DEAD_AFTER_SECONDS", 7.0)
     assert await one.store.clients(SITE) == {"w": 1}
-    await one.hub._beat(one.topics)
-    await two.hub._beat(two.topics)
+    await one.hub._presence.beat(one.topics)
+    await two.hub._presence.beat(two.topics)
     assert await one.store.clients(SITE) == {"w": 1, "x": 1}
 
 
@@ -228,3 +228,21 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
     held.append(broken)
     await node.emit(3, "a")
     await until(lambda: response.details == [1, 2, 3], "the third")
+
+
+async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that Redis has forgotten tells its streams anew, at the next beat if this one fails."""
+    node: HubNode = await start_hub(SITE)
+    await node.open(caller("a", client="x"))
+    await node.node.redis.command("FLUSHALL")
+
+    async def fail(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "restore", fail)
+        with pytest.raises(StoreUnavailable):
+            await node.hub._presence.beat(node.topics)
+    assert await node.store.clients(SITE) == {}
+    await node.hub._presence.beat(node.topics)
+    assert await node.store.clients(SITE) == {"x": 1}

@@ -1,0 +1,62 @@
+"""One site's streams on this node, and the one way in which a message reaches them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+
+from app.core.message import LiveMessage
+from app.observe.counts import SiteCounts
+from app.protocols.topics.frames import Encoding, Event
+from app.protocols.topics.index import TopicIndex
+from app.protocols.topics.notice import Notice, unpack
+from app.protocols.topics.stream import Stream
+from app.settings import Site, Topics
+
+#: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
+GRACE_MS = 2_000
+
+
+class SiteTopics:
+    """The streams of one site on this node. Lives as long as the node."""
+
+    def __init__(self, site: Site, counts: SiteCounts) -> None:
+        assert site.topics is not None, "only sites that have turned topics on"
+        self.site = site
+        self.settings: Topics = site.topics
+        self.counts = counts
+        #: Those that are live.
+        self.index = TopicIndex()
+        #: Those that are not yet.
+        self.joining: dict[Stream, None] = {}
+        #: All, by client.
+        self.clients: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter([*self.joining, *self.index.streams.values()])
+
+
+def lifetime_ms(topics: SiteTopics) -> int:
+    """How long the store knows of a stream that nobody extends."""
+    return int(topics.settings.connection_timeout_seconds * 1000) + GRACE_MS
+
+
+def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
+    """Writes an event to all whom it meets; answers how often."""
+    notice = notice_of(message)
+    event: Event | None = message.encoded.get(Encoding)
+    if event is None:
+        event = message.encoded[Encoding] = Event.from_body(message.body, notice.at_ms, message.seq)
+    return index.write(event, notice.to, now)
+
+
+def notice_of(message: LiveMessage) -> Notice:
+    """What travels with a message, read once."""
+    notice: Notice | None = message.encoded.get(Notice)
+    if notice is None:
+        notice = message.encoded[Notice] = unpack(message)
+    return notice
+
+
+def digest_of(secret: str) -> bytes:
+    """As the store keeps it: random texts need no salt."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
