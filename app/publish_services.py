@@ -21,6 +21,7 @@ from app.store.topology import new_redis
 
 #: A server that listens is expected to hear the application; without the application's Redis it listens all the same.
 _START_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0
 
 
 class _SiteServices:
@@ -79,18 +80,16 @@ class PublishServices:
 
     async def drain(self) -> None:
         """Hands the leases on, and waits until what clients have left is in Redis. Called when sessions are closed."""
-        for site in self._sites:
-            await site.lease.give_up()
-        for site in self._sites:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(site.mailroom.drain(), 1.0)
+        await asyncio.gather(*(site.lease.give_up() for site in self._sites))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await asyncio.gather(*(site.mailroom.drain() for site in self._sites))
 
     async def close(self) -> None:
         """Ends everything."""
         for task in self._connecting:
             task.cancel()
-        for site in self._sites:
-            await site.close()
+        await asyncio.gather(*(site.close() for site in self._sites))
         for redis in self._others.values():
             await redis.close()
 

@@ -6,7 +6,7 @@
 --         has taken it; 'release': whether or not there is another
 --         | '1': this server knows all subscribers, it is none of a Cluster
 -- Answers { 1 when this node was not known, 1 when it holds the lease, ms that nobody held it before (-1: it was held,
---           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes, dead node, ... }
+--           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes that hear, dead node, ... }
 local P = KEYS[1]
 local call = redis.call
 local time = call('TIME')
@@ -14,8 +14,11 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local node = ARGV[1]
 local is_new = call('ZADD', P .. 'nodes', now, node)
 local holder = call('GET', P .. 'lease')
+local function is_deaf(other)
+  return ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. other)[2] == 0
+end
 -- Who is not subscribed owns nothing: it is dead, or deaf and knows it.
-if holder and holder ~= node and ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. holder)[2] == 0 then
+if holder and holder ~= node and is_deaf(holder) then
   call('DEL', P .. 'lease', P .. 'offer')
   holder = false
 end
@@ -23,7 +26,7 @@ local wish = ARGV[4]
 local gap = -1
 local others = {}
 for _, other in ipairs(call('ZRANGE', P .. 'nodes', 0, -1)) do
-  if other ~= node then others[#others + 1] = other end
+  if other ~= node and not is_deaf(other) then others[#others + 1] = other end
 end
 if wish == 'offer' or wish == 'release' then
   if holder == node then
