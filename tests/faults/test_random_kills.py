@@ -1,22 +1,40 @@
-"""Nodes and Redis killed and frozen by chance while numbered messages go to hundreds of devices."""
+"""Nodes and Redis killed, frozen and cut off by chance while numbered messages go to hundreds of devices."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.background import BackgroundLoop
 from tests.support.deployment import Deployment, Node
 from tests.support.swarm import Swarm
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
+#: All of them happen in each round, in an order of chance.
+FAULTS = ("kill", "kill", "freeze", "kill Redis", "cut off from Redis", "cut from Redis")
 
-@pytest.mark.parametrize("cluster", [3], indirect=True)
+
+@pytest.fixture
+def proxy(cluster: Deployment, background: BackgroundLoop) -> Iterator[TcpProxy]:
+    """The way of a third node to Redis."""
+    proxy = TcpProxy(background, cluster.redis.url)
+    cluster.add_node(REDIS_URL=proxy.redis_url)
+    yield proxy
+    proxy.end()
+
+
 def test_random_kills(
-    cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
+    cluster: Deployment,
+    proxy: TcpProxy,
+    tenant: Tenant,
+    chance: random.Random,
+    is_long: bool,
+    tell: Callable[[str], None],
 ) -> None:
     """Whatever is killed and when: each device gets every number that was answered 200 at least once and in order, or
     a `_resync` after which it is complete again; what was refused comes once at most."""
@@ -29,7 +47,8 @@ def test_random_kills(
         with swarm.publishing(room, publishers=4, per_second=5):
             ends_at = time.monotonic() + (60 if is_long else 12)
             while time.monotonic() < ends_at:
-                _break_something(cluster, chance)
+                for fault in chance.sample(FAULTS, len(FAULTS)):
+                    _break(cluster, proxy, chance, fault)
         swarm.wait_ready()
         swarm.check()
         tell(swarm.story())
@@ -38,23 +57,28 @@ def test_random_kills(
     assert sum(client.receipts.repeated for client in clients) > 0
 
 
-def _break_something(cluster: Deployment, chance: random.Random) -> None:
+def _break(cluster: Deployment, proxy: TcpProxy, chance: random.Random, fault: str) -> None:
     node = chance.choice(cluster.nodes)
-    what = chance.choice(["kill", "kill", "freeze", "redis", "nothing"])
-    print(what, cluster.nodes.index(node))
-    if what == "kill":
+    print(fault, cluster.nodes.index(node))
+    if fault == "kill":
         node.kill()
         _pause(chance)
         node.start()
-    elif what == "freeze":
+    elif fault == "freeze":
         node.suspend()
         _pause(chance)
         node.resume()
-    elif what == "redis":
+    elif fault == "kill Redis":
         cluster.redis.kill()
         _pause(chance)
         cluster.redis.start()
         eventually(lambda: _is_ready(node), "the node to find Redis again", 15)
+    elif fault == "cut off from Redis":
+        proxy.refuse()
+        _pause(chance)
+        proxy.refuse(False)
+    else:
+        proxy.cut()
     _pause(chance)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.background import BackgroundLoop
 from tests.support.clients import ACK_NONE, ONE_OF_EACH, ack_except
 from tests.support.connector import Connector, Drivers, batch_names
 from tests.support.deployment import Deployment, Node
 from tests.support.metrics import Figures
 from tests.support.swarm import Swarm
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
@@ -94,6 +96,31 @@ def test_frozen_and_back(cluster: Deployment, tenant: Tenant) -> None:
         frozen.resume()
         swarm.check()
         assert [client.connects for client in swarm.clients] == [1] * len(swarm.clients)
+
+
+def test_cut_off_from_redis(cluster: Deployment, background: BackgroundLoop, tenant: Tenant) -> None:
+    """A node that loses Redis while others send: its clients keep their connections, and get what was sent meanwhile
+    when it is back, each message once and in order, without a `_batch`."""
+    proxy = TcpProxy(background, cluster.redis.url)
+    far = cluster.add_node(REDIS_URL=proxy.redis_url)
+    room = tenant.unique("room")
+    with Swarm(cluster, "one", lambda: cluster.nodes[0].url) as swarm:
+        cut_off = [swarm.add(tenant.user(room), node_url=lambda: far.url) for _ in range(20)]
+        swarm.board()
+        for _ in range(3):
+            swarm.send_all(room, 40, 4)
+            swarm.check()
+            proxy.refuse()
+            eventually(lambda: not _is_ready(far), "the node to notice")
+            swarm.send_all(room, 40, 4)
+            assert [client for client in cut_off if client.receipts.has_everything()] == []
+            proxy.refuse(False)
+            swarm.check()
+        assert [(client.connects, client.receipts.batches, client.receipts.repeated) for client in cut_off] == [
+            (1, 0, 0)
+        ] * len(cut_off)
+    far.end()
+    proxy.end()
 
 
 def test_redis_killed_while_sending(cluster: Deployment, tenant: Tenant, chance: random.Random) -> None:
