@@ -72,9 +72,13 @@ class HttpProtocol(HttpToolsProtocol):
         # uvicorn calls this where it handles the exception that says where the request ended.
         upgrade = sys.exception()
         super().handle_websocket_upgrade()
+        protocol = cast(asyncio.Protocol, self.transport.get_protocol())
+        if self.flow.write_paused:
+            # Told to this protocol, which is not asked any more.
+            protocol.pause_writing()
         if isinstance(upgrade, httptools.HttpParserUpgrade):
             early = self._received[upgrade.args[0] :]
             if early:
-                cast(asyncio.Protocol, self.transport.get_protocol()).data_received(early)
+                protocol.data_received(early)
         # It refers to this object: without the cycle both are freed now, not at some garbage collection.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end

@@ -100,6 +100,10 @@ class Outbox(asyncio.Protocol):
         """Whether the socket has not taken what was written; `resume_writing` ends it."""
         return self._is_slow
 
+    def begin_slow(self) -> None:
+        """Count from the first byte: whoever had the socket before was told of it, we are told when it ends."""
+        self._is_slow = True
+
     def write_frame(self, frame: bytes) -> None:
         """Let a ready frame leave at the end of this turn, in one write with the others for this socket."""
         if not self._accepts_frames:

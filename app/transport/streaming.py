@@ -56,8 +56,8 @@ class StreamingResponse(Outbox):
         self._connections = socket.connections
         self._listener: StreamListener | None = listener
         self.is_chunked = socket.is_chunked
-        # Whoever had the socket before was told when it became slow; we are told when it ends.
-        self._is_slow = socket.is_slow
+        if socket.is_slow:
+            self.begin_slow()
         self._is_ending = False
         self._reason = CLIENT_LEFT
         self._unasked_bytes = 0

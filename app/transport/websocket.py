@@ -76,6 +76,14 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._session is not None:
             self._session.connection_lost(1006, "")
 
+    def pause_writing(self) -> None:
+        """Learn that the peer has not read what was answered to its requests before."""
+        self._connection.begin_slow()
+
+    def resume_writing(self) -> None:
+        """Learn that it has."""
+        self._connection.resume_writing()
+
     def eof_received(self) -> None:
         """Let the transport close: nobody waits for the answer."""
 

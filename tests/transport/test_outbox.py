@@ -240,3 +240,27 @@ async def test_what_waits_behind_a_long_write_is_counted_apart() -> None:
         assert not connection.closed
         connection.write_text(b"z" * 15_000_000)
         assert await recorder.until_lost() == (1008, OUTBOX_FULL)
+
+
+async def test_a_peer_that_was_slow_before_it_upgraded() -> None:
+    """A client that has left an answer unread on the connection that it upgrades is bounded from the first frame."""
+    lane = FastLane(max_outbox_bytes=BOUND_BYTES)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await lane(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000000")]})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.pause_reading()
+        peer.writer.write(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: any(c.transport.get_write_buffer_size() for c in served.connections), "the answer")
+        peer.request("/")
+        await until(lambda: bool(lane.recorders), "the upgrade")
+        recorder = lane.recorders[0]
+        assert recorder.connection.is_slow
+        recorder.connection.write_text(b"x")
+        assert await recorder.until_lost() == (1008, OUTBOX_FULL)
