@@ -8,7 +8,6 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Protocol
 
 import structlog
@@ -18,6 +17,7 @@ from app.dispatch import Dispatcher
 from app.observe.health import Health
 from app.port import BACKLOG
 from app.settings import Config
+from app.signals import end_signals
 from app.transport.http import HttpProtocol
 from app.transport.peer_socket import PeerSocket
 from app.transport.websocket import WebSocketProtocol
@@ -102,16 +102,10 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's, but a signal that was obeyed is not raised again at the end: the exit status is 0."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._obey, number)
-        try:
+        with end_signals(self._obey):
             yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
-    def _obey(self, number: int, frame: FrameType | None = None) -> None:
+    def _obey(self, number: int) -> None:
         if self.should_exit:
             # The operator's patience is at its end.
             self.force_exit = True
@@ -123,4 +117,4 @@ class HttpServer(uvicorn.Server):
         if number == signal.SIGINT:
             # Somebody at a terminal; there are no other nodes that a rush would hurt.
             self._drain_seconds = 0.0
-        self.handle_exit(number, frame)
+        self.handle_exit(number, None)

@@ -10,7 +10,6 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import structlog
@@ -22,6 +21,7 @@ from app.observe.log import configure_logging
 from app.port import SharedPort
 from app.seat import Seat, socket_directory
 from app.settings import Config
+from app.signals import end_signals
 from app.store.embedded import EmbeddedValkey, end_with_parent
 
 #: A worker that has served for so long did not die of its start.
@@ -148,7 +148,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Returns when all have ended after SIGTERM or SIGINT; raises RecadoError when they cannot be kept running."""
-        with self._signals():
+        with end_signals(self._obey):
             stopped = asyncio.create_task(self._stop.wait())
             keepers = [asyncio.create_task(self._keep(number)) for number in range(self._config.workers)]
             announced = asyncio.create_task(self._announce())
@@ -162,17 +162,6 @@ class Supervisor:
             outcomes = await asyncio.gather(*keepers, return_exceptions=True)
             for failure in filter(None, outcomes):
                 raise failure
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._obey, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
     def _obey(self, number: int) -> None:
         if self._stop.is_set():

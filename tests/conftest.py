@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from tests.support.background import BackgroundLoop
+from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
 from tests.support.node_clients import NodeClients
@@ -154,6 +155,14 @@ def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deplo
     server = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=request.param)
     yield server
     server.end()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    chromium = Browser()
+    yield chromium
+    chromium.end()
 
 
 @pytest.fixture

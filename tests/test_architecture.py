@@ -34,11 +34,12 @@ MAY_IMPORT = {
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
     "app.cli": LEAVES | {"app.server", "app.workers", "app.config", "app.backends"},
     # Owns the embedded Valkey, and knows no more of a worker than how to run it.
-    "app.workers": LEAVES | {"app.server", "app.port", "app.seat", "app.store"},
+    "app.workers": LEAVES | {"app.server", "app.signals", "app.port", "app.seat", "app.store"},
     "app.port": {"app.errors"},
+    "app.signals": set(),
     "app.seat": {"app.errors"},
     "app.dispatch": LEAVES | {"app.protocols"},
-    "app.http_server": LEAVES | {"app.dispatch", "app.port", "app.transport"},
+    "app.http_server": LEAVES | {"app.dispatch", "app.signals", "app.port", "app.transport"},
     # A part of the builder.
     "app.publish_services": LEAVES | {"app.core", "app.store", "app.protocols.redis_publish"},
     "app.server": LEAVES

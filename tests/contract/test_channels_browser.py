@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.demo.browser import Browser, Page
+from tests.support.browser import Browser, Page
 from tests.support.channels import Publisher, channels_site
 from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
@@ -22,14 +22,6 @@ def channels() -> Iterator[Deployment]:
     server = Deployment(sites, {"log_level": "debug", "mounts": {"channels": "shop"}})
     yield server
     server.end()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    chromium = Browser()
-    yield chromium
-    chromium.end()
 
 
 @pytest.fixture

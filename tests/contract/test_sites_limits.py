@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import ClientKind, each_library, every_client
-from tests.support.connector import Connector, Drivers
+from tests.support.connector import Connector
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant, User
@@ -32,14 +32,6 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
     server = Deployment(sites, {"trusted_proxies": ["127.0.0.1"]}, nodes=2)
     yield server
     server.end()
-
-
-@pytest.fixture
-def connect(deployment: Deployment, drivers: Drivers) -> Iterator[Connector]:
-    """Opens clients, which are closed when the test ends."""
-    connector = Connector(deployment, drivers)
-    yield connector
-    connector.close()
 
 
 def refusal(connect: Connector, site: str, user: User, kind: ClientKind, device: str = "d1") -> object:

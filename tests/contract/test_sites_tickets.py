@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clients import Client, ClientKind, each_library, every_client
-from tests.support.connector import Connector, Drivers
+from tests.support.connector import Connector
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant, User
@@ -22,14 +22,6 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
     server = Deployment(sites, {"log_level": "debug"}, nodes=2)
     yield server
     server.end()
-
-
-@pytest.fixture
-def connect(deployment: Deployment, drivers: Drivers) -> Iterator[Connector]:
-    """Opens clients, which are closed when the test ends."""
-    connector = Connector(deployment, drivers)
-    yield connector
-    connector.close()
 
 
 def come_back(connect: Connector, user: User, kind: ClientKind, ticket: str, *, with_token: bool) -> Client:

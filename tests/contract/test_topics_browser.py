@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.demo.browser import Browser, Page
+from tests.support.browser import Browser, Page
 from tests.support.deployment import Deployment
 from tests.support.topic_client import TopicBackend
 from tests.support.topic_sites import topic_sites
@@ -33,14 +33,6 @@ def server() -> Iterator[Deployment]:
     deployment = Deployment(sites, {"log_level": "debug"})
     yield deployment
     deployment.end()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    chromium = Browser()
-    yield chromium
-    chromium.end()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.demo.browser import Browser, Page
+from tests.support.browser import Browser, Page
 from tests.support.server import Server
 
 OpenPage = Callable[..., Page]
@@ -53,14 +53,6 @@ def demo() -> Iterator[DemoServer]:
     server = DemoServer()
     yield server
     server.end()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    chromium = Browser()
-    yield chromium
-    chromium.end()
 
 
 @pytest.fixture

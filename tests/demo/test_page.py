@@ -9,8 +9,8 @@ import shlex
 import httpx
 import pytest
 
-from tests.demo.browser import Page
 from tests.demo.conftest import DemoServer, OpenPage
+from tests.support.browser import Page
 from tests.support.waiting import eventually
 
 _device_ids = itertools.count(1)

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from app.core.delivery import Delivery
+from app.core.draining import close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Seat
 from app.core.message import Audience, LiveMessage
@@ -79,11 +80,16 @@ class TopicHub:
     async def drain(self, seconds: float) -> None:
         """Ends every stream, spread over this time, so that their clients do not come back all at once."""
         self._is_draining = True
-        streams = [stream for topics in self.sites.values() for stream in topics]
-        for number, stream in enumerate(streams, 1):
+        told: set[Stream] = set()
+
+        def those_left() -> list[Stream]:
+            return [stream for topics in self.sites.values() for stream in topics if stream not in told]
+
+        def end(stream: Stream) -> None:
+            told.add(stream)
             stream.end("server stopped")
-            if number % 100 == 0:
-                await asyncio.sleep(100 * seconds / len(streams))
+
+        await close_in_steps(those_left, end, seconds)
 
     async def drained(self) -> None:
         """Waits until the ends of streams have reached Redis."""
