@@ -241,6 +241,8 @@ class Redis:
             # It broke behind the last answer, before anybody watched it.
             raise StoreUnavailable(f"Redis at {address} has closed the connection")
         self.address = address
+        # Not when the link before this one was given up: deadlines of now would lie in the past.
+        self._moved_at = asyncio.get_running_loop().time()
         self._link = link
 
     async def _check_server(self, link: Link, address: Address) -> str:
@@ -297,12 +299,12 @@ class Redis:
     async def _watch(self) -> None:
         """Gives up a link on which nothing moves (Redis stopped, the network cut): one timer, not one a command."""
         loop = asyncio.get_running_loop()
-        self._moved_at, answered = loop.time(), -1
+        watched, answered = self._link, -1
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             link = self._link
-            if link is None or not link.is_waiting or link.answered != answered:
-                self._moved_at, answered = loop.time(), link.answered if link else -1
+            if link is None or not link.is_waiting or link is not watched or link.answered != answered:
+                self._moved_at, watched, answered = loop.time(), link, link.answered if link else -1
             elif loop.time() - self._moved_at > self._stall_seconds:
                 _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
                 link.abort()
