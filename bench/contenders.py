@@ -175,7 +175,9 @@ def sites(auth_port: int) -> dict[str, dict[str, Any]]:
 
 def _start_recado(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
     config = place.folder / "config.yml"
-    config.write_text(json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}}}))
+    config.write_text(
+        json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}, "drain_timeout": 0}})
+    )
     command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
     command += ["--config", str(config), "--sites", str(place.sites)]
     environment = {"REDIS_URL": redis_url, "APP_ENV": "production"}

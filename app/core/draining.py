@@ -1,7 +1,8 @@
-"""How a node that ends tells its connections to leave: in even steps, so that the other nodes do not get all of its
-clients at one moment. Knows nothing of what a connection is."""
+"""How a node that ends tells its connections to leave: evenly over its time, so that the other nodes do not get all of
+its clients at one moment. Knows nothing of what a connection is."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,18 +12,30 @@ _T = TypeVar("_T")
 
 
 async def close_in_steps(living: Callable[[], Sequence[_T]], close: Callable[[_T], None], seconds: float) -> None:
-    """Calls `close` for an even share of the `living` every 0.1 s until `seconds` are over or none is left.
+    """Calls `close` for the `living`, the k-th of n after k/n of the time, in steps that are 0.1 s apart or more.
 
-    The first are closed at once, and each time at least one, so a few connections take no longer than they must.
+    The first are closed at once. When some leave by themselves, the time that is left is for the others; returns as
+    soon as none is left.
     """
     loop = asyncio.get_running_loop()
-    begun = loop.time()
-    steps = max(1, round(seconds / STEP_SECONDS))
-    for step in range(steps):
-        left = living()
-        # Rounded up: nothing is left over for behind the last step.
-        for connection in left[: -(-len(left) // (steps - step))]:
+    end = loop.time() + seconds
+    left_seconds = seconds
+    while left := living():
+        if (wait := end - left_seconds - loop.time()) > 0:
+            # No longer: they may all leave by themselves meanwhile.
+            await asyncio.sleep(min(wait, STEP_SECONDS))
+            continue
+        share = _share(len(left), left_seconds)
+        for connection in left[:share]:
             close(connection)
-        if step + 1 == steps or not living():
+        if share == len(left):
             return
-        await asyncio.sleep(begun + (step + 1) * STEP_SECONDS - loop.time())
+        left_seconds -= left_seconds * share / len(left)
+
+
+def _share(count: int, seconds: float) -> int:
+    """How many of so many are closed in this step."""
+    if seconds <= STEP_SECONDS:
+        return count
+    # Rounded: 2.0000000000000004 of them are 2.
+    return min(count, math.ceil(round(count * STEP_SECONDS / seconds, 6)))

@@ -9,47 +9,74 @@ import pytest
 from app.core import draining
 from app.core.draining import STEP_SECONDS, close_in_steps
 
+BEGUN = 100.0
+CLOSING_SECONDS = 0.0001
+
 
 class Crowd:
-    """Connections, numbered, how many each step closed, and a clock that only the steps move. Lives for one test."""
+    """Connections, numbered, when they were closed, and a clock that only `close` and sleeps move. For one test."""
 
     def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """All are open."""
-        self.now = 100.0
+        self.now = BEGUN
         clock = SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: self.now), sleep=self._sleep)
         monkeypatch.setattr(draining, "asyncio", clock)
         self.open = dict.fromkeys(range(count))
+        #: Who leaves by itself, and when.
+        self.left_at: dict[int, float] = {}
         self.closed: list[int] = []
-        self.shares = [0]
+        self.moments: list[float] = []
 
     def living(self) -> list[int]:
         """Those that are open."""
-        return list(self.open)
+        return [number for number in self.open if self.left_at.get(number, 1e9) > self.now - BEGUN]
 
     def close(self, number: int) -> None:
         """Close one; it takes a while."""
         del self.open[number]
         self.closed.append(number)
-        self.shares[-1] += 1
-        self.now += STEP_SECONDS / 100
+        self.moments.append(self.now - BEGUN)
+        self.now += CLOSING_SECONDS
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
-        self.shares.append(0)
 
 
 @pytest.mark.parametrize(
-    ("count", "shares"), [(100, [20] * 5), (7, [2, 2, 1, 1, 1]), (3, [1, 1, 1]), (1, [1]), (0, [0])]
+    ("count", "seconds", "moments"),
+    [
+        (0, 20, []),
+        (1, 20, [0]),
+        (2, 20, [0, 10]),
+        (10, 2, [0.2 * k for k in range(10)]),
+        (20, 2, [0.1 * k for k in range(20)]),
+        (100, 0.5, [0.1 * (k // 20) for k in range(100)]),
+        # More than one in 0.1 s, less than two.
+        (7, 0.5, [0, 0, 1 / 7, 1 / 7, 2 / 7, 2 / 7, 3 / 7]),
+    ],
 )
-async def test_even_shares(count: int, shares: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step closes its even share, at least one, on time whatever closing takes; nobody waits for steps that have
-    nothing to close."""
+async def test_even_shares(count: int, seconds: float, moments: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The k-th of n is closed after k/n of the time, whatever closing takes, together with those of its step; nobody
+    waits behind the last."""
     crowd = Crowd(count, monkeypatch)
-    begun = crowd.now
-    await close_in_steps(crowd.living, crowd.close, 5 * STEP_SECONDS)
-    assert crowd.shares == shares
-    in_last_step = shares[-1] * STEP_SECONDS / 100
-    assert crowd.now - begun == pytest.approx((len(shares) - 1) * STEP_SECONDS + in_last_step)
+    await close_in_steps(crowd.living, crowd.close, seconds)
+    # Of those of one step the first has been closed before the second.
+    closing = 0.02 + 20 * CLOSING_SECONDS
+    assert len(crowd.moments) == count
+    for closed, expected in zip(crowd.moments, moments, strict=True):
+        assert expected - 1e-6 <= closed <= expected + closing
+    assert crowd.now - BEGUN <= (moments or [0])[-1] + closing
+
+
+@pytest.mark.parametrize("count", [21, 200, 201, 333, 10_000])
+async def test_whole_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their number, all of the time is used, and no two seconds see more than twice their share leave."""
+    crowd = Crowd(count, monkeypatch)
+    await close_in_steps(crowd.living, crowd.close, 20)
+    assert crowd.moments[-1] >= 20 - max(0.2, 20 / count) - 1e-6
+    assert crowd.moments[-1] < 20 + count * CLOSING_SECONDS
+    for start in range(20):
+        assert sum(start <= moment < start + 2 for moment in crowd.moments) <= count / 10 * 1.2 + 1
 
 
 @pytest.mark.parametrize("seconds", [0.0, STEP_SECONDS / 10])
@@ -62,18 +89,28 @@ async def test_no_time_closes_all_at_once(seconds: float, monkeypatch: pytest.Mo
     assert not crowd.open
 
 
-async def test_those_who_leave_by_themselves_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The share of each step is one of those that are left, and who comes meanwhile is closed, too."""
+async def test_who_leaves_or_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When some leave by themselves, the time that is left is for the others; who comes is closed, too."""
     crowd = Crowd(40, monkeypatch)
 
     def close(number: int) -> None:
         crowd.close(number)
-        if number == 0:
+        if number == 3:
             for other in range(20, 40):
                 del crowd.open[other]
         if number == 9:
             crowd.open[40] = None
 
-    await close_in_steps(crowd.living, close, 4 * STEP_SECONDS)
+    await close_in_steps(crowd.living, close, 4)
     assert not crowd.open
     assert set(crowd.closed) == {*range(20), 40}
+    assert 3.5 < crowd.moments[-1] < 4
+
+
+async def test_nobody_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over as soon as the last have left by themselves, however long their time would have been."""
+    crowd = Crowd(2, monkeypatch)
+    crowd.left_at[1] = 1.05
+    await close_in_steps(crowd.living, crowd.close, 60)
+    assert crowd.closed == [0]
+    assert 1 < crowd.now - BEGUN < 1.2

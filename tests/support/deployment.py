@@ -19,6 +19,9 @@ from tests.support.processes import descendants, kill
 from tests.support.server import Server
 from tests.support.valkey import Valkey
 
+_CONFIG = {"drain_timeout": 0.5}
+"""What the tests' nodes are told where a test does not say otherwise: those that a test stops shall end soon."""
+
 
 class Node(Endpoint):
     """One `python -m app serve` in a deployment, with all its lives on one port; the deployment ends it."""
@@ -113,7 +116,7 @@ class Deployment(Endpoint):
         self.balancer: Balancer | None = None
         self._environment = dict(environment or {})
         (self.directory / "sites.yml").write_text(yaml.safe_dump({name: dict(keys) for name, keys in sites.items()}))
-        (self.directory / "config.yml").write_text(yaml.safe_dump({"production": dict(config or {})}))
+        (self.directory / "config.yml").write_text(yaml.safe_dump({"production": {**_CONFIG, **(config or {})}}))
         try:
             if not is_embedded and "REDIS_URL" not in self._environment:
                 (self.directory / "valkey").mkdir()

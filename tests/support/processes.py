@@ -21,6 +21,8 @@ class ChildProcess:
 
     #: All that have not been ended, so that a failing test can show what they wrote.
     started: ClassVar[list[ChildProcess]] = []
+    #: How it is asked to end.
+    end_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(
         self, name: str, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
@@ -89,7 +91,7 @@ class ChildProcess:
             ChildProcess.started.remove(self)
         family = descendants(self.pid)
         self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
+        self.signal(self.end_signal)
         try:
             self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:

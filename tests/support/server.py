@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 class Server(ChildProcess):
     """The server's process; whoever starts it calls `end`."""
+
+    #: Its connections are not told to leave one after the other.
+    end_signal = signal.SIGINT
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         """Start `python -m app serve` in `directory`; returns when it listens."""

@@ -7,7 +7,7 @@ import structlog
 
 from app.core.audiences import Audiences
 from app.core.channels import ChannelStore, Kept
-from app.core.draining import close_in_steps
+from app.core.draining import STEP_SECONDS, close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Limits
 from app.errors import LimitReached, StoreError, StoreUnavailable
@@ -191,7 +191,9 @@ class Door:
         def those_left() -> list[Subscriber]:
             return [one for one in plain if one.phase is Phase.LIVE and not one.is_closing]
 
-        closing = close_in_steps(those_left, lambda one: one.close(Ending.MISSED), _MISSED_SECONDS)
+        # A few learn it soon.
+        seconds = min(_MISSED_SECONDS, len(plain) * STEP_SECONDS)
+        closing = close_in_steps(those_left, lambda one: one.close(Ending.MISSED), seconds)
         self._errands.start(closing)
 
     # Leaving
