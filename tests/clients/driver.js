@@ -49,6 +49,7 @@ function receive(name, event, args) {
   const index = state.callbacks.push(callback) - 1;
   const automatic = callback !== null && acknowledges(state.policy, event);
   report(name, "event", { event, args, index, wants_ack: callback !== null, acked: automatic });
+  if (event === state.leaving?.event && --state.leaving.count === 0) state.socket.disconnect();
   if (!automatic) return;
   if (!state.policy.delay_ms) {
     callback();
@@ -106,6 +107,10 @@ const operations = {
   connect,
   disconnect({ client }) {
     clients.get(client).socket.disconnect();
+  },
+  /** Leaves the namespace within the listener of this event, when that has been called so often. */
+  leave_at({ client, event, count }) {
+    clients.get(client).leaving = { event, count };
   },
   /** Closes the whole connection of the client, with every namespace on it. */
   close({ client }) {

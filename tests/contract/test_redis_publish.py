@@ -184,6 +184,30 @@ def test_client_leaves_half_way(server: Deployment, news: Application, drivers: 
     wait_payloads(second, left, 20)
 
 
+@every_client
+@pytest.mark.parametrize(("waiting", "left_at"), [(10, 3), (1000, 100)])
+def test_client_leaves_in_its_listener(
+    server: Deployment, news: Application, drivers: Drivers, kind: ClientKind, waiting: int, left_at: int
+) -> None:
+    """A page that disconnects at one of many messages that have arrived: those behind it stay queued, in order."""
+    user = news.user()
+    waited = [f"{number:05d}" for number in range(waiting)]
+    for payload in waited:
+        news.publish(user, payload)
+    eventually(lambda: news.redis.llen(f"rm:users:{user}:messages") == waiting, "all to wait", 20)
+    client = news.join(server, kind)
+    drivers.node.leave_at(client, "message", left_at)
+    news.identify(client, f"{user}:{news.key(user)}")
+    client.wait_event("message", left_at)
+    eventually(lambda: news.connections(user) == 0, "it to be gone")
+    left = [entry["payload"] for entry in news.waiting(user)]
+    got = payloads(client)
+    assert left_at <= len(got)
+    assert got == waited[: len(got)]
+    assert left == waited[waiting - len(left) :]
+    assert len(got) + len(left) >= waiting, f"lost {waited[len(got) : waiting - len(left)]}"
+
+
 def test_expiry(server: Deployment, open_site: Application) -> None:
     """The list is gone `queue_expiry` seconds after the last message was added, and each message counts anew."""
     user = open_site.user(has_key=False)

@@ -64,6 +64,10 @@ class NodeClients(ChildProcess):
         """Leave the namespace; the library closes the transport when none is left on it."""
         self.command("disconnect", name)
 
+    def leave_at(self, client: Client, event: str, count: int) -> None:
+        """Have the client leave the namespace within its listener, at the event that comes as number `count`."""
+        self.command("leave_at", client.name, event=event, count=count)
+
     def drop(self, client: Client) -> None:
         """Cut the client's WebSocket without a close frame."""
         self.command("drop", client.name)

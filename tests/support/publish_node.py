@@ -56,6 +56,12 @@ class PublishClient:
 
     def answer(self) -> bool:
         """Say that it has everything it was asked for; whether it was asked."""
+        was_asked = self.answer_once()
+        self.answer_once()
+        return was_asked
+
+    def answer_once(self) -> bool:
+        """Say that everything has arrived at its transport; whether it was asked."""
         asked, self.receipts = self.receipts, []
         for received in asked:
             received()

@@ -88,7 +88,10 @@ class Mailroom:
         """Asks the client what it has, and tells the mailbox."""
         if not recipient.with_acks and not recipient.is_asked and (pending := recipient.pending):
             recipient.is_asked = True
-            recipient.connection.session.confirm_receipt(lambda: self._receive_receipt(recipient, pending))
+            confirm_receipt = recipient.connection.session.confirm_receipt
+            # A client answers when packets arrive, and hands them to the page later: it may leave between two of them.
+            # It cannot answer what is asked behind that answer before the page has had all of them.
+            confirm_receipt(lambda: confirm_receipt(lambda: self._receive_receipt(recipient, pending)))
         if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
             recipient.is_settling = True
             self._errands.start(self._settle(recipient))

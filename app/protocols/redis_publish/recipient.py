@@ -36,7 +36,7 @@ class Recipient:
     """Lives as long as its connection; `close` ends it.
 
     `pending` are the entries that were written and that the client is not known to have. In a site with acks the
-    client says so for each, in the others the answer to a ping says it for all before.
+    client says so for each, in the others its answers to two pings, one after the other, say it for all before.
     """
 
     def __init__(

@@ -46,6 +46,18 @@ async def test_what_no_client_is_known_to_have_waits(nodes: list[PublishNode], v
     assert waiting(valkey) == []
 
 
+async def test_client_that_leaves_behind_one_receipt(nodes: list[PublishNode], valkey: Valkey) -> None:
+    """One receipt is the transport's: a client that leaves before the second may not have shown any of it."""
+    for number in range(2):
+        await nodes[0].publish(str(number))
+    client, _ = await nodes[0].open()
+    assert client.answer_once()
+    client.disconnect()
+    client.answer_once()
+    await nodes[0].mailroom.drain()
+    assert waiting(valkey) == ["0", "1"]
+
+
 async def test_next_part_follows_the_receipt(nodes: list[PublishNode], valkey: Valkey) -> None:
     """A part is taken out, and the next written, when the client has it; what comes meanwhile goes behind the rest."""
     for number in range(7):
