@@ -63,6 +63,8 @@ def test_a_message_is_counted_on_its_way(
     connect("alpha", user, kind, device="absent").disconnect()
     alpha = {"site": "alpha"}
     eventually(lambda: Figures(deployment)("recado_connections", alpha) == 0, "the absent device to be away")
+    # What clients of the test before have acknowledged last is counted by then.
+    tenant.wait_for_update(user.token, "last_disconnected")
     before = Figures(deployment)
     present = connect("alpha", user, kind, device="present")
     deployment.send("alpha", user.room, "news")

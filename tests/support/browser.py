@@ -113,7 +113,10 @@ class Page:
         self.evaluate("0")  # whatever was reported before this answer has been read by then
         thrown = [_params(event)["exceptionDetails"] for event in self._events if _is(event, "Runtime.exceptionThrown")]
         logged = [_params(event)["entry"] for event in self._events if _is(event, "Log.entryAdded")]
-        return [str(value) for value in thrown] + [str(entry) for entry in logged if entry["level"] == "error"]
+        # Chromium asks for an icon when it has time for it, and pages of tests have none.
+        errors = [entry for entry in logged if entry["level"] == "error"]
+        unasked = [entry for entry in errors if entry.get("url", "").endswith("/favicon.ico")]
+        return [str(value) for value in thrown] + [str(entry) for entry in errors if entry not in unasked]
 
     def find(self, role: str, name: str, within: int | None = None) -> int:
         """Wait for the one visible element of this role and accessible name (inside `within`) and return its handle."""
