@@ -159,6 +159,9 @@ class SeatStore(Protocol):
     def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> Awaitable[None]:
         """This node has so many; the first part of what it says makes everything forgotten that was known of it."""
 
+    async def silence_seconds(self, site: Site) -> float:
+        """For how long the quietest of the nodes with counted connections has given no sign of life; not atomic."""
+
 
 class TicketStore(Protocol):
     """What all nodes know of each site's resume tickets. Raises StoreUnavailable; each method is atomic."""

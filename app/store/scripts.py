@@ -7,7 +7,7 @@ from importlib.resources import files
 import hiredis
 from msgspec import Struct
 
-_OF_NO_SITE = ("beat", "lease", "publish_beat")
+_OF_NO_SITE = ("beat", "lease", "publish_beat", "silence")
 #: Put before a site's scripts: whether nodes hear of its messages on a channel of the site's shard; see `tell`.
 _IS_SHARDED = "local IS_SHARDED = true\n"
 _IS_NOT_SHARDED = "local IS_SHARDED = false\n"

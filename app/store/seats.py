@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from app.settings import Site
-from app.store.keys import prefix
+from app.store.keys import NODES, prefix
 from app.store.link import Word
 from app.store.redis import Commands
 
@@ -29,6 +29,12 @@ class RedisSeats:
         """Sets what this node holds; see `SeatStore`."""
         words = [word for count in counts.items() for word in count]
         return self._run("set_seats", site, int(is_first), *words)
+
+    async def silence_seconds(self, site: Site) -> float:
+        """How long a node with counted connections has not beaten; see `SeatStore`."""
+        # Two commands, because in a Cluster the nodes' beats are in another slot.
+        nodes = await self._redis.command("SMEMBERS", prefix(site.name) + "seats")
+        return int(await self._redis.run("silence", NODES, *nodes)) / 1000
 
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
         return self._redis.run(script, prefix(site.name), self._node, *words)

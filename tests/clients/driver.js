@@ -89,11 +89,24 @@ function listenToLife(name, socket, version) {
   }
 }
 
-function connect({ client, version, url, options, ack, share, namespace }) {
+/** What README.md tells pages to do about a refusal, with a delay for tests. */
+function connectAgain(socket, version, delay_ms) {
+  const again = () => setTimeout(() => socket.connect(), delay_ms);
+  if (version < 3) {
+    socket.on("error", (reason) => { if (typeof reason === "string") again(); });
+  } else if (version === 3) {
+    socket.on("connect_error", (error) => { if (!error.type) again(); });
+  } else {
+    socket.on("connect_error", () => { if (!socket.active) again(); });
+  }
+}
+
+function connect({ client, version, url, options, ack, share, namespace, again_ms }) {
   const socket = share ? clients.get(share).socket.io.socket(namespace, options) : LIBRARIES[version](url, options);
   clients.set(client, { socket, policy: ack, callbacks: [] });
   listenToAll(client, socket);
   listenToLife(client, socket, version);
+  if (again_ms) connectAgain(socket, version, again_ms);
   if (share) {
     socket.connect();
     return;

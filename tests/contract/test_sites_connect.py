@@ -10,7 +10,9 @@ import pytest
 from tests.support.clients import (
     ACK_NONE,
     MODERN,
+    NODE_KINDS,
     ONE_OF_EACH,
+    UPGRADE,
     WEBSOCKET,
     ClientKind,
     ConnectCall,
@@ -211,6 +213,24 @@ def test_refusals_name_their_reason(connect: Connector, tenant: Tenant, kind: Cl
     assert {name: client.wait_refused() for name, client in clients.items()} == {
         name: text for name, (_, text) in REFUSALS.items()
     }
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.transports != UPGRADE], ids=str)
+def test_a_page_connects_again(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
+    """While authUrl fails each try is refused; the lines in README.md try until it does not, on the same transport but
+    for 4.x clients, which close it. A page without them never tries again."""
+    user = tenant.user()
+    tenant.answer(user.token, Answer(503))
+    call = dataclasses.replace(connect.call("alpha", user, kind), again_ms=50)
+    patient, silent = connect.begin(call), connect.begin(dataclasses.replace(call, again_ms=0))
+    patient.records.wait_until(lambda _: len(patient.refusals()) >= 3, "the page to be refused again and again")
+    silent.wait_refused()
+    tenant.set_rooms(user.token, *user.rooms)
+    patient.wait_event("_settings")
+    assert set(patient.refusals()) == {"Auth 503 error"}
+    kinds = [record.kind for record in patient.records.snapshot()]
+    assert ("closed" in kinds) == (kind.library == "4")
+    assert len(silent.refusals()) == 1
 
 
 @each_library

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import ClientKind, each_library, every_client
+from tests.support.clients import ClientKind, each_library
 from tests.support.connector import Connector
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
@@ -39,7 +39,7 @@ def refusal(connect: Connector, site: str, user: User, kind: ClientKind, device:
     return connect.begin(connect.call(site, user, kind, device)).wait_refused()
 
 
-@every_client
+@each_library
 def test_connections_of_a_user(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
     """One too many is refused with the reason, whichever node it comes to; when one leaves there is room again."""
     user, other = tenant.user(), tenant.user()

@@ -39,6 +39,12 @@ async def refusal(limits: Limits, site: Site, *arguments: Any) -> str:
     return str(caught.value)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits where a limit is reached; see test_seat_row.py."""
+    monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
+
+
 @pytest.fixture
 async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
     """One node."""
@@ -217,6 +223,10 @@ class FailingStore:
         """Takes what the node says."""
         await self._answer()
         self.known = dict(counts) if is_first else self.known | dict(counts)
+
+    async def silence_seconds(self, site: Site) -> float:
+        """There are no other nodes."""
+        return 0.0
 
     async def _answer(self) -> None:
         await self.may_answer.wait()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from time import monotonic
 
 import pytest
 
-from tests.support.clients import Client
+from tests.support.clients import POLLING, UPGRADE, WEBSOCKET, Client, ClientKind
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment, Node
 from tests.support.sites import contract_sites
@@ -14,6 +16,7 @@ from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 CONNECTIONS = 4
+KINDS = [ClientKind(library, way) for library in ("2", "4") for way in (WEBSOCKET, POLLING, UPGRADE)]
 
 
 @pytest.fixture
@@ -43,9 +46,9 @@ class Door:
         return self._connector("few", self._tenant.user())
 
     def knock(self) -> bool:
-        """Whether a new user gets in; it stays."""
+        """Whether a new user gets in, at last; it stays."""
         client = self._connector.begin(self._connector.call("few", self._tenant.user()))
-        client.records.wait_for(lambda record: record.kind in ("connect", "refused", "closed"), "an answer")
+        client.records.wait_for(lambda record: record.kind in ("connect", "refused", "closed"), "an answer", 14)
         return not client.refusals() and "connect" in [record.kind for record in client.records.snapshot()]
 
     def close(self) -> None:
@@ -54,19 +57,52 @@ class Door:
 
 
 def test_a_node_that_dies(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Its connections count until it is found dead, within 10 s; then there is room for as many others, no more."""
+    """Its connections count until it is found dead, within 10 s; who comes before waits for that, no more get in."""
     dying, living = (Door(node, drivers, tenant) for node in deployment.nodes)
     for door in (dying, dying, dying, living):
         door.enter()
     assert counted(deployment) == CONNECTIONS
     deployment.nodes[0].kill()
-    assert not living.knock()
-    eventually(lambda: counted(deployment) == 1, "the dead node's connections to be free", 12)
-    for _ in range(3):
+    began = monotonic()
+    assert living.knock()
+    assert monotonic() - began < 12
+    assert counted(deployment) == 2
+    for _ in range(2):
         living.enter()
     assert not living.knock()
     living.close()
     eventually(lambda: counted(deployment) == 0, "nothing to be counted")
+
+
+def test_the_users_of_a_node_that_dies(tenant: Tenant, drivers: Drivers) -> None:
+    """Each has all the connections that it may, and they are counted until the node is buried: pages of 2.x and 4.x
+    that do nothing are connected again on another node within 12 s, and get what is sent."""
+    site = {**contract_sites(tenant)["alpha"], "limits": {"connections_per_user": 1}}
+    deployment = Deployment({"few": site}, nodes=2)
+    connector = Connector(deployment, drivers)
+    try:
+        dying, living = deployment.nodes
+        living.is_listed = False
+        users = [(tenant.user(), kind) for kind in KINDS]
+        calls = [replace(connector.call("few", user, kind), reconnects=True) for user, kind in users]
+        clients = [connector.begin(call) for call in calls]
+        for client in clients:
+            client.wait_event("_settings")
+        living.is_listed = True
+        dying.kill()
+        deadline = monotonic() + 12
+        for client in clients:
+            client.wait_event("_settings", nth=2, timeout_seconds=max(0.1, deadline - monotonic()))
+            # (For a 2.x page an error of the transport is an "error" too.)
+            assert not [text for text in client.refusals() if "Too many" in str(text)]
+        for user, client in zip((user for user, _ in users), clients, strict=True):
+            deployment.send("few", user.room, "news")
+            client.wait_event("news")
+        # One more of a user that is over its limit, with nobody dead, is still refused.
+        assert connector.begin(connector.call("few", users[0][0], device="d2")).wait_refused()
+    finally:
+        connector.close()
+        deployment.end()
 
 
 def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import StoreError
-from app.store.keys import prefix
+from app.store.keys import NODES, prefix
 from app.store.redis import Redis
 from app.store.seats import RedisSeats
 from tests.support.store import make_site
@@ -49,6 +49,18 @@ async def test_a_node_says_what_it_holds(seats: RedisSeats, valkey: Valkey) -> N
     assert valkey.dump()[f"{prefix(SITE.name)}seats:aa"] == {"user:2": "1", "all": "1"}
     await seats.set_seats(SITE, {}, is_first=True)
     assert valkey.dump() == {}
+
+
+async def test_the_silence_of_those_with_seats(seats: RedisSeats, redis: Redis, valkey: Valkey) -> None:
+    """The quietest node counts that holds seats in the site; one that is not known has been buried."""
+    for node in ("bb", "cc"):
+        await RedisSeats(redis, node).take_seat(SITE, [("all", 9)])
+    assert await seats.silence_seconds(SITE) == 0
+    now_ms = int(valkey.client.time()[0] * 1000)  # type: ignore[index]
+    valkey.client.zadd(NODES, {"bb": now_ms - 3_000, "aa": now_ms - 60_000, "~cc": now_ms - 60_000})
+    assert 3 <= await seats.silence_seconds(SITE) < 30
+    await RedisSeats(redis, "bb").give_seat(SITE, ["all"])
+    assert await seats.silence_seconds(SITE) == 0
 
 
 async def test_a_connect_that_comes_too_late_is_not_counted(

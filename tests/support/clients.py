@@ -121,6 +121,8 @@ class ConnectCall:
     ack: AckPolicy = ACK_ALL
     #: Whether the library connects again by itself when the connection is lost.
     reconnects: bool = False
+    #: After how long the page connects again when it was refused, as README.md tells it to; 0: it does not.
+    again_ms: int = 0
 
     @property
     def namespace(self) -> str:

@@ -106,7 +106,7 @@ class NodeClients(ChildProcess):
     def _connect(self, call: ConnectCall, fields: dict[str, Any]) -> Client:
         name = f"{call.site}-{next(self._numbers)}"
         client = self._clients[name] = Client(name, call.kind, self)
-        self.command("connect", name, ack=dataclasses.asdict(call.ack), **fields)
+        self.command("connect", name, ack=dataclasses.asdict(call.ack), again_ms=call.again_ms, **fields)
         return client
 
     def _options(self, call: ConnectCall) -> dict[str, Any]:

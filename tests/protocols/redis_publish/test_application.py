@@ -143,8 +143,9 @@ async def test_two_right_ones_at_once(case: Case) -> None:
     assert case.connections() == 0
 
 
-async def test_limits_of_the_site(case: Case) -> None:
+async def test_limits_of_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection over a limit of the site is told so; one that ends gives its place back."""
+    monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
     clients = [await case.connect() for _ in range(3)]
     for client in clients:
         case.identify(client, "u:k")

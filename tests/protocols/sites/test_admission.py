@@ -24,9 +24,10 @@ async def refused(door: Door, rooms: list[str], version: int = 4) -> str:
     return packet
 
 
-async def test_limits_of_connections(door: Door) -> None:
+async def test_limits_of_connections(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a limit the client is told which in a refusal of the contract's kind, in both generations' form; what ends
     makes room, and at the end nothing is counted."""
+    monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
     door.directory.answer = ["user_1", "public"]
     first = await door.connected("40/bound")
     assert await refused(door, ["user_1", "public"]) == '44/bound,{"message":"Too many connections of this user"}'
