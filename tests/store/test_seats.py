@@ -56,7 +56,7 @@ async def test_the_silence_of_those_with_seats(seats: RedisSeats, redis: Redis, 
     for node in ("bb", "cc"):
         await RedisSeats(redis, node).take_seat(SITE, [("all", 9)])
     assert await seats.silence_seconds(SITE) == 0
-    now_ms = int(valkey.client.time()[0] * 1000)  # type: ignore[index]
+    now_ms = int(valkey.client.time()[0] * 1000)
     valkey.client.zadd(NODES, {"bb": now_ms - 3_000, "aa": now_ms - 60_000, "~cc": now_ms - 60_000})
     assert 3 <= await seats.silence_seconds(SITE) < 30
     await RedisSeats(redis, "bb").give_seat(SITE, ["all"])
