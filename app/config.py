@@ -160,6 +160,10 @@ def _check_redis_publish(config: Config, sites: Mapping[str, Site]) -> None:
                 f"{site.name}.redisPublish.prefix: expected another than that of {other!r} on the same Redis"
             )
         if settings.route is not None:
+            if settings.route == f"/{site.name}":
+                raise ConfigError(
+                    f"{site.name}.redisPublish.route: expected another than the site's own {settings.route}"
+                )
             other = settings.route[1:] if settings.route[1:] in sites else owners.setdefault(settings.route, site.name)
             if other != site.name:
                 raise ConfigError(f"{site.name}.redisPublish.route: {settings.route} is the namespace of {other!r}")
@@ -203,7 +207,10 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
 
 def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
     if block.auth_url is None and not (block.channels or block.topics or block.redis_publish):
-        raise ConfigError(f"{place}: authUrl is missing, expected a URL that begins with http:// or https://")
+        raise ConfigError(
+            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
+            "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
+        )
     if block.api_key is None:
         raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
     inherited = {limit: getattr(config, limit) for limit in Limits.__struct_fields__}

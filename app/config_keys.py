@@ -25,7 +25,7 @@ _HTTP_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?([/?#]\S*
 _HEADER_TEXT = r"^[!-~]([ -~]*[!-~])?\Z"
 _ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z"
 _NODE_URL = r"^https?://([^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?\Z"
-_KEY_PREFIX = r"^[^\s*?\[\]{}\\]+\Z"
+_KEY_PREFIX = r"^(?!recado(:|\Z))[^\s*?\[\]{}\\]+\Z"
 _NAMESPACE = r"^/[^\s,?#]+\Z"
 _PEM = r"^\s*-----BEGIN [A-Z ]*KEY-----\s"
 
@@ -40,7 +40,7 @@ _PATTERNS = {
     repr(_HTTP_URL): "a URL that begins with http:// or https://, without user name",
     repr(_HEADER_TEXT): "text of printable ASCII characters",
     repr(_NODE_URL): "a URL that begins with http:// or https://, without user name and path",
-    repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { } \\",
+    repr(_KEY_PREFIX): "text without spaces and any of * ? [ ] { } \\, and not recado, as the server's own keys begin",
     repr(_NAMESPACE): "a namespace such as /rm",
     repr(_PEM): "a key in PEM, which begins with -----BEGIN",
     repr(_ORIGIN): "an origin such as https://www.example.com, without a path",

@@ -8,7 +8,8 @@ RecadoError
 ├── TicketRefused           a resume ticket does not count; the text says why
 ├── LimitReached            a site, user or address has had its share; `status` is the HTTP answer
 └── StoreError              Redis cannot do what was asked
-    └── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
+    ├── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
+    └── WrongType           ... because a key holds something else: it is the same next time
 """
 
 
@@ -73,3 +74,7 @@ class StoreError(RecadoError):
 
 class StoreUnavailable(StoreError):
     """The message store is not available at the moment, try again."""
+
+
+class WrongType(StoreError):
+    """A key holds something of another type than expected."""

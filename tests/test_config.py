@@ -451,4 +451,8 @@ def test_sites_do_not_share_what_they_hear(load: Load) -> None:
     assert "news.redisPublish.route: /rm is the namespace of 'shop'" in mistake(load, None, shop % routes)
     route = "route: /shop, prefix: other"
     assert "news.redisPublish.route: /shop is the namespace of 'shop'" in mistake(load, None, shop % ("", route))
-    assert load(None, shop % ("route: /shop", "prefix: other")).sites["shop"].redis_publish is not None
+    own = "shop.redisPublish.route: expected another than the site's own /shop"
+    assert own in mistake(load, None, shop % ("route: /shop", "prefix: other"))
+    for prefix in ("recado", "recado:x"):
+        assert "and not recado" in mistake(load, None, shop % (f"prefix: '{prefix}'", "prefix: other"))
+    assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].redis_publish is not None

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import hiredis
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError, StoreUnavailable, WrongType
 from app.store.address import Address
 
 Word = bytes | str | int
@@ -223,4 +223,4 @@ def _to_store_error(code: str, error: Exception) -> StoreError:
     """Redis's error as ours: passing ones as StoreUnavailable. The text is Redis's, without a script's arguments."""
     if code in PASSING_ERRORS:
         return StoreUnavailable(f"Redis cannot serve now ({code}).")
-    return StoreError(str(error))
+    return WrongType(str(error)) if code == "WRONGTYPE" else StoreError(str(error))

@@ -442,15 +442,16 @@ def test_payload_that_is_no_text(server: Deployment, news: Application) -> None:
 
 
 def test_list_that_others_wrote(server: Deployment, news: Application) -> None:
-    """What another program put into the list comes too: a JSON message as it is, anything else as a payload."""
+    """What another program put into the list comes too: JSON with a payload as it is, anything else as a payload."""
     user = news.user()
     key = f"rm:users:{user}:messages"
+    others = ['{"text": "no payload"}', '{"source":"x","timestamp":5,"bubble":true}', '{"source":"x","bubble":true,']
     older = {"payload": "old", "timestamp": 5, "source": "rm.users.x"}
-    news.redis.rpush(key, json.dumps(older), "plain", b"\xff", '{"payload": 1}')
+    news.redis.rpush(key, json.dumps(older), "plain", b"\xff", '{"payload": 1}', *others)
     client = news.connect(server, user)
-    client.wait_event("message", 4)
+    client.wait_event("message", 7)
     assert messages(client)[0] == {**older, "bubble": True}
-    assert [message["payload"] for message in messages(client)[1:]] == ["plain", "\ufffd", 1]
+    assert [message["payload"] for message in messages(client)[1:]] == ["plain", "\ufffd", 1, *others]
     news.wait_queued(user)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError, StoreUnavailable, WrongType
 from app.store.address import Address
 from app.store.link import Link
 from tests.store.fake_redis import fake_redis
@@ -86,13 +86,13 @@ async def test_pushes_go_to_their_callback(valkey: Valkey) -> None:
         ("NOREPLICAS Not enough good replicas to write.", StoreUnavailable),
         ("LATE the caller has stopped waiting", StoreUnavailable),
         ("ERR wrong number of arguments", StoreError),
-        ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreError),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
         ("NOSCRIPT No matching script.", StoreError),
         ("NOAUTH Authentication required.", StoreError),
     ],
 )
 async def test_errors_are_mapped(link: Link, reply: str, error_type: type[StoreError]) -> None:
-    """What passes is StoreUnavailable, anything else StoreError; the code is in the text; the link lives on."""
+    """What passes is StoreUnavailable, a wrong type WrongType, all else StoreError with its code; the link lives on."""
     with pytest.raises(StoreError) as caught:
         await link.command("EVAL", "return redis.error_reply(ARGV[1])", 0, reply)
     assert type(caught.value) is error_type

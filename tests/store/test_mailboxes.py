@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.mailbox_ports import Letter
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, WrongType
 from app.settings import BatchLimit, QueueLimit
 from app.store.mailboxes import RedisMailboxes
 from app.store.redis import Redis
@@ -98,6 +98,21 @@ async def test_entries_of_the_stream_are_taken_once(box: RedisMailboxes, valkey:
     assert (await box.deliver("v", letter("x", stream_id="101-0"), FAR_MS)).result == "duplicate"
     assert valkey.client.llen("recado:{rm:users:v:messages}:taken") == 32
     assert valkey.client.ttl("recado:{rm:users:v:messages}:taken") > 80_000
+
+
+async def test_list_of_a_wrong_type(box: RedisMailboxes, valkey: Valkey) -> None:
+    """What cannot be put there has not been taken: once the key is right the same entry arrives."""
+    valkey.client.set(LIST, "no list")
+    given = letter("x", stream_id="5-0", dedupe_id="mine")
+    for _ in range(2):
+        with pytest.raises(WrongType, match=f"{LIST} is no list"):
+            await box.deliver("u", given, FAR_MS)
+    assert list(valkey.dump()) == [LIST]
+    valkey.client.set("rm:channels:bad:subscribers", "no set")
+    with pytest.raises(WrongType):
+        await anext(box.members("bad"))
+    valkey.client.delete(LIST)
+    assert (await box.deliver("u", given, FAR_MS)).result == "queued"
 
 
 async def test_ids_of_the_application(box: RedisMailboxes, valkey: Valkey) -> None:

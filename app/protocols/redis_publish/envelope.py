@@ -8,6 +8,8 @@ from msgspec import Struct
 
 #: A user or channel: a line of its own in what nodes tell each other, and part of a key.
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}\Z")
+#: How an entry of ours begins; every other is taken apart.
+_OURS = re.compile(rb'\{"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":true,"payload":"')
 _BUBBLE = b'"bubble":true'
 _NO_BUBBLE = b'"bubble":false'
 
@@ -23,12 +25,13 @@ class Destination(Struct, frozen=True):
 
 
 def read_destination(text: str) -> Destination | None:
-    """`users.<uid>` or `channels.<cid>`; None for anything else."""
+    """`users.<uid>`, no `:` in the uid, or `channels.<cid>`; None for anything else."""
     kind, _, name = text.partition(".")
     if _NAME.match(name) is None:
         return None
     if kind == "users":
-        return Destination("users", name)
+        # What a client identifies itself with ends at the first `:`, so nobody could ever get it.
+        return Destination("users", name) if ":" not in name else None
     return Destination("channels", name) if kind == "channels" else None
 
 
@@ -65,7 +68,7 @@ class Envelopes:
 
 def event_of(entry: bytes, is_first: bool) -> bytes:
     """`["message",{...}]` for a client, with the `bubble` of its connection. An entry that is not ours is a payload."""
-    if not entry.startswith(b'{"source":') or _BUBBLE not in entry:
+    if _OURS.match(entry) is None or not entry.endswith(b'"}'):
         entry = _rebuild(entry)
     if not is_first:
         # Inside a text its quotes would be escaped: the first is the key.
@@ -79,7 +82,7 @@ def _rebuild(entry: bytes) -> bytes:
         given: Any = msgspec.json.decode(entry)
     except (msgspec.DecodeError, UnicodeDecodeError):
         given = None
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or "payload" not in given:
         given = {"payload": entry.decode("utf-8", "replace")}
     ours = {"source": given.get("source", ""), "timestamp": given.get("timestamp", 0), "bubble": True}
-    return msgspec.json.encode({**ours, "payload": given.get("payload")})
+    return msgspec.json.encode({**ours, "payload": given["payload"]})

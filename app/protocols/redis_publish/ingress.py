@@ -11,7 +11,7 @@ from time import monotonic
 import structlog
 
 from app.core.mailbox_ports import Letter, Mailboxes, Outcome, PublishStream, StreamEntry
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError, StoreUnavailable, WrongType
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
 from app.settings import RedisPublish, Site
@@ -24,6 +24,9 @@ _RETRY_SECONDS = 0.25
 #: How often the owner looks for entries that a node read whose lease was over by then.
 _CLAIM_SECONDS = 2.0
 _STOP_SECONDS = 0.5
+_NO_DESTINATION = "not users.<uid> (no `:` in it) or channels.<cid>"
+
+_Addressed = tuple[Destination, Letter]
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +54,7 @@ class Ingress:
         limited_bytes = site.limits.message_bytes
         self._max_payload_bytes = min(settings.max_payload_bytes, limited_bytes or settings.max_payload_bytes)
         self._envelopes = Envelopes()
-        self._backlog: deque[tuple[Destination, Letter]] = deque()
+        self._backlog: deque[_Addressed] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
         #: Whether everything that was PUBLISHed is delivered.
@@ -113,7 +116,7 @@ class Ingress:
         self._counts.received["publish"] += 1
         address = read_destination(destination)
         if address is None or len(payload) > self._max_payload_bytes:
-            self._refuse("publish", destination, "too long" if address else "not users.<uid> or channels.<cid>")
+            self._refuse("publish", destination, "too long" if address else _NO_DESTINATION)
             return
         if self._backlog_bytes > MAX_BACKLOG_BYTES:
             self._counts.outcomes["lost"] += 1
@@ -136,32 +139,35 @@ class Ingress:
                     self._counts.outcomes["lost"] += len(errors)
                     _log.error("published messages lost", site=self._site, count=len(errors), reason=str(errors[0]))
 
-    def _take_backlog(self) -> list[tuple[Destination, Letter]]:
+    def _take_backlog(self) -> list[_Addressed]:
         taken = [self._backlog.popleft() for _ in range(min(_AT_ONCE, len(self._backlog)))]
         self._backlog_bytes -= sum(len(letter.entry) for _, letter in taken)
         return taken
 
-    async def _deliver(self, letters: Sequence[tuple[Destination, Letter]]) -> list[StoreError]:
-        """Hands letters over; answers the errors of mailboxes that could not be written.
+    async def _deliver(self, letters: Sequence[_Addressed]) -> list[StoreError]:
+        """Hands letters over; answers the errors of mailboxes that could not be written but may be later.
 
         A user's letters are given to Redis in their order, which is that of their arrival.
         """
         errors: list[StoreError] = []
+        given: list[_Addressed] = []
         answers: list[asyncio.Future[Outcome]] = []
         try:
-            for destination, letter in letters:
+            for addressed in letters:
+                destination, letter = addressed
                 try:
                     async for users in self._users_of(destination):
+                        given += [addressed] * len(users)
                         answers += [
                             asyncio.ensure_future(self._mailboxes.deliver(user, letter, self._until_ms))
                             for user in users
                         ]
                         if len(answers) >= _AT_ONCE:
-                            errors += self._count(await asyncio.gather(*answers, return_exceptions=True))
-                            answers = []
+                            errors += self._count(given, await asyncio.gather(*answers, return_exceptions=True))
+                            given, answers = [], []
                 except StoreError as error:
-                    errors.append(error)
-            return errors + self._count(await asyncio.gather(*answers, return_exceptions=True))
+                    errors += self._count([addressed], [error])
+            return errors + self._count(given, await asyncio.gather(*answers, return_exceptions=True))
         finally:
             for answer in answers:
                 answer.cancel()
@@ -173,10 +179,15 @@ class Ingress:
         async for users in self._mailboxes.members(destination.name):
             yield [user for user in users if read_destination(f"users.{user}") is not None]
 
-    def _count(self, answers: Sequence[Outcome | BaseException]) -> list[StoreError]:
+    def _count(self, given: Sequence[_Addressed], answers: Sequence[Outcome | BaseException]) -> list[StoreError]:
         errors = []
-        for answer in answers:
-            if isinstance(answer, StoreError):
+        for (destination, letter), answer in zip(given, answers, strict=True):
+            if isinstance(answer, WrongType):
+                # Of this mailbox or channel alone, and for good: what is behind it must not wait.
+                self._refuse(
+                    "stream" if letter.stream_id else "publish", letter.stream_id or str(destination), str(answer)
+                )
+            elif isinstance(answer, StoreError):
                 errors.append(answer)
             elif isinstance(answer, BaseException):
                 raise answer
@@ -224,11 +235,12 @@ class Ingress:
         if entries:
             await self._stream.acknowledge([entry.id for entry in entries])
 
-    def _read_entry(self, entry: StreamEntry, envelopes: Envelopes) -> tuple[Destination, Letter] | None:
+    def _read_entry(self, entry: StreamEntry, envelopes: Envelopes) -> _Addressed | None:
         payload = entry.fields.get(b"payload")
         destination = read_destination(entry.fields.get(b"to", b"").decode("utf-8", "replace"))
         if payload is None or destination is None or len(payload) > self._max_payload_bytes:
-            self._refuse("stream", entry.id, "expected `to users.<uid>|channels.<cid>` and `payload <not too long>`")
+            reason = "expected `to users.<uid>|channels.<cid>`, no `:` in <uid>, and `payload <not too long>`"
+            self._refuse("stream", entry.id, reason)
             return None
         added_ms = int(entry.id.partition("-")[0])
         sealed = envelopes.seal(f"{self._prefix}.{destination}", added_ms, payload)

@@ -16,6 +16,24 @@ local function is_after(id, other)
   return ms > other_ms or (ms == other_ms and tonumber(number) > tonumber(other_number))
 end
 
+local fields = call('HGETALL', connections)
+local nodes, seen, is_fetched = {}, {}, false
+for i = 1, #fields, 2 do
+  local node = string.match(fields[i], '^[^.]+')
+  if not seen[node] then
+    seen[node] = true
+    nodes[#nodes + 1] = node
+  end
+  if string.sub(fields[i + 1], -1) == 'f' then is_fetched = true end
+end
+-- Who still fetches what waits gets it from there, behind the rest.
+local in_list = #nodes == 0 or is_fetched or ARGV[5] == '1'
+-- Before anything is written: what is refused has not been taken.
+if in_list then
+  local kind = call('TYPE', waiting).ok
+  if kind ~= 'none' and kind ~= 'list' then return redis.error_reply('WRONGTYPE ' .. waiting .. ' is no list') end
+end
+
 -- The stream is read in order, but what a node read whose lease was over meanwhile is taken from it later.
 local TAKEN = 32
 if ARGV[10] ~= '' then
@@ -50,26 +68,9 @@ local function add_to(list)
   return dropped
 end
 
-local fields = call('HGETALL', connections)
-if #fields == 0 then
-  local dropped = add_to(waiting)
-  call('EXPIRE', waiting, expiry_seconds)
-  return { 'queued', dropped }
-end
-
-local nodes, seen, is_fetched = {}, {}, false
-for i = 1, #fields, 2 do
-  local node = string.match(fields[i], '^[^.]+')
-  if not seen[node] then
-    seen[node] = true
-    nodes[#nodes + 1] = node
-  end
-  if string.sub(fields[i + 1], -1) == 'f' then is_fetched = true end
-end
--- Who still fetches what waits gets it from there, behind the rest.
-local in_list = is_fetched or ARGV[5] == '1'
 local dropped = add_to(in_list and waiting or told)
 if in_list then call('EXPIRE', waiting, expiry_seconds) end
+if #nodes == 0 then return { 'queued', dropped } end
 local number = call('HINCRBY', state, 'told', 1)
 local message = table.concat({ 'message', uid, number, first_of(fields, ARGV[9]), in_list and 1 or 0, entry }, '\n')
 for _, node in ipairs(nodes) do call('PUBLISH', ARGV[8] .. node, message) end

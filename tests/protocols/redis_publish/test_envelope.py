@@ -13,8 +13,9 @@ from app.protocols.redis_publish.envelope import Destination, Envelopes, event_o
     ("text", "expected"),
     [
         ("users.a", Destination("users", "a")),
-        ("users.a.b:c", Destination("users", "a.b:c")),
-        ("channels.x y", Destination("channels", "x y")),
+        ("users.a.b", Destination("users", "a.b")),
+        ("users.a:b", None),
+        ("channels.x: y", Destination("channels", "x: y")),
         ("users." + "x" * 512, Destination("users", "x" * 512)),
         ("users." + "x" * 513, None),
         ("users.", None),
@@ -77,7 +78,7 @@ def test_event_has_the_bubble_of_its_connection() -> None:
         (b"[1]", {"source": "", "timestamp": 0, "payload": "[1]"}),
         (b"\xff", {"source": "", "timestamp": 0, "payload": "\ufffd"}),
         (b'{"payload":"p","source":"s","timestamp":3}', {"source": "s", "timestamp": 3, "payload": "p"}),
-        (b'{"source":"s"}', {"source": "s", "timestamp": 0, "payload": None}),
+        (b'{"source":"s"}', {"source": "", "timestamp": 0, "payload": '{"source":"s"}'}),
     ],
 )
 def test_entry_of_another_program(entry: bytes, expected: dict[str, object]) -> None:

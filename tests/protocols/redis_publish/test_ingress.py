@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from app.core.mailbox_ports import Letter, Mailboxes, Outcome, StreamEntry
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreError, StoreUnavailable, WrongType
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish import ingress as ingress_module
 from app.protocols.redis_publish.ingress import Ingress
@@ -28,6 +28,7 @@ class FakeMailboxes:
         self.until_ms: list[int] = []
         self.channels: dict[str, list[list[str]]] = {}
         self.failures: list[StoreError] = []
+        self.wrong_channels: set[str] = set()
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -42,6 +43,8 @@ class FakeMailboxes:
 
     async def members(self, channel: str) -> AsyncIterator[list[str]]:
         """What the test says, in parts."""
+        if channel in self.wrong_channels:
+            raise WrongType("WRONGTYPE")
         for part in self.channels.get(channel, []):
             await asyncio.sleep(0)
             yield part
@@ -131,7 +134,7 @@ async def test_order_of_users_and_channels(case: Case) -> None:
     assert case.counts.received["publish"] == 8
 
 
-@pytest.mark.parametrize("destination", ["users.", "others.a", "users", "users.a\nb"])
+@pytest.mark.parametrize("destination", ["users.", "others.a", "users", "users.a\nb", "users.a:b"])
 async def test_no_destination(case: Case, destination: str) -> None:
     """What names nobody is refused and counted."""
     case.own()
@@ -178,6 +181,22 @@ async def test_stream_entries_that_fail_are_read_again(case: Case, monkeypatch: 
     assert case.mailboxes.delivered[-2:] == [("a", "first", "5-0"), ("a", "second", "5-1")]
     assert case.counts.claimed == 2
     assert case.counts.received["stream"] == 2
+
+
+async def test_keys_of_a_wrong_type_are_refused(case: Case) -> None:
+    """A channel or list that holds something else stops nothing: what goes there is refused, the rest goes on."""
+    case.mailboxes.wrong_channels = {"bad"}
+    case.mailboxes.failures = [WrongType("WRONGTYPE")]
+    for number, to in enumerate(("channels.bad", "users.bad", "users.a")):
+        case.stream.add(f"5-{number}", to, to)
+    case.own()
+    await until(lambda: case.stream.acknowledged == ["5-0", "5-1", "5-2"], "all to be acknowledged")
+    case.mailboxes.failures = [WrongType("WRONGTYPE")]
+    for to in ("channels.bad", "users.bad", "users.a"):
+        case.ingress.message_published(to, b"published")
+    assert await case.delivered(2) == [("a", "users.a", "5-2"), ("a", "published", "")]
+    await until(lambda: case.counts.outcomes["queued"] == 2, "both to be counted")
+    assert (case.counts.outcomes["refused"], case.counts.outcomes["lost"]) == (4, 0)
 
 
 async def test_stream_is_not_read_after_the_lease(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
