@@ -41,6 +41,9 @@ class Servable(Drainable, Protocol):
     health: Health
     peer_socket: PeerSocket
 
+    async def release(self) -> None:
+        """Has other nodes answer what waits here for them; until it is cancelled."""
+
 
 class HttpServer(uvicorn.Server):
     """uvicorn with our WebSockets, that serves on while connections are told to leave, and exits with 0.
@@ -97,7 +100,13 @@ class HttpServer(uvicorn.Server):
                 _log.error("drain failed", exc_info=failure)
         # Not earlier: the last answers of polling sessions are fetched through other nodes too.
         self._services.peer_socket.close()
-        await super().shutdown(sockets)
+        # Beside it: from its first moment on no client comes back here with its next poll.
+        release = asyncio.create_task(self._services.release(), name="release")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            release.cancel()
+            await asyncio.gather(release, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -129,7 +129,7 @@ class Services:
         # Longer than any poll waits: a session that hears nothing for so long is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         cluster = Cluster(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
-        self.sessions = SessionRouter(self.socket_server.asgi, cluster)
+        self.sessions = SessionRouter(self.socket_server, cluster)
         self.send = SendEndpoint(config.sites, self.delivery, self._ids, config.max_body_bytes, counts)
         channels, channels_settings = RedisChannels(redis, node), _channels_settings(config, counts)
         self.channels = ChannelsServer(config.sites, self.delivery, channels, self._ids, self.limits, channels_settings)
@@ -189,13 +189,15 @@ class Services:
         """Tells every connection to leave, spread over the time; returns when acks and ends have reached Redis."""
         await asyncio.gather(*(protocol.drain(seconds) for protocol in self.drainables))
         await self._publish.drain()
-        # What waits here for the answer of another node: its client asks somebody else.
-        await self._peers.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.redis.timeout_seconds):
                 await self.delivery.drain()
                 await self.channels.close()
                 await self.topics.hub.drained()
+
+    async def release(self) -> None:
+        """Has other nodes answer the polls that wait here for them; until it is cancelled."""
+        await self.sessions.release_polls()
 
 
 def _version() -> str:

@@ -142,6 +142,10 @@ class HttpPeers:
             await answer.send(send)
         return answer is not None or request.has_lost_client
 
+    async def tell(self, place: Place, scope: Any) -> None:
+        """Makes a request of this node's own; see `Peers`."""
+        await self._exchange(place, _Request(scope, _nothing))
+
     async def fetch(self, socket_path: str, target: str, timeout_seconds: float) -> bytes | None:
         """What a node of this machine answers to a GET; None when it does not, or with another status than 200."""
         if self._is_closed:
@@ -195,6 +199,10 @@ class HttpPeers:
                 if not pool.in_use:
                     del self._pools[path]
                     asyncio.get_running_loop().create_task(pool.session.close())
+
+
+async def _nothing() -> MutableMapping[str, Any]:
+    raise AssertionError("nobody asks for the body of a request that has none")
 
 
 def _ascii(target: bytes) -> str:

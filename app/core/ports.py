@@ -265,6 +265,10 @@ class Peers(Protocol):
         last as long as a poll.
         """
 
+    async def tell(self, place: Place, scope: Any) -> None:
+        """Has the node at `place` answer a request of this one's own, without a body; what it answers, if it does, is
+        not looked at. Never raises."""
+
 
 class BindDirectory(Protocol):
     """The tenant's backend that knows whose bind key it is."""

@@ -247,6 +247,17 @@ async def test_end(owner: Owner, peers: HttpPeers) -> None:
     assert len(owner.scopes) == 1
 
 
+@pytest.mark.parametrize("by", ["socket", "url"])
+async def test_tell(owner: Owner, peers: HttpPeers, by: str) -> None:
+    """A request of this node's own arrives with its headers; where nobody listens nothing happens."""
+    scope = {**Client("DELETE").scope, "headers": [(b"x-own", b"1")]}
+    await peers.tell(Place(socket=owner.place.socket) if by == "socket" else Place(url=owner.place.url), scope)
+    [told] = owner.scopes
+    assert (told["method"], told["query_string"], owner.bodies) == ("DELETE", b"a=%2F+b&sid=x", [b""])
+    assert (b"x-own", b"1") in told["headers"]
+    await peers.tell(Place(socket="/nowhere"), scope)
+
+
 async def test_fetch(owner: Owner, peers: HttpPeers) -> None:
     """What another process of this machine answers with 200, else nothing."""
     path = str(owner.place.socket)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import re
 import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.balancer import Balancer
+from tests.support.clients import POLLING, ClientKind, ConnectCall
+from tests.support.connector import Drivers, numbers
 from tests.support.server import Server
 from tests.support.sites import contract_sites
 from tests.support.store import running_valkey
@@ -85,6 +90,13 @@ def own_pair(tenant: Tenant, request: pytest.FixtureRequest) -> Iterator[Pair]:
         both = Pair(tenant, valkey, getattr(request, "param", False))
         yield both
         both.end()
+
+
+@pytest.fixture
+def ends() -> Iterator[ExitStack]:
+    """What a test has begun and is to end, in reverse."""
+    with ExitStack() as stack:
+        yield stack
 
 
 class Session:
@@ -293,3 +305,85 @@ def test_no_secret_no_trust(own_pair: Pair) -> None:
     assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
     assert session.ask(0, "POST", content="3").text == "ok"
     assert figure(own_pair.nodes[0], "recado_passed_requests_total", result="refused") == 1
+
+
+def begin(node: Server, session: Session, method: str, sent: bytes = b"", length: int = 0) -> socket.socket:
+    """Send the head of a request, and this of its body; returns when the node has taken it."""
+    parts = urlsplit(node.url)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
+    head = f"{method} /socket.io/?{urlencode(session.query)} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + sent)
+    # Answered behind the request before it.
+    figure(node, "recado_sessions")
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the node closes."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("own_pair", [False, True], indirect=True)
+def test_node_that_ends_hands_polls_back(own_pair: Pair, tenant: Tenant) -> None:
+    """SIGTERM at a node where a poll and a POST for another's session are under way: the owner answers the poll with a
+    noop, the POST arrives whole, the session lives on, and the node ends with 0."""
+    user = tenant.user()
+    session = Session(own_pair)
+    session.join(1, user)
+    owner, other = own_pair.nodes
+    body = b'42/alpha,7["ask",1]'
+    poll = begin(other, session, "GET")
+    post = begin(other, session, "POST", body[:5], len(body))
+    other.signal(signal.SIGTERM)
+    answer = rest(poll)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n6")
+    assert b"connection: close" in answer
+    post.sendall(body[5:])
+    assert rest(post).endswith(b"\r\n\r\nok")
+    assert other.wait() == 0
+    assert session.ask(0, "GET").text == "43/alpha,7[]"
+    send(owner, own_pair, user, "news", 1)
+    assert session.ask(0, "GET").text.endswith('["news",1]')
+    assert figure(owner, "recado_sessions") == 1
+
+
+@pytest.mark.parametrize("library", ["2", "4"])
+def test_client_outlives_the_node_that_passes_its_polls(
+    own_pair: Pair, tenant: Tenant, drivers: Drivers, library: str, ends: ExitStack
+) -> None:
+    """A client whose polls come through a node that ends, and does not connect again, stays connected to their owner
+    and gets everything, once and in order."""
+    owner, other = own_pair.nodes
+    listed = [owner.url]
+    balancer = Balancer(lambda: listed, random.Random(1))
+    ends.callback(balancer.end)
+    user = tenant.user()
+    query = {"token": user.token, "deviceId": "d"}
+    client = drivers.node.connect(ConnectCall(ClientKind(library, POLLING), balancer.url, "alpha", query))
+    # The balancer ends when nobody connects any more.
+    ends.callback(lambda: eventually(lambda: figure(owner, "recado_sessions") == 0, "the client to leave"))
+    ends.callback(client.forget)
+    client.wait_event("_settings")
+    listed[:] = [other.url]
+
+    def is_passed_on() -> bool:
+        return figure(other, "recado_passed_requests_total", result="passed on") >= 4
+
+    sent = itertools.count()
+
+    def send_more() -> bool:
+        send(owner, own_pair, user, "n", next(sent))
+        return is_passed_on()
+
+    eventually(send_more, "polls to go through the other node")
+    other.signal(signal.SIGTERM)
+    listed[:] = [owner.url]
+    assert other.wait() == 0
+    for _ in range(3):
+        send(owner, own_pair, user, "n", next(sent))
+    send(owner, own_pair, user, "fence")
+    client.wait_event("fence")
+    assert numbers(client) == list(range(next(sent)))
+    assert figure(owner, "recado_sessions") == 1

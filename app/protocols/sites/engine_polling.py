@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from app.protocols.sites.engine_mailbox import Mailbox
-from app.protocols.sites.engine_packet import MalformedPacket
+from app.protocols.sites.engine_packet import NOOP, MalformedPacket
 from app.protocols.sites.engine_payload import (
     BINARY_TYPE,
     SCRIPT_TYPE,
@@ -65,6 +65,12 @@ async def answer_poll(session: EngineSession, query: dict[str, str], receive: An
             session.close(_TRANSPORT_CLOSE)
             return None
     return payload_response(session, query)
+
+
+def release_poll(session: EngineSession) -> None:
+    """Have the poll that waits answered at once, or else the next: its client is to ask again, by another way."""
+    if session.mailbox is not None and not session.mailbox.has_payload:
+        session.send_encoded(NOOP)
 
 
 async def answer_post(

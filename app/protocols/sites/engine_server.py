@@ -19,7 +19,7 @@ import engineio
 from app.core.draining import close_in_steps
 from app.protocols.sites.engine_packet import EncodedPacket
 from app.protocols.sites.engine_payload import TEXT_TYPE
-from app.protocols.sites.engine_polling import answer_poll, answer_post, payload_response
+from app.protocols.sites.engine_polling import answer_poll, answer_post, payload_response, release_poll
 from app.protocols.sites.engine_ports import EngineSettings, SessionListener
 from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
 from app.protocols.sites.engine_session import SERVER_DISCONNECT, EngineSession, SessionState
@@ -99,6 +99,12 @@ class EngineServer(engineio.AsyncServer):
         """Close every session at once, whatever is under way."""
         for session in list(self.sockets.values()):
             session.close("server shutdown")
+
+    def release_poll(self, sid: str) -> None:
+        """Answer the poll of a session at once."""
+        session = self.sockets.get(sid)
+        if session is not None:
+            release_poll(session)
 
     def new_sid(self) -> str:
         """Make an id that nobody can guess."""

@@ -6,17 +6,19 @@ server, which does not know the session and says so in the protocol's words.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import hmac
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
 from app.core.ports import NodePlaces, Peers, Place
+from app.protocols.sites.engine_payload import TEXT_TYPE
 from app.protocols.sites.engine_request import Refusal, Response, Scope, parse_query
 from app.transport.handshake import request_head
 from app.transport.peer_socket import PASSED_ON
@@ -26,13 +28,29 @@ from app.transport.websocket import EXTENSION
 #: Between nodes only: a client that sends them is not believed.
 _SECRET = b"x-recado-secret"
 _CLIENT = b"x-recado-client"
+#: Its owner shall answer the session's poll: the node where it came in ends.
+_RELEASE = b"x-recado-release"
+_BETWEEN_NODES = frozenset((_SECRET, _CLIENT, _RELEASE))
+
+#: How many owners are asked at once to answer a poll, how long they have for it, and how soon those that have come
+#: meanwhile have their turn.
+_RELEASES_AT_ONCE = 100
+_RELEASE_SECONDS = 2.0
+_ROUND_SECONDS = 0.1
 
 _SID = re.compile(r"([0-9a-f]{1,32})\.")
 
 _log = structlog.get_logger(__name__)
 
-Answer = Callable[[Scope, Any, Any], Awaitable[None]]
-"""An ASGI application."""
+
+class Sessions(Protocol):
+    """The sessions of this node."""
+
+    async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve a request; one for a session of another node is refused."""
+
+    def release_poll(self, sid: str) -> None:
+        """Answer the poll of a session at once; of one that nobody knows nothing happens."""
 
 
 class Hop(enum.Enum):
@@ -57,6 +75,14 @@ class Cluster:
     """Requests by what became of them, counted here."""
 
 
+@dataclass(slots=True, eq=False)
+class _Poll:
+    """A poll that waits for its session's owner; lives until that has answered."""
+
+    place: Place
+    scope: Scope
+
+
 def sid_prefix(node: str) -> str:
     """What the ids of a node's sessions begin with."""
     return f"{node}."
@@ -65,19 +91,20 @@ def sid_prefix(node: str) -> str:
 class SessionRouter:
     """An ASGI application before that of the sessions. Lives as long as the node."""
 
-    def __init__(self, sessions: Answer, cluster: Cluster) -> None:
-        """`sessions` serves those of this node, and refuses others."""
+    def __init__(self, sessions: Sessions, cluster: Cluster) -> None:
+        """Nothing is passed on yet."""
         self._sessions = sessions
         self._cluster = cluster
         self._own = f"sid={sid_prefix(cluster.node)}".encode()
         self._secret = cluster.secret.encode() if cluster.secret else None
+        self._polls: set[_Poll] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket, or have its session's owner serve it."""
         query: bytes = scope.get("query_string", b"")
         # What opens a session, or asks whether it may (OPTIONS), any node answers.
         if b"sid=" not in query or scope.get("method") == "OPTIONS":
-            await self._sessions(scope, receive, send)
+            await self._sessions.asgi(scope, receive, send)
             return
         hop = self._hop(scope)
         if hop is Hop.REFUSED:
@@ -85,7 +112,33 @@ class SessionRouter:
             _log.error("request of another node refused", reason="expected the same cluster.secret on all nodes")
             await _refuse(scope, send)
         elif self._own in query or hop is Hop.PROCESS or not await self._pass_on(hop, scope, receive, send):
-            await self._sessions(scope, receive, send)
+            await self._serve(hop, scope, receive, send)
+
+    async def release_polls(self) -> NoReturn:
+        """Have their owners answer the polls that were passed on, and those that come; until it is cancelled.
+
+        For the end of this node: a poll that is cut is one that its client has given up, which ends the session. One
+        that is answered is followed by another, which goes to another node.
+        """
+        while True:
+            batch = [self._polls.pop() for _ in range(min(len(self._polls), _RELEASES_AT_ONCE))]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await asyncio.gather(*map(self._release, batch))
+            if not self._polls:
+                await asyncio.sleep(_ROUND_SECONDS)
+
+    async def _release(self, poll: _Poll) -> None:
+        # A method that a session refuses without harm: a node of a version that knows no release is not hurt.
+        scope = {**poll.scope, "method": "DELETE", "headers": [(_RELEASE, b"1"), *self._credentials(poll.place)]}
+        await self._cluster.peers.tell(poll.place, scope)
+
+    async def _serve(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> None:
+        if hop is not Hop.CLIENT and _header(scope, _RELEASE) is not None:
+            self._sessions.release_poll(parse_query(scope["query_string"]).get("sid", ""))
+            await Response(200, b"ok", TEXT_TYPE).send(send)
+        else:
+            await self._sessions.asgi(scope, receive, send)
 
     def _hop(self, scope: Scope) -> Hop:
         """Also puts the client in the scope whom another node names."""
@@ -111,7 +164,7 @@ class SessionRouter:
         if place is None:
             passed["owner unknown"] += 1
             return False
-        if await self._answer_from(place, scope, receive, send):
+        if await self._answer_from(place, hop, scope, receive, send):
             passed["passed on"] += 1
             return True
         self._cluster.places.forget(node)
@@ -123,21 +176,34 @@ class SessionRouter:
             return place
         return place if place.url is not None and self._secret is not None and hop is Hop.CLIENT else None
 
-    async def _answer_from(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
-        headers = [(name, value) for name, value in scope["headers"] if name not in (_SECRET, _CLIENT)]
+    def _credentials(self, place: Place) -> list[tuple[bytes, bytes]]:
+        """Nothing for a socket: who may open that is believed."""
+        return [(_SECRET, self._secret or b"")] if place.socket is None else []
+
+    async def _answer_from(self, place: Place, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
+        own = _BETWEEN_NODES if hop is Hop.CLIENT else _BETWEEN_NODES - {_RELEASE}
+        headers = [(name, value) for name, value in scope["headers"] if name not in own]
         if scope.get("client"):
             host, port = scope["client"]
             headers.append((_CLIENT, f"{host} {port}".encode()))
-        if place.socket is None:
-            headers.append((_SECRET, self._secret or b""))
+        headers += self._credentials(place)
         if scope["type"] == "http":
-            return await self._cluster.peers.pass_on(place, {**scope, "headers": headers}, receive, send)
+            return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
         extension = scope.get("extensions", {}).get(EXTENSION)
         if extension is None:
             # Under another ASGI server a WebSocket has no socket to hand over; the client goes on with its polling.
             return False
         head = request_head(scope["raw_path"] + b"?" + scope["query_string"], headers)
         return await splice(extension["connection"], place.socket, place.url, head)
+
+    async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
+        poll = _Poll(place, scope)
+        if scope["method"] == "GET":
+            self._polls.add(poll)
+        try:
+            return await self._cluster.peers.pass_on(place, scope, receive, send)
+        finally:
+            self._polls.discard(poll)
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

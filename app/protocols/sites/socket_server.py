@@ -88,6 +88,10 @@ class SocketServer(socketio.AsyncServer):
         """Serve one HTTP request or WebSocket."""
         await self.eio.asgi(scope, receive, send)
 
+    def release_poll(self, sid: str) -> None:
+        """Answer the poll of a session at once."""
+        self.eio.release_poll(sid)
+
     async def drain(self, seconds: float) -> None:
         """Close every session, spread over the time, and end the connects that still run."""
         await self.eio.drain(seconds)

@@ -343,6 +343,22 @@ async def test_shutdown() -> None:
         assert len(server.engine.heartbeats) == 0
 
 
+@versions
+async def test_release_of_a_poll(version: int) -> None:
+    """A poll that is released is answered with a noop, in the framing of its version; an unknown session has none."""
+    async with echo(version) as server:
+        sid = await server.client.open()
+        poll = asyncio.ensure_future(server.client.poll(sid))
+        mailbox = server.listeners[-1].session.mailbox
+        assert mailbox is not None
+        await until(lambda: mailbox.has_waiting_poll, "the poll")
+        server.engine.release_poll("nobody's")
+        server.engine.release_poll(sid)
+        assert (await poll).body == {3: b"1:6", 4: b"6"}[version]
+        assert (await server.client.request("DELETE", f"EIO={version}&transport=polling&sid={sid}")).status == 400
+        assert sid in server.engine.sockets
+
+
 async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that drains refuses handshakes with 503 and Retry-After, and still serves the sessions it has."""
     monkeypatch.setattr(draining, "STEP_SECONDS", 0.8)

@@ -18,6 +18,7 @@ from app.protocols.sites.engine_packet import (
     MalformedPacket,
     Packet,
 )
+from app.protocols.sites.engine_polling import release_poll
 from app.protocols.sites.engine_ports import EngineSettings
 from app.protocols.sites.engine_session import EngineSession, SessionState
 from app.protocols.sites.engine_upgrade import UpgradeProbe
@@ -276,6 +277,37 @@ async def test_client_closes_while_a_poll_waits() -> None:
     assert await poll
     assert case.session.take_payload() == [NOOP]
     case.assert_ended("client disconnect")
+
+
+async def test_released_poll() -> None:
+    """The poll that waits is answered with a noop, or the next one; once, and not when something else answers it."""
+    case = Case()
+    poll = await case.poll()
+    release_poll(case.session)
+    assert await poll
+    assert case.session.take_payload() == [NOOP]
+    for _ in range(2):
+        release_poll(case.session)
+    assert case.session.take_payload() == [NOOP]
+    assert case.session.mailbox
+    assert not case.session.mailbox.has_payload
+    case.session.send_encoded(HELLO)
+    release_poll(case.session)
+    assert case.session.take_payload() == [HELLO]
+    assert case.session.is_open
+
+
+async def test_nothing_to_release() -> None:
+    """A session that a WebSocket carries, or that is over, has no poll."""
+    case = Case(on_socket=True)
+    frames = list(case.socket.written)
+    release_poll(case.session)
+    assert case.socket.written == frames
+    over = Case()
+    over.session.close("ping timeout")
+    release_poll(over.session)
+    assert over.session.mailbox
+    assert not over.session.mailbox.has_payload
 
 
 async def test_outbox_full() -> None:

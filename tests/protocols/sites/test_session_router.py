@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.protocols.sites import session_router
 from app.protocols.sites.session_router import Cluster, SessionRouter
 from app.transport.peer_socket import PASSED_ON
 from app.transport.websocket import EXTENSION
+from tests.support.store import until
 
 HERE, NEAR, FAR = "aa", "bb", "cc"
 SECRET = "a secret"
@@ -30,16 +32,25 @@ class World:
         self.own: list[Any] = []
         self.passed: list[tuple[Place, Any]] = []
         self.is_reachable = True
+        #: Set while others answer at once.
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.told: list[tuple[Place, Any]] = []
+        self.released: list[str] = []
         self.counts: Counter[str] = Counter()
         self.sent: list[Any] = []
 
     def router(self, secret: str | None = SECRET) -> SessionRouter:
         """The router of the node HERE."""
-        return SessionRouter(self.serve, Cluster(HERE, self, self, secret, self.counts))
+        return SessionRouter(self, Cluster(HERE, self, self, secret, self.counts))
 
-    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
-        """As this node's sessions."""
+    async def asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        """As `Sessions`."""
         self.own.append(scope)
+
+    def release_poll(self, sid: str) -> None:
+        """As `Sessions`."""
+        self.released.append(sid)
 
     async def find(self, node: str) -> Place | None:
         """As `NodePlaces`."""
@@ -52,7 +63,12 @@ class World:
     async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
         """As `Peers`."""
         self.passed.append((place, scope))
+        await self.gate.wait()
         return self.is_reachable
+
+    async def tell(self, place: Place, scope: Any) -> None:
+        """As `Peers`."""
+        self.told.append((place, scope))
 
     async def send(self, event: Any) -> None:
         """To the client."""
@@ -212,3 +228,59 @@ async def test_upgrade_under_another_server(world: World) -> None:
     """Where the socket cannot be had, this node refuses the upgrade; the client goes on polling."""
     await answer(world, request(f"{NEAR}.x", type="websocket"))
     assert (len(world.own), world.passed) == (1, [])
+
+
+async def test_polls_that_wait_at_others_are_released(world: World) -> None:
+    """At the end the owner of each poll that waits is asked once to answer it, of a later one too; nothing is asked of
+    those that were answered, nor about other requests."""
+    router = world.router()
+    await router(request(f"{NEAR}.answered"), None, world.send)
+    world.gate.clear()
+
+    def ask(sid: str, **more: Any) -> asyncio.Task[None]:
+        return asyncio.create_task(router(request(sid, (b"content-length", b"0"), **more), None, world.send))
+
+    asked = [ask(f"{NEAR}.x"), ask(f"{FAR}.x"), ask(f"{NEAR}.post", method="POST")]
+    await until(lambda: len(world.passed) == 4, "the requests to be passed on")
+    release = asyncio.create_task(router.release_polls())
+    await until(lambda: len(world.told) == 2, "the first to be released")
+    asked.append(ask(f"{NEAR}.late"))
+    await until(lambda: len(world.told) == 3, "the late one to be released")
+    release.cancel()
+    world.gate.set()
+    await asyncio.gather(*asked)
+    asks = {scope["query_string"].partition(b"sid=")[2]: (place, scope) for place, scope in world.told}
+    assert set(asks) == {b"bb.x", b"cc.x", b"bb.late"}
+    assert {scope["method"] for _, scope in world.told} == {"DELETE"}
+    assert asks[b"bb.x"][0] == Place(socket="/near")
+    assert asks[b"bb.x"][1]["headers"] == [(b"x-recado-release", b"1")]
+    assert asks[b"cc.x"][1]["headers"] == [(b"x-recado-release", b"1"), (b"x-recado-secret", SECRET.encode())]
+
+
+RELEASE = (b"x-recado-release", b"1")
+
+
+async def test_owner_releases(world: World) -> None:
+    """An owner that another node asks has the session's poll answered, whether by its socket or with the secret."""
+    await answer(world, request(f"{HERE}.x", RELEASE, method="DELETE", state={PASSED_ON: True}))
+    await answer(world, request(f"{HERE}.y", RELEASE, (b"x-recado-secret", SECRET.encode()), method="DELETE"))
+    assert (world.released, world.own, world.passed) == ([f"{HERE}.x", f"{HERE}.y"], [], [])
+    assert [event["status"] for event in world.sent if "status" in event] == [200, 200]
+
+
+async def test_release_finds_another_process(world: World) -> None:
+    """A release that came to a machine's port goes on to the process that owns the session."""
+    mark = (b"x-recado-secret", SECRET.encode())
+    await answer(world, request(f"{NEAR}.x", RELEASE, mark, method="DELETE", client=None))
+    [(_, scope)] = world.passed
+    assert (scope["headers"], world.released) == ([RELEASE], [])
+
+
+async def test_client_releases_nothing(world: World) -> None:
+    """A client that asks for it has an ordinary request, here and when it is passed on; a wrong secret is refused."""
+    await answer(world, request(f"{HERE}.x", RELEASE, method="DELETE"))
+    await answer(world, request(f"{NEAR}.x", RELEASE, method="DELETE"))
+    await answer(world, request(f"{HERE}.x", RELEASE, (b"x-recado-secret", b"guess"), method="DELETE"))
+    assert (world.released, len(world.own)) == ([], 1)
+    assert RELEASE not in world.passed[0][1]["headers"]
+    assert world.counts["refused"] == 1
