@@ -22,6 +22,11 @@ _MOUNTED = {
     ("http", "/channel/ping"): "channels",
     ("http", "/channel/delete"): "channels",
     ("http", "/push"): "channels",
+    # As under /channels/<site>.
+    ("http", "/channel/create/"): "channels",
+    ("http", "/channel/ping/"): "channels",
+    ("http", "/channel/delete/"): "channels",
+    ("http", "/push/"): "channels",
     ("http", "/"): "topics",
     ("http", "/event"): "topics",
     ("http", "/connections"): "topics",

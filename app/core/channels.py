@@ -51,10 +51,13 @@ class Subscription(Struct, frozen=True):
     since_seq: int
     #: Of the channel's token: a channel that was deleted and created again is another one.
     digest: bytes
+    #: Of the channel's deletion, up to which all that was pushed there is for it; None: it exists.
+    deleted_seq: int | None = None
 
 
 class Resumed(Struct, frozen=True):
-    """A subscriber that came back: what it has, and its channels that still exist, in the order of subscribing."""
+    """A subscriber that came back: what it has, and its channels in the order of subscribing, among them those
+    that were deleted behind its position."""
 
     position: Position
     subscriptions: list[Subscription]

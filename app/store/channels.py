@@ -97,8 +97,11 @@ async def _to_resumed(uuid: str, answer: Awaitable[Any]) -> Resumed | None:
     if words is None:
         return None
     claim, seq, *rest = words
-    kept = sorted((int(rest[i]), rest[i + 1].decode(), int(rest[i + 2]), rest[i + 3]) for i in range(0, len(rest), 4))
-    subscriptions = [Subscription(channel, since_seq, digest) for _, channel, since_seq, digest in kept]
+    rows = sorted((rest[i : i + 5] for i in range(0, len(rest), 5)), key=lambda row: int(row[0]))
+    subscriptions = [
+        Subscription(channel.decode(), int(since), digest, int(deleted) if deleted else None)
+        for _, channel, since, digest, deleted in rows
+    ]
     return Resumed(Position(Claim(uuid, claim), int(seq)), subscriptions)
 
 

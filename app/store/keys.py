@@ -28,6 +28,8 @@
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
 | histories | hash | <protocol>.last: seq of its last message, .floor: up to which some may be missing, .bytes |
 | channels | hash | channel → digest of its token |
+| latest:channels | hash | channel → seq of the last message that its subscribers may have got |
+| gone:channels | sorted set | digest of a deleted channel's token, by the seq of that, as far as the history reaches |
 | subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
 | topics:number | string | number of the site's last stream of topics |
 | topics:stream:<number> | hash | secret: digest of what extends it, extended: how often it was; gone with the stream |

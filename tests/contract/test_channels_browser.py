@@ -88,7 +88,7 @@ def load_client(page: Page, name: str) -> None:
     page.evaluate(
         "window.seen = []; window.channels = new RecadoChannels("
         "location.origin.replace('http', 'ws') + '/channels/shop',"
-        "{onstate: (state) => seen.push(state), onmissed: () => seen.push('missed'),"
+        "{onstate: (state) => seen.push(state), onmissed: (channel) => seen.push(channel ? {channel} : 'missed'),"
         " onerror: (error) => seen.push(error.code)});"
         f"window.end = channels.subscribe({json.dumps(name)}, (message) => seen.push({{message}}))"
     )
@@ -111,7 +111,7 @@ def test_the_served_client_subscribes_and_ends(channels: Deployment, page: Page,
     page.evaluate("channels.subscribe('nothing', () => {})")
     assert seen(page, 5)[4:] == [404]
     page.evaluate("channels.close()")
-    assert seen(page, 6)[5:] == ["closed"]
+    assert seen(page, 6)[-1] == "closed"
     assert page.complaints() == []
 
 
@@ -134,6 +134,63 @@ def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page
     assert "missed" not in entries
     assert page.evaluate("channels.uuid") == uuid
     page.evaluate("channels.close()")
+
+
+def test_the_served_client_goes_on_trying_to_subscribe(channels: Deployment, page: Page, name: str) -> None:
+    """To a channel that is created later, and to one that is deleted and created anew: the page is told of both, and of
+    what may have been missed once it is subscribed again."""
+    publisher = Publisher(channels, "shop")
+    load_client(page, name)
+    assert seen(page, 3) == ["connecting", "open", 404]
+    publisher.create(name)
+    eventually(lambda: _subscribers(channels, name), "the subscription", 20)
+    publisher.push(name, "one")
+    eventually(lambda: _behind(page.evaluate("seen"), {"message": "one"}), "a push")
+    publisher.delete(name)
+    publisher.create(name)
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 20)
+    assert [entry for entry in entries[3:] if entry != 404] == [{"message": "one"}, 410, {"channel": name}]
+    publisher.push(name, "two")
+    eventually(lambda: _behind(page.evaluate("seen"), {"message": "two"}), "a push")
+    page.evaluate("channels.close()")
+    assert page.complaints() == []
+
+
+def test_the_served_client_finds_a_channel_deleted_while_it_was_away(
+    channels: Deployment, page: Page, name: str
+) -> None:
+    """What was pushed before comes, it subscribes to the new channel of the name, and the page is told."""
+    publisher = Publisher(channels, "shop")
+    publisher.create(name)
+    load_client(page, name)
+    eventually(lambda: _subscribers(channels, name), "the subscription")
+    # The next connection is made when the test says so.
+    page.evaluate("channels.pause = () => 1e9; channels.socket.close()")
+    eventually(lambda: "closed" in page.evaluate("seen"), "the end")
+    publisher.push(name, "before")
+    publisher.delete(name)
+    publisher.create(name)
+    page.evaluate("delete channels.pause; clearTimeout(channels.timer); channels.connect()")
+    entries = eventually(lambda: _behind(page.evaluate("seen"), {"channel": name}), "the page to be told", 20)
+    assert entries.count(410) == entries.count({"message": "before"}) == 1
+    publisher.push(name, "after")
+    eventually(lambda: _behind(page.evaluate("seen"), {"message": "after"}), "a push")
+    page.evaluate("channels.close()")
+
+
+def test_subprotocols_and_no_url(channels: Deployment, page: Page) -> None:
+    """A page that offers subprotocols connects; the client without a URL says what it expects."""
+    outcome = page.evaluate(
+        "new Promise((resolve) => {"
+        "const socket = new WebSocket(location.origin.replace('http', 'ws') + '/channels/shop', ['b', 'a']);"
+        "socket.onopen = () => resolve(socket.protocol); socket.onclose = () => resolve('refused'); })"
+    )
+    assert outcome == "b"
+    error = page.evaluate(
+        "fetch('/channels/shop/client.js').then((answer) => answer.text()).then((text) => { new Function(text)();"
+        "try { new RecadoChannels(); } catch (error) { return error.message; } })"
+    )
+    assert error == 'RecadoChannels: expected a URL, as "wss://push.example.com/channels/newsite"'
 
 
 def _behind(entries: list[Any], last: object) -> list[Any]:

@@ -162,7 +162,8 @@ def test_what_the_history_no_longer_holds_is_told(channels: Deployment, name: st
 
 
 def test_channels_that_are_gone(channels: Deployment, name: str) -> None:
-    """A channel that was deleted meanwhile is not among them, created again or not; nor is what was unsubscribed."""
+    """A channel that was deleted meanwhile is not among them, created again or not; what was pushed there before comes
+    all the same. Nothing comes of what was unsubscribed."""
     publisher = Publisher(channels, "shop")
     names = [f"{name}{number}" for number in range(4)]
     for each in names:
@@ -178,7 +179,7 @@ def test_channels_that_are_gone(channels: Deployment, name: str) -> None:
     publisher.push(names[1], "of another channel")
     with Subscription(channels.url, "shop", **back) as again:
         assert again.ack["data"]["subscribedChannels"] == [names[2]]
-        assert again.pushed() == [(names[2], "old")]
+        assert again.pushed(3) == [(each, "old") for each in names[:3]]
         publisher.push(names[1], "of another channel")
         publisher.push(names[2], "new")
         assert again.pushed() == [(names[2], "new")]
@@ -256,3 +257,57 @@ def test_much_that_was_missed_comes_page_by_page(channels: Deployment, name: str
         for text in texts[50:]:
             publisher.push(name, text)
         assert again.pushed(60) == [(name, text) for text in texts]
+
+
+def test_a_deletion_is_told_to_who_may_come_back(channels: Deployment, name: str) -> None:
+    """A CLIENT_ACK with the list after it, created again or not; a plain subscriber gets not a byte."""
+    publisher = Publisher(channels, "shop")
+    names = [name + "a", name + "b"]
+    for each in names:
+        publisher.create(each)
+    subscriber, back = resumable(channels, "shop", *names)
+    with Subscription(channels.url, "shop") as plain:
+        plain.subscribe(*names)
+        publisher.push(names[0], "last")
+        publisher.delete(names[0])
+        publisher.create(names[0])
+        publisher.push(names[0], "of another channel")
+        publisher.push(names[1], "next")
+        assert subscriber.pushed() == [(names[0], "last")]
+        assert subscriber.receive()["data"] == {"uuid": back["resume"], "subscribedChannels": [names[1]]}
+        assert subscriber.pushed() == [(names[1], "next")]
+        assert plain.pushed(2) == [(names[0], "last"), (names[1], "next")]
+    subscriber.close()
+
+
+def test_what_was_replayed_does_not_come_again(channels: Deployment, name: str) -> None:
+    """A ping follows it, and its pong moves the position: at the next time there is nothing."""
+    publisher = Publisher(channels, "shop")
+    publisher.create(name)
+    subscriber, back = resumable(channels, "shop", name)
+    lose(channels, subscriber)
+    seq = publisher.push(name, "missed")
+    assert seq.status_code == 200
+    key = f"recado:{{shop}}:subscriber:{back['resume']}"
+    before = channels.redis.client.hget(key, "seq")
+    with Subscription(channels.url, "shop", **back) as again:
+        assert again.pushed() == [(name, "missed")]
+        eventually(lambda: channels.redis.client.hget(key, "seq") != before, "the pong to be noted")
+    with Subscription(channels.url, "shop", **back) as third:
+        publisher.push(name, "new")
+        assert third.pushed() == [(name, "new")]
+
+
+def test_who_stays_longer_than_the_history_has_missed_nothing(channels: Deployment, name: str) -> None:
+    """Connected and silent, while the history of all that was pushed expires."""
+    publisher = Publisher(channels, "brief")
+    for each in (name, name + "other"):
+        publisher.create(each)
+    subscriber, back = resumable(channels, "brief", name)
+    publisher.push(name, "got")
+    assert subscriber.pushed() == [(name, "got")]
+    publisher.push(name + "other", "not for you")
+    eventually(lambda: not channels.redis.client.exists("recado:{brief}:history:channels"), "the history to expire")
+    lose(channels, subscriber)
+    with Subscription(channels.url, "brief", **back) as again:
+        assert again.ack["data"] == {"uuid": back["resume"], "subscribedChannels": [name]}

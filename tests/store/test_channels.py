@@ -72,7 +72,8 @@ async def test_a_creation_that_comes_too_late(
 
 
 async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> None:
-    """With its secret it gets its position and channels in their order, without those that are another by now."""
+    """With its secret it gets its position and channels in their order; those that are another by now with the seq up
+    to which they were its own, and only while it may lack something of them."""
     for name in ("z", "m\nn", "a"):
         await store.create_channel(SITE, name, ONE)
     position = await store.register_subscriber(SITE, "u", SECRET)
@@ -86,6 +87,38 @@ async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> 
     assert resumed.position == Position(Claim("u", 2), 7)
     assert resumed.subscriptions == [Subscription("z", 0, ONE), Subscription("m\nn", 0, ONE)]
     assert not [field for field in subscriber(valkey) if field == "c:a"]
+    start = prefix(SITE.name)
+    valkey.client.set(f"{start}seq", 30)
+    valkey.client.zadd(f"{start}gone:channels", {ONE: 20})
+    valkey.client.hdel(f"{start}channels", "z")
+    for claim in (3, 4):
+        # Until it is known to have everything up to there.
+        resumed = await store.resume_subscriber(SITE, "u", SECRET)
+        assert resumed
+        assert resumed.position == Position(Claim("u", claim), 7)
+        assert resumed.subscriptions[0] == Subscription("z", 0, ONE, 20)
+    await store.confirm_positions(SITE, [Position(Claim("u", 4), 20)])
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.subscriptions == [Subscription("m\nn", 0, ONE)]
+    assert not [field for field in subscriber(valkey) if field == "c:z"]
+
+
+async def test_what_others_were_pushed_is_not_missed(store: RedisChannels, valkey: Valkey) -> None:
+    """Where nothing was pushed into its channels behind its position, the position is that of this moment."""
+    await store.create_channel(SITE, "a", ONE)
+    claim = (await store.register_subscriber(SITE, "u", SECRET)).claim
+    await store.keep_subscription(SITE, claim, "a")
+    start = prefix(SITE.name)
+    valkey.client.set(f"{start}seq", 50)
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.position.seq == 50
+    valkey.client.set(f"{start}seq", 60)
+    valkey.client.hset(f"{start}latest:channels", "a", 51)
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.position.seq == 50
 
 
 @pytest.mark.parametrize(("uuid", "secret"), [("u", ONE), ("u", b""), ("v", SECRET), ("", SECRET)])

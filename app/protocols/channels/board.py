@@ -140,7 +140,7 @@ class Board:
         channel = self._channels.get(name)
         if channel is not None and channel.digest == digest:
             for subscriber in list(channel.subscribers):
-                subscriber.leave(name)
+                subscriber.expel(name)
             channel.subscribers.clear()
             self._leave_if_deserted(name)
 

@@ -7,8 +7,11 @@
 //   </script>
 //
 // `new RecadoChannels(url, options)`: the URL is that of the script unless given, as "wss://push.example.com/channels/newsite".
-// Options, all of them functions: onstate("connecting" | "open" | "closed"), onmissed() when pushes are lost for good (fetch
-// everything anew), onerror({code, message, data}) for what the server refuses.
+// In a module, which has no URL of its own here, it must be given.
+// Options, all of them functions: onstate("connecting" | "open" | "closed"), onmissed(channel) when pushes are lost for good
+// (fetch everything anew; with a channel: what is of that one, which was deleted and is subscribed to again),
+// onerror({code, message, data}) for what the server refuses, and for a channel that is deleted (410): the client goes on
+// trying to subscribe.
 (function (global) {
   "use strict";
 
@@ -19,11 +22,16 @@
   class RecadoChannels {
     constructor(url, options) {
       this.url = url || (script && script.src.replace(/^http/, "ws").replace(/\/client\.js([?#].*)?$/, ""));
+      if (!this.url) throw new Error('RecadoChannels: expected a URL, as "wss://push.example.com/channels/newsite"');
       this.options = options || {};
       this.uuid = null; // by which a publisher may address this client; another one when it could not be resumed
       this.secret = null;
       this.callbacks = new Map(); // channel -> set of callbacks
+      this.subscribed = new Set(); // the channels of the page that the server has listed
+      this.deleted = new Set(); // those of the page that were deleted, until they are subscribed to again
       this.attempt = 0;
+      this.retries = 0;
+      this.retry = null;
       this.isClosed = false;
       this.timer = null;
       this.connect();
@@ -39,7 +47,7 @@
       callbacks.add(callback);
       return () => {
         if (callbacks.delete(callback) && !callbacks.size && this.callbacks.get(channel) === callbacks) {
-          this.callbacks.delete(channel);
+          for (const kept of [this.callbacks, this.subscribed, this.deleted]) kept.delete(channel);
           this.send("UNSUBSCRIBE", channel);
         }
       };
@@ -49,6 +57,7 @@
     close() {
       this.isClosed = true;
       clearTimeout(this.timer);
+      clearTimeout(this.retry);
       this.socket.close();
     }
 
@@ -68,16 +77,20 @@
     lose() {
       this.isOpen = false;
       this.tell("onstate", "closed");
+      this.rest();
       if (this.isClosed) return;
-      // Anywhere between nothing and the longest pause of this attempt: many clients come back one by one.
-      const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.attempt);
+      this.timer = setTimeout(() => this.connect(), this.pause(this.attempt));
       this.attempt += 1;
-      this.timer = setTimeout(() => this.connect(), Math.random() * longest);
+    }
+
+    // Anywhere between nothing and the longest pause of this attempt: many clients come back one by one.
+    pause(attempt) {
+      return Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
     }
 
     receive({ messageType, code, message, data }) {
       if (messageType === "CLIENT_PUSH") this.push(data.pushMessage);
-      else if (messageType === "ERROR") this.tell("onerror", { code, message, data });
+      else if (messageType === "ERROR") this.refused({ code, message, data });
       else if (messageType === "CLIENT_ACK") this.acknowledge(data);
     }
 
@@ -87,24 +100,71 @@
 
     acknowledge({ uuid, subscribedChannels, secret, missed }) {
       const isNew = this.secret !== null && this.uuid !== uuid;
+      if (isNew) this.subscribed.clear();
       this.uuid = uuid;
       if (secret) this.secret = secret;
       if (!this.isOpen) {
         this.isOpen = true;
         this.attempt = 0;
-        this.catchUp(subscribedChannels);
+        this.listed = subscribedChannels;
+        this.catchUp();
         this.tell("onstate", "open");
       }
+      this.compare(subscribedChannels);
       // A new uuid where the old one was asked for: the server has forgotten this client, and what it missed.
       if (missed || isNew) this.tell("onmissed");
     }
 
-    // Brings the server's list to what the page wants, which may have changed meanwhile.
-    catchUp(subscribed) {
-      for (const channel of this.callbacks.keys()) {
-        if (!subscribed.includes(channel)) this.send("SUBSCRIBE", channel);
+    // The server's list tells what was deleted, and what is subscribed to again.
+    compare(listed) {
+      this.listed = listed;
+      const isListed = new Set(listed);
+      const [before, deleted] = [this.subscribed, this.deleted];
+      this.subscribed = new Set(listed.filter((channel) => this.callbacks.has(channel)));
+      this.deleted = new Set([...before, ...deleted].filter((channel) => !isListed.has(channel)));
+      const lost = [...before].filter((channel) => !isListed.has(channel));
+      if (lost.length || this.isSettled()) this.rest();
+      if (!this.isSettled()) this.tryAgain();
+      for (const channel of lost) {
+        const data = { errorDetails: `The channel "${channel}" was deleted.` };
+        this.tell("onerror", { code: 410, message: "Gone", data });
       }
-      for (const channel of subscribed) {
+      for (const channel of deleted) if (isListed.has(channel)) this.tell("onmissed", channel);
+    }
+
+    refused(error) {
+      if (this.isOpen && !this.isSettled()) this.tryAgain();
+      this.tell("onerror", error);
+    }
+
+    // Whether the server's list is what the page wants.
+    isSettled() {
+      return this.listed.length === this.callbacks.size && this.listed.every((channel) => this.callbacks.has(channel));
+    }
+
+    // In a while, for the answers to what was sent may be on their way.
+    tryAgain() {
+      if (this.retry !== null) return;
+      this.retry = setTimeout(() => {
+        this.retry = null;
+        this.retries += 1;
+        this.catchUp();
+      }, FIRST_PAUSE_MS + this.pause(this.retries));
+    }
+
+    rest() {
+      clearTimeout(this.retry);
+      this.retry = null;
+      this.retries = 0;
+    }
+
+    // Brings the server's list to what the page wants, which may have changed meanwhile.
+    catchUp() {
+      const isListed = new Set(this.listed);
+      for (const channel of this.callbacks.keys()) {
+        if (!isListed.has(channel)) this.send("SUBSCRIBE", channel);
+      }
+      for (const channel of isListed) {
         if (!this.callbacks.has(channel)) this.send("UNSUBSCRIBE", channel);
       }
     }

@@ -1,5 +1,6 @@
 """The texts of the contract, in and out: JSON of WS-PushServer, every key written out. Pure: bytes in, values out."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
@@ -119,7 +120,20 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
             return Malformed(INVALID_MESSAGE, _plain(str(error)))
     if isinstance(error, RecursionError):
         return Malformed(BAD_JSON, "JSON is nested too deeply.")
+    if _has_half_pair(payload):
+        return Malformed(BAD_JSON, "Expected characters: half of a surrogate pair (as \\ud800) is none.")
     return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {error}.")
+
+
+def _has_half_pair(payload: bytes) -> bool:
+    """Whether that alone is wrong, which msgspec takes for an end of the text; the standard library's JSON allows it."""
+    try:
+        json.dumps(json.loads(payload), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _plain(reason: str) -> str:

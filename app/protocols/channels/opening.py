@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from app.core.audiences import Audiences
-from app.core.channels import ChannelStore, Resumed
+from app.core.channels import ChannelStore, Resumed, Subscription
 from app.core.message import History, LiveMessage
 from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
@@ -105,24 +105,25 @@ class Opening:
             before.close(Ending.TAKEN_OVER)
             self._board.remove(before)
         self._board.add(subscriber)
-        since = {kept.channel: kept.since_seq for kept in resumed.subscriptions}
+        await self._enter_again(subscriber, [kept for kept in resumed.subscriptions if kept.deleted_seq is None])
+        await self._replay(subscriber, resumed, {"secret": wish.secret} if wish.is_resumable else {})
+
+    async def _enter_again(self, subscriber: Subscriber, subscriptions: list[Subscription]) -> None:
         # In their order, which the commands keep, and in one go.
-        digests = await asyncio.gather(*(self._board.enter(subscriber, channel) for channel in since))
-        for kept, found in zip(resumed.subscriptions, digests, strict=True):
+        digests = await asyncio.gather(*(self._board.enter(subscriber, kept.channel) for kept in subscriptions))
+        for kept, found in zip(subscriptions, digests, strict=True):
             if found != kept.digest:
                 self._board.leave(subscriber, kept.channel)
-        subscriber.channels = {name: None for name in since if name in subscriber.channels}
-        extra: dict[str, str | bool] = {"secret": wish.secret} if wish.is_resumable else {}
-        await self._replay(subscriber, since, resumed.position.seq, extra)
+        subscriber.channels = {kept.channel: None for kept in subscriptions if kept.channel in subscriber.channels}
 
-    async def _replay(
-        self, subscriber: Subscriber, since: dict[str, int], seq: int, extra: dict[str, str | bool]
-    ) -> None:
-        history = await self._read(subscriber, seq)
-        subscriber.acknowledge(extra | _missed(history) if subscriber.channels else extra)
+    async def _replay(self, subscriber: Subscriber, resumed: Resumed, extra: dict[str, str | bool]) -> None:
+        wanted = {kept.channel: kept for kept in resumed.subscriptions}
+        history = await self._read(subscriber, resumed.position.seq)
+        told = list(subscriber.channels)
+        subscriber.acknowledge(extra | _missed(history) if wanted else extra)
         while subscriber.phase is not Phase.CLOSED:
             for message in history.messages:
-                self._write_missed(subscriber, since, message)
+                self._write_missed(subscriber, wanted, message)
             if not history.has_more:
                 break
             seq = history.messages[-1].seq
@@ -131,7 +132,16 @@ class Opening:
             if not history.is_complete:
                 subscriber.acknowledge(_missed(history))
         subscriber.go_live(history.last_seq)
-        subscriber.ping()
+        if subscriber.phase is not Phase.LIVE:
+            return
+        if told != list(subscriber.channels):
+            # A channel was deleted meanwhile.
+            subscriber.acknowledge()
+        if len(subscriber.channels) == len(resumed.subscriptions):
+            subscriber.ping()
+        else:
+            # What was pushed before a deletion is known to be its own until it subscribes to the next of that name.
+            await subscriber.confirm(history.last_seq)
 
     async def _read(self, subscriber: Subscriber, after_seq: int) -> History:
         """The next page of the history; what comes live from here on is held."""
@@ -139,15 +149,24 @@ class Opening:
         max_bytes = max(1, self._site.outbox_limit_bytes // 2)
         return await self._audiences.history(self._site, after_seq, _PAGE_MESSAGES, max_bytes)
 
-    def _write_missed(self, subscriber: Subscriber, since: dict[str, int], message: LiveMessage) -> None:
+    def _write_missed(self, subscriber: Subscriber, wanted: dict[str, Subscription], message: LiveMessage) -> None:
         assert message.audience is not None, "only messages for audiences are in a history"
         detail = decode_detail(message.audience.detail)
-        if detail.deleted or (detail.recipients and subscriber.uuid not in detail.recipients):
-            return
         for name in message.audience.names:
-            if name in subscriber.channels and message.seq > since[name]:
+            kept = wanted.get(name)
+            if kept is None:
+                continue
+            if detail.deleted == kept.digest.hex():
+                # What comes behind is of another channel of that name.
+                del wanted[name]
+            elif not detail.deleted and _is_for(subscriber, kept, message.seq, detail.recipients):
                 subscriber.write_push(Push(message.seq, name, pushed_text(message.body)))
                 self._counts.channel_replayed += 1
+
+
+def _is_for(subscriber: Subscriber, kept: Subscription, seq: int, recipients: list[str]) -> bool:
+    is_of_the_time = kept.since_seq < seq and (kept.deleted_seq is None or seq < kept.deleted_seq)
+    return is_of_the_time and (not recipients or subscriber.uuid in recipients)
 
 
 def _missed(history: History) -> dict[str, str | bool]:

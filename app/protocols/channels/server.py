@@ -155,6 +155,7 @@ class ChannelsServer:
                 subscriber,
                 max_message_bytes=self._settings.max_payload_bytes,
                 max_outbox_bytes=site.outbox_limit_bytes,
+                subprotocol=_subprotocol_of(scope),
             )
             _begin(door, subscriber, socket, scope, reached)
         else:
@@ -171,7 +172,7 @@ class ChannelsServer:
         socket = AsgiWebSocket(send, door.board.site.outbox_limit_bytes)
         try:
             await receive()
-            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept", "subprotocol": _subprotocol_of(scope)})
         except BaseException:
             self._limits.disconnect(subscriber.seat)
             raise
@@ -189,6 +190,12 @@ def _begin(door: Door, subscriber: Subscriber, socket: Socket, scope: Scope, rea
 
 def _address_of(scope: Scope) -> str:
     return str(scope["client"][0]) if scope.get("client") else ""
+
+
+def _subprotocol_of(scope: Scope) -> str | None:
+    """The first of those that a client offers, which to us are all the same: a browser that is answered none of them
+    ends the connection (RFC 6455, 4.1 and 4.2.2)."""
+    return next(filter(None, scope.get("subprotocols", ())), None)
 
 
 def _is_allowed(site: Site, scope: Scope) -> bool:

@@ -40,7 +40,7 @@ class Owner(Protocol):
 class Resumption:
     """What makes a subscriber resumable. Lives as long as its connection; the rest is in Redis."""
 
-    __slots__ = ("claim", "is_behind", "pinged_seq", "seq")
+    __slots__ = ("claim", "is_behind", "pinged_seq", "replayed_seq", "seq")
 
     def __init__(self, position: Position) -> None:
         self.claim: Claim = position.claim
@@ -48,6 +48,8 @@ class Resumption:
         self.seq = position.seq
         #: Up to here it has everything once the pong is there.
         self.pinged_seq = position.seq
+        #: Up to here it was written everything when it went live.
+        self.replayed_seq = 0
         #: Whether it was written to since the last ping.
         self.is_behind = False
 
@@ -138,6 +140,13 @@ class Subscriber:
         self.channels.pop(channel, None)
         self._prefix = None
 
+    def expel(self, channel: str) -> None:
+        """The channel is deleted. Who may come back is told, so that it can do something about it; the original tells
+        nobody. One that is being opened is told at its end."""
+        self.leave(channel)
+        if self.resumption is not None and self.phase is _LIVE:
+            self.acknowledge()
+
     def acknowledge(self, extra: dict[str, Any] | None = None) -> None:
         """Tells it who it is and what it has subscribed to."""
         self.write(messages.client_ack(self.uuid, self.channels, extra))
@@ -172,14 +181,17 @@ class Subscriber:
         """Everything up to `last_seq` is written: what was held beyond it follows, then what is pushed."""
         if self.phase is Phase.OPENING:
             self.phase = Phase.LIVE
+            if self.resumption is not None:
+                self.resumption.replayed_seq = last_seq
             held, self._held = self._held, []
             for push in held:
-                if push.seq > last_seq and push.channel in self.channels:
+                # Also of a channel that was deleted since: it was accepted before.
+                if push.seq > last_seq:
                     self.push(push)
 
     async def confirm(self, seq: int) -> None:
         """Waits until it has what was written, which is everything up to `seq`, or is gone."""
-        if not self._heartbeat.has_pings and not self._socket.buffered_bytes:
+        if self.phase is Phase.CLOSED or not (self._heartbeat.has_pings or self._socket.buffered_bytes):
             return
         received = self._received = asyncio.get_running_loop().create_future()
         if self._heartbeat.has_pings:
@@ -188,8 +200,13 @@ class Subscriber:
 
     def ping(self) -> None:
         """Asks for a pong, which confirms all that it was written."""
-        if self.phase is Phase.LIVE and not self._pings:
+        if self.phase is not Phase.LIVE or not self._heartbeat.has_pings:
+            return
+        if not self._pings:
             self._ping(self._owner.last_seq())
+        elif self.resumption is not None:
+            # Once the pong of the one before is here.
+            self.resumption.is_behind = True
 
     def close(self, ending: Ending) -> None:
         """Ends it; the client may connect anew."""
@@ -264,7 +281,7 @@ class Subscriber:
     def _ping(self, seq: int) -> None:
         resumption = self.resumption
         if resumption is not None:
-            resumption.pinged_seq = max(resumption.seq, seq)
+            resumption.pinged_seq = max(resumption.seq, resumption.replayed_seq, seq)
             resumption.is_behind = False
         self._pings += 1
         self._socket.write_ping()

@@ -181,9 +181,13 @@ local function check_guard(i)
   return i + 5
 end
 
--- The message is accepted: what goes with it goes.
-local function spend_guard(i)
-  if ARGV[i] == '1' and ARGV[i + 4] == '1' then call('HDEL', P .. ARGV[i + 1], ARGV[i + 2]) end
+-- The message of this seq is accepted: what goes with it goes. Of names that are kept for a protocol it is known when that
+-- was, as far as the protocol's history reaches back.
+local function spend_guard(i, seq)
+  if ARGV[i] ~= '1' or ARGV[i + 4] ~= '1' then return end
+  call('HDEL', P .. ARGV[i + 1], ARGV[i + 2])
+  if call('HDEL', P .. 'latest:' .. ARGV[i + 1], ARGV[i + 2]) == 0 then return end
+  call('ZADD', P .. 'gone:' .. ARGV[i + 1], seq, ARGV[i + 3])
 end
 
 -- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the
@@ -202,6 +206,20 @@ local function read_audiences(i)
   return audiences, i
 end
 
+-- The seq from which on nothing is missing in a protocol's history. Without a history nothing is known to be missing only
+-- if nothing at all was published. One that has expired holds nothing, which is all there is for who has heard its last.
+local function complete_from(protocol)
+  local marks = call('HMGET', P .. 'histories', protocol .. '.floor', protocol .. '.last')
+  local is_gone = call('EXISTS', P .. 'history:' .. protocol) == 0
+  return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1])
+end
+
+-- Up to this seq something may be missing in a protocol's history from here on.
+local function set_floor(protocol, floor)
+  call('HSET', P .. 'histories', protocol .. '.floor', floor)
+  call('ZREMRANGEBYSCORE', P .. 'gone:' .. protocol, '-inf', floor)
+end
+
 -- Keeps a message in the history of an audience's protocol. `histories` says of each protocol what its last message was
 -- and (`floor`) up to which seq something may be missing.
 local function remember(audience, now, seq, id, body)
@@ -209,7 +227,8 @@ local function remember(audience, now, seq, id, body)
   if call('EXISTS', key) == 0 then
     -- What a history held before has expired; before the first there was none.
     local last = call('HGET', marks, field .. '.last') or string.format('%.0f', tonumber(seq) - 1)
-    call('HSET', marks, field .. '.floor', last, field .. '.bytes', 0)
+    set_floor(field, last)
+    call('HSET', marks, field .. '.bytes', 0)
   end
   call('XADD', key, seq .. '-0', 'at', string.format('%.0f', now), 'head', audience.head, 'id', id, 'body', body)
   call('HSET', marks, field .. '.last', seq)
@@ -225,7 +244,11 @@ local function remember(audience, now, seq, id, body)
     bytes = call('HINCRBY', marks, field .. '.bytes', -#oldest[2][8])
     count = count - 1
   end
-  if floor then call('HSET', marks, field .. '.floor', floor) end
+  if floor then set_floor(field, floor) end
+  -- Of names that are kept for it, as channels are.
+  for i = audience.first, audience.last do
+    if call('HEXISTS', P .. 'latest:' .. field, ARGV[i]) == 1 then call('HSET', P .. 'latest:' .. field, ARGV[i], seq) end
+  end
 end
 
 -- Tells each node that has joined one of an audience's names, once. Answers how many were told.

@@ -9,6 +9,7 @@ local key = P .. 'channels'
 if call('HEXISTS', key, ARGV[3]) == 1 then return 'exists' end
 if call('HLEN', key) >= tonumber(ARGV[5]) then return 'full' end
 call('HSET', key, ARGV[3], ARGV[4])
+call('HSET', P .. 'latest:channels', ARGV[3], last_seq())
 -- Before the first channel nothing was pushed: from here on it is known that nothing is missing.
 if call('HSETNX', P .. 'histories', 'channels.last', last_seq()) == 1 then
   call('HSET', P .. 'histories', 'channels.floor', last_seq())

@@ -9,8 +9,8 @@ local behind, refusal = check_guard(7)
 -- Whom the guard refuses does not use up what the site may send.
 refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
-spend_guard(7)
 local seq = next_seq(now)
+spend_guard(7, seq)
 local told, seen = 0, {}
 local audiences, first = read_audiences(behind)
 for i = first, #ARGV do

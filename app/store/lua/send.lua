@@ -10,7 +10,6 @@ local behind, refusal = check_guard(11)
 -- Whom the guard refuses does not use up what the site may send.
 refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
-spend_guard(11)
 local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
@@ -20,6 +19,7 @@ local size = #body
 local PART = 4096
 
 local seq = next_seq(now)
+spend_guard(11, seq)
 
 -- Bytes are counted exactly, but only for queues long enough to matter: `bytes` holds those of the counted ones.
 local counting = call('HLEN', P .. 'bytes') > 0

@@ -106,6 +106,14 @@ def test_what_is_no_json(payload: bytes) -> None:
     assert refusal.value.details
 
 
+@pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\ud800\u0041"])
+def test_half_a_surrogate_pair(half: str) -> None:
+    """Is no character, and the error says so."""
+    with pytest.raises(Malformed, match=r"^Bad JSON$") as refusal:
+        decode(json.dumps(ACTION).replace("news", half).encode(), ClientAction)
+    assert "surrogate" in refusal.value.details
+
+
 @pytest.mark.parametrize(
     ("change", "details"),
     [

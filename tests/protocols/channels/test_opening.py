@@ -11,6 +11,7 @@ from app.core.channels import Claim, Position
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
 from app.protocols.channels.opening import Wish
+from app.protocols.http_request import digest
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
 from tests.support.store import make_message, until
@@ -261,3 +262,135 @@ async def test_a_mark_is_no_push(start_node: NodeStarter) -> None:
     client.subscriber.ping()
     await until(lambda: node.board.last_seq > heard, "the mark")
     assert client.socket.written[before:] == []
+
+
+async def test_what_was_replayed_is_confirmed(start_node: NodeStarter, valkey: Valkey) -> None:
+    """Its pong says that it is there, on a node too that has heard nothing live: it does not come again."""
+    node, other = await start_node(), await start_node()
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    await node.push("news", "missed")
+    again = other.client(wish)
+    assert await again.pushed(1) == ["missed"]
+    again.lose()
+    await other.settled()
+    third = node.client(wish)
+    await until(lambda: third.subscriber.phase.value == "live", "the end of the replay")
+    assert third.messages == []
+
+
+@pytest.mark.parametrize("what", ["noise", "expired"])
+async def test_who_has_everything_has_missed_nothing(start_node: NodeStarter, valkey: Valkey, what: str) -> None:
+    """However much was pushed elsewhere while it was connected without a word, and when all of that is forgotten."""
+    node, other = await start_node(), await start_node()
+    await node.create("quiet", "busy")
+    client, wish = await subscribed(node, "quiet")
+    await other.push("quiet", "got")
+    await client.pushed(1)
+    for _ in range(60):
+        await other.push("busy", "x")
+    if what == "expired":
+        valkey.client.delete(f"{prefix(SITE.name)}history:channels")
+    client.lose()
+    await node.settled()
+    assert await other.client(wish).acked() == {"uuid": wish.uuid, "subscribedChannels": ["quiet"]}
+
+
+@pytest.mark.parametrize("is_recreated", [False, True])
+async def test_pushes_of_before_a_deletion_are_replayed(start_node: NodeStarter, is_recreated: bool) -> None:
+    """They were accepted before: who was away gets them, again until it has confirmed them, in a list without the
+    channel, and nothing of the next channel of that name."""
+    node, other = await start_node(), await start_node()
+    await node.create("news", "stays")
+    client, wish = await subscribed(node, "news", "stays")
+    client.lose()
+    await node.settled()
+    await node.push("news", "before")
+    await node.push("stays", "too")
+    await node.delete("news")
+    if is_recreated:
+        await node.store.create_channel(SITE, "news", digest("another"))
+        await node.push("news", "refused")
+        audience = node.server.audience_of(SITE, "news")
+        assert audience
+        body = b'["news","of another channel"]'
+        await node.node.delivery.publish(make_message(SITE, [], body=body, audiences=[audience]))
+    for _ in range(2):
+        # Without a pong it comes again.
+        again = Client(other.door, wish, answers_pings=False)
+        assert (await again.acked())["subscribedChannels"] == ["stays"]
+        assert await again.pushed(2) == ["before", "too"]
+        again.lose()
+        await other.settled()
+    third = other.client(wish)
+    assert await third.pushed(2) == ["before", "too"]
+    third.lose()
+    await other.settled()
+    last = node.client(wish)
+    await until(lambda: last.subscriber.phase.value == "live", "the end of the replay")
+    assert last.messages == []
+
+
+async def test_a_deletion_behind_the_history_is_told(start_node: NodeStarter) -> None:
+    """What was pushed before it is not held any more: `missed`, though no channel is left."""
+    node = await start_node()
+    await node.create("news", "busy")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    await node.push("news", "before")
+    await node.delete("news")
+    for _ in range(60):
+        await node.push("busy", "x")
+    again = node.client(wish)
+    assert await again.acked() == {"uuid": wish.uuid, "subscribedChannels": [], "missed": True}
+
+
+async def test_a_deletion_while_the_history_is_read(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushes of before are written, whether they were read or held; then the list without the channel."""
+    node = await start_node()
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    await node.push("news", "missed")
+    audiences = node.board._audiences
+    read = audiences.history
+
+    async def read_and_delete(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        await node.push("news", "held")
+        await node.delete("news")
+        await until(lambda: node.board._deletions, "the deletion to be heard")
+        return history
+
+    monkeypatch.setattr(audiences, "history", read_and_delete)
+    again = node.client(wish)
+    assert await again.pushed(2) == ["missed", "held"]
+    assert (await again.acked())["subscribedChannels"] == []
+
+
+async def test_the_list_after_a_deletion_during_the_replay(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first CLIENT_ACK had the channel: another one follows what was pushed there."""
+    site = replace(SITE, outbox_limit_bytes=2_000)
+    node = await start_node(site)
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    for number in range(8):
+        await node.push("news", str(number).ljust(300))
+    again = Client(node.door, wish, answers_pings=False)
+    assert (await again.acked())["subscribedChannels"] == ["news"]
+    await until(lambda: again.subscriber._pings, "the first page")
+    await node.delete("news")
+    await until(lambda: node.board._deletions, "the deletion to be heard")
+    while again.subscriber.phase.value != "live":
+        again.subscriber.pong_received()
+        await until(lambda: again.subscriber._pings or again.subscriber.phase.value == "live", "a page")
+    assert (await again.acked(2))["subscribedChannels"] == []
+    assert [message.strip() for message in again.messages] == [str(number) for number in range(8)]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from app.errors import LimitReached, StoreUnavailable
 from app.protocols.channels.door import Door
@@ -92,6 +93,15 @@ async def test_resume_without_pings(start_node: NodeStarter) -> None:
         async with other.connected(f"?resume={ack['uuid']}&secret={ack['secret']}") as socket:
             assert (await receive(socket))["data"] == {"uuid": ack["uuid"], "subscribedChannels": ["news"]}
             assert [(await receive(socket))["data"]["pushMessage"]["message"] for _ in range(2)] == ["got", "missed"]
+
+
+@pytest.mark.parametrize("offered", [["a"], ["b", "a"]])
+async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None:
+    """The first of those that a client offers, without which a browser would not connect."""
+    subprotocols = [Subprotocol(one) for one in offered]
+    async with other_server(start_node) as other, connect(other.base, subprotocols=subprotocols, proxy=None) as socket:
+        assert socket.subprotocol == offered[0]
+        assert (await receive(socket))["data"]["subscribedChannels"] == []
 
 
 async def test_drain(start_node: NodeStarter) -> None:

@@ -104,17 +104,18 @@ class Scene:
 
 
 async def test_pushes_are_held_until_it_is_live() -> None:
-    """While it is opened pushes wait; what the history has brought is not written again, nor what it has left since."""
+    """While it is opened pushes wait; what the history has brought is not written again; what was
+    pushed into a channel that is deleted by then is."""
     scene = Scene()
     for seq in (1, 2, 3):
         scene.push(seq)
     scene.subscriber.enter("other")
     scene.subscriber.push(Push(4, "other", "4"))
-    scene.subscriber.leave("other")
+    scene.subscriber.expel("other")
     assert scene.socket.written == []
     scene.subscriber.go_live(2)
     scene.push(5)
-    assert scene.socket.pushed == ["3", "5"]
+    assert scene.socket.pushed == ["3", "4", "5"]
 
 
 async def test_what_is_held_is_forgotten_where_the_history_has_it() -> None:
@@ -157,6 +158,31 @@ async def test_a_pong_confirms_what_was_written_before_its_ping() -> None:
     assert (scene.pings, scene.owner.told[3:]) == (2, [("confirmed", 9)])
 
 
+async def test_a_pong_confirms_what_was_replayed() -> None:
+    """Also where this node has heard nothing of it live, and where a ping of the heartbeat was under way."""
+    scene = Scene(is_resumable=True, seconds=0.02)
+    await until(lambda: scene.pings == 1, "a ping of its heartbeat")
+    scene.subscriber.go_live(8)
+    scene.subscriber.ping()
+    assert scene.pings == 1
+    scene.subscriber.pong_received()
+    assert (scene.pings, scene.owner.told) == (2, [("confirmed", 5)])
+    scene.subscriber.pong_received()
+    assert (scene.pings, scene.owner.told[1:]) == (2, [("confirmed", 8)])
+
+
+@pytest.mark.parametrize("is_resumable", [False, True])
+async def test_who_may_come_back_is_told_of_a_deletion(is_resumable: bool) -> None:
+    """By a CLIENT_ACK with the list after it; a plain client gets no byte that the original does not send."""
+    scene = Scene(is_resumable)
+    scene.subscriber.enter("other")
+    scene.subscriber.expel("other")
+    assert scene.socket.written == []  # it is being opened
+    scene.subscriber.go_live(5)
+    scene.subscriber.expel("news")
+    assert [one["data"] for one in scene.socket.written] == [{"uuid": "u", "subscribedChannels": []}] * is_resumable
+
+
 async def test_a_pong_that_nobody_asked_for_confirms_nothing() -> None:
     """A client may send pongs as it likes (RFC 6455, 5.5.3)."""
     scene = Scene(is_resumable=True)
@@ -192,8 +218,13 @@ async def test_without_pings_it_is_left_to_the_server() -> None:
     scene = Scene(is_resumable=True, has_pings=False, seconds=0.02)
     scene.subscriber.go_live(5)
     await until(lambda: len(scene.owner.told) >= 2, "signs of life")
-    assert set(scene.owner.told) == {("confirmed", 5)}
-    assert scene.socket.written == []
+    scene.push(7)
+    scene.subscriber.ping()
+    heard = len(scene.owner.told)
+    await until(lambda: len(scene.owner.told) >= heard + 2, "more signs of life")
+    assert set(scene.owner.told) == {("confirmed", 5), ("pushed",)}
+    assert scene.socket.pushed == ["7"]
+    assert len(scene.socket.written) == 1
 
 
 @pytest.mark.parametrize("end", ["pong", "lost"])
