@@ -126,7 +126,7 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
 
 
 def _has_half_pair(payload: bytes) -> bool:
-    """Whether that alone is wrong, which msgspec takes for an end of the text; the standard library's JSON allows it."""
+    """Whether that alone is wrong: msgspec takes it for an end of the text, the standard library's JSON allows it."""
     try:
         json.dumps(json.loads(payload), ensure_ascii=False).encode()
     except UnicodeEncodeError:
