@@ -14,8 +14,9 @@ from app.errors import StoreError, StoreUnavailable
 from app.settings import Site
 from app.store.address import Address, ClusterSeeds
 from app.store.cluster import Cluster, slot_of
-from app.store.keys import prefix, shard_channel
+from app.store.keys import NODES, prefix, shard_channel
 from app.store.redis import Commands, Redis
+from app.store.seats import RedisSeats
 from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site, until
 from tests.support.topologies import ValkeyCluster, valkey_cluster
 from tests.support.valkey import Valkey
@@ -274,3 +275,13 @@ async def _publish_patiently(node: StoreNode, site: Site) -> bytes:
             return await node.publish(site, "user_1")
         except StoreUnavailable:
             await asyncio.sleep(0.02)
+
+
+async def test_the_silence_of_those_with_seats(nodes: list[StoreNode], cluster: ValkeyCluster) -> None:
+    """The seats are in the site's slot, the nodes' beats in another."""
+    first, second = (RedisSeats(node.redis, node.name) for node in nodes)
+    cluster.primary_of(NODES).client.zadd(NODES, {nodes[0].name: 1_000})
+    for site in SITES:
+        assert await second.silence_seconds(site) == 0
+        await first.take_seat(site, [("all", 9)])
+        assert await second.silence_seconds(site) > 60
