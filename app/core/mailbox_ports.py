@@ -97,6 +97,9 @@ class MailListener(Protocol):
     def message_told(self, told: Told) -> None:
         """A message for a user with connections on this node."""
 
+    def message_done(self, user: str, digest: str) -> None:
+        """One of the user's connections has acknowledged the entry with this SHA-1, in hex."""
+
     def connection_dropped(self, user: str, connection: int) -> None:
         """The user has opened one connection more than allowed: this one has to go."""
 

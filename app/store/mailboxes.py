@@ -26,6 +26,8 @@ class RedisMailboxes:
         self._own = publish_prefix(settings.prefix)
         #: For asking who hears them, which the servers of a Cluster cannot answer.
         self._channels = "" if redis.is_sharded else self._own
+        #: For telling those who wait for acks that another connection has given them.
+        self._waits_for_acks = self._own if settings.ack else ""
 
     def key_of(self, user: str) -> Awaitable[bytes | None]:
         """The user's key; see `Mailboxes`."""
@@ -99,13 +101,15 @@ class RedisMailboxes:
                 limit.messages,
                 limit.bytes,
                 self._channels,
+                user,
+                self._waits_for_acks,
                 *confirmed,
             )
         )
 
     def confirm(self, user: str, entries: Sequence[bytes]) -> Awaitable[None]:
         """Takes out what a client has; see `Mailboxes`."""
-        return self._redis.run("mailbox_confirm", self._list(user), *entries)
+        return self._redis.run("mailbox_confirm", self._list(user), user, self._waits_for_acks, *entries)
 
     def leave(self, user: str, connection: int, is_last_here: bool) -> Awaitable[None]:
         """Takes a connection out; see `Mailboxes`."""

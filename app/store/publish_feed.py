@@ -163,6 +163,9 @@ class PublishFeed:
         elif kind == b"drop":
             name, _, connection = rest.partition(b"\n")
             self.listener.connection_dropped(name.decode(), int(connection))
+        elif kind == b"done":
+            name, _, digest = rest.partition(b"\n")
+            self.listener.message_done(name.decode(), digest.decode())
         elif kind == b"offer":
             self.is_offered = True
             self.may_ask.set()

@@ -23,6 +23,7 @@ SITES = {
     "news": {"apiKey": "k", "redisPublish": {}},
     "open": {"apiKey": "k", "redisPublish": {"prefix": "op", "secure": False, "queue_expiry": 100, "conn_limit": 2}},
     "sure": {"apiKey": "k", "redisPublish": {"prefix": "su", "ack": True}},
+    "parts": {"apiKey": "k", "batch_limit": {"messages": 3}, "redisPublish": {"prefix": "pa", "ack": True}},
     "routed": {"apiKey": "k", "redisPublish": {"prefix": "ro", "route": "/way/in"}},
 }
 BOTH = {"apiKey": "k", "userRoomPrefix": "user_", "redisPublish": {"prefix": "bo", "secure": False}}
@@ -375,6 +376,28 @@ def test_acks_of_every_client(server: Deployment, sure: Application, kind: Clien
     client = sure.connect(server, user, kind, ack_only("message"))
     wait_payloads(client, [str(number) for number in range(20)])
     sure.wait_queued(user)
+
+
+def test_one_tab_acknowledges_for_all(server: Deployment, drivers: Drivers) -> None:
+    """A tab that never acknowledges its part gets the rest, and live messages, once another tab has acknowledged."""
+    parts = Application(server.redis.client, drivers, "parts", "pa")
+    user = parts.user()
+    waited = ["0", "1", "2", "3"]
+    for payload in waited:
+        parts.publish(user, payload)
+    parts.wait_queued(user, *waited)
+    silent = parts.connect(server, user, is_empty=False)
+    wait_payloads(silent, waited[:3])
+    other = parts.connect(server, user, ack=ack_only("message"))
+    wait_payloads(other, waited)
+    parts.wait_queued(user)
+    eventually(lambda: parts.states(user) == ["l", "l"], "both to be live")
+    parts.publish(user, "live")
+    wait_payloads(other, [*waited, "live"])
+    silent.records.wait_until(lambda _: payloads(silent)[-1] == "live", "the live message")
+    assert messages(silent)[-1]["bubble"] is True
+    assert messages(other)[-1]["bubble"] is False
+    parts.close()
 
 
 def test_two_equal_messages_are_two(server: Deployment, sure: Application) -> None:

@@ -31,6 +31,10 @@ class Heard:
         """Note it."""
         self.all.append(told)
 
+    def message_done(self, user: str, digest: str) -> None:
+        """Note it."""
+        self.all.append(("done", user, digest))
+
     def connection_dropped(self, user: str, connection: int) -> None:
         """Note it."""
         self.all.append(("drop", user, connection))

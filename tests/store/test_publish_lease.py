@@ -62,6 +62,9 @@ class Reader:
     def message_told(self, told: object) -> None:
         """Nobody is told."""
 
+    def message_done(self, user: str, digest: str) -> None:
+        """Nobody is told."""
+
     def connection_dropped(self, user: str, connection: int) -> None:
         """Nobody is dropped."""
 

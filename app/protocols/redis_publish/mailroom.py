@@ -62,6 +62,12 @@ class Mailroom:
                 self._counts.gaps += 1
             self._go_on(recipient)
 
+    def message_done(self, user: str, digest: str) -> None:
+        """From the feed; see `MailListener`."""
+        for recipient in list(self._users.get(user, {}).values()):
+            recipient.receive_done(digest)
+            self._go_on(recipient)
+
     def connection_dropped(self, user: str, connection: int) -> None:
         """From the feed; see `MailListener`."""
         recipient = self._users.get(user, {}).get(connection)

@@ -10,6 +10,7 @@ Decides without I/O: `mailroom.py` asks the mailboxes and tells this class what 
 
 from collections.abc import Sequence
 from enum import Enum
+from hashlib import sha1
 
 from app.core.limits import NO_SEAT
 from app.core.mailbox_ports import Part, Told
@@ -63,6 +64,8 @@ class Recipient:
         self._max_pending = max_pending
         self._last_told = 0
         self._held: list[Told] = []
+        #: Digests of what other connections acknowledged while the mailbox was asked.
+        self._done: list[str] = []
         #: Entry -> its ack id, oldest first.
         self._pending: dict[bytes, int] = {}
         self._entries_by_ack: dict[int, bytes] = {}
@@ -75,9 +78,12 @@ class Recipient:
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.FETCHING
             self._held = []
+            self._done = []
 
     def receive_part(self, part: Part, node: str) -> None:
         """Writes what the mailbox has answered, and goes on live when that is all."""
+        if part.has_more and self.with_acks:
+            self._forget_older(part.entries)
         for entry in part.entries:
             # After a gap the mailbox also answers what was written before, and what it has not heard to be confirmed.
             is_written = entry in self._pending or entry in self.confirmed or hash(entry) in self._listed
@@ -87,10 +93,11 @@ class Recipient:
             return
         self._last_told = part.last_told
         held, self._held = self._held, []
+        self.phase = Phase.WAITING if part.has_more else Phase.LIVE
+        for digest in self._done:
+            self.receive_done(digest)
         if part.has_more:
-            self.phase = Phase.WAITING
             return
-        self.phase = Phase.LIVE
         for told in held:
             if not self.receive_told(told, node):
                 self.is_stale = True
@@ -112,6 +119,15 @@ class Recipient:
         if entry is not None:
             self._pending.pop(entry, None)
             self.confirmed.append(entry)
+
+    def receive_done(self, digest: str) -> None:
+        """Another connection has acknowledged the entry with this SHA-1: this one's ack is not waited for any more."""
+        if self.phase is Phase.FETCHING:
+            self._done.append(digest)
+        elif self.phase is Phase.WAITING:
+            for entry in self.pending:
+                if sha1(entry, usedforsecurity=False).hexdigest() == digest:
+                    self._forget(entry)
 
     def receive_receipt(self, entries: Sequence[bytes]) -> None:
         """The client has what was written before a ping."""
@@ -145,6 +161,20 @@ class Recipient:
         self._pending = {}
         self._entries_by_ack = {}
 
+    def _forget_older(self, oldest: Sequence[bytes]) -> None:
+        """Of the mailbox's oldest entries these are left: another connection has acknowledged those before them."""
+        left = set(oldest)
+        older = self.pending
+        if all(entry in self._pending or entry in self.confirmed for entry in oldest):
+            while older and older[-1] not in left:
+                older.pop()
+        for entry in older:
+            if entry not in left:
+                self._forget(entry)
+
+    def _forget(self, entry: bytes) -> None:
+        self._entries_by_ack.pop(self._pending.pop(entry), None)
+
     def _write(self, entry: bytes, is_first: bool, is_owned: bool = True) -> None:
         """`is_owned`: its receipt takes it out of the mailbox; otherwise that of whoever fetches it there does."""
         if self.phase is Phase.CLOSED or self.connection.is_closed:
@@ -160,6 +190,5 @@ class Recipient:
                 self._entries_by_ack[self._ack_id] = entry
                 if len(self._pending) > self._max_pending:
                     # A client that never acknowledges: what is in the list comes with its next connection.
-                    oldest = next(iter(self._pending))
-                    self._entries_by_ack.pop(self._pending.pop(oldest), None)
+                    self._forget(next(iter(self._pending)))
         self.connection.send_body(event_of(entry, is_first), self._ack_id if self.with_acks else None)

@@ -47,10 +47,29 @@ local function queue_told(expiry_seconds)
   call('EXPIRE', waiting, expiry_seconds)
 end
 
--- A client has these entries. Equal entries are one entry: see the timestamps of protocols/redis_publish/envelope.py.
-local function confirm(from)
+-- The nodes of connections to which parts of what waits are still sent, but for this one.
+local function nodes_fetching(own)
+  local fields, nodes, seen = call('HGETALL', connections), {}, {}
+  for i = 1, #fields, 2 do
+    local node = string.match(fields[i], '^[^.]+')
+    if fields[i] ~= own and string.sub(fields[i + 1], -1) == 'f' and not seen[node] then
+      seen[node] = true
+      nodes[#nodes + 1] = node
+    end
+  end
+  return nodes
+end
+
+-- A client has the entries from ARGV[from] on. Equal entries are one entry: see the timestamps of
+-- protocols/redis_publish/envelope.py. With a prefix of nodes' channels those hear of it whose connections wait for the
+-- acks of what they were sent.
+local function confirm(from, uid, prefix, own)
+  local nodes = prefix ~= '' and nodes_fetching(own) or {}
   for i = from, #ARGV do
-    if call('LREM', told, 1, ARGV[i]) == 0 then call('LREM', waiting, 1, ARGV[i]) end
+    if call('LREM', told, 1, ARGV[i]) == 0 and call('LREM', waiting, 1, ARGV[i]) == 1 and #nodes > 0 then
+      local message = table.concat({ 'done', uid, redis.sha1hex(ARGV[i]) }, '\n')
+      for _, node in ipairs(nodes) do call('PUBLISH', prefix .. node, message) end
+    end
   end
 end
 

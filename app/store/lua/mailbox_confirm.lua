@@ -1,5 +1,5 @@
 -- A client has these messages: they wait no more.
 -- KEYS[1] the user's waiting messages
--- ARGV    entry ...
-confirm(1)
+-- ARGV    user id | prefix of nodes' channels, '' = nobody waits for acks | entry ...
+confirm(3, ARGV[1], ARGV[2])
 return redis.status_reply('OK')

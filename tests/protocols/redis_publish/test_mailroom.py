@@ -98,6 +98,31 @@ async def test_a_second_connection_while_the_first_fetches(nodes: list[PublishNo
     assert quick.payloads == ["0", "1", "2", "3", "live"]
 
 
+@pytest.mark.parametrize("is_cut", [False, True], ids=["told", "deaf"])
+async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut: bool) -> None:
+    """A connection that never acknowledges its part goes on, with what is left and then live, when another has done it
+    for the user; also when its node could not hear of it at that moment."""
+    site = publish_site(batch_limit=BatchLimit(messages=3), ack=True)
+    async with publish_nodes(valkey, site, "aa", "bb") as (first, second):
+        for number in range(8):
+            await first.publish(str(number))
+        silent, recipient = await first.open()
+        other, acknowledging = await second.open()
+        assert silent.payloads == other.payloads == ["0", "1", "2"]
+        for ack_id in range(1, 9):
+            await until(lambda ack_id=ack_id: len(other.payloads) >= ack_id, "the next")  # type: ignore[misc]
+            if is_cut and ack_id == 2 and first.feed._link is not None:
+                first.feed._link.abort()
+            second.mailroom.receive_ack(acknowledging, ack_id)
+            await second.mailroom.drain()
+        await until(is_live(recipient), "the silent one to be live")
+        await first.publish("live")
+        await until(lambda: silent.payloads[-1:] == ["live"], "the live message")
+        assert silent.written[-1][2] is True
+        assert silent.payloads == sorted(set(silent.payloads))
+        assert waiting(valkey) == ["live"]
+
+
 async def test_subscription_that_was_cut(nodes: list[PublishNode], valkey: Valkey) -> None:
     """What was told while a node was deaf comes from the mailbox when it hears again, once."""
     client, recipient = await nodes[0].open()

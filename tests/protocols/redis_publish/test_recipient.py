@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha1
 from typing import Any, cast
 
 import pytest
@@ -185,3 +186,28 @@ def test_client_that_leaves_while_it_is_written_to(has_more: bool) -> None:
     assert connection.payloads == ["a", "b"]
     assert client.phase is Phase.CLOSED
     assert client.take_confirmed() == []
+
+
+def test_acks_of_another_connection() -> None:
+    """What another connection acknowledges is not waited for here, whether it is heard before or behind the part."""
+    client, connection = recipient(with_acks=True)
+    client.receive_done(sha1(entry("a")).hexdigest())
+    client.receive_part(part("a", "b", has_more=True), NODE)
+    assert connection.payloads == ["a", "b"]
+    assert client.pending == [entry("b")]
+    client.receive_done(sha1(entry("c")).hexdigest())
+    assert not client.wants_part
+    client.receive_done(sha1(entry("b")).hexdigest())
+    assert client.wants_part
+
+
+def test_acks_of_another_connection_that_were_missed() -> None:
+    """What is older than what the mailbox still has was acknowledged; what is younger still waits for its ack."""
+    client, _ = recipient(with_acks=True)
+    client.receive_part(part("a", "b", "c"), NODE)
+    client.fetch()
+    client.receive_part(part("b", has_more=True), NODE)
+    assert client.pending == [entry("b"), entry("c")]
+    client.fetch()
+    client.receive_part(part("d", has_more=True), NODE)
+    assert client.pending == [entry("d")]
