@@ -115,6 +115,19 @@ async def test_list_of_a_wrong_type(box: RedisMailboxes, valkey: Valkey) -> None
     assert (await box.deliver("u", given, FAR_MS)).result == "queued"
 
 
+async def test_list_that_becomes_another_type(box: RedisMailboxes, valkey: Valkey) -> None:
+    """The dead node of such a user is buried like any other, and what was told is kept until the key is right."""
+    for user in ("u", "v"):
+        await box.join(user, 1)
+        assert (await box.deliver(user, letter(user), FAR_MS)).result == "delivered"
+    valkey.client.set(LIST, "no list")
+    assert await box.bury("aa") == 2
+    assert payloads(valkey, "rm:users:v:messages") == ["v"]
+    valkey.client.delete(LIST)
+    part = await box.join("u", 2)
+    assert part.entries == [letter("u").entry]
+
+
 async def test_ids_of_the_application(box: RedisMailboxes, valkey: Valkey) -> None:
     """A second message with the application's id is a duplicate, for this user alone, for a day."""
     first = await box.deliver("u", letter("a", stream_id="1-0", dedupe_id="x"), FAR_MS)

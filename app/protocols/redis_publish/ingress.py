@@ -184,9 +184,8 @@ class Ingress:
         for (destination, letter), answer in zip(given, answers, strict=True):
             if isinstance(answer, WrongType):
                 # Of this mailbox or channel alone, and for good: what is behind it must not wait.
-                self._refuse(
-                    "stream" if letter.stream_id else "publish", letter.stream_id or str(destination), str(answer)
-                )
+                form, place = ("stream", f"{letter.stream_id} to ") if letter.stream_id else ("publish", "")
+                self._refuse(form, f"{place}{destination}", str(answer))
             elif isinstance(answer, StoreError):
                 errors.append(answer)
             elif isinstance(answer, BaseException):

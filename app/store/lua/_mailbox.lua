@@ -38,10 +38,21 @@ local function first_of(fields, channels)
   return first
 end
 
+-- Whether the application keeps something else under the name of the list.
+local function is_no_list()
+  local kind = call('TYPE', waiting).ok
+  return kind ~= 'none' and kind ~= 'list'
+end
+
 -- What was told and not confirmed comes behind what waits: it is younger.
 local function queue_told(expiry_seconds)
   local entries = call('LRANGE', told, 0, -1)
   if #entries == 0 then return end
+  -- Kept, so that whoever leaves or is buried can go all the same.
+  if is_no_list() then
+    call('EXPIRE', told, expiry_seconds)
+    return
+  end
   for _, entry in ipairs(entries) do call('RPUSH', waiting, entry) end
   call('DEL', told)
   call('EXPIRE', waiting, expiry_seconds)

@@ -29,10 +29,7 @@ end
 -- Who still fetches what waits gets it from there, behind the rest.
 local in_list = #nodes == 0 or is_fetched or ARGV[5] == '1'
 -- Before anything is written: what is refused has not been taken.
-if in_list then
-  local kind = call('TYPE', waiting).ok
-  if kind ~= 'none' and kind ~= 'list' then return redis.error_reply('WRONGTYPE ' .. waiting .. ' is no list') end
-end
+if in_list and is_no_list() then return redis.error_reply('WRONGTYPE ' .. waiting .. ' is no list') end
 
 -- The stream is read in order, but what a node read whose lease was over meanwhile is taken from it later.
 local TAKEN = 32
