@@ -77,6 +77,9 @@ class Balancer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
+        if not self._server.is_serving():
+            peer.abort()  # it came in at the last moment
+            return
         client = asyncio.create_task(self._serve(peer))
         self._clients[client] = peer
         client.add_done_callback(self._clients.pop)
@@ -85,7 +88,7 @@ class Balancer:
         try:
             while await self._serve_request(client):
                 pass
-            client.close()
+            await client.close()
         except (OSError, _Gone):
             client.abort()
         except asyncio.CancelledError:

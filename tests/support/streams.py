@@ -48,9 +48,11 @@ class Peer:
         with contextlib.suppress(OSError):
             self._writer.write_eof()
 
-    def close(self) -> None:
-        """Close behind what was written."""
+    async def close(self) -> None:
+        """Close behind what was written; returns when it has left."""
         self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     def abort(self) -> None:
         """Close at once, as a crash does."""
@@ -62,8 +64,7 @@ async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | N
     ways = [asyncio.create_task(_pass(one, other, pace)), asyncio.create_task(_pass(other, one, pace))]
     try:
         await asyncio.gather(*ways)
-        one.close()
-        other.close()
+        await asyncio.gather(one.close(), other.close())
     except BaseException as error:
         one.abort()
         other.abort()
