@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tests.support.background import BackgroundLoop
-from tests.support.streams import Peer, splice
+from tests.support.streams import Peer, splice, stop_listening
 
 _MAX_HEAD_BYTES = 64 * 1024
 _REST_SECONDS = 5.0
@@ -67,7 +67,7 @@ class Balancer:
         self._background.close()
 
     async def _end(self) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         for client, peer in list(self._clients.items()):
             client.cancel()
             peer.abort()  # it may not have begun
@@ -77,9 +77,6 @@ class Balancer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
-        if not self._server.is_serving():
-            peer.abort()  # it came in at the last moment
-            return
         client = asyncio.create_task(self._serve(peer))
         self._clients[client] = peer
         client.add_done_callback(self._clients.pop)
@@ -90,10 +87,9 @@ class Balancer:
                 pass
             await client.close()
         except (OSError, _Gone):
+            pass
+        finally:
             client.abort()
-        except asyncio.CancelledError:
-            client.abort()
-            raise
 
     async def _serve_request(self, client: Peer) -> bool:
         """Pass one request on and its answer back; False when no other can follow."""

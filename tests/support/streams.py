@@ -59,6 +59,16 @@ class Peer:
         self._writer.transport.abort()
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """Accept no more, then close: asyncio never closes a connection that is between the two at that moment."""
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    # What was accepted in this turn becomes a connection in the next, and is told of in the one behind it.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()
+
+
 async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | None = None) -> None:
     """Pass bytes both ways until both have ended or one has vanished; `pace` is awaited before each piece is sent."""
     ways = [asyncio.create_task(_pass(one, other, pace)), asyncio.create_task(_pass(other, one, pace))]

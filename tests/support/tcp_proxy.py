@@ -7,7 +7,7 @@ import contextlib
 from urllib.parse import urlsplit
 
 from tests.support.background import BackgroundLoop
-from tests.support.streams import Peer, splice
+from tests.support.streams import Peer, splice, stop_listening
 
 
 class TcpProxy:
@@ -72,7 +72,7 @@ class TcpProxy:
         self._background.run(self._end())
 
     async def _end(self) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         self._cut()
         for link in self._links:
             link.cancel()
