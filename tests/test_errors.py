@@ -17,6 +17,7 @@ from app.errors import (
     StoreError,
     StoreUnavailable,
     TicketRefused,
+    WrongType,
 )
 
 TREE = {
@@ -29,6 +30,7 @@ TREE = {
     TicketRefused: RecadoError,
     StoreError: RecadoError,
     StoreUnavailable: StoreError,
+    WrongType: StoreError,
 }
 
 
