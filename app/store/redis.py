@@ -16,6 +16,8 @@ from app.store.link import PASSING_ERRORS, Link, Word
 from app.store.scripts import Script, load_scripts, packed_scripts
 
 _WATCH_SECONDS = 0.1
+#: What a new link takes before its first command, in time-outs of a command.
+_SETUP_TIMEOUTS = 3
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
 #: How often a primary that others choose is looked for anew while the link to it is fine.
 _LOCATE_SECONDS = 1.0
@@ -224,7 +226,8 @@ class Redis:
         link.on_refusal = self.refused
         link.reload = packed_scripts(self.is_sharded)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            # Several round trips, and all scripts on the way: longer than one command may take.
+            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds):
                 run_id = await self._check_server(link, address)
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
                 await self._compare_clocks(link)
