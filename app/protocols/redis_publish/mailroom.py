@@ -12,9 +12,6 @@ from app.protocols.redis_publish.recipient import Phase, Recipient
 
 TOO_MANY = "another connection took the place of this one: conn_limit"
 
-#: For a client to run the listeners of what it has received, and to say so when one of them has left.
-SECOND_RECEIPT_SECONDS = 0.1
-
 
 class Mailroom:
     """Lives as long as the node; `drain` waits for what it has begun. Implements `MailListener`."""
@@ -97,23 +94,13 @@ class Mailroom:
         """Asks the client what it has, and tells the mailbox."""
         if not recipient.with_acks and not recipient.is_asked and (pending := recipient.pending):
             recipient.is_asked = True
-            # A client answers when packets arrive, hands them to the page later, and says later still that the page has
-            # left between two of them. When it answers what is asked a while behind its first answer, it had the time.
-            recipient.connection.session.confirm_receipt(lambda: self._ask_again(recipient, pending))
+            confirm_receipt = recipient.connection.session.confirm_receipt
+            # A client answers when packets arrive, and hands them to the page later: it may leave between two of them.
+            # It cannot answer what is asked behind that answer before the page has had all of them.
+            confirm_receipt(lambda: confirm_receipt(lambda: self._receive_receipt(recipient, pending)))
         if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
             recipient.is_settling = True
             self._errands.start(self._settle(recipient))
-
-    def _ask_again(self, recipient: Recipient, entries: list[bytes]) -> None:
-        def ask() -> None:
-            if recipient.phase is not Phase.CLOSED:
-                session = recipient.connection.session
-                session.confirm_receipt(lambda: self._receive_receipt(recipient, entries))
-
-        if SECOND_RECEIPT_SECONDS:
-            asyncio.get_running_loop().call_later(SECOND_RECEIPT_SECONDS, ask)
-        else:
-            ask()
 
     def _receive_receipt(self, recipient: Recipient, entries: list[bytes]) -> None:
         recipient.receive_receipt(entries)

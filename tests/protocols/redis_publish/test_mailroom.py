@@ -10,18 +10,12 @@ from typing import Any
 import pytest
 
 from app.errors import StoreUnavailable
-from app.protocols.redis_publish import mailroom
 from app.protocols.redis_publish.mailroom import TOO_MANY
 from app.protocols.redis_publish.recipient import Phase, Recipient
 from app.settings import BatchLimit
 from tests.support.publish_node import PublishClient, PublishNode, is_live, publish_nodes, publish_site, waiting
 from tests.support.store import until
 from tests.support.valkey import Valkey
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "SECOND_RECEIPT_SECONDS", 0)
 
 
 @pytest.fixture
