@@ -185,7 +185,7 @@ def test_client_leaves_half_way(server: Deployment, news: Application, drivers: 
     wait_payloads(second, left, 20)
 
 
-@every_client
+@pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.has_auth], ids=str)
 @pytest.mark.parametrize(("waiting", "left_at"), [(10, 3), (1000, 100)])
 def test_client_leaves_in_its_listener(
     server: Deployment, news: Application, drivers: Drivers, kind: ClientKind, waiting: int, left_at: int
