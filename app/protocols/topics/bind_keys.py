@@ -77,11 +77,6 @@ class BindKeys:
         if settings.jwt_public_key:
             self._keys["RS256"] = _read_public_key(site.name, settings.jwt_public_key)
 
-    @property
-    def can_decrypt(self) -> bool:
-        """Whether the site has a private key."""
-        return self._private_key is not None
-
     def read_jwt(self, key: str, now_seconds: float) -> BindKey:
         """The user of a JWT. Raises BindKeyRefused."""
         try:
