@@ -13,13 +13,13 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app import server, workers
 from app.backends.http import BackendError
 from app.backends.sender import post_send
-from app.config import load_config
+from app.config.load import load_config
+from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
+from app.node import build, workers
 from app.observe.log import configure_logging
-from app.settings import Config, Site
 
 _KEY_BYTES = 32
 
@@ -95,7 +95,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         if config.workers > 1:
             workers.supervise(config, demo)
         else:
-            server.run(config, demo=demo)
+            build.run(config, demo=demo)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
     except RecadoError as error:

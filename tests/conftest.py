@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 
+from app.redis.client import Redis
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
@@ -15,7 +16,7 @@ from tests.support.node_clients import NodeClients
 from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
 from tests.support.sites import contract_sites
-from tests.support.store import running_valkey
+from tests.support.store import linked, running_valkey
 from tests.support.tenant import Tenant
 from tests.support.valkey import Valkey
 
@@ -124,6 +125,13 @@ def valkey(shared_valkey: Valkey) -> Valkey:
     """The same, with nothing in it."""
     shared_valkey.client.flushall()
     return shared_valkey
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    """A link to the Valkey of the tests."""
+    async with linked(valkey) as redis:
+        yield redis
 
 
 @pytest.fixture(scope="session")

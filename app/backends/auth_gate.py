@@ -12,9 +12,9 @@ import structlog
 from msgspec import Struct
 
 from app.backends.breaker import Breaker, BreakerState, Passage
+from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import SiteCounts
-from app.settings import Site
 
 #: A connect waits this long for its turn: clients wait longer, and sessions without a namespace are closed after 45 s.
 WAIT_SECONDS = 30.0
@@ -29,7 +29,7 @@ _SHOWN_AS = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPE
 _log = structlog.get_logger(__name__)
 
 
-class Outcome(Struct):
+class AuthOutcome(Struct):
     """What became of a request that was let through. Lives as long as the request, which sets it."""
 
     #: None: nothing was heard, it was given up.
@@ -50,13 +50,13 @@ class AuthGate:
         self._places = asyncio.Semaphore(site.auth_concurrency)
 
     @asynccontextmanager
-    async def passed(self) -> AsyncIterator[Outcome]:
+    async def passed(self) -> AsyncIterator[AuthOutcome]:
         """Within this the caller may ask, and sets the outcome. Raises AuthRefused with the text for the client."""
         self._refuse_while_down()
         await self._wait_for_turn()
         try:
             passage = self._admit()
-            outcome = Outcome()
+            outcome = AuthOutcome()
             try:
                 yield outcome
             finally:
@@ -98,7 +98,7 @@ class AuthGate:
             raise AuthRefused(DOWN)
         return passage
 
-    def _report(self, passage: Passage, outcome: Outcome) -> None:
+    def _report(self, passage: Passage, outcome: AuthOutcome) -> None:
         before = self._breaker.state
         if outcome.was_answered is None:
             self._breaker.abandoned(passage)

@@ -15,8 +15,8 @@ import httpx
 from msgspec import Struct
 from yarl import URL
 
+from app.config.settings import Site
 from app.errors import RecadoError
-from app.settings import Site
 
 # A tenant's share of sockets, as many as `auth_concurrency` may be; who asks beyond it waits, in his time-out.
 MAX_CONNECTIONS_PER_SITE = 1000
@@ -64,17 +64,17 @@ class BackendError(RecadoError):
         self.was_answered = was_answered
 
 
-class Answer(Struct, frozen=True):
+class BackendAnswer(Struct, frozen=True):
     """A backend's answer. `body` is b"" unless the status is 200."""
 
     status: int
     body: bytes
 
 
-class _Pool(Protocol):
+class _BackendPool(Protocol):
     """Connections of one site. Lives until `close`."""
 
-    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> BackendAnswer:
         """Sends a request and reads its answer. Raises what its library raises."""
 
     async def close(self) -> None:
@@ -93,17 +93,17 @@ class _FastPool:
             skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
         )
 
-    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
-        """See `_Pool`."""
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> BackendAnswer:
+        """See `_BackendPool`."""
         texts = [(name.decode(), value.decode()) for name, value in headers]
         async with self._session.request(
             method, _parsed(url), headers=texts, data=content or None, allow_redirects=False
         ) as response:
             is_read = response.status == 200
-            return Answer(response.status, await _read(response.content.iter_any()) if is_read else b"")
+            return BackendAnswer(response.status, await _read(response.content.iter_any()) if is_read else b"")
 
     async def close(self) -> None:
-        """See `_Pool`."""
+        """See `_BackendPool`."""
         await self._session.close()
 
 
@@ -114,18 +114,18 @@ class _ExactPool:
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS_PER_SITE, keepalive_expiry=_KEEPALIVE_SECONDS)
         self._transport = httpx.AsyncHTTPTransport(verify=context, limits=limits)
 
-    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> Answer:
-        """See `_Pool`."""
+    async def exchange(self, method: str, url: str, headers: list[Header], content: bytes) -> BackendAnswer:
+        """See `_BackendPool`."""
         request = httpx.Request(method, url, headers=headers, content=content or None)
         response = await self._transport.handle_async_request(request)
         try:
             is_read = response.status_code == 200
-            return Answer(response.status_code, await _read(response.aiter_bytes()) if is_read else b"")
+            return BackendAnswer(response.status_code, await _read(response.aiter_bytes()) if is_read else b"")
         finally:
             await response.aclose()
 
     async def close(self) -> None:
-        """See `_Pool`."""
+        """See `_BackendPool`."""
         await self._transport.aclose()
 
 
@@ -137,9 +137,11 @@ class SitePools:
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._pools: dict[tuple[str, bool], _Pool] = {}
+        self._pools: dict[tuple[str, bool], _BackendPool] = {}
 
-    async def exchange(self, site: str, method: str, url: str, headers: list[Header], content: bytes = b"") -> Answer:
+    async def exchange(
+        self, site: str, method: str, url: str, headers: list[Header], content: bytes = b""
+    ) -> BackendAnswer:
         """Sends the request and reads the answer; redirects are answers like any other. Raises BackendError."""
         is_ascii = all(value.isascii() for _, value in headers)
         try:
@@ -159,7 +161,7 @@ class SitePools:
         for pool in pools.values():
             await pool.close()
 
-    def _pool(self, site: str, is_ascii: bool) -> _Pool:
+    def _pool(self, site: str, is_ascii: bool) -> _BackendPool:
         pool = self._pools.get((site, is_ascii))
         if pool is None:
             kind = _FastPool if is_ascii else _ExactPool

@@ -27,7 +27,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _Answer:
+class _PeerAnswer:
     """What the other node said; lives until it is sent."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -92,7 +92,7 @@ class _Request:
             pass
 
 
-class _Pool:
+class _PeerPool:
     """The connections to one node, or to all that have a URL. Lives until it is closed."""
 
     def __init__(self, socket_path: str | None, idle_seconds: float) -> None:
@@ -118,7 +118,7 @@ class HttpPeers:
     def __init__(self, idle_seconds: float) -> None:
         """A node that says nothing for `idle_seconds`, longer than any poll waits, does not answer any more."""
         self._idle_seconds = idle_seconds
-        self._pools: dict[str | None, _Pool] = {}
+        self._pools: dict[str | None, _PeerPool] = {}
         self._is_closed = False
 
     async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
@@ -166,7 +166,7 @@ class HttpPeers:
         for pool in pools.values():
             await pool.session.close()
 
-    async def _exchange(self, place: Place, request: _Request) -> _Answer | None:
+    async def _exchange(self, place: Place, request: _Request) -> _PeerAnswer | None:
         if self._is_closed:
             return None
         pool = self._pool(place.socket)
@@ -179,17 +179,17 @@ class HttpPeers:
                 request.method, url, headers=request.headers, data=request.body, allow_redirects=False
             ) as response:
                 # Whole, so that a node that ends in the middle has not answered at all; it is one poll's payload.
-                return _Answer(response.status, list(response.raw_headers), await response.read())
+                return _PeerAnswer(response.status, list(response.raw_headers), await response.read())
         except (aiohttp.ClientError, OSError):
             return None
         finally:
             pool.in_use -= 1
 
-    def _pool(self, socket_path: str | None) -> _Pool:
+    def _pool(self, socket_path: str | None) -> _PeerPool:
         pool = self._pools.get(socket_path)
         if pool is None:
             self._let_go_of_idle_pools()
-            pool = self._pools[socket_path] = _Pool(socket_path, self._idle_seconds)
+            pool = self._pools[socket_path] = _PeerPool(socket_path, self._idle_seconds)
         return pool
 
     def _let_go_of_idle_pools(self) -> None:

@@ -6,11 +6,11 @@ from time import monotonic
 import msgspec
 import structlog
 
-from app.backends.auth_gate import WAIT_SECONDS, AuthGate, Outcome
+from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
 from app.backends.http import BackendError, SitePools, authorization, header_value
+from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
-from app.settings import Site
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class HttpRoomDirectory:
             log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
 
-    async def _exchange(self, site: Site, headers: _Headers, outcome: Outcome) -> list[str] | AuthRefused:
+    async def _exchange(self, site: Site, headers: _Headers, outcome: AuthOutcome) -> list[str] | AuthRefused:
         results = self._counts.of(site.name).auths
         assert site.auth_url is not None, "a namespace exists only where there is an authUrl"
         try:

@@ -11,8 +11,8 @@ import structlog
 from msgspec import Struct
 
 from app.backends.http import BackendError, SitePools, authorization
+from app.config.settings import Site
 from app.observe.counts import Counts
-from app.settings import Site
 
 # A tenant's requests at one moment, and updates waiting for their turn; past these an update is dropped and logged.
 MAX_IN_FLIGHT_PER_SITE = 20

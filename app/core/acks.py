@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from app.config.settings import Site
 from app.core.ports import AckGroup, QueueStore
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
-from app.settings import Site
 
 #: DESIGN.md: acks are collected for at most 2 ms or 512.
 FLUSH_AFTER_SECONDS = 0.002

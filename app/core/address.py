@@ -6,7 +6,7 @@ compared without case otherwise, as socket.io-webservice does.
 
 from collections.abc import Iterable, Sequence
 
-from app.settings import Site
+from app.config.settings import Site
 
 
 def is_user_room(site: Site, room: str) -> bool:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 
+from app.config.settings import Site
 from app.core.errands import Errands
 from app.core.message import History, LiveMessage
 from app.core.ports import AudienceListener, QueueStore
-from app.settings import Site
 
 #: Names told to Redis in one command when all are joined anew.
 _NAMES_PER_COMMAND = 1_000

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from app.config.settings import Site
 from app.core.address import addresses
 from app.core.message import RESERVED_EVENTS, Audience, Message
 from app.core.ports import AudienceListener
-from app.settings import Site
 
 
 def extend(message: Message, listeners: Mapping[str, AudienceListener]) -> Message:

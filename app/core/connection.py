@@ -10,12 +10,12 @@ Decides without I/O: `delivery.py` asks the store and tells this class what came
 from collections.abc import Sequence
 from enum import Enum
 
+from app.config.settings import Site
 from app.core.message import LiveMessage, Waiting
 from app.core.ports import Receiver
-from app.settings import Site
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """What a connection does with live messages."""
 
     #: Not registered yet; the presence keeps what arrives for devices it does not know.
@@ -30,8 +30,8 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-_LIVE = Phase.LIVE
-_FETCHING = Phase.FETCHING
+_LIVE = ConnectionPhase.LIVE
+_FETCHING = ConnectionPhase.FETCHING
 
 
 class Batch:
@@ -76,7 +76,7 @@ class Connection:
         #: Unique on this node.
         self.number = number
         self.receiver = receiver
-        self.phase = Phase.JOINING
+        self.phase = ConnectionPhase.JOINING
         #: Its devices.
         self.handles: tuple[bytes, ...] = ()
         #: Its rooms, in a site without queues.
@@ -110,7 +110,7 @@ class Connection:
 
     def fetch(self) -> None:
         """The store is being asked what waits: live messages are held from here on."""
-        self.phase = Phase.FETCHING
+        self.phase = ConnectionPhase.FETCHING
         self._held = self._held or []
 
     def fetch_from(self) -> list[tuple[bytes, int]]:
@@ -128,13 +128,13 @@ class Connection:
         assert self._sent_until is not None, "only a connection that replays batches gets here"
         for handle, waiting in parts:
             # Writing may end the connection, here and below: its outbox is full.
-            if waiting.entries and self.phase is not Phase.CLOSED:
+            if waiting.entries and self.phase is not ConnectionPhase.CLOSED:
                 self._sent_until[handle] = waiting.entries[-1][0]
                 self._send_batch(handle, waiting)
-        if self.phase is Phase.CLOSED:
+        if self.phase is ConnectionPhase.CLOSED:
             return
         if any(waiting.has_more for _, waiting in parts):
-            self.phase = Phase.REPLAYING
+            self.phase = ConnectionPhase.REPLAYING
             self._held = None
         else:
             self._sent_until = None
@@ -147,7 +147,7 @@ class Connection:
         # Where one device's queue was cut off, what another device got after that point is left to the next round.
         until = min(incomplete, default=None)
         for seq, body in entries:
-            if self.phase is Phase.CLOSED:
+            if self.phase is ConnectionPhase.CLOSED:
                 return True
             if seq > self.last_seq and (until is None or seq <= until):
                 self.last_seq = seq
@@ -159,10 +159,10 @@ class Connection:
 
     def go_live(self, last_seq: int) -> None:
         """Everything up to `last_seq` is written: what was held beyond it follows, then live messages."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is ConnectionPhase.CLOSED:
             return
         self.last_seq = max(self.last_seq, last_seq)
-        self.phase = Phase.LIVE
+        self.phase = ConnectionPhase.LIVE
         held, self._held = self._held, None
         for message in held or ():
             self.deliver(message)
@@ -173,7 +173,7 @@ class Connection:
 
     def close(self) -> None:
         """Nothing is written from here on."""
-        self.phase = Phase.CLOSED
+        self.phase = ConnectionPhase.CLOSED
         self._held = self._batches = self._sent_until = None
 
     def _write(self, message: LiveMessage) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
+from app.config.settings import Site
 from app.core.acks import AckBuffer
 from app.core.audiences import Audiences
 from app.core.binds import extend
-from app.core.connection import Connection, Phase
+from app.core.connection import Connection, ConnectionPhase
 from app.core.errands import Errands
 from app.core.hub import Hub
 from app.core.limits import check_message
@@ -17,7 +18,6 @@ from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import AudienceListener, QueueStore, Receiver, Registration, Replay, Stored
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
-from app.settings import Site
 
 _log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class Delivery:
         `report` is called when the store knows it, with whether the end of each of its devices is this node's to
         report (see `QueueStore.disconnect`); never for a connection that was not registered yet.
         """
-        if connection.phase is Phase.CLOSED:
+        if connection.phase is ConnectionPhase.CLOSED:
             return
         self._end(connection)
         presence = self.hub[connection.site]
@@ -127,7 +127,7 @@ class Delivery:
                 acks.add(ack_id, handle)
             return
         acks.add_batch(batch.seqs, batch.handle)
-        if batch.has_more and connection.phase is Phase.REPLAYING:
+        if batch.has_more and connection.phase is ConnectionPhase.REPLAYING:
             connection.fetch()
             self._errands.start(self._continue_replay(connection))
 
@@ -173,17 +173,17 @@ class Delivery:
         with presence.strays.kept():
             registration = await self._register(connection, device_id, rooms)
             connection.handles = tuple(device.handle for device in registration.devices)
-            if connection.phase is not Phase.CLOSED:
+            if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
                 is_lost = presence.add(connection) or any(device.is_lost for device in registration.devices)
-        if connection.phase is Phase.CLOSED:
+        if connection.phase is ConnectionPhase.CLOSED:
             self._errands.start(self._disconnect(connection))
             return
         greet()
         if is_lost:
             self._send_resync(connection, "due", registration.last_seq)
         # The client may have gone while it was written to.
-        if connection.phase is Phase.FETCHING:
+        if connection.phase is ConnectionPhase.FETCHING:
             parts = [(device.handle, device.waiting) for device in registration.devices]
             self._count_batches(site, (device.waiting for device in registration.devices))
             connection.begin(registration.last_seq, parts)
@@ -211,13 +211,13 @@ class Delivery:
         except (StoreError, asyncio.CancelledError):
             self.close(connection)
             raise
-        if connection.phase is not Phase.CLOSED:
+        if connection.phase is not ConnectionPhase.CLOSED:
             greet()
-        if connection.phase is not Phase.CLOSED:
+        if connection.phase is not ConnectionPhase.CLOSED:
             connection.go_live(0)
 
     def _end(self, connection: Connection) -> None:
-        if connection.phase is not Phase.CLOSED:
+        if connection.phase is not ConnectionPhase.CLOSED:
             connection.close()
             self._counts.of(connection.site.name).connections -= 1
 
@@ -244,7 +244,7 @@ class Delivery:
             replay = await self._errands.until_stored(
                 lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
             )
-            if connection.phase is not Phase.FETCHING or not self._is_still_registered(connection, replay):
+            if connection.phase is not ConnectionPhase.FETCHING or not self._is_still_registered(connection, replay):
                 return
             waitings = [device.waiting for device in replay.devices]
             if connection.is_replaying_batches:
@@ -277,7 +277,7 @@ class Delivery:
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """A connection that is live but asked the store before the last gap has a hole: ask again."""
-        if connection.phase is Phase.LIVE and connection.epoch != self.hub[connection.site].epoch:
+        if connection.phase is ConnectionPhase.LIVE and connection.epoch != self.hub[connection.site].epoch:
             connection.fetch()
             self._errands.start(self._continue_replay(connection))
 

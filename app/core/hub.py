@@ -1,6 +1,6 @@
 """Who is here: site → device → connections, or site → room → connections where nothing is queued.
 
-    bus ──▶ Hub ──▶ Presence (one a site) ──▶ Connection ──▶ Receiver
+    bus ──▶ Hub ──▶ SiteConnections (one a site) ──▶ Connection ──▶ Receiver
 
 Plain look-ups and calls; the hub does not know where messages come from or what a receiver writes to.
 """
@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from app.core.connection import Connection, Phase
+from app.config.settings import Site
+from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage
 from app.observe.counts import Counts, SiteCounts
-from app.settings import Site
 
 
 class Strays:
@@ -52,7 +52,7 @@ class Strays:
                 self._dropped += 1
 
 
-class Presence:
+class SiteConnections:
     """The connections of one site on this node. Lives as long as the node."""
 
     def __init__(self, site: Site, resync: Callable[[Connection, int], None], counts: SiteCounts | None = None) -> None:
@@ -162,7 +162,7 @@ class Presence:
         self._counts.bus_messages += 1
         self._counts.deliveries += len(connections)
         for connection in connections:
-            if connection.phase is Phase.LIVE:
+            if connection.phase is ConnectionPhase.LIVE:
                 connection.deliver(message)
 
 
@@ -173,7 +173,7 @@ class Hub:
         self, sites: Iterable[Site], resync: Callable[[Connection, int], None], counts: Counts | None = None
     ) -> None:
         counts = counts or Counts()
-        self.presences = {site.name: Presence(site, resync, counts.of(site.name)) for site in sites}
+        self.presences = {site.name: SiteConnections(site, resync, counts.of(site.name)) for site in sites}
 
-    def __getitem__(self, site: Site) -> Presence:
+    def __getitem__(self, site: Site) -> SiteConnections:
         return self.presences[site.name]

@@ -11,12 +11,12 @@ from itertools import islice
 
 import structlog
 
+from app.config.settings import Site
 from app.core.message import Message
 from app.core.ports import SeatStore
 from app.core.seat_row import SeatRow
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import Counts
-from app.settings import Site
 
 _RETRY_SECONDS = 0.25
 #: A connect waits so long for counts that are being set right.

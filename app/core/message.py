@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.settings import HistoryLimit, Site
+from app.config.settings import HistoryLimit, Site
 
 #: Events that mean something between the server and its clients; and those that socket.io keeps for itself, at which
 #: a 4.x client disconnects with a parse error.

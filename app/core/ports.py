@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from app.config.settings import Site
 from app.core.message import Audience, History, LiveMessage, Message, Waiting
-from app.settings import Site
 
 
 class Stored(Struct, frozen=True):

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app.settings import Config, Site
+from app.config.settings import Config, Site
 
 _API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")

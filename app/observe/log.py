@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app.settings import LogFormat, LogLevel
+from app.config.settings import LogFormat, LogLevel
 
 _MASK = "***"
 #: Keys, without case, `_` and `-`, whose values are never shown.

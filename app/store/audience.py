@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.core.message import Audience, Guard, LiveMessage
-from app.store.link import Word
+from app.redis.link import Word
 
 
 class _Head(Struct, array_like=True):

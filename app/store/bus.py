@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 import structlog
 
+from app.config.settings import Site
 from app.core.message import LiveMessage
 from app.core.ports import BusListener
 from app.errors import StoreUnavailable
 from app.observe.counts import Durations
-from app.settings import Site
-from app.store.address import Address
+from app.redis.address import Address
+from app.redis.client import Commands, Redis, retry
+from app.redis.link import Link
 from app.store.audience import parse_head
 from app.store.keys import bus_channel, prefix, shard_channel
-from app.store.link import Link
-from app.store.redis import Commands, Redis, retry
 
 PROBE_SECONDS = 1.0
 _PROBE = b"probe "
@@ -49,7 +49,7 @@ class Bus:
         #: Told the site and the seq of each message that is heard.
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         self._sites = [site.name for site in sites]
-        self._subscriptions: dict[Redis, Subscription] = {}
+        self._subscriptions: dict[Redis, BusSubscription] = {}
         self._prober: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -103,8 +103,8 @@ class Bus:
         _log.warning("bus subscribed anew")
         self._listener.bus_interrupted()
 
-    def _subscription(self, shard: Redis) -> "Subscription":
-        subscription = self._subscriptions[shard] = Subscription(self, shard)
+    def _subscription(self, shard: Redis) -> "BusSubscription":
+        subscription = self._subscriptions[shard] = BusSubscription(self, shard)
         return subscription
 
     def _rearrange(self) -> None:
@@ -127,7 +127,7 @@ class Bus:
                 subscription.probe()
 
 
-class Subscription:
+class BusSubscription:
     """The subscription of a node at one primary. Lives as long as the primary is one: `close` ends it."""
 
     def __init__(self, bus: Bus, shard: Redis) -> None:

@@ -13,13 +13,13 @@ from time import monotonic
 
 import structlog
 
+from app.config.settings import Site
 from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
 from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
-from app.settings import Site
+from app.redis.client import Commands
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
-from app.store.redis import Commands
 
 BEAT_SECONDS = 2.0
 #: A node without a beat for so long counts as dead: its devices are disconnected within 10 s of its end.

@@ -8,8 +8,8 @@ import msgspec
 
 from app.core.ports import Place
 from app.errors import StoreError
+from app.redis.client import Commands
 from app.store.keys import node_place
-from app.store.redis import Commands
 
 _ANNOUNCE_SECONDS = 2.0
 #: A node that has not said for so long where it is cannot be found any more.

@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import structlog
 
+from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
 from app.errors import GuardRefused, LimitReached
-from app.settings import Site
+from app.redis.client import Commands, RunScript
+from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
-from app.store.link import Word
-from app.store.redis import Commands, RunScript
 
 _log = structlog.get_logger(__name__)
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import structlog
 
+from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts, QueueSample
-from app.settings import Site
+from app.redis.client import Commands
 from app.store.keys import prefix
-from app.store.redis import Commands
 
 SAMPLE_SECONDS = 15.0
 #: Of one site: some 200 commands within one script run, about a tenth of a millisecond of Redis's time.

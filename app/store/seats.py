@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
-from app.settings import Site
+from app.config.settings import Site
+from app.redis.client import Commands
+from app.redis.link import Word
 from app.store.keys import NODES, prefix
-from app.store.link import Word
-from app.store.redis import Commands
 
 
 class RedisSeats:

@@ -20,7 +20,7 @@ _UNSAFE_IN_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 Header = tuple[bytes, bytes]
 
 
-class BadRequest(Exception):
+class BadHandshake(Exception):
     """The upgrade request breaks a rule of the handshake; the text names it."""
 
     def __init__(self, text: str, status: int = 400, headers: list[Header] | None = None) -> None:
@@ -45,14 +45,14 @@ UNREADABLE = Request("", b"", b"", [], [], b"")
 
 
 def read_request(data: bytes) -> Request:
-    """Read a whole request head, whose HTTP is known to be well-formed; raises BadRequest."""
+    """Read a whole request head, whose HTTP is known to be well-formed; raises BadHandshake."""
     request_line, *lines = data.removesuffix(b"\r\n\r\n").split(b"\r\n")
     method, _, rest = request_line.partition(b" ")
     target = rest.rpartition(b" ")[0]
     if method != b"GET":
-        raise BadRequest("A WebSocket handshake is a GET request.", 405, [(b"allow", b"GET")])
+        raise BadHandshake("A WebSocket handshake is a GET request.", 405, [(b"allow", b"GET")])
     if not target.startswith(b"/") or not target.isascii():
-        raise BadRequest("The request target must be an ASCII path.")
+        raise BadHandshake("The request target must be an ASCII path.")
     headers = []
     for line in lines:
         name, _, value = line.partition(b":")
@@ -64,14 +64,14 @@ def read_request(data: bytes) -> Request:
 
 def _checked_key(headers: list[Header]) -> bytes:
     if _values(headers, b"sec-websocket-version") != [_VERSION]:
-        raise BadRequest("Sec-WebSocket-Version must be 13.", 426, [(b"sec-websocket-version", _VERSION)])
+        raise BadHandshake("Sec-WebSocket-Version must be 13.", 426, [(b"sec-websocket-version", _VERSION)])
     keys = _values(headers, b"sec-websocket-key")
     try:
         is_valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == _KEY_BYTES
     except binascii.Error:
         is_valid = False
     if not is_valid:
-        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64, once.")
+        raise BadHandshake("Sec-WebSocket-Key must be 16 bytes in base64, once.")
     return keys[0]
 
 

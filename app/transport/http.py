@@ -13,7 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.transport.share import share_of
-from app.transport.streaming import EXTENSION, Socket
+from app.transport.streaming import EXTENSION, StreamSocket
 
 
 class Offer:
@@ -26,7 +26,7 @@ class Offer:
         self._protocol = weakref.ref(protocol)
         self._cycle = weakref.ref(cycle)
 
-    def take_over(self) -> Socket | None:
+    def take_over(self) -> StreamSocket | None:
         """The socket; see `StreamOffer`."""
         protocol, cycle = self._protocol(), self._cycle()
         return None if protocol is None or cycle is None else protocol.take_over(cycle)
@@ -52,7 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
             extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
             self.scope["extensions"] = extensions
 
-    def take_over(self, cycle: RequestResponseCycle) -> Socket | None:
+    def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
         """Let go of the socket for good, None when it is lost: nothing that comes behind this request is served."""
         if cycle.disconnected or self.transport.is_closing():
             return None
@@ -65,7 +65,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
         flusher = share_of(self.server_state).flusher
         is_chunked = cycle.scope["http_version"] != "1.0"
-        return Socket(self.transport, flusher, self.connections, is_chunked, self.flow.write_paused)
+        return StreamSocket(self.transport, flusher, self.connections, is_chunked, self.flow.write_paused)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""

@@ -51,7 +51,7 @@ class StreamingResponse(Outbox):
 
     __slots__ = ("_connections", "_end_timer", "_is_ending", "_listener", "_reason", "_unasked_bytes", "is_chunked")
 
-    def __init__(self, socket: "Socket", listener: StreamListener) -> None:
+    def __init__(self, socket: "StreamSocket", listener: StreamListener) -> None:
         super().__init__(socket.transport, socket.flusher)
         self._connections = socket.connections
         self._listener: StreamListener | None = listener
@@ -124,7 +124,7 @@ class StreamingResponse(Outbox):
         self._transport.abort()
 
 
-class Socket(Struct, frozen=True):
+class StreamSocket(Struct, frozen=True):
     """A socket that an HTTP connection has let go of. Lives while it is taken over."""
 
     transport: asyncio.Transport
@@ -140,7 +140,7 @@ class Socket(Struct, frozen=True):
 class StreamOffer(Protocol):
     """Lets an application take a request's socket over; made for each request, it lives as long as that."""
 
-    def take_over(self) -> Socket | None:
+    def take_over(self) -> StreamSocket | None:
         """The socket; None when the client has left. The request's body must have been read."""
 
 

@@ -96,7 +96,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _receive_request(self, data: bytes) -> None:
         try:
             self._request = request = handshake.read_request(data)
-        except handshake.BadRequest as error:
+        except handshake.BadHandshake as error:
             self._request = handshake.UNREADABLE
             self._connection.reject(error.status, str(error).encode(), error.headers)
             return

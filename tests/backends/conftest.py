@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from app.settings import Site
+from app.config.settings import Site
 
 
 def http_answer(body: bytes = b"[]", status: str = "200 OK", *headers: str) -> bytes:

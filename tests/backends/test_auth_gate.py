@@ -7,9 +7,9 @@ import pytest
 from app.backends import auth_gate
 from app.backends.auth_gate import BUSY, DOWN, AuthGate
 from app.backends.breaker import Breaker
+from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import SiteCounts
-from app.settings import Site
 from tests.support.store import until
 
 

@@ -10,9 +10,9 @@ import pytest
 from app.backends import breaker
 from app.backends.http import MAX_ANSWER_BYTES
 from app.backends.room_directory import HttpRoomDirectory
+from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
-from app.settings import Site
 from tests.backends.conftest import Backend, http_answer
 from tests.support.store import until
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.backends import user_updates
 from app.backends.user_updates import MAX_IN_FLIGHT_PER_SITE, HttpUserUpdates
-from app.settings import Site
+from app.config.settings import Site
 from tests.backends.conftest import Backend, http_answer
 
 MakeSite = Callable[..., Site]

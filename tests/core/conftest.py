@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from app.settings import Site
+from app.config.settings import Site
 from tests.support.store import StoreNode
 from tests.support.valkey import Valkey
 

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Sequence
 
 import pytest
 
+from app.config.settings import Site
 from app.core import acks
 from app.core.acks import FLUSH_AT, AckBuffer
 from app.core.ports import AckGroup
 from app.errors import StoreUnavailable
-from app.settings import Site
 from tests.support.store import make_site, until
 
 Group = tuple[bool, int, list[bytes]]

@@ -6,9 +6,9 @@ from time import monotonic
 import msgspec
 import pytest
 
+from app.config.settings import HistoryLimit, Site
 from app.core.audiences import Audiences
 from app.core.message import Audience, LiveMessage
-from app.settings import HistoryLimit, Site
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
 from tests.support.store import StoreNode, make_message, make_site, until

@@ -2,9 +2,9 @@
 
 import pytest
 
+from app.config.settings import Site
 from app.core.binds import extend
 from app.core.message import Audience, Message
-from app.settings import Site
 from tests.core.conftest import NodeStarter
 from tests.core.test_audiences import Listener
 from tests.support.store import heard, make_message, make_site, until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.connection import Connection, Phase
+from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage, Waiting
 from tests.support.store import RecordingReceiver, make_site
 
@@ -45,7 +45,7 @@ def test_joining_connection_writes_nothing() -> None:
     receiver = RecordingReceiver()
     connection = Connection(SITE, 1, receiver)
     connection.deliver(live(5))
-    assert (connection.phase, receiver.written) == (Phase.JOINING, [])
+    assert (connection.phase, receiver.written) == (ConnectionPhase.JOINING, [])
 
 
 def test_empty_queue_goes_live_with_what_was_held() -> None:
@@ -55,7 +55,7 @@ def test_empty_queue_goes_live_with_what_was_held() -> None:
         connection.deliver(live(seq))
     connection.begin(10, [(A, NOTHING)])
     connection.deliver(live(13))
-    assert (connection.phase, receiver.seqs, receiver.batches) == (Phase.LIVE, [11, 12, 13], [])
+    assert (connection.phase, receiver.seqs, receiver.batches) == (ConnectionPhase.LIVE, [11, 12, 13], [])
 
 
 def test_batch_comes_before_held_messages() -> None:
@@ -101,12 +101,12 @@ def test_replay_in_parts_leaves_live_messages_to_the_queue() -> None:
     connection, receiver = fetching()
     connection.begin(10, [(A, waiting(1, 2, has_more=True))])
     connection.deliver(live(11))
-    assert (connection.phase, receiver.seqs) == (Phase.REPLAYING, [])
+    assert (connection.phase, receiver.seqs) == (ConnectionPhase.REPLAYING, [])
     connection.fetch()
     assert connection.fetch_from() == [(A, 2)]
     connection.deliver(live(12))
     connection.continue_replay(11, [(A, waiting(3, 11))])
-    assert connection.phase is Phase.LIVE
+    assert connection.phase is ConnectionPhase.LIVE
     assert receiver.bodies == [body(1), body(2), body(3), body(11), body(12)]
 
 
@@ -118,7 +118,7 @@ def test_replay_of_two_devices_asks_for_each_behind_its_own_part() -> None:
     connection.fetch()
     assert connection.fetch_from() == [(A, 2), (B, 2)]
     connection.continue_replay(12, [(A, waiting(3)), (B, waiting(11))])
-    assert connection.phase is Phase.LIVE
+    assert connection.phase is ConnectionPhase.LIVE
     assert [bodies for _, bodies in receiver.batches[2:]] == [[body(3)], [body(11)]]
 
 
@@ -163,7 +163,7 @@ def test_refill_in_parts_never_overtakes() -> None:
     connection.begin(0, [(A, NOTHING), (B, NOTHING)])
     connection.fetch()
     assert not connection.refill(9, [waiting(2, 4, has_more=True), waiting(3, 8)])
-    assert (receiver.seqs, connection.phase) == ([2, 3, 4], Phase.FETCHING)
+    assert (receiver.seqs, connection.phase) == ([2, 3, 4], ConnectionPhase.FETCHING)
     assert connection.fetch_from() == [(A, 4), (B, 4)]
     assert connection.refill(9, [waiting(5, 6), waiting(8)])
     assert receiver.seqs == [2, 3, 4, 5, 6, 8]
@@ -194,7 +194,7 @@ def test_client_that_goes_while_it_is_begun_stays_gone(begin: Callable[[Connecti
     connection.deliver(live(12))
     receiver.on_write = lambda what: connection.close()
     begin(connection)
-    assert connection.phase is Phase.CLOSED
+    assert connection.phase is ConnectionPhase.CLOSED
     assert len(receiver.written) == 1
 
 
@@ -205,4 +205,4 @@ def test_client_that_goes_while_it_is_refilled_stays_gone() -> None:
     connection.fetch()
     receiver.on_write = lambda what: connection.close()
     connection.refill(9, [waiting(2, 5, 9)])
-    assert (connection.phase, receiver.seqs) == (Phase.CLOSED, [2])
+    assert (connection.phase, receiver.seqs) == (ConnectionPhase.CLOSED, [2])

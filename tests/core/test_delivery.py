@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from app.core.connection import Phase
+from app.core.connection import ConnectionPhase
 from app.core.message import LiveMessage
 from app.errors import StoreError, StoreUnavailable
 from app.store.keys import prefix
@@ -274,7 +274,7 @@ async def test_failed_registration_is_withdrawn(start_node: NodeStarter, valkey:
         valkey.resume()
     await until(lambda: node.redis.is_available, "the link")
     await settled(node)
-    assert (receiver.connection.phase, receiver.written) == (Phase.CLOSED, [])
+    assert (receiver.connection.phase, receiver.written) == (ConnectionPhase.CLOSED, [])
     device = [value for key, value in valkey.dump().items() if ":device:" in key]
     assert all(sorted(one) == ["device", "user"] for one in device)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from app.config.settings import Site
 from app.core.message import LiveMessage
-from app.settings import Site
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
 from tests.support.store import (

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from app.config.settings import HistoryLimit, Site
 from app.core.message import Audience, Guard
 from app.errors import GuardRefused
-from app.settings import HistoryLimit, Site
 from app.store.keys import prefix
 from tests.core.conftest import NodeStarter
 from tests.core.test_audiences import Listener

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from app.core.connection import Connection, Phase
-from app.core.hub import Presence
+from app.core.connection import Connection, ConnectionPhase
+from app.core.hub import SiteConnections
 from app.core.message import LiveMessage, Waiting
 from tests.support.store import RecordingReceiver, make_site
 
@@ -20,7 +20,7 @@ class Place:
 
     def __init__(self) -> None:
         self.resynced: list[Connection] = []
-        self.presence = Presence(SITE, lambda connection, seq: self.resynced.append(connection))
+        self.presence = SiteConnections(SITE, lambda connection, seq: self.resynced.append(connection))
         self._numbers = 0
 
     def connection(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
@@ -161,7 +161,7 @@ def test_client_that_goes_while_it_is_written_to() -> None:
 
 def test_counter_shows_a_gap() -> None:
     """The first counter may be any; then each is one more, or something was missed."""
-    presence = Presence(SITE, lambda connection, seq: None)
+    presence = SiteConnections(SITE, lambda connection, seq: None)
     assert [presence.count(counter) for counter in (7, 8, 9, 11, 12, 1, 2)] == [
         True,
         True,
@@ -176,7 +176,7 @@ def test_counter_shows_a_gap() -> None:
     assert not presence.count(40)
 
 
-def enter(presence: Presence, *rooms: str) -> tuple[Connection, RecordingReceiver]:
+def enter(presence: SiteConnections, *rooms: str) -> tuple[Connection, RecordingReceiver]:
     """A live connection in these rooms."""
     receiver = RecordingReceiver()
     connection = Connection(PLAIN, 1, receiver)
@@ -188,7 +188,7 @@ def enter(presence: Presence, *rooms: str) -> tuple[Connection, RecordingReceive
 
 def test_rooms_of_a_site_without_queues() -> None:
     """A message goes once to each connection in any of its rooms, and to nobody else."""
-    presence = Presence(PLAIN, lambda connection, seq: None)
+    presence = SiteConnections(PLAIN, lambda connection, seq: None)
     _, both = enter(presence, "a", "b")
     _, one = enter(presence, "b")
     _, none = enter(presence, "c", "A")
@@ -200,7 +200,7 @@ def test_rooms_of_a_site_without_queues() -> None:
 
 def test_rooms_are_deserted_by_the_last() -> None:
     """Who leaves is told which rooms have no connection on this node any more."""
-    presence = Presence(PLAIN, lambda connection, seq: None)
+    presence = SiteConnections(PLAIN, lambda connection, seq: None)
     first, _ = enter(presence, "a", "b")
     second, receiver = enter(presence, "b", "c")
     assert sorted(presence.rooms) == ["a", "b", "c"]
@@ -214,18 +214,18 @@ def test_rooms_are_deserted_by_the_last() -> None:
 
 def test_room_is_not_heard_before_the_connection_is_live() -> None:
     """While a connection joins its rooms nothing is written to it: it has not been greeted."""
-    presence = Presence(PLAIN, lambda connection, seq: None)
+    presence = SiteConnections(PLAIN, lambda connection, seq: None)
     receiver = RecordingReceiver()
     connection = Connection(PLAIN, 1, receiver)
     connection.rooms = ("a",)
     presence.enter_rooms(connection)
     presence.deliver(LiveMessage(1, "", b"", rooms=["a"]))
-    assert (connection.phase, receiver.written) == (Phase.JOINING, [])
+    assert (connection.phase, receiver.written) == (ConnectionPhase.JOINING, [])
 
 
 def test_member_that_goes_while_the_room_is_written_to() -> None:
     """Writing to one member of a room may end it: the others get the message."""
-    presence = Presence(PLAIN, lambda connection, seq: None)
+    presence = SiteConnections(PLAIN, lambda connection, seq: None)
     gone, first = enter(presence, "a")
     _, second = enter(presence, "a")
 
@@ -241,7 +241,7 @@ def test_member_that_goes_while_the_room_is_written_to() -> None:
 
 def test_restart_takes_messages_that_count_anew() -> None:
     """After Redis has lost its data its seqs may be lower: a connection in rooms does not mistake them for old ones."""
-    presence = Presence(PLAIN, lambda connection, seq: None)
+    presence = SiteConnections(PLAIN, lambda connection, seq: None)
     _, receiver = enter(presence, "a")
     presence.deliver(LiveMessage(100, "", b"", rooms=["a"]))
     presence.restart()

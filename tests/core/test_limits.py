@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from app.config.settings import Site, SiteLimits
 from app.core.limits import Limits, Seat
 from app.errors import LimitReached, StoreError, StoreUnavailable
-from app.settings import Site, SiteLimits
 from app.store.keys import prefix
 from tests.support.store import StoreNode, make_message, make_site, until
 from tests.support.valkey import Valkey

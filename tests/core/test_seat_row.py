@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.config.settings import SiteLimits
 from app.core import seat_row
 from app.core.limits import Seat
 from app.core.seat_row import MOST_ASKS_PER_SECOND, PATIENCE_SECONDS, SeatRow, pause_seconds
 from app.errors import LimitReached, StoreUnavailable
-from app.settings import SiteLimits
 from tests.core.conftest import NodeStarter
 from tests.support.store import make_site, until
 

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from msgspec import structs
 
+from app.config.settings import Config
 from app.demo.site import demo_site
-from app.settings import Config
 from tests.demo.conftest import DemoServer
 from tests.support.deployment import Deployment
 

@@ -11,8 +11,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.config.settings import LogFormat, LogLevel
 from app.observe.log import configure_logging, mask_secrets
-from app.settings import LogFormat, LogLevel
 
 
 class Terminal(io.StringIO):
@@ -53,13 +53,13 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_one_json_line_an_event() -> None:
     """A line holds event, level, logger, moment and what the module gave."""
     stream = configured()
-    structlog.get_logger("app.server").info("listening", url="http://127.0.0.1:1", device="a\nb")
+    structlog.get_logger("app.node.build").info("listening", url="http://127.0.0.1:1", device="a\nb")
     (line,) = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "listening",
         "level": "info",
-        "logger": "app.server",
+        "logger": "app.node.build",
         "url": "http://127.0.0.1:1",
         "device": "a\nb",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.settings import Site
+from app.config.settings import Site
 from app.store.keys import prefix
 from tests.store.queue_model import Device, SiteModel
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from app.config.settings import Site
 from app.core.address import is_user_room
-from app.settings import Site
 
 #: (user room, device id)
 Key = tuple[str, str]

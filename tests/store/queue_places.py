@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.store.address import read_redis_url
+from app.redis.address import read_redis_url
+from app.redis.client import Commands, Redis
+from app.redis.topology import new_redis
 from app.store.keys import bus_channel, prefix, shard_channel
-from app.store.redis import Commands, Redis
-from app.store.topology import new_redis
 from tests.store.queue_keys import Store, read_store
 from tests.support.store import address_of
 from tests.support.topologies import ValkeyCluster

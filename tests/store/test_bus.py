@@ -10,12 +10,12 @@ import pytest
 
 from app.core.message import LiveMessage
 from app.errors import StoreUnavailable
+from app.redis.client import Redis
 from app.store import bus as bus_module
 from app.store.bus import Bus, parse
 from app.store.keys import bus_channel
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
-from tests.store.fake_redis import Served, fake_redis, relayed_redis
+from tests.redis.fake_redis import Served, fake_redis, relayed_redis
 from tests.support.store import make_message, make_site, until
 from tests.support.valkey import Valkey
 

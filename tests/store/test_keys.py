@@ -7,8 +7,8 @@ import re
 import pytest
 from redis.crc import key_slot
 
+from app.redis.scripts import load_scripts
 from app.store import keys
-from app.store.scripts import load_scripts
 
 
 @pytest.mark.parametrize("site", ["shop", "a:b", "söz", "x y"])

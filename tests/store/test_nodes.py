@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from app.config.settings import Site
 from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
 from app.ids import FlakeIds
-from app.settings import Site
+from app.redis.client import Redis
 from app.store import nodes as nodes_module
 from app.store.keys import NODES, bus_channel, node_sites, prefix, worker_lease
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
 from tests.support.store import device_of, linked, make_message, make_site, until
 from tests.support.valkey import Valkey
 

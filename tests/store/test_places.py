@@ -10,10 +10,10 @@ import pytest
 
 from app.core.ports import Place
 from app.errors import StoreUnavailable
+from app.redis.client import Redis
 from app.store import places as places_module
 from app.store.keys import node_place
 from app.store.places import RedisPlaces
-from app.store.redis import Redis
 from tests.support.store import until
 from tests.support.valkey import Valkey
 

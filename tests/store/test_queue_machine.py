@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.config.settings import BatchLimit, QueueLimit, Site
 from app.core.message import Message
 from app.core.ports import AckGroup
-from app.settings import BatchLimit, QueueLimit, Site
 from app.store.bus import parse
 from app.store.keys import prefix
 from app.store.queues import RedisQueues

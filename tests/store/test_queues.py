@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.config.settings import Site
 from app.core.ports import AckGroup, Registered
 from app.errors import StoreUnavailable
-from app.settings import Site
+from app.redis.client import Redis
+from app.redis.link import Word
 from app.store.keys import prefix
-from app.store.link import Word
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
 from tests.support.store import limits, make_message, make_site, queue_of
 from tests.support.valkey import Valkey
 

@@ -3,8 +3,8 @@
 import pytest
 
 from app.errors import StoreError
+from app.redis.client import Redis
 from app.store.keys import NODES, prefix
-from app.store.redis import Redis
 from app.store.seats import RedisSeats
 from tests.support.store import make_site
 from tests.support.valkey import Valkey

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.config.settings import Site, SiteLimits
 from app.errors import LimitReached
-from app.settings import Site, SiteLimits
+from app.redis.client import Redis
 from app.store.keys import prefix
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
 from tests.support.store import make_message, make_site
 from tests.support.valkey import Valkey
 

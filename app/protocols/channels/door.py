@@ -5,8 +5,8 @@ import contextlib
 
 import structlog
 
+from app.config.settings import Site
 from app.core.audiences import Audiences
-from app.core.channels import ChannelStore, Kept
 from app.core.draining import STEP_SECONDS, close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Limits
@@ -14,12 +14,12 @@ from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import SiteCounts
 from app.protocols.channels import messages
 from app.protocols.channels.board import Board
+from app.protocols.channels.channel_store import ChannelStore, Kept
 from app.protocols.channels.messages import ClientAction, Malformed
-from app.protocols.channels.opening import Opening, Wish
+from app.protocols.channels.opening import Opening, OpeningRequest
 from app.protocols.channels.positions import Positions
 from app.protocols.channels.sockets import Ending
-from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
-from app.settings import Site
+from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 
 #: Of a client whose connection is being closed; one that has gone without a word is not waited for.
 _FAREWELL_SECONDS = 2.0
@@ -48,7 +48,7 @@ class Door:
 
     # Coming in
 
-    def open(self, subscriber: Subscriber, wish: Wish) -> None:
+    def open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
         """Its WebSocket is accepted: its first CLIENT_ACK is written now, or once Redis has answered."""
         self._counts.connections += 1
         if wish.is_plain:
@@ -66,7 +66,7 @@ class Door:
         subscriber.write(_too_many(reached))
         subscriber.close(Ending.LIMIT)
 
-    async def _open(self, subscriber: Subscriber, wish: Wish) -> None:
+    async def _open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
         try:
             await self._opening.open(subscriber, wish)
         except StoreError as error:
@@ -100,7 +100,7 @@ class Door:
         while subscriber.inbox:
             actions, subscriber.inbox = subscriber.inbox, []
             for number, payload in enumerate(actions, 1):
-                if subscriber.phase is Phase.CLOSED:
+                if subscriber.phase is SubscriberPhase.CLOSED:
                     return
                 await self._answer(subscriber, payload)
                 if number % _ACTIONS_PER_TURN == 0:
@@ -182,14 +182,14 @@ class Door:
         connection, the one sign that the original has."""
         self._errands.start(self._errands.until_stored(self.board.verify))
         # Who is being opened reads the history, and is told what that does not hold.
-        live = [one for one in self.board.subscribers.values() if one.channels and one.phase is Phase.LIVE]
+        live = [one for one in self.board.subscribers.values() if one.channels and one.phase is SubscriberPhase.LIVE]
         plain = [one for one in live if one.resumption is None]
         for subscriber in live:
             if subscriber.resumption is not None:
                 subscriber.acknowledge({"missed": True})
 
         def those_left() -> list[Subscriber]:
-            return [one for one in plain if one.phase is Phase.LIVE and not one.is_closing]
+            return [one for one in plain if one.phase is SubscriberPhase.LIVE and not one.is_closing]
 
         # A few learn it soon.
         seconds = min(_MISSED_SECONDS, len(plain) * STEP_SECONDS)

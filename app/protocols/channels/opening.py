@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from app.core.audiences import Audiences
-from app.core.channels import ChannelStore, Resumed, Subscription
 from app.core.message import History, LiveMessage
 from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
+from app.protocols.channels.channel_store import ChannelStore, KeptSubscription, Resumed
 from app.protocols.channels.detail import decode_detail
 from app.protocols.channels.messages import Push, pushed_text
 from app.protocols.channels.sockets import Ending
-from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
+from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 from app.protocols.http_request import digest
 
 _SECRET_BYTES = 32
@@ -27,7 +27,7 @@ _PAGE_MESSAGES = 500
 _UUID_CHARACTERS = 36
 
 
-class Wish(Struct, frozen=True):
+class OpeningRequest(Struct, frozen=True):
     """What a client asks for in its query. Its repr holds no secret."""
 
     #: `resumable=1`: to be told a secret with which it may come back.
@@ -37,7 +37,7 @@ class Wish(Struct, frozen=True):
     secret: str
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> "Wish":
+    def of(cls, query: Mapping[str, str]) -> "OpeningRequest":
         """As the query says."""
         return cls(query.get("resumable") in ("1", "true"), query.get("resume", ""), query.get("secret", ""))
 
@@ -66,12 +66,12 @@ class Opening:
         subscriber.acknowledge()
         subscriber.go_live(0)
 
-    async def open(self, subscriber: Subscriber, wish: Wish) -> None:
+    async def open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
         """The subscriber that it was, else a new one. Raises StoreUnavailable."""
         resumed = await self._resume(wish)
         if wish.uuid:
             self._counts.channel_resumes["resumed" if resumed else "refused"] += 1
-        if subscriber.phase is Phase.CLOSED:
+        if subscriber.phase is SubscriberPhase.CLOSED:
             pass
         elif resumed is not None:
             await self._open_again(subscriber, wish, resumed)
@@ -80,7 +80,7 @@ class Opening:
         else:
             self.open_plain(subscriber)
 
-    async def _resume(self, wish: Wish) -> Resumed | None:
+    async def _resume(self, wish: OpeningRequest) -> Resumed | None:
         if len(wish.uuid) != _UUID_CHARACTERS:
             return None
         return await self._store.resume_subscriber(self._site, wish.uuid, digest(wish.secret))
@@ -88,7 +88,7 @@ class Opening:
     async def _open_resumable(self, subscriber: Subscriber) -> None:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         position = await self._store.register_subscriber(self._site, subscriber.uuid, digest(secret))
-        if subscriber.phase is Phase.CLOSED:
+        if subscriber.phase is SubscriberPhase.CLOSED:
             # Gone meanwhile. Nobody knows the secret, and Redis forgets it.
             return
         subscriber.resumption = Resumption(position)
@@ -96,7 +96,7 @@ class Opening:
         subscriber.acknowledge({"secret": secret})
         subscriber.go_live(position.seq)
 
-    async def _open_again(self, subscriber: Subscriber, wish: Wish, resumed: Resumed) -> None:
+    async def _open_again(self, subscriber: Subscriber, wish: OpeningRequest, resumed: Resumed) -> None:
         subscriber.uuid = wish.uuid
         subscriber.resumption = Resumption(resumed.position)
         before = self._board.subscribers.get(wish.uuid)
@@ -108,7 +108,7 @@ class Opening:
         await self._enter_again(subscriber, [kept for kept in resumed.subscriptions if kept.deleted_seq is None])
         await self._replay(subscriber, resumed, {"secret": wish.secret} if wish.is_resumable else {})
 
-    async def _enter_again(self, subscriber: Subscriber, subscriptions: list[Subscription]) -> None:
+    async def _enter_again(self, subscriber: Subscriber, subscriptions: list[KeptSubscription]) -> None:
         # In their order, which the commands keep, and in one go.
         digests = await asyncio.gather(*(self._board.enter(subscriber, kept.channel) for kept in subscriptions))
         for kept, found in zip(subscriptions, digests, strict=True):
@@ -121,7 +121,7 @@ class Opening:
         history = await self._read(subscriber, resumed.position.seq)
         told = list(subscriber.channels)
         subscriber.acknowledge(extra | _missed(history) if wanted else extra)
-        while subscriber.phase is not Phase.CLOSED:
+        while subscriber.phase is not SubscriberPhase.CLOSED:
             for message in history.messages:
                 self._write_missed(subscriber, wanted, message)
             if not history.has_more:
@@ -132,7 +132,7 @@ class Opening:
             if not history.is_complete:
                 subscriber.acknowledge(_missed(history))
         subscriber.go_live(history.last_seq)
-        if subscriber.phase is not Phase.LIVE:
+        if subscriber.phase is not SubscriberPhase.LIVE:
             return
         if told != list(subscriber.channels):
             # A channel was deleted meanwhile.
@@ -149,7 +149,7 @@ class Opening:
         max_bytes = max(1, self._site.outbox_limit_bytes // 2)
         return await self._audiences.history(self._site, after_seq, _PAGE_MESSAGES, max_bytes)
 
-    def _write_missed(self, subscriber: Subscriber, wanted: dict[str, Subscription], message: LiveMessage) -> None:
+    def _write_missed(self, subscriber: Subscriber, wanted: dict[str, KeptSubscription], message: LiveMessage) -> None:
         assert message.audience is not None, "only messages for audiences are in a history"
         detail = decode_detail(message.audience.detail)
         for name in message.audience.names:
@@ -164,7 +164,7 @@ class Opening:
                 self._counts.channel_replayed += 1
 
 
-def _is_for(subscriber: Subscriber, kept: Subscription, seq: int, recipients: list[str]) -> bool:
+def _is_for(subscriber: Subscriber, kept: KeptSubscription, seq: int, recipients: list[str]) -> bool:
     is_of_the_time = kept.since_seq < seq and (kept.deleted_seq is None or seq < kept.deleted_seq)
     return is_of_the_time and (not recipients or subscriber.uuid in recipients)
 

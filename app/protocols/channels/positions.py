@@ -4,10 +4,10 @@ import asyncio
 
 import structlog
 
-from app.core.channels import ChannelStore, Position
 from app.core.errands import Errands
 from app.errors import StoreUnavailable
 from app.protocols.channels.board import Board
+from app.protocols.channels.channel_store import ChannelStore, Position
 from app.protocols.channels.detail import MARK
 from app.protocols.channels.sockets import Ending
 

@@ -5,7 +5,7 @@ import secrets
 import structlog
 from msgspec import Struct
 
-from app.core.channels import ChannelStore, Creation
+from app.config.settings import HistoryLimit, Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Audience, Guard, Message
@@ -13,10 +13,10 @@ from app.errors import BadRequest, GuardRefused, LimitReached, StoreError, Store
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.channels import messages
+from app.protocols.channels.channel_store import ChannelStore, Creation
 from app.protocols.channels.detail import Detail, encode_detail
 from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
 from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
-from app.settings import HistoryLimit, Site
 
 #: 128 characters.
 _TOKEN_BYTES = 96
@@ -30,7 +30,7 @@ _RETRY_AFTER_SECONDS = 1
 _log = structlog.get_logger(__name__)
 
 
-class Answer(Struct, frozen=True):
+class PublisherAnswer(Struct, frozen=True):
     """What a publisher is told; its code is the HTTP status too."""
 
     code: int
@@ -47,7 +47,7 @@ class Publishers:
         self._ids = ids
         self._errands = errands
 
-    async def create(self, site: Site, body: bytes) -> Answer:
+    async def create(self, site: Site, body: bytes) -> PublisherAnswer:
         """Creates a channel; its token is told now and never again. Raises Malformed, StoreError."""
         channel = messages.decode(body, CreateAction).data.channel
         token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -63,9 +63,9 @@ class Publishers:
         if creation is Creation.FULL:
             return _refuse(507, "Insufficient storage", "The site has as many channels as it may have (max_channels).")
         _log.info("channel created", site=site.name, channel=channel)
-        return Answer(200, messages.server_ack("Created", channel, token))
+        return PublisherAnswer(200, messages.server_ack("Created", channel, token))
 
-    async def ping(self, site: Site, body: bytes) -> Answer:
+    async def ping(self, site: Site, body: bytes) -> PublisherAnswer:
         """Tells whether a channel exists and the token is its own. Raises Malformed, StoreError."""
         data = messages.decode(body, PingAction).data
         (expected,) = await self._store.channel_digests(site, [data.channel])
@@ -75,9 +75,9 @@ class Publishers:
             return _refuse(401, "Unauthorized", "data.channelToken: expected the channel's token.")
         if not is_same_secret(data.channel_token, expected):
             return _refuse_token()
-        return Answer(200, messages.server_ack("OK", data.channel))
+        return PublisherAnswer(200, messages.server_ack("OK", data.channel))
 
-    async def push(self, site: Site, body: bytes) -> Answer:
+    async def push(self, site: Site, body: bytes) -> PublisherAnswer:
         """Pushes into a channel: one run of one script, in which the token is checked. Raises Malformed, StoreError."""
         data = messages.decode(body, PushAction).data
         # Who is addressed by uuid is alone meant: the room that the channel may be bound to is not.
@@ -89,7 +89,7 @@ class Publishers:
         message = Message(site, self._ids.next_id(), [], data.channel, packed, audiences=[audience], guard=guard)
         return await self._publish(message, "Sent", data.channel)
 
-    async def delete(self, site: Site, body: bytes) -> Answer:
+    async def delete(self, site: Site, body: bytes) -> PublisherAnswer:
         """Deletes a channel; every node hears of it in the order of the pushes, and unsubscribes its subscribers.
         Raises Malformed, StoreError."""
         data = messages.decode(body, DeleteAction).data
@@ -100,12 +100,12 @@ class Publishers:
         message = Message(site, self._ids.next_id(), [], data.channel, packed, audiences=[audience], guard=guard)
         return await self._publish(message, "Deleted", data.channel)
 
-    async def _publish(self, message: Message, done: str, channel: str) -> Answer:
+    async def _publish(self, message: Message, done: str, channel: str) -> PublisherAnswer:
         try:
             await self._delivery.publish(message)
         except GuardRefused as refusal:
             return _refuse_unknown(channel) if refusal.is_missing else _refuse_token()
-        return Answer(200, messages.server_ack(done, channel))
+        return PublisherAnswer(200, messages.server_ack(done, channel))
 
 
 class PublisherEndpoint:
@@ -132,7 +132,7 @@ class PublisherEndpoint:
             _log.info("channel request refused", site=site.name, path=path, status=answer.code)
         await send_answer(send, answer)
 
-    async def _answer(self, site: Site, path: str, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, site: Site, path: str, scope: Scope, receive: Receive) -> PublisherAnswer:
         action = self._actions.get(path)
         if action is None:
             return _refuse(404, "Not found", "There is nothing at this path.")
@@ -157,7 +157,7 @@ class PublisherEndpoint:
             _log.error("channel request failed", site=site.name, path=path, reason=str(error))
             return _refuse(500, "Internal server error", "Nothing is stored.")
 
-    def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> Answer | None:
+    def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> PublisherAnswer | None:
         """Who may create channels: everybody, or who has the site's key."""
         if site.channels is None or site.channels.open_create:
             return None
@@ -176,24 +176,24 @@ def history_of(site: Site) -> HistoryLimit:
     return HistoryLimit(messages=site.channels.history_messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
 
 
-def refuse_not_found() -> Answer:
+def refuse_not_found() -> PublisherAnswer:
     """There is no such site, or it has no channels."""
     return _refuse(404, "Not found", "There is no such site, or it has no channels.")
 
 
-def _refuse(code: int, message: str, details: str, retry_after_seconds: int | None = None) -> Answer:
-    return Answer(code, messages.error(code, message, details), retry_after_seconds)
+def _refuse(code: int, message: str, details: str, retry_after_seconds: int | None = None) -> PublisherAnswer:
+    return PublisherAnswer(code, messages.error(code, message, details), retry_after_seconds)
 
 
-def _refuse_unknown(channel: str) -> Answer:
+def _refuse_unknown(channel: str) -> PublisherAnswer:
     return _refuse(404, "Not found", f'There is no channel called "{channel}".')
 
 
-def _refuse_token() -> Answer:
+def _refuse_token() -> PublisherAnswer:
     return _refuse(403, "Forbidden", "data.channelToken: it is not the channel's.")
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: PublisherAnswer) -> None:
     """Sends it as the response."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
     if answer.retry_after_seconds is not None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import structlog
 from msgspec import Struct, field
 
-from app.core.channels import ChannelStore
+from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.limits import NO_SEAT, Limits
@@ -23,9 +23,10 @@ from app.core.message import Audience, LiveMessage
 from app.errors import LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
+from app.protocols.channels.channel_store import ChannelStore
 from app.protocols.channels.detail import Detail, encode_detail
 from app.protocols.channels.door import Door
-from app.protocols.channels.opening import Wish
+from app.protocols.channels.opening import OpeningRequest
 from app.protocols.channels.publishers import (
     PublisherEndpoint,
     Publishers,
@@ -33,10 +34,9 @@ from app.protocols.channels.publishers import (
     refuse_not_found,
     send_answer,
 )
-from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, Socket
+from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
-from app.settings import Site
 from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.websocket import EXTENSION
@@ -180,10 +180,12 @@ class ChannelsServer:
         await socket.serve(subscriber, receive, self._settings.max_payload_bytes)
 
 
-def _begin(door: Door, subscriber: Subscriber, socket: Socket, scope: Scope, reached: LimitReached | None) -> None:
+def _begin(
+    door: Door, subscriber: Subscriber, socket: SubscriberSocket, scope: Scope, reached: LimitReached | None
+) -> None:
     subscriber.attach(socket)
     if reached is None:
-        door.open(subscriber, Wish.of(query_of(scope)))
+        door.open(subscriber, OpeningRequest.of(query_of(scope)))
     else:
         door.turn_away(subscriber, reached)
 

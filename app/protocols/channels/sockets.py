@@ -32,7 +32,7 @@ class Ending(Enum):
     FAULT = (INTERNAL_ERROR, "internal error")
 
 
-class Socket(Protocol):
+class SubscriberSocket(Protocol):
     """What a subscriber needs of its WebSocket, the fast one or the ordinary one."""
 
     @property

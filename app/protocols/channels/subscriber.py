@@ -8,11 +8,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
-from app.core.channels import Claim, Position
 from app.core.limits import NO_SEAT, Seat
 from app.protocols.channels import messages
+from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.messages import Push
-from app.protocols.channels.sockets import Ending, Heartbeat, Socket
+from app.protocols.channels.sockets import Ending, Heartbeat, SubscriberSocket
 from app.transport.deadline_wheel import NOT_WAITING
 from app.transport.websocket import text_frame
 
@@ -59,7 +59,7 @@ class Resumption:
         return Position(self.claim, self.seq)
 
 
-class Phase(Enum):
+class SubscriberPhase(Enum):
     """What a subscriber does with pushes."""
 
     #: Its first CLIENT_ACK, or what it missed, is not written yet: pushes are held.
@@ -70,7 +70,7 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-_LIVE = Phase.LIVE
+_LIVE = SubscriberPhase.LIVE
 
 
 class Subscriber:
@@ -103,7 +103,7 @@ class Subscriber:
         self.seat = seat
         #: In the order of subscribing; changed by `enter` and `leave`.
         self.channels: dict[str, None] = {}
-        self.phase = Phase.OPENING
+        self.phase = SubscriberPhase.OPENING
         self.resumption: Resumption | None = None
         #: What it has sent and nobody has looked at; whether somebody does.
         self.inbox: list[bytes] = []
@@ -119,10 +119,10 @@ class Subscriber:
         #: Pings without their pongs.
         self._pings = 0
         self._received: asyncio.Future[None] | None = None
-        self._socket: Socket
+        self._socket: SubscriberSocket
         self._write_frame: Callable[[bytes], None]
 
-    def attach(self, socket: Socket) -> None:
+    def attach(self, socket: SubscriberSocket) -> None:
         """The WebSocket is accepted: from here on it is heard and kept alive."""
         self._socket = socket
         self._write_frame = socket.write_frame
@@ -163,7 +163,7 @@ class Subscriber:
             if resumption is not None and not resumption.is_behind:
                 resumption.is_behind = True
                 self._owner.pushed(self)
-        elif self.phase is Phase.OPENING:
+        elif self.phase is SubscriberPhase.OPENING:
             self._held.append(push)
 
     def write_push(self, push: Push) -> None:
@@ -179,8 +179,8 @@ class Subscriber:
 
     def go_live(self, last_seq: int) -> None:
         """Everything up to `last_seq` is written: what was held beyond it follows, then what is pushed."""
-        if self.phase is Phase.OPENING:
-            self.phase = Phase.LIVE
+        if self.phase is SubscriberPhase.OPENING:
+            self.phase = SubscriberPhase.LIVE
             if self.resumption is not None:
                 self.resumption.replayed_seq = last_seq
             held, self._held = self._held, []
@@ -191,7 +191,7 @@ class Subscriber:
 
     async def confirm(self, seq: int) -> None:
         """Waits until it has what was written, which is everything up to `seq`, or is gone."""
-        if self.phase is Phase.CLOSED or not (self._heartbeat.has_pings or self._socket.buffered_bytes):
+        if self.phase is SubscriberPhase.CLOSED or not (self._heartbeat.has_pings or self._socket.buffered_bytes):
             return
         received = self._received = asyncio.get_running_loop().create_future()
         if self._heartbeat.has_pings:
@@ -200,7 +200,7 @@ class Subscriber:
 
     def ping(self) -> None:
         """Asks for a pong, which confirms all that it was written."""
-        if self.phase is not Phase.LIVE or not self._heartbeat.has_pings:
+        if self.phase is not SubscriberPhase.LIVE or not self._heartbeat.has_pings:
             return
         if not self._pings:
             self._ping(self._owner.last_seq())
@@ -210,7 +210,7 @@ class Subscriber:
 
     def close(self, ending: Ending) -> None:
         """Ends it; the client may connect anew."""
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not SubscriberPhase.CLOSED:
             self.is_closing = True
             self._socket.close(*ending.value)
 
@@ -229,7 +229,7 @@ class Subscriber:
     def served(self) -> None:
         """The inbox is empty again."""
         self.is_served = False
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not SubscriberPhase.CLOSED:
             self._socket.resume_reading()
 
     def binary_received(self, payload: bytes) -> None:
@@ -259,7 +259,7 @@ class Subscriber:
 
     def connection_lost(self, code: int, reason: str) -> None:
         """The WebSocket is gone."""
-        self.phase = Phase.CLOSED
+        self.phase = SubscriberPhase.CLOSED
         self._heartbeat.wheel.cancel(self)
         self.inbox.clear()
         self._held.clear()
@@ -273,7 +273,7 @@ class Subscriber:
         if self._pings:
             self.close(Ending.PING_TIMEOUT)
         elif self._heartbeat.has_pings:
-            self._ping(self._owner.last_seq() if self.phase is Phase.LIVE else 0)
+            self._ping(self._owner.last_seq() if self.phase is SubscriberPhase.LIVE else 0)
         elif self.resumption is not None:
             self._owner.position_confirmed(self)
             self._schedule(self._heartbeat.interval_seconds)

@@ -9,15 +9,15 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
+from app.config.settings import RedisPublish, Site
 from app.core.limits import Limits
-from app.core.mailbox_ports import Mailboxes
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.mailbox_ports import Mailboxes
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
-from app.protocols.redis_publish.recipient import Phase, Recipient
-from app.settings import RedisPublish, Site
+from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 
 MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
@@ -109,8 +109,8 @@ class RedisPublishApplication:
 
     async def _identify(self, served: PublishSite, recipient: Recipient, argument: object, ack_id: int | None) -> None:
         connection = recipient.connection
-        if recipient.phase is not Phase.NAMELESS or recipient.tries >= MAX_TRIES:
-            if recipient.phase is not Phase.CLOSED:
+        if recipient.phase is not RecipientPhase.NAMELESS or recipient.tries >= MAX_TRIES:
+            if recipient.phase is not RecipientPhase.CLOSED:
                 connection.send_event("error", [ALREADY_KNOWN if recipient.user else TOO_MANY_TRIES])
             return
         # Before anything is awaited: guesses at the same time are counted too.
@@ -118,7 +118,7 @@ class RedisPublishApplication:
         is_last_try = recipient.tries == MAX_TRIES
         try:
             user = await self._user_of(served, argument)
-            if recipient.phase is not Phase.NAMELESS:
+            if recipient.phase is not RecipientPhase.NAMELESS:
                 return
             if user is None:
                 self._refuse(served, recipient, WRONG_KEY if read_identifier(argument) else WRONG_FORM, is_last_try)
@@ -133,7 +133,7 @@ class RedisPublishApplication:
 
     async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
         seat = await self._limits.connect(served.site, recipient.address, [user])
-        if recipient.phase is not Phase.NAMELESS:
+        if recipient.phase is not RecipientPhase.NAMELESS:
             # It has gone, or identified itself twice at the same time.
             self._limits.disconnect(seat)
             return

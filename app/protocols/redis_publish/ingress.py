@@ -10,11 +10,11 @@ from time import monotonic
 
 import structlog
 
-from app.core.mailbox_ports import Letter, Mailboxes, Outcome, PublishStream, StreamEntry
+from app.config.settings import RedisPublish, Site
 from app.errors import StoreError, StoreUnavailable, WrongType
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
-from app.settings import RedisPublish, Site
+from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, PublishStream, StreamEntry
 
 #: What was PUBLISHed and not handed over yet; more is lost, as Redis itself loses it for a reader that is too slow.
 MAX_BACKLOG_BYTES = 64_000_000
@@ -151,7 +151,7 @@ class Ingress:
         """
         errors: list[StoreError] = []
         given: list[_Addressed] = []
-        answers: list[asyncio.Future[Outcome]] = []
+        answers: list[asyncio.Future[LetterOutcome]] = []
         try:
             for addressed in letters:
                 destination, letter = addressed
@@ -179,7 +179,7 @@ class Ingress:
         async for users in self._mailboxes.members(destination.name):
             yield [user for user in users if read_destination(f"users.{user}") is not None]
 
-    def _count(self, given: Sequence[_Addressed], answers: Sequence[Outcome | BaseException]) -> list[StoreError]:
+    def _count(self, given: Sequence[_Addressed], answers: Sequence[LetterOutcome | BaseException]) -> list[StoreError]:
         errors = []
         for (destination, letter), answer in zip(given, answers, strict=True):
             if isinstance(answer, WrongType):

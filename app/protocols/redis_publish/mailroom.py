@@ -5,10 +5,10 @@ import itertools
 from collections.abc import Iterator
 
 from app.core.errands import Errands
-from app.core.mailbox_ports import Mailboxes, Part, Told
 from app.errors import StoreError
 from app.observe.counts import RedisPublishCounts
-from app.protocols.redis_publish.recipient import Phase, Recipient
+from app.protocols.redis_publish.mailbox_ports import Mailboxes, Part, Told
+from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 
 TOO_MANY = "another connection took the place of this one: conn_limit"
 
@@ -39,7 +39,7 @@ class Mailroom:
 
     def close(self, recipient: Recipient) -> None:
         """The client is gone: what it is not known to have waits. Idempotent, returns at once."""
-        if recipient.phase is Phase.CLOSED:
+        if recipient.phase is RecipientPhase.CLOSED:
             return
         recipient.close()
         others = self._users.get(recipient.user)
@@ -108,7 +108,7 @@ class Mailroom:
 
     async def _settle(self, recipient: Recipient) -> None:
         try:
-            while recipient.phase is not Phase.CLOSED and (recipient.confirmed or recipient.wants_part):
+            while recipient.phase is not RecipientPhase.CLOSED and (recipient.confirmed or recipient.wants_part):
                 await self._settle_once(recipient, recipient.take_confirmed())
         except StoreError:
             recipient.connection.session.close("message store failed")

@@ -13,12 +13,12 @@ from enum import Enum
 from hashlib import sha1
 
 from app.core.limits import NO_SEAT
-from app.core.mailbox_ports import Part, Told
 from app.protocols.redis_publish.envelope import event_of
+from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
 
 
-class Phase(Enum):
+class RecipientPhase(Enum):
     """What a recipient does with messages that are told to its node."""
 
     #: It has not said who it is.
@@ -50,7 +50,7 @@ class Recipient:
         self.seat = NO_SEAT
         self.number = number
         self.with_acks = with_acks
-        self.phase = Phase.NAMELESS
+        self.phase = RecipientPhase.NAMELESS
         self.user = ""
         #: Identifiers that it has given.
         self.tries = 0
@@ -75,8 +75,8 @@ class Recipient:
 
     def fetch(self) -> None:
         """The mailbox is being asked: what is told from here on is held."""
-        if self.phase is not Phase.CLOSED:
-            self.phase = Phase.FETCHING
+        if self.phase is not RecipientPhase.CLOSED:
+            self.phase = RecipientPhase.FETCHING
             self._held = []
             self._done = []
 
@@ -89,11 +89,11 @@ class Recipient:
             is_written = entry in self._pending or entry in self.confirmed or hash(entry) in self._listed
             if not is_written:
                 self._write(entry, part.is_first)
-        if self.phase is Phase.CLOSED:
+        if self.phase is RecipientPhase.CLOSED:
             return
         self._last_told = part.last_told
         held, self._held = self._held, []
-        self.phase = Phase.WAITING if part.has_more else Phase.LIVE
+        self.phase = RecipientPhase.WAITING if part.has_more else RecipientPhase.LIVE
         for digest in self._done:
             self.receive_done(digest)
         if part.has_more:
@@ -104,9 +104,9 @@ class Recipient:
 
     def receive_told(self, told: Told, node: str) -> bool:
         """A message for this user on this node, called `node`; False when one before it is missing."""
-        if self.phase is Phase.FETCHING:
+        if self.phase is RecipientPhase.FETCHING:
             self._held.append(told)
-        elif self.phase is Phase.LIVE and told.number > self._last_told:
+        elif self.phase is RecipientPhase.LIVE and told.number > self._last_told:
             if told.number != self._last_told + 1:
                 return False
             self._last_told = told.number
@@ -122,9 +122,9 @@ class Recipient:
 
     def receive_done(self, digest: str) -> None:
         """Another connection has acknowledged the entry with this SHA-1: this one's ack is not waited for any more."""
-        if self.phase is Phase.FETCHING:
+        if self.phase is RecipientPhase.FETCHING:
             self._done.append(digest)
-        elif self.phase is Phase.WAITING:
+        elif self.phase is RecipientPhase.WAITING:
             for entry in self.pending:
                 if sha1(entry, usedforsecurity=False).hexdigest() == digest:
                     self._forget(entry)
@@ -145,9 +145,9 @@ class Recipient:
     @property
     def wants_part(self) -> bool:
         """Whether the mailbox is to be asked: the client has the part before, or something was missed."""
-        if self.phase is Phase.WAITING:
+        if self.phase is RecipientPhase.WAITING:
             return self.is_stale or not self._pending
-        return self.phase is Phase.LIVE and self.is_stale
+        return self.phase is RecipientPhase.LIVE and self.is_stale
 
     def take_confirmed(self) -> list[bytes]:
         """What is to be taken out of the mailbox, once."""
@@ -156,7 +156,7 @@ class Recipient:
 
     def close(self) -> None:
         """Nothing is written from here on; what is pending still waits in the mailbox."""
-        self.phase = Phase.CLOSED
+        self.phase = RecipientPhase.CLOSED
         self._held = []
         self._pending = {}
         self._entries_by_ack = {}
@@ -177,7 +177,7 @@ class Recipient:
 
     def _write(self, entry: bytes, is_first: bool, is_owned: bool = True) -> None:
         """`is_owned`: its receipt takes it out of the mailbox; otherwise that of whoever fetches it there does."""
-        if self.phase is Phase.CLOSED or self.connection.is_closed:
+        if self.phase is RecipientPhase.CLOSED or self.connection.is_closed:
             return
         self._ack_id += 1
         if not is_owned:

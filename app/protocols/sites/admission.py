@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import structlog
 from msgspec import Struct
 
+from app.config.settings import Site
 from app.core.address import user_rooms
 from app.core.limits import Limits, Seat
 from app.core.ports import RoomDirectory
-from app.core.tickets import Claims, Credentials, Tickets, new_claims
 from app.errors import AuthRefused, LimitReached, TicketRefused
-from app.protocols.sites.socket_server import ConnectRefused, ConnectRequest
-from app.settings import Site
+from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
+from app.socketio.socket_server import ConnectRefused, ConnectRequest
 
 MISSING_USER_ROOM = "User is missing a private room"
 

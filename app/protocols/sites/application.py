@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
+from app.config.settings import Site
 from app.core.address import is_user_room, user_id_of_room
-from app.core.connection import Connection, Phase
+from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
 from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
@@ -20,9 +21,8 @@ from app.core.ports import BuriedConnection, UserUpdates
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused
-from app.protocols.sites.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
-from app.settings import Site
+from app.socketio.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
 
 _ROOT = "/"
 
@@ -83,7 +83,7 @@ class SiteReceiver:
         session, connection = self._link.session, self.connection
         assert connection is not None, "only a connection of the core is written to"
         was_here: list[bool] = []
-        session.confirm_receipt(lambda: was_here.append(connection.phase is not Phase.CLOSED))
+        session.confirm_receipt(lambda: was_here.append(connection.phase is not ConnectionPhase.CLOSED))
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
         session.confirm_receipt(lambda: received() if any(was_here) else None)
 

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from app.core.tickets import Tickets
+from app.config.settings import Site
 from app.errors import StoreUnavailable
 from app.protocols.http_request import digest, is_same_secret, key_in, query_of
 from app.protocols.sites.send import INVALID, MISSING
-from app.settings import Site
+from app.protocols.sites.tickets import Tickets
 
 NO_TICKETS = "This site has no resume tickets."
 _RETRY_AFTER = {"Retry-After": "1"}

@@ -4,6 +4,7 @@ stands between uvicorn and it, because it is on the way of every message."""
 import msgspec
 import structlog
 
+from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.message import Message
 from app.core.ports import Stored
@@ -12,7 +13,6 @@ from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
 from app.protocols.sites.send_body import read_send_body
-from app.settings import Site
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."

@@ -20,13 +20,13 @@ class SendBody(Struct, frozen=True):
     packed: bytes
 
 
-class _Body(Struct):
+class _SendBody(Struct):
     rooms: list[str] | str | UnsetType | None = UNSET
     event: str | UnsetType | None = UNSET
     args: Raw | UnsetType = UNSET
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_decoder = msgspec.json.Decoder(_SendBody)
 
 
 def read_send_body(content_type: str, body: bytes) -> SendBody:
@@ -42,7 +42,7 @@ def read_send_body(content_type: str, body: bytes) -> SendBody:
     raise BadRequest("Content-Type: expected application/json or application/x-www-form-urlencoded.")
 
 
-def _from_json(body: bytes) -> _Body:
+def _from_json(body: bytes) -> _SendBody:
     try:
         if not body.isascii():
             body.decode()
@@ -64,7 +64,7 @@ def _plain(reason: str) -> str:
     return f"{key}: {expected}." if key else f"{expected}."
 
 
-def _from_form(body: bytes) -> _Body:
+def _from_form(body: bytes) -> _SendBody:
     fields = read_form(body)
     if not fields.keys() & {"rooms", "event", "args"} and body.lstrip().startswith(b"{"):
         raise BadRequest("Body: it looks like JSON: send it with Content-Type: application/json.")
@@ -73,10 +73,10 @@ def _from_form(body: bytes) -> _Body:
         event = msgspec.convert(fields["event"], str) if "event" in fields else UNSET
     except msgspec.ValidationError:
         raise BadRequest("Body: expected rooms to be a text or a list of texts, and event a text.") from None
-    return _Body(rooms, event, Raw(msgspec.json.encode(fields["args"])) if "args" in fields else UNSET)
+    return _SendBody(rooms, event, Raw(msgspec.json.encode(fields["args"])) if "args" in fields else UNSET)
 
 
-def _checked(body: _Body) -> SendBody:
+def _checked(body: _SendBody) -> SendBody:
     rooms, event = body.rooms, body.event
     if rooms is UNSET or rooms is None:
         raise BadRequest("rooms: expected a room or a list of rooms.")

@@ -6,9 +6,9 @@ Without it a ticket would be worth nothing to those who have been connected for 
 import asyncio
 import random
 
-from app.core.tickets import Claims, Tickets
-from app.protocols.sites.socket_server import NamespaceConnection
-from app.settings import Site
+from app.config.settings import Site
+from app.protocols.sites.tickets import Claims, Tickets
+from app.socketio.socket_server import NamespaceConnection
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
 
 EVENT = "_resume_ticket"

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from msgspec import Struct
 
+from app.config.settings import Site
 from app.errors import ConfigError, RecadoError
-from app.settings import Site
 
 #: A user of the site who is not logged in: bound, but nobody.
 NO_IDENTITY = "[][][]"

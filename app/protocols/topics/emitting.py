@@ -9,17 +9,17 @@ import structlog
 from app.core.binds import bound_together
 from app.core.delivery import Delivery
 from app.core.message import Message
-from app.core.topic_store import Extension, TopicStore
 from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.http_request import digest
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
-from app.protocols.topics.registry import Registration, is_password, unpack
+from app.protocols.topics.registry import TopicRegistration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
 from app.protocols.topics.site_topics import SiteTopics, digest_of, lifetime_ms
 from app.protocols.topics.topic import has_wildcard
+from app.protocols.topics.topic_store import Extension, TopicStore
 
 _MAX_KNOWN_PASSWORDS = 1_000
 
@@ -40,7 +40,7 @@ class Passwords:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
-    async def is_right(self, registration: Registration, password: str | None) -> bool:
+    async def is_right(self, registration: TopicRegistration, password: str | None) -> bool:
         """Whether this is the password that the topic takes, if it takes one."""
         if registration.password_hash is None:
             return True
@@ -111,7 +111,9 @@ class Emitting:
         body, id_ = emission.body, self._ids.next_id()
         await self._delivery.publish(Message(topics.site, id_, (), emission.type, body, audiences=(whom,)))
 
-    async def _registrations(self, topics: SiteTopics, emission: Emission, user: str | None) -> dict[str, Registration]:
+    async def _registrations(
+        self, topics: SiteTopics, emission: Emission, user: str | None
+    ) -> dict[str, TopicRegistration]:
         """The registrations of all binded targets. Raises BadRequest (403) when one may not be emitted to."""
         names = list(dict.fromkeys(target.topic for target in emission.targets if target.is_binded))
         if not names:
@@ -158,7 +160,7 @@ class Extending:
         await exchange.answer_json({"connid": proof.connection, "secret": secret, "timeout": timeout_ms})
 
 
-def _emitted(target: Target, registrations: dict[str, Registration]) -> Emitted:
+def _emitted(target: Target, registrations: dict[str, TopicRegistration]) -> Emitted:
     if not target.is_binded:
         return Emitted(target.topic, target.whisper)
     return Emitted(target.topic, target.whisper, frozenset(registrations[target.topic].subscribers))

@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from app.config.settings import Site
 from app.errors import BadRequest
 from app.protocols.http_request import Receive, Scope, Send, is_same_secret, key_in, read_body
-from app.settings import Site
 
 Header: TypeAlias = tuple[bytes, bytes]
 

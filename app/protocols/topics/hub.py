@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
+from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Seat
 from app.core.message import Audience, LiveMessage
-from app.core.topic_store import TopicStore
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -29,11 +29,11 @@ from app.protocols.topics.notice import (
     is_bindable,
     now_ms,
 )
-from app.protocols.topics.presence import Presence
+from app.protocols.topics.presence import ClientPresence
 from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, digest_of, lifetime_ms, notice_of, write_message
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
-from app.settings import Site
+from app.protocols.topics.topic_store import TopicStore
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.streaming import Stream as Response
 
@@ -61,7 +61,7 @@ class TopicHub:
         #: Called when a stream has ended, with its place among those that limits count.
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
         self._store = store
-        self._presence = Presence(self.sites.values(), delivery, store, ids)
+        self._presence = ClientPresence(self.sites.values(), delivery, store, ids)
         self._errands = Errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)

@@ -10,8 +10,8 @@ import hashlib
 import time
 from collections.abc import Awaitable, Coroutine, Iterable
 
+from app.config.settings import Site
 from app.core.ports import BindDirectory
-from app.core.topic_store import TopicStore
 from app.errors import BadRequest
 from app.observe.counts import Counts
 from app.protocols.topics.bind_keys import (
@@ -25,7 +25,7 @@ from app.protocols.topics.bind_keys import (
     is_jwt,
     user_of,
 )
-from app.settings import Site
+from app.protocols.topics.topic_store import TopicStore
 
 #: Longer than any key is good for.
 _REMEMBERED_SECONDS = MAX_JWT_AGE_SECONDS + MAX_AHEAD_SECONDS + 1

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from app.protocols.topics.frames import Encoding, Event, to_chunk
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.registry import EVERYBODY, is_among
-from app.protocols.topics.requests import Wish
+from app.protocols.topics.requests import RequestedTopic
 from app.protocols.topics.stream import Stream, Writing
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.trie import Trie
@@ -133,7 +133,7 @@ class TopicIndex:
             return [stream for stream in streams if stream.number != emitted.origin]
         return list(streams)
 
-    def _group(self, wish: Wish) -> Group:
+    def _group(self, wish: RequestedTopic) -> Group:
         groups, trie = self._home(wish.topic)
         group = groups.get(wish.topic)
         if group is None:
@@ -146,7 +146,7 @@ class TopicIndex:
             return self._groups_of_patterns, self._patterns
         return self._exact, self._exact_levels
 
-    def _side(self, group: Group, wish: Wish, stream: Stream) -> dict[Writing, dict[Stream, None]]:
+    def _side(self, group: Group, wish: RequestedTopic, stream: Stream) -> dict[Writing, dict[Stream, None]]:
         # Who wants to be bound but came without a key hears what anybody hears, as it was with the original.
         return group.binded if wish.is_binded and stream.user is not None else group.plain
 

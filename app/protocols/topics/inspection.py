@@ -14,12 +14,12 @@ import structlog
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Message
-from app.core.topic_store import TopicStore
 from app.ids import FlakeIds
 from app.protocols.topics.exchange import Exchange, Header
 from app.protocols.topics.notice import Question, question_to_all
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Stream
+from app.protocols.topics.topic_store import TopicStore
 
 TOTAL = "@TOTAL@"
 #: How long the other nodes have to answer.

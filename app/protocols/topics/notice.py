@@ -5,9 +5,9 @@ import time
 import msgspec
 from msgspec import Struct
 
+from app.config.settings import HistoryLimit
 from app.core.message import Audience, LiveMessage
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, is_reserved
-from app.settings import HistoryLimit
 
 PROTOCOL = "topics"
 #: The audience of every node, whether or not it has streams.

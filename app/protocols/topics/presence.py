@@ -11,20 +11,20 @@ import structlog
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Message
-from app.core.topic_store import TopicStore
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, levels_of
+from app.protocols.topics.topic_store import TopicStore
 
 BEAT_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
-class Presence:
+class ClientPresence:
     """The comings and goings on this node. Lives as long as the node: `start` begins to beat, `close` ends it."""
 
     def __init__(self, sites: Iterable[SiteTopics], delivery: Delivery, store: TopicStore, ids: FlakeIds) -> None:

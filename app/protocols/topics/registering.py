@@ -5,7 +5,6 @@ import asyncio
 import structlog
 from msgspec import structs
 
-from app.core.topic_store import TopicStore
 from app.errors import BadRequest, StoreError, StoreUnavailable
 from app.protocols.topics.exchange import JSON, Exchange
 from app.protocols.topics.registry import (
@@ -17,6 +16,7 @@ from app.protocols.topics.registry import (
     unpack,
 )
 from app.protocols.topics.site_topics import SiteTopics
+from app.protocols.topics.topic_store import TopicStore
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ _COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
 _SALT_BYTES = 16
 
 
-class Registration(Struct, frozen=True, omit_defaults=True):
+class TopicRegistration(Struct, frozen=True, omit_defaults=True):
     """One registered topic, as Redis keeps it. Its repr has no hash."""
 
     owner: str
@@ -51,15 +51,15 @@ class Registration(Struct, frozen=True, omit_defaults=True):
         return f"Registration(owner={self.owner!r})"
 
 
-class _Body(Struct):
+class _RegistrationBody(Struct):
     owner: Any = None
     pub: Any = ()
     sub: Any = ()
     pub_password: Any = None
 
 
-_body_decoder = msgspec.json.Decoder(_Body)
-_registration_decoder = msgspec.json.Decoder(Registration)
+_body_decoder = msgspec.json.Decoder(_RegistrationBody)
+_registration_decoder = msgspec.json.Decoder(TopicRegistration)
 
 
 def is_among(user: str | None, users: Collection[str]) -> bool:
@@ -70,7 +70,7 @@ def is_among(user: str | None, users: Collection[str]) -> bool:
     return EVERYBODY in users or (user is not None and (user in users or EVERYBODY_BOUND in users))
 
 
-def read_registration(body: bytes) -> tuple[Registration, str | None]:
+def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
     """Reads the body of a PUT: the registration without a hash, and the password to make it of. Raises BadRequest."""
     try:
         body.decode()
@@ -86,7 +86,7 @@ def read_registration(body: bytes) -> tuple[Registration, str | None]:
         raise BadRequest("pub_password: expected text.")
     if password and len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
         raise BadRequest(f"pub_password: expected at most {MAX_PASSWORD_BYTES} bytes.")
-    return Registration(owner, _users(read.pub, "pub"), _users(read.sub, "sub")), password
+    return TopicRegistration(owner, _users(read.pub, "pub"), _users(read.sub, "sub")), password
 
 
 def check_registrable(topic: str) -> None:
@@ -98,17 +98,17 @@ def check_registrable(topic: str) -> None:
         raise BadRequest("Topic: topics that begin with @ are the server's own.", status=403)
 
 
-def pack(registration: Registration) -> bytes:
+def pack(registration: TopicRegistration) -> bytes:
     """As Redis keeps it."""
     return msgspec.json.encode(registration)
 
 
-def unpack(packed: bytes) -> Registration:
+def unpack(packed: bytes) -> TopicRegistration:
     """From Redis."""
     return _registration_decoder.decode(packed)
 
 
-def show(topic: str, registration: Registration) -> bytes:
+def show(topic: str, registration: TopicRegistration) -> bytes:
     """As GET answers it: the password's place says only whether there is one."""
     return msgspec.json.encode(
         {

@@ -16,7 +16,7 @@ MAX_EMITTED_TOPICS = 1_000
 MAX_CONNECTION_ID = 2**53
 
 
-class Wish(Struct, frozen=True):
+class RequestedTopic(Struct, frozen=True):
     """One topic that a subscriber asks for."""
 
     topic: str
@@ -25,10 +25,10 @@ class Wish(Struct, frozen=True):
     is_binded: bool
 
 
-class Subscription(Struct, frozen=True):
+class TopicSubscription(Struct, frozen=True):
     """What a subscriber asks for. Its repr has no key in it."""
 
-    wishes: Sequence[Wish]
+    wishes: Sequence[RequestedTopic]
     client: str
     bind_key: str | None
 
@@ -100,14 +100,14 @@ _event_decoder = msgspec.json.Decoder(_EventBody)
 _proof_decoder = msgspec.json.Decoder(_ProofBody)
 
 
-def read_subscription(body: bytes, max_topics: int) -> Subscription:
+def read_subscription(body: bytes, max_topics: int) -> TopicSubscription:
     """Reads the body of POST /. Raises BadRequest."""
     read = _decode(_subscription_decoder, body)
     wishes = [_wish(point) for point in _points(read.ep, max_topics)]
     return subscription_of(wishes, read.clid, read.bind_key)
 
 
-def subscription_of(wishes: Sequence[Wish], client: object, bind_key: object) -> Subscription:
+def subscription_of(wishes: Sequence[RequestedTopic], client: object, bind_key: object) -> TopicSubscription:
     """A subscription to these topics, each once, by a client that may have no name. Raises BadRequest."""
     if sum(len(wish.levels) for wish in wishes) > MAX_LEVELS_IN_ALL:
         raise BadRequest(f"ep: expected at most {MAX_LEVELS_IN_ALL} levels in all topics together.")
@@ -116,7 +116,7 @@ def subscription_of(wishes: Sequence[Wish], client: object, bind_key: object) ->
     if len(name.encode("utf-8", "surrogatepass")) > MAX_CLIENT_ID_BYTES:
         raise BadRequest(f"clid: expected at most {MAX_CLIENT_ID_BYTES} bytes.")
     unique = {(wish.topic, wish.is_binded): wish for wish in wishes}
-    return Subscription(list(unique.values()), name, _bind_key(bind_key))
+    return TopicSubscription(list(unique.values()), name, _bind_key(bind_key))
 
 
 def read_emission(body: bytes) -> Emission:
@@ -165,9 +165,9 @@ def _points(points: object, at_most: int) -> list[Any]:
     return points
 
 
-def _wish(point: object) -> Wish:
+def _wish(point: object) -> RequestedTopic:
     topic, settings = _topic_of(point)
-    return Wish(topic, levels_of(topic), settings.get("binded") is True)
+    return RequestedTopic(topic, levels_of(topic), settings.get("binded") is True)
 
 
 def _target(point: object) -> Target:

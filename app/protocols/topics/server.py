@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from msgspec import Struct
 
+from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.ports import BindDirectory
-from app.core.topic_store import TopicStore
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -21,7 +21,7 @@ from app.protocols.topics.inspection import Inspection
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.subscribing import Subscribing
-from app.settings import Site
+from app.protocols.topics.topic_store import TopicStore
 
 Endpoint = Callable[[Exchange, SiteTopics], Awaitable[None]]
 

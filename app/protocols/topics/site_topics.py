@@ -4,13 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
+from app.config.settings import Site, Topics
 from app.core.message import LiveMessage
 from app.observe.counts import SiteCounts
 from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import Notice, unpack
 from app.protocols.topics.stream import Stream
-from app.settings import Site, Topics
 
 #: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
 GRACE_MS = 2_000

@@ -7,12 +7,12 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from app.config.settings import Site
 from app.core.limits import Seat
 from app.core.message import LiveMessage
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
 from app.protocols.topics.notice import names_joined
-from app.protocols.topics.requests import Subscription
-from app.settings import Site
+from app.protocols.topics.requests import TopicSubscription
 from app.transport.deadline_wheel import NOT_WAITING
 from app.transport.streaming import Stream as Response
 
@@ -36,7 +36,7 @@ class Keeper(Protocol):
 class Caller(Struct, frozen=True):
     """Whose stream it is. Its repr names nobody."""
 
-    subscription: Subscription
+    subscription: TopicSubscription
     #: Whom a bind key has named; None: not bound.
     user: str | None
     encoding: Encoding

@@ -12,7 +12,7 @@ from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
-from app.protocols.topics.requests import Subscription, Wish, read_subscription, subscription_of
+from app.protocols.topics.requests import RequestedTopic, TopicSubscription, read_subscription, subscription_of
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
@@ -56,7 +56,7 @@ class Subscribing:
             raise BadRequest("topic: expected at least one.")
         if len(points) > topics.settings.max_topics:
             raise BadRequest(f"topic: expected at most {topics.settings.max_topics}.")
-        wishes = [Wish(topic, levels_of(topic), is_binded) for topic, is_binded in points]
+        wishes = [RequestedTopic(topic, levels_of(topic), is_binded) for topic, is_binded in points]
         subscription = subscription_of(wishes, exchange.query.get("clid"), exchange.query.get("bind_key"))
         await self._subscribe(exchange, topics, subscription, Encoding.SSE, _last_seq(exchange))
 
@@ -64,7 +64,7 @@ class Subscribing:
         self,
         exchange: Exchange,
         topics: SiteTopics,
-        subscription: Subscription,
+        subscription: TopicSubscription,
         encoding: Encoding,
         after_seq: int | None,
     ) -> None:

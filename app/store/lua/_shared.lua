@@ -1,3 +1,4 @@
+-- include mode
 -- Put before every script. KEYS[1] is the site's key prefix, 'recado:{site}:'; every key of a script begins with it,
 -- so a script stays on the one Cluster slot of its site. The keys are listed in store/keys.py.
 local P = KEYS[1]
@@ -276,13 +277,4 @@ local function audience_is_there(protocol, ...)
     if call('EXISTS', P .. 'audience:' .. protocol .. ':' .. name) == 1 then return '1' end
   end
   return '0'
-end
-
--- How many streams of topics a client has on all nodes.
-local function topic_instances(client)
-  local sum = 0
-  for _, node in ipairs(call('ZRANGE', P .. 'topics:nodes', 0, -1)) do
-    sum = sum + tonumber(call('HGET', P .. 'topics:clients:' .. node, client) or 0)
-  end
-  return sum
 end

@@ -1,3 +1,4 @@
+-- include shared
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...

@@ -1,3 +1,4 @@
+-- include shared
 -- Registers one connection for a device in each of its user rooms and answers what waits for it.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes

@@ -1,3 +1,4 @@
+-- include shared
 -- One connection of some devices is gone.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | handle ...

@@ -1,3 +1,4 @@
+-- include shared
 -- Forgets devices that have been away for longer than device_ttl.
 -- KEYS[1] prefix
 -- ARGV    now | at most so many

@@ -1,3 +1,4 @@
+-- include shared
 -- A connection that was counted is gone.
 -- KEYS[1] prefix
 -- ARGV    node | what it was counted as ...

@@ -1,3 +1,4 @@
+-- include shared
 -- What a protocol's history holds behind a seq. Changes nothing.
 -- KEYS[1] prefix
 -- ARGV    protocol | after seq | max messages | max bytes

@@ -1,3 +1,4 @@
+-- include shared
 -- A node hears of these from now on (rooms of a site without queues, names of audiences), or does not any more.
 -- KEYS[1] prefix
 -- ARGV    'join' or 'leave' | node | 'members:<room>' or 'audience:<protocol>:<name>' ...

@@ -1,3 +1,4 @@
+-- include shared
 -- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body

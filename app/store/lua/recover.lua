@@ -1,3 +1,4 @@
+-- include shared
 -- Called when a node is connected anew: has Redis come back without its newest writes (an unsynced tail of the
 -- append-only file, a replica that lagged)? Then no seq may be given twice, and no loss stay silent.
 -- KEYS[1] prefix

@@ -1,3 +1,4 @@
+-- include shared
 -- What waits for devices of one connection behind a seq: the next part of a batch, or what a gap on the bus hid.
 -- KEYS[1] prefix
 -- ARGV    node | connection number | max count | max bytes | then per device: handle | after seq

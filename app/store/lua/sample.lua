@@ -1,3 +1,4 @@
+-- include shared
 -- Looks at a bounded random choice of the site's devices. Changes nothing.
 -- KEYS[1] prefix
 -- ARGV    now | at most so many devices

@@ -1,3 +1,4 @@
+-- include shared
 -- Stores one message for every addressed device and tells the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body

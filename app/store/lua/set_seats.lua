@@ -1,3 +1,4 @@
+-- include shared
 -- A node says what it holds: all of it, in one or more parts.
 -- KEYS[1] prefix
 -- ARGV    node | '1' for the first part: what was known before is forgotten | what is counted | how many | ...

@@ -1,3 +1,4 @@
+-- include shared
 -- The _resync of these devices has arrived: it need not be repeated at the next connect, unless more was lost since.
 -- KEYS[1] prefix
 -- ARGV    last seq that the _resync covers | handle ...

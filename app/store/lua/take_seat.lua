@@ -1,3 +1,4 @@
+-- include shared
 -- A connection asks to be counted where its site has limits: everywhere, or, when one of them is reached, nowhere.
 -- A node's connections are counted in a hash of its own, so that they can be taken out, or set right, all at once.
 -- KEYS[1] prefix

@@ -1,3 +1,4 @@
+-- include shared
 -- Takes out a connection whose registration was not answered.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | device id | user room ...

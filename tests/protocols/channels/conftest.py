@@ -11,17 +11,17 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from app.config.settings import Channels, Site
 from app.core.limits import Limits
 from app.ids import FlakeIds
 from app.protocols.channels.door import Door
-from app.protocols.channels.opening import Wish
+from app.protocols.channels.opening import OpeningRequest
 from app.protocols.channels.publishers import Publishers
+from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.channels.sockets import Heartbeat
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import digest
-from app.settings import Channels, Site
-from app.store.channels import RedisChannels
 from app.store.seats import RedisSeats
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.protocols.channels.test_subscriber import Socket
@@ -29,15 +29,15 @@ from tests.support.store import StoreNode, make_site, until
 from tests.support.valkey import Valkey
 
 SITE = make_site(channels=Channels(open_create=True, history_messages=50))
-PLAIN = Wish(False, "", "")
-RESUMABLE = Wish(True, "", "")
+PLAIN = OpeningRequest(False, "", "")
+RESUMABLE = OpeningRequest(True, "", "")
 _numbers = itertools.count(1)
 
 
 class Client:
     """A subscriber without a network: its socket notes, its pongs come when the test says so."""
 
-    def __init__(self, door: Door, wish: Wish, answers_pings: bool) -> None:
+    def __init__(self, door: Door, wish: OpeningRequest, answers_pings: bool) -> None:
         self.socket = Socket()
         heartbeat = Heartbeat(DeadlineWheel(1), 60, 60, has_pings=True)
         self.subscriber = Subscriber(str(uuid4()), door, heartbeat)
@@ -115,7 +115,7 @@ class ChannelsNode:
         data = {"channel": channel, "channelToken": channel}
         return (await self._publishers.delete(self.site, _action("DELETE_CHANNEL", data))).code
 
-    def client(self, wish: Wish = PLAIN, answers_pings: bool = True) -> Client:
+    def client(self, wish: OpeningRequest = PLAIN, answers_pings: bool = True) -> Client:
         """A subscriber that connects."""
         return Client(self.door, wish, answers_pings)
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from app.core.channels import Claim, Position
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
-from app.protocols.channels.opening import Wish
+from app.protocols.channels.channel_store import Claim, Position
+from app.protocols.channels.opening import OpeningRequest
 from app.protocols.http_request import digest
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
@@ -24,16 +24,16 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(positions, "FLUSH_AFTER_SECONDS", 0.0)
 
 
-async def subscribed(node: ChannelsNode, *channels: str) -> tuple[Client, Wish]:
+async def subscribed(node: ChannelsNode, *channels: str) -> tuple[Client, OpeningRequest]:
     """A resumable client with these channels, and the wish with which it comes back."""
     client = node.client(RESUMABLE)
     ack = await client.acked()
     for channel in channels:
         await client.act("SUBSCRIBE", channel)
-    return client, Wish(False, ack["uuid"], ack["secret"])
+    return client, OpeningRequest(False, ack["uuid"], ack["secret"])
 
 
-def position_of(valkey: Valkey, wish: Wish) -> int:
+def position_of(valkey: Valkey, wish: OpeningRequest) -> int:
     """How far Redis has it."""
     return int(valkey.dump()[f"{prefix(SITE.name)}subscriber:{wish.uuid}"]["seq"])
 
@@ -41,17 +41,17 @@ def position_of(valkey: Valkey, wish: Wish) -> int:
 @pytest.mark.parametrize(
     ("query", "wish"),
     [
-        ({}, Wish(False, "", "")),
-        ({"resumable": "1"}, Wish(True, "", "")),
-        ({"resumable": "0"}, Wish(False, "", "")),
-        ({"resume": "u", "secret": "s"}, Wish(False, "u", "s")),
-        ({"resumable": "true", "resume": "u", "secret": "s"}, Wish(True, "u", "s")),
-        ({"secret": "s"}, Wish(False, "", "s")),
+        ({}, OpeningRequest(False, "", "")),
+        ({"resumable": "1"}, OpeningRequest(True, "", "")),
+        ({"resumable": "0"}, OpeningRequest(False, "", "")),
+        ({"resume": "u", "secret": "s"}, OpeningRequest(False, "u", "s")),
+        ({"resumable": "true", "resume": "u", "secret": "s"}, OpeningRequest(True, "u", "s")),
+        ({"secret": "s"}, OpeningRequest(False, "", "s")),
     ],
 )
-def test_what_a_client_asks_for(query: dict[str, str], wish: Wish) -> None:
+def test_what_a_client_asks_for(query: dict[str, str], wish: OpeningRequest) -> None:
     """Anything else in the query is no wish; the secret is in no repr."""
-    assert Wish.of(query) == wish
+    assert OpeningRequest.of(query) == wish
     assert wish.is_plain == (not wish.is_resumable and not wish.uuid)
     assert "'s'" not in repr(wish)
 

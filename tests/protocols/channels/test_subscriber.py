@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.core.channels import Claim, Position
+from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.messages import Push
 from app.protocols.channels.sockets import Ending, Heartbeat
-from app.protocols.channels.subscriber import Phase, Resumption, Subscriber
+from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.support.store import until
 
@@ -286,4 +286,4 @@ async def test_the_end() -> None:
     scene.subscriber.close(Ending.RESTART)
     scene.subscriber.go_live(9)
     assert (scene.socket.written, scene.owner.told) == ([], [("lost", "going away")])
-    assert scene.subscriber.phase is Phase.CLOSED
+    assert scene.subscriber.phase is SubscriberPhase.CLOSED

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from app.config.settings import SiteLimits
 from app.core.limits import Limits
 from app.observe.counts import Counts
 from app.protocols.redis_publish.application import (
@@ -22,7 +23,6 @@ from app.protocols.redis_publish.application import (
     PublishSite,
     RedisPublishApplication,
 )
-from app.settings import SiteLimits
 from app.store.seats import RedisSeats
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
 from tests.support.store import until

@@ -10,12 +10,12 @@ from typing import cast
 
 import pytest
 
-from app.core.mailbox_ports import Letter, Mailboxes, Outcome, StreamEntry
+from app.config.settings import RedisPublish, SiteLimits
 from app.errors import StoreError, StoreUnavailable, WrongType
 from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish import ingress as ingress_module
 from app.protocols.redis_publish.ingress import Ingress
-from app.settings import RedisPublish, SiteLimits
+from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, StreamEntry
 from tests.support.publish_node import publish_site
 from tests.support.store import until
 
@@ -32,14 +32,14 @@ class FakeMailboxes:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def deliver(self, user: str, letter: Letter, until_ms: int) -> Outcome:
+    async def deliver(self, user: str, letter: Letter, until_ms: int) -> LetterOutcome:
         """Note user, payload and stream id."""
         await self.gate.wait()
         self.until_ms.append(until_ms)
         if self.failures:
             raise self.failures.pop(0)
         self.delivered.append((user, json.loads(letter.entry)["payload"], letter.stream_id))
-        return Outcome("queued", 0)
+        return LetterOutcome("queued", 0)
 
     async def members(self, channel: str) -> AsyncIterator[list[str]]:
         """What the test says, in parts."""

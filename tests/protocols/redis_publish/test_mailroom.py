@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.config.settings import BatchLimit
 from app.errors import StoreUnavailable
 from app.protocols.redis_publish.mailroom import TOO_MANY
-from app.protocols.redis_publish.recipient import Phase, Recipient
-from app.settings import BatchLimit
+from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from tests.support.publish_node import PublishClient, PublishNode, is_live, publish_nodes, publish_site, waiting
 from tests.support.store import until
 from tests.support.valkey import Valkey
@@ -86,7 +86,7 @@ async def test_a_second_connection_while_the_first_fetches(nodes: list[PublishNo
     for _ in range(2):
         quick.answer()
         await nodes[1].mailroom.drain()
-    assert recipient.phase is Phase.LIVE
+    assert recipient.phase is RecipientPhase.LIVE
     await nodes[0].publish("live")
     await until(lambda: quick.payloads[-1:] == ["live"], "the live message")
     quick.answer()
@@ -171,7 +171,7 @@ async def test_node_that_was_buried_alive(nodes: list[PublishNode], valkey: Valk
     assert waiting(valkey) == []
     await nodes[1].publish("3")
     await until(lambda: client.payloads == ["1", "2", "3"], "the third")
-    assert recipient.phase is Phase.LIVE
+    assert recipient.phase is RecipientPhase.LIVE
 
 
 async def test_connection_over_the_limit(valkey: Valkey) -> None:
@@ -182,7 +182,7 @@ async def test_connection_over_the_limit(valkey: Valkey) -> None:
         await until(lambda: old.payloads == ["1"], "the message")
         new, _ = await second.open()
         assert new.payloads == ["1"]
-        await until(lambda: recipient.phase is Phase.CLOSED, "the end of the old one")
+        await until(lambda: recipient.phase is RecipientPhase.CLOSED, "the end of the old one")
         assert old.written[-2:] == [("error", TOO_MANY), ("disconnect",)]
         assert first.counts.identifications["conn_limit"] == 1
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from app.core.mailbox_ports import Part, Told
 from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
-from app.protocols.redis_publish.recipient import Phase, Recipient
+from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 
 NODE = "aa"
 
@@ -68,7 +68,7 @@ def test_live_follows_what_waited() -> None:
     assert connection.written == []
     client.receive_part(part("a", "b", last_told=4), NODE)
     assert connection.payloads == ["a", "b", "m5", "m6"]
-    assert client.phase is Phase.LIVE
+    assert client.phase is RecipientPhase.LIVE
     client.receive_told(told(7), NODE)
     client.receive_told(told(6), NODE)
     assert connection.payloads == ["a", "b", "m5", "m6", "m7"]
@@ -90,7 +90,7 @@ def test_more_waits() -> None:
     assert not client.wants_part
     client.receive_part(part("m2", last_told=2), NODE)
     assert connection.payloads == ["a", "b", "m2"]
-    assert client.phase is Phase.LIVE
+    assert client.phase is RecipientPhase.LIVE
 
 
 def test_a_missing_number_is_noticed() -> None:
@@ -184,7 +184,7 @@ def test_client_that_leaves_while_it_is_written_to(has_more: bool) -> None:
     client.fetch()
     client.receive_part(part("d"), NODE)
     assert connection.payloads == ["a", "b"]
-    assert client.phase is Phase.CLOSED
+    assert client.phase is RecipientPhase.CLOSED
     assert client.take_confirmed() == []
 
 

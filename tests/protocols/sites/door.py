@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from app.config.settings import ResumeTicket, Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
-from app.protocols.sites.socket_server import SocketServer
-from app.settings import ResumeTicket, Site, SiteLimits
-from tests.protocols.sites.socket_case import Client
+from app.socketio.socket_server import SocketServer
+from tests.socketio.socket_case import Client
 from tests.support.store import StoreNode, make_site, until
 from tests.support.valkey import Valkey
 

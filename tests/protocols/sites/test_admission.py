@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import pytest
 from structlog.testing import capture_logs
 
-from app.core.tickets import Credentials
+from app.protocols.sites.tickets import Credentials
 from tests.protocols.sites.door import BACK, TOKEN, Door, received
-from tests.protocols.sites.socket_case import Client
+from tests.socketio.socket_case import Client
 from tests.support.store import settled, until
 
 

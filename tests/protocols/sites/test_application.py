@@ -12,11 +12,11 @@ import pytest
 import socketio
 from structlog.testing import capture_logs
 
-from app.settings import Site
+from app.config.settings import Site
 from app.store.keys import prefix
 from app.store.queues import RedisQueues
 from tests.protocols.sites.door import NARROW, PLAIN, SITE, TOKEN, Door, received
-from tests.protocols.sites.socket_case import Client
+from tests.socketio.socket_case import Client
 from tests.support.store import queue_of, until
 from tests.support.valkey import Valkey
 from tests.transport.serving import serving

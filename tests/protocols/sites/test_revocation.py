@@ -9,11 +9,11 @@ from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from app.core.tickets import Credentials, new_claims
+from app.config.settings import ResumeTicket
 from app.errors import TicketRefused
 from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
 from app.protocols.sites.send import INVALID, MISSING
-from app.settings import ResumeTicket
+from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from app.config.settings import SiteLimits
 from app.ids import FlakeIds
 from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
-from app.settings import SiteLimits
 from app.store.keys import prefix
 from tests.support.store import StoreNode, heard, make_site, queue_of
 from tests.support.valkey import Valkey

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
+from app.config.settings import Site
 from app.core.limits import NO_SEAT
 from app.core.message import Message
 from app.ids import FlakeIds
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.notice import Emitted, audience
-from app.protocols.topics.requests import Subscription, Wish
+from app.protocols.topics.redis_topics import RedisTopics
+from app.protocols.topics.requests import RequestedTopic, TopicSubscription
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
-from app.settings import Site
-from app.store.topics import RedisTopics
 from tests.support.store import StoreNode, make_site
 from tests.support.topic_frames import FrameReader
 from tests.support.valkey import Valkey
@@ -36,8 +36,10 @@ def topics_site(name: str = "shop", **settings: Any) -> Site:
 
 def caller(*topics: str, client: str = "me", user: str | None = None, encoding: Encoding = Encoding.FRAMES) -> Caller:
     """Somebody who asks for these topics; `!` before one asks for what is bound."""
-    wishes = [Wish(topic.lstrip("!"), levels_of(topic.lstrip("!")), topic.startswith("!")) for topic in topics]
-    return Caller(Subscription(wishes, client, None), user, encoding, NO_SEAT, b"host: x")
+    wishes = [
+        RequestedTopic(topic.lstrip("!"), levels_of(topic.lstrip("!")), topic.startswith("!")) for topic in topics
+    ]
+    return Caller(TopicSubscription(wishes, client, None), user, encoding, NO_SEAT, b"host: x")
 
 
 class MemoryResponse:

@@ -14,9 +14,9 @@ from typing import Any
 import jwt
 import pytest
 
+from app.config.settings import Site, Topics
 from app.errors import ConfigError
 from app.protocols.topics.bind_keys import BindKeyRefused, BindKeys, is_jwt, user_of
-from app.settings import Site, Topics
 from tests.support.bind_keys import JWT_SECRET, KeyPair, jwt_of
 
 NOW = 1_800_000_000.0

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
+from app.config.settings import HistoryLimit, Topics
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics import stream as stream_module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.site_topics import digest_of
-from app.settings import HistoryLimit, Topics
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.store import until
 
@@ -200,11 +200,11 @@ async def test_dead_node(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -
     watcher = await one.open(caller("@CONNECTION@/x", client="w"))
     await two.open(caller("a", client="x"))
     await until(lambda: watcher.details[1:] == ["connect"], "its coming")
-    monkeypatch.setattr("app.store.topics.DEAD_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("app.protocols.topics.redis_topics.DEAD_AFTER_SECONDS", 0.0)
     await asyncio.sleep(0.01)
     await one.hub._presence.beat(one.topics)
     await until(lambda: watcher.details[2:] == ["disconnect"], "its going")
-    monkeypatch.setattr("app.store.topics.DEAD_AFTER_SECONDS", 7.0)
+    monkeypatch.setattr("app.protocols.topics.redis_topics.DEAD_AFTER_SECONDS", 7.0)
     assert await one.store.clients(SITE) == {"w": 1}
     await one.hub._presence.beat(one.topics)
     await two.hub._presence.beat(two.topics)

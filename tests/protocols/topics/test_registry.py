@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import BadRequest
 from app.protocols.topics.registry import (
-    Registration,
+    TopicRegistration,
     check_registrable,
     hash_password,
     is_among,
@@ -43,7 +43,7 @@ def test_is_among(user: str | None, users: list[str], expected: bool) -> None:
 
 def test_owner() -> None:
     """The owner may both."""
-    registration = Registration("boss", ("p",), ("s",))
+    registration = TopicRegistration("boss", ("p",), ("s",))
     assert registration.may_publish("boss")
     assert not registration.may_publish("s")
     assert registration.subscribers == ("boss", "s")
@@ -60,9 +60,9 @@ def test_password() -> None:
 
 def test_kept_and_shown() -> None:
     """What Redis keeps reads as it was; what is shown has no hash; nor has a repr."""
-    registration = Registration("boss", ("1",), ("*",), "hash")
+    registration = TopicRegistration("boss", ("1",), ("*",), "hash")
     assert unpack(pack(registration)) == registration
-    assert unpack(pack(Registration("boss"))) == Registration("boss")
+    assert unpack(pack(TopicRegistration("boss"))) == TopicRegistration("boss")
     assert "hash" not in repr(registration)
     assert json.loads(show("a/b", registration)) == {
         "topic": "a/b",
@@ -77,7 +77,7 @@ def test_kept_and_shown() -> None:
 def test_password_of_a_body(value: object, password: str | None) -> None:
     """An empty password is none, as it was with the original."""
     body = json.dumps({"owner": 7, "pub_password": value, "pub": None, "sub": ["a", 5]}).encode()
-    assert read_registration(body) == (Registration("7", (), ("a", "5")), password)
+    assert read_registration(body) == (TopicRegistration("7", (), ("a", "5")), password)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from app.backends.bind_directory import HttpBindDirectory
+from app.config.settings import Topics
 from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.protocols.topics.http_bind_directory import HttpBindDirectory
+from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
-from app.settings import Topics
-from app.store.topics import RedisTopics
 from tests.protocols.topics.conftest import topics_site
 from tests.support.store import StoreNode, until
 from tests.support.topic_frames import FrameReader

@@ -1,0 +1,1 @@
+"""What the files and the environment say, as values."""

@@ -1,0 +1,230 @@
+"""Reads config.yml, sites.yml and the environment into a `Config`, or says in one line what is wrong.
+
+Knows where settings come from and which source wins; the keys are `app.config.keys`, the values `app.config.settings`.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from app.config.keys import (
+    ChannelsSection,
+    EnvironmentBlock,
+    RedisPublishSection,
+    ResumeTicketSection,
+    Section,
+    SharedKeys,
+    SiteBlock,
+    TopicsSection,
+    decode_block,
+)
+from app.config.settings import (
+    BatchLimit,
+    Channels,
+    Config,
+    LogFormat,
+    LogLevel,
+    QueueLimit,
+    RedisPublish,
+    ResumeTicket,
+    Site,
+    Topics,
+)
+from app.config.yaml_file import read_yaml_file
+from app.errors import ConfigError
+
+__all__ = ["BatchLimit", "Config", "LogFormat", "LogLevel", "QueueLimit", "Site", "check_site_name", "load_config"]
+
+# Environment variable -> the key it stands for in the environment's block of config.yml.
+_SERVER_VARIABLES = {
+    "HOST": "host",
+    "PORT": "port",
+    "DEVICE_TTL": "device_ttl",
+    "REDIS_URL": "redis.url",
+    "RECADO_DATA_DIR": "data_dir",
+    "RECADO_LOG_LEVEL": "log_level",
+    "RECADO_LOG_FORMAT": "log_format",
+    "RECADO_WORKERS": "workers",
+    "RECADO_NODE_URL": "cluster.url",
+    "RECADO_CLUSTER_SECRET": "cluster.secret",
+    "RECADO_TRUSTED_PROXIES": "trusted_proxies",
+}
+# Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
+_SITE_VARIABLES = {
+    "AUTH_URL": "authUrl",
+    "AUTH_SCHEME": "authScheme",
+    "API_KEY": "apiKey",
+    "USER_ROOM_PREFIX": "userRoomPrefix",
+    "UPDATE_USER_URL": "updateUserUrl",
+    "PUBLIC_CHANNEL": "publicChannel",
+}
+# What a site has when it turns something on and says no more.
+_TURNED_ON: dict[type[Section], type[Struct]] = {
+    ChannelsSection: Channels,
+    TopicsSection: Topics,
+    RedisPublishSection: RedisPublish,
+    ResumeTicketSection: ResumeTicket,
+}
+# Where the routers of a PaaS, a container network and a proxy on this machine are.
+_PRIVATE_NETWORKS = (
+    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
+_FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_Settings = TypeVar("_Settings", bound=Struct)
+_Block = TypeVar("_Block", bound=Section)
+
+
+def load_config(config_path: str | Path | None, sites_path: str | Path | None, environ: Mapping[str, str]) -> Config:
+    """The settings of this process; a path given here or in RECADO_CONFIG, RECADO_SITES must exist.
+
+    An empty environment variable counts as not set. Raises ConfigError, its text one line that names the file or
+    the variable, the key and what was expected.
+    """
+    variables = {name: value for name, value in environ.items() if value != ""}
+    config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables)
+    sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
+    _check_mounts(config, sites)
+    _check_redis_publish(config, sites)
+    return msgspec.structs.replace(config, sites=sites)
+
+
+def check_site_name(name: str, place: str) -> None:
+    """Raises ConfigError, naming the place, when a namespace, a Redis hash tag or a query cannot carry the name."""
+    if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
+        raise ConfigError(
+            f"{place}: site name {name!r}: expected text other than '/', without whitespace at the ends, "
+            "control characters and any of { } , ? #"
+        )
+
+
+def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Config:
+    file = Path(path or "config.yml")
+    environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
+    # Every block is checked, so that a mistake in another environment's shows before the day it is used.
+    blocks = _read_blocks(file, EnvironmentBlock, must_exist=path is not None)
+    if blocks and environment not in blocks:
+        raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
+    config = Config(environment=environment)
+    if blocks:
+        config = _overlay(config, blocks[environment])
+    config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+    _check_cluster(config)
+    return msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
+
+
+def _check_cluster(config: Config) -> None:
+    given = {key: getattr(config.cluster, key) is not None for key in ("url", "secret")}
+    if len(set(given.values())) > 1:
+        missing = next(key for key, is_given in given.items() if not is_given)
+        raise ConfigError(f"cluster.{missing}: is missing, expected url and secret together")
+
+
+def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
+    """The networks that are named, `private` standing for those that never come over the internet."""
+    names = proxies.split(",") if isinstance(proxies, str) else proxies
+    networks: list[str] = []
+    for name in filter(None, (name.strip() for name in names)):
+        try:
+            networks += _PRIVATE_NETWORKS if name == "private" else [str(ip_network(name, strict=False))]
+        except ValueError:
+            raise ConfigError(
+                f"trusted_proxies: expected addresses, networks such as 10.0.0.0/8, or private, got {name!r}"
+            ) from None
+    return tuple(networks)
+
+
+def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:
+    for protocol in config.mounts.__struct_fields__:
+        name = getattr(config.mounts, protocol)
+        if name is not None and (name not in sites or getattr(sites[name], protocol) is None):
+            raise ConfigError(f"mounts.{protocol}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
+
+
+def _check_redis_publish(config: Config, sites: Mapping[str, Site]) -> None:
+    """Two sites that hear the same PUBLISHes would both hand them over; a namespace has one owner."""
+    owners: dict[object, str] = {}
+    for site in sites.values():
+        settings = site.redis_publish
+        if settings is None:
+            continue
+        source = (settings.url or config.redis_url, settings.prefix)
+        if (other := owners.setdefault(source, site.name)) != site.name:
+            raise ConfigError(
+                f"{site.name}.redisPublish.prefix: expected another than that of {other!r} on the same Redis"
+            )
+        if settings.route is not None:
+            if settings.route == f"/{site.name}":
+                raise ConfigError(
+                    f"{site.name}.redisPublish.route: expected another than the site's own {settings.route}"
+                )
+            other = settings.route[1:] if settings.route[1:] in sites else owners.setdefault(settings.route, site.name)
+            if other != site.name:
+                raise ConfigError(f"{site.name}.redisPublish.route: {settings.route} is the namespace of {other!r}")
+
+
+def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:
+    file = Path(path or "sites.yml")
+    blocks = _read_blocks(file, SiteBlock, must_exist=path is not None)
+    for name in blocks:
+        check_site_name(name, str(file))
+    sites = {name: _site(name, config, block, f"{file}: {name}") for name, block in blocks.items()}
+    single = variables.get("SITE_NAME")
+    if single is not None:
+        check_site_name(single, "environment variable SITE_NAME")
+        block = _read_variables(variables, _SITE_VARIABLES, SiteBlock)
+        known = sites.get(single)
+        sites[single] = _overlay(known, block) if known else _site(single, config, block, f"SITE_NAME={single}")
+    return sites
+
+
+def _read_blocks(file: Path, block_type: type[_Block], *, must_exist: bool) -> dict[str, _Block]:
+    return {
+        name: decode_block(raw, block_type, partial(_place, file, name))
+        for name, raw in read_yaml_file(file, must_exist=must_exist).items()
+    }
+
+
+def _place(file: Path, name: str, key: str) -> str:
+    return f"{file}: {name}.{key}" if key else f"{file}: {name}"
+
+
+def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block_type: type[_Block]) -> _Block:
+    raw: dict[str, Any] = {}
+    for variable, key in keys.items():
+        if variable in variables:
+            section, _, name = key.rpartition(".")
+            (raw.setdefault(section, {}) if section else raw)[name] = variables[variable]
+    variable_of = {key: variable for variable, key in keys.items()}
+    return decode_block(raw, block_type, lambda key: f"environment variable {variable_of[key]}", from_text=True)
+
+
+def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
+    if block.auth_url is None and not (block.channels or block.topics or block.redis_publish):
+        raise ConfigError(
+            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
+            "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
+        )
+    if block.api_key is None:
+        raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
+    inherited = {limit: getattr(config, limit) for limit in SharedKeys.__struct_fields__}
+    return _overlay(Site(name=name, auth_url=block.auth_url, api_key=block.api_key, **inherited), block)
+
+
+def _overlay(settings: _Settings, block: Section) -> _Settings:
+    """The settings with what the block gives in their place."""
+    changes: dict[str, Any] = {}
+    for name, value in block.given().items():
+        if not isinstance(value, Section):
+            changes[name] = value
+        elif hasattr(settings, name):
+            changes[name] = _overlay(getattr(settings, name) or _TURNED_ON[type(value)](), value)
+        else:
+            changes |= value.given()
+    return msgspec.structs.replace(settings, **changes)

@@ -1,0 +1,1 @@
+"""The life of one process: building, serving, draining, ending."""

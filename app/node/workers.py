@@ -1,0 +1,260 @@
+"""`recado serve --workers N`: a supervisor that owns the port and the embedded Valkey, and N processes that serve.
+
+Knows processes, not what they do. A worker is `recado worker`: it reads its `Task` from stdin, writes one line to
+stdout when it serves or when it cannot, and ends with the supervisor, however that ends.
+"""
+
+import asyncio
+import contextlib
+import pickle
+import signal
+import socket
+import sys
+from urllib.parse import quote
+
+import structlog
+from msgspec import Struct, structs
+
+from app.config.settings import Config
+from app.errors import ConfigError, RecadoError, StoreUnavailable
+from app.node import build
+from app.node.port import SharedPort
+from app.node.signals import end_signals
+from app.node.worker_slot import WorkerSlot, socket_directory
+from app.observe.log import configure_logging
+from app.redis.embedded import EmbeddedValkey, end_with_parent
+
+#: A worker that has served for so long did not die of its start.
+_SETTLED_SECONDS = 10.0
+_MAX_DEATHS_AT_START = 5
+_FIRST_PAUSE_SECONDS = 0.1
+#: Between tries of a worker that finds no Redis, which is no reason to give the others up.
+_UNAVAILABLE_PAUSE_SECONDS = 1.0
+#: Beyond the time that a worker has to end by itself.
+_KILL_AFTER_SECONDS = 5.0
+
+_LISTENING = b"listening"
+#: Exit status of a worker that cannot serve -> what the supervisor makes of the line it wrote.
+_FAILURES: dict[int, type[RecadoError]] = {1: RecadoError, 2: ConfigError, 75: StoreUnavailable}
+
+_log = structlog.get_logger(__name__)
+
+
+class Task(Struct, frozen=True):
+    """What a worker is told. Lives as long as the worker."""
+
+    config: Config
+    demo: bool
+    seat: WorkerSlot
+    #: A socket on the port, inherited; nobody listens on it yet.
+    bound_fd: int
+
+
+class Restarts:
+    """When a worker that has died is to be started again. Lives as long as the supervisor, one for each worker."""
+
+    def __init__(self) -> None:
+        #: In a row, each soon after its start.
+        self.deaths = 0
+
+    def died(self, served_seconds: float) -> float | None:
+        """It has died after serving for so long: the pause in seconds before its next start, None to give up."""
+        if served_seconds >= _SETTLED_SECONDS:
+            self.deaths = 0
+        self.deaths += 1
+        return _FIRST_PAUSE_SECONDS * 2 ** (self.deaths - 1) if self.deaths < _MAX_DEATHS_AT_START else None
+
+
+class Worker:
+    """One process, from its start to its end; the supervisor ends it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._began_at: float | None = None
+        #: Why it cannot serve, in its own words.
+        self._reason = ""
+
+    @classmethod
+    async def start(cls, task: Task, bound: socket.socket) -> "Worker":
+        """Runs it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", "worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=(bound.fileno(),),
+            # Ctrl-C in a terminal is for the supervisor, which hands it on.
+            start_new_session=True,
+            # At once: whatever takes the supervisor's place wants the port.
+            preexec_fn=end_with_parent(signal.SIGINT),
+        )
+        assert process.stdin is not None, "asked for above"
+        # Not by the command line or the environment, which others may read: there are secrets in it.
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(pickle.dumps(task))
+            await process.stdin.drain()
+        process.stdin.close()
+        return cls(process)
+
+    async def serve(self, serves: asyncio.Event) -> int:
+        """Waits for its end, its exit status; `serves` is set once it does, and cleared at its end."""
+        assert self._process.stdout is not None, "asked for in `start`"
+        async for line in self._process.stdout:
+            if line.startswith(_LISTENING):
+                self._began_at = asyncio.get_running_loop().time()
+                serves.set()
+            else:
+                self._reason = line.decode(errors="replace").strip()
+        status = await self._process.wait()
+        serves.clear()
+        return status
+
+    @property
+    def served_seconds(self) -> float:
+        """For how long it has served."""
+        return asyncio.get_running_loop().time() - self._began_at if self._began_at is not None else 0.0
+
+    def failure(self, status: int) -> RecadoError:
+        """What its end means, in one line."""
+        if self._reason and status in _FAILURES:
+            return _FAILURES[status](self._reason)
+        cause = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return RecadoError(f"a worker ended with {cause} before it served, see what it logged")
+
+    def signal(self, number: int) -> None:
+        """Hands on a signal of the operator: asks it to end."""
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+
+class Supervisor:
+    """Runs the workers until it is told to stop. Lives as long as the command."""
+
+    def __init__(self, config: Config, demo: bool, port: SharedPort, directory: str) -> None:
+        """The workers listen for each other in `directory`."""
+        self._config = config
+        self._demo = demo
+        self._port = port
+        self._directory = directory
+        self._workers: dict[int, Worker] = {}
+        self._serves = [asyncio.Event() for _ in range(config.workers)]
+        self._has_served = False
+        self._stop = asyncio.Event()
+        self._stop_signal: int = signal.SIGTERM
+
+    async def run(self) -> None:
+        """Returns when all have ended after SIGTERM or SIGINT; raises RecadoError when they cannot be kept running."""
+        with end_signals(self._obey):
+            stopped = asyncio.create_task(self._stop.wait())
+            keepers = [asyncio.create_task(self._keep(number)) for number in range(self._config.workers)]
+            announced = asyncio.create_task(self._announce())
+            try:
+                await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                announced.cancel()
+                self._stop.set()
+                await self._end(keepers)
+                await asyncio.gather(stopped, announced, return_exceptions=True)
+            outcomes = await asyncio.gather(*keepers, return_exceptions=True)
+            for failure in filter(None, outcomes):
+                raise failure
+
+    def _obey(self, number: int) -> None:
+        if self._stop.is_set():
+            # The second one: to end without waiting.
+            self._signal(number)
+        self._stop_signal = number
+        self._stop.set()
+
+    def _signal(self, number: int) -> None:
+        for worker in self._workers.values():
+            worker.signal(number)
+
+    async def _announce(self) -> None:
+        for serves in self._serves:
+            await serves.wait()
+        self._has_served = True
+        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers)
+
+    async def _keep(self, number: int) -> None:
+        """Runs a worker, and another when it dies, until the supervisor stops. Raises RecadoError to give up."""
+        restarts = Restarts()
+        while not self._stop.is_set():
+            with self._port.open() as bound:
+                seat = WorkerSlot(self._directory, number, self._config.workers)
+                worker = await Worker.start(Task(self._config, self._demo, seat, bound.fileno()), bound)
+            self._workers[number] = worker
+            if self._stop.is_set():
+                worker.signal(self._stop_signal)
+            status = await worker.serve(self._serves[number])
+            if self._stop.is_set():
+                return
+            pause_seconds = self._pause_after(worker, status, restarts)
+            _log.error("worker ended", worker=number, status=status, restart_seconds=pause_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause_seconds)
+
+    def _pause_after(self, worker: Worker, status: int, restarts: Restarts) -> float:
+        failure = worker.failure(status)
+        if not self._has_served:
+            raise failure
+        if isinstance(failure, StoreUnavailable):
+            return _UNAVAILABLE_PAUSE_SECONDS
+        pause_seconds = restarts.died(worker.served_seconds)
+        if pause_seconds is None:
+            raise RecadoError(f"a worker died {restarts.deaths} times in a row soon after its start: {failure}")
+        return pause_seconds
+
+    async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
+        self._signal(self._stop_signal)
+        seconds = self._config.drain_timeout_seconds + self._config.shutdown_timeout_seconds + _KILL_AFTER_SECONDS
+        _, running = await asyncio.wait(keepers, timeout=seconds)
+        for worker in self._workers.values():
+            worker.kill()
+        if running:
+            await asyncio.wait(running)
+
+
+def supervise(config: Config, demo: bool) -> None:
+    """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
+    if config.worker is not None:
+        raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
+    with SharedPort(config.host, config.port) as port, socket_directory() as directory:
+        asyncio.run(_supervise(config, demo, port, directory))
+
+
+async def _supervise(config: Config, demo: bool, port: SharedPort, directory: str) -> None:
+    if config.redis_url:
+        await Supervisor(config, demo, port, directory).run()
+        return
+    valkey = EmbeddedValkey(config.data_dir)
+    try:
+        await valkey.start()
+        url = f"unix://{quote(str(valkey.address.path))}"
+        await Supervisor(structs.replace(config, redis_url=url), demo, port, directory).run()
+    finally:
+        await valkey.stop()
+
+
+def work() -> int:
+    """Serves as the `Task` on stdin says until SIGTERM; the exit status is 0, or one of `_FAILURES`."""
+    task: Task = pickle.load(sys.stdin.buffer)
+    configure_logging(task.config.log_level, task.config.log_format)
+    structlog.contextvars.bind_contextvars(worker=task.seat.number)
+    try:
+        with socket.socket(fileno=task.bound_fd) as bound:
+            build.serve(task.config, task.demo, bound, task.seat, lambda _: _tell(_LISTENING.decode()))
+    except RecadoError as error:
+        _tell(" ".join(str(error).split()))
+        return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)
+    return 0
+
+
+def _tell(line: str) -> None:
+    """To the supervisor."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

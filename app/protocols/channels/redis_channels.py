@@ -1,0 +1,113 @@
+"""`ChannelStore` on Redis: each method is one run of a script; see `lua/` and `keys.py`."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from app.config.settings import Site
+from app.core.message import Audience
+from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position, Resumed
+from app.redis.client import Commands
+from app.redis.link import Word
+from app.store.audience import audience_head
+from app.store.keys import prefix
+
+#: A connection confirms its subscriber about twice in this time: if it has not for so long, its node was killed.
+UNCONFIRMED_SECONDS = 60
+
+
+class RedisChannels:
+    """The channels of all sites, for one node. Holds no state but the link; lives as long as the node."""
+
+    def __init__(self, redis: Commands, node: str) -> None:
+        self._redis = redis
+        self._node = node
+
+    def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
+        """Creates a channel; see `ChannelStore`."""
+        assert site.channels is not None, "only sites with channels get here"
+        most = site.channels.max_channels
+        return _to_creation(
+            self._run("create_channel", site, "", self._redis.deadline_ms(prefix(site.name)), channel, digest, most),
+        )
+
+    def withdraw_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[None]:
+        """Takes a channel back; see `ChannelStore`."""
+        return self._run("withdraw_channel", site, channel, digest)
+
+    def channel_digests(self, site: Site, channels: Sequence[str]) -> Awaitable[list[bytes | None]]:
+        """The digests of channels; see `ChannelStore`."""
+        return self._run("channel_digests", site, *channels)
+
+    def register_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Position]:
+        """Keeps a subscriber; see `ChannelStore`."""
+        return _to_position(uuid, self._run("register_subscriber", site, uuid, digest, _ttl_of_connected_ms(site)))
+
+    def resume_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Resumed | None]:
+        """Takes a subscriber over; see `ChannelStore`."""
+        return _to_resumed(uuid, self._run("resume_subscriber", site, uuid, digest, _ttl_of_connected_ms(site)))
+
+    def keep_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[Kept]:
+        """It has subscribed; see `ChannelStore`."""
+        return _to_kept(self._run("keep_subscription", site, "keep", claim.uuid, claim.number, channel))
+
+    def drop_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[None]:
+        """It has unsubscribed; see `ChannelStore`."""
+        return self._run("keep_subscription", site, "drop", claim.uuid, claim.number, channel)
+
+    def confirm_positions(
+        self, site: Site, positions: Sequence[Position], detail: bytes | None = None
+    ) -> Awaitable[list[str]]:
+        """Notes positions; see `ChannelStore`."""
+        head = None if detail is None else audience_head(Audience("channels", [], detail))
+        told = ("", "", "") if head is None else (self._node, site.name, head)
+        return self._confirm(site, _ttl_of_connected_ms(site), told, positions)
+
+    def release_subscriber(self, site: Site, position: Position) -> Awaitable[list[str]]:
+        """Its connection is gone; see `ChannelStore`."""
+        return self._confirm(site, site.device_ttl_seconds * 1000, ("", "", ""), [position])
+
+    def _confirm(
+        self, site: Site, ttl_ms: int, told: tuple[Word, Word, Word], positions: Sequence[Position]
+    ) -> Awaitable[list[str]]:
+        words: list[Word] = []
+        for position in positions:
+            words += (position.claim.uuid, position.claim.number, position.seq)
+        return _to_texts(self._run("confirm_positions", site, ttl_ms, *told, *words))
+
+    def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
+        return self._redis.run(script, prefix(site.name), *words)
+
+
+def _ttl_of_connected_ms(site: Site) -> int:
+    """How long a subscriber is kept from a moment at which it was connected; 0: for ever."""
+    ttl_seconds = site.device_ttl_seconds
+    return (ttl_seconds + UNCONFIRMED_SECONDS) * 1000 if ttl_seconds else 0
+
+
+async def _to_creation(answer: Awaitable[Any]) -> Creation:
+    return Creation((await answer).decode())
+
+
+async def _to_position(uuid: str, answer: Awaitable[Any]) -> Position:
+    return Position(Claim(uuid, 1), int(await answer))
+
+
+async def _to_resumed(uuid: str, answer: Awaitable[Any]) -> Resumed | None:
+    words = await answer
+    if words is None:
+        return None
+    claim, seq, *rest = words
+    rows = sorted((rest[i : i + 5] for i in range(0, len(rest), 5)), key=lambda row: int(row[0]))
+    subscriptions = [
+        KeptSubscription(channel.decode(), int(since), digest, int(deleted) if deleted else None)
+        for _, channel, since, digest, deleted in rows
+    ]
+    return Resumed(Position(Claim(uuid, claim), int(seq)), subscriptions)
+
+
+async def _to_kept(answer: Awaitable[Any]) -> Kept:
+    return Kept((await answer).decode())
+
+
+async def _to_texts(answer: Awaitable[Any]) -> list[str]:
+    return [text.decode() for text in await answer]

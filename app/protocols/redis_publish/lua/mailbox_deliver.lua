@@ -1,0 +1,75 @@
+-- include mailbox
+-- Hands one message to one user: told to the nodes of a user who is connected, put in the list of one who is not.
+-- KEYS[1] the user's waiting messages
+-- ARGV    user id | entry | until when the caller holds the lease, in ms of Redis's clock | seconds that the list lives
+--         | '1': it waits until the client acknowledges it | most messages | most bytes | prefix of nodes' channels
+--         | the same, '' in a Cluster | id of the stream's entry, '' = none | the application's own id, '' = none
+--         | seconds that this id is known
+-- Answers { 'delivered', 'queued' or 'duplicate', messages dropped because the list was full }
+local uid, entry, expiry_seconds = ARGV[1], ARGV[2], ARGV[4]
+-- Somebody else owns the subscription by now, and hands it over himself.
+if now_ms() > tonumber(ARGV[3]) then return redis.error_reply('LATE the lease is over') end
+
+local function is_after(id, other)
+  local ms, number = string.match(id, '(%d+)-(%d+)')
+  local other_ms, other_number = string.match(other, '(%d+)-(%d+)')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms > other_ms or (ms == other_ms and tonumber(number) > tonumber(other_number))
+end
+
+local fields = call('HGETALL', connections)
+local nodes, seen, is_fetched = {}, {}, false
+for i = 1, #fields, 2 do
+  local node = string.match(fields[i], '^[^.]+')
+  if not seen[node] then
+    seen[node] = true
+    nodes[#nodes + 1] = node
+  end
+  if string.sub(fields[i + 1], -1) == 'f' then is_fetched = true end
+end
+-- Who still fetches what waits gets it from there, behind the rest.
+local in_list = #nodes == 0 or is_fetched or ARGV[5] == '1'
+-- Before anything is written: what is refused has not been taken.
+if in_list and is_no_list() then return redis.error_reply('WRONGTYPE ' .. waiting .. ' is no list') end
+
+-- The stream is read in order, but what a node read whose lease was over meanwhile is taken from it later.
+local TAKEN = 32
+if ARGV[10] ~= '' then
+  local is_full = call('LLEN', taken) == TAKEN
+  if call('LPOS', taken, ARGV[10]) or (is_full and not is_after(ARGV[10], call('LINDEX', taken, -1))) then
+    return { 'duplicate', 0 }
+  end
+  call('LPUSH', taken, ARGV[10])
+  call('LTRIM', taken, 0, TAKEN - 1)
+  call('EXPIRE', taken, STATE_SECONDS)
+end
+if ARGV[11] ~= '' and not call('SET', P .. 'id:' .. redis.sha1hex(ARGV[11]), 1, 'NX', 'EX', ARGV[12]) then
+  return { 'duplicate', 0 }
+end
+
+-- With what Redis itself needs for it. A list is kept in pieces of 8 KB: looking at all of them costs little.
+local function bytes_of(list) return call('MEMORY', 'USAGE', list, 'SAMPLES', 0) end
+
+-- The oldest go when it is too much.
+local function add_to(list)
+  local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+  local length = call('RPUSH', list, entry)
+  local dropped = math.max(0, length - max_count)
+  if dropped > 0 then call('LTRIM', list, dropped, -1) end
+  local bytes = bytes_of(list)
+  while bytes > max_bytes and length - dropped > 1 do
+    local count = math.ceil((length - dropped) * (1 - max_bytes / bytes))
+    call('LTRIM', list, math.min(count, length - dropped - 1), -1)
+    dropped = length - call('LLEN', list)
+    bytes = bytes_of(list)
+  end
+  return dropped
+end
+
+local dropped = add_to(in_list and waiting or told)
+if in_list then call('EXPIRE', waiting, expiry_seconds) end
+if #nodes == 0 then return { 'queued', dropped } end
+local number = call('HINCRBY', state, 'told', 1)
+local message = table.concat({ 'message', uid, number, first_of(fields, ARGV[9]), in_list and 1 or 0, entry }, '\n')
+for _, node in ipairs(nodes) do call('PUBLISH', ARGV[8] .. node, message) end
+return { 'delivered', dropped }

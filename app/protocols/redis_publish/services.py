@@ -1,0 +1,103 @@
+"""The part of the builder that makes Redis PUBLISH: for each site that has turned it on, adapters, reader, mailroom."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from app.config.settings import RedisPublish, Site
+from app.core.limits import Limits
+from app.errors import ConfigError
+from app.observe.counts import Counts
+from app.protocols.redis_publish.application import PublishSite, RedisPublishApplication
+from app.protocols.redis_publish.ingress import Ingress
+from app.protocols.redis_publish.mailroom import Mailroom
+from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_lease import PublishLease
+from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.redis.address import read_redis_url
+from app.redis.client import Commands, retry
+from app.redis.topology import new_redis
+
+#: A server that listens is expected to hear the application; without the application's Redis it listens all the same.
+_START_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0
+
+
+class _SiteServices:
+    """One site's parts on this node. Lives from `start` to `close`."""
+
+    def __init__(self, site: Site, settings: RedisPublish, redis: Commands, node: str, counts: Counts) -> None:
+        numbers = counts.of(site.name).redis_publish
+        self.mailboxes = RedisMailboxes(redis, node, site, settings)
+        self.mailroom = Mailroom(node, self.mailboxes, numbers)
+        self.stream = RedisPublishStream(redis, node, settings)
+        self.feed = PublishFeed(redis, node, site, settings)
+        self.lease = PublishLease(redis, node, site, settings)
+        self.ingress = Ingress(site, settings, self.mailboxes, self.stream, numbers)
+        self.feed.listener, self.feed.reader = self.mailroom, self.ingress
+        self.lease.feed, self.lease.reader, self.lease.mailboxes = self.feed, self.ingress, self.mailboxes
+        self.served = PublishSite(site, settings, self.mailboxes, self.mailroom)
+
+    def start(self) -> None:
+        self.feed.start()
+        self.lease.start()
+
+    async def close(self) -> None:
+        await self.lease.close()
+        await self.feed.close()
+        self.stream.close()
+
+
+class PublishServices:
+    """Redis PUBLISH on this node, for all its sites. Lives as long as the node: `start`, `drain`, `close`."""
+
+    def __init__(self, sites: Iterable[Site], redis: Commands, node: str, limits: Limits, counts: Counts) -> None:
+        """`redis` is the server's own, for sites that name no other. Raises ConfigError."""
+        self._counts = counts
+        self._others: dict[str, Commands] = {}
+        self._connecting: list[asyncio.Task[None]] = []
+        self._sites: list[_SiteServices] = []
+        for site in sites:
+            settings = site.redis_publish
+            if settings is not None:
+                used = redis if settings.url is None else self._other(site.name, settings.url, redis.timeout_seconds)
+                self._sites.append(_SiteServices(site, settings, used, node, counts))
+        self.application = RedisPublishApplication([site.served for site in self._sites], limits, counts)
+
+    def __bool__(self) -> bool:
+        """Whether any site has turned it on."""
+        return bool(self._sites)
+
+    async def start(self) -> None:
+        """Begins; returns when the subscriptions have their owners, or an application's Redis cannot be reached yet."""
+        self._connecting = [asyncio.create_task(retry(redis.start)) for redis in self._others.values()]
+        for site in self._sites:
+            site.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                await asyncio.gather(*(site.lease.is_settled.wait() for site in self._sites))
+
+    async def drain(self) -> None:
+        """Hands the leases on, and waits until what clients have left is in Redis. Called when sessions are closed."""
+        await asyncio.gather(*(site.lease.give_up() for site in self._sites))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await asyncio.gather(*(site.mailroom.drain() for site in self._sites))
+
+    async def close(self) -> None:
+        """Ends everything."""
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*(site.close() for site in self._sites))
+        for redis in self._others.values():
+            await redis.close()
+
+    def _other(self, site: str, url: str, timeout_seconds: float) -> Commands:
+        if url not in self._others:
+            try:
+                location = read_redis_url(url)
+            except ConfigError as error:
+                raise ConfigError(f"{site}.redisPublish.{str(error).removeprefix('redis.')}") from None
+            self._others[url] = new_redis(location, timeout_seconds, self._counts)
+        return self._others[url]

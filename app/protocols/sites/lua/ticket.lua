@@ -1,0 +1,12 @@
+-- include shared
+-- What a node must know to give a resume ticket, or to judge one.
+-- KEYS[1] prefix
+-- ARGV    now | a key for the site if it has none yet | room in lower case ...   (those of a ticket)
+-- Answers { now in ms, the site's key, generation of its tickets, when tickets with one of the rooms were last revoked }
+local now = clock(ARGV[1])
+local key = P .. 'tickets'
+call('HSETNX', key, 'key', ARGV[2])
+local revoked = 0
+for i = 3, #ARGV do revoked = math.max(revoked, tonumber(call('ZSCORE', P .. 'revoked', ARGV[i]) or 0)) end
+local held = call('HMGET', key, 'key', 'generation')
+return { string.format('%.0f', now), held[1], held[2] or '0', string.format('%.0f', revoked) }

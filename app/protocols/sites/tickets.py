@@ -1,0 +1,174 @@
+"""Resume tickets: with one a client comes back without authUrl being asked.
+
+A ticket is `<claims>.<signature>`, both Base64 for URLs: JSON and its HMAC-SHA256 under a key that the nodes share. It
+can be read by its owner, it is valid for its device, site and credentials alone, and it can be revoked. What decides is
+plain: the state of the store and the time are passed in.
+"""
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from time import monotonic
+
+import msgspec
+from msgspec import Struct
+
+from app.config.settings import ResumeTicket, Site
+from app.core.ports import TicketStore
+from app.errors import TicketRefused
+from app.observe.counts import Counts
+
+#: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
+MAX_TICKET_BYTES = 6_000
+_MILLISECONDS = 1000
+
+
+class Credentials(Struct, frozen=True):
+    """What a client brings. Lives while it is let in; its repr has none of it."""
+
+    token: str | None = None
+    meta: str | None = None
+    device_id: str = ""
+    ticket: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(device_id={self.device_id!r})"
+
+
+class Claims(Struct, frozen=True):
+    """What a ticket says. Lives as long as the connection that may be given new ones with it."""
+
+    site: str
+    rooms: list[str]
+    device_id: str
+    #: What authUrl was asked with, unreadable; see `_mark`.
+    token_mark: str
+    meta_mark: str
+    #: When authUrl last said so; by this it is revoked, and comes to an end, however often it is renewed.
+    asked_at_ms: int
+    generation: int
+    expires_at_ms: int = 0
+
+
+class TicketState(Struct, frozen=True):
+    """What the store says of a site's tickets at one moment."""
+
+    now_ms: int
+    key: bytes
+    generation: int
+    #: When tickets with one of the rooms asked for were last revoked; 0: never.
+    revoked_at_ms: int = 0
+
+
+class Tickets:
+    """Gives, renews, judges and revokes the tickets of all sites. Lives as long as the node."""
+
+    def __init__(self, store: TicketStore, counts: Counts | None = None) -> None:
+        self._store = store
+        self._counts = counts or Counts()
+        #: The newest state of each site and when it was heard, for renewing without asking again.
+        self._heard: dict[str, tuple[TicketState, float]] = {}
+
+    async def look_up(self, site: Site, ticket: str | None) -> TicketState:
+        """The state of the store for judging this ticket and giving others. Raises StoreUnavailable."""
+        claims = _read(ticket)[0] if ticket else None
+        rooms = claims.rooms if claims else ()
+        now_ms, key, generation, revoked_at_ms = await self._store.ticket_state(
+            site, secrets.token_hex(32), names_of(rooms)
+        )
+        state = TicketState(now_ms, key, generation, revoked_at_ms)
+        self._heard[site.name] = (state, monotonic())
+        return state
+
+    def redeem(self, site: Site, credentials: Credentials, state: TicketState) -> Claims:
+        """What the ticket says, if it counts. Raises TicketRefused with the reason for the client."""
+        results = self._counts.of(site.name).tickets
+        try:
+            claims = judge(site, credentials, state)
+        except TicketRefused as refusal:
+            results[refusal.result] += 1
+            raise
+        results["accepted"] += 1
+        return claims
+
+    def issue(self, site: Site, claims: Claims) -> str | None:
+        """A ticket that says this from now on; None when it has come to its end, or would be too long."""
+        state, heard_at = self._heard[site.name]
+        assert site.resume_ticket is not None, "only sites with tickets get here"
+        now_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
+        end_ms = claims.asked_at_ms + site.resume_ticket.max_age_seconds * _MILLISECONDS
+        expires_at_ms = min(now_ms + site.resume_ticket.ttl_seconds * _MILLISECONDS, end_ms)
+        results = self._counts.of(site.name).tickets
+        if expires_at_ms <= now_ms:
+            return None
+        ticket = seal(msgspec.structs.replace(claims, expires_at_ms=expires_at_ms), state.key)
+        results["too long" if ticket is None else "issued"] += 1
+        return ticket
+
+    async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
+        """Makes all tickets that name one of the rooms worthless; without rooms all of the site."""
+        settings = site.resume_ticket or ResumeTicket()
+        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, names_of(rooms))
+
+
+def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: TicketState) -> Claims:
+    """What authUrl has just said of these credentials; `state` is from before it was asked, so that what is revoked
+    meanwhile is revoked."""
+    marks = (_mark(state.key, "token", credentials.token), _mark(state.key, "meta", credentials.meta))
+    return Claims(site.name, rooms, credentials.device_id, *marks, state.now_ms, state.generation)
+
+
+def seal(claims: Claims, key: bytes) -> str | None:
+    """The ticket; None if it were too long."""
+    content = urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
+    ticket = content + b"." + _signature(key, content)
+    return ticket.decode() if len(ticket) <= MAX_TICKET_BYTES else None
+
+
+def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
+    """What the ticket of the credentials says. Raises TicketRefused, its text for the client, naming why not."""
+    claims, content, signature = _read(credentials.ticket or "")
+    # First of all: whoever made it up learns nothing else.
+    if claims is None or not hmac.compare_digest(signature, _signature(state.key, content)):
+        raise TicketRefused("the resume ticket is not valid", "invalid")
+    if claims.site != site.name or claims.device_id != credentials.device_id:
+        raise TicketRefused("the resume ticket is of another site or device", "foreign")
+    if credentials.token and claims.token_mark != _mark(state.key, "token", credentials.token):
+        raise TicketRefused("the resume ticket is of another token", "foreign")
+    if claims.meta_mark != _mark(state.key, "meta", credentials.meta):
+        raise TicketRefused("the resume ticket is of another meta", "foreign")
+    if claims.expires_at_ms <= state.now_ms:
+        raise TicketRefused("the resume ticket has expired", "expired")
+    if claims.generation != state.generation or claims.asked_at_ms <= state.revoked_at_ms:
+        raise TicketRefused("the resume ticket was revoked", "revoked")
+    return claims
+
+
+def names_of(rooms: Sequence[str]) -> list[str]:
+    """Rooms as they are revoked: without case, so that none escapes by its spelling."""
+    return sorted({room.lower() for room in rooms})
+
+
+def _read(ticket: str) -> tuple[Claims | None, bytes, bytes]:
+    """What it says, whoever wrote it, the signed text and the signature."""
+    try:
+        content, _, signature = ticket.encode("ascii").partition(b".")
+        if len(ticket) > MAX_TICKET_BYTES:
+            return None, b"", b""
+        padding = b"=" * (-len(content) % 4)
+        return msgspec.json.decode(urlsafe_b64decode(content + padding), type=Claims), content, signature
+    except (ValueError, msgspec.MsgspecError):
+        return None, b"", b""
+
+
+def _signature(key: bytes, content: bytes) -> bytes:
+    return urlsafe_b64encode(hmac.digest(key, b"ticket:" + content, hashlib.sha256)).rstrip(b"=")
+
+
+def _mark(key: bytes, kind: str, value: str | None) -> str:
+    """Tells whether a value is the same as another time, and nothing of the value; "" for none."""
+    if not value:
+        return ""
+    return hmac.new(key, f"{kind}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,38 @@
+"""Asks a site's bindUrl whose bind key it is."""
+
+import msgspec
+import structlog
+
+from app.backends.http import BackendError, SitePools
+from app.config.settings import Site
+from app.errors import AuthRefused
+
+_log = structlog.get_logger(__name__)
+
+# What es-web-notify said it sent, though it sent the bare key.
+_HEADERS = [(b"content-type", b"application/json")]
+
+
+class HttpBindDirectory:
+    """The port BindDirectory over HTTP. Lives as long as the server, which calls `aclose`."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._pools = SitePools(timeout_seconds)
+
+    async def fetch_user(self, site: Site, bind_key: str) -> object:
+        """What bindUrl answers to the key, None where that is no 200; raises AuthRefused when nothing usable came."""
+        url = site.topics.bind_url if site.topics else None
+        assert url, "only asked for sites that have a bindUrl"
+        try:
+            answer = await self._pools.exchange(site.name, "POST", url, _HEADERS, bind_key.encode("utf-8", "replace"))
+            return msgspec.json.decode(answer.body) if answer.status == 200 else None
+        except BackendError as error:
+            _log.warning("bind failed", site=site.name, reason=str(error), error=error.cause)
+            raise AuthRefused(f"Bind error: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            _log.warning("bind failed", site=site.name, reason="no JSON")
+            raise AuthRefused("Bind error: expected the JSON of a user id") from None
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._pools.aclose()

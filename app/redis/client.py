@@ -1,0 +1,337 @@
+"""Redis as the rest of `store` sees it: scripts and commands on one link, watched, and made anew when it breaks."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any, Protocol
+
+import structlog
+
+from app.errors import StoreError, StoreUnavailable
+from app.observe.counts import Counts
+from app.redis.address import Address
+from app.redis.link import PASSING_ERRORS, Link, Word
+from app.redis.scripts import Script, load_scripts, packed_scripts
+
+_WATCH_SECONDS = 0.1
+#: What a new link takes before its first command, in time-outs of a command.
+_SETUP_TIMEOUTS = 3
+_RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
+#: How often a primary that others choose is looked for anew while the link to it is fine.
+_LOCATE_SECONDS = 1.0
+
+#: Errors that say that this is not the server to ask.
+_ASTRAY = frozenset(("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN"))
+
+_log = structlog.get_logger(__name__)
+
+RunScript = Callable[..., Awaitable[Any]]
+
+
+class Commands(Protocol):
+    """The commands of one node to all of its Redis, be it one server or a Cluster: `Redis` and `Cluster`.
+
+    Commands and scripts of one key take effect in the order of the calls. They fail with StoreUnavailable when they may
+    not have happened, and at once while there is no link.
+    """
+
+    #: Called with Redis's run id and a way to run scripts when a link is made anew, before anybody else gets it. In a
+    #: Cluster that is one of its primaries: a script of a site that it does not hold answers 0.
+    on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None
+    #: Called when `shards`, or what they hold, is not what it was.
+    on_shards_changed: Callable[[], None] | None
+    timeout_seconds: float
+
+    async def start(self) -> None:
+        """Connects. Raises StoreUnavailable when Redis is away, StoreError when it refuses us."""
+
+    async def close(self) -> None:
+        """Ends the links; commands without an answer fail."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is a link."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this is a Cluster."""
+
+    @property
+    def shards(self) -> "Sequence[Redis]":
+        """The primaries."""
+
+    def shard_of(self, key: str) -> "Redis | None":
+        """Which of them holds a key; None while nobody knows."""
+
+    def deadline_ms(self, key: str) -> int:
+        """When the caller of a command of this key given now will have stopped waiting, on the clock of its Redis."""
+
+    def command(self, *words: Word) -> "asyncio.Future[Any]":
+        """Gives a command whose second word is its key."""
+
+    def run(self, name: str, key: str, *arguments: Word) -> Awaitable[Any]:
+        """Runs a script. The command is given now, not when the answer is awaited."""
+
+
+class Locator(Protocol):
+    """Who knows where a primary is that may move. `Redis` closes it."""
+
+    async def locate(self) -> Address:
+        """Where it is now. Raises StoreUnavailable when nobody says so within the time-out."""
+
+    def close(self) -> None:
+        """Asks no more."""
+
+
+class _PendingAnswer:
+    """The answer of a script to come. Lives until it is awaited, if it is: whoever gave the command may be cancelled
+    before, and a coroutine that nobody awaits is a warning."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], Awaitable[Any]]) -> None:
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
+
+
+class Redis:
+    """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as it is a primary:
+    `start` connects, `close` ends it.
+
+    A command fails with StoreUnavailable at once while there is no link, and when none of the commands under way was
+    answered for `timeout_seconds`; then the link is given up and made anew.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        timeout_seconds: float,
+        counts: Counts | None = None,
+        locator: Locator | None = None,
+        is_sharded: bool = False,
+    ) -> None:
+        """`locator` says where the primary is now; without it the address is always the same."""
+        #: Where the link leads, or led last.
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+        self.is_sharded = is_sharded
+        self._locator = locator
+        self._scripts = load_scripts(is_sharded)
+        self._counts = counts or Counts()
+        self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
+        self.on_shards_changed: Callable[[], None] | None = None
+        #: Called when the link is lost, and when an answer says that this is not the server to ask.
+        self.on_astray: Callable[[], None] = lambda: None
+        self._link: Link | None = None
+        self._clock_offset_ms = 0.0
+        #: When an answer was last seen to have come, or nobody to wait for one; on the loop's clock.
+        self._moved_at = 0.0
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._broken = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connects. Raises StoreUnavailable when Redis is away, StoreError when it refuses us."""
+        await self._connect()
+        self.begin()
+
+    def begin(self) -> None:
+        """Connects in the background, if need be again and again."""
+        if self._link is None:
+            self._broken.set()
+        work = [(self._keep_connected(), "redis reconnect"), (self._watch(), "redis watch")]
+        if self._locator is not None:
+            work.append((self._follow(self._locator), "redis follow"))
+        self._tasks = [asyncio.create_task(coroutine, name=name) for coroutine, name in work]
+
+    async def close(self) -> None:
+        """Ends the link; commands without an answer fail."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.give_up()
+        if self._locator is not None:
+            self._locator.close()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is a link."""
+        return self._link is not None and self._link.is_open
+
+    @property
+    def shards(self) -> "Sequence[Redis]":
+        """This one."""
+        return (self,)
+
+    def shard_of(self, key: str) -> "Redis | None":
+        """This one, whatever the key."""
+        return self
+
+    def give_up(self) -> None:
+        """Ends the link, so that it is made anew; commands without an answer fail."""
+        if self._link is not None:
+            self._link.abort()
+
+    def refused(self, code: str) -> None:
+        """An answer on a link to this server was an error."""
+        self._counts.redis_errors[code if code in PASSING_ERRORS or code == "NOSCRIPT" else "other"] += 1
+        if code in _ASTRAY:
+            self.on_astray()
+        if code == "READONLY":
+            # It is a replica now. The same address may lead to the primary the next time.
+            self.give_up()
+
+    def deadline_ms(self, key: str) -> int:
+        """When the caller of a command given now will have stopped waiting, on Redis's clock."""
+        # Not later than the watch may give up the link: what Redis finds in its socket then, it must not do any more.
+        now = asyncio.get_running_loop().time()
+        is_waiting = self._link is not None and self._link.is_waiting
+        given_up_at = (self._moved_at if is_waiting else now - _WATCH_SECONDS) + self._stall_seconds
+        return int(given_up_at * 1000 + self._clock_offset_ms)
+
+    def command(self, *words: Word) -> "asyncio.Future[Any]":
+        """Gives a command; see `Link.command`."""
+        if self._link is None:
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.set_exception(StoreUnavailable())
+            future.exception()  # asyncio shall not complain if nobody waits for it
+            return future
+        return self._link.command(*words)
+
+    def run(self, name: str, key: str, *arguments: Word) -> Awaitable[Any]:
+        """Runs a script. The command is given now, not when the answer is awaited."""
+        script = self._scripts[name]
+        answer = self.command("EVALSHA", script.digest, 1, key, *arguments)
+        return _PendingAnswer(partial(self._answer_of, answer, monotonic(), script))
+
+    async def _answer_of(self, answer: "asyncio.Future[Any]", given_at: float, script: Script) -> Any:
+        try:
+            return await answer
+        except StoreError as error:
+            if "(LATE)" in str(error) and self._link is not None:
+                # Maybe its clock has jumped against ours (the machine slept): the next deadlines shall be right.
+                self._compare_clocks(self._link)
+            raise
+        finally:
+            self._counts.redis_answered(script.name, monotonic() - given_at)
+
+    async def _connect(self) -> None:
+        address = await self._locator.locate() if self._locator else self.address
+        link = await Link.open(address, self.timeout_seconds, on_lost=self._link_lost)
+        link.on_refusal = self.refused
+        link.reload = packed_scripts(self.is_sharded)
+        try:
+            # Several round trips, and all scripts on the way: longer than one command may take.
+            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds):
+                run_id = await self._check_server(link, address)
+                answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
+                await self._compare_clocks(link)
+                await asyncio.gather(*answers)
+                if self.on_reconnect is not None:
+                    await self.on_reconnect(run_id, partial(self._run_on, link))
+        except TimeoutError as error:
+            link.abort()
+            raise StoreUnavailable(f"Redis at {address} does not answer") from error
+        except BaseException:  # refused, or given up by who waits for it
+            link.abort()
+            raise
+        if not link.is_open:
+            # It broke behind the last answer, before anybody watched it.
+            raise StoreUnavailable(f"Redis at {address} has closed the connection")
+        self.address = address
+        # Not when the link before this one was given up: deadlines of now would lie in the past.
+        self._moved_at = asyncio.get_running_loop().time()
+        self._link = link
+
+    async def _check_server(self, link: Link, address: Address) -> str:
+        """The id of this run of the server's process, if it is what was looked for; a replica that takes over has its
+        own."""
+        server, replication = await asyncio.gather(link.command("INFO", "server"), link.command("INFO", "replication"))
+        facts = _info(server) | _info(replication)
+        mode = facts.get("server_mode") or facts.get("redis_mode") or "standalone"  # Valkey's word or Redis's
+        if mode != ("cluster" if self.is_sharded else "standalone"):
+            raise StoreError(f"Redis at {address} runs in {mode} mode: expected another form of redis.url")
+        if facts.get("role") == "slave":
+            raise StoreUnavailable(f"Redis at {address} is a replica")
+        return facts.get("run_id", "")
+
+    def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
+        return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)
+
+    def _compare_clocks(self, link: Link) -> "asyncio.Future[Any]":
+        asked = link.command("TIME")
+        asked.add_done_callback(self._note_time)
+        return asked
+
+    def _note_time(self, answer: "asyncio.Future[Any]") -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            seconds, microseconds = answer.result()
+            now_ms = asyncio.get_running_loop().time() * 1000
+            self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - now_ms
+
+    def _link_lost(self, link: Link) -> None:
+        if link is self._link:
+            self._link = None
+            self._broken.set()
+            if not self._closing:
+                self._counts.redis_losses += 1
+                _log.error("redis lost", address=str(self.address))
+                self.on_astray()
+
+    async def _follow(self, locator: Locator) -> None:
+        """Leaves a primary that is one no longer though it still answers: what it stores would be lost."""
+        while True:
+            await asyncio.sleep(_LOCATE_SECONDS)
+            with contextlib.suppress(StoreError):
+                if await locator.locate() != self.address and self._link is not None:
+                    _log.warning("redis has moved", address=str(self.address))
+                    self._link.abort()
+
+    async def _keep_connected(self) -> None:
+        while True:
+            await self._broken.wait()
+            self._broken.clear()
+            await retry(self._connect)
+            _log.warning("redis is back", address=str(self.address))
+
+    async def _watch(self) -> None:
+        """Gives up a link on which nothing moves (Redis stopped, the network cut): one timer, not one a command."""
+        loop = asyncio.get_running_loop()
+        watched, answered = self._link, -1
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            link = self._link
+            if link is None or not link.is_waiting or link is not watched or link.answered != answered:
+                self._moved_at, watched, answered = loop.time(), link, link.answered if link else -1
+            elif loop.time() - self._moved_at > self._stall_seconds:
+                _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
+                link.abort()
+
+    @property
+    def _stall_seconds(self) -> float:
+        """How long a link on which nothing moves is kept: the watch, which looks once in a while, is not to be late."""
+        return self.timeout_seconds - _WATCH_SECONDS
+
+
+def _info(answer: bytes) -> dict[str, str]:
+    """The lines of an INFO."""
+    lines = (line.partition(":") for line in answer.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _, value in lines}
+
+
+async def retry(connect: Callable[[], Awaitable[None]]) -> None:
+    """Tries to connect until it works, with growing pauses."""
+    attempt = 0
+    while True:
+        try:
+            await connect()
+        except StoreError:
+            await asyncio.sleep(_RECONNECT_SECONDS[min(attempt, len(_RECONNECT_SECONDS) - 1)])
+            attempt += 1
+        else:
+            return

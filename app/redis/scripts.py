@@ -1,0 +1,63 @@
+"""The Lua scripts of every package as Redis gets them: by name, each behind the fragments that it includes.
+
+Each package keeps its scripts in a folder `lua/`. A script whose first lines are `-- include <fragment>` gets the text
+of `<fragment>.lua` in front. The names of scripts are unique over all packages.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import hiredis
+from msgspec import Struct
+
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+
+
+class Script(Struct, frozen=True):
+    """A Lua script: its name, its text, and the digest by which Redis knows it."""
+
+    name: str
+    text: str
+    digest: str
+
+
+@cache
+def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
+    """Every script by name. `is_sharded` chooses the form for a Cluster. Raises ValueError for a name used twice."""
+    fragments = _fragments(is_sharded)
+    scripts: dict[str, Script] = {}
+    for file in _files():
+        name = file.stem
+        if name.startswith("_"):
+            continue
+        if name in scripts:
+            raise ValueError(f"{file}: expected a name that no other script has")
+        text = _expand(file.read_text(), fragments)
+        scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return scripts
+
+
+@cache
+def packed_scripts(is_sharded: bool) -> tuple[bytes, ...]:
+    """The commands that load every script, for `Link.reload`."""
+    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded).values())
+    return tuple(hiredis.pack_command(command) for command in words)  # type: ignore[arg-type]  # typed for one word
+
+
+def _files() -> Iterator[Path]:
+    yield from sorted(Path(str(files("app"))).rglob("lua/*.lua"))
+
+
+def _fragments(is_sharded: bool) -> dict[str, str]:
+    """The texts that scripts include, by name."""
+    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\n"
+    return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
+
+
+def _expand(text: str, fragments: dict[str, str]) -> str:
+    """The text with the fragments that it includes in its place, and those that they include in theirs."""
+    return _INCLUDE.sub(lambda found: _expand(fragments[found[1]], fragments), text)

@@ -1,0 +1,16 @@
+"""From where Redis is to the commands that reach it: one server, a primary behind Sentinels, or a Cluster."""
+
+from app.observe.counts import Counts
+from app.redis.address import ClusterSeeds, Location, SentinelGroup
+from app.redis.client import Commands, Redis
+from app.redis.cluster import RedisCluster
+from app.redis.sentinel import Sentinels
+
+
+def new_redis(location: Location, timeout_seconds: float, counts: Counts | None = None) -> Commands:
+    """The commands of one node, not connected yet."""
+    if isinstance(location, ClusterSeeds):
+        return RedisCluster(location, timeout_seconds, counts)
+    if isinstance(location, SentinelGroup):
+        return Redis(location.login, timeout_seconds, counts, Sentinels(location, timeout_seconds))
+    return Redis(location, timeout_seconds, counts)

@@ -1,0 +1,119 @@
+"""One request of a polling session: the long poll that fetches, the POST that brings.
+
+Thin over ASGI: decisions are the session's. Never logs: the query holds the user's token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from app.socketio.engine_mailbox import Mailbox
+from app.socketio.engine_packet import NOOP, MalformedPacket
+from app.socketio.engine_payload import (
+    BINARY_TYPE,
+    SCRIPT_TYPE,
+    TEXT_TYPE,
+    Received,
+    decode_payload_v3,
+    decode_payload_v3_binary,
+    decode_payload_v4,
+    encode_payload,
+    encode_script,
+    payload_from_form,
+)
+from app.socketio.engine_request import (
+    BodyTooLarge,
+    ClientGone,
+    Refusal,
+    Response,
+    Scope,
+    read_body,
+    wait_for_disconnect,
+)
+from app.socketio.engine_session import EngineSession
+
+_TRANSPORT_ERROR = "transport error"
+_TRANSPORT_CLOSE = "transport close"
+
+
+def payload_response(session: EngineSession, query: dict[str, str]) -> Response:
+    """Answer with what waits in the session, in the form the client reads."""
+    supports_binary = session.supports_binary and "j" not in query
+    body, content_type = encode_payload(session.take_payload(), session.version, supports_binary)
+    if "j" in query:
+        return Response(200, encode_script(query["j"], body), SCRIPT_TYPE)
+    return Response(200, body, content_type)
+
+
+async def answer_poll(session: EngineSession, query: dict[str, str], receive: Any) -> Response | None:
+    """Answer as soon as something waits; None: the client gave up, which ends the session. Two polls end it too."""
+    mailbox = session.mailbox
+    if mailbox is None:
+        return Response.refusing(Refusal.BAD_REQUEST)
+    session.poll_received()
+    if mailbox.has_waiting_poll:
+        session.close(_TRANSPORT_ERROR)  # which answers the first one
+        return Response.refusing(Refusal.BAD_REQUEST)
+    if not mailbox.has_payload:
+        watcher = asyncio.create_task(_watch(mailbox, receive))
+        try:
+            is_wanted = await mailbox.wait()
+        finally:
+            watcher.cancel()
+        if not is_wanted:
+            session.close(_TRANSPORT_CLOSE)
+            return None
+    return payload_response(session, query)
+
+
+def release_poll(session: EngineSession) -> None:
+    """Have the poll that waits answered at once, or else the next: its client is to ask again, by another way."""
+    if session.mailbox is not None and not session.mailbox.has_payload:
+        session.send_encoded(NOOP)
+
+
+async def answer_post(
+    session: EngineSession, scope: Scope, query: dict[str, str], receive: Any, max_bytes: int
+) -> Response | None:
+    """Read the body and hand its packets to the session, all within one turn; None: the client is gone.
+
+    A body over `max_bytes`, a second POST beside the first or a malformed packet ends the session.
+    """
+    if session.is_posting:
+        session.close(_TRANSPORT_ERROR)
+        return Response.refusing(Refusal.BAD_REQUEST)
+    session.is_posting = True
+    try:
+        body = await read_body(receive, max_bytes)
+    except BodyTooLarge:
+        session.close(_TRANSPORT_ERROR)
+        return Response.refusing(Refusal.TOO_LARGE)
+    except ClientGone:
+        session.close(_TRANSPORT_CLOSE)
+        return None
+    finally:
+        session.is_posting = False
+    if session.listener is None:
+        return Response.refusing(Refusal.UNKNOWN_SID)  # closed while the body was read
+    try:
+        session.packets_received(_decode(session, scope, query, body))
+    except MalformedPacket:
+        session.close("parse error")
+        return Response.refusing(Refusal.BAD_REQUEST)
+    return Response(200, b"ok", TEXT_TYPE)
+
+
+async def _watch(mailbox: Mailbox, receive: Any) -> None:
+    await wait_for_disconnect(receive)
+    mailbox.poll_lost()
+
+
+def _decode(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> list[Received]:
+    if "j" in query:
+        body = payload_from_form(body)
+    if session.version == 4:
+        return decode_payload_v4(body)
+    if (b"content-type", BINARY_TYPE) in scope["headers"]:
+        return decode_payload_v3_binary(body)
+    return decode_payload_v3(body, session.is_encoded_twice)

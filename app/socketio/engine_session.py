@@ -1,0 +1,399 @@
+"""One Engine.IO session: which transport carries it, its heartbeat, its upgrade and its end.
+
+Synchronous decisions only; knows neither HTTP nor what the messages mean.
+
+    POLLING --offer_socket--> PROBING --take_socket--> WEBSOCKET
+       ^-------probe_lost--------'
+
+    any of them --server disconnect--> LEAVING --a moment later--> CLOSING --its client knows--> CLOSED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Iterable
+
+from app.socketio.engine_mailbox import Mailbox
+from app.socketio.engine_packet import (
+    CLOSE,
+    NOOP,
+    PING,
+    PONG,
+    BinaryPacket,
+    EncodedPacket,
+    MalformedPacket,
+    Packet,
+)
+from app.socketio.engine_ports import FrameSocket, SessionListener, SessionOwner
+from app.socketio.engine_receipts import Receipts
+from app.transport.deadline_wheel import NOT_WAITING
+
+_OUTBOX_FULL = "outbox full"
+#: Why a session is closed whose client is there, is to be told for sure, and comes back elsewhere.
+SERVER_DISCONNECT = "server disconnect"
+#: Longer than a way to most clients and back.
+_QUIET_SECONDS = 0.25
+_V3_BINARY_MESSAGE = b"\x04"
+
+
+class SessionState(enum.Enum):
+    """How far a session has come."""
+
+    POLLING = "requests carry it"
+    PROBING = "requests carry it, a WebSocket has been offered and not yet taken"
+    WEBSOCKET = "a WebSocket carries it"
+    LEAVING = "closed by us, its client does not know: nothing is sent any more, acks of what was sent are read"
+    CLOSING = "its client is being told: by a close frame that it answers, or by the last packets of its next poll"
+    CLOSED = "over"
+
+
+_ENDING = (SessionState.CLOSING, SessionState.LEAVING, SessionState.CLOSED)
+
+
+class EngineSession:
+    """Lives from the handshake to the close; closed by its client, its deadline, its bound, or `close()`.
+
+    It is the listener of the WebSocket it began on. No task or timer belongs to it.
+    """
+
+    __slots__ = (
+        "_awaits_pong",
+        "_leaving",
+        "_owner",
+        "_probe",
+        "_receipts",
+        "bucket",
+        "deadline",
+        "is_encoded_twice",
+        "is_posting",
+        "listener",
+        "mailbox",
+        "sid",
+        "socket",
+        "state",
+        "supports_binary",
+        "version",
+    )
+
+    def __init__(self, owner: SessionOwner, sid: str, version: int) -> None:
+        """Create a session in state POLLING; `start` gives it life. `version` is that of the protocol, 3 or 4."""
+        self._owner = owner
+        self.sid = sid
+        self.version = version
+        self.state = SessionState.POLLING
+        self.listener: SessionListener | None = None
+        """Set from `start` to the end: without it nothing is received."""
+        self.socket: FrameSocket | None = None
+        """Set while state is WEBSOCKET and only then: the hot path asks nothing else."""
+        self.mailbox: Mailbox | None = None
+        """Set while requests carry the session."""
+        self.supports_binary = True
+        self.is_encoded_twice = version == 3
+        """Whether text in polling payloads may be UTF-8 encoded twice (1.x clients); see `decode_payload_v3`."""
+        self.is_posting = False
+        self.bucket = NOT_WAITING
+        self.deadline = 0.0
+        self._awaits_pong = False
+        self._receipts: Receipts | None = None
+        self._probe: FrameSocket | None = None
+        # The WebSocket that carried it, while state is LEAVING or CLOSING.
+        self._leaving: FrameSocket | None = None
+
+    def start(self, listener: SessionListener, socket: FrameSocket | None, now: float) -> None:
+        """Begin the heartbeat and greet the client; with a socket the session starts on it."""
+        if self.state is SessionState.CLOSED:
+            listener.session_closed("transport close")
+            return
+        settings = self._owner.settings
+        self.listener = listener
+        if socket is not None:
+            self.state = SessionState.WEBSOCKET
+            self.socket = socket
+        else:
+            self.mailbox = Mailbox(settings.max_outbox_bytes)
+        wait = settings.ping_interval_seconds + (settings.ping_timeout_seconds if self.version == 3 else 0.0)
+        self._owner.heartbeats.schedule(self, now + wait)
+        self.send_encoded(self._owner.open_packet(self.sid, has_upgrade=socket is None))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session may still send and receive."""
+        return self.state not in _ENDING
+
+    # Sending
+
+    def confirm_receipt(self, received: Callable[[], None]) -> None:
+        """Call `received` once the client has what was sent before, if that ever becomes known.
+
+        Version 4 answers a ping of its own, version 3 a WebSocket's, or fetches the next payload.
+        """
+        if self._receipts is None:
+            self._receipts = Receipts(has_heartbeat_open=self._awaits_pong)
+        self._receipts.ask(received)
+        if self.version == 4:
+            self.send_encoded(PING)
+        elif self.socket is not None:
+            self.socket.write_ping()
+        elif self.mailbox is not None and not self.mailbox.has_payload:
+            # What is asked about was fetched before: without another payload the next poll could be long in coming.
+            self.send_encoded(NOOP)
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Let no more than this wait from here on, on either transport; the server's bound holds until then."""
+        if self.mailbox is not None:
+            self.mailbox.max_bytes = max_bytes
+        if self.socket is not None:
+            self.socket.limit_outbox(max_bytes)
+
+    def send_encoded(self, packet: EncodedPacket) -> None:
+        """Send a text packet behind everything sent before; at once on a WebSocket, else with the next poll."""
+        socket = self.socket
+        if socket is not None:
+            socket.write_frame(packet.frame if self.version == 4 else packet.ascii_frame)
+        else:
+            self._post(packet)
+
+    def send_binary(self, data: bytes) -> None:
+        """Send a binary message behind everything sent before."""
+        if self.socket is not None:
+            self.socket.write_binary(data if self.version == 4 else _V3_BINARY_MESSAGE + data)
+        else:
+            self._post(BinaryPacket(data))
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits for this client in this process."""
+        if self.socket is not None:
+            return self.socket.buffered_bytes
+        return self.mailbox.waiting_bytes if self.mailbox is not None else 0
+
+    def _post(self, packet: Packet) -> None:
+        if self.mailbox is not None and self.is_open and not self.mailbox.add(packet):
+            self._owner.outbox_full_total += 1
+            self.close(_OUTBOX_FULL)
+
+    # Receiving
+
+    def packets_received(self, packets: Iterable[bytes | BinaryPacket]) -> None:
+        """Handle the packets of one POST; raises MalformedPacket. The session may be closed by one of them."""
+        for packet in packets:
+            if self.listener is None:
+                return
+            if isinstance(packet, BinaryPacket):
+                self.listener.binary_received(packet.data)
+            elif packet[:1] == b"4":
+                self.listener.message_received(packet)
+            else:
+                self._control_received(packet)
+
+    def text_received(self, payload: bytes) -> None:
+        """One text message of the session's WebSocket."""
+        listener = self.listener
+        if listener is None:
+            return
+        try:
+            if payload[:1] == b"4":
+                listener.message_received(payload)
+            else:
+                self._control_received(payload)
+        except MalformedPacket:
+            self.close("parse error")
+
+    def binary_received(self, payload: bytes) -> None:
+        """One binary message of the session's WebSocket; version 3 puts the packet type before it."""
+        if self.listener is None:
+            return
+        try:
+            if self.version == 4:
+                self.listener.binary_received(payload)
+            elif payload[:1] == _V3_BINARY_MESSAGE:
+                self.listener.binary_received(payload[1:])
+            else:
+                raise MalformedPacket
+        except MalformedPacket:
+            self.close("parse error")
+
+    def pong_received(self) -> None:
+        """A version 3 client's WebSocket has what was sent before our ping."""
+        if self._receipts is not None:
+            self._receipts.answer()
+
+    def writing_resumed(self) -> None:
+        """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """The session's WebSocket is gone."""
+        self.socket = self._leaving = None
+        if reason == _OUTBOX_FULL:
+            self._owner.outbox_full_total += 1
+            self._finish(reason)
+        else:
+            self._finish("transport close" if self.is_open else SERVER_DISCONNECT)
+
+    def _control_received(self, packet: bytes) -> None:
+        kind = packet[:1]
+        settings = self._owner.settings
+        if not self.is_open:
+            return  # only acks matter now
+        if kind == b"2" and self.version == 3:
+            self._wait(settings.ping_interval_seconds + settings.ping_timeout_seconds)
+            self.send_encoded(PONG if packet == b"2" else EncodedPacket(b"3" + packet[1:]))
+        elif kind == b"3" and self.version == 4:
+            if self._receipts is not None and self._receipts.answer():
+                return
+            if self._awaits_pong:
+                self._awaits_pong = False
+                self._wait(settings.ping_interval_seconds)
+        elif kind == b"1":
+            self.close("client disconnect", farewell=NOOP)
+        elif kind not in (b"5", b"6"):  # an upgrade on the WebSocket that has it, or a noop: nothing to do
+            raise MalformedPacket
+
+    # Time
+
+    def deadline_passed(self, now: float) -> None:
+        """The heartbeat's moment: version 4 pings and then waits for the pong, version 3 has waited for a ping."""
+        if self.state is SessionState.LEAVING:
+            self._tell_to_leave()
+        elif self.state is SessionState.CLOSING:
+            self.give_up()
+        elif self.is_open:
+            if self.version == 4 and not self._awaits_pong:
+                self._awaits_pong = True
+                timeout = self._owner.settings.ping_timeout_seconds
+                # From the moment the ping was due, not from the later one when the loop came round to it, so that
+                # the sum is exact; a loop that was held up for long must not cost the client its time, though.
+                due = max(self.deadline, now - timeout / 4)
+                self._owner.heartbeats.schedule(self, due + timeout)
+                if self._receipts is not None:
+                    self._receipts.ask(None)
+                self.send_encoded(PING)
+            else:
+                self.close("ping timeout")
+
+    def check_deadline(self, now: float) -> None:
+        """Close a session whose time is up though its tick has not come yet."""
+        if self.deadline <= now and (self.version == 3 or self._awaits_pong):
+            self.deadline_passed(now)
+
+    def _wait(self, seconds: float) -> None:
+        self._owner.heartbeats.schedule(self, asyncio.get_running_loop().time() + seconds)
+
+    # Polling and the upgrade
+
+    def poll_received(self) -> None:
+        """The client asks for the next payload: it has the last one."""
+        if self.version == 3 and self._receipts is not None:
+            self._receipts.poll_received()
+
+    def take_payload(self) -> list[Packet]:
+        """Take what waits as the answer of one poll."""
+        if self.version == 3 and self._receipts is not None:
+            self._receipts.payload_fetched()
+        packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
+        if self.state is SessionState.CLOSING:
+            self._finish(SERVER_DISCONNECT)
+        return packets
+
+    def offer_socket(self, socket: FrameSocket) -> bool:
+        """Note that a WebSocket wants to take over; False if there is one already."""
+        if self.state is not SessionState.POLLING or self.listener is None:
+            return False
+        self.state = SessionState.PROBING
+        self._probe = socket
+        return True
+
+    def probe_answered(self) -> None:
+        """The client has its answer on the WebSocket and waits for its poll to end: end it, and any that follows."""
+        if self.state is SessionState.PROBING and self.mailbox is not None:
+            self.mailbox.owe_polls(True)
+
+    def probe_lost(self, socket: FrameSocket) -> None:
+        """The WebSocket went away before it took over: polling goes on."""
+        if self._probe is socket and self.state is SessionState.PROBING and self.mailbox is not None:
+            self._probe = None
+            self.mailbox.owe_polls(False)
+            self.state = SessionState.POLLING
+
+    def take_socket(self, socket: FrameSocket) -> bool:
+        """Move to the WebSocket that was offered; what waited leaves on it, in order, before anything else."""
+        mailbox = self.mailbox
+        if self._probe is not socket or self.state is not SessionState.PROBING or mailbox is None:
+            return False
+        self.state = SessionState.WEBSOCKET
+        self.socket = socket
+        socket.limit_outbox(mailbox.max_bytes)
+        self._probe = self.mailbox = None
+        packets = mailbox.take_packets()
+        mailbox.wake()  # a client that still polls gets a noop
+        for packet in packets:
+            if isinstance(packet, BinaryPacket):
+                self.send_binary(packet.data)
+            else:
+                self.send_encoded(packet)
+        if self.version == 3 and self._receipts is not None and self._receipts.is_waiting:
+            socket.write_ping()
+        return True
+
+    # The end
+
+    def close(self, reason: str, farewell: EncodedPacket = CLOSE) -> None:
+        """End the session; what was sent before still leaves. A waiting poll is answered with `farewell` at the end."""
+        if not self.is_open:
+            return
+        mailbox = self.mailbox
+        socket, self.socket = self.socket, None
+        if reason == SERVER_DISCONNECT and self.listener is not None:
+            # Acks are on their way; without them their messages would come again on the client's next connection. A
+            # client that knows sends none any more: it is told when those of what it was sent have had their time.
+            self.state = SessionState.LEAVING
+            self._leaving = socket
+            self._close_probe()
+            self._wait(_QUIET_SECONDS)
+            return
+        if socket is not None:
+            socket.close()
+        elif mailbox is not None and mailbox.has_waiting_poll:
+            mailbox.add_farewell(farewell)
+        self._finish(reason)
+
+    def give_up(self) -> None:
+        """End a session that was closed and whose client has not followed: it is gone."""
+        socket, self._leaving = self._leaving, None
+        if socket is not None:
+            socket.abort()
+        self._finish(SERVER_DISCONNECT)
+
+    def _tell_to_leave(self) -> None:
+        self.state = SessionState.CLOSING
+        # At most for the time a ping may take.
+        self._wait(self._owner.settings.ping_timeout_seconds)
+        if self._leaving is not None:
+            self._leaving.leave()
+        elif self.mailbox is not None:
+            is_polled = self.mailbox.has_waiting_poll
+            self.mailbox.add_farewell(CLOSE)
+            if is_polled:
+                self._finish(SERVER_DISCONNECT)
+
+    def _finish(self, reason: str) -> None:
+        if self.state is not SessionState.CLOSED:
+            self._end()
+            self._notify(reason)
+
+    def _end(self) -> None:
+        self.state = SessionState.CLOSED
+        self._owner.heartbeats.cancel(self)
+        self._owner.forget(self.sid)
+        self._close_probe()
+
+    def _close_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.close()
+
+    def _notify(self, reason: str) -> None:
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.session_closed(reason)

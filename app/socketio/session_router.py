@@ -1,0 +1,227 @@
+"""Which node a request of an Engine.IO session is for: the session's id begins with its owner's name.
+
+Knows how requests are passed on, nothing of what they say. A request that nobody can answer is left to this node's own
+server, which does not know the session and says so in the protocol's words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import hmac
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import structlog
+
+from app.core.ports import NodePlaces, Peers, Place
+from app.socketio.engine_payload import TEXT_TYPE
+from app.socketio.engine_request import Refusal, Response, Scope, parse_query
+from app.transport.handshake import request_head
+from app.transport.peer_socket import PASSED_ON
+from app.transport.splice import splice
+from app.transport.websocket import EXTENSION
+
+#: Between nodes only: a client that sends them is not believed.
+_SECRET = b"x-recado-secret"
+_CLIENT = b"x-recado-client"
+#: Its owner shall answer the session's poll: the node where it came in ends.
+_RELEASE = b"x-recado-release"
+_BETWEEN_NODES = frozenset((_SECRET, _CLIENT, _RELEASE))
+
+#: How many owners are asked at once to answer a poll, how long they have for it, and how soon those that have come
+#: meanwhile have their turn.
+_RELEASES_AT_ONCE = 100
+_RELEASE_SECONDS = 2.0
+_ROUND_SECONDS = 0.1
+
+_SID = re.compile(r"([0-9a-f]{1,32})\.")
+
+_log = structlog.get_logger(__name__)
+
+
+class Sessions(Protocol):
+    """The sessions of this node."""
+
+    async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve a request; one for a session of another node is refused."""
+
+    def release_poll(self, sid: str) -> None:
+        """Answer the poll of a session at once; of one that nobody knows nothing happens."""
+
+
+class Hop(enum.Enum):
+    """How a request came here. Each hop leaves fewer ways on, so none goes round."""
+
+    CLIENT = "from a client: it may be passed on to any node"
+    MACHINE = "from another machine, where this URL was the owner's: it may be another process here"
+    PROCESS = "over this node's own unix socket: here it ends"
+    REFUSED = "it claims to come from another node, without our secret"
+
+
+@dataclass(slots=True)
+class NodeRouting:
+    """What routing needs to know of nodes; lives as long as the node."""
+
+    node: str
+    """This one's name, in hexadecimal digits."""
+    places: NodePlaces
+    peers: Peers
+    secret: str | None
+    passed: Counter[str]
+    """Requests by what became of them, counted here."""
+
+
+@dataclass(slots=True, eq=False)
+class _Poll:
+    """A poll that waits for its session's owner; lives until that has answered."""
+
+    place: Place
+    scope: Scope
+
+
+def sid_prefix(node: str) -> str:
+    """What the ids of a node's sessions begin with."""
+    return f"{node}."
+
+
+class SessionRouter:
+    """An ASGI application before that of the sessions. Lives as long as the node."""
+
+    def __init__(self, sessions: Sessions, cluster: NodeRouting) -> None:
+        """Nothing is passed on yet."""
+        self._sessions = sessions
+        self._cluster = cluster
+        self._own = f"sid={sid_prefix(cluster.node)}".encode()
+        self._secret = cluster.secret.encode() if cluster.secret else None
+        self._polls: set[_Poll] = set()
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve one HTTP request or WebSocket, or have its session's owner serve it."""
+        query: bytes = scope.get("query_string", b"")
+        # What opens a session, or asks whether it may (OPTIONS), any node answers.
+        if b"sid=" not in query or scope.get("method") == "OPTIONS":
+            await self._sessions.asgi(scope, receive, send)
+            return
+        hop = self._hop(scope)
+        if hop is Hop.REFUSED:
+            self._cluster.passed["refused"] += 1
+            _log.error("request of another node refused", reason="expected the same cluster.secret on all nodes")
+            await _refuse(scope, send)
+        elif self._own in query or hop is Hop.PROCESS or not await self._pass_on(hop, scope, receive, send):
+            await self._serve(hop, scope, receive, send)
+
+    async def release_polls(self) -> NoReturn:
+        """Have their owners answer the polls that were passed on, and those that come; until it is cancelled.
+
+        For the end of this node: a poll that is cut is one that its client has given up, which ends the session. One
+        that is answered is followed by another, which goes to another node.
+        """
+        while True:
+            batch = [self._polls.pop() for _ in range(min(len(self._polls), _RELEASES_AT_ONCE))]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await asyncio.gather(*map(self._release, batch))
+            if not self._polls:
+                await asyncio.sleep(_ROUND_SECONDS)
+
+    async def _release(self, poll: _Poll) -> None:
+        # A method that a session refuses without harm: a node of a version that knows no release is not hurt.
+        scope = {**poll.scope, "method": "DELETE", "headers": [(_RELEASE, b"1"), *self._credentials(poll.place)]}
+        await self._cluster.peers.tell(poll.place, scope)
+
+    async def _serve(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> None:
+        if hop is not Hop.CLIENT and _header(scope, _RELEASE) is not None:
+            self._sessions.release_poll(parse_query(scope["query_string"]).get("sid", ""))
+            await Response(200, b"ok", TEXT_TYPE).send(send)
+        else:
+            await self._sessions.asgi(scope, receive, send)
+
+    def _hop(self, scope: Scope) -> Hop:
+        """Also puts the client in the scope whom another node names."""
+        if PASSED_ON in scope.get("state", ()):
+            hop = Hop.PROCESS
+        else:
+            given = _header(scope, _SECRET)
+            if given is None:
+                return Hop.CLIENT
+            if self._secret is None or not hmac.compare_digest(given, self._secret):
+                return Hop.REFUSED
+            hop = Hop.MACHINE
+        scope["client"] = _client(_header(scope, _CLIENT))
+        return hop
+
+    async def _pass_on(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
+        """Whether the request is answered; when not, nothing has been."""
+        found = _SID.match(parse_query(scope["query_string"]).get("sid", ""))
+        if found is None or found[1] == self._cluster.node:
+            return False
+        node, passed = found[1], self._cluster.passed
+        place = self._reachable(hop, await self._cluster.places.find(node))
+        if place is None:
+            passed["owner unknown"] += 1
+            return False
+        if await self._answer_from(place, hop, scope, receive, send):
+            passed["passed on"] += 1
+            return True
+        self._cluster.places.forget(node)
+        passed["owner unreachable"] += 1
+        return False
+
+    def _reachable(self, hop: Hop, place: Place | None) -> Place | None:
+        if place is None or place.socket is not None:
+            return place
+        return place if place.url is not None and self._secret is not None and hop is Hop.CLIENT else None
+
+    def _credentials(self, place: Place) -> list[tuple[bytes, bytes]]:
+        """Nothing for a socket: who may open that is believed."""
+        return [(_SECRET, self._secret or b"")] if place.socket is None else []
+
+    async def _answer_from(self, place: Place, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
+        own = _BETWEEN_NODES if hop is Hop.CLIENT else _BETWEEN_NODES - {_RELEASE}
+        headers = [(name, value) for name, value in scope["headers"] if name not in own]
+        if scope.get("client"):
+            host, port = scope["client"]
+            headers.append((_CLIENT, f"{host} {port}".encode()))
+        headers += self._credentials(place)
+        if scope["type"] == "http":
+            return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
+        extension = scope.get("extensions", {}).get(EXTENSION)
+        if extension is None:
+            # Under another ASGI server a WebSocket has no socket to hand over; the client goes on with its polling.
+            return False
+        head = request_head(scope["raw_path"] + b"?" + scope["query_string"], headers)
+        return await splice(extension["connection"], place.socket, place.url, head)
+
+    async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
+        poll = _Poll(place, scope)
+        if scope["method"] == "GET":
+            self._polls.add(poll)
+        try:
+            return await self._cluster.peers.pass_on(place, scope, receive, send)
+        finally:
+            self._polls.discard(poll)
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for given, value in scope["headers"] if given == name), None)
+
+
+def _client(told: bytes | None) -> tuple[str, int] | None:
+    host, _, port = (told or b"").decode("latin-1").rpartition(" ")
+    return (host, int(port)) if host and port.isdigit() else None
+
+
+async def _refuse(scope: Scope, send: Any) -> None:
+    if scope["type"] == "http":
+        await Response.refusing(Refusal.UNKNOWN_SID).send(send)
+        return
+    extension = scope.get("extensions", {}).get(EXTENSION)
+    if extension is not None:
+        refusal = Refusal.UNKNOWN_SID
+        extension["connection"].reject(refusal.status, refusal.body, [(b"content-type", b"application/json")])
+    else:
+        await send({"type": "websocket.close"})

@@ -1,0 +1,64 @@
+"""The builder: what a start needs and what an end leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from app.config.settings import Config
+from app.errors import StoreUnavailable
+from app.node.build import Services
+from app.node.worker_slot import WorkerSlot
+from tests.support.store import make_site, running_valkey
+from tests.support.valkey import Valkey
+
+SITE = make_site()
+#: Never listened on here.
+SEAT = WorkerSlot("/nowhere")
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """A Redis for this module."""
+    with running_valkey() as running:
+        yield running
+
+
+@pytest.fixture
+def config(valkey: Valkey) -> Config:
+    """A server on it."""
+    return Config(redis_url=valkey.url, sites={"shop": SITE})
+
+
+async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> None:
+    """A node that was started and ended in order has left Redis as it was, worker ids included."""
+    valkey.client.flushall()
+    async with AsyncExitStack() as stack:
+        services = await Services.start(config, stack, SEAT)
+        assert valkey.client.zcard("recado:nodes") == 1
+        assert len(valkey.client.keys("recado:worker:*")) == 1
+        assert services.bus.is_hearing
+        await services.drain(0)
+    assert valkey.client.keys("*") == []
+
+
+async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
+    """A start without Redis fails with what does not answer, and leaves nothing running."""
+    away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
+    async with AsyncExitStack() as stack:
+        with pytest.raises(StoreUnavailable, match="nowhere"):
+            await Services.start(away, stack, SEAT)
+
+
+async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
+    """Without a URL the server runs a Valkey of its own on the data directory, and ends it."""
+    alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
+    async with AsyncExitStack() as stack:
+        services = await Services.start(alone, stack, SEAT)
+        assert services.redis.is_available
+        assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
+    assert not services.redis.is_available

@@ -1,0 +1,109 @@
+"""Which part of the server answers which path, and the original paths of the servers that a protocol replaces."""
+
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from app.config.settings import Mounts
+from app.node.dispatch import AsgiApp, Dispatcher
+
+
+class Part:
+    """A part of the server that notes what it was asked, as (path, raw path). Lives for one test."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Note it."""
+        self.asked.append((scope["path"], scope.get("raw_path", b"")))
+
+
+class Server:
+    """A dispatcher and its parts. Lives for one test."""
+
+    def __init__(self, mounts: Mounts | None = None) -> None:
+        self.parts = {name: Part() for name in ("send", "sockets", "channels", "topics")}
+        doors: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
+        routes = [Route(path, lambda request: PlainTextResponse("page")) for path in ("/page", "/socket.io/page.js")]
+        self.dispatch = Dispatcher(self.parts["send"], self.parts["sockets"], [*routes], doors)
+        if mounts:
+            self.dispatch.mount(mounts)
+        self.sent: list[Any] = []
+
+    async def ask(self, path: str, kind: str = "http") -> list[tuple[str, str]]:
+        """Which part was asked, and for which path."""
+        scope = {"type": kind, "path": path, "method": "GET", "headers": [], "query_string": b"", "root_path": ""}
+
+        async def receive() -> Any:
+            return {"type": "websocket.connect" if kind == "websocket" else "http.request", "body": b""}
+
+        async def send(event: Any) -> None:
+            self.sent.append(event)
+
+        await self.dispatch(scope, receive, send)
+        return [(name, asked[0]) for name, part in self.parts.items() for asked in part.asked]
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/send", "send"),
+        ("/socket.io", "sockets"),
+        ("/socket.io/", "sockets"),
+        ("/socket.io/socket.io", "sockets"),
+        ("/channels/shop/push", "channels"),
+        ("/channels/shop", "channels"),
+        ("/topics/shop/registry/a/b", "topics"),
+    ],
+)
+async def test_paths_of_the_parts(path: str, part: str) -> None:
+    """Each path is answered by the part that it belongs to."""
+    assert await Server().ask(path) == [(part, path)]
+
+
+async def test_websockets_of_a_server_that_ends() -> None:
+    """From then on WebSockets of every protocol are refused with 503 and Retry-After, requests are answered."""
+    server = Server()
+    server.dispatch.refuse_websockets()
+    for path in ("/socket.io/", "/channels/shop", "/"):
+        assert await server.ask(path, "websocket") == []
+        start, body = server.sent[-2:]
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+        assert (b"retry-after", b"1") in start["headers"]
+        assert body["body"] == b"Server is shutting down"
+    assert await server.ask("/send") == [("send", "/send")]
+    assert await server.ask("/socket.io/") == [("send", "/send"), ("sockets", "/socket.io/")]
+
+
+@pytest.mark.parametrize("path", ["/page", "/socket.io/page.js", "/healthcheck"])
+async def test_pages(path: str) -> None:
+    """Pages are served, also one beneath the path of the sockets."""
+    server = Server()
+    assert await server.ask(path) == []
+    assert server.sent[0]["status"] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/send/", "/sockets", "/channel", ""])
+async def test_paths_of_nobody(path: str) -> None:
+    """Any other path is answered 404."""
+    server = Server()
+    assert await server.ask(path) == []
+    assert server.sent[0]["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/push", "http"), ("/push/", "http"), ("/", "http"), ("/event", "http"), ("/", "websocket")]
+)
+async def test_original_paths_are_served_where_mounted(path: str, kind: str) -> None:
+    """The original paths lead to the mounted site; without a mount, or with another kind of request, nowhere."""
+    server = Server()
+    assert await server.ask(path, kind) == []
+    assert server.sent[0] == {"type": "websocket.close", "code": 1000, "reason": ""} or server.sent[0]["status"] == 404
+    protocol = "channels" if path.startswith("/push") or kind == "websocket" else "topics"
+    server = Server(Mounts(**{protocol: "my shop"}))
+    rest = "" if path == "/" else path
+    assert await server.ask(path, kind) == [(protocol, f"/{protocol}/my shop{rest}")]
+    assert server.parts[protocol].asked[0][1] == f"/{protocol}/my%20shop{rest}".encode()

@@ -1,0 +1,68 @@
+"""The port: taken or free, for one process or for several."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from app.errors import ConfigError
+from app.node.port import SharedPort, listen
+
+
+def test_port_in_use() -> None:
+    """A port that is taken is a ConfigError that names the setting and the address, shared or not."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port: expected a free port to listen on, 127.0.0.1:{port} is not"):
+            listen("127.0.0.1", port)
+        with pytest.raises(ConfigError, match=f"port: expected a free port to listen on, 127.0.0.1:{port} is not"):
+            SharedPort("127.0.0.1", port)
+
+
+def test_port_zero_is_any_free_port() -> None:
+    """Port 0 picks one."""
+    with listen("127.0.0.1", 0) as listening, SharedPort("127.0.0.1", 0) as shared:
+        assert listening.getsockname()[1] > 0
+        assert shared.number > 0
+
+
+def test_shared_port_is_nobody_elses() -> None:
+    """A second server does not get onto the port of workers that listen, though it might share it, too."""
+    with SharedPort("127.0.0.1", 0) as shared, shared.open() as worker:
+        worker.listen()
+        with pytest.raises(ConfigError):
+            SharedPort("127.0.0.1", shared.number)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connections_reach_every_process_that_listens(host: str) -> None:
+    """Each socket of a shared port gets connections once it listens; the port stays held while none does."""
+    with SharedPort(host, 0) as shared:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, shared.number))
+        with shared.open() as first, shared.open() as second, shared.open():
+            clients = []
+            for worker in (first, second):
+                worker.listen(200)
+                worker.setblocking(False)
+            try:
+                clients += [socket.create_connection((host, shared.number)) for _ in range(100)]
+                accepted = [accept_all(worker) for worker in (first, second)]
+            finally:
+                for client in clients:
+                    client.close()
+        assert sum(accepted) == 100
+        # By a hash of the addresses: fewer than 20 of 100 would come once in a billion times.
+        assert min(accepted) >= 20
+
+
+def accept_all(listening: socket.socket) -> int:
+    """How many connections wait there."""
+    count = 0
+    while True:
+        try:
+            listening.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1

@@ -1,0 +1,28 @@
+"""The signals by which a process is asked to end."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from app.node.signals import end_signals
+from tests.support.store import until
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_is_obeyed_on_the_loop(number: int) -> None:
+    """Each signal is told by its number, as often as it comes, and ends nothing by itself."""
+    heard: list[int] = []
+    with end_signals(heard.append):
+        for count in (1, 2):
+            os.kill(os.getpid(), number)
+            await until(lambda count=count: len(heard) == count, "the signal")  # type: ignore[misc]
+    assert heard == [number, number]
+
+
+async def test_nothing_is_obeyed_behind_the_block() -> None:
+    """Afterwards the signals do what they did before."""
+    with end_signals(lambda number: None):
+        pass
+    assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,192 @@
+"""Channels and their resumable subscribers in Redis: one creator, one holder, and nothing that stays for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+
+import pytest
+
+from app.config.settings import Channels, Site
+from app.errors import StoreUnavailable
+from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position
+from app.protocols.channels.redis_channels import UNCONFIRMED_SECONDS, RedisChannels
+from app.redis.client import Redis
+from app.store.keys import prefix
+from tests.support.store import make_site
+from tests.support.valkey import Valkey
+
+SITE = make_site(channels=Channels(max_channels=3), device_ttl_seconds=100)
+ENDLESS = make_site("endless", channels=Channels(), device_ttl_seconds=0)
+ONE, TWO = sha256(b"1").digest(), sha256(b"2").digest()
+SECRET = sha256(b"secret").digest()
+NODE = "n1"
+
+
+@pytest.fixture
+async def store(redis: Redis) -> RedisChannels:
+    """The channels of one node."""
+    return RedisChannels(redis, NODE)
+
+
+def subscriber(valkey: Valkey, site: Site = SITE) -> dict[str, str]:
+    """What Redis keeps of the subscriber."""
+    found: dict[str, str] = valkey.dump()[f"{prefix(site.name)}subscriber:u"]
+    return found
+
+
+async def test_one_of_many_creates_a_channel(store: RedisChannels) -> None:
+    """Of many at once one does; its digest is the channel's, whatever bytes it holds."""
+    digests = [bytes([number]) * 32 for number in range(10)]
+    answers = await asyncio.gather(*(store.create_channel(SITE, "a", digest) for digest in digests))
+    assert sorted(answer.value for answer in answers) == ["created", *["exists"] * 9]
+    created = digests[answers.index(Creation.CREATED)]
+    assert await store.channel_digests(SITE, ["a", "b", "a"]) == [created, None, created]
+
+
+async def test_as_many_channels_as_there_may_be(store: RedisChannels) -> None:
+    """One more is refused, one that exists is said to exist."""
+    answers = [await store.create_channel(SITE, name, ONE) for name in ("a", "b", "c", "d", "a")]
+    created, full, exists = Creation.CREATED, Creation.FULL, Creation.EXISTS
+    assert answers == [created, created, created, full, exists]
+
+
+async def test_a_channel_whose_creator_does_not_know(store: RedisChannels) -> None:
+    """It is taken back by its digest alone, as often as one likes, and another's of that name stays."""
+    await store.create_channel(SITE, "a", ONE)
+    await store.withdraw_channel(SITE, "a", TWO)
+    assert await store.channel_digests(SITE, ["a"]) == [ONE]
+    for _ in range(2):
+        await store.withdraw_channel(SITE, "a", ONE)
+    assert await store.channel_digests(SITE, ["a"]) == [None]
+
+
+async def test_a_creation_that_comes_too_late(
+    store: RedisChannels, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has stopped waiting for the answer has created nothing."""
+    monkeypatch.setattr(redis, "deadline_ms", lambda key: 1)
+    with pytest.raises(StoreUnavailable):
+        await store.create_channel(SITE, "a", ONE)
+    assert await store.channel_digests(SITE, ["a"]) == [None]
+
+
+async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> None:
+    """With its secret it gets its position and channels in their order; those that are another by now with the seq up
+    to which they were its own, and only while it may lack something of them."""
+    for name in ("z", "m\nn", "a"):
+        await store.create_channel(SITE, name, ONE)
+    position = await store.register_subscriber(SITE, "u", SECRET)
+    for name in ("z", "m\nn", "a"):
+        assert await store.keep_subscription(SITE, position.claim, name) is Kept.KEPT
+    await store.confirm_positions(SITE, [Position(position.claim, 7)])
+    await store.withdraw_channel(SITE, "a", ONE)
+    await store.create_channel(SITE, "a", TWO)
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.position == Position(Claim("u", 2), 7)
+    assert resumed.subscriptions == [KeptSubscription("z", 0, ONE), KeptSubscription("m\nn", 0, ONE)]
+    assert not [field for field in subscriber(valkey) if field == "c:a"]
+    start = prefix(SITE.name)
+    valkey.client.set(f"{start}seq", 30)
+    valkey.client.zadd(f"{start}gone:channels", {ONE: 20})
+    valkey.client.hdel(f"{start}channels", "z")
+    for claim in (3, 4):
+        # Until it is known to have everything up to there.
+        resumed = await store.resume_subscriber(SITE, "u", SECRET)
+        assert resumed
+        assert resumed.position == Position(Claim("u", claim), 7)
+        assert resumed.subscriptions[0] == KeptSubscription("z", 0, ONE, 20)
+    await store.confirm_positions(SITE, [Position(Claim("u", 4), 20)])
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.subscriptions == [KeptSubscription("m\nn", 0, ONE)]
+    assert not [field for field in subscriber(valkey) if field == "c:z"]
+
+
+async def test_what_others_were_pushed_is_not_missed(store: RedisChannels, valkey: Valkey) -> None:
+    """Where nothing was pushed into its channels behind its position, the position is that of this moment."""
+    await store.create_channel(SITE, "a", ONE)
+    claim = (await store.register_subscriber(SITE, "u", SECRET)).claim
+    await store.keep_subscription(SITE, claim, "a")
+    start = prefix(SITE.name)
+    valkey.client.set(f"{start}seq", 50)
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.position.seq == 50
+    valkey.client.set(f"{start}seq", 60)
+    valkey.client.hset(f"{start}latest:channels", "a", 51)
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert resumed.position.seq == 50
+
+
+@pytest.mark.parametrize(("uuid", "secret"), [("u", ONE), ("u", b""), ("v", SECRET), ("", SECRET)])
+async def test_who_is_not_known(store: RedisChannels, valkey: Valkey, uuid: str, secret: bytes) -> None:
+    """A wrong secret and an unknown uuid get nothing and change nothing."""
+    await store.register_subscriber(SITE, "u", SECRET)
+    before = valkey.dump()
+    assert await store.resume_subscriber(SITE, uuid, secret) is None
+    assert valkey.dump() == before
+
+
+async def test_only_the_newest_claim_counts(store: RedisChannels, valkey: Valkey) -> None:
+    """What an older connection still says of its subscriber is not heeded, and it is told so."""
+    await store.create_channel(SITE, "a", ONE)
+    old = (await store.register_subscriber(SITE, "u", SECRET)).claim
+    await store.keep_subscription(SITE, old, "a")
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    before = subscriber(valkey)
+    assert await store.keep_subscription(SITE, old, "a") is Kept.GONE
+    await store.drop_subscription(SITE, old, "a")
+    assert await store.confirm_positions(SITE, [Position(old, 99), Position(Claim("v", 1), 1)]) == ["u", "v"]
+    assert await store.release_subscriber(SITE, Position(old, 99)) == ["u"]
+    assert subscriber(valkey) == before
+    assert await store.confirm_positions(SITE, [Position(resumed.position.claim, 8)]) == []
+    assert subscriber(valkey)["seq"] == "8"
+
+
+async def test_subscriptions_are_kept_and_dropped(store: RedisChannels, valkey: Valkey) -> None:
+    """An unknown channel is not kept; one that is dropped leaves nothing."""
+    claim = (await store.register_subscriber(SITE, "u", SECRET)).claim
+    assert await store.keep_subscription(SITE, claim, "a") is Kept.UNKNOWN
+    await store.create_channel(SITE, "a", ONE)
+    assert await store.keep_subscription(SITE, claim, "a") is Kept.KEPT
+    for _ in range(2):
+        await store.drop_subscription(SITE, claim, "a")
+    assert not [field for field in subscriber(valkey) if field.startswith("c:")]
+
+
+async def test_how_long_a_subscriber_is_kept(store: RedisChannels, valkey: Valkey) -> None:
+    """device_ttl from the end of its connection; while it is confirmed a little longer, for its node may be killed; and
+    for ever where device_ttl is 0."""
+
+    def left(site: Site = SITE) -> int:
+        return int(valkey.client.ttl(f"{prefix(site.name)}subscriber:u"))
+
+    position = await store.register_subscriber(SITE, "u", SECRET)
+    connected = 100 + UNCONFIRMED_SECONDS
+    assert connected - 2 <= left() <= connected
+    await store.release_subscriber(SITE, position)
+    assert 98 <= left() <= 100
+    resumed = await store.resume_subscriber(SITE, "u", SECRET)
+    assert resumed
+    assert connected - 2 <= left() <= connected
+    await store.confirm_positions(SITE, [resumed.position])
+    assert connected - 2 <= left() <= connected
+    endless = await store.register_subscriber(ENDLESS, "u", SECRET)
+    for _ in range(2):
+        assert left(ENDLESS) == -1
+        await store.release_subscriber(ENDLESS, endless)
+
+
+async def test_before_the_first_push_nothing_is_missing(store: RedisChannels, valkey: Valkey) -> None:
+    """Once there is a channel it is known that nothing was pushed yet, whatever else the site sends meanwhile."""
+    valkey.client.set(f"{prefix('shop')}seq", 50)
+    await store.create_channel(SITE, "a", ONE)
+    marks = valkey.dump()[f"{prefix('shop')}histories"]
+    assert marks == {"channels.last": "50", "channels.floor": "50"}
+    valkey.client.set(f"{prefix('shop')}seq", 60)
+    await store.create_channel(SITE, "b", ONE)
+    assert valkey.dump()[f"{prefix('shop')}histories"] == marks

@@ -1,0 +1,218 @@
+"""Who owns the subscription: beats of several nodes on a real Valkey, with readers that note what they hear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from app.config.settings import Site
+from app.protocols.redis_publish import redis_lease
+from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_lease import PublishLease
+from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.redis.client import Redis
+from tests.support.publish_node import publish_site
+from tests.support.store import address_of, until
+from tests.support.valkey import Valkey
+
+KEY = "recado:redis_publish:{rm}:"
+
+
+class Reader:
+    """Notes what it is told; implements `PublishReader` and `MailListener`."""
+
+    def __init__(self) -> None:
+        self.gaps: list[int] = []
+        self.is_owner = False
+        self.held: list[bytes] = []
+        self.heard: list[bytes] = []
+        self.interruptions = 0
+
+    def lease_renewed(self, until_ms: int, until: float) -> None:
+        """Nothing to note."""
+
+    def lease_taken(self, gap_ms: int) -> None:
+        """It is the owner."""
+        self.gaps.append(gap_ms)
+        self.is_owner = True
+        self.heard += self.held
+        self.held = []
+
+    async def stop_reading(self) -> None:
+        """Nothing to stop."""
+
+    async def lease_lost(self) -> None:
+        """It is no more."""
+        self.is_owner = False
+
+    def message_published(self, destination: str, payload: bytes) -> None:
+        """Note it, or hold it."""
+        (self.heard if self.is_owner else self.held).append(payload)
+
+    def forget_published(self) -> None:
+        """Forget what is held."""
+        self.held = []
+
+    def subscription_interrupted(self) -> None:
+        """Note it."""
+        self.interruptions += 1
+
+    def message_told(self, told: object) -> None:
+        """Nobody is told."""
+
+    def message_done(self, user: str, digest: str) -> None:
+        """Nobody is told."""
+
+    def connection_dropped(self, user: str, connection: int) -> None:
+        """Nobody is dropped."""
+
+
+class LeaseNode:
+    """One node. Lives until `close`, or `kill`."""
+
+    def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
+        """Made, not started."""
+        assert site.redis_publish
+        self.name = name
+        self.reader = Reader()
+        self.redis = Redis(address_of(valkey), 2.0)
+        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
+        self.lease = PublishLease(self.redis, name, site, site.redis_publish)
+        self.feed.listener = self.feed.reader = self.lease.reader = self.reader
+        self.lease.feed = self.feed
+        self.lease.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+
+    async def start(self) -> LeaseNode:
+        """Begin."""
+        await self.redis.start()
+        self.feed.start()
+        self.lease.start()
+        return self
+
+    async def kill(self) -> None:
+        """End without a word."""
+        assert self.lease._task
+        self.lease._task.cancel()
+        await self.feed.close()
+        await self.redis.close()
+
+    async def close(self) -> None:
+        """End properly."""
+        await self.lease.close()
+        await self.feed.close()
+        await self.redis.close()
+
+
+Start = Callable[..., "asyncio.Future[LeaseNode]"]
+
+
+@pytest.fixture
+async def start(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """Starts nodes with a short lease; ends those that are left."""
+    monkeypatch.setattr(redis_lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(redis_lease, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(redis_lease, "DEAD_AFTER_SECONDS", 0.6)
+    started: list[LeaseNode] = []
+
+    async def start_one(name: str) -> LeaseNode:
+        started.append(LeaseNode(valkey, publish_site(), name))
+        return await started[-1].start()
+
+    yield start_one  # type: ignore[misc]
+    for node in started:
+        if node.redis.is_available:
+            await node.close()
+
+
+async def test_one_owner(start: Start) -> None:
+    """Of several nodes one owns the subscription, the first one without a gap."""
+    first = await start("aa")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    others = [await start(name) for name in ("bb", "cc")]
+    await until(lambda: all(node.feed.is_hearing for node in others), "the others to hear")
+    assert first.reader.gaps == [0]
+    assert [node.lease.is_mine for node in (first, *others)] == [True, False, False]
+
+
+async def test_owner_dies(start: Start, valkey: Valkey) -> None:
+    """Another takes over at its next beat, because the owner hears nothing any more; it counts the gap, and buries the
+    dead."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    await first.kill()
+    await until(lambda: second.reader.is_owner, "the second to own it")
+    assert 0 < second.reader.gaps[0] < 1_000
+    await until(lambda: valkey.client.zrange(KEY + "nodes", 0, -1) == [b"bb"], "the first to be forgotten")
+
+
+async def test_owner_hangs(start: Start) -> None:
+    """An owner that is subscribed but beats no more is replaced when its lease is over."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    assert first.lease._task
+    first.lease._task.cancel()
+    await until(lambda: second.reader.is_owner, "the second to own it")
+    assert 350 < second.reader.gaps[0] < 2_000
+
+
+async def test_owner_hands_over(start: Start, valkey: Valkey) -> None:
+    """Two nodes that hand over while an application PUBLISHes hear each message in one of them, in order."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner and second.feed.is_hearing, "the first to own it")
+    sent: list[bytes] = []
+
+    async def publish() -> None:
+        for number in range(2_000):
+            sent.append(str(number).encode())
+            await first.redis.command("PUBLISH", "rm.users.u", str(number))
+
+    publishing = asyncio.ensure_future(publish())
+    await until(lambda: len(first.reader.heard) > 300, "some messages")
+    await first.lease.give_up()
+    await publishing
+    await until(lambda: len(first.reader.heard) + len(second.reader.heard) >= 2_000, "all messages")
+    assert second.reader.gaps == [-2] or second.reader.gaps == [0]
+    assert second.reader.heard
+    assert first.reader.heard + second.reader.heard == sent
+    assert not first.lease.is_mine
+
+
+async def test_the_last_gives_up(start: Start, valkey: Valkey) -> None:
+    """With nobody to hand it to the lease is released; whoever comes takes it at once and counts the gap."""
+    first = await start("aa")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    await first.close()
+    assert valkey.client.keys(KEY + "*") == [(KEY + "held").encode()]
+    second = await start("bb")
+    await until(lambda: second.reader.is_owner, "the second to own it")
+    assert second.reader.gaps[0] > 0
+
+
+async def test_deaf_owner(start: Start) -> None:
+    """An owner whose subscription breaks owns it anew when it hears again, and counts the time in which it was deaf; a
+    node that was forgotten learns of it."""
+    first = await start("aa")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    assert first.feed._link is not None
+    first.feed._link.abort()
+    await until(lambda: len(first.reader.gaps) == 2, "the subscription to be back")
+    assert first.reader.interruptions == 1
+    assert 0 < first.reader.gaps[1] < 1_000
+    await first.redis.command("ZREM", KEY + "nodes", "aa")
+    await until(lambda: first.reader.interruptions == 2, "the node to learn that it was forgotten")
+
+
+async def test_lease_that_others_had_meanwhile(start: Start, valkey: Valkey) -> None:
+    """An owner that finds another in its place lets go; when it is its own again it begins anew."""
+    first = await start("aa")
+    await until(lambda: first.reader.is_owner, "the first to own it")
+    other = valkey.client.pubsub()  # type: ignore[no-untyped-call]
+    other.subscribe(KEY + "zz")
+    other.get_message(timeout=1)
+    valkey.client.set(KEY + "lease", "zz", px=300)
+    await until(lambda: not first.reader.is_owner, "the first to let go")
+    other.close()
+    await until(lambda: first.reader.is_owner, "the first to own it again")
+    assert len(first.reader.gaps) == 2

@@ -1,0 +1,35 @@
+"""The part of the builder that makes Redis PUBLISH."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.core.limits import Limits
+from app.errors import ConfigError
+from app.observe.counts import Counts
+from app.protocols.redis_publish.services import PublishServices
+from app.redis.address import Address
+from app.redis.client import Redis
+from app.store.seats import RedisSeats
+from tests.support.publish_node import publish_site
+from tests.support.store import make_site
+
+
+async def test_sites_without_it_cost_nothing() -> None:
+    """Where no site has turned it on there is nothing to start, and no namespace."""
+    redis = Redis(Address(), 1.0)
+    services = PublishServices([make_site()], redis, "aa", Limits(RedisSeats(redis, "aa")), Counts())
+    assert not services
+    assert not services.application.accepts_namespace("/shop")
+    await services.start()
+    await services.drain()
+    await services.close()
+
+
+def test_url_that_is_wrong() -> None:
+    """What is wrong with the URL of an application's Redis names the site and not the URL."""
+    redis = Redis(Address(), 1.0)
+    site = publish_site(url="redis://:hush@127.0.0.1/one")
+    with pytest.raises(ConfigError, match=r"^news\.redisPublish\.url: ") as caught:
+        PublishServices([site], redis, "aa", Limits(RedisSeats(redis, "aa")), Counts())
+    assert "hush" not in str(caught.value)

@@ -1,0 +1,176 @@
+"""What Redis knows of topics: numbers, counts over nodes and what a dead node leaves, secrets, registrations, notes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.config.settings import Topics
+from app.errors import StoreError
+from app.protocols.topics import redis_topics as module
+from app.protocols.topics.redis_topics import RedisTopics
+from app.protocols.topics.topic_store import Departure, Extension
+from app.redis.client import Redis
+from app.store.keys import prefix
+from tests.support.store import make_site
+from tests.support.valkey import Valkey
+
+SITE = make_site(topics=Topics())
+OTHER = make_site("other", topics=Topics())
+
+
+@pytest.fixture
+def one(redis: Redis) -> RedisTopics:
+    """A node."""
+    return RedisTopics(redis, "aa")
+
+
+@pytest.fixture
+def two(redis: Redis) -> RedisTopics:
+    """Another."""
+    return RedisTopics(redis, "bb")
+
+
+async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> None:
+    """Numbers are unique over nodes, below 2^53, and go on growing after Redis has lost its data."""
+    numbers = [(await store.open(SITE, "me", 1, b"s", 1000)).number for store in (one, two, one)]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] < 2**53
+    valkey.client.flushall()
+    await asyncio.sleep(0.01)
+    assert (await one.open(SITE, "me", 1, b"s", 1000)).number > numbers[-1]
+
+
+async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
+    """A client's streams are counted over all nodes, from what each last said; sites are apart."""
+    assert (await one.open(SITE, "me", 1, b"s", 1000)).instances == 1
+    assert (await two.open(SITE, "me", 1, b"s", 1000)).instances == 2
+    assert (await two.open(SITE, "me", 2, b"s", 1000)).instances == 3
+    assert (await two.open(SITE, "\ud800 half", 1, b"s", 1000)).instances == 1
+    assert await one.clients(SITE) == {"me": 3, "\ud800 half": 1}
+    assert await one.clients(OTHER) == {}
+    assert await one.instances(SITE, "me") == 3
+    assert await one.instances(SITE, "nobody") == 0
+    closed = await two.close(SITE, "me", 1, None)
+    assert closed.instances == 2
+    # Said twice is said once.
+    assert (await two.close(SITE, "me", 1, None)).instances == 2
+    assert (await two.close(SITE, "me", 0, None)).instances == 1
+    assert (await one.close(SITE, "me", 0, None)).instances == 0
+    assert await one.clients(SITE) == {"\ud800 half": 1}
+
+
+async def test_many_clients(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many are told and read in parts, each once."""
+    monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 10)
+    streams = {f"client {number}": number for number in range(1, 1000)}
+    await one.open(SITE, "gone", 1, b"s", 1000)
+    await one.restore(SITE, streams)
+    assert await one.clients(SITE) == streams
+    await one.restore(SITE, {})
+    assert await one.clients(SITE) == {}
+
+
+async def test_is_watched(one: RedisTopics, redis: Redis) -> None:
+    """Whoever opens or closes hears whether a node listens to the client's topic, or to patterns."""
+    assert (await one.open(SITE, "me", 1, b"s", 1000)).is_watched is False
+    for name in ("t:@CONNECTION@/me", "wc"):
+        key = f"{prefix(SITE.name)}audience:topics:{name}"
+        await redis.command("SADD", key, "bb")
+        assert (await one.open(SITE, "me", 1, b"s", 1000)).is_watched is True
+        assert (await one.close(SITE, "me", 0, None)).is_watched is True
+        await redis.command("DEL", key)
+
+
+async def is_over(store: RedisTopics, number: int) -> None:
+    """Wait until a stream's time is over."""
+    remaining_ms = await store.remaining_ms(SITE, number)
+    assert remaining_ms <= 100
+    await asyncio.sleep(max(0, remaining_ms) / 1000 + 0.02)
+    assert await store.remaining_ms(SITE, number) < 0
+
+
+async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
+    """The right secret extends and is replaced, so often and no more; the end comes by itself or by closing."""
+    number = (await one.open(SITE, "me", 1, b"first", 5_000)).number
+    assert 4_000 < await two.remaining_ms(SITE, number) <= 5_000
+    assert await two.extend(SITE, number, b"wrong", b"x", 60_000, 2) is Extension.WRONG
+    assert await two.extend(SITE, number, b"first", b"second", 60_000, 2) is Extension.EXTENDED
+    assert await one.remaining_ms(SITE, number) > 50_000
+    assert await two.extend(SITE, number, b"first", b"x", 60_000, 2) is Extension.WRONG
+    assert await two.extend(SITE, number, b"second", b"third", 50, 2) is Extension.EXTENDED
+    assert await two.extend(SITE, number, b"third", b"x", 60_000, 2) is Extension.EXHAUSTED
+    assert await two.extend(OTHER, number, b"third", b"x", 60_000, 9) is Extension.UNKNOWN
+    await is_over(one, number)
+    assert await two.extend(SITE, number, b"third", b"x", 60_000, 9) is Extension.UNKNOWN
+    other = (await one.open(SITE, "me", 1, b"s", 60_000)).number
+    await one.close(SITE, "me", 0, other)
+    assert await two.extend(SITE, other, b"s", b"x", 60_000, 9) is Extension.UNKNOWN
+
+
+async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a node without beats has left is taken out in parts, each answered to one node; then it is forgotten."""
+    monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
+    assert (await one.beat(SITE)).is_new
+    assert not (await one.beat(SITE)).is_new
+    for client in ("x", "y", "z"):
+        await two.open(SITE, client, 1, b"s", 60_000)
+    await one.open(SITE, "x", 1, b"s", 60_000)
+    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 0.05)
+    await asyncio.sleep(0.1)
+    beats = [await one.beat(SITE) for _ in range(4)]
+    departures = [departure for beat in beats for departure in beat.departures]
+    assert sorted(departures, key=lambda departure: departure.client) == [
+        Departure("x", 1),
+        Departure("y", 0),
+        Departure("z", 0),
+    ]
+    assert await one.clients(SITE) == {"x": 1}
+    # It lives after all, and learns that it was taken out.
+    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 7.0)
+    assert (await two.beat(SITE)).is_new
+
+
+async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registrations are kept by topic and site; there may be so many."""
+    monkeypatch.setattr(module, "MAX_REGISTRATIONS", 2)
+    assert await one.register(SITE, "a/b", b"1") is True
+    assert await one.register(SITE, "a/b", b"2") is False
+    assert await one.register(SITE, "ü", b"3") is True
+    assert await one.registrations(SITE, ["ü", "a/b", "c"]) == [b"3", b"2", None]
+    assert await one.registrations(OTHER, ["a/b"]) == [None]
+    with pytest.raises(StoreError, match="as many topics as it may"):
+        await one.register(SITE, "c", b"4")
+    assert await one.register(SITE, "a/b", b"5") is False
+    assert await one.unregister(SITE, "a/b") is True
+    assert await one.unregister(SITE, "a/b") is False
+    assert await one.register(SITE, "c", b"4") is True
+
+
+async def test_notes(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark is seen for the first time once, on any node; answers are kept for a while, and so many."""
+    assert [await store.see(SITE, b"\xff\n", 60_000) for store in (one, two, one)] == [True, False, False]
+    assert await one.see(OTHER, b"\xff\n", 60_000)
+    monkeypatch.setattr(module, "_MAX_ANSWERS", 2)
+    for answer in (b"1", b"2", b"3"):
+        await two.answer(SITE, "q", answer)
+    assert await one.answers(SITE, "q") == [b"1", b"2"]
+    assert await one.answers(SITE, "other") == []
+
+
+async def test_nothing_is_left(one: RedisTopics, valkey: Valkey) -> None:
+    """When streams have ended nothing of them stands in Redis, and every note has an end."""
+    for _ in range(3):
+        opened = await one.open(SITE, "me", 1, b"s", 60_000)
+        await one.close(SITE, "me", 0, opened.number)
+    await one.see(SITE, b"mark", 60_000)
+    await one.answer(SITE, "q", b"a")
+    base = prefix(SITE.name)
+    keys = {
+        key.decode().removeprefix(base): valkey.client.pttl(key) for key in valkey.client.scan_iter(f"{base}topics:*")
+    }
+    assert keys.pop("topics:number") == -1
+    assert keys.pop("topics:nodes") == -1
+    assert set(keys) == {"topics:seen:mark", "topics:answers:q"}
+    assert all(ttl > 0 for ttl in keys.values())

@@ -1,0 +1,198 @@
+"""The private Valkey: its data survive whatever ends it, it ends with its owner, and one directory has one server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import ConfigError, StoreError, StoreUnavailable
+from app.redis import embedded as embedded_module
+from app.redis.address import Address
+from app.redis.embedded import EmbeddedValkey
+from app.redis.link import Link
+from tests.support.processes import REPOSITORY, ChildProcess, is_running
+from tests.support.store import until
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from app.redis.embedded import EmbeddedValkey
+from app.redis.link import Link
+
+async def own():
+    embedded = EmbeddedValkey(Path(sys.argv[1]))
+    await embedded.start()
+    link = await Link.open(embedded.address, 2.0)
+    await link.command("SET", "kept", "yes")
+    # As durable as the second of the append-only file's policy would make it.
+    await link.command("WAITAOF", 1, 0, 5000)
+    print(embedded.address.path, embedded._process.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(own())
+"""
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Where the data are kept; not there yet."""
+    return tmp_path / "some" / "data"
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where sockets are made, to see what is left of them; short, as their paths have to be."""
+    directory = Path(tempfile.mkdtemp(prefix="r-"))
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def files_in(directory: Path) -> list[str]:
+    """What is there."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+def mode_of(path: str) -> int:
+    """Who may do what with it."""
+    return Path(path).stat().st_mode
+
+
+async def ask(address: Address, *words: str) -> object:
+    """One command on a link of its own."""
+    link = await Link.open(address, 2.0)
+    try:
+        return await link.command(*words)
+    finally:
+        link.abort()
+
+
+async def test_data_survive_an_orderly_end(data_dir: Path) -> None:
+    """A second start on the same directory finds what the first one stored; nothing else is left of the first."""
+    for expected in (None, b"yes"):
+        embedded = EmbeddedValkey(data_dir)
+        await embedded.start()
+        assert await ask(embedded.address, "GET", "kept") == expected
+        await ask(embedded.address, "SET", "kept", "yes")
+        await embedded.stop()
+        await embedded.stop()
+        with pytest.raises(StoreUnavailable):
+            await ask(embedded.address, "PING")
+        assert files_in(data_dir) == ["appendonlydir", "lock", "valkey.log"]
+
+
+async def test_killed_valkey_is_started_anew(data_dir: Path) -> None:
+    """Valkey dies: it comes back on the same socket with its data."""
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    try:
+        for value in ("1", "2"):
+            await ask(embedded.address, "SET", "kept", value)
+            await ask(embedded.address, "WAITAOF", "1", "0", "5000")
+            process = embedded._process
+            assert process
+            process.kill()
+            await process.wait()
+            await until(lambda: embedded._process is not process, "a new process")  # noqa: B023  # awaited in the loop
+            await until_answering(embedded.address)
+            assert await ask(embedded.address, "GET", "kept") == value.encode()
+    finally:
+        await embedded.stop()
+
+
+async def until_answering(address: Address) -> None:
+    """The server has read its data."""
+    async with asyncio.timeout(8):
+        while True:
+            try:
+                await ask(address, "PING")
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+async def test_killed_owner_takes_valkey_along(data_dir: Path) -> None:
+    """SIGKILL of the server: its Valkey ends by itself, and the next start finds the data."""
+    owner = ChildProcess(
+        "owner",
+        [sys.executable, "-c", OWNER, str(data_dir)],
+        REPOSITORY,
+        {**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        lines = owner.lines.wait_until(lambda seen: any(".sock " in line for line in seen), "the owner to start")
+        pid = int(next(line for line in lines if ".sock " in line).split()[-1])
+        assert is_running(pid)
+        owner.signal(signal.SIGKILL)
+        owner.wait()
+        embedded = EmbeddedValkey(data_dir)
+        await embedded.start()
+        assert await ask(embedded.address, "GET", "kept") == b"yes"
+        await embedded.stop()
+        assert not is_running(pid)
+    finally:
+        owner.end()
+
+
+async def test_second_server_on_a_directory_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers would write over each other: the second says who is in its way, and the first goes on."""
+    monkeypatch.setattr(embedded_module, "_LOCK_SECONDS", 0.1)
+    first, second = EmbeddedValkey(data_dir), EmbeddedValkey(data_dir)
+    await first.start()
+    try:
+        with pytest.raises(ConfigError, match=f"data_dir {data_dir}: another server uses this directory"):
+            await second.start()
+        await second.stop()
+        assert await ask(first.address, "PING") == b"PONG"
+    finally:
+        await first.stop()
+
+
+async def test_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    """A file in the directory's place is named, with what was expected."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        embedded = EmbeddedValkey(path)
+        with pytest.raises(ConfigError, match=f"data_dir {path}: expected a directory to write to"):
+            await embedded.start()
+        await embedded.stop()
+
+
+async def test_broken_data_are_not_thrown_away(data_dir: Path) -> None:
+    """Valkey that does not start on its data is an error that points to its log, not an empty store."""
+    (data_dir / "appendonlydir").mkdir(parents=True)
+    (data_dir / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    embedded = EmbeddedValkey(data_dir)
+    with pytest.raises(StoreError, match=r"valkey\.log"):
+        await embedded.start()
+    await embedded.stop()
+    assert (data_dir / "valkey.log").stat().st_size > 0
+
+
+async def test_long_path(tmp_path: Path, temporary: Path) -> None:
+    """A data directory may lie deeper than the path of a unix socket may be long."""
+    data_dir = tmp_path / ("long" * 30) / ("longer" * 20)
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    assert len(str(embedded.address.path)) < 108 < len(str(data_dir))
+    assert await ask(embedded.address, "PING") == b"PONG"
+    await embedded.stop()
+    assert files_in(temporary) == []
+
+
+async def test_only_its_owner_may_connect(data_dir: Path) -> None:
+    """The socket is for nobody else, and there is no port."""
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    assert mode_of(str(embedded.address.path)) & 0o077 == 0
+    assert await ask(embedded.address, "CONFIG", "GET", "port") == [b"port", b"0"]
+    await embedded.stop()

@@ -1,0 +1,85 @@
+"""A Socket.IO server with an application that does as it is told and remembers, and sessions on remembering sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_ports import EngineSettings
+from app.socketio.engine_request import Handshake
+from app.socketio.engine_session import EngineSession
+from app.socketio.socket_server import ConnectRequest, NamespaceConnection, SocketServer
+from app.socketio.socket_session import SocketSession
+from tests.socketio.test_engine_session import RememberingSocket
+
+
+class Application:
+    """Has the namespaces it is given; remembers all that it hears."""
+
+    def __init__(self, *namespaces: str) -> None:
+        self.namespaces = namespaces
+        self.on_connect: Callable[[NamespaceConnection, ConnectRequest], Awaitable[None]] | None = None
+        self.on_event: Callable[[NamespaceConnection, str], None] = lambda _connection, _event: None
+        self.connections: list[NamespaceConnection] = []
+        self.requests: list[ConnectRequest] = []
+        self.heard: list[tuple[Any, ...]] = []
+
+    def accepts_namespace(self, namespace: str) -> bool:
+        """Know the namespaces."""
+        return namespace in self.namespaces
+
+    async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
+        """Remember, then do what the test says."""
+        self.connections.append(connection)
+        self.requests.append(request)
+        if self.on_connect is not None:
+            await self.on_connect(connection, request)
+
+    def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
+        """Remember, then do what the test says."""
+        self.heard.append((connection.namespace, event, args, ack_id))
+        self.on_event(connection, event)
+
+    def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
+        """Remember."""
+        self.heard.append((connection.namespace, ack_id))
+
+    def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
+        """Remember."""
+        self.heard.append((connection.namespace, reason))
+
+
+class Client:
+    """One session of a server, on a socket that remembers."""
+
+    def __init__(self, server: SocketServer, version: int = 4, query_string: bytes = b"") -> None:
+        self.socket = RememberingSocket()
+        self.engine = EngineSession(server.eio, server.new_sid(), version)
+        server.eio.sockets[self.engine.sid] = self.engine
+        self.handshake = Handshake(query_string, [(b"x-a", b"1")], "192.0.2.1", "https://www.example.com")
+        self.session = SocketSession(server, self.engine, self.handshake)
+        self.engine.start(self.session, self.socket, asyncio.get_running_loop().time())
+        self.socket.written.clear()
+        self.session.session_started()
+
+    async def send(self, *packets: bytes) -> None:
+        """Let the server receive these messages and do what it has to do at once."""
+        for packet in packets:
+            self.engine.text_received(packet)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def received(self) -> list[bytes]:
+        """Take what was written."""
+        written, self.socket.written = self.socket.written, []
+        return written
+
+
+def make_server(application: Application, max_payload_bytes: int = 1_000) -> SocketServer:
+    """A server that is not served."""
+    return SocketServer(application, EngineSettings(max_payload_bytes=max_payload_bytes))
+
+
+PACKET = EncodedPacket(b'42/site,17["event"]')

@@ -1,0 +1,56 @@
+"""The browser bundle of socket.io-client, by version."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from app.socketio import bundle
+from app.socketio.bundle import BUNDLE_PATH, bundle_routes
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the bundles lie, empty yet."""
+    monkeypatch.setattr(bundle, "files", lambda package: tmp_path)
+    directory = tmp_path / "static" / "vendor"
+    directory.mkdir(parents=True)
+    return directory
+
+
+@pytest.fixture
+async def client(vendor: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser."""
+    transport = httpx.ASGITransport(Starlette(routes=bundle_routes()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.mark.parametrize(("query", "version"), [("", "4"), ("?v=4", "4"), ("?v=2", "2")])
+async def test_bundle_by_version(client: httpx.AsyncClient, vendor: Path, query: str, version: str) -> None:
+    """4.x is the default, 2.x for old pages; as a script that any page may load and keep for an hour."""
+    for name in ("2", "4"):
+        (vendor / f"socket.io-{name}.js").write_text(f"bundle {name} ü")
+    answer = await client.get(BUNDLE_PATH + query)
+    assert (answer.status_code, answer.text) == (200, f"bundle {version} ü")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["cache-control"] == "public, max-age=3600"
+
+
+@pytest.mark.parametrize("version", ["3", "", "..%2F..%2Fserver.py", "4.8"])
+async def test_unknown_version(client: httpx.AsyncClient, version: str) -> None:
+    """Another version is not there, and the versions that are, are named."""
+    answer = await client.get(f"{BUNDLE_PATH}?v={version}")
+    assert (answer.status_code, answer.text) == (404, "v: expected 2 or 4.")
+
+
+async def test_bundle_that_was_not_fetched(client: httpx.AsyncClient) -> None:
+    """Where the bundles are missing the answer says how to get them."""
+    answer = await client.get(BUNDLE_PATH)
+    assert answer.status_code == 404
+    assert "scripts/fetch-clients" in answer.text

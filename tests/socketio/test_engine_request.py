@@ -1,0 +1,95 @@
+"""Reading requests and refusing them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from app.socketio.engine_request import (
+    BodyTooLarge,
+    ClientGone,
+    Handshake,
+    Refusal,
+    origin_of,
+    parse_query,
+    read_body,
+    wait_for_disconnect,
+)
+
+
+def receiving(*messages: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    """An ASGI receive that gives these messages."""
+    waiting = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        return waiting.pop(0)
+
+    return receive
+
+
+def chunk(body: bytes, more_body: bool = True) -> dict[str, Any]:
+    """A piece of a body."""
+    return {"type": "http.request", "body": body, "more_body": more_body}
+
+
+@pytest.mark.parametrize(
+    ("query_string", "values"),
+    [
+        (b"", {}),
+        (b"EIO=4&transport=polling", {"EIO": "4", "transport": "polling"}),
+        (b"a=1&a=2", {"a": "1"}),
+        (b"token=a%20b+c%2C&empty=", {"token": "a b c,", "empty": ""}),
+        (b"x=%ff\xff&=&&", {"x": "\ufffd\ufffd", "": ""}),
+    ],
+)
+def test_query(query_string: bytes, values: dict[str, str]) -> None:
+    """Of a repeated name the first value counts, bad bytes are no error."""
+    assert parse_query(query_string) == values
+
+
+def test_origin() -> None:
+    """The Origin header is found, or there is none."""
+    assert origin_of([(b"host", b"x"), (b"origin", b"https://a.example")]) == "https://a.example"
+    assert origin_of([(b"host", b"x")]) is None
+
+
+def test_handshake_hides_secrets() -> None:
+    """Neither the query nor the headers are in a handshake's repr."""
+    scope = {"query_string": b"token=s3cret", "headers": [(b"cookie", b"s3cret")], "client": ("192.0.2.1", 5)}
+    handshake = Handshake.of(scope)
+    assert handshake.client_address == "192.0.2.1"
+    assert "s3cret" not in repr(handshake)
+    assert Handshake.of({"headers": []}).client_address == ""
+
+
+async def test_body() -> None:
+    """A body in pieces is read whole."""
+    assert await read_body(receiving(chunk(b"ab"), chunk(b"c", more_body=False)), 3) == b"abc"
+
+
+async def test_body_too_large() -> None:
+    """A body over the limit is given up in its middle."""
+    with pytest.raises(BodyTooLarge):
+        await read_body(receiving(chunk(b"ab"), chunk(b"cd")), 3)
+
+
+async def test_client_gone() -> None:
+    """A client that goes away is no body."""
+    with pytest.raises(ClientGone):
+        await read_body(receiving(chunk(b"ab"), {"type": "http.disconnect"}), 3)
+
+
+async def test_wait_for_disconnect() -> None:
+    """What is left of the request is skipped until the client goes."""
+    await wait_for_disconnect(receiving(chunk(b"", more_body=False), {"type": "http.disconnect"}))
+
+
+@pytest.mark.parametrize("refusal", Refusal)
+def test_refusals_are_the_protocols(refusal: Refusal) -> None:
+    """Each refusal is a client error, or that of a server that ends, with a JSON body of code and message."""
+    assert 400 <= refusal.status < 500 or refusal is Refusal.DRAINING
+    assert bool(refusal.headers) is (refusal is Refusal.DRAINING)
+    assert set(json.loads(refusal.body)) == {"code", "message"}

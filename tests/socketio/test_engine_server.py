@@ -1,0 +1,461 @@
+"""The Engine.IO server over real HTTP and WebSockets, under uvicorn with our protocol classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from app.core import draining
+from app.socketio import engine_server
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.engine_ports import EngineSettings
+from app.socketio.engine_request import Handshake
+from app.socketio.engine_server import EngineServer
+from app.socketio.engine_session import EngineSession
+from tests.socketio.engine_client import Answer, EngineClient, Socket
+from tests.transport.serving import serving, until
+
+ORIGIN = "https://www.example.com"
+MAX_PAYLOAD_BYTES = 10_000
+versions = pytest.mark.parametrize("version", [4, 3])
+
+
+class Echo:
+    """Sends back what one session receives."""
+
+    def __init__(self, session: EngineSession) -> None:
+        self.session = session
+        self.reasons: list[str] = []
+
+    def session_started(self) -> None:
+        """Nothing to say."""
+
+    def message_received(self, packet: bytes) -> None:
+        """Send the text back."""
+        self.session.send_encoded(EncodedPacket(packet))
+
+    def binary_received(self, data: bytes) -> None:
+        """Send the bytes back."""
+        self.session.send_binary(data)
+
+    def session_closed(self, reason: str) -> None:
+        """Remember the reason."""
+        self.reasons.append(reason)
+
+
+class EchoServer:
+    """An Engine.IO server, its sessions' listeners in order, and a client."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.listeners: list[Echo] = []
+        self.handshakes: list[Handshake] = []
+        self.engine = EngineServer(self.open_session, settings)
+        self.client: EngineClient
+        self.port = 0
+
+    def open_session(self, session: EngineSession, handshake: Handshake) -> Echo:
+        """Give a session its listener."""
+        self.handshakes.append(handshake)
+        self.listeners.append(Echo(session))
+        return self.listeners[-1]
+
+    async def until_closed(self, reason: str) -> None:
+        """Wait until the last session is closed, for this reason."""
+        await until(lambda: bool(self.listeners[-1].reasons), "the close")
+        assert self.listeners[-1].reasons == [reason]
+
+
+@contextlib.asynccontextmanager
+async def echo(
+    version: int = 4, allowed_origins: list[str] | None = None, max_outbox_bytes: int = 100_000
+) -> AsyncIterator[EchoServer]:
+    """Serve an echo and give it a client."""
+    server = EchoServer(
+        EngineSettings(
+            max_payload_bytes=MAX_PAYLOAD_BYTES, allowed_origins=allowed_origins, max_outbox_bytes=max_outbox_bytes
+        )
+    )
+    async with (
+        serving(server.engine.asgi, interface="asgi3", access_log=False) as served,
+        EngineClient(served.port, version, "/") as client,
+    ):
+        server.client = client
+        server.port = served.port
+        yield server
+        await server.engine.shutdown()
+
+
+def assert_refused(answer: Answer, status: int, code: int, message: str) -> None:
+    """The answer is the protocol's error."""
+    assert (answer.status, answer.error) == (status, {"code": code, "message": message})
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "code", "message"),
+    [
+        ("GET", "EIO=4", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=abc", 0, "Transport unknown"),
+        ("GET", "", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=polling&sid=abc", 1, "Session ID unknown"),
+        ("POST", "EIO=4&transport=polling&sid=abc", 1, "Session ID unknown"),
+        ("POST", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("PUT", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("GET", "EIO=4&transport=websocket", 3, "Bad request"),
+        ("GET", "EIO=5&transport=polling", 5, "Unsupported protocol version"),
+        ("GET", "transport=polling", 5, "Unsupported protocol version"),
+    ],
+)
+async def test_refusals(method: str, query: str, code: int, message: str) -> None:
+    """A request that cannot be served is refused with the protocol's code and message."""
+    async with echo() as server:
+        assert_refused(await server.client.request(method, query), 400, code, message)
+        assert not server.engine.sockets
+
+
+async def test_refusals_of_a_known_session() -> None:
+    """Another method or transport than the session's is a bad request, and leaves the session as it is."""
+    async with echo() as server:
+        sid = await server.client.open()
+        assert_refused(await server.client.request("PUT", f"transport=polling&sid={sid}"), 400, 3, "Bad request")
+        assert_refused(await server.client.request("GET", f"transport=websocket&sid={sid}"), 400, 3, "Bad request")
+        assert (await server.client.post(sid, "4a")).status == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["", "EIO=4", "EIO=4&transport=polling", "transport=websocket", "EIO=4&transport=websocket&sid=x"]
+)
+async def test_refused_websockets(query: str) -> None:
+    """A WebSocket that cannot be served is refused before it opens."""
+    async with echo() as server:
+        assert await server.client.refusal_of_socket(query) == 400
+
+
+@versions
+async def test_headers(version: int) -> None:
+    """Payloads are text that no cache may keep."""
+    async with echo(version) as server:
+        answer = await server.client.request("GET", f"EIO={version}&transport=polling")
+    assert answer.headers["content-type"] == "text/plain; charset=UTF-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "set-cookie" not in answer.headers
+    assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_jsonp() -> None:
+    """JSONP polling answers with a script and takes its payload from a form."""
+    async with echo(3) as server:
+        opened = await server.client.request("GET", "EIO=3&transport=polling&j=0")
+        assert opened.body.startswith(b'___eio[0]("')
+        sid = server.listeners[-1].session.sid
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        assert (await server.client.post(sid, "d=3%3A4%22a6%3Ab4AQID", "&j=0", headers=form)).body == b"ok"
+        answer = await server.client.poll(sid, "&j=0")
+    assert answer.body == b'___eio[0]("3:4\\"a6:b4AQID");'
+    assert answer.headers["content-type"] == "text/javascript; charset=UTF-8"
+
+
+async def test_binary_post_of_version_3() -> None:
+    """A body in binary framing is read when its type says so."""
+    async with echo(3) as server:
+        sid = await server.client.open()
+        body = b"\x00\x03\xff4hi\x01\x03\xff\x04\x01\x02"
+        octets = {"content-type": "application/octet-stream"}
+        assert (await server.client.post(sid, body, headers=octets)).status == 200
+        assert (await server.client.poll(sid)).body == body
+
+
+async def test_any_origin() -> None:
+    """Without a list the origin is echoed, with credentials, and preflights are answered."""
+    async with echo() as server:
+        headers = {"origin": ORIGIN}
+        answer = await server.client.request("GET", "EIO=4&transport=polling", headers=headers)
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["vary"] == "origin"
+        refused = await server.client.request("GET", "", headers=headers)
+        assert refused.headers["access-control-allow-origin"] == ORIGIN, "or the page could not read why"
+        preflight = {**headers, "access-control-request-headers": "x-a", "access-control-request-method": "POST"}
+        answer = await server.client.request("OPTIONS", "EIO=4&transport=polling", headers=preflight)
+        assert answer.status == 200
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert answer.headers["access-control-allow-headers"] == "x-a"
+
+
+async def test_listed_origins() -> None:
+    """With a list other origins are refused on both transports; a client without an origin is no browser."""
+    async with echo(allowed_origins=[ORIGIN]) as server:
+        query = "EIO=4&transport=polling"
+        assert (await server.client.request("GET", query, headers={"origin": ORIGIN})).status == 200
+        assert (await server.client.request("GET", query)).status == 200
+        other = await server.client.request("GET", query, headers={"origin": "https://evil.example"})
+        assert_refused(other, 403, 4, "Forbidden")
+        assert "access-control-allow-origin" not in other.headers
+        refused = await server.client.refusal_of_socket("EIO=4&transport=websocket", origin="https://evil.example")
+        assert refused == 403
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_large_post(is_chunked: bool) -> None:
+    """A body over maxPayload is refused with 413 and ends the session, whether its length is told or not."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b"4" * 1_000
+
+    async with echo() as server:
+        sid = await server.client.open()
+        body = chunks() if is_chunked else b"4" * (MAX_PAYLOAD_BYTES + 1)
+        answer = await server.client.request("POST", f"EIO=4&transport=polling&sid={sid}", data=body)
+        assert answer.status == 413
+        await server.until_closed("transport error")
+        sid = await server.client.open()
+        assert (await server.client.post(sid, b"4" * MAX_PAYLOAD_BYTES)).status == 200
+
+
+async def test_large_message() -> None:
+    """A WebSocket message over maxPayload ends the session."""
+    async with echo() as server, server.client.socket() as websocket:
+        await websocket.receive()
+        await websocket.send("4" * (MAX_PAYLOAD_BYTES + 1))
+        assert await websocket.closed() == 1009
+        await server.until_closed("transport close")
+
+
+async def test_two_posts_at_once() -> None:
+    """A POST beside one that is still being sent ends the session: their order would be unknown."""
+    async with echo() as server:
+        sid = await server.client.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = f"POST /?transport=polling&sid={sid} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n4a"
+        writer.write(head.encode())
+        await until(lambda: server.listeners[-1].session.is_posting, "the first POST")
+        assert (await server.client.post(sid, "4b")).status == 400
+        await server.until_closed("transport error")
+        writer.write(b"bc")
+        assert b"400" in await reader.readline()
+        writer.close()
+
+
+async def test_client_gone_within_a_post() -> None:
+    """A client that goes away in the middle of a POST is gone."""
+    async with echo() as server:
+        sid = await server.client.open()
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"POST /?transport=polling&sid={sid} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n4a".encode())
+        await until(lambda: server.listeners[-1].session.is_posting, "the POST")
+        writer.close()
+        await server.until_closed("transport close")
+
+
+@versions
+async def test_random_bytes(version: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a client sends, over either transport, is answered with a 4xx at worst, and nothing is logged."""
+    source = random.Random(version)
+    async with echo(version) as server:
+        for _ in range(60):
+            body = source.randbytes(source.randrange(1, 40))
+            kind = source.choice(["text/plain;charset=UTF-8", "application/octet-stream"])
+            sid = await server.client.open()
+            answer = await server.client.post(sid, body, source.choice(["", "&j=0"]), headers={"content-type": kind})
+            assert answer.status in (200, 400)
+            async with server.client.socket() as websocket:
+                await websocket.receive()
+                with contextlib.suppress(ConnectionError):
+                    await websocket.send(body)
+                    await websocket.send(body.decode("latin-1"))
+            query = source.randbytes(20).hex() + "%ff&EIO=%e9&transport=polling&sid=%00"
+            assert (await server.client.request("GET", query)).status == 400
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_token_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What the query holds reaches no log line at any level, whatever goes wrong."""
+    caplog.set_level(logging.DEBUG)
+    token = "s3cret-t0ken"
+    async with echo() as server:
+        sid = await server.client.open(f"&token={token}")
+        await server.client.post(sid, "bad", f"&token={token}")
+        await server.client.request("PUT", f"EIO=9&token={token}")
+        async with server.client.socket(f"EIO=4&transport=websocket&token={token}") as websocket:
+            await websocket.send("bad")
+            await websocket.closed()
+        assert token not in repr(server.handshakes)
+    assert token not in caplog.text
+
+
+async def test_no_task_per_websocket() -> None:
+    """On the fast lane a session leaves no task behind, and all of them together one timer."""
+    async with echo() as server, contextlib.AsyncExitStack() as stack:
+        websocket = await stack.enter_async_context(server.client.socket())
+        await websocket.receive()
+        before = len(asyncio.all_tasks())
+        for _ in range(20):
+            websocket = await stack.enter_async_context(server.client.socket())
+            await websocket.receive()
+        await until(lambda: len(asyncio.all_tasks()) <= before, "the end of the handshakes' tasks")
+        assert len(server.engine.heartbeats) == 21
+
+
+async def test_slow_poller_is_closed() -> None:
+    """A polling client that does not fetch costs no more than the bound, and is then closed and counted."""
+    async with echo(max_outbox_bytes=2_000) as server:
+        await server.client.open()
+        session = server.listeners[-1].session
+        for _ in range(100):
+            session.send_encoded(EncodedPacket(b"4" * 100))
+        await server.until_closed("outbox full")
+        assert server.engine.outbox_full_total == 1
+
+
+async def test_slow_websocket_is_closed() -> None:
+    """A WebSocket client that does not read is closed with the same reason, and counted."""
+    async with echo(max_outbox_bytes=2_000) as server, server.client.socket() as websocket:
+        await websocket.receive()
+        session = server.listeners[-1].session
+        packet = EncodedPacket(b"4" * 1_000_000)
+        for _ in range(100):
+            session.send_encoded(packet)
+            await asyncio.sleep(0)
+        await server.until_closed("outbox full")
+        assert server.engine.outbox_full_total == 1
+
+
+async def test_shutdown() -> None:
+    """At the end every session is closed, a waiting poll answered, a WebSocket closed."""
+    async with echo() as server, server.client.socket() as websocket:
+        await websocket.receive()
+        sid = await server.client.open()
+        poll = asyncio.ensure_future(server.client.poll(sid))
+        mailbox = server.listeners[-1].session.mailbox
+        assert mailbox is not None
+        await until(lambda: mailbox.has_waiting_poll, "the poll")
+        await server.engine.shutdown()
+        assert (await poll).body == b"1"
+        await websocket.closed()
+        assert not server.engine.sockets
+        assert len(server.engine.heartbeats) == 0
+
+
+@versions
+async def test_release_of_a_poll(version: int) -> None:
+    """A poll that is released is answered with a noop, in the framing of its version; an unknown session has none."""
+    async with echo(version) as server:
+        sid = await server.client.open()
+        poll = asyncio.ensure_future(server.client.poll(sid))
+        mailbox = server.listeners[-1].session.mailbox
+        assert mailbox is not None
+        await until(lambda: mailbox.has_waiting_poll, "the poll")
+        server.engine.release_poll("nobody's")
+        server.engine.release_poll(sid)
+        assert (await poll).body == {3: b"1:6", 4: b"6"}[version]
+        assert (await server.client.request("DELETE", f"EIO={version}&transport=polling&sid={sid}")).status == 400
+        assert sid in server.engine.sockets
+
+
+async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that drains refuses handshakes with 503 and Retry-After, and still serves the sessions it has."""
+    monkeypatch.setattr(draining, "STEP_SECONDS", 0.8)
+    async with echo() as server, server.client.socket() as websocket:
+        await websocket.receive()
+        sid = await server.client.open()
+        drain = asyncio.ensure_future(server.engine.drain(1.6))
+        await until(lambda: not server.listeners[0].session.is_open, "the first to be told")
+        refused = await server.client.request("GET", "EIO=4&transport=polling", headers={"Origin": "http://a.example"})
+        assert_refused(refused, 503, 3, "Server is shutting down")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["access-control-allow-origin"] == "http://a.example"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as failure:
+            await server.client.socket().__aenter__()
+        assert failure.value.headers
+        assert (failure.value.status, failure.value.headers["retry-after"]) == (503, "1")
+        await websocket.closed()
+        assert (await server.client.post(sid, b"4hello")).status == 200
+        assert (await server.client.poll(sid)).body == b"4hello"
+        assert (await server.client.poll(sid)).body == b"1"
+        await drain
+        assert not server.engine.sockets
+
+
+async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A polling client that never asks again delays the end only for a moment, and counts as disconnected then."""
+    monkeypatch.setattr(engine_server, "_FAREWELL_SECONDS", 0.05)
+    async with echo() as server:
+        await server.client.open()
+        async with asyncio.timeout(2):
+            await server.engine.drain(0)
+        assert server.listeners[0].reasons == ["server disconnect"]
+        assert not server.engine.sockets
+        # With nobody there it is done at once.
+        await server.engine.drain(20)
+
+
+@versions
+async def test_burst_across_the_upgrade(version: int) -> None:
+    """Hundreds of upgrades in the middle of a burst: every packet arrives once and in order."""
+    sessions, packets = 200, 60
+    async with echo(version) as server:
+
+        async def one(number: int) -> None:
+            sid = await server.client.open("&b64=1")
+            session = server.engine.sockets[sid]
+            burst = asyncio.create_task(send_burst(session, packets, random.Random(number)))
+            received = await receive_across_upgrade(server.client, sid, packets)
+            await burst
+            assert received == [f"4{index}" for index in range(packets)]
+
+        for start in range(0, sessions, 20):
+            await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+
+
+async def send_burst(session: EngineSession, packets: int, source: random.Random) -> None:
+    """Send numbered packets, now and then letting others run."""
+    for index in range(packets):
+        session.send_encoded(EncodedPacket(b"4%d" % index))
+        if source.random() < 0.5:
+            await asyncio.sleep(source.random() * 0.004)
+
+
+async def receive_across_upgrade(client: EngineClient, sid: str, packets: int) -> list[str]:
+    """Poll and upgrade as the JavaScript clients do: no poll after the one that was under way at the probe's answer."""
+    received: list[str] = []
+    is_pausing = False
+
+    async def keep_polling() -> None:
+        while not is_pausing:
+            received.extend(read(client, (await client.poll(sid)).body.decode()))
+
+    polling = asyncio.create_task(keep_polling())
+    async with client.upgrade(sid) as websocket:
+        await websocket.send("2probe")
+        assert await websocket.receive() == "3probe"
+        is_pausing = True
+        await polling
+        await websocket.send("5")
+        await receive_rest(websocket, received, packets)
+    return received
+
+
+async def receive_rest(websocket: Socket, received: list[str], packets: int) -> None:
+    """Receive until all are there."""
+    while len(received) < packets:
+        received.append(str(await websocket.receive()))
+
+
+def read(client: EngineClient, payload: str) -> list[str]:
+    """The messages of a payload, without noops."""
+    if client.version == 4:
+        found = payload.split("\x1e")
+    else:
+        found = []
+        while payload:
+            length, _, payload = payload.partition(":")
+            found.append(payload[: int(length)])
+            payload = payload[int(length) :]
+    return [packet for packet in found if packet.startswith("4")]

@@ -1,0 +1,194 @@
+"""Socket.IO packets, read and written."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.socketio.engine_packet import EncodedPacket, MalformedPacket
+from app.socketio.socket_packet import (
+    ack_prefix,
+    add_attachment,
+    read_ack,
+    read_ack_id,
+    read_connect,
+    read_packet,
+    write_connect,
+    write_disconnect,
+    write_packet,
+    write_refusal,
+)
+
+EVENT, ACK, BINARY_EVENT = 2, 3, 5
+
+
+@pytest.mark.parametrize(
+    ("packet", "ack"),
+    [
+        (b"43/site,17[]", ("/site", 17)),
+        ('43/é,5["a"]'.encode(), ("/é", 5)),
+        (b'4317[1,",["]', ("/", 17)),
+        (b"43/site,900719925474099[]", ("/site", 900_719_925_474_099)),
+        (b"43/site,[]", None),
+        (b"43/site,17", None),
+        (b"43[]", None),
+        (b"43/site[]", None),
+        (b"43/site,-1[]", None),
+        (b"43/site,1_0[]", None),
+        (b"43/site,12345678901234567890[]", None),
+        (b"43", None),
+    ],
+)
+def test_acks(packet: bytes, ack: tuple[str, int] | None) -> None:
+    """A plain ack is recognised from its bytes, anything else left to the ordinary way."""
+    assert read_ack(packet) == ack
+
+
+def test_ack_behind_a_known_prefix() -> None:
+    """In the namespace joined last not even its name is looked at."""
+    assert ack_prefix("/site") == b"43/site,"
+    assert ack_prefix("/") == b"43"
+    assert read_ack_id(b"43/site,17[1]", len(b"43/site,")) == 17
+    assert read_ack_id(b"43/site,17[1]", len(b"43")) is None
+
+
+@pytest.mark.parametrize(
+    ("packet", "namespace", "query", "auth", "has_comma"),
+    [
+        (b"40", "/", {}, None, False),
+        (b'40{"token":"a"}', "/", {}, {"token": "a"}, False),
+        (b"40/site", "/site", {}, None, False),
+        (b"40/site,", "/site", {}, None, True),
+        (b'40/site,{"token":"a,b"}', "/site", {}, {"token": "a,b"}, True),
+        (b"40/site?token=1&deviceId=a%20b", "/site", {"token": "1", "deviceId": "a b"}, None, False),
+        (b"40/site?token=1,2&deviceId=3", "/site", {"token": "1,2", "deviceId": "3"}, None, False),
+        (b"40/site?token=1,2,", "/site", {"token": "1,2"}, None, True),
+        (b"40?token=1", "/", {"token": "1"}, None, False),
+        ("40/site?token=é,".encode(), "/site", {"token": "é"}, None, True),
+    ],
+)
+def test_connects(
+    packet: bytes, namespace: str, query: dict[str, str], auth: dict[str, str] | None, has_comma: bool
+) -> None:
+    """CONNECT of all generations: with a query (1.x, 2.x), with a payload (3.x, 4.x), with nothing."""
+    connect = read_connect(packet)
+    assert (connect.namespace, connect.query, connect.auth, connect.has_comma) == (namespace, query, auth, has_comma)
+
+
+def test_connect_hides_the_token() -> None:
+    """A CONNECT packet does not show in its repr what it carries."""
+    assert "s3cret" not in repr(read_connect(b'40/site,{"token":"s3cret"}'))
+
+
+@pytest.mark.parametrize(
+    "packet", [b"40x", b"40/site,x", b"40[]", b"40/site,1", b'40/site,"a"', b"40/site," + b"[" * 100_000]
+)
+def test_malformed_connects(packet: bytes) -> None:
+    """A payload that is no object is refused."""
+    with pytest.raises(MalformedPacket):
+        read_connect(packet)
+
+
+def test_events() -> None:
+    """An event is read with namespace, id and arguments."""
+    read = read_packet('42/site,7["é",{"a":[null]}]'.encode())
+    assert (read.packet_type, read.namespace, read.id, read.data) == (EVENT, "/site", 7, ["é", {"a": [None]}])
+    assert read_packet(b'42["a"]').namespace == "/"
+
+
+def test_attachments() -> None:
+    """A binary event is whole with its last attachment."""
+    read = read_packet(b'452-/site,["a",{"_placeholder":true,"num":1},{"x":{"_placeholder":true,"num":0}}]')
+    assert not add_attachment(read, b"zero")
+    assert add_attachment(read, b"one")
+    assert read.data == ["a", b"one", {"x": b"zero"}]
+
+
+def test_binary_event_without_attachments() -> None:
+    """A binary event that announces none is an event."""
+    assert read_packet(b'450-["a"]').packet_type == EVENT
+    assert read_packet(b"460-7[]").packet_type == ACK
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"4",
+        b"4abc",
+        b"47",
+        b"44",
+        b"42",
+        b"42{}",
+        b"42[]",
+        b"42[1]",
+        b'42abc["a"]',
+        b'42"a"',
+        b"43[]",
+        b"43/site,[]",
+        b"437",
+        b'42["a"',
+        b"42" + b"[" * 100_000,
+        b"42" + b"1" * 200,
+        b'421234567890123456["a"]',
+        b"43/site,1234567890123456[]",
+        b'4599999999999-["a"]',
+        b'451001-["a"]',
+        "4²".encode(),
+        '42²["a"]'.encode(),
+        '45²-["a"]'.encode(),
+    ],
+)
+def test_malformed_packets(packet: bytes) -> None:
+    """What is no packet is refused."""
+    with pytest.raises(MalformedPacket):
+        read_packet(packet)
+
+
+@pytest.mark.parametrize("num", ["5", "-3", '"a"', "null", "[]", "1e3"])
+def test_malformed_placeholders(num: str) -> None:
+    """An attachment that does not exist is refused, of whatever type its number is."""
+    read = read_packet(f'451-["a",{{"_placeholder":true,"num":{num}}}]'.encode())
+    with pytest.raises(MalformedPacket):
+        add_attachment(read, b"x")
+
+
+def test_too_many_attachments() -> None:
+    """An attachment beyond those announced is refused."""
+    read = read_packet(b'451-["a",{"_placeholder":true,"num":0}]')
+    add_attachment(read, b"x")
+    with pytest.raises(MalformedPacket):
+        add_attachment(read, b"y")
+
+
+@given(st.one_of(st.text(), st.text('0123456789-/,?[]{}"abc'), st.text("5/,-[]{}")))
+def test_random_packets(text: str) -> None:
+    """Whatever text comes is read or refused; nothing else is raised."""
+    for read, prefix in ((read_packet, "4"), (read_packet, "45"), (read_connect, "40"), (read_ack, "43")):
+        with contextlib.suppress(MalformedPacket):
+            read((prefix + text).encode())
+
+
+def bytes_of(parts: list[EncodedPacket | bytes]) -> list[bytes]:
+    """What travels."""
+    return [part if isinstance(part, bytes) else part.packet for part in parts]
+
+
+def test_writing() -> None:
+    """Each packet is written as its client expects it."""
+    assert bytes_of(write_packet(EVENT, "/site", ["a", "é"], 7)) == [b'42/site,7["a","\\u00e9"]']
+    assert bytes_of(write_packet(ACK, "/", [], 3)) == [b"433[]"]
+    assert bytes_of(write_packet(EVENT, "/", ["a", b"\x00"], None)) == [
+        b'451-["a",{"_placeholder":true,"num":0}]',
+        b"\x00",
+    ]
+    assert write_connect("/site", "id", 4).packet == b'40/site,{"sid":"id"}'
+    assert write_connect("/", "id", 4).packet == b'40{"sid":"id"}'
+    assert write_connect("/site", "id", 3).packet == b"40/site"
+    assert write_connect("/", "id", 3).packet == b"40"
+    assert write_refusal("/site", 'No "way"', 4).packet == b'44/site,{"message":"No \\"way\\""}'
+    assert write_refusal("/site", "No", 3).packet == b'44/site,"No"'
+    assert write_disconnect("/site").packet == b"41/site,"
+    assert write_disconnect("/").packet == b"41"

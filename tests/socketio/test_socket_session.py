@@ -1,0 +1,209 @@
+"""The namespaces of one session, and whose each packet is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.socketio.socket_server import ConnectRequest, NamespaceConnection
+from tests.socketio.socket_case import Application, Client, make_server
+
+
+async def test_unknown_namespace() -> None:
+    """A namespace that nobody has is refused in the words of each version, the application not asked to connect."""
+    for version, refusal in ((4, b'44/x,{"message":"Invalid namespace"}'), (3, b'44/x,"Invalid namespace"')):
+        application = Application("/site")
+        client = Client(make_server(application), version)
+        client.received()
+        await client.send(b"40/x")
+        assert client.received() == [refusal]
+        assert application.requests == []
+        assert client.engine.is_open
+
+
+async def test_root_of_version_3_without_an_application() -> None:
+    """Old clients are in the root namespace unasked, also where nobody lives there."""
+    application = Application("/site")
+    client = Client(make_server(application), version=3)
+    assert client.received() == [b"40"]
+    await client.send(b"40/site?token=1")
+    assert client.received() == [b"40/site"]
+    assert application.requests[0].packet_query == {"token": "1"}
+
+
+async def test_root_of_version_3_with_an_application() -> None:
+    """Where somebody lives there, the application is asked, and the id is the session's."""
+    application = Application("/", "/site")
+    client = Client(make_server(application), version=3)
+    await client.send(b"40/site,")
+    assert client.received() == [b"40", b"40/site"]
+    assert [connection.sid for connection in application.connections] == [
+        client.engine.sid,
+        f"/site#{client.engine.sid}",
+    ]
+
+
+async def test_ids_of_version_4() -> None:
+    """A connection's id is not the session's, which is a secret of the client."""
+    application = Application("/", "/site")
+    client = Client(make_server(application))
+    await client.send(b"40", b"40/site,")
+    ids = {connection.sid for connection in application.connections}
+    assert len(ids) == 2
+    assert client.engine.sid not in ids
+
+
+async def test_request() -> None:
+    """connect() learns all that the client brought; the headers go once a namespace is joined."""
+    application = Application("/a", "/b")
+    client = Client(make_server(application), query_string=b"EIO=4&token=1")
+    await client.send(b'40/a,{"deviceId":"x"}')
+    await client.send(b"40/b,")
+    first, second = application.requests
+    assert (first.namespace, first.engine_version, first.auth) == ("/a", 4, {"deviceId": "x"})
+    assert (first.client_address, first.origin) == ("192.0.2.1", "https://www.example.com")
+    assert first.handshake_query == second.handshake_query == {"EIO": "4", "token": "1"}
+    assert first.headers == [(b"x-a", b"1")]
+    assert second.headers == []
+    assert second.auth is None
+
+
+async def test_comma_tells_old_clients_apart() -> None:
+    """A 2.x client, known by the comma, does not encode its text twice; a 1.x client may."""
+    for packet, is_encoded_twice in ((b"40/site", True), (b"40/site?a=1", True), (b"40/site,", False)):
+        client = Client(make_server(Application("/site")), version=3)
+        await client.send(packet)
+        assert client.engine.is_encoded_twice is is_encoded_twice
+
+
+async def test_asking_twice() -> None:
+    """A second CONNECT of the same namespace is ignored, as connect() called twice sends it."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,", b"40/site,")
+    await client.send(b"40/site,")
+    assert len(application.connections) == 1
+    assert len(client.received()) == 1
+
+
+async def test_leaving_and_joining_again() -> None:
+    """After a disconnect the namespace can be joined anew."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b"41/site,", b"40/site,")
+    await client.send(b"43/site,7[]")
+    assert len(application.connections) == 2
+    assert application.heard == [("/site", "client disconnect"), ("/site", 7)]
+
+
+async def test_acks() -> None:
+    """Acks reach the application from any namespace, in any form."""
+    application = Application("/", "/a", "/b")
+    client = Client(make_server(application))
+    await client.send(b"40", b"40/a,", b"40/b,")
+    await client.send(b"43/b,1[]", b'43/a,2["x"]', b"433[null]", b"43/b,4[]", b"43/b?token=1,5[]")
+    assert application.heard == [("/b", 1), ("/a", 2), ("/", 3), ("/b", 4), ("/b", 5)]
+
+
+async def test_acks_of_nobody() -> None:
+    """Acks of a namespace that was left or never joined are ignored: they may have been under way."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b"41/site,", b"43/site,7[]", b"43/x,7[]", b"437[]", b'42/site,["a"]', b"41/site,")
+    assert application.heard == [("/site", "client disconnect")]
+    assert client.engine.is_open
+
+
+async def test_events() -> None:
+    """Events reach the application with arguments and id."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b'42/site,["a"]', b'42/site,7["b",1,null]')
+    assert application.heard == [("/site", "a", [], None), ("/site", "b", [1, None], 7)]
+
+
+async def test_nothing_is_heard_while_connecting() -> None:
+    """Events and acks of a client that is not in yet are ignored."""
+    application = Application("/site")
+    go_on = asyncio.Event()
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        await go_on.wait()
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    await client.send(b"40/site,", b'42/site,["a"]', b"43/site,7[]")
+    assert application.heard == []
+    go_on.set()
+    await client.send()
+    assert len(client.received()) == 1
+
+
+async def test_binary_events() -> None:
+    """A binary event waits for its attachments; binary acks are acks."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b'452-/site,7["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+    client.engine.binary_received(b"x")
+    assert application.heard == []
+    client.engine.binary_received(b"y")
+    await client.send(b'461-/site,8[{"_placeholder":true,"num":0}]')
+    client.engine.binary_received(b"z")
+    assert application.heard == [("/site", "a", [b"x", b"y"], 7), ("/site", 8)]
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [b"4abc"],
+        [b"42/site,{}"],
+        [b'42/site,abc["a"]'],
+        [b"x"],
+        [b'451-/site,["a",{"_placeholder":true,"num":0}]', b'42/site,["b"]'],
+    ],
+)
+async def test_malformed_packets(packets: list[bytes]) -> None:
+    """A malformed packet, also one in the place of an attachment, closes the session."""
+    application = Application("/site")
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(*packets)
+    assert client.socket.closed_with == 1000
+    assert application.heard == [("/site", "parse error")]
+
+
+async def test_attachments_are_bounded() -> None:
+    """Attachments that nobody announced, or more than maxPayload in all, close the session."""
+    for packets, attachments in (([], [b"x"]), ([b'459-/site,["a"]'], [b"x" * 600, b"x" * 600])):
+        application = Application("/site")
+        client = Client(make_server(application, max_payload_bytes=1_000))
+        await client.send(b"40/site,", *packets)
+        for attachment in attachments:
+            client.engine.binary_received(attachment)
+        assert client.socket.closed_with == 1000
+
+
+async def test_lost_transport_ends_every_namespace() -> None:
+    """Each namespace hears of the end once, with the transport's reason."""
+    application = Application("/a", "/b")
+    client = Client(make_server(application))
+    await client.send(b"40/a,", b"40/b,")
+    client.engine.connection_lost(1006, "")
+    client.engine.connection_lost(1006, "")
+    assert application.heard == [("/a", "transport close"), ("/b", "transport close")]
+    assert client.session.namespaces == {}
+
+
+async def test_disconnect_within_an_event() -> None:
+    """An application may end a connection while it handles its event."""
+    application = Application("/site")
+    application.on_event = lambda connection, _event: connection.disconnect()
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b'42/site,["a"]', b'42/site,["b"]')
+    assert application.heard == [("/site", "a", [], None), ("/site", "server disconnect")]
