@@ -6,7 +6,7 @@ The only module of the documentation's tests that imports `app`.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -14,22 +14,29 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 import app
-from app.config import load_config
-from app.config_keys import EnvironmentBlock, SiteBlock
+from app.config.keys import Blocks
+from app.config.load import load_config as load_for
+from app.config.settings import Config
+from app.protocols.listed import PROTOCOLS
 
-__all__ = ["environment_variables", "load_config", "server_keys", "site_keys"]
+_BLOCKS = Blocks(PROTOCOLS)
 
 _SHORTEST_NAME = 4
 
 
+def load_config(config_path: str | Path | None, sites_path: str | Path | None, environ: Mapping[str, str]) -> Config:
+    """The settings as the server reads them, for all its protocols."""
+    return load_for(config_path, sites_path, environ, PROTOCOLS)
+
+
 def server_keys() -> set[str]:
     """The dotted keys of a block of config.yml."""
-    return set(_keys_of(EnvironmentBlock))
+    return set(_keys_of(_BLOCKS.environment))
 
 
 def site_keys() -> set[str]:
     """The dotted keys of a block of sites.yml."""
-    return set(_keys_of(SiteBlock))
+    return set(_keys_of(_BLOCKS.site))
 
 
 def environment_variables() -> set[str]:
@@ -39,7 +46,6 @@ def environment_variables() -> set[str]:
 
 def _modules() -> Iterator[Path]:
     folder = Path(app.__file__).parent
-    yield from folder.glob("config*.py")
     yield from folder.glob("config/*.py")
 
 
