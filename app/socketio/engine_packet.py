@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from app.errors import RecadoError
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _PER_PACKET_BYTES = 64

@@ -24,16 +24,13 @@ from app.socketio.engine_ports import EngineSettings, SessionListener
 from app.socketio.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
 from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession, SessionState
 from app.socketio.engine_upgrade import UpgradeProbe
-from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.websocket import EXTENSION
+from app.transport.listener import EXTENSION
 
 _logger = logging.getLogger(__name__)
 
 _TICKS_PER_DEADLINE = 100
 _MAX_TICK_SECONDS = 0.25
-_POLICY_VIOLATION = 1008
-_ABNORMAL = 1006
 _TRANSPORTS = ("polling", "websocket")
 # A client polls again, or answers a close frame, within a way there and back; one that has not by then is gone.
 _FAREWELL_SECONDS = 2.5
@@ -71,7 +68,7 @@ class EngineServer(engineio.AsyncServer):
     async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket."""
         if scope["type"] == "websocket":
-            await self._serve_websocket(scope, receive, send)
+            self._serve_websocket(scope)
             return
         response = await self._answer(scope, receive)
         if response is not None:
@@ -208,19 +205,10 @@ class EngineServer(engineio.AsyncServer):
 
     # WebSockets
 
-    async def _serve_websocket(self, scope: Scope, receive: Any, send: Any) -> None:
-        query = parse_query(scope.get("query_string", b""))
-        refusal = self._refusal_of(scope, query)
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        if extension is not None:
-            self._take_connection(extension["connection"], scope, query, refusal)
-            return
-        with contextlib.suppress(OSError):
-            await self._serve_asgi_websocket(scope, (receive, send), query, refusal)
-
-    def _take_connection(self, connection: Any, scope: Scope, query: dict[str, str], refusal: Refusal | None) -> None:
-        """The fast lane: the session hears the transport itself, the ASGI call returns and no task stays."""
-        listener = self._websocket_listener(connection, query, refusal)
+    def _serve_websocket(self, scope: Scope) -> None:
+        """Answer an upgrade request. The session hears the transport itself: the ASGI call returns, no task stays."""
+        connection: Any = scope["extensions"][EXTENSION]["connection"]
+        listener = self._websocket_listener(connection, scope)
         if isinstance(listener, Refusal):
             headers = [(b"content-type", b"application/json"), *listener.headers]
             connection.reject(listener.status, listener.body, headers)
@@ -233,28 +221,9 @@ class EngineServer(engineio.AsyncServer):
         if isinstance(listener, EngineSession):
             self.start_on_socket(listener, connection, scope)
 
-    async def _serve_asgi_websocket(
-        self, scope: Scope, channel: tuple[Any, Any], query: dict[str, str], refusal: Refusal | None
-    ) -> None:
-        receive, send = channel
-        await receive()
-        connection = AsgiWebSocket(send, self.settings.max_outbox_bytes)
-        listener = self._websocket_listener(connection, query, refusal)
-        if isinstance(listener, Refusal):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-            return
-        try:
-            await send({"type": "websocket.accept"})
-        except BaseException:
-            listener.connection_lost(_ABNORMAL, "")
-            raise
-        if isinstance(listener, EngineSession):
-            self.start_on_socket(listener, connection, scope)
-        await connection.serve(listener, receive, self.settings.max_payload_bytes)
-
-    def _websocket_listener(
-        self, connection: Any, query: dict[str, str], refusal: Refusal | None
-    ) -> EngineSession | UpgradeProbe | Refusal:
+    def _websocket_listener(self, connection: Any, scope: Scope) -> EngineSession | UpgradeProbe | Refusal:
+        query = parse_query(scope.get("query_string", b""))
+        refusal = self._refusal_of(scope, query)
         if refusal is not None:
             return refusal
         if "sid" not in query:

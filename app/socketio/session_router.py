@@ -21,9 +21,9 @@ from app.core.ports import NodePlaces, Peers, Place
 from app.socketio.engine_payload import TEXT_TYPE
 from app.socketio.engine_request import Refusal, Response, Scope, parse_query
 from app.transport.handshake import request_head
+from app.transport.listener import EXTENSION
 from app.transport.peer_socket import PASSED_ON
 from app.transport.splice import splice
-from app.transport.websocket import EXTENSION
 
 #: Between nodes only: a client that sends them is not believed.
 _SECRET = b"x-recado-secret"
@@ -189,12 +189,8 @@ class SessionRouter:
         headers += self._credentials(place)
         if scope["type"] == "http":
             return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        if extension is None:
-            # Under another ASGI server a WebSocket has no socket to hand over; the client goes on with its polling.
-            return False
         head = request_head(scope["raw_path"] + b"?" + scope["query_string"], headers)
-        return await splice(extension["connection"], place.socket, place.url, head)
+        return await splice(scope["extensions"][EXTENSION]["connection"], place.socket, place.url, head)
 
     async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
         poll = _Poll(place, scope)
@@ -219,9 +215,5 @@ async def _refuse(scope: Scope, send: Any) -> None:
     if scope["type"] == "http":
         await Response.refusing(Refusal.UNKNOWN_SID).send(send)
         return
-    extension = scope.get("extensions", {}).get(EXTENSION)
-    if extension is not None:
-        refusal = Refusal.UNKNOWN_SID
-        extension["connection"].reject(refusal.status, refusal.body, [(b"content-type", b"application/json")])
-    else:
-        await send({"type": "websocket.close"})
+    refusal, connection = Refusal.UNKNOWN_SID, scope["extensions"][EXTENSION]["connection"]
+    connection.reject(refusal.status, refusal.body, [(b"content-type", b"application/json")])

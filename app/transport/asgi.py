@@ -14,7 +14,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from app.transport import frames
 from app.transport.connection import WebSocketConnection
-from app.transport.handshake import Header
+from app.transport.listener import Header
 
 logger = logging.getLogger("uvicorn.error")
 

@@ -11,8 +11,7 @@ from typing import Any
 from picows import WSFrame
 
 from app.transport import frames
-from app.transport.handshake import Header
-from app.transport.listener import Listener, Upgrade
+from app.transport.listener import Header, Listener, Upgrade
 from app.transport.outbox import OUTBOX_FULL, Outbox, closings
 from app.transport.parser import Parser, ParserPool
 from app.transport.share import ServerShare

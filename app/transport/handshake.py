@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from app.transport.listener import Header
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _VERSION = b"13"
 # A header value that could begin a header of its own, or end them all.
 _UNSAFE_IN_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-Header = tuple[bytes, bytes]
 
 
 class BadHandshake(Exception):

@@ -5,7 +5,10 @@ Interfaces only.
 
 from typing import Protocol
 
-from app.transport.handshake import Header
+#: In the scope's `extensions` of a WebSocket: `{"connection": WebSocketConnection}`.
+EXTENSION = "recado.websocket"
+
+Header = tuple[bytes, bytes]
 
 
 class Listener(Protocol):

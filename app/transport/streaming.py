@@ -1,18 +1,16 @@
 """HTTP responses that go on for long: their bytes go straight to the socket through the outbox, without a task each.
 
-The HTTP connection offers `StreamOffer` in the scope's extensions; under another ASGI server `AsgiStream` does the same
-the ordinary way. Knows nothing of what is written.
+The HTTP connection offers `StreamOffer` in the scope's extensions. Knows nothing of what is written.
 """
 
 import asyncio
 import http
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from app.transport.handshake import Header
+from app.transport.listener import Header
 from app.transport.outbox import OUTBOX_FULL, Outbox, TurnFlusher, closings
 
 EXTENSION = "recado.stream"
@@ -162,85 +160,3 @@ def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) 
 def _head_bytes(status: int, headers: Sequence[Header]) -> bytes:
     line = b"HTTP/1.1 %d %s\r\n" % (status, http.HTTPStatus(status).phrase.encode())
     return line + b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n"
-
-
-class AsgiStream:
-    """The same over ASGI's receive and send, for other servers; lives as long as `run`, which its opener awaits."""
-
-    is_chunked = False
-
-    def __init__(self, listener: StreamListener, max_outbox_bytes: int) -> None:
-        self._listener = listener
-        self._max_outbox_bytes = max_outbox_bytes
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._changed = asyncio.Event()
-        self._end_reason: str | None = None
-        self._cut_off = asyncio.Event()
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether something waits to be sent."""
-        return bool(self._waiting)
-
-    def write_frame(self, frame: bytes) -> None:
-        """Lets bytes follow those before."""
-        if self._end_reason is not None:
-            return
-        self._waiting.append(frame)
-        self._waiting_bytes += len(frame)
-        if len(self._waiting) > 1 and self._waiting_bytes > self._max_outbox_bytes:
-            closings[OUTBOX_FULL] += 1
-            self._end_reason = OUTBOX_FULL
-            self._cut_off.set()
-        self._changed.set()
-
-    def end(self, reason: str) -> None:
-        """Ends the response behind what waits."""
-        self._end_reason = self._end_reason or reason
-        self._changed.set()
-
-    async def run(
-        self,
-        head: StreamHead,
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        """Sends until the end or until the client has left."""
-        sending = asyncio.create_task(self._send_all(head, send))
-        leaving = asyncio.create_task(_left(receive))
-        cut_off = asyncio.create_task(self._cut_off.wait())
-        try:
-            await asyncio.wait((sending, leaving, cut_off), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving, cut_off):
-                task.cancel()
-            await asyncio.gather(sending, leaving, cut_off, return_exceptions=True)
-            reason, self._end_reason = self._end_reason or CLIENT_LEFT, "over"
-            self._listener.stream_ended(reason)
-
-    async def _send_all(self, head: StreamHead, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
-        await send({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
-        while True:
-            while self._waiting:
-                data = b"".join(self._waiting)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                # What is being sent waits until it is sent.
-                sent = 0
-                while sent < len(data):
-                    sent += len(self._waiting.popleft())
-                self._waiting_bytes -= sent
-            self._listener.stream_drained()
-            if self._end_reason is not None:
-                break
-            self._changed.clear()
-            await self._changed.wait()
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _left(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-Stream = StreamingResponse | AsgiStream

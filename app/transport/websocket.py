@@ -16,14 +16,10 @@ from uvicorn.server import ServerState
 from app.transport import handshake
 from app.transport.asgi import AsgiSession
 from app.transport.connection import WebSocketConnection
-from app.transport.frames import text_frame
-from app.transport.handshake import Header
-from app.transport.listener import Listener
+from app.transport.listener import EXTENSION, Header
 from app.transport.share import share_of
 
-__all__ = ["EXTENSION", "Listener", "WebSocketConnection", "WebSocketProtocol", "text_frame"]
-
-EXTENSION = "recado.websocket"
+__all__ = ["EXTENSION", "WebSocketConnection", "WebSocketProtocol"]
 
 # uvicorn's logger: its operators look for these lines there.
 logger = logging.getLogger("uvicorn.error")

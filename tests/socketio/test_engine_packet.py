@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.socketio.engine_packet import BinaryPacket, EncodedPacket, escape_non_ascii
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 
 def test_forms_are_made_once() -> None:
