@@ -49,9 +49,10 @@ from app.redis.client import Commands
 from app.redis.embedded import EmbeddedValkey
 from app.redis.topology import new_redis
 from app.socketio.bundle import bundle_routes
+from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
-from app.socketio.socket_server import EngineSettings, SocketServer
+from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
 from app.store.places import RedisPlaces
@@ -125,7 +126,8 @@ class Services:
         on_taken_for_dead, on_buried = self.delivery.bus_interrupted, application.report_buried
         self.node = Node(redis, queues, node, sites, on_taken_for_dead, on_buried)
         self._publish = PublishServices(sites, redis, node, self.limits, counts)
-        router = NamespaceRouter(application, self._publish.application) if self._publish else application
+        # The second claims every client that the first does not.
+        router = NamespaceRouter([application, self._publish.application])
         self.socket_server = SocketServer(router, _engine_settings(config, node))
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # Longer than any poll waits: a session that hears nothing for so long is over.
@@ -144,7 +146,7 @@ class Services:
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
         self.fleet = self._fleet(Metrics(counts, self.health, node, _version(), _label(seat)), seat)
-        counts.sessions = lambda: len(self.socket_server.eio.sockets)
+        counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
 
     @classmethod

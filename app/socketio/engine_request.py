@@ -6,7 +6,7 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -107,6 +107,22 @@ def parse_query(query_string: bytes) -> dict[str, str]:
 def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the Origin header, None when there is none (a client that is no browser)."""
     return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
+
+
+def cross_origin_headers(scope: Scope, allowed_origins: Collection[str] | None) -> Headers:
+    """Return the headers that let a page of an allowed origin (None: any) read the answer; none for other clients."""
+    given = dict(scope["headers"])
+    origin = given.get(b"origin")
+    if origin is None:
+        return []
+    headers: Headers = []
+    if allowed_origins is None or origin.decode("latin-1") in allowed_origins:
+        headers.append((b"access-control-allow-origin", origin))
+    if scope["method"] == "OPTIONS":
+        headers.append((b"access-control-allow-methods", b"OPTIONS, GET, POST"))
+    if b"access-control-request-headers" in given:
+        headers.append((b"access-control-allow-headers", given[b"access-control-request-headers"]))
+    return [*headers, (b"access-control-allow-credentials", b"true"), (b"vary", b"origin")]
 
 
 async def read_body(receive: Any, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.socketio.engine_packet import EncodedPacket
-from app.socketio.socket_server import ConnectRefused, ConnectRequest, NamespaceConnection
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from tests.socketio.socket_case import PACKET, Application, Client, make_server
 
 
@@ -90,6 +90,40 @@ async def test_hot_path() -> None:
         assert client.received() == [b"42/site," + text]
         assert connection.engine_version == version
         assert connection.buffered_bytes == client.socket.buffered_bytes
+
+
+async def test_hot_path_is_the_sessions_own() -> None:
+    """A confirmed connection sends with the session's own method; a closed one sends nothing."""
+    connection, client, _ = await joined()
+    assert connection.send_encoded == client.engine.send_encoded
+    connection.disconnect()
+    client.received()
+    connection.send_encoded(PACKET)
+    assert client.received() == []
+
+
+async def test_outbox_that_overflows_within_confirm() -> None:
+    """A session that is closed by the first packet of a connection gets none behind it."""
+    application = Application("/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.send_encoded(PACKET)
+        write = client.socket.write_frame
+
+        def close(frame: bytes) -> None:
+            write(frame)
+            client.engine.connection_lost(1006, "")
+
+        client.socket.write_frame = close  # type: ignore[method-assign]
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    assert len(client.received()) == 1
+    assert application.connections[0].is_closed
+    application.connections[0].send_encoded(PACKET)
+    assert client.received() == []
+    assert application.heard == [("/site", "transport close")]
 
 
 async def test_acks_and_events_of_one_client() -> None:

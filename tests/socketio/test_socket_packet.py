@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 from app.socketio.engine_packet import EncodedPacket, MalformedPacket
 from app.socketio.socket_packet import (
-    ack_prefix,
     add_attachment,
-    read_ack,
-    read_ack_id,
     read_connect,
     read_packet,
     write_connect,
@@ -23,36 +20,6 @@ from app.socketio.socket_packet import (
 )
 
 EVENT, ACK, BINARY_EVENT = 2, 3, 5
-
-
-@pytest.mark.parametrize(
-    ("packet", "ack"),
-    [
-        (b"43/site,17[]", ("/site", 17)),
-        ('43/é,5["a"]'.encode(), ("/é", 5)),
-        (b'4317[1,",["]', ("/", 17)),
-        (b"43/site,900719925474099[]", ("/site", 900_719_925_474_099)),
-        (b"43/site,[]", None),
-        (b"43/site,17", None),
-        (b"43[]", None),
-        (b"43/site[]", None),
-        (b"43/site,-1[]", None),
-        (b"43/site,1_0[]", None),
-        (b"43/site,12345678901234567890[]", None),
-        (b"43", None),
-    ],
-)
-def test_acks(packet: bytes, ack: tuple[str, int] | None) -> None:
-    """A plain ack is recognised from its bytes, anything else left to the ordinary way."""
-    assert read_ack(packet) == ack
-
-
-def test_ack_behind_a_known_prefix() -> None:
-    """In the namespace joined last not even its name is looked at."""
-    assert ack_prefix("/site") == b"43/site,"
-    assert ack_prefix("/") == b"43"
-    assert read_ack_id(b"43/site,17[1]", len(b"43/site,")) == 17
-    assert read_ack_id(b"43/site,17[1]", len(b"43")) is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +133,7 @@ def test_too_many_attachments() -> None:
 @given(st.one_of(st.text(), st.text('0123456789-/,?[]{}"abc'), st.text("5/,-[]{}")))
 def test_random_packets(text: str) -> None:
     """Whatever text comes is read or refused; nothing else is raised."""
-    for read, prefix in ((read_packet, "4"), (read_packet, "45"), (read_connect, "40"), (read_ack, "43")):
+    for read, prefix in ((read_packet, "4"), (read_packet, "45"), (read_connect, "40")):
         with contextlib.suppress(MalformedPacket):
             read((prefix + text).encode())
 

@@ -9,6 +9,7 @@ from app.config.settings import ResumeTicket, Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
+from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
 from tests.support.store import StoreNode, make_site, until
@@ -77,7 +78,7 @@ class Door:
         self.application = SitesApplication(
             SITES, node.delivery, Admission(self.directory, node.limits, node.tickets), self.updates
         )
-        self.server = SocketServer(self.application)
+        self.server = SocketServer(NamespaceRouter([self.application]))
 
     async def client(self, version: int = 4, query: str = "") -> Client:
         """A session that has joined no site; old clients are in the root unasked."""
