@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from socketio import packet as socketio_packet
 
 from app.socketio.engine_packet import EncodedPacket, MalformedPacket
 from app.socketio.socket_packet import (
@@ -20,6 +23,22 @@ from app.socketio.socket_packet import (
 )
 
 EVENT, ACK, BINARY_EVENT = 2, 3, 5
+
+
+def test_packet_class_of_python_socketio() -> None:
+    """The class of python-socketio that reads and writes packets is what socket_packet.py expects."""
+    parameters = "(packet_type=2, data=None, namespace=None, id=None, binary=None, encoded_packet=None)"
+    assert str(inspect.signature(socketio_packet.Packet)) == parameters
+    assert str(inspect.signature(socketio_packet.Packet.add_attachment)) == "(self, attachment)"
+    assert str(inspect.signature(socketio_packet.Packet.encode)) == "(self)"
+    read: Any = socketio_packet.Packet(encoded_packet='2/site,7["a"]')  # type: ignore[no-untyped-call]
+    assert (read.packet_type, read.data, read.namespace, read.id) == (EVENT, ["a"], "/site", 7)
+    assert (read.attachment_count, socketio_packet.ACK) == (0, ACK)
+    assert (socketio_packet.DISCONNECT, socketio_packet.BINARY_EVENT, socketio_packet.BINARY_ACK) == (
+        1,
+        BINARY_EVENT,
+        6,
+    )
 
 
 @pytest.mark.parametrize(
