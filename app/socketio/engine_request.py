@@ -1,4 +1,4 @@
-"""The HTTP side of Engine.IO: what a request asks for, which requests are refused and how, reading and answering.
+"""The HTTP side of Engine.IO: handshakes, refusals, the bodies of requests, answers.
 
 Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 """
@@ -46,7 +46,7 @@ class Refusal(enum.Enum):
 
     @property
     def headers(self) -> Headers:
-        """What the answer carries besides the usual."""
+        """The headers of the answer besides the usual ones."""
         return [(b"retry-after", b"1")] if self.status == _UNAVAILABLE else []
 
     @property
@@ -57,7 +57,7 @@ class Refusal(enum.Enum):
 
 @dataclass(slots=True)
 class Response:
-    """One answer on its way out."""
+    """One answer; lives until it is sent."""
 
     status: int
     body: bytes
@@ -83,7 +83,7 @@ class Response:
 
 @dataclass(slots=True)
 class Handshake:
-    """What is known of the request that opened a session; kept only as long as a namespace may still ask for it."""
+    """The parts of the request that opened a session; its headers are released when a namespace has been joined."""
 
     query_string: bytes = field(repr=False)
     headers: Headers = field(repr=False)
@@ -99,13 +99,13 @@ class Handshake:
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Decode a query; of a name that comes twice the first value counts. Bad bytes are replaced, never an error."""
+    """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
     pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     return dict(reversed(pairs))
 
 
 def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the Origin header, None when there is none (a client that is no browser)."""
+    """Return the Origin header; None: the client is no browser."""
     return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
 
 

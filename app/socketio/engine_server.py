@@ -69,9 +69,9 @@ class EngineServer:
             await response.send(send)
 
     async def drain(self, seconds: float) -> None:
-        """Open no more sessions, and close those that are open, spread over the time.
+        """Open no more sessions, and close the open ones, spread over the time.
 
-        Returns when their clients know; one that has gone without a word is not waited for.
+        Returns when their clients know of it; a client that has vanished is not waited for.
         """
         self._is_draining = True
 
@@ -86,7 +86,7 @@ class EngineServer:
             session.give_up()
 
     async def shutdown(self) -> None:
-        """Close every session at once, whatever is under way."""
+        """Close every session at once."""
         for session in list(self.sessions.values()):
             session.close("server shutdown")
 
@@ -100,7 +100,7 @@ class EngineServer:
         """Make an unguessable id."""
         return secrets.token_urlsafe(_SID_BYTES)
 
-    # What sessions ask for
+    # Called by sessions
 
     def open_packet(self, sid: str, has_upgrade: bool) -> EncodedPacket:
         """Make the packet that opens a session; milliseconds are whole, but not rounded to seconds."""
@@ -114,7 +114,7 @@ class EngineServer:
         return EncodedPacket(b"0" + json.dumps(content, separators=(",", ":")).encode())
 
     def forget(self, sid: str) -> None:
-        """The session is over."""
+        """Drop a session that is over."""
         self.sessions.pop(sid, None)
         if self._is_draining and not self.sessions:
             self._emptied.set()
@@ -122,7 +122,7 @@ class EngineServer:
     # Requests
 
     def _refusal_of(self, scope: Scope, query: dict[str, str]) -> Refusal | None:
-        """Judge a request before anything is done, in the order of the reference server."""
+        """Judge a request before any other step, in the order of the reference server."""
         origins = self.settings.allowed_origins
         if origins is not None and (origin := origin_of(scope["headers"])) is not None and origin not in origins:
             return Refusal.FORBIDDEN_ORIGIN
@@ -172,11 +172,11 @@ class EngineServer:
 
     def _open_polling(self, scope: Scope, query: dict[str, str]) -> Response:
         session = self._new_session(query)
-        # Whether the client reads binary is said once, when it connects (b64=1, JSONP: it does not).
+        # A client says once, when it connects, whether it reads binary (b64=1, JSONP: it does not).
         session.supports_binary = not (query.get("b64") or "j" in query)
         listener = self._open_session(session, Handshake.of(scope))
         session.start(listener, None, asyncio.get_running_loop().time())
-        # The open packet goes alone: what the listener has to say comes with the first poll.
+        # The open packet goes alone: the listener's own packets follow with the first poll.
         response = payload_response(session, query)
         listener.session_started()
         return response

@@ -1,6 +1,6 @@
-"""Socket.IO packets inside Engine.IO messages: reading what clients send, writing what the server itself says.
+"""Socket.IO packets inside Engine.IO messages: readers of the clients' packets, writers of the server's.
 
-Rests on python-socketio's packet class for JSON and attachments; adds what it does not check. Knows no connections.
+Uses python-socketio's packet class for JSON and attachments, and adds the checks that it lacks. Knows no connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_ATTACHMENTS = 1_000
 MAX_ACK_DIGITS = 15
 """JavaScript counts no further than 2**53 without loss."""
 _DECODING_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
-"""What python-socketio's packet class lets out when it reads nonsense."""
+"""The exceptions of python-socketio's packet class for malformed input."""
 
 WITH_ATTACHMENTS = (socketio_packet.BINARY_EVENT, socketio_packet.BINARY_ACK)
 EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
@@ -28,13 +28,13 @@ EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
 
 @dataclass(slots=True, repr=False)
 class ConnectPacket:
-    """A client's wish to join a namespace; let go after the answer. Without a repr: it carries the token."""
+    """A client's request to join a namespace; released after the answer. Without a repr: it carries the token."""
 
     namespace: str
     query: dict[str, str]
     auth: dict[str, Any] | None
     has_comma: bool
-    """2.x clients and later end the namespace with a comma, 1.x do not."""
+    """Clients from 2.x on end the namespace with a comma, 1.x clients do not."""
 
 
 def read_connect(packet: bytes) -> ConnectPacket:
@@ -68,7 +68,7 @@ def read_packet(packet: bytes) -> Any:
     if read.attachment_count > _MAX_ATTACHMENTS or (read.id or 0) >= 10**MAX_ACK_DIGITS:
         raise MalformedPacket
     if read.packet_type in WITH_ATTACHMENTS and read.attachment_count == 0:
-        # Nothing to wait for: it is what it would be without attachments.
+        # No attachment to wait for: the packet equals its plain form.
         read.packet_type -= socketio_packet.BINARY_EVENT - socketio_packet.EVENT
     if read.packet_type != socketio_packet.DISCONNECT:
         _check_arguments(read)

@@ -1,6 +1,6 @@
 """HTTP responses that go on for long: their bytes go straight to the socket through the outbox, without a task each.
 
-The HTTP connection offers `StreamOffer` in the scope's extensions. Knows nothing of what is written.
+The HTTP connection puts a `StreamOffer` into the scope's extensions. Knows nothing of the content.
 """
 
 import asyncio
@@ -16,35 +16,35 @@ from app.transport.outbox import OUTBOX_FULL, Outbox, TurnFlusher, closings
 EXTENSION = "recado.stream"
 
 CLIENT_LEFT = "client left"
-#: How long a peer may take to read what was written before the end.
+#: The time in which a peer has to read the bytes before the end.
 _END_TIMEOUT_SECONDS = 5.0
-#: A client of a stream has nothing more to say on its connection.
+#: A client of a stream has no reason to send more on its connection.
 _MAX_UNASKED_BYTES = 1 << 16
 
 
 class StreamHead(Struct, frozen=True):
-    """What a response begins with."""
+    """The head of a response."""
 
     headers: Sequence[Header]
     status: int = 200
-    #: When more bytes than this wait for the socket the stream is cut off.
+    #: With more bytes waiting for the socket the stream is cut off.
     max_outbox_bytes: int = 1_000_000
 
 
 class StreamListener(Protocol):
-    """Who is told what becomes of a stream."""
+    """The writer of a stream, which is told of its end."""
 
     def stream_ended(self, reason: str) -> None:
-        """The response is over, whoever ended it; called once."""
+        """Learn that the response is over, ended by either side; called once."""
 
     def stream_drained(self) -> None:
-        """What waited for a slow socket is written."""
+        """Learn that a slow socket has taken all waiting bytes."""
 
 
 class StreamingResponse(Outbox):
-    """The body of a response, from its head to the loss of the socket; nobody else closes that.
+    """The body of a response, from its head to the loss of the socket; no other code closes the socket.
 
-    `write_frame` takes bytes as they go to the socket: where `is_chunked`, chunks of HTTP/1.1.
+    `write_frame` takes bytes in the form for the socket: where `is_chunked`, chunks of HTTP/1.1.
     """
 
     __slots__ = ("_connections", "_end_timer", "_is_ending", "_listener", "_reason", "_unasked_bytes", "is_chunked")
@@ -62,13 +62,13 @@ class StreamingResponse(Outbox):
         self._end_timer: asyncio.TimerHandle | None = None
 
     def end(self, reason: str) -> None:
-        """Ends the response behind what waits; a peer that does not read it is cut off after a while."""
+        """End the response behind the waiting bytes; a peer that does not read them is cut off after a while."""
         if self._is_ending:
             return
         if self.is_chunked:
             self.write_frame(b"0\r\n\r\n")
         self.flush()
-        # An overflow has ended it by now.
+        # The flush may have ended the stream, by an overflow.
         if not self._is_ending:
             self._is_ending = True
             self._reason = reason
@@ -77,11 +77,11 @@ class StreamingResponse(Outbox):
             self._transport.close()
 
     def shutdown(self) -> None:
-        """uvicorn stops."""
+        """End the response because uvicorn stops."""
         self.end("server stopped")
 
     def data_received(self, data: bytes) -> None:
-        """Nothing that the client says behind its request is of interest."""
+        """Drop bytes that the client sends behind its request, and cut off a client that sends many."""
         self._unasked_bytes += len(data)
         if self._unasked_bytes > _MAX_UNASKED_BYTES:
             self._cut_off("client talks")
@@ -96,7 +96,7 @@ class StreamingResponse(Outbox):
             self._listener.stream_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the listener of the end and let go of everything."""
+        """Tell the listener of the end and release everything."""
         self._is_ending = True
         self._accepts_frames = False
         self.discard_collected()
@@ -123,27 +123,27 @@ class StreamingResponse(Outbox):
 
 
 class StreamSocket(Struct, frozen=True):
-    """A socket that an HTTP connection has let go of. Lives while it is taken over."""
+    """A socket that an HTTP connection has released. Lives while it is taken over."""
 
     transport: asyncio.Transport
     flusher: TurnFlusher
-    #: Those that the server counts and asks to shut down.
+    #: The server's set of connections, which it counts and asks to shut down.
     connections: set[Any]
     #: Whether the client understands chunks.
     is_chunked: bool
-    #: Whether the client has not read what was answered before.
+    #: Whether the client has not read the answers to its earlier requests.
     is_slow: bool
 
 
 class StreamOffer(Protocol):
-    """Lets an application take a request's socket over; made for each request, it lives as long as that."""
+    """The way for an application to take a request's socket over; made for each request, lives as long as that."""
 
     def take_over(self) -> StreamSocket | None:
-        """The socket; None when the client has left. The request's body must have been read."""
+        """Return the socket; None when the client has left. The request's body must have been read."""
 
 
 def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
-    """Begins a response that goes on for long; None when the client has left."""
+    """Begin a response that goes on for long; None when the client has left."""
     socket = offer.take_over()
     if socket is None:
         return None
@@ -152,7 +152,7 @@ def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) 
     socket.transport.set_protocol(stream)
     stream.open_outbox(head.max_outbox_bytes)
     framing = [(b"transfer-encoding", b"chunked")] if socket.is_chunked else []
-    # Leaves in one write with what the listener has to say at once.
+    # Leaves in one write with the listener's first bytes.
     stream.write_frame(_head_bytes(head.status, [*head.headers, *framing, (b"connection", b"close")]))
     return stream
 
