@@ -1,4 +1,4 @@
-"""A Socket.IO server with an application that does as it is told and remembers, and sessions on remembering sockets."""
+"""A Socket.IO server with an application that acts as the test says, and sessions on sockets; both remember."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Application:
         return namespace in self.namespaces
 
     def claims(self, request: ConnectRequest) -> bool:
-        """Do what the test says; by default claim every client."""
+        """Decide as the test says; by default claim every client."""
         return self.is_claimed(request)
 
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
-        """Remember, then do what the test says."""
+        """Remember, then act as the test says."""
         self.connections.append(connection)
         self.requests.append(request)
         if self.on_connect is not None:
             await self.on_connect(connection, request)
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Remember, then do what the test says."""
+        """Remember, then act as the test says."""
         self.heard.append((connection.namespace, event, args, ack_id))
         self.on_event(connection, event)
 
@@ -72,14 +72,14 @@ class Client:
         self.session.session_started()
 
     async def send(self, *packets: bytes) -> None:
-        """Let the server receive these messages and do what it has to do at once."""
+        """Let the server receive these messages and handle them."""
         for packet in packets:
             self.engine.text_received(packet)
         for _ in range(3):
             await asyncio.sleep(0)
 
     def received(self) -> list[bytes]:
-        """Take what was written."""
+        """Take the written packets."""
         written, self.socket.written = self.socket.written, []
         return written
 

@@ -85,7 +85,7 @@ async def test_client_gone() -> None:
 
 
 async def test_wait_for_disconnect() -> None:
-    """What is left of the request is skipped until the client goes."""
+    """The rest of the request is skipped until the client goes."""
     await wait_for_disconnect(receiving(chunk(b"", more_body=False), {"type": "http.disconnect"}))
 
 

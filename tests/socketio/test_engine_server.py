@@ -27,7 +27,7 @@ versions = pytest.mark.parametrize("version", [4, 3])
 
 
 class Echo:
-    """Sends back what one session receives."""
+    """Sends back the messages of one session."""
 
     def __init__(self, session: EngineSession) -> None:
         self.session = session
@@ -256,7 +256,7 @@ async def test_client_gone_within_a_post() -> None:
 
 @versions
 async def test_random_bytes(version: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a client sends, over either transport, is answered with a 4xx at worst, and nothing is logged."""
+    """Any bytes of a client, over either transport, are answered with a 4xx at worst, and nothing is logged."""
     source = random.Random(version)
     async with echo(version) as server:
         for _ in range(60):
@@ -276,7 +276,7 @@ async def test_random_bytes(version: int, caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_token_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What the query holds reaches no log line at any level, whatever goes wrong."""
+    """No part of the query reaches a log line at any level, in any failure."""
     caplog.set_level(logging.DEBUG)
     token = "s3cret-t0ken"
     async with echo() as server:
@@ -392,7 +392,7 @@ async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPat
             await server.engine.drain(0)
         assert server.listeners[0].reasons == ["server disconnect"]
         assert not server.engine.sessions
-        # With nobody there it is done at once.
+        # Without a session the drain ends at once.
         await server.engine.drain(20)
 
 

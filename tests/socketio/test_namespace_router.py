@@ -12,7 +12,7 @@ from tests.socketio.socket_case import Application, Client, make_server
 
 
 class Applications:
-    """Three applications: the first claims clients with a token, the second those with a ticket, the third all."""
+    """Three applications: the first claims clients with a token, the second clients with a ticket, the third all."""
 
     def __init__(self) -> None:
         self.sites = Application("/", "/site", "/both", "/all")

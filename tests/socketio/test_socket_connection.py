@@ -1,4 +1,4 @@
-"""What an application may do with one namespace connection, and in which order it leaves."""
+"""The use of a namespace connection by its application, and the order in which packets leave."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def joined(version: int = 4) -> tuple[NamespaceConnection, Client, Applica
 
 
 async def test_nothing_leaves_before_the_connect_packet() -> None:
-    """What connect() sends is held until it confirms or returns, and then follows the CONNECT packet in order."""
+    """Packets sent within connect() are held until it confirms or returns; they follow the CONNECT packet in order."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -44,7 +44,7 @@ async def test_nothing_leaves_before_the_connect_packet() -> None:
 
 
 async def test_confirm_within_connect() -> None:
-    """After confirm() what is sent leaves at once; returning does not confirm again."""
+    """After confirm() packets leave at once; a return does not confirm again."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -60,7 +60,7 @@ async def test_confirm_within_connect() -> None:
 
 @pytest.mark.parametrize(("version", "refusal"), [(4, b'44/site,{"message":"no"}'), (3, b'44/site,"no"')])
 async def test_refused(version: int, refusal: bytes) -> None:
-    """A refused client is told why, gets nothing of what was sent, and keeps its transport."""
+    """A refused client is told why, gets none of the held packets, and keeps its transport."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -136,7 +136,7 @@ async def test_acks_and_events_of_one_client() -> None:
 
 
 async def test_disconnect() -> None:
-    """A client that is removed is told behind what was sent; then nothing is sent; the session stays."""
+    """A client that is removed is told behind earlier packets; then nothing is sent; the session stays."""
     connection, client, application = await joined()
     connection.send_encoded(PACKET)
     connection.disconnect()
@@ -159,7 +159,7 @@ async def test_disconnect_with_the_transport() -> None:
 
 
 async def test_disconnected_while_connecting() -> None:
-    """A connection that ends while connect() runs is told so once; what connect() does afterwards has no effect."""
+    """A connection that ends while connect() runs is told so once; later calls of connect() have no effect."""
     application = Application("/site")
     go_on = asyncio.Event()
 

@@ -26,7 +26,7 @@ EVENT, ACK, BINARY_EVENT = 2, 3, 5
 
 
 def test_packet_class_of_python_socketio() -> None:
-    """The class of python-socketio that reads and writes packets is what socket_packet.py expects."""
+    """The class of python-socketio that reads and writes packets has the form that socket_packet.py expects."""
     parameters = "(packet_type=2, data=None, namespace=None, id=None, binary=None, encoded_packet=None)"
     assert str(inspect.signature(socketio_packet.Packet)) == parameters
     assert str(inspect.signature(socketio_packet.Packet.add_attachment)) == "(self, attachment)"
@@ -65,7 +65,7 @@ def test_connects(
 
 
 def test_connect_hides_the_token() -> None:
-    """A CONNECT packet does not show in its repr what it carries."""
+    """The repr of a CONNECT packet shows none of its content."""
     assert "s3cret" not in repr(read_connect(b'40/site,{"token":"s3cret"}'))
 
 
@@ -128,7 +128,7 @@ def test_binary_event_without_attachments() -> None:
     ],
 )
 def test_malformed_packets(packet: bytes) -> None:
-    """What is no packet is refused."""
+    """A malformed packet is refused."""
     with pytest.raises(MalformedPacket):
         read_packet(packet)
 
@@ -142,7 +142,7 @@ def test_malformed_placeholders(num: str) -> None:
 
 
 def test_too_many_attachments() -> None:
-    """An attachment beyond those announced is refused."""
+    """An attachment beyond the announced ones is refused."""
     read = read_packet(b'451-["a",{"_placeholder":true,"num":0}]')
     add_attachment(read, b"x")
     with pytest.raises(MalformedPacket):
@@ -151,14 +151,14 @@ def test_too_many_attachments() -> None:
 
 @given(st.one_of(st.text(), st.text('0123456789-/,?[]{}"abc'), st.text("5/,-[]{}")))
 def test_random_packets(text: str) -> None:
-    """Whatever text comes is read or refused; nothing else is raised."""
+    """Any text is read or refused; nothing else is raised."""
     for read, prefix in ((read_packet, "4"), (read_packet, "45"), (read_connect, "40")):
         with contextlib.suppress(MalformedPacket):
             read((prefix + text).encode())
 
 
 def bytes_of(parts: list[EncodedPacket | bytes]) -> list[bytes]:
-    """What travels."""
+    """The bytes on the wire."""
     return [part if isinstance(part, bytes) else part.packet for part in parts]
 
 

@@ -82,7 +82,7 @@ async def test_polling(version: int) -> None:
 
 
 async def test_no_namespace_in_time() -> None:
-    """A session that joins no namespace in time is closed; one whose connect() still runs or ran is not."""
+    """A session that joins no namespace in time is closed; a session whose connect() runs or has run is not."""
     application = Application("/site", "/slow")
     go_on = asyncio.Event()
 

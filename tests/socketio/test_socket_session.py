@@ -1,4 +1,4 @@
-"""The namespaces of one session, and whose each packet is."""
+"""The namespaces of one session, and the way of each packet to one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_random_acks(text: str) -> None:
 
 
 async def test_unknown_namespace() -> None:
-    """A namespace that nobody has is refused in the words of each version, the application not asked to connect."""
+    """A namespace that no application serves is refused in the words of each version, without a connect()."""
     for version, refusal in ((4, b'44/x,{"message":"Invalid namespace"}'), (3, b'44/x,"Invalid namespace"')):
         application = Application("/site")
         client = Client(make_server(application), version)
@@ -62,7 +62,7 @@ async def test_unknown_namespace() -> None:
 
 
 async def test_root_of_version_3_without_an_application() -> None:
-    """Old clients are in the root namespace unasked, also where nobody lives there."""
+    """Old clients are in the root namespace unasked, also without an application for it."""
     application = Application("/site")
     client = Client(make_server(application), version=3)
     assert client.received() == [b"40"]
@@ -72,7 +72,7 @@ async def test_root_of_version_3_without_an_application() -> None:
 
 
 async def test_root_of_version_3_with_an_application() -> None:
-    """Where somebody lives there, the application is asked, and the id is the session's."""
+    """An application of the root namespace is asked, and the id is the session's."""
     application = Application("/", "/site")
     client = Client(make_server(application), version=3)
     await client.send(b"40/site,")
@@ -127,7 +127,7 @@ async def test_asking_twice() -> None:
 
 
 async def test_leaving_and_joining_again() -> None:
-    """After a disconnect the namespace can be joined anew."""
+    """After a disconnect the namespace can be joined again."""
     application = Application("/site")
     client = Client(make_server(application))
     await client.send(b"40/site,")
@@ -256,7 +256,7 @@ async def test_malformed_packets(packets: list[bytes]) -> None:
 
 
 async def test_attachments_are_bounded() -> None:
-    """Attachments that nobody announced, or more than maxPayload in all, close the session."""
+    """Attachments without an announcement, or over maxPayload together, close the session."""
     for packets, attachments in (([], [b"x"]), ([b'459-/site,["a"]'], [b"x" * 600, b"x" * 600])):
         application = Application("/site")
         client = Client(make_server(application, max_payload_bytes=1_000))

@@ -22,7 +22,7 @@ NAMESPACES = ("/", "/custom")
 
 
 class EchoApplication:
-    """Two namespaces: both tell the client its CONNECT payload, the root one sends back what it receives."""
+    """Two namespaces: both tell the client its CONNECT payload, the root one sends messages back."""
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Know the two namespaces."""

@@ -79,7 +79,7 @@ async def test_uvicorns_attributes() -> None:
 
 
 def test_own_websocket_class_is_made_as_uvicorns() -> None:
-    """uvicorn gives our WebSocket class what it gives its own."""
+    """uvicorn gives our WebSocket class the same arguments as its own."""
     name = "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.__init__"
     assert parameters_of(WebSocketProtocol.__init__) == internals.UVICORN_CALLABLES[name]
 

@@ -18,7 +18,7 @@ REQUEST = b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
 
 class Listener:
-    """Who is told what becomes of a stream. Lives for one test."""
+    """The writer of a stream, which is told of its end. Lives for one test."""
 
     def __init__(self) -> None:
         """Nothing has happened."""
@@ -61,7 +61,7 @@ async def opened(served: Served, listener: Listener, request: bytes = REQUEST) -
 
 
 async def test_head_and_chunks() -> None:
-    """The head is written at once, then what is written is a chunk each; the end is the last chunk."""
+    """The head is written at once, then each write is a chunk; the end is the last chunk."""
     listener = Listener()
     async with serving(listener) as served:
         peer = await opened(served, listener)
@@ -133,7 +133,7 @@ async def test_client_leaves(is_abrupt: bool) -> None:
 
 
 async def test_client_has_left_before() -> None:
-    """Who has left before the response begins gets none."""
+    """A client that has left before the response begins gets none."""
     listener = Listener()
     waiting = asyncio.Event()
 
@@ -153,7 +153,7 @@ async def test_client_has_left_before() -> None:
 
 
 async def test_client_that_does_not_read() -> None:
-    """Over the bound the client is cut off; what a slow client reads late is told to the listener."""
+    """A client that does not read is cut off at the bound."""
     listener = Listener()
     async with serving(listener) as served:
         await opened(served, listener)
@@ -166,7 +166,7 @@ async def test_client_that_does_not_read() -> None:
 
 
 async def test_slow_client_drains() -> None:
-    """A client that falls behind within the bound is not cut off, and its catching up is told."""
+    """A client that falls behind within the bound is not cut off, and the listener is told that it has caught up."""
     listener = Listener()
     async with serving(listener) as served:
         peer = await opened(served, listener)
@@ -184,7 +184,7 @@ async def test_slow_client_drains() -> None:
 
 
 async def test_slow_before_it_began() -> None:
-    """A client that has left what was answered before unread is bounded from the first byte."""
+    """A client that has not read an earlier answer is bounded from the first byte."""
     listener = Listener()
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
