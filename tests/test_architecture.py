@@ -55,7 +55,7 @@ HOMES = {
     "httpx": {"app.backends"},
     "aiohttp": {"app.backends"},
     "socketio": {"app.socketio"},
-    "engineio": {"app.socketio"},
+    "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},

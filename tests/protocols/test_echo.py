@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -50,7 +51,7 @@ async def test_everything_that_a_protocol_has(server: EchoServer) -> None:
     """The setting, route, original path, namespace, audience and figure of the new protocol work."""
     url = server.url
     heard: list[str] = []
-    client = socketio.AsyncClient()
+    client: Any = socketio.AsyncClient()  # type: ignore[no-untyped-call]
     client.on("echo", heard.append, namespace="/echo-shop")
     await client.connect(url, namespaces=["/echo-shop"], transports=["websocket"])
     async with httpx.AsyncClient(base_url=url) as http:
