@@ -11,8 +11,8 @@ from tests.support.examples import text_of
 from tests.support.processes import REPOSITORY
 
 _PAGE = "ARCHITECTURE.md"
-#: One page: so many lines are read in one sitting.
-_MAX_LINES = 150
+#: One page is shorter than this.
+_BOUND_LINES = 150
 _MAX_FILES = 7
 _DECISIONS = sorted(path.name for path in (REPOSITORY / "docs/decisions").glob("[0-9]*.md"))
 _PAGES = (_PAGE, "CONTRIBUTING.md", "docs/decisions/index.md", *(f"docs/decisions/{name}" for name in _DECISIONS))
@@ -48,8 +48,8 @@ def test_paths_exist(page: str) -> None:
 
 
 def test_architecture_is_one_page() -> None:
-    """ARCHITECTURE.md has at most 150 lines."""
-    assert len(text_of(_PAGE).splitlines()) <= _MAX_LINES
+    """ARCHITECTURE.md has fewer than 150 lines."""
+    assert len(text_of(_PAGE).splitlines()) < _BOUND_LINES
 
 
 def walks() -> list[list[str]]:
