@@ -62,7 +62,7 @@ HOMES = {
     "socketio": {"app.socketio"},
     "engineio": {"app.socketio"},
     "picows": {"app.transport"},
-    "jwt": {"app.protocols.topics"},
+    "jwt": {"app.protocols.sites", "app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli"},
