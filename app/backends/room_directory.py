@@ -7,7 +7,9 @@ import msgspec
 import structlog
 
 from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
-from app.backends.http import BackendError, SitePools, authorization, header_value
+from app.backends.exchange import BackendError, authorization, header_value
+from app.backends.fast_pool import FastPool
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -36,7 +38,7 @@ class HttpRoomDirectory:
         self, timeout_seconds: float, counts: Counts | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         """`timeout_seconds` is the backend's time to answer; a turn may be waited for `wait_seconds` before that."""
-        self._pools = SitePools(timeout_seconds)
+        self._pools = SitePools(timeout_seconds, FastPool)
         self._counts = counts or Counts()
         self._wait_seconds = wait_seconds
         self._gates: dict[str, AuthGate] = {}

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from app.backends.http import BackendError, SitePools, authorization
+from app.backends.exchange import BackendError, authorization
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.observe.counts import Counts
 

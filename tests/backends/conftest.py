@@ -17,6 +17,12 @@ def http_answer(body: bytes = b"[]", status: str = "200 OK", *headers: str) -> b
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+def errors_of(module: object) -> set[type[Exception]]:
+    """The exceptions that a library offers."""
+    names = (getattr(module, name) for name in dir(module))
+    return {item for item in names if isinstance(item, type) and issubclass(item, Exception)}
+
+
 class Request:
     """One request as it came in, header names in lower case, values as bytes."""
 

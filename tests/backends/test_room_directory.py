@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from app.backends import breaker
-from app.backends.http import MAX_ANSWER_BYTES
+from app.backends.exchange import MAX_ANSWER_BYTES
 from app.backends.room_directory import HttpRoomDirectory
 from app.config.settings import Site
 from app.errors import AuthRefused

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.backends.http import BackendError
+from app.backends.exchange import BackendError
 from app.backends.sender import post_send
 from tests.backends.conftest import Backend, http_answer
 
