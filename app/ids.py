@@ -4,18 +4,15 @@ Layout, from the high end: 42 bits milliseconds since the Unix epoch, 5 bits dat
 counter. No kept package has this layout, which socket.io-webservice's logs use.
 """
 
-import time
 from collections.abc import Callable
+
+from app.clock import now_ms
 
 MAX_DATACENTER = 31
 MAX_WORKER = 31
 _COUNTER_BITS = 12
 _COUNTER_MASK = (1 << _COUNTER_BITS) - 1
 _WORKER_BITS = 10
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _place(datacenter: int, worker: int) -> int:
@@ -31,7 +28,7 @@ class FlakeIds:
     than 4,096 ids in a millisecond borrow from the next one.
     """
 
-    def __init__(self, datacenter: int, worker: int, now_ms: Callable[[], int] = _now_ms) -> None:
+    def __init__(self, datacenter: int, worker: int, now_ms: Callable[[], int] = now_ms) -> None:
         self._place = _place(datacenter, worker)
         self._now_ms = now_ms
         self._last_ms = 0

@@ -17,11 +17,13 @@ import msgspec
 from msgspec import Struct
 
 from app.config.settings import Site
+from app.core.address import room_names
 from app.core.ports import TicketStore
 from app.errors import TicketRefused
 from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.settings import ResumeTicket
+from app.surrogates import encode_text
 
 #: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
 MAX_TICKET_BYTES = 6_000
@@ -84,7 +86,7 @@ class Tickets:
         """The state of the store for judging this ticket and giving others. Raises StoreUnavailable."""
         rooms = rooms_named_in(ticket) if ticket else ()
         now_ms, key, generation, revoked_at_ms = await self._store.ticket_state(
-            site, secrets.token_hex(32), names_of(rooms)
+            site, secrets.token_hex(32), room_names(rooms)
         )
         state = TicketState(now_ms, key, generation, revoked_at_ms)
         self._heard[site.name] = (state, monotonic())
@@ -118,7 +120,7 @@ class Tickets:
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
         """Makes all tickets that name one of the rooms worthless; without rooms all of the site."""
         settings = site.section(ResumeTicket) or ResumeTicket()
-        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, names_of(rooms))
+        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, room_names(rooms))
 
 
 def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: TicketState) -> Claims:
@@ -154,11 +156,6 @@ def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
     return claims
 
 
-def names_of(rooms: Sequence[str]) -> list[str]:
-    """Rooms as they are revoked: without case, so that none escapes by its spelling."""
-    return sorted({room.lower() for room in rooms})
-
-
 def rooms_named_in(ticket: str) -> list[str]:
     """The rooms that a ticket names, its signature unchecked: they are asked for together with the key."""
     claims = _decode(ticket, b"", {"verify_signature": False})
@@ -186,4 +183,4 @@ def _mark(key: bytes, kind: str, value: str | None) -> str:
     """Tells whether a value is the same as another time, and nothing of the value; "" for none."""
     if not value:
         return ""
-    return hmac.new(key, f"{kind}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, encode_text(f"{kind}:{value}"), hashlib.sha256).hexdigest()[:32]
