@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class SendAnswer(Struct, frozen=True):
-    """What the server said."""
+    """The server's answer."""
 
     status: int
     text: str

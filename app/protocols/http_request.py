@@ -1,5 +1,7 @@
-"""What the HTTP requests of all protocols have in common: their body read within bounds, the site's key they present,
-their path as segments. Knows no protocol and no site."""
+"""Reading the HTTP requests of all protocols: the body within bounds, the site's key, the path as segments.
+
+Knows no protocol and no site.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,17 +15,17 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: From the request's head to the last byte of its body: a caller that trickles holds a connection no longer.
+#: From the request's head to the last byte of its body. A caller that sends slower loses its connection.
 BODY_TIMEOUT_SECONDS = 30.0
 
 
 def query_of(scope: Scope) -> dict[str, str]:
-    """The parameters of the query; of one given twice, the last."""
+    """The parameters of the query. The last value of a repeated parameter counts."""
     return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
 
 def segments_of(scope: Scope) -> list[str]:
-    """The path between its slashes, each part decoded by itself: `%2F` in the name of a site is no slash."""
+    """The segments of the path. Each is decoded by itself: `%2F` in the name of a site is no slash."""
     raw_path: bytes | None = scope.get("raw_path")
     if raw_path is None:
         return list(scope["path"].strip("/").split("/"))
