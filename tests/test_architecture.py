@@ -1,4 +1,4 @@
-"""DESIGN.md's layout as rules on what imports what, and the habits that every module and test keeps."""
+"""The layout of the code as rules on imports, and the habits that every module and test keeps."""
 
 import ast
 import re

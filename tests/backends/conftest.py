@@ -59,7 +59,7 @@ class Backend:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def has_requests(self, count: int) -> list[Request]:
-        """Waits until so many requests have come in."""
+        """Waits until this many requests have come in."""
         async with asyncio.timeout(5), self._changed:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests
@@ -130,7 +130,7 @@ def make_site(backend: Backend) -> Callable[..., Site]:
 
 @pytest.fixture
 def logged() -> list[dict[str, object]]:
-    """What is logged during the test."""
+    """The log lines of the test."""
     capture = LogCapture()
     structlog.configure(processors=[capture], cache_logger_on_first_use=False)
     return capture.entries  # type: ignore[return-value]  # a list of mutable mappings

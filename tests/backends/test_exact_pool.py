@@ -78,14 +78,14 @@ async def pool() -> AsyncIterator[ExactPool]:
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 async def test_a_connection_that_the_backend_closed(one_answer: OneAnswer, pool: ExactPool, method: str) -> None:
-    """A request that meets the end of an idle connection is made again on another, without a word."""
+    """A request that meets the end of an idle connection is retried silently on another."""
     for _ in range(2):
         assert (await pool.exchange(method, one_answer.url, [], b"")).body == b"ok"
     assert (one_answer.answered, one_answer.cut) == (2, 1)
 
 
 async def test_a_post_is_not_made_twice(one_answer: OneAnswer, pool: ExactPool) -> None:
-    """The backend may have acted on it: it fails, and the next goes over another connection."""
+    """The backend may have acted on a POST: it fails, and the next one uses another connection."""
     await pool.exchange("POST", one_answer.url, [], b"")
     with pytest.raises(BackendError, match=r"^connection failed$"):
         await pool.exchange("POST", one_answer.url, [], b"")
@@ -135,5 +135,5 @@ async def test_close_ends_requests(backend: Backend, pool: ExactPool) -> None:
 
 
 def test_one_connection_a_transport() -> None:
-    """More in one transport would cost each request the sight of all of them."""
+    """A transport of many connections would go over all of them for each request."""
     assert exact_pool._LIMITS.max_connections == 1

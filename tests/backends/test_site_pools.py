@@ -26,7 +26,7 @@ async def pools(request: pytest.FixtureRequest) -> AsyncIterator[SitePools]:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
 async def test_a_request_arrives_as_it_was_given(backend: Backend, pools: SitePools, method: str) -> None:
-    """Method, URL, headers and body, with what every request says of itself and nothing else."""
+    """Method, URL, headers and body arrive, with the headers of every request and nothing else."""
     content = b"" if method == "GET" else b"\xffbody"
     await pools.exchange("newsite", method, f"{backend.url}/a%2Fb?c=%20", [NAME], content)
     (request,) = backend.requests
@@ -37,7 +37,7 @@ async def test_a_request_arrives_as_it_was_given(backend: Backend, pools: SitePo
 
 
 async def test_body_of_a_refusal_is_not_read(backend: Backend, pools: SitePools) -> None:
-    """Only a 200 has a body worth its bytes; the connection serves the next request all the same."""
+    """The body is read with a 200 only; after another status the next request works all the same."""
     backend.answer = http_answer(b"no", "403 Forbidden")
     for _ in range(2):
         answer = await pools.exchange("newsite", "GET", backend.url, [])
@@ -73,7 +73,7 @@ async def test_no_proxy_of_the_environment(backend: Backend, pools: SitePools, m
     ],
 )
 async def test_reasons_are_the_same(backend: Backend, pools: SitePools, answer: bytes, reason: str) -> None:
-    """Whichever library saw what is wrong with an answer."""
+    """Both libraries give the same reason for each fault of an answer."""
     backend.answer = answer
     with pytest.raises(BackendError) as caught:
         await pools.exchange("newsite", "PUT", backend.url, [], b"[]")
@@ -91,7 +91,7 @@ async def test_reasons_are_the_same(backend: Backend, pools: SitePools, answer: 
     ],
 )
 async def test_no_backend(pools: SitePools, url: str, reason: str) -> None:
-    """A backend that is not there, or that no URL names."""
+    """The reason for a backend that is not there, and for a URL that is not usable."""
     with pytest.raises(BackendError) as caught:
         await pools.exchange("newsite", "GET", url, [])
     assert (str(caught.value), caught.value.was_answered) == (reason, False)
