@@ -1,4 +1,4 @@
-"""The command `recado`: reads options and settings, calls what does the work, turns failures into one line.
+"""The command `recado`: reads options and settings, calls the part that does the work, prints a failure as one line.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 """
@@ -13,7 +13,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app.backends.http import BackendError
+from app.backends.exchange import BackendError
 from app.backends.sender import post_send
 from app.config.load import load_config
 from app.config.settings import Config, Site
@@ -50,7 +50,7 @@ class ConfigFailure(Failure):
 
 
 class SendOptions(Struct, frozen=True):
-    """What `recado send` was told. Lives as long as the command; fields are named as click names the options."""
+    """The options of `recado send`. Lives as long as the command; the fields have click's names of the options."""
 
     config_path: str | None
     sites_path: str | None
@@ -105,7 +105,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
 
 @recado.command(hidden=True)
 def worker() -> None:
-    """Serve as `serve --workers` says on stdin, which starts this."""
+    """Serve one worker of `serve --workers`, which starts this command and writes its settings to stdin."""
     sys.exit(workers.work())
 
 

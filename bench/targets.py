@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """Say reached, or missed and by how much."""
+        """Return "reached", or "missed" with the distance."""
         return "reached" if self.is_reached else f"missed by {100 * (self.value / self.limit - 1):.0f} %"
 
 

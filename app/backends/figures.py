@@ -15,8 +15,9 @@ class BackendCounts:
         #: By result.
         self.auths: Counter[str] = Counter()
         self.auth_seconds = Durations()
-        #: Connects that wait for their turn now, and how long the ones waited that had to.
+        #: Connects that wait for their turn now.
         self.auths_waiting = 0
+        #: The waits of the connects that had to wait.
         self.auth_wait_seconds = Durations()
         #: 0: closed, 1: half-open, 2: open.
         self.auth_breaker = 0

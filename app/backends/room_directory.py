@@ -1,4 +1,4 @@
-"""Asks a site's authUrl for the rooms of the user whom a token names."""
+"""Asks a site's authUrl for the rooms of the user that a token names."""
 
 import asyncio
 from time import monotonic
@@ -7,8 +7,10 @@ import msgspec
 import structlog
 
 from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
+from app.backends.exchange import BackendError, authorization, header_value
+from app.backends.fast_pool import FastPool
 from app.backends.figures import BackendCounts
-from app.backends.http import BackendError, SitePools, authorization, header_value
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -21,11 +23,11 @@ _Headers = list[tuple[bytes, bytes]]
 
 
 class _Asking:
-    """A question under way and who waits for its answer. Lives until it is answered, or nobody waits any more."""
+    """A question in flight and its waiting callers. Lives until the answer, or until no caller waits."""
 
     def __init__(self) -> None:
         self.callers = 0
-        #: Whether its turn has come: from then on it is asked to the end, whoever waits.
+        #: Whether its turn has come. From then on the request goes on to its end, even without a waiting caller.
         self.has_begun = False
         self.task: asyncio.Task[list[str] | AuthRefused]
 
@@ -36,8 +38,8 @@ class HttpRoomDirectory:
     def __init__(
         self, timeout_seconds: float, counts: Counts | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
-        """`timeout_seconds` is the backend's time to answer; a turn may be waited for `wait_seconds` before that."""
-        self._pools = SitePools(timeout_seconds)
+        """`timeout_seconds` is the backend's time to answer; before it, a request waits `wait_seconds` for its turn."""
+        self._pools = SitePools(timeout_seconds, FastPool)
         self._counts = counts or Counts()
         self._wait_seconds = wait_seconds
         self._gates: dict[str, AuthGate] = {}
@@ -46,8 +48,8 @@ class HttpRoomDirectory:
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
         """The user's rooms as authUrl names them; an empty token or meta counts as none.
 
-        Equal questions asked at the same moment share one request, which outlives a caller that is cancelled; one that
-        waits for its turn is given up with its last caller. Raises AuthRefused with the contract's texts.
+        Equal questions at the same moment share one request. A request in flight outlives a cancelled caller; a request
+        that waits for its turn is cancelled with its last caller. Raises AuthRefused with the contract's texts.
         """
         question = (site.name, token, meta)
         asking = self._in_flight.get(question) or self._begin(question, site)
@@ -60,7 +62,7 @@ class HttpRoomDirectory:
                 self._forget(question, asking)
                 asking.task.cancel()
         if isinstance(answer, AuthRefused):
-            # A new one for each caller: they would share one traceback.
+            # A new error for each caller: a shared one would collect the tracebacks of all.
             raise AuthRefused(str(answer))
         return answer.copy()
 
@@ -114,7 +116,7 @@ class HttpRoomDirectory:
         except BackendError as error:
             outcome.was_answered = error.was_answered
             raise
-        # 4xx, and whatever else it says, is an answer; 5xx is not, of a backend or of what stands in front of it.
+        # Any status below 500 is an answer. A 5xx, of the backend or of a proxy before it, counts as no answer.
         outcome.was_answered = answer.status < 500
         if answer.status == 200:
             return self._read_rooms(site, answer.body)

@@ -1,4 +1,4 @@
-"""The keys of config.yml and sites.yml that belong to no protocol, and the blocks with what protocols add."""
+"""The keys of config.yml and sites.yml that belong to no protocol, and the blocks with the keys that protocols add."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ class Configured(Protocol):
         """Whether it can serve a site at the paths of the server that it replaces."""
 
     def check(self, config: Config) -> None:
-        """Raises ConfigError for settings that each are right and together are not."""
+        """Raises ConfigError for settings that are valid alone and not together."""
 
 
 class LimitSection(Section):
@@ -82,7 +82,7 @@ class ClusterSection(Section):
 
 
 class SiteLimitsSection(Section):
-    """`limits:`, what a site may use; 0 is no limit."""
+    """`limits:`, the share of the server that a site may use; 0 is no limit."""
 
     connections: _AmountOrNone | None = None
     connections_per_address: _AmountOrNone | None = None
@@ -94,7 +94,7 @@ class SiteLimitsSection(Section):
 
 
 class SharedKeys(Section):
-    """The keys that an environment's block and a site may both hold; the site's win."""
+    """The keys that an environment's block and a site may both hold. The site's value wins."""
 
     device_ttl_seconds: TtlSeconds | None = field(name="device_ttl", default=None)
     queue_limit: LimitSection | None = None
@@ -126,7 +126,7 @@ class EngineSection(Section):
 
 
 class EnvironmentKeys(SharedKeys):
-    """One environment of config.yml, without what protocols add."""
+    """One environment of config.yml, without the keys that protocols add."""
 
     host: Text | None = None
     port: _Port | None = None

@@ -1,6 +1,6 @@
-"""Reads config.yml, sites.yml and the environment into a `Config`, or says in one line what is wrong.
+"""Reads config.yml, sites.yml and the environment into a `Config`, or names the mistake in one line.
 
-Knows where settings come from and which source wins; the keys are `app.config.keys`, the values `app.config.settings`.
+Knows the sources of settings and their precedence. `app.config.keys` has the keys, `app.config.settings` the values.
 """
 
 import re
@@ -19,7 +19,7 @@ from app.config.settings import Config, Site
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
-# Environment variable -> the key it stands for in the environment's block of config.yml.
+# Environment variable -> its key in the environment's block of config.yml.
 _SERVER_VARIABLES = {
     "HOST": "host",
     "PORT": "port",
@@ -33,7 +33,7 @@ _SERVER_VARIABLES = {
     "RECADO_CLUSTER_SECRET": "cluster.secret",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",
 }
-# Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
+# Environment variable -> its key in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
     "AUTH_URL": "authUrl",
     "AUTH_SCHEME": "authScheme",
@@ -42,7 +42,7 @@ _SITE_VARIABLES = {
     "UPDATE_USER_URL": "updateUserUrl",
     "PUBLIC_CHANNEL": "publicChannel",
 }
-# Where the routers of a PaaS, a container network and a proxy on this machine are.
+# The addresses of a PaaS's routers, of a container network, and of a proxy on this machine.
 _PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
@@ -58,10 +58,11 @@ def load_config(
     environ: Mapping[str, str],
     protocols: Sequence[Configured],
 ) -> Config:
-    """The settings of this process for these protocols; a path given here or in RECADO_CONFIG, RECADO_SITES must exist.
+    """The settings of this process, with these protocols. A path given here, or in RECADO_CONFIG or RECADO_SITES, must
+    exist.
 
-    An empty environment variable counts as not set. Raises ConfigError, its text one line that names the file or
-    the variable, the key and what was expected.
+    An empty environment variable counts as not set. Raises ConfigError: one line that names the file or the variable,
+    the key and the expected value.
     """
     variables = {name: value for name, value in environ.items() if value != ""}
     blocks = Blocks(protocols)
@@ -75,7 +76,7 @@ def load_config(
 
 
 def check_site_name(name: str, place: str) -> None:
-    """Raises ConfigError, naming the place, when a namespace, a Redis hash tag or a query cannot carry the name."""
+    """Raises ConfigError with the place when a namespace, a Redis hash tag or a query cannot carry the name."""
     if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
         raise ConfigError(
             f"{place}: site name {name!r}: expected text other than '/', without whitespace at the ends, "
@@ -86,7 +87,7 @@ def check_site_name(name: str, place: str) -> None:
 def _load_server(path: str | Path | None, variables: Mapping[str, str], types: Blocks) -> Config:
     file = Path(path or "config.yml")
     environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
-    # Every block is checked, so that a mistake in another environment's shows before the day it is used.
+    # Check every block: a mistake in another environment's shows before the day on which that one is used.
     blocks = _read_blocks(file, types.environment, must_exist=path is not None)
     if blocks and environment not in blocks:
         raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
@@ -106,7 +107,7 @@ def _check_cluster(config: Config) -> None:
 
 
 def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
-    """The networks that are named, `private` standing for those that never come over the internet."""
+    """The named networks. `private` stands for the networks that no packet of the internet comes from."""
     names = proxies.split(",") if isinstance(proxies, str) else proxies
     networks: list[str] = []
     for name in filter(None, (name.strip() for name in names)):
@@ -190,7 +191,7 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
 
 
 def _overlay(settings: _Settings, given: Mapping[str, Any]) -> _Settings:
-    """The settings with what is given in their place."""
+    """The settings with the given values in place of their own."""
     changes: dict[str, Any] = {}
     for name, value in given.items():
         if not isinstance(value, Section):

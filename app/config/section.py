@@ -1,6 +1,6 @@
-"""What a section of a configuration file is: its keys, their types and bounds, and the sentence for what breaks them.
+"""A section of a configuration file: its keys, their types and bounds, and the sentence for a value that breaks them.
 
-Knows nothing of files, of the environment, or of the defaults: a key left out, or null, is None here.
+Knows nothing of files, of the environment, or of the defaults: a key that is absent, or null, is None here.
 """
 
 import re
@@ -28,7 +28,7 @@ _TYPES = {
 
 
 def matching(pattern: str, meaning: str) -> Meta:
-    """The constraint on a text that matches the pattern; the error for any other text says `expected <meaning>`."""
+    """The constraint that a text matches the pattern. The error for another text says `expected <meaning>`."""
     _MEANINGS[repr(pattern)] = meaning
     return Meta(pattern=pattern)
 
@@ -61,16 +61,16 @@ Amount = Annotated[int, Meta(ge=1, le=2**53)]
 class Section(Struct, kw_only=True, forbid_unknown_fields=True):
     """A mapping in a file. Lives while the settings are read.
 
-    Fields are named as the settings they fill, and carry the file's key where it differs.
+    A field has the name of the setting that it fills, and the file's key where that differs.
     """
 
     def given(self) -> dict[str, Any]:
-        """What the file holds, by the setting's name."""
+        """The values in the file, by the setting's name."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
 
 class HistorySection(Section):
-    """How much of the published messages a protocol keeps."""
+    """The bounds of the published messages that a protocol keeps."""
 
     messages: Amount | None = None
     bytes: Amount | None = None
@@ -80,7 +80,7 @@ class HistorySection(Section):
 class SectionSpec(Struct, frozen=True):
     """A protocol's section of a site's block. Lives as long as the process."""
 
-    #: In the file: `redisPublish`.
+    #: The key in the file, such as `redisPublish`.
     key: str
     keys: type[Section]
     #: The values that the keys fill, with their defaults.
@@ -106,7 +106,7 @@ _Block = TypeVar("_Block", bound=Section)
 def decode_block(
     raw: object, block_type: type[_Block], place: Callable[[str], str], *, from_text: bool = False
 ) -> _Block:
-    """The block's typed form; `from_text` reads numbers from text, as environment variables need.
+    """The block's typed form. `from_text` reads numbers from text, as environment variables need it.
 
     `place` names the place of a dotted key for the error line. Raises ConfigError.
     """
@@ -145,7 +145,7 @@ def _keys_of(block_type: type[Section], key: str) -> list[str]:
 
 
 def _in_words(message: str) -> str:
-    """msgspec's sentence without Python's names of types and without regular expressions."""
+    """msgspec's sentence without the names of Python's types and without regular expressions."""
     parts = re.fullmatch(r"Expected `(.*?)`(?:, got `(.*)`| matching regex (.*)| (of length >= 1)| ([<>].*))?", message)
     if parts is None:
         return message

@@ -1,6 +1,6 @@
 """Reads one YAML file as plain values, strictly: keys are text, none stands twice, errors name file and line.
 
-Knows nothing of what the keys mean.
+Knows none of the keys.
 """
 
 from pathlib import Path
@@ -10,16 +10,16 @@ import yaml
 
 from app.errors import ConfigError
 
-#: Read as they are written even where YAML sees a number: a key 0123 is no octal 83.
+#: Keys are read as they are written even where YAML sees a number: a key 0123 is no octal 83.
 _TEXT_KEYS = frozenset({"apiKey"})
 _NUMBER_TAGS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 class _Loader(yaml.SafeLoader):
-    """Lives for one document."""
+    """The loader of one document, for which it lives."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here and not in construct_mapping: there, merge keys (`<<`) have been expanded and may repeat a key rightly.
+        # Here and not in construct_mapping: there, merge keys (`<<`) have been expanded and may repeat a key.
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:

@@ -1,8 +1,8 @@
-"""What has happened on this node since its start, as plain numbers that the components add to.
+"""The figures of this node since its start, as plain numbers that the components add to.
 
-Knows nothing of Prometheus: `metrics` reads these when it is asked. On the hot path an addition is all that is allowed,
-and that once a message or a flush, never once a delivery or an ack. Numbers of one protocol, or of the backends, are a
-class in its own folder: a *part*, made when it is asked for the first time.
+Knows nothing of Prometheus: `metrics` reads these at a scrape. The hot path may only add, once a message or a flush,
+never once a delivery or an ack. The numbers of one protocol, or of the backends, are a class in its own folder: a
+*part*, made at its first use.
 """
 
 from bisect import bisect_left
@@ -12,39 +12,39 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
-#: Upper bounds in seconds; a longer duration counts in one bucket more.
+#: Upper bounds in seconds. A longer duration counts in one more bucket.
 BOUNDS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 _Part = TypeVar("_Part")
 
 
 class Durations:
-    """How long something took, by bucket. Lives as long as the counts that it is part of."""
+    """Durations by bucket. Lives as long as the counts that it is part of."""
 
     __slots__ = ("buckets", "total_seconds")
 
     def __init__(self) -> None:
-        #: One for each of BOUNDS_SECONDS, then one for longer durations; not cumulative.
+        #: A bucket for each of BOUNDS_SECONDS, then one for longer durations; not cumulative.
         self.buckets = [0] * (len(BOUNDS_SECONDS) + 1)
         self.total_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Counts one more duration."""
+        """Adds a duration."""
         self.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
 
 
 class QueueSample(Struct, frozen=True):
-    """How much waited for a bounded random choice of a site's devices at one moment."""
+    """The backlog of a bounded random choice of a site's devices at one moment."""
 
-    #: All devices that the site has in Redis, connected or away.
+    #: All devices of the site in Redis, connected or away.
     devices: int
     #: The devices of the sample.
     sampled: int
-    #: In their queues together, and in the longest of them.
+    #: The messages in their queues together, and in the longest of them.
     messages: int
     longest: int
-    #: Since the oldest message of those queues was accepted.
+    #: The age of the oldest message in those queues.
     oldest_seconds: float
 
 
@@ -79,16 +79,16 @@ class SiteCounts:
         self.connects: Counter[str] = Counter()
         #: By reason.
         self.closes: Counter[str] = Counter()
-        #: Queue entries made by the messages that this node accepted, and queues that overflowed because of them.
+        #: Queue entries of the messages that this node accepted, and queues that these entries made overflow.
         self.stored = 0
         self.overflows = 0
-        #: Nodes that were handed those messages.
+        #: Nodes that those messages were handed to.
         self.nodes_told = 0
-        #: Messages that the bus brought to this node, and their devices (without queues: connections) here.
+        #: Messages that the bus brought to this node, and their devices here (connections, on a site without queues).
         self.bus_messages = 0
         self.deliveries = 0
         self.bus_gaps = 0
-        #: Acks that Redis has applied, and acks given up because too many waited for it.
+        #: Acks that Redis has applied, and acks that were given up because too many waited for Redis.
         self.acks = 0
         self.acks_dropped = 0
         #: `_batch`es, the messages in them, and the messages written one by one after a gap.
@@ -99,26 +99,26 @@ class SiteCounts:
         self.resyncs: Counter[str] = Counter()
         #: Refusals because of a limit of the site, by limit.
         self.limited: Counter[str] = Counter()
-        #: The latest sample, None until there is one.
+        #: The latest sample; None before the first one.
         self.queues: QueueSample | None = None
         self._parts: dict[type, Any] = {}
 
     def part(self, kind: type[_Part]) -> _Part:
-        """The site's numbers of one protocol. May be asked from any thread."""
+        """The site's numbers of one protocol. May be called from any thread."""
         return cast("_Part", self._parts.get(kind) or self._parts.setdefault(kind, kind()))
 
 
 class Counts:
-    """The numbers of one node. Lives as long as the node; a component that is given none makes its own."""
+    """The numbers of one node. Lives as long as the node. A component that is given none makes its own."""
 
     def __init__(self, sites: Iterable[str] = ()) -> None:
-        """`sites` are there from the start, so that each is shown with its zeros."""
+        """Makes the numbers of `sites`, so that each is shown with its zeros from the start."""
         self.sites = {name: SiteCounts() for name in sites}
-        #: Sockets that the transport gave up, by reason.
+        #: Sockets that the transport closed, by reason.
         self.transport_closings: Counter[str] = Counter()
         #: Requests for sessions of other nodes, by result.
         self.passed_requests: Counter[str] = Counter()
-        #: Engine.IO sessions now, whether or not they have joined a site.
+        #: Engine.IO sessions now, with those that have not joined a site.
         self.sessions: Callable[[], int] = int
         #: How often the subscription to the bus was made again.
         self.bus_interruptions = 0
@@ -133,18 +133,18 @@ class Counts:
         self._parts: dict[type, Any] = {}
 
     def of(self, site: str) -> SiteCounts:
-        """The numbers of a site, made when it is asked for the first time."""
+        """The numbers of a site, made at the first call."""
         counts = self.sites.get(site)
         if counts is None:
             counts = self.sites[site] = SiteCounts()
         return counts
 
     def part(self, kind: type[_Part]) -> _Part:
-        """The node's numbers of one protocol that belong to no site. May be asked from any thread."""
+        """The node's numbers of one protocol that belong to no site. May be called from any thread."""
         return cast("_Part", self._parts.get(kind) or self._parts.setdefault(kind, kind()))
 
     def redis_answered(self, script: str, seconds: float) -> None:
-        """A script has run, or failed, after this time."""
+        """Adds the time after which a script has run, or failed."""
         durations = self.redis_seconds.get(script)
         if durations is None:
             durations = self.redis_seconds[script] = Durations()

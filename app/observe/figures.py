@@ -13,7 +13,7 @@ def _of_sample(read: Callable[[QueueSample], float]) -> Reader:
 
 
 METRICS = (
-    # Who is here
+    # Connections
     Metric(Kind.GAUGE, "recado_sessions", "Engine.IO sessions on this node.", (), of_node(lambda c: c.sessions())),
     Metric(Kind.GAUGE, "recado_connections", "Connections in a site.", SITE, of_site(lambda s: s.connections)),
     Metric(Kind.COUNTER, "recado_connects", "Attempts to join a site.", BY_RESULT, of_site_and(lambda s: s.connects)),
@@ -52,7 +52,7 @@ METRICS = (
     Metric(Kind.COUNTER, "recado_replayed", "Messages in batches.", SITE, of_site(lambda s: s.batched)),
     Metric(Kind.COUNTER, "recado_refilled", "Messages written to fill a gap.", SITE, of_site(lambda s: s.refilled)),
     Metric(Kind.COUNTER, "recado_resyncs", "Resyncs sent.", BY_REASON, of_site_and(lambda s: s.resyncs)),
-    # What waits
+    # Waiting
     Metric(Kind.GAUGE, "recado_devices", "Devices in Redis.", SITE, _of_sample(lambda q: q.devices)),
     Metric(
         Kind.GAUGE,

@@ -1,4 +1,4 @@
-"""One metric: how it is called, what it means, and where its samples come from. Knows nothing of Prometheus.
+"""One metric: its name, its meaning, and the source of its samples. Knows nothing of Prometheus.
 
 A protocol lists its metrics beside its counts; the readers here cover the usual places of a number.
 """
@@ -23,18 +23,18 @@ BY_REASON = ("site", "reason")
 
 
 class Kind(Enum):
-    """How a metric behaves."""
+    """The behaviour of a metric's number."""
 
-    #: It grows.
+    #: The number grows.
     COUNTER = "counter"
-    #: It is a state of now.
+    #: The number is a state at this moment.
     GAUGE = "gauge"
-    #: It holds `Durations`.
+    #: The samples are `Durations`.
     HISTOGRAM = "histogram"
 
 
 class Metric(Struct, frozen=True):
-    """One metric. Its row in docs/metrics.md is held to it by a test."""
+    """One metric. A test compares it with its row in docs/metrics.md."""
 
     kind: Kind
     name: str
@@ -43,7 +43,7 @@ class Metric(Struct, frozen=True):
     read: Reader
 
 
-# Every reader copies its mapping at once: a scrape runs in another thread than the one that adds.
+# Every reader copies its mapping first: a scrape runs in another thread than the one that adds.
 
 
 def of_node(read: Callable[[Counts], float | Durations]) -> Reader:

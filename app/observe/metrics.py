@@ -1,6 +1,6 @@
 """The figures of a node as Prometheus reads them: metrics, read from `counts` at the moment of a scrape.
 
-The only module that knows prometheus-client. Every metric is explained in docs/metrics.md, which a test holds us to.
+The only module that knows prometheus-client. docs/metrics.md explains every metric; a test compares both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ _BOUNDS = [*map(floatToGoString, BOUNDS_SECONDS), "+Inf"]
 
 
 class _Counter(CounterMetricFamily):
-    """A counter of Prometheus; its class holds no state of ours."""
+    """A counter of Prometheus. It holds the numbers of one scrape."""
 
 
 class _Gauge(GaugeMetricFamily):
@@ -35,7 +35,7 @@ class _Histogram(HistogramMetricFamily):
     """A histogram of Prometheus, filled from `Durations`."""
 
     def add_metric(self, labels: Iterable[str], value: Durations) -> None:  # type: ignore[override]
-        """Takes our durations; Prometheus's buckets hold the shorter ones too."""
+        """Takes our durations. Prometheus's buckets are cumulative, ours are not."""
         buckets = list(zip(_BOUNDS, accumulate(value.buckets), strict=True))
         super().add_metric(list(labels), buckets, value.total_seconds)
 
@@ -48,7 +48,7 @@ _FAMILIES: dict[Kind, type[_Counter] | type[_Gauge] | type[_Histogram]] = {
 
 
 class NodeInfo(Struct, frozen=True):
-    """Whose figures these are."""
+    """The node that the figures belong to."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ class Metrics(Collector):
     def __init__(
         self, metrics: Iterable[Metric], counts: Counts, health: Health, node: NodeInfo, worker: str | None = None
     ) -> None:
-        """With a `worker` every sample has it for a label."""
+        """With a `worker`, every sample has its number as a label."""
         self._metrics = tuple(metrics)
         self._counts = counts
         self._health = health
@@ -71,15 +71,15 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
-        """Everything in Prometheus's text format; may be called from any thread."""
+        """All metrics in Prometheus's text format; may be called from any thread."""
         return generate_latest(self._registry if self._worker is None else _Labelled(self._registry, self._worker))
 
     def names(self) -> set[str]:
-        """What every metric is called in the text, process metrics among them."""
+        """The name of every metric in the text, process metrics included."""
         return {_name_in_text(family) for family in self._registry.collect()}
 
     def collect(self) -> Iterator[Family]:
-        """From prometheus-client: every family, those without samples too."""
+        """For prometheus-client: every family, those without samples too."""
         for metric in self._metrics:
             family: Any = _FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
             for labels, value in metric.read(self._counts):

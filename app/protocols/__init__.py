@@ -1,2 +1,4 @@
-"""One folder for each public contract; each turns its wire into calls of the core, and none imports another. What their
-HTTP requests have in common is in `http_request`."""
+"""One folder for each public contract. Each turns its wire into calls of the core, and none imports another.
+
+They share the reading of HTTP requests, `http_request`.
+"""

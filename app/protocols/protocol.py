@@ -1,4 +1,4 @@
-"""What a protocol is: one public contract, as the configuration, the metrics and the builder of a node see it.
+"""The contract of a protocol, as the configuration, the metrics and the builder of a node see it.
 
 A protocol is one folder whose `ProtocolSpec` stands in `listed.py`. The spec says what is known before any node runs:
 name, section, figures, original paths. `open` makes the protocol's part of one node, a `NodeProtocol`: what it serves
@@ -28,7 +28,7 @@ MountedPath = tuple[str, str]
 
 
 class NodeServices(Struct, frozen=True):
-    """What a node offers its protocols. Lives as long as the node."""
+    """The parts of a node that its protocols use. Lives as long as the node."""
 
     config: Config
     #: The node's name.

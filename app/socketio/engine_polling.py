@@ -22,16 +22,9 @@ from app.socketio.engine_payload import (
     encode_script,
     payload_from_form,
 )
-from app.socketio.engine_request import (
-    BodyTooLarge,
-    ClientGone,
-    Refusal,
-    Response,
-    Scope,
-    read_body,
-    wait_for_disconnect,
-)
+from app.socketio.engine_request import Refusal, Response, Scope, wait_for_disconnect
 from app.socketio.engine_session import EngineSession
+from app.transport.request_body import BodyTooLarge, ClientGone, read_whole_body
 
 _TRANSPORT_ERROR = "transport error"
 _TRANSPORT_CLOSE = "transport close"
@@ -85,7 +78,7 @@ async def answer_post(
         return Response.refusing(Refusal.BAD_REQUEST)
     session.is_posting = True
     try:
-        body = await read_body(receive, max_bytes)
+        body = await read_whole_body(receive, max_bytes)
     except BodyTooLarge:
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.TOO_LARGE)

@@ -11,20 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from app.errors import RecadoError
-
 Headers = list[tuple[bytes, bytes]]
 
 _UNAVAILABLE = 503
 Scope = MutableMapping[str, Any]
-
-
-class BodyTooLarge(RecadoError):
-    """The request's body is larger than maxPayload."""
-
-
-class ClientGone(RecadoError):
-    """The client went away in the middle of its request."""
 
 
 class Refusal(enum.Enum):
@@ -123,23 +113,6 @@ def cross_origin_headers(scope: Scope, allowed_origins: Collection[str] | None) 
     if b"access-control-request-headers" in given:
         headers.append((b"access-control-allow-headers", given[b"access-control-request-headers"]))
     return [*headers, (b"access-control-allow-credentials", b"true"), (b"vary", b"origin")]
-
-
-async def read_body(receive: Any, max_bytes: int) -> bytes:
-    """Read the whole request body; raises BodyTooLarge as soon as it is over the limit, ClientGone."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise BodyTooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
 
 
 async def wait_for_disconnect(receive: Any) -> None:

@@ -7,7 +7,7 @@ from bench.usage import cpu_seconds, resident_kb
 
 
 def test_cpu_time_agrees_with_the_process_itself() -> None:
-    """What /proc says was spent in a busy stretch is what the process says of itself, within a few milliseconds."""
+    """The CPU time that /proc shows for a busy stretch is the process's own, within a few milliseconds."""
     before, itself_before = cpu_seconds(os.getpid()), time.process_time()
     while time.process_time() - itself_before < 0.1:
         pass

@@ -1,4 +1,4 @@
-"""Every source of settings, which one wins, and the one line for each mistake."""
+"""Every source of settings, their precedence, and the one line for each mistake."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ SITE = "authUrl: 'http://127.0.0.1/rooms', apiKey: 54321"
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Loads files of the given content from a working directory that holds nothing else."""
+    """Loads files of the given content from an otherwise empty working directory."""
     monkeypatch.chdir(tmp_path)
 
     def from_content(
@@ -49,7 +49,7 @@ def mistake(load: Load, *content: str | None, environ: Mapping[str, str] | None 
 
 
 def test_defaults(load: Load) -> None:
-    """Both files may be missing or empty; the contract's defaults stand."""
+    """Both files may be missing or empty; then the contract's defaults hold."""
     config = load()
     assert config == load("", "# nothing yet")
     assert (config.environment, config.port, config.device_ttl_seconds) == ("production", 1337, 3600)
@@ -58,13 +58,13 @@ def test_defaults(load: Load) -> None:
 
 
 def test_every_key_of_the_example_files(load: Load) -> None:
-    """The example files hold every key there is, none that there is not, and the defaults they show are true."""
+    """The example files hold every key and no other, and the defaults that they show are true."""
     config, sites = (
         yaml.safe_load((EXAMPLES / name).read_text()) for name in ("config.example.yml", "sites.example.yml")
     )
     blocks = Blocks(PROTOCOLS)
     assert keys_of(blocks.environment) == keys_in(config["production"])
-    # A private key that stood in an example would be used as it is.
+    # A private key in an example would be used as it is, so there is none.
     assert "# private_key: |" in (EXAMPLES / "sites.example.yml").read_text()
     assert keys_of(blocks.site) == keys_in(sites["newsite"]) | {"topics.private_key"}
     assert load((EXAMPLES / "config.example.yml").read_text()) == Config()
@@ -151,7 +151,7 @@ def test_every_key_of_a_block(load: Load) -> None:
 
 
 def test_environment_variables_win(load: Load) -> None:
-    """PORT, HOST, DEVICE_TTL, REDIS_URL and RECADO_* take the place of what the file says."""
+    """PORT, HOST, DEVICE_TTL, REDIS_URL and RECADO_* take the place of the file's values."""
     config = load(
         "production: {port: 1, device_ttl: 1, redis: {url: 'redis://file'}, host: file, io: {pingTimeout: 9}}",
         environ={
@@ -174,7 +174,7 @@ def test_environment_variables_win(load: Load) -> None:
 
 
 def test_every_key_of_a_site(load: Load) -> None:
-    """Each key of sites.yml arrives in the setting that it is for; limits left out are the server's."""
+    """Each key of sites.yml arrives in the setting that it is for; an absent limit is the server's."""
     sites = load(
         "production: {device_ttl: 9, queue_limit: {messages: 5, bytes: 6}, outbox_limit: 7}",
         """
@@ -208,23 +208,23 @@ def test_every_key_of_a_site(load: Load) -> None:
 
 @pytest.mark.parametrize("key", ["54321", "0123", "1.50", "1e3", "0x1F", "12:30", "99999999999999999999", "1_000"])
 def test_number_as_api_key_is_text_as_written(load: Load, key: str) -> None:
-    """A number stays the characters that stand in the file: no octal, no rounding, no minutes."""
+    """A number keeps the characters of the file: no octal, no rounding, no minutes."""
     assert load(None, f"a: {{authUrl: 'http://x/', apiKey: {key}}}").sites["a"].api_key == key
 
 
 def test_names_are_text_as_written(load: Load) -> None:
-    """A site called 123 or on is called so."""
+    """A site may be called 123 or on."""
     assert list(load(None, f"123: {{{SITE}}}\non: {{{SITE}}}\n1.0: {{{SITE}}}").sites) == ["123", "on", "1.0"]
 
 
 @pytest.mark.parametrize(("prefix", "has_queues"), [("user_", True), ('""', False), ("null", False)])
 def test_prefix_turns_the_queues_on(load: Load, prefix: str, has_queues: bool) -> None:
-    """A site has queues when userRoomPrefix says something."""
+    """A site has queues when userRoomPrefix is given and not empty."""
     assert load(None, f"a: {{{SITE}, userRoomPrefix: {prefix}}}").sites["a"].has_queues is has_queues
 
 
 def test_site_from_the_environment(load: Load) -> None:
-    """SITE_NAME and its companions make a site, beside those of the file or over the one of that name."""
+    """SITE_NAME and its companions make a site beside the file's, or override the file's site of that name."""
     environ = {
         "SITE_NAME": "solo",
         "AUTH_URL": "http://auth/",
@@ -250,7 +250,7 @@ def test_site_from_the_environment(load: Load) -> None:
 
 
 def test_merged_yaml(load: Load) -> None:
-    """Anchors and merge keys work, and a key may stand over a merged one."""
+    """Anchors and merge keys work, and a key overrides a merged one."""
     config = "defaults: &defaults\n  port: 1\n  device_ttl: 2\nproduction:\n  <<: *defaults\n  port: 3\n"
     assert (load(config).port, load(config).device_ttl_seconds) == (3, 2)
 
@@ -298,7 +298,7 @@ def test_merged_yaml(load: Load) -> None:
     ],
 )
 def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
-    """Each mistake is one line with file, key or line, and what was expected."""
+    """Each mistake is one line with the file, the key or line, and the expected value."""
     assert mistake(load, config).startswith(line)
 
 
@@ -324,7 +324,7 @@ def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
     ],
 )
 def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
-    """Each mistake is one line with file, site, key and what was expected."""
+    """Each mistake is one line with the file, the site, the key and the expected value."""
     assert mistake(load, None, sites).startswith(line)
 
 
@@ -356,12 +356,12 @@ def test_impossible_site_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "new site", "crème/brûlée", "a:b*", "demo.1", "日本"])
 def test_possible_site_names(name: str) -> None:
-    """Any other name will do."""
+    """Any other name is accepted."""
     check_site_name(name, "sites.yml")
 
 
 def test_named_files_must_exist(tmp_path: Path, load: Load) -> None:
-    """A path that was given, by argument or variable, must lead to a file that can be read."""
+    """A path given by argument or variable must lead to a readable file."""
     missing = tmp_path / "missing.yml"
     for config, sites, variable in ((missing, None, ""), (None, missing, ""), (None, None, str(missing))):
         with pytest.raises(ConfigError, match=r"missing\.yml: no such file"):
@@ -390,7 +390,7 @@ def test_no_secret_is_shown(load: Load) -> None:
 
 
 def test_a_site_without_auth_url(load: Load) -> None:
-    """authUrl may be missing where the site has another protocol to be reached by; `{}` turns one on."""
+    """authUrl may be missing when another protocol reaches the site; `{}` turns a protocol on."""
     site = load(None, "shop: {apiKey: k, channels: {}, topics: {history: {seconds: 9}}, redisPublish: {conn_limit: 2}}")
     shop = site.sites["shop"]
     assert (shop.auth_url, shop.section(Channels)) == (None, Channels())
@@ -421,14 +421,14 @@ def test_the_url_of_another_redis_is_secret() -> None:
     ],
 )
 def test_trusted_proxies(load: Load, given: str, expected: tuple[str, ...]) -> None:
-    """Addresses and networks, in a list or in one text, as the environment has it."""
+    """Addresses and networks are given in a list, or in one text as the environment needs it."""
     assert load(f"production: {{trusted_proxies: {given}}}").trusted_proxies == expected
     from_environment = given.strip("[]").replace("'", "")
     assert load(environ={"RECADO_TRUSTED_PROXIES": from_environment}).trusted_proxies == expected
 
 
 def test_private_proxies(load: Load) -> None:
-    """`private` stands for the networks that are nowhere on the internet."""
+    """`private` stands for the networks that do not exist on the internet."""
     networks = load(environ={"RECADO_TRUSTED_PROXIES": "private, 192.0.2.1"}).trusted_proxies
     assert {"127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "192.0.2.1/32"} < set(networks)
     line = mistake(load, "production: {trusted_proxies: [localhost]}")
@@ -436,7 +436,7 @@ def test_private_proxies(load: Load) -> None:
 
 
 def test_limits_of_a_site(load: Load) -> None:
-    """A site has those of config.yml where it has none of its own; 0 takes one away."""
+    """A site has the limits of config.yml where it has none of its own; 0 removes one."""
     config = load(
         "production: {limits: {connections: 10, sends_per_second: 2.5}, auth_concurrency: 9}",
         f"a: {{{SITE}, limits: {{connections: 0, message_bytes: 7}}, auth_concurrency: 3}}\nb: {{{SITE}}}",
@@ -447,7 +447,7 @@ def test_limits_of_a_site(load: Load) -> None:
 
 
 def test_sites_do_not_share_what_they_hear(load: Load) -> None:
-    """Two sites with one prefix on one Redis, and two owners of one namespace, are mistakes; another Redis is none."""
+    """Two sites with one prefix on one Redis are a mistake, on two Redises not; two owners of a namespace are one."""
     shop = "shop: {apiKey: k, redisPublish: {%s}}\nnews: {apiKey: k, redisPublish: {%s}}"
     same = "news.redisPublish.prefix: expected another than that of 'shop' on the same Redis"
     assert same in mistake(load, None, shop % ("", "prefix: rm"))

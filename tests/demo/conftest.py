@@ -17,7 +17,7 @@ OpenPage = Callable[..., Page]
 
 
 class DemoServer:
-    """`recado serve --demo` with data of its own, as a newcomer starts it; whoever makes it calls `end`."""
+    """`recado serve --demo` with data of its own, as a newcomer starts it. Its maker calls `end`."""
 
     def __init__(self) -> None:
         """Start it on a free port, which it keeps."""
@@ -28,7 +28,7 @@ class DemoServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:

@@ -50,7 +50,7 @@ class Device:
         eventually(lambda: self.text().count("_settings") > connections, "the next _settings")
 
     def text(self) -> str:
-        """What the inbox shows now."""
+        """The text that the inbox shows now."""
         return self.page.text(self.inbox)
 
     def _find(self, role: str, name: str) -> int:
@@ -68,7 +68,7 @@ def send(page: Page, event: str, args: str = "[]", rooms: str = "user_alice") ->
 
 
 def test_send_receive_miss_one_and_come_back(open_page: OpenPage) -> None:
-    """A sent message arrives; what is sent while the device is away comes as one `_batch` when it is back, once."""
+    """A sent message arrives. The messages sent while the device is away come once, as one `_batch`, on its return."""
     page = open_page()
     phone = Device(page)
     phone.wait('{"device_ttl":3600}')
@@ -96,7 +96,7 @@ def test_send_receive_miss_one_and_come_back(open_page: OpenPage) -> None:
 
 
 def test_unacknowledged_comes_again_and_acknowledged_now_does_not(open_page: OpenPage) -> None:
-    """With acknowledging off a message waits for its button; what nobody pressed comes back, the other does not."""
+    """With acknowledging off a message waits for its button. Only a message whose button was not pressed comes back."""
     page = open_page()
     phone = Device(page)
     phone.wait("_settings")
@@ -133,7 +133,7 @@ def test_out_of_order_with_resync(open_page: OpenPage) -> None:
 
 
 def test_two_devices_have_a_queue_each(open_page: OpenPage) -> None:
-    """A second device gets the same message, and what one acknowledges still waits for the other."""
+    """A second device gets the same message, and one device's acknowledgement leaves the message for the other."""
     page = open_page()
     phone = Device(page)
     laptop = Device(page)
@@ -161,7 +161,7 @@ def test_two_tabs_of_one_device(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_transport_choice(open_page: OpenPage, transport: str) -> None:
-    """The device connects over the chosen transport and says so."""
+    """The device connects over the chosen transport and shows its name."""
     page = open_page()
     panel = page.find("region", "alice on phone")
     page.click(page.find("button", "Disconnect", panel))
@@ -171,7 +171,7 @@ def test_transport_choice(open_page: OpenPage, transport: str) -> None:
 
 
 def test_unknown_user_is_refused(open_page: OpenPage) -> None:
-    """A connect error is shown with the server's words, and the visitor may try again."""
+    """A connect error is shown with the server's text, and the visitor may try again."""
     page = open_page()
     mallory = Device(page, user="mallory")
     mallory.wait("connect_error: Authentication failed")
@@ -241,7 +241,7 @@ def test_server_restart(open_page: OpenPage, demo: DemoServer) -> None:
 
 
 def test_phone_sized_window(open_page: OpenPage) -> None:
-    """At 390 pixels everything is in one column and nothing is cut off at the side, long words included."""
+    """At 390 pixels the page is one column, and nothing is cut off at the side, long words included."""
     page = open_page(width=390, height=844)
     phone = Device(page, device="d" * 60)
     phone.wait("_settings")

@@ -1,4 +1,4 @@
-"""The lag that is measured is the time for which the loop was held up."""
+"""The measured lag is the time for which the loop was blocked."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ async def test_held_up_loop_is_measured() -> None:
     lag = Durations()
     measured = LoopLag(lag)
     measured.start()
-    # The loop itself is what must not go on here.
+    # The loop itself must be blocked here.
     time.sleep(TICK_SECONDS + 0.3)  # noqa: ASYNC251
     await until(lambda: sum(lag.buckets) == 1, "a tick")
     measured.close()

@@ -1,4 +1,4 @@
-"""What /metrics, /healthz and /readyz answer."""
+"""The answers of /metrics, /healthz and /readyz."""
 
 import httpx
 import pytest
@@ -26,14 +26,14 @@ async def get(path: str, health: Health) -> httpx.Response:
 
 @pytest.mark.parametrize(("is_heard", "status"), [(True, 200), (False, 503)])
 async def test_readiness_names_the_checks(is_heard: bool, status: int) -> None:
-    """200 when every check holds, else 503; the body says which does not."""
+    """200 when every check holds, else 503; the body names each check with its result."""
     answer = await get("/readyz", Health({"redis": lambda: True, "bus": lambda: is_heard}))
     assert answer.status_code == status
     assert answer.json() == {"ready": is_heard, "checks": {"redis": True, "bus": is_heard, "accepting": True}}
 
 
 async def test_liveness_asks_for_nothing_else() -> None:
-    """A node that is not ready is alive all the same."""
+    """A node that is not ready is still alive."""
     health = Health({"redis": lambda: False})
     health.start_draining()
     answer = await get("/healthz", health)
@@ -41,7 +41,7 @@ async def test_liveness_asks_for_nothing_else() -> None:
 
 
 async def test_metrics_are_text_that_is_not_kept() -> None:
-    """Prometheus is told the format, and proxies not to keep it."""
+    """The headers tell Prometheus the format, and proxies not to cache."""
     answer = await get("/metrics", Health({}))
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"

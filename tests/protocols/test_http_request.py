@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import BadRequest
 from app.protocols import http_request
-from app.protocols.http_request import digest, is_same_secret, key_in, query_of, read_body, segments_of
+from app.protocols.http_request import key_in, query_of, read_body, segments_of
 
 
 class Body:
@@ -72,13 +72,6 @@ async def test_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_key_may_stand_in_three_places(query: bytes, headers: dict[bytes, bytes], key: str) -> None:
     """In the query, in X-API-Key, or as bearer token; nowhere else."""
     assert key_in(query_of({"query_string": query}), headers) == key
-
-
-def test_secrets_are_compared_by_digest() -> None:
-    """A secret is the same as itself alone, whatever text it is."""
-    assert is_same_secret("a", digest("a"))
-    assert not is_same_secret("b", digest("a"))
-    assert not is_same_secret("\udc80", digest("a"))
 
 
 def test_segments_are_decoded_one_by_one() -> None:

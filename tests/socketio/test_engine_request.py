@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
 from app.socketio.engine_request import (
-    BodyTooLarge,
-    ClientGone,
     Handshake,
     Headers,
     Refusal,
     cross_origin_headers,
     origin_of,
     parse_query,
-    read_body,
     wait_for_disconnect,
 )
-
-
-def receiving(*messages: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
-    """An ASGI receive that gives these messages."""
-    waiting = list(messages)
-
-    async def receive() -> dict[str, Any]:
-        return waiting.pop(0)
-
-    return receive
-
-
-def chunk(body: bytes, more_body: bool = True) -> dict[str, Any]:
-    """A piece of a body."""
-    return {"type": "http.request", "body": body, "more_body": more_body}
+from tests.transport.receiving import chunk, receiving
 
 
 @pytest.mark.parametrize(
@@ -65,23 +46,6 @@ def test_handshake_hides_secrets() -> None:
     assert handshake.client_address == "192.0.2.1"
     assert "s3cret" not in repr(handshake)
     assert Handshake.of({"headers": []}).client_address == ""
-
-
-async def test_body() -> None:
-    """A body in pieces is read whole."""
-    assert await read_body(receiving(chunk(b"ab"), chunk(b"c", more_body=False)), 3) == b"abc"
-
-
-async def test_body_too_large() -> None:
-    """A body over the limit is given up in its middle."""
-    with pytest.raises(BodyTooLarge):
-        await read_body(receiving(chunk(b"ab"), chunk(b"cd")), 3)
-
-
-async def test_client_gone() -> None:
-    """A client that goes away is no body."""
-    with pytest.raises(ClientGone):
-        await read_body(receiving(chunk(b"ab"), {"type": "http.disconnect"}), 3)
 
 
 async def test_wait_for_disconnect() -> None:

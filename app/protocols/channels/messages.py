@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from app.protocols.validation import explain
 from app.transport.frames import text_frame_head
 
 BAD_JSON = "Bad JSON"
@@ -117,7 +118,7 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
             error = syntax
         else:
-            return Malformed(INVALID_MESSAGE, _plain(str(error)))
+            return Malformed(INVALID_MESSAGE, explain(str(error)))
     if isinstance(error, RecursionError):
         return Malformed(BAD_JSON, "JSON is nested too deeply.")
     if _has_half_pair(payload):
@@ -134,13 +135,6 @@ def _has_half_pair(payload: bytes) -> bool:
     except (ValueError, RecursionError):
         pass
     return False
-
-
-def _plain(reason: str) -> str:
-    """msgspec's words with the key in front: "Expected `str`, got `int` - at `$.data.channel`"."""
-    expected, _, path = reason.partition(" - at ")
-    key = path.strip("`").removeprefix("$").lstrip(".")
-    return f"{key}: {expected}." if key else f"{expected}."
 
 
 def _check_name(channel: str) -> None:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from app.core.audiences import Audiences
 from app.core.message import History, LiveMessage
+from app.digests import digest
 from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, KeptSubscription, Resumed
@@ -20,7 +21,6 @@ from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import Push, pushed_text
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
-from app.protocols.http_request import digest
 
 _SECRET_BYTES = 32
 #: Of the history at once: within the outbox, so that a slow reader is waited for and not closed.

@@ -9,6 +9,7 @@ from app.config.settings import HistoryLimit, Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Audience, Guard, Message
+from app.digests import digest, is_same_secret
 from app.errors import BadRequest, GuardRefused, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -18,7 +19,7 @@ from app.protocols.channels.detail import Detail, encode_detail
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
 from app.protocols.channels.settings import Channels
-from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 
 #: 128 characters.
 _TOKEN_BYTES = 96

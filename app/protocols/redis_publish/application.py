@@ -20,6 +20,7 @@ from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from app.protocols.redis_publish.settings import RedisPublish
+from app.surrogates import encode_text
 
 MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
@@ -160,7 +161,7 @@ class RedisPublishApplication:
             return user
         expected = await served.mailboxes.key_of(user)
         # A user without a key costs the same time as a wrong key.
-        is_right = hmac.compare_digest(expected or b"", key.encode("utf-8", "surrogatepass"))
+        is_right = hmac.compare_digest(expected or b"", encode_text(key))
         return user if is_right and expected else None
 
     def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:

@@ -3,13 +3,13 @@ node that holds the lease; another node can take over at any moment."""
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable, WrongType
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
@@ -30,10 +30,6 @@ _NO_DESTINATION = "not users.<uid> (no `:` in it) or channels.<cid>"
 _Addressed = tuple[Destination, Letter]
 
 _log = structlog.get_logger(__name__)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Ingress:
@@ -122,7 +118,7 @@ class Ingress:
         if self._backlog_bytes > MAX_BACKLOG_BYTES:
             self._counts.outcomes["lost"] += 1
             return
-        entry = self._envelopes.seal(f"{self._prefix}.{address}", _now_ms(), payload)
+        entry = self._envelopes.seal(f"{self._prefix}.{address}", now_ms(), payload)
         self._backlog.append((address, Letter(entry)))
         self._backlog_bytes += len(entry)
         self._is_idle.clear()

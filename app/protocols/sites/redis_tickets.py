@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from app.config.settings import Site
 from app.redis.client import Commands
 from app.store.keys import prefix
+from app.surrogates import encode_text
 
 
 class RedisTickets:
@@ -18,15 +19,10 @@ class RedisTickets:
     async def ticket_state(self, site: Site, new_key: str, rooms: Sequence[str]) -> tuple[int, bytes, int, int]:
         """What tickets are judged by; see `TicketStore`."""
         now_ms, key, generation, revoked_at_ms = await self._redis.run(
-            "ticket", prefix(site.name), self.now_ms, new_key, *map(_word, rooms)
+            "ticket", prefix(site.name), self.now_ms, new_key, *map(encode_text, rooms)
         )
         return int(now_ms), key, int(generation), int(revoked_at_ms)
 
     async def revoke_tickets(self, site: Site, max_age_ms: int, rooms: Sequence[str]) -> None:
         """Revokes them; see `TicketStore`."""
-        await self._redis.run("revoke", prefix(site.name), self.now_ms, max_age_ms, *map(_word, rooms))
-
-
-def _word(room: str) -> bytes:
-    """As Redis keeps it: JSON may hold half a surrogate pair."""
-    return room.encode("utf-8", "surrogatepass")
+        await self._redis.run("revoke", prefix(site.name), self.now_ms, max_age_ms, *map(encode_text, rooms))

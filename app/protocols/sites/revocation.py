@@ -8,8 +8,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from app.config.settings import Site
+from app.digests import digest, is_same_secret
 from app.errors import StoreUnavailable
-from app.protocols.http_request import digest, is_same_secret, key_in, query_of
+from app.protocols.http_request import key_in, query_of
 from app.protocols.sites.send import INVALID, MISSING
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Tickets

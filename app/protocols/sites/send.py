@@ -8,10 +8,11 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.message import Message
 from app.core.ports import Stored
+from app.digests import digest, is_same_secret
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
-from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import read_send_body
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
 from app.protocols.sites.form import read_form
+from app.protocols.validation import explain
 
 
 class SendBody(Struct, frozen=True):
@@ -52,16 +53,9 @@ def _from_json(body: bytes) -> _SendBody:
     except RecursionError:
         raise BadRequest("Body: JSON is nested too deeply.") from None
     except msgspec.ValidationError as error:
-        raise BadRequest(f"Body: {_plain(str(error))}") from None
+        raise BadRequest(f"Body: {explain(str(error))}") from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"Body: expected JSON: {error}.") from None
-
-
-def _plain(reason: str) -> str:
-    """msgspec's words with the key in front: "Expected `str`, got `int` - at `$.event`"."""
-    expected, _, path = reason.partition(" - at ")
-    key = path.strip("`").removeprefix("$.")
-    return f"{key}: {expected}." if key else f"{expected}."
 
 
 def _from_form(body: bytes) -> _SendBody:

@@ -1,30 +1,38 @@
 """Resume tickets: with one a client comes back without authUrl being asked.
 
-A ticket is `<claims>.<signature>`, both Base64 for URLs: JSON and its HMAC-SHA256 under a key that the nodes share. It
-can be read by its owner, it is valid for its device, site and credentials alone, and it can be revoked. What decides is
-plain: the state of the store and the time are passed in.
+A ticket is a JWT, signed with HMAC-SHA256 under a key that the nodes share. Its owner can read it. It is valid for one
+site, device, token and meta alone, and it can be revoked. The decisions are plain functions: the state of the store and
+the time are passed in.
 """
 
 import hashlib
 import hmac
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
+import jwt
 import msgspec
 from msgspec import Struct
 
 from app.config.settings import Site
+from app.core.address import room_names
 from app.core.ports import TicketStore
 from app.errors import TicketRefused
 from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.settings import ResumeTicket
+from app.surrogates import encode_text
 
 #: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
 MAX_TICKET_BYTES = 6_000
 _MILLISECONDS = 1000
+_ALGORITHM = "HS256"
+#: The header's `typ` (RFC 8725, 3.11): no other token is taken for a ticket.
+_TYPE = "recado-ticket+jwt"
+#: No ticket is taken for another token: a reader that expects no audience, or its own, refuses a ticket.
+_AUDIENCE = "recado-ticket"
 
 
 class Credentials(Struct, frozen=True):
@@ -51,6 +59,7 @@ class Claims(Struct, frozen=True):
     #: When authUrl last said so; by this it is revoked, and comes to an end, however often it is renewed.
     asked_at_ms: int
     generation: int
+    #: By the store's clock, like every time here.
     expires_at_ms: int = 0
 
 
@@ -75,10 +84,9 @@ class Tickets:
 
     async def look_up(self, site: Site, ticket: str | None) -> TicketState:
         """The state of the store for judging this ticket and giving others. Raises StoreUnavailable."""
-        claims = _read(ticket)[0] if ticket else None
-        rooms = claims.rooms if claims else ()
+        rooms = rooms_named_in(ticket) if ticket else ()
         now_ms, key, generation, revoked_at_ms = await self._store.ticket_state(
-            site, secrets.token_hex(32), names_of(rooms)
+            site, secrets.token_hex(32), room_names(rooms)
         )
         state = TicketState(now_ms, key, generation, revoked_at_ms)
         self._heard[site.name] = (state, monotonic())
@@ -112,7 +120,7 @@ class Tickets:
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
         """Makes all tickets that name one of the rooms worthless; without rooms all of the site."""
         settings = site.section(ResumeTicket) or ResumeTicket()
-        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, names_of(rooms))
+        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, room_names(rooms))
 
 
 def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: TicketState) -> Claims:
@@ -124,16 +132,16 @@ def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: Ti
 
 def seal(claims: Claims, key: bytes) -> str | None:
     """The ticket; None if it were too long."""
-    content = urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
-    ticket = content + b"." + _signature(key, content)
-    return ticket.decode() if len(ticket) <= MAX_TICKET_BYTES else None
+    content = {**msgspec.structs.asdict(claims), "aud": _AUDIENCE}
+    ticket = jwt.encode(content, key, _ALGORITHM, headers={"typ": _TYPE})
+    return ticket if len(ticket) <= MAX_TICKET_BYTES else None
 
 
 def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
     """What the ticket of the credentials says. Raises TicketRefused, its text for the client, naming why not."""
-    claims, content, signature = _read(credentials.ticket or "")
     # First of all: whoever made it up learns nothing else.
-    if claims is None or not hmac.compare_digest(signature, _signature(state.key, content)):
+    claims = _open(credentials.ticket or "", state.key)
+    if claims is None:
         raise TicketRefused("the resume ticket is not valid", "invalid")
     if claims.site != site.name or claims.device_id != credentials.device_id:
         raise TicketRefused("the resume ticket is of another site or device", "foreign")
@@ -148,29 +156,31 @@ def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
     return claims
 
 
-def names_of(rooms: Sequence[str]) -> list[str]:
-    """Rooms as they are revoked: without case, so that none escapes by its spelling."""
-    return sorted({room.lower() for room in rooms})
+def rooms_named_in(ticket: str) -> list[str]:
+    """The rooms that a ticket names, its signature unchecked: they are asked for together with the key."""
+    claims = _decode(ticket, b"", {"verify_signature": False})
+    return claims.rooms if claims else []
 
 
-def _read(ticket: str) -> tuple[Claims | None, bytes, bytes]:
-    """What it says, whoever wrote it, the signed text and the signature."""
+def _open(ticket: str, key: bytes) -> Claims | None:
+    """What a ticket signed with the key says; None for everything else."""
+    # A ticket has no `exp`: PyJWT would judge it by this machine's clock, `judge` uses the store's.
+    return _decode(ticket, key, {"strict_aud": True, "require": ["aud"]})
+
+
+def _decode(ticket: str, key: bytes, options: Any) -> Claims | None:
+    # A JWT has no padding. PyJWT tolerates it, and one signature would have several spellings.
+    if len(ticket) > MAX_TICKET_BYTES or "=" in ticket:
+        return None
     try:
-        content, _, signature = ticket.encode("ascii").partition(b".")
-        if len(ticket) > MAX_TICKET_BYTES:
-            return None, b"", b""
-        padding = b"=" * (-len(content) % 4)
-        return msgspec.json.decode(urlsafe_b64decode(content + padding), type=Claims), content, signature
-    except (ValueError, msgspec.MsgspecError):
-        return None, b"", b""
-
-
-def _signature(key: bytes, content: bytes) -> bytes:
-    return urlsafe_b64encode(hmac.digest(key, b"ticket:" + content, hashlib.sha256)).rstrip(b"=")
+        read = jwt.decode_complete(ticket, key, [_ALGORITHM], options, audience=_AUDIENCE)
+        return msgspec.convert(read["payload"], Claims) if read["header"].get("typ") == _TYPE else None
+    except (jwt.PyJWTError, msgspec.MsgspecError, ValueError):
+        return None
 
 
 def _mark(key: bytes, kind: str, value: str | None) -> str:
     """Tells whether a value is the same as another time, and nothing of the value; "" for none."""
     if not value:
         return ""
-    return hmac.new(key, f"{kind}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, encode_text(f"{kind}:{value}"), hashlib.sha256).hexdigest()[:32]

@@ -9,15 +9,15 @@ import structlog
 from app.core.binds import bound_together
 from app.core.delivery import Delivery
 from app.core.message import Message
+from app.digests import digest
 from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
-from app.protocols.http_request import digest
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
 from app.protocols.topics.registry import TopicRegistration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
-from app.protocols.topics.site_topics import SiteTopics, digest_of, lifetime_ms
+from app.protocols.topics.site_topics import SiteTopics, lifetime_ms
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
 
@@ -148,8 +148,8 @@ class Extending:
         extension = await self._store.extend(
             topics.site,
             proof.connection,
-            digest_of(proof.secret),
-            digest_of(secret),
+            digest(proof.secret),
+            digest(secret),
             lifetime_ms(topics),
             topics.settings.max_alive_count,
         )

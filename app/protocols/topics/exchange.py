@@ -7,8 +7,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from app.config.settings import Site
+from app.digests import is_same_secret
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, is_same_secret, key_in, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, read_body
 
 Header: TypeAlias = tuple[bytes, bytes]
 

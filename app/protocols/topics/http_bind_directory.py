@@ -3,7 +3,8 @@
 import msgspec
 import structlog
 
-from app.backends.http import BackendError, SitePools
+from app.backends.exchange import BackendError
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.protocols.topics.settings import Topics

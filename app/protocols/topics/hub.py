@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Seat
 from app.core.message import Audience, LiveMessage
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -27,11 +29,10 @@ from app.protocols.topics.notice import (
     Question,
     audience_of_room,
     is_bindable,
-    now_ms,
 )
 from app.protocols.topics.presence import ClientPresence
 from app.protocols.topics.settings import Topics
-from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, digest_of, lifetime_ms, notice_of, write_message
+from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, lifetime_ms, notice_of, write_message
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
 from app.protocols.topics.topic_store import TopicStore
@@ -119,7 +120,7 @@ class TopicHub:
             raise
         try:
             opened = await self._store.open(
-                topics.site, stream.client, topics.clients[stream.client], digest_of(secret), lifetime_ms(topics)
+                topics.site, stream.client, topics.clients[stream.client], digest(secret), lifetime_ms(topics)
             )
         except BaseException:
             self._forget(topics, stream, has_joined=True)

@@ -1,10 +1,9 @@
 """What travels between nodes beside an event: which topics it was emitted to, when, and who may have it."""
 
-import time
-
 import msgspec
 from msgspec import Struct
 
+from app.clock import now_ms
 from app.config.settings import HistoryLimit
 from app.core.message import Audience, LiveMessage
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, is_reserved
@@ -103,8 +102,3 @@ def unpack(message: LiveMessage) -> Notice:
 
 def _patterns_for(topic: str) -> str:
     return CONNECTION_PATTERNS if topic.startswith(CONNECTION_PREFIX) else ALL_PATTERNS
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

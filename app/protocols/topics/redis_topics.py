@@ -8,6 +8,7 @@ from app.protocols.topics.topic_store import Beat, Closed, Departure, Extension,
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
+from app.surrogates import decode_text, encode_text
 
 #: A node that has not said so for so long does not live: its streams count as ended.
 DEAD_AFTER_SECONDS = 7.0
@@ -29,14 +30,14 @@ class RedisTopics:
     async def open(self, site: Site, client: str, streams: int, secret: bytes, timeout_ms: int) -> Opened:
         """A stream begins; see `TopicStore`."""
         names = (_topic_of(client), _CONNECTION_PATTERNS)
-        words: list[Word] = [self._node, _text(client), streams, secret, timeout_ms, *names]
+        words: list[Word] = [self._node, encode_text(client), streams, secret, timeout_ms, *names]
         number, instances, is_watched = await self._run("topics_open", site, *words)
         return Opened(int(number), instances, is_watched == b"1")
 
     async def close(self, site: Site, client: str, streams: int, number: int | None) -> Closed:
         """A stream has ended; see `TopicStore`."""
         names = (_topic_of(client), _CONNECTION_PATTERNS)
-        words: list[Word] = [self._node, _text(client), streams, "" if number is None else number, *names]
+        words: list[Word] = [self._node, encode_text(client), streams, "" if number is None else number, *names]
         instances, is_watched = await self._run("topics_close", site, *words)
         return Closed(instances, is_watched == b"1")
 
@@ -56,7 +57,7 @@ class RedisTopics:
         dead_after_ms = int(DEAD_AFTER_SECONDS * 1000)
         is_new, *found = await self._run("topics_beat", site, self._node, dead_after_ms, _CLIENTS_PER_RUN)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return Beat(bool(is_new), [Departure(_name(client), instances) for client, instances in pairs])
+        return Beat(bool(is_new), [Departure(decode_text(client), instances) for client, instances in pairs])
 
     async def restore(self, site: Site, streams: Mapping[str, int]) -> None:
         """Tells what this node holds; see `TopicStore`."""
@@ -66,12 +67,12 @@ class RedisTopics:
             for client in clients[start : start + _CLIENTS_PER_RUN]:
                 # As it is by now: some have come and gone since the part before.
                 if count := streams.get(client):
-                    part += (_text(client), count)
+                    part += (encode_text(client), count)
             await self._run("topics_clients", site, "restore", self._node, int(start == 0), *part)
 
     async def instances(self, site: Site, client: str) -> int:
         """How many streams a client has; see `TopicStore`."""
-        return int(await self._run("topics_clients", site, "one", _text(client)))
+        return int(await self._run("topics_clients", site, "one", encode_text(client)))
 
     async def clients(self, site: Site) -> dict[str, int]:
         """How many streams each client has; see `TopicStore`."""
@@ -86,7 +87,7 @@ class RedisTopics:
                 if cursor == b"0":
                     break
             for client, count in of_node.items():
-                sums[_name(client)] = sums.get(_name(client), 0) + count
+                sums[decode_text(client)] = sums.get(decode_text(client), 0) + count
         return sums
 
     async def register(self, site: Site, topic: str, registration: bytes) -> bool:
@@ -121,12 +122,4 @@ class RedisTopics:
 
 
 def _topic_of(client: str) -> bytes:
-    return b"t:@CONNECTION@/" + _text(client)
-
-
-def _text(client: str) -> bytes:
-    return client.encode("utf-8", "surrogatepass")
-
-
-def _name(client: bytes) -> str:
-    return client.decode("utf-8", "surrogatepass")
+    return b"t:@CONNECTION@/" + encode_text(client)

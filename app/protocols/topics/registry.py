@@ -13,6 +13,7 @@ from msgspec import Struct
 from app.errors import BadRequest
 from app.protocols.topics.bind_keys import NO_IDENTITY
 from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
+from app.surrogates import encode_text
 
 EVERYBODY = "*"
 EVERYBODY_BOUND = "+"
@@ -84,7 +85,7 @@ def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
     password = read.pub_password or None
     if password is not None and not isinstance(password, str):
         raise BadRequest("pub_password: expected text.")
-    if password and len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
+    if password and len(encode_text(password)) > MAX_PASSWORD_BYTES:
         raise BadRequest(f"pub_password: expected at most {MAX_PASSWORD_BYTES} bytes.")
     return TopicRegistration(owner, _users(read.pub, "pub"), _users(read.sub, "sub")), password
 
@@ -134,7 +135,7 @@ def is_password(password: str, password_hash: str) -> bool:
 
 
 def _scrypt(password: str, salt: bytes) -> bytes:
-    secret = password.encode("utf-8", "surrogatepass")
+    secret = encode_text(password)
     return hashlib.scrypt(secret, salt=salt, n=_COST, r=_BLOCK_SIZE, p=_PARALLELISM, dklen=32)
 
 

@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
 from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
+from app.surrogates import encode_text
 
 #: What all topics of one subscription may have together: each level may cost a few hundred bytes.
 MAX_LEVELS_IN_ALL = 20_000
@@ -113,7 +114,7 @@ def subscription_of(wishes: Sequence[RequestedTopic], client: object, bind_key: 
         raise BadRequest(f"ep: expected at most {MAX_LEVELS_IN_ALL} levels in all topics together.")
     # The original took whatever is no text for no name.
     name = client if isinstance(client, str) and client else ANONYMOUS_CLIENT
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_CLIENT_ID_BYTES:
+    if len(encode_text(name)) > MAX_CLIENT_ID_BYTES:
         raise BadRequest(f"clid: expected at most {MAX_CLIENT_ID_BYTES} bytes.")
     unique = {(wish.topic, wish.is_binded): wish for wish in wishes}
     return TopicSubscription(list(unique.values()), name, _bind_key(bind_key))

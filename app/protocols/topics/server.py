@@ -9,10 +9,11 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.ports import BindDirectory
+from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
-from app.protocols.http_request import Receive, Scope, Send, digest, segments_of
+from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.topics.emitting import Emitting, Extending
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import TopicHub

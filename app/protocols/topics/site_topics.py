@@ -1,6 +1,5 @@
 """One site's streams on this node, and the one way in which a message reaches them."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -57,8 +56,3 @@ def notice_of(message: LiveMessage) -> Notice:
     if notice is None:
         notice = message.encoded[Notice] = unpack(message)
     return notice
-
-
-def digest_of(secret: str) -> bytes:
-    """As the store keeps it: random texts need no salt."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,6 +1,7 @@
 """What a topic is: its levels, its wildcards, its bounds, and which topics are the server's own."""
 
 from app.errors import BadRequest
+from app.surrogates import encode_text
 
 #: Far beyond what topics are for; MQTT allows 65,535 bytes, but each level costs a node of the trie.
 MAX_TOPIC_BYTES = 4_096
@@ -22,7 +23,7 @@ def levels_of(topic: str) -> Levels:
     """
     if not topic:
         raise BadRequest("Topic is empty, expected at least one character.")
-    if len(topic.encode("utf-8", "surrogatepass")) > MAX_TOPIC_BYTES:
+    if len(encode_text(topic)) > MAX_TOPIC_BYTES:
         raise BadRequest(f"Topic is too long, expected at most {MAX_TOPIC_BYTES} bytes.")
     if "\0" in topic:
         raise BadRequest("Topic holds U+0000, which no topic may.")

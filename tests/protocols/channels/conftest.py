@@ -13,6 +13,7 @@ import pytest
 
 from app.config.settings import Site
 from app.core.limits import Limits
+from app.digests import digest
 from app.ids import FlakeIds
 from app.protocols.channels.door import Door
 from app.protocols.channels.opening import OpeningRequest
@@ -22,7 +23,6 @@ from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import Heartbeat
 from app.protocols.channels.subscriber import Subscriber
-from app.protocols.http_request import digest
 from app.store.seats import RedisSeats
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.protocols.channels.test_subscriber import Socket

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.opening import OpeningRequest
-from app.protocols.http_request import digest
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
 from tests.support.store import make_message, until

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.channels.publishers import history_of
 from app.protocols.channels.settings import Channels
-from app.protocols.http_request import digest
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
 from tests.support.store import make_site, until
 from tests.support.valkey import Valkey

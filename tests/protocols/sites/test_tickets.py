@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+import jwt
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from app.config.settings import Site
@@ -14,13 +18,23 @@ from app.errors import TicketRefused
 from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import MAX_TICKET_BYTES, Credentials, Tickets, TicketState, judge, new_claims, seal
+from app.protocols.sites.tickets import (
+    MAX_TICKET_BYTES,
+    Credentials,
+    Tickets,
+    TicketState,
+    judge,
+    new_claims,
+    rooms_named_in,
+    seal,
+)
 from app.store.keys import prefix
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
 
 SITE = make_site(resume_ticket=ResumeTicket(ttl_seconds=300, max_age_seconds=3_600))
 KEY = b"k" * 64
+OTHER_KEY = b"another key" * 6
 START_MS = 1_800_000_000_000
 STATE = TicketState(START_MS, KEY, generation=3)
 CREDENTIALS = Credentials("token", "meta", "device")
@@ -33,6 +47,13 @@ def sealed(site: Site = SITE, credentials: Credentials = CREDENTIALS, state: Tic
     ticket = seal(structs.replace(made, **{"expires_at_ms": START_MS + 300_000, **claims}), state.key)
     assert ticket is not None
     return ticket
+
+
+def signed(key: str | bytes = KEY, algorithm: str = "HS256", typ: str = "recado-ticket+jwt", **claims: Any) -> str:
+    """A JWT with the claims of a ticket that counts, except for what is said here; a claim of None is left out."""
+    content = jwt.decode(sealed(), KEY, ["HS256"], audience="recado-ticket") | claims
+    given = {name: value for name, value in content.items() if value is not None}
+    return jwt.encode(given, key, algorithm, headers={"typ": typ})
 
 
 def refusal(ticket: str, state: TicketState = STATE, site: Site = SITE, **credentials: Any) -> tuple[str, str]:
@@ -83,38 +104,118 @@ def test_a_revoked_ticket(changes: dict[str, int]) -> None:
 def test_a_ticket_that_was_tampered_with() -> None:
     """Whatever is changed, and whoever signed it, it is refused with the same words."""
     ticket = sealed()
-    content, _, signature = ticket.partition(".")
+    header, content, signature = ticket.split(".")
     grown = urlsafe_b64decode(content + "==").replace(b'"user_1"', b'"user_2"')
+    deep = urlsafe_b64encode(b"[" * 4_000).decode()
     forged = [
-        f"{urlsafe_b64encode(grown).decode()}.{signature}",
-        sealed(state=structs.replace(STATE, key=b"another key")),
-        f"{content}.",
+        f"{header}.{urlsafe_b64encode(grown).decode().rstrip('=')}.{signature}",
+        sealed(state=structs.replace(STATE, key=OTHER_KEY)),
+        f"{header}.{content}.",
         f"{ticket}x",
         f"{ticket}=",
-        f"{content}=.{signature}",
-        content,
-        f"{content}.{signature[:-8]}",
-        f".{signature}",
+        f"{header}.{content}=.{signature}",
+        f"{header}=.{content}.{signature}",
+        f"{header}.{content}",
+        f"{content}.{signature}",
+        f"{ticket}.{signature}",
+        f"{header}.{content}.{signature[:-8]}",
+        f"..{signature}",
         "",
         ".",
+        "..",
         "a",
-        "ü.ü",
+        "ü.ü.ü",
         "\ud800",
         "a" * 100_000,
-        urlsafe_b64encode(b"[" * 4_000).decode(),
-        f"{urlsafe_b64encode(b'{}').decode()}.{signature}",
+        deep,
+        f"{deep}.{content}.{signature}",
+        f"{header}.{deep}.{signature}",
+        f"{header}.{urlsafe_b64encode(b'{}').decode()}.{signature}",
     ]
     for text in forged:
         assert refusal(text) == ("invalid", "the resume ticket is not valid"), text
 
 
+def test_no_other_token_is_a_ticket() -> None:
+    """Whatever else is signed with the site's key, or with another algorithm, is none."""
+    judge(SITE, structs.replace(CREDENTIALS, ticket=signed()), STATE)
+    others = [
+        signed(typ="JWT"),
+        signed(aud=None),
+        signed(aud="newsite"),
+        signed(aud=["recado-ticket"]),
+        signed(rooms=None),
+        signed(rooms="user_1"),
+        signed(generation="3"),
+        signed(expires_at_ms="never"),
+        signed(algorithm="HS512"),
+        signed("", "none"),
+    ]
+    for text in others:
+        assert refusal(text) == ("invalid", "the resume ticket is not valid"), text
+
+
+def test_a_ticket_is_no_other_token() -> None:
+    """A reader of JWTs with the same key refuses it for its audience."""
+    with pytest.raises(jwt.InvalidAudienceError):
+        jwt.decode(sealed(), KEY, ["HS256"])
+    with pytest.raises(jwt.InvalidAudienceError):
+        jwt.decode(sealed(), KEY, ["HS256"], audience="newsite")
+
+
+def test_a_ticket_of_the_old_form() -> None:
+    """A ticket without a header, as it was before tickets were JWTs, is not valid: its client uses its token."""
+    _, content, signature = sealed().split(".")
+    assert refusal(f"{content}.{signature}") == ("invalid", "the resume ticket is not valid")
+    assert rooms_named_in(f"{content}.{signature}") == []
+
+
+SEGMENTS = st.one_of(
+    st.text(),
+    st.binary(max_size=200).map(lambda data: urlsafe_b64encode(data).decode().rstrip("=")),
+    st.dictionaries(st.sampled_from(["alg", "typ", "crit", "b64", "kid", "aud", "exp", "rooms"]), st.integers()).map(
+        lambda value: urlsafe_b64encode(str(value).replace("'", '"').encode()).decode().rstrip("=")
+    ),
+    st.sampled_from(sealed().split(".")),
+)
+
+
+@given(ticket=st.one_of(st.text(), st.lists(SEGMENTS, min_size=1, max_size=4).map(".".join)))
+@example(ticket="\ud800.\ud800.\ud800")
+def test_any_text_as_a_ticket(ticket: str) -> None:
+    """Nothing but TicketRefused comes of it, and its rooms can be looked for."""
+    assert all(isinstance(room, str) for room in rooms_named_in(ticket))
+    with suppress(TicketRefused):
+        judge(SITE, structs.replace(CREDENTIALS, ticket=ticket), STATE)
+        assert ticket == sealed()
+
+
+@given(at=st.integers(0, len(sealed()) - 1), letter=st.characters(codec="ascii"))
+def test_any_letter_changed(at: int, letter: str) -> None:
+    """A ticket that differs in one letter is refused."""
+    ticket = sealed()
+    changed = ticket[:at] + letter + ticket[at + 1 :]
+    if changed != ticket:
+        assert refusal(changed) == ("invalid", "the resume ticket is not valid")
+
+
+@given(device=st.text(st.characters(exclude_categories=())), room=st.text(st.characters(exclude_categories=())))
+@example(device="\ud800", room="\udfff")
+def test_any_device_and_room(device: str, room: str) -> None:
+    """A ticket of any device and room counts, half a surrogate pair included."""
+    credentials = structs.replace(CREDENTIALS, device_id=device)
+    ticket = sealed(credentials=credentials, rooms=[room])
+    assert judge(SITE, structs.replace(credentials, ticket=ticket), STATE).rooms == [room]
+    assert rooms_named_in(ticket) == [room]
+
+
 def test_a_ticket_shows_no_secret() -> None:
     """Its owner can read the rooms; of the token and the meta there is but a mark, different for every site's key."""
-    content = urlsafe_b64decode(sealed().partition(".")[0] + "==")
+    content = urlsafe_b64decode(sealed().split(".")[1] + "==")
     assert b"user_1" in content
     assert b'"token"' not in content
     assert b'"meta"' not in content
-    assert sealed().partition(".")[0] != sealed(state=structs.replace(STATE, key=b"another key")).partition(".")[0]
+    assert sealed().split(".")[1] != sealed(state=structs.replace(STATE, key=OTHER_KEY)).split(".")[1]
 
 
 def test_a_ticket_of_very_many_rooms_is_not_given() -> None:
@@ -138,7 +239,7 @@ async def nodes(valkey: Valkey) -> AsyncIterator[list[StoreNode]]:
         await node.close()
 
 
-async def given(tickets: Tickets) -> str:
+async def issued_by(tickets: Tickets) -> str:
     """A ticket for CREDENTIALS, as a connect gives it."""
     state = await tickets.look_up(SITE, None)
     ticket = tickets.issue(SITE, new_claims(SITE, CREDENTIALS, ROOMS, state))
@@ -157,29 +258,29 @@ async def result_of(tickets: Tickets, ticket: str) -> str:
 
 async def test_every_node_takes_every_nodes_tickets(nodes: list[StoreNode]) -> None:
     """The key is made once, by whoever needs it first, and shared."""
-    tickets = [await given(node.tickets) for node in nodes]
+    tickets = [await issued_by(node.tickets) for node in nodes]
     assert [await result_of(node.tickets, ticket) for node in nodes for ticket in tickets] == ["accepted"] * 4
 
 
 async def test_revoking_all(nodes: list[StoreNode]) -> None:
     """On every node at once; tickets of afterwards count."""
-    ticket = await given(nodes[0].tickets)
+    ticket = await issued_by(nodes[0].tickets)
     await nodes[1].tickets.revoke(SITE, [])
     assert await result_of(nodes[0].tickets, ticket) == "revoked"
-    assert await result_of(nodes[0].tickets, await given(nodes[1].tickets)) == "accepted"
+    assert await result_of(nodes[0].tickets, await issued_by(nodes[1].tickets)) == "accepted"
 
 
 @pytest.mark.parametrize("room", ["user_1", "editors", "EDITORS"])
 async def test_revoking_by_room(nodes: list[StoreNode], room: str) -> None:
     """Those with the room, however it is spelt; others count, and those for which authUrl was asked later."""
-    ticket = await given(nodes[0].tickets)
+    ticket = await issued_by(nodes[0].tickets)
     await nodes[1].tickets.revoke(SITE, ["user_2"])
     assert await result_of(nodes[0].tickets, ticket) == "accepted"
     await nodes[1].tickets.revoke(SITE, [room])
     assert await result_of(nodes[0].tickets, ticket) == "revoked"
     for node in nodes:
         node.ticket_store.now_ms = START_MS + 1
-    assert await result_of(nodes[0].tickets, await given(nodes[1].tickets)) == "accepted"
+    assert await result_of(nodes[0].tickets, await issued_by(nodes[1].tickets)) == "accepted"
 
 
 async def test_a_renewed_ticket_is_revoked_too(nodes: list[StoreNode]) -> None:
@@ -218,7 +319,7 @@ async def test_what_is_revoked_is_forgotten_in_time(nodes: list[StoreNode], valk
     await nodes[0].tickets.revoke(SITE, ["user_2"])
     assert valkey.client.zrange(key, 0, -1) == [b"user_2"]
     assert 0 < valkey.client.pttl(key) <= 3_600_000
-    ticket = await given(nodes[0].tickets)
+    ticket = await issued_by(nodes[0].tickets)
     for part in range(21):
         await nodes[1].tickets.revoke(SITE, [f"user_{part}_{number}" for number in range(5_000)])
     assert valkey.client.zcard(key) <= 100_000
@@ -227,17 +328,17 @@ async def test_what_is_revoked_is_forgotten_in_time(nodes: list[StoreNode], valk
 
 async def test_a_redis_that_lost_the_key(nodes: list[StoreNode], valkey: Valkey) -> None:
     """Tickets of before are worthless, clients fall back to their tokens; the next ones count everywhere."""
-    ticket = await given(nodes[0].tickets)
+    ticket = await issued_by(nodes[0].tickets)
     valkey.client.flushall()
     assert await result_of(nodes[0].tickets, ticket) == "invalid"
-    assert await result_of(nodes[1].tickets, await given(nodes[0].tickets)) == "accepted"
+    assert await result_of(nodes[1].tickets, await issued_by(nodes[0].tickets)) == "accepted"
 
 
 async def test_figures(nodes: list[StoreNode]) -> None:
     """Each ticket that is given or handed in is counted by what became of it."""
     counts = Counts()
     tickets = Tickets(nodes[0].ticket_store, counts)
-    ticket = await given(tickets)
+    ticket = await issued_by(tickets)
     await result_of(tickets, ticket)
     await result_of(tickets, "made.up")
     many = new_claims(SITE, CREDENTIALS, ["room"] * 10_000, await tickets.look_up(SITE, None))

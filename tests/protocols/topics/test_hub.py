@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from app.config.settings import HistoryLimit
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics import stream as stream_module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.settings import Topics
-from app.protocols.topics.site_topics import digest_of
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.store import until
 
@@ -167,7 +167,7 @@ async def test_deadlines(start_hub: StartHub) -> None:
     short = await node.open(caller("a"))
     extended = await node.open(caller("a", encoding=Encoding.SSE))
     number, secret = extended.stream.number, extended.events[0]["e"]["detail"]["secret"]
-    await node.store.extend(node.site, number, digest_of(secret), b"new", 60_000, 1)
+    await node.store.extend(node.site, number, digest(secret), b"new", 60_000, 1)
     await until(lambda: short.reason == "timeout", "the end")
     assert "''0''" in short.text
     assert "\n:\n\n" in extended.text
