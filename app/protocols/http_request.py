@@ -1,5 +1,5 @@
-"""What the HTTP requests of all protocols have in common: their body read within bounds, the site's key they present,
-their path as segments. Knows no protocol and no site."""
+"""The HTTP request, as all protocols read it: the body within bounds, the site's key, the path as segments. Knows no
+protocol and no site."""
 
 import asyncio
 import hashlib
@@ -14,17 +14,17 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: From the request's head to the last byte of its body: a caller that trickles holds a connection no longer.
+#: The deadline from the request's head to the last byte of its body: no slow caller holds a connection longer.
 BODY_TIMEOUT_SECONDS = 30.0
 
 
 def query_of(scope: Scope) -> dict[str, str]:
-    """The parameters of the query; of one given twice, the last."""
+    """Returns the parameters of the query. If one is given twice, the last value wins."""
     return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
 
 def segments_of(scope: Scope) -> list[str]:
-    """The path between its slashes, each part decoded by itself: `%2F` in the name of a site is no slash."""
+    """Returns the parts of the path between its slashes, each decoded by itself: `%2F` in a site's name is no slash."""
     raw_path: bytes | None = scope.get("raw_path")
     if raw_path is None:
         return list(scope["path"].strip("/").split("/"))
@@ -33,7 +33,7 @@ def segments_of(scope: Scope) -> list[str]:
 
 
 def key_in(query: dict[str, str], headers: dict[bytes, bytes]) -> str:
-    """The API key in `apiKey=`, `X-API-Key` or `Authorization: Bearer`; "" if there is none."""
+    """Returns the API key in `apiKey=`, `X-API-Key` or `Authorization: Bearer`; "" if there is none."""
     key = headers.get(b"x-api-key", b"")
     scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
     if not key and scheme.lower() == b"bearer":
@@ -42,17 +42,18 @@ def key_in(query: dict[str, str], headers: dict[bytes, bytes]) -> str:
 
 
 def digest(secret: str) -> bytes:
-    """Equal length for any secret, so that comparing takes equal time."""
+    """Returns a digest, of equal length for any secret, so that a comparison takes equal time."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def is_same_secret(given: str, expected: bytes) -> bool:
-    """Whether the digest of what was given is the expected one, in a time that tells nothing."""
+    """Whether `given` has the expected digest. The time of the comparison reveals nothing."""
     return hmac.compare_digest(digest(given), expected)
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
-    """The whole body. Raises BadRequest: 413 when it is longer, 408 when it takes too long, 400 when it breaks off."""
+    """Returns the whole body. Raises BadRequest: 413 when it is too long, 408 when it takes too long, 400 when it
+    breaks off."""
     too_large = BadRequest(f"Body: expected at most {max_bytes} bytes.", status=413)
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > max_bytes:
