@@ -1,1 +1,1 @@
-"""What the files and the environment say, as values."""
+"""The configuration: the settings in the files and in the environment, as values."""

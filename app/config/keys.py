@@ -1,4 +1,4 @@
-"""The keys of config.yml and sites.yml that belong to no protocol, and the blocks with what protocols add."""
+"""The keys of config.yml and sites.yml that belong to no protocol, and the blocks with the keys that protocols add."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ class Configured(Protocol):
         """Whether it can serve a site at the paths of the server that it replaces."""
 
     def check(self, config: Config) -> None:
-        """Raises ConfigError for settings that each are right and together are not."""
+        """Raises ConfigError for settings that are valid one by one but not together."""
 
 
 class LimitSection(Section):
@@ -82,7 +82,7 @@ class ClusterSection(Section):
 
 
 class SiteLimitsSection(Section):
-    """`limits:`, what a site may use; 0 is no limit."""
+    """`limits:`, the bounds of a site; 0 is no limit."""
 
     connections: _AmountOrNone | None = None
     connections_per_address: _AmountOrNone | None = None
@@ -126,7 +126,7 @@ class EngineSection(Section):
 
 
 class EnvironmentKeys(SharedKeys):
-    """One environment of config.yml, without what protocols add."""
+    """One environment of config.yml, without the keys that protocols add."""
 
     host: Text | None = None
     port: _Port | None = None
@@ -142,7 +142,7 @@ class EnvironmentKeys(SharedKeys):
     drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
     shutdown_timeout_seconds: Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: Seconds | None = field(name="redis_timeout", default=None)
-    # An environment variable holds them in one text.
+    # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
     cluster: ClusterSection | None = None
 
@@ -161,10 +161,10 @@ class SiteKeys(SharedKeys):
 
 
 class Blocks:
-    """The types of both files' blocks with the keys of these protocols. Lives while the settings are read."""
+    """The types of both files' blocks, with the keys of these protocols. Lives while the settings are read."""
 
     def __init__(self, protocols: Sequence[Configured]) -> None:
-        #: Of the protocols that have one.
+        #: The sections of the protocols that have one.
         self.sections = [protocol.section for protocol in protocols if protocol.section is not None]
         mounts = msgspec.defstruct(
             "MountsSection",

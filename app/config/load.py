@@ -1,6 +1,7 @@
 """Reads config.yml, sites.yml and the environment into a `Config`, or says in one line what is wrong.
 
-Knows where settings come from and which source wins; the keys are `app.config.keys`, the values `app.config.settings`.
+Knows the sources of the settings and which source wins. The keys are in `app.config.keys`, the values in
+`app.config.settings`.
 """
 
 import re
@@ -42,7 +43,7 @@ _SITE_VARIABLES = {
     "UPDATE_USER_URL": "updateUserUrl",
     "PUBLIC_CHANNEL": "publicChannel",
 }
-# Where the routers of a PaaS, a container network and a proxy on this machine are.
+# The networks of a PaaS's routers, of containers, and of a proxy on this machine.
 _PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
@@ -58,10 +59,11 @@ def load_config(
     environ: Mapping[str, str],
     protocols: Sequence[Configured],
 ) -> Config:
-    """The settings of this process for these protocols; a path given here or in RECADO_CONFIG, RECADO_SITES must exist.
+    """Returns the settings of this process for these protocols. A path that is given here, or in RECADO_CONFIG or
+    RECADO_SITES, must exist.
 
-    An empty environment variable counts as not set. Raises ConfigError, its text one line that names the file or
-    the variable, the key and what was expected.
+    An empty environment variable counts as not set. Raises ConfigError, whose text is one line with the file or the
+    variable, the key and the expected value.
     """
     variables = {name: value for name, value in environ.items() if value != ""}
     blocks = Blocks(protocols)
@@ -86,7 +88,7 @@ def check_site_name(name: str, place: str) -> None:
 def _load_server(path: str | Path | None, variables: Mapping[str, str], types: Blocks) -> Config:
     file = Path(path or "config.yml")
     environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
-    # Every block is checked, so that a mistake in another environment's shows before the day it is used.
+    # Every block is checked: a mistake in another environment's block is found before that block is used.
     blocks = _read_blocks(file, types.environment, must_exist=path is not None)
     if blocks and environment not in blocks:
         raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
@@ -106,7 +108,7 @@ def _check_cluster(config: Config) -> None:
 
 
 def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
-    """The networks that are named, `private` standing for those that never come over the internet."""
+    """Returns the named networks. `private` stands for all networks whose addresses never come over the internet."""
     names = proxies.split(",") if isinstance(proxies, str) else proxies
     networks: list[str] = []
     for name in filter(None, (name.strip() for name in names)):
@@ -120,7 +122,7 @@ def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
 
 
 def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
-    """The settings with the block's; `mounts` are no section of them but a mapping."""
+    """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
     given = block.given()
     mounts: Section | None = given.pop("mounts", None)
     return _overlay(config, given | ({"mounts": mounts.given()} if mounts else {}))
@@ -190,7 +192,7 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
 
 
 def _overlay(settings: _Settings, given: Mapping[str, Any]) -> _Settings:
-    """The settings with what is given in their place."""
+    """Returns the settings with the given values in place of their own."""
     changes: dict[str, Any] = {}
     for name, value in given.items():
         if not isinstance(value, Section):

@@ -1,6 +1,6 @@
-"""What a section of a configuration file is: its keys, their types and bounds, and the sentence for what breaks them.
+"""A section of a configuration file: its keys, their types and bounds, and the error text for a value that breaks them.
 
-Knows nothing of files, of the environment, or of the defaults: a key left out, or null, is None here.
+Knows no files, no environment and no defaults: a key that is left out, or is null, is None here.
 """
 
 import re
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from app.errors import ConfigError
 
-#: Pattern, as msgspec quotes it -> its meaning, for the error line.
+#: A pattern, as msgspec quotes it -> its meaning, for the error line.
 _MEANINGS: dict[str, str] = {}
 #: msgspec's word -> ours.
 _TYPES = {
@@ -28,7 +28,7 @@ _TYPES = {
 
 
 def matching(pattern: str, meaning: str) -> Meta:
-    """The constraint on a text that matches the pattern; the error for any other text says `expected <meaning>`."""
+    """Returns the constraint that a text matches the pattern. The error for other texts says `expected <meaning>`."""
     _MEANINGS[repr(pattern)] = meaning
     return Meta(pattern=pattern)
 
@@ -54,23 +54,23 @@ RedisUrl = Annotated[
 ]
 TtlSeconds = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-#: A number with which a Lua script still computes exactly.
+#: A number that a Lua script can still represent exactly.
 Amount = Annotated[int, Meta(ge=1, le=2**53)]
 
 
 class Section(Struct, kw_only=True, forbid_unknown_fields=True):
     """A mapping in a file. Lives while the settings are read.
 
-    Fields are named as the settings they fill, and carry the file's key where it differs.
+    A field has the name of the setting that it fills, and the file's key where the key differs.
     """
 
     def given(self) -> dict[str, Any]:
-        """What the file holds, by the setting's name."""
+        """The values that the file holds, by the setting's name."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
 
 class HistorySection(Section):
-    """How much of the published messages a protocol keeps."""
+    """The bounds of the published messages that a protocol keeps."""
 
     messages: Amount | None = None
     bytes: Amount | None = None
@@ -80,14 +80,14 @@ class HistorySection(Section):
 class SectionSpec(Struct, frozen=True):
     """A protocol's section of a site's block. Lives as long as the process."""
 
-    #: In the file: `redisPublish`.
+    #: The key in the file, such as `redisPublish`.
     key: str
     keys: type[Section]
     #: The values that the keys fill, with their defaults.
     settings: type[Struct]
     #: Whether a site with this section needs no authUrl.
     is_sufficient: bool = True
-    #: Settings that no output shows.
+    #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
 
     def describe(self, settings: Struct) -> str:
@@ -106,9 +106,9 @@ _Block = TypeVar("_Block", bound=Section)
 def decode_block(
     raw: object, block_type: type[_Block], place: Callable[[str], str], *, from_text: bool = False
 ) -> _Block:
-    """The block's typed form; `from_text` reads numbers from text, as environment variables need.
+    """Returns the block in its typed form. `from_text` reads numbers from text, for environment variables.
 
-    `place` names the place of a dotted key for the error line. Raises ConfigError.
+    `place` returns the name of a dotted key's place, for the error line. Raises ConfigError.
     """
     try:
         return msgspec.convert({} if raw is None else raw, block_type, strict=not from_text, dec_hook=_decode_path)
@@ -130,12 +130,12 @@ def _as_written(value: object) -> str:
 
 def _decode_path(_: type, value: object) -> Path:
     if not isinstance(value, str) or not value:
-        raise TypeError("Expected `str` of length >= 1")  # worded as msgspec would
+        raise TypeError("Expected `str` of length >= 1")  # the wording of msgspec
     return Path(value)
 
 
 def _keys_of(block_type: type[Section], key: str) -> list[str]:
-    """The keys that the block, or the section at the key in it, may hold."""
+    """The keys that may stand in the block, or in the section at the key in the block."""
     fields = {f.encode_name: f for f in msgspec.structs.fields(block_type)}
     if not key:
         return list(fields)

@@ -1,6 +1,6 @@
 """The settings as values, with their defaults and units.
 
-Knows nothing of files, YAML or environment variables: `app.config.load` fills these in.
+Knows no files, YAML or environment variables: `app.config.load` fills the settings in.
 """
 
 from pathlib import Path
@@ -14,21 +14,22 @@ _Section = TypeVar("_Section", bound=Struct)
 
 
 class QueueLimit(Struct, frozen=True, kw_only=True):
-    """How much one device's queue may hold; past either bound it is dropped and the device gets `_resync`."""
+    """The bounds of one device's queue. Past either bound the queue is dropped and the device gets `_resync`."""
 
     messages: int = 10_000
     bytes: int = 16_000_000
 
 
 class BatchLimit(Struct, frozen=True, kw_only=True):
-    """How much one `_batch` may carry; the rest follows the ack of the part before."""
+    """The bounds of one `_batch`. The remaining messages follow after the ack of the previous part."""
 
     messages: int = 1_000
     bytes: int = 1_000_000
 
 
 class HistoryLimit(Struct, frozen=True, kw_only=True):
-    """How much of what was published a protocol keeps for those who come back: whichever bound is met first."""
+    """The bounds of the published messages that a protocol keeps for clients that reconnect. The bound that is met
+    first applies."""
 
     messages: int = 1_000
     bytes: int = 16_000_000
@@ -37,11 +38,12 @@ class HistoryLimit(Struct, frozen=True, kw_only=True):
 
 
 class ClusterSettings(Struct, frozen=True, kw_only=True):
-    """How nodes on other machines reach this one; both or neither is given. Its repr has no secret."""
+    """The access to this node for nodes on other machines. Both values are given, or neither. The repr omits the
+    secret."""
 
-    #: Of this node, as the others reach it.
+    #: The URL of this node, as other nodes reach it.
     url: str | None = None
-    #: The same for all nodes: who shows it is one of them.
+    #: The same for all nodes: a caller that presents it counts as a node.
     secret: str | None = None
 
     def __repr__(self) -> str:
@@ -49,25 +51,25 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
 
 
 class SiteLimits(Struct, frozen=True, kw_only=True):
-    """How much of the server one site may use, over all nodes; 0 means without a limit."""
+    """The bounds of one site's use of the server, over all nodes. 0 means no limit."""
 
     connections: int = 0
-    #: An IPv6 address stands for its /64, which is one customer's.
+    #: An IPv6 address stands for its /64, which belongs to one customer.
     connections_per_address: int = 0
     connections_per_user: int = 0
     rooms_per_connection: int = 0
     sends_per_second: float = 0
-    #: What may come at once after a pause; 0: what may come in a second.
+    #: The most sends at once after a pause; 0: the sends of one second.
     sends_burst: int = 0
-    #: Of one message as JSON.
+    #: The size of one message as JSON.
     message_bytes: int = 0
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """One tenant's settings. Lives as long as the server; its repr is the name alone: keys and URLs are secret."""
+    """One tenant's settings. Lives as long as the server. The repr is only the name: keys and URLs are secret."""
 
     name: str
-    #: None means that nobody connects over Socket.IO to this site's rooms.
+    #: None means that no client connects over Socket.IO to this site's rooms.
     auth_url: str | None = None
     auth_scheme: str = "Bearer"
     api_key: str
@@ -75,7 +77,7 @@ class Site(Struct, frozen=True, kw_only=True):
     user_room_prefix: str | None = None
     #: `:id` in it stands for the user's id.
     update_user_url: str | None = None
-    #: A room that counts as a user's own room though many share it.
+    #: A room that counts as a user's own room although many users share it.
     public_channel: str | None = None
     #: The origins browsers may connect from; None means any.
     origins: tuple[str, ...] | None = None
@@ -85,11 +87,11 @@ class Site(Struct, frozen=True, kw_only=True):
     batch_limit: BatchLimit = BatchLimit()
     outbox_limit_bytes: int = 1_000_000
     limits: SiteLimits = SiteLimits()
-    #: Requests to authUrl that one node has under way at once; more of them wait for their turn.
+    #: The most requests to authUrl that one node has in flight. Further requests wait.
     auth_concurrency: int = 64
     #: The sections of the protocols that the site has turned on, by their class.
     sections: dict[type[Struct], Struct] = {}
-    #: Name of a channel or topic -> the room that hears what is published there, and is heard there.
+    #: Name of a channel or topic -> the room bound to it: a message published to either is heard in both.
     binds: dict[str, str] = {}
 
     @property
@@ -102,7 +104,7 @@ class Site(Struct, frozen=True, kw_only=True):
         return cast("_Section | None", self.sections.get(kind))
 
     def require_section(self, kind: type[_Section]) -> _Section:
-        """The same where a site without the section cannot get here."""
+        """A protocol's section of this site, for code that a site without the section never reaches."""
         return cast("_Section", self.sections[kind])
 
     def __repr__(self) -> str:
@@ -110,7 +112,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything the server is told at its start. Lives as long as the process; its repr holds no secret."""
+    """The settings of the server. Lives as long as the process. The repr holds no secret."""
 
     environment: str = "production"
     host: str = "0.0.0.0"
@@ -133,16 +135,16 @@ class Config(Struct, frozen=True, kw_only=True):
     log_format: LogFormat = "auto"
     queue_limit: QueueLimit = QueueLimit()
     batch_limit: BatchLimit = BatchLimit()
-    #: What may wait in this process for one connection.
+    #: The most bytes that may wait in this process for one connection.
     outbox_limit_bytes: int = 1_000_000
     limits: SiteLimits = SiteLimits()
     auth_concurrency: int = 64
     auth_timeout_seconds: float = 5.0
-    #: Networks whose word for a client's address counts (`X-Forwarded-For`).
+    #: Networks of proxies that are trusted to name a client's address (`X-Forwarded-For`).
     trusted_proxies: tuple[str, ...] = ()
-    #: From SIGTERM on connections are told to leave, evenly over this time.
+    #: The time after SIGTERM over which connections are told to leave, evenly.
     drain_timeout_seconds: float = 20.0
-    #: From then to the exit: requests under way, what has not reached Redis.
+    #: The time from the end of the drain to the exit, for requests in flight and data that has not reached Redis.
     shutdown_timeout_seconds: float = 8.0
     #: After this long without Redis `/send` answers 503.
     redis_timeout_seconds: float = 1.5
