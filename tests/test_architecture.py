@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md's layout as rules on what imports what, and the habits that every module and test keeps."""
+"""The layout of DESIGN.md as rules about imports, and the habits of every module and test."""
 
 import ast
 import re
@@ -47,7 +47,7 @@ PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
 LEAVES = {"app.clock", "app.config", "app.digests", "app.errors", "app.ids", "app.observe", "app.surrogates"}
 #: The modules of a protocol that decide; see `role_of` for the others.
 PROTOCOL = LEAVES | {"app.core", "app.transport", "app.socketio", "app.protocols"}
-# Package -> what it may import of the rest; itself always. A module stands for what is beneath it.
+# Package -> the other packages that it may import. A module stands for everything beneath it.
 MAY_IMPORT = {
     "app": set(),
     "app.__main__": {"app.cli"},
@@ -72,13 +72,13 @@ MAY_IMPORT = {
     "protocol: on HTTP": PROTOCOL | {"app.backends"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
     "app.demo": LEAVES | {"app.protocols"},
-    # Sends as a tenant's backend would, and knows no more of the server than how to run it.
+    # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio"}
     | {"app.protocols", "app.protocols.listed", "app.demo"},
 }
-# Library -> where alone it may be imported, so that changing it changes one place.
+# Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
@@ -100,7 +100,7 @@ HOMES = {
 
 
 class Module:
-    """A source file and what it imports. Lives for the test run."""
+    """A source file and its imports. Lives for the test run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,7 +109,7 @@ class Module:
         self.tree = ast.parse(path.read_text())
 
     def imports(self) -> Iterator[str]:
-        """The dotted names imported; for `from a import b` both a and a.b."""
+        """The dotted names that are imported. `from a import b` gives both a and a.b."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
@@ -127,7 +127,7 @@ class Module:
 
 
 def modules_below(folder: str) -> list[Module]:
-    """The Python files of a folder, without what npm put there."""
+    """The Python files of a folder, without the files of npm."""
     paths = sorted((ROOT / folder).rglob("*.py"))
     return [Module(path) for path in paths if "node_modules" not in path.parts]
 
@@ -139,12 +139,12 @@ NAMES = {module.name for module in APP}
 
 
 def is_within(name: str, package: str) -> bool:
-    """Whether the name is the package or beneath it."""
+    """Whether the name is the package or lies beneath it."""
     return name == package or name.startswith(f"{package}.")
 
 
 def package_of(name: str) -> str:
-    """The entry of MAY_IMPORT that rules the module: its role in a protocol, or the longest that it is within."""
+    """The entry of MAY_IMPORT for the module: its role in a protocol, or else the longest package that holds it."""
     if any(is_within(name, f"app.protocols.{protocol}") for protocol in PROTOCOL_NAMES):
         return role_of(name)
     rules = [package for package in MAY_IMPORT if is_within(name, package) and (package != "app" or name == "app")]
@@ -153,7 +153,7 @@ def package_of(name: str) -> str:
 
 
 def role_of(name: str) -> str:
-    """The role of a module in a protocol's folder, as its name says."""
+    """The role of a module in a protocol's folder, by its name."""
     module = name.rsplit(".", maxsplit=1)[-1]
     if module in ("protocol", "services"):
         return "protocol: composes"
@@ -178,7 +178,7 @@ def test_imports_go_one_way() -> None:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Whether the rules let one module import another. A protocol imports no other protocol."""
+    """Whether the rules allow one module to import another. A protocol imports no other protocol."""
     if owner := protocol_of(imported):
         return protocol_of(importer) == owner or importer == "app.protocols.listed"
     rule = package_of(importer)
@@ -195,7 +195,7 @@ def test_a_protocol_is_one_folder() -> None:
 
 
 def test_nothing_else_knows_a_protocol() -> None:
-    """Outside of its folder no code names a protocol or its section: no text of the code equals one."""
+    """No code outside of its folder names a protocol or its section: no text in the code equals one of these names."""
     names = {spec.name for spec in PROTOCOLS} | {spec.section.key for spec in PROTOCOLS if spec.section}
     wrong = [
         f"{module.path}:{node.lineno} {node.value}"
@@ -208,7 +208,7 @@ def test_nothing_else_knows_a_protocol() -> None:
 
 
 def test_one_word_one_class() -> None:
-    """No two classes of app share a name, whatever module they are in."""
+    """No two classes of app share a name, in whatever modules they are."""
     homes: dict[str, list[str]] = {}
     for module in APP:
         for node in ast.walk(module.tree):
@@ -230,7 +230,7 @@ def test_no_two_functions_are_the_same() -> None:
 
 
 def test_no_import_cycle() -> None:
-    """No module imports itself, however long the way round."""
+    """No module imports itself, not even through other modules."""
     graph = {module.name: set(module.imports()) & NAMES - {"app"} for module in APP}
     try:
         TopologicalSorter(graph).prepare()
@@ -248,7 +248,7 @@ def test_import_levels_are_few() -> None:
 
 
 def test_libraries_stay_at_home() -> None:
-    """A library with a home is imported there alone."""
+    """A library with a home is imported only there."""
     wrong = [
         f"{module.name} imports {library}"
         for module in APP
@@ -266,7 +266,7 @@ def test_product_knows_no_test() -> None:
 
 
 def test_no_import_inside_a_function() -> None:
-    """Every import stands at the top of its module."""
+    """All imports of a module stand at its top."""
     wrong = [
         f"{module.path}:{node.lineno}"
         for module in EVERYTHING
@@ -302,7 +302,7 @@ def undocumented(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef | 
 
 
 def test_every_test_states_its_fact() -> None:
-    """The docstring of a test says what it proves."""
+    """Each test has a docstring, which says the fact that the test proves."""
     wrong = [
         f"{module.path}:{function.lineno} {function.name}"
         for module in TESTS
@@ -313,7 +313,8 @@ def test_every_test_states_its_fact() -> None:
 
 
 def test_modules_stay_small() -> None:
-    """No module of app is longer than 400 lines, no function than 60, and none takes more than 6 parameters."""
+    """No module of app is longer than 400 lines, no function longer than 60, and no function takes more than 6
+    parameters."""
     long_modules = [str(module.path) for module in APP if len(module.path.read_text().splitlines()) > 400]
     long_functions = [
         f"{module.path}:{function.lineno} {function.name}"
@@ -330,14 +331,14 @@ def test_functions_are_short() -> None:
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from `def` to the last, without the docstring."""
+    """The number of lines from `def` to the last line, without the docstring."""
     docstring = function.body[0] if ast.get_docstring(function) else None
     without = (docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0
     return (function.end_lineno or 0) - function.lineno + 1 - without
 
 
 def all_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """The names of what the function takes."""
+    """The names of a function's arguments."""
     arguments = function.args
     return [argument.arg for argument in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
 

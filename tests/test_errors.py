@@ -35,7 +35,7 @@ TREE = {
 
 
 def test_tree() -> None:
-    """Every error of ours has its place under the root, and the module's docstring shows it."""
+    """Every error of Recado has its place under the root, and the module's docstring shows it."""
     classes = {member for _, member in inspect.getmembers(errors, inspect.isclass)}
     assert {member: member.__base__ for member in classes} == TREE
     assert all(member.__name__ in (errors.__doc__ or "") for member in classes)

@@ -19,7 +19,7 @@ class Clock:
         self.now_ms = now_ms
 
     def __call__(self) -> int:
-        """The time."""
+        """Returns the time."""
         return self.now_ms
 
 
@@ -35,7 +35,7 @@ def test_layout(datacenter: int, worker: int) -> None:
 
 
 def test_counter_begins_anew_each_millisecond() -> None:
-    """The first id of a millisecond has counter 0."""
+    """The first id of each millisecond has counter 0."""
     clock = Clock()
     ids = FlakeIds(1, 1, clock)
     ids.next_id()
@@ -44,7 +44,7 @@ def test_counter_begins_anew_each_millisecond() -> None:
 
 
 def test_more_than_4096_in_a_millisecond_borrow_from_the_next() -> None:
-    """Under a burst ids run ahead of the clock, and still differ once the clock has caught up."""
+    """In a burst ids run ahead of the clock. They still differ once the clock has caught up."""
     clock = Clock()
     ids = FlakeIds(0, 0, clock)
     burst = [ids.next_id() for _ in range(10_000)]
@@ -68,14 +68,14 @@ def test_ids_grow_whatever_the_clock_does(steps: list[int]) -> None:
 
 
 def test_ids_of_two_workers_differ() -> None:
-    """At the same millisecond two workers, or two datacenters, make different ids."""
+    """Two workers, or two datacenters, make different ids in the same millisecond."""
     clock = Clock()
     makers = [FlakeIds(d, w, clock) for d in (0, 1) for w in (0, 1)]
     assert len({maker.next_id() for maker in makers for _ in range(100)}) == 400
 
 
 def test_ids_fit_64_bits_and_hold_the_time() -> None:
-    """Without a clock of the test's own an id holds the time of day, as a number of at most 64 bits."""
+    """With the real clock an id holds the time of day, as a number of at most 64 bits."""
     before = time.time_ns() // 1_000_000
     id_ = FlakeIds(31, 31).next_id()
     assert before <= id_ >> 22 <= time.time_ns() // 1_000_000

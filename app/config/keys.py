@@ -142,7 +142,7 @@ class EnvironmentKeys(SharedKeys):
     drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
     shutdown_timeout_seconds: Seconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: Seconds | None = field(name="redis_timeout", default=None)
-    # An environment variable holds them in one text.
+    # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
     cluster: ClusterSection | None = None
 
@@ -161,10 +161,10 @@ class SiteKeys(SharedKeys):
 
 
 class Blocks:
-    """The types of both files' blocks with the keys of these protocols. Lives while the settings are read."""
+    """The types of both files' blocks, with the keys of these protocols. Lives while the settings are read."""
 
     def __init__(self, protocols: Sequence[Configured]) -> None:
-        #: Of the protocols that have one.
+        #: The sections of the protocols that have one.
         self.sections = [protocol.section for protocol in protocols if protocol.section is not None]
         mounts = msgspec.defstruct(
             "MountsSection",

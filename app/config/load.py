@@ -121,7 +121,7 @@ def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
 
 
 def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
-    """The settings with the block's; `mounts` are no section of them but a mapping."""
+    """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
     given = block.given()
     mounts: Section | None = given.pop("mounts", None)
     return _overlay(config, given | ({"mounts": mounts.given()} if mounts else {}))

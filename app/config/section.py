@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from app.errors import ConfigError
 
-#: Pattern, as msgspec quotes it -> its meaning, for the error line.
+#: A pattern, as msgspec quotes it -> its meaning, for the error line.
 _MEANINGS: dict[str, str] = {}
 #: msgspec's word -> ours.
 _TYPES = {
@@ -54,7 +54,7 @@ RedisUrl = Annotated[
 ]
 TtlSeconds = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-#: A number with which a Lua script still computes exactly.
+#: A number that a Lua script can still represent exactly.
 Amount = Annotated[int, Meta(ge=1, le=2**53)]
 
 
@@ -87,7 +87,7 @@ class SectionSpec(Struct, frozen=True):
     settings: type[Struct]
     #: Whether a site with this section needs no authUrl.
     is_sufficient: bool = True
-    #: Settings that no output shows.
+    #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
 
     def describe(self, settings: Struct) -> str:
@@ -108,7 +108,7 @@ def decode_block(
 ) -> _Block:
     """The block's typed form. `from_text` reads numbers from text, as environment variables need it.
 
-    `place` names the place of a dotted key for the error line. Raises ConfigError.
+    `place` returns the name of a dotted key's place, for the error line. Raises ConfigError.
     """
     try:
         return msgspec.convert({} if raw is None else raw, block_type, strict=not from_text, dec_hook=_decode_path)
@@ -130,12 +130,12 @@ def _as_written(value: object) -> str:
 
 def _decode_path(_: type, value: object) -> Path:
     if not isinstance(value, str) or not value:
-        raise TypeError("Expected `str` of length >= 1")  # worded as msgspec would
+        raise TypeError("Expected `str` of length >= 1")  # the wording of msgspec
     return Path(value)
 
 
 def _keys_of(block_type: type[Section], key: str) -> list[str]:
-    """The keys that the block, or the section at the key in it, may hold."""
+    """The keys that may stand in the block, or in the section at the key in the block."""
     fields = {f.encode_name: f for f in msgspec.structs.fields(block_type)}
     if not key:
         return list(fields)

@@ -1,6 +1,6 @@
 """The settings as values, with their defaults and units.
 
-Knows nothing of files, YAML or environment variables: `app.config.load` fills these in.
+Knows no files, YAML or environment variables: `app.config.load` fills the settings in.
 """
 
 from pathlib import Path
@@ -102,7 +102,7 @@ class Site(Struct, frozen=True, kw_only=True):
         return cast("_Section | None", self.sections.get(kind))
 
     def require_section(self, kind: type[_Section]) -> _Section:
-        """The same where a site without the section cannot get here."""
+        """A protocol's section of this site, for code that a site without the section never reaches."""
         return cast("_Section", self.sections[kind])
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Reads one YAML file as plain values, strictly: keys are text, none stands twice, errors name file and line.
+"""Reads one YAML file as plain values, strictly: keys are text, no key stands twice, errors name file and line.
 
 Knows none of the keys.
 """
@@ -41,12 +41,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # what YAML takes for a date or a number and Python does not, such as 2024-13-45
+        except ValueError as error:  # YAML takes the text for a date or a number, Python does not, as in 2024-13-45
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
 def read_yaml_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
-    """The mapping in the file; {} when the file is empty, or missing and allowed to be. Raises ConfigError."""
+    """Returns the mapping in the file; {} when the file is empty, or is missing and may be. Raises ConfigError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

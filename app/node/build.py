@@ -1,5 +1,5 @@
-"""The builder of a node: makes every part, starts them in order, closes them in reverse. The only module that knows all
-layers; protocols are known as entries of a list."""
+"""The builder of a node: makes every part, starts the parts in order, and closes them in reverse. It is the only module
+that knows all layers. It knows protocols only as entries of a list."""
 
 import asyncio
 import contextlib
@@ -45,17 +45,17 @@ from app.transport.peer_socket import PeerSocket
 
 
 class Services:
-    """The parts of one node. Lives from `start` until the exit stack that it was started on is left."""
+    """The parts of one node. Lives from `start` until the exit stack that `start` used is left."""
 
     def __init__(
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
-        """Makes the parts; nothing runs yet. Raises ConfigError for keys and URLs that cannot be read."""
+        """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
         self.redis = redis
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
         node = new_node_id()
         sites = config.sites.values()
-        # Moved to the leased place before the first message is accepted.
+        # The ids move to the leased place before the first message is accepted.
         self._ids = FlakeIds(0, 0)
         queues = RedisQueues(redis, node, config.max_body_bytes)
         self.delivery = Delivery(sites, queues, counts)
@@ -72,7 +72,7 @@ class Services:
         router = NamespaceRouter(applications)
         self.socket_server = SocketServer(router, _engine_settings(config, node))
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
-        # Longer than any poll waits: a session that hears nothing for this time is over.
+        # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
@@ -94,7 +94,7 @@ class Services:
         slot: WorkerSlot,
         specs: Sequence[ProtocolSpec] = PROTOCOLS,
     ) -> "Services":
-        """Starts everything in order; leaving `stack` closes it in reverse."""
+        """Starts every part in order. Leaving `stack` closes the parts in reverse."""
         counts = Counts(config.sites)
         redis = new_redis(await _redis_location(config, stack), config.redis_timeout_seconds, counts)
         await redis.start()
@@ -104,7 +104,7 @@ class Services:
         return services
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
-        # Closed behind the node, which reports what it may have left.
+        # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)
         stack.push_async_callback(self._node.close)
@@ -144,7 +144,8 @@ class Services:
         return dispatcher
 
     async def drain(self, seconds: float) -> None:
-        """Tells every connection to leave, spread over the time; returns when acks and ends have reached Redis."""
+        """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached
+        Redis."""
         await asyncio.gather(
             self.socket_server.drain(seconds), *(protocol.drain(seconds) for protocol in self.protocols.values())
         )
@@ -159,7 +160,7 @@ class Services:
                 await protocol.settle()
 
     async def release(self) -> None:
-        """Has other nodes answer the polls that wait here for them; until it is cancelled."""
+        """Makes other nodes answer the polls that wait here for their sessions, until it is cancelled."""
         await self.sessions.release_polls()
 
 
@@ -167,7 +168,7 @@ def _version() -> str:
     try:
         return metadata.version("recado")
     except metadata.PackageNotFoundError:
-        # A checkout that was not installed.
+        # This is a checkout that was not installed.
         return "unknown"
 
 
@@ -191,5 +192,5 @@ def _engine_settings(config: Config, node: str) -> EngineSettings:
 
 
 def _label(slot: WorkerSlot) -> str | None:
-    """The label that tells the figures of this process from those of its siblings."""
+    """The label that distinguishes the figures of this process from the figures of its siblings; None without any."""
     return str(slot.number) if slot.count > 1 else None

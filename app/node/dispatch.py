@@ -1,6 +1,6 @@
-"""Which part of the server answers a request, by its path: the one ASGI application, made of the others.
+"""The dispatcher of requests: one ASGI application that hands each request to another one, by its path.
 
-Knows paths alone; the parts are handed in by the builder.
+Knows only paths. The builder passes the applications in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,11 +35,11 @@ class Dispatcher:
         self._mounted: dict[MountedPath, tuple[AsgiApp, Scope]] = {}
 
     def refuse_websockets(self) -> None:
-        """From here on: the server is about to end, its clients shall go elsewhere."""
+        """Refuses WebSockets from here on: the server is about to end, and its clients are to use another node."""
         self._refuses_websockets = True
 
     def mount(self, name: str, site: str, paths: Mapping[MountedPath, str]) -> None:
-        """Serves a site of an application also at other paths: each stands for one behind `/<name>/<site>`."""
+        """Serves a site of an application also at other paths. Each stands for a path behind `/<name>/<site>`."""
         for mounted, rest in paths.items():
             own = {
                 "path": f"/{name}/{site}{rest}",

@@ -40,7 +40,7 @@ def serve(
     on_listening: Callable[[str], None],
     specs: Sequence[ProtocolSpec] = PROTOCOLS,
 ) -> None:
-    """Runs one process on a socket; `on_listening` is told the URL once it serves. Ends and raises like `run`."""
+    """Runs one process on a socket. Calls `on_listening` with the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()
     _tune_collector()
     if demo:
@@ -65,14 +65,14 @@ async def _serve(
 
 
 def _tune_collector() -> None:
-    """Has the cycle collector run rarely: it took 5 % of the time under load and found nothing. The few cycles of a
-    closed connection can wait, and objects that exist from the start need never be looked at."""
+    """Makes the cycle collector run rarely: it took 5 % of the time under load and found nothing. The few cycles of a
+    closed connection can wait, and objects that exist from the start need no check."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 50)
 
 
 def _raise_file_limit() -> None:
-    """Each connection is an open file, and the usual soft limit is 1,024."""
+    """Raises the limit of open files: each connection is an open file, and the usual soft limit is 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,2 @@
-"""One folder for each public contract. Each turns its wire into calls of the core, and none imports another.
-
-They share the reading of HTTP requests, `http_request`.
-"""
+"""One folder for each public contract. Each protocol turns its wire format into calls of the core, and no protocol
+imports another. The code that their HTTP requests share is in `http_request`."""

@@ -1,7 +1,5 @@
-"""Reading the HTTP requests of all protocols: the body within bounds, the site's key, the path as segments.
-
-Knows no protocol and no site.
-"""
+"""The HTTP request, as all protocols read it: the body within bounds, the site's key, the path as segments. Knows no
+protocol and no site."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,17 +13,17 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: From the request's head to the last byte of its body. A caller that sends slower loses its connection.
+#: The deadline from the request's head to the last byte of its body: no slow caller holds a connection longer.
 BODY_TIMEOUT_SECONDS = 30.0
 
 
 def query_of(scope: Scope) -> dict[str, str]:
-    """The parameters of the query. The last value of a repeated parameter counts."""
+    """Returns the parameters of the query. If one is given twice, the last value wins."""
     return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
 
 def segments_of(scope: Scope) -> list[str]:
-    """The segments of the path. Each is decoded by itself: `%2F` in the name of a site is no slash."""
+    """Returns the parts of the path between its slashes, each decoded by itself: `%2F` in a site's name is no slash."""
     raw_path: bytes | None = scope.get("raw_path")
     if raw_path is None:
         return list(scope["path"].strip("/").split("/"))
@@ -34,7 +32,7 @@ def segments_of(scope: Scope) -> list[str]:
 
 
 def key_in(query: dict[str, str], headers: dict[bytes, bytes]) -> str:
-    """The API key in `apiKey=`, `X-API-Key` or `Authorization: Bearer`; "" if there is none."""
+    """Returns the API key in `apiKey=`, `X-API-Key` or `Authorization: Bearer`; "" if there is none."""
     key = headers.get(b"x-api-key", b"")
     scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
     if not key and scheme.lower() == b"bearer":

@@ -6,5 +6,5 @@ from app.protocols.redis_publish.protocol import REDIS_PUBLISH
 from app.protocols.sites.protocol import SITES
 from app.protocols.topics.protocol import TOPICS
 
-#: In the order in which a Socket.IO namespace of several protocols is offered to them.
+#: The order decides which protocol is asked first when several serve the same Socket.IO namespace.
 PROTOCOLS: tuple[ProtocolSpec, ...] = (SITES, CHANNELS, TOPICS, REDIS_PUBLISH)

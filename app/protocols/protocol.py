@@ -1,8 +1,8 @@
 """The contract of a protocol, as the configuration, the metrics and the builder of a node see it.
 
-A protocol is one folder whose `ProtocolSpec` stands in `listed.py`. The spec says what is known before any node runs:
-name, section, figures, original paths. `open` makes the protocol's part of one node, a `NodeProtocol`: what it serves
-and its life, `start` to `close`.
+A protocol is one folder whose `ProtocolSpec` stands in `listed.py`. The spec holds the facts that are known before any
+node runs: name, section, figures, original paths. `open` makes the protocol's part of one node, a `NodeProtocol`: its
+applications and routes, and its life from `start` to `close`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,18 +42,18 @@ class NodeServices(Struct, frozen=True):
 
 
 class NodeProtocol:
-    """One protocol on one node; a subclass overrides what it has. Lives as long as the node.
+    """One protocol on one node. A subclass overrides the members that it needs. Lives as long as the node.
 
     opened ──start──▶ serving ──drain──▶ its clients have been told to leave ──settle──▶ Redis knows ──close──▶ ended
 
-    `close` is called in every case, also when `start` was not, or failed.
+    `close` is called in every case, also when `start` was not called or has failed.
     """
 
-    #: ASGI applications of single paths that are busy: nothing stands between the server and them.
+    #: Busy path -> its ASGI application, which the server calls without a framework in between.
     endpoints: Mapping[str, AsgiApp] = {}
     #: The application of every path below `/<name of the protocol>/`; None: there is none.
     application: AsgiApp | None = None
-    #: Other routes, through Starlette.
+    #: Other routes, served through Starlette.
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
@@ -61,23 +61,23 @@ class NodeProtocol:
     settle_seconds: float | None = None
 
     async def start(self) -> None:
-        """Begins to serve. Raises StoreUnavailable when Redis is away."""
+        """Starts to serve. Raises StoreUnavailable when Redis is away."""
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more connections and tells each to leave, evenly over the time; returns when they have."""
+        """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""
 
     async def settle(self) -> None:
-        """Waits until what its connections left to do has reached Redis. Called after every protocol has drained, and
+        """Waits until the last work of its connections has reached Redis. Called after every protocol has drained, and
         cancelled after `settle_seconds`."""
 
     async def close(self) -> None:
-        """Ends what `open` and `start` began."""
+        """Ends everything that `open` and `start` began."""
 
 
 class ProtocolSpec(Struct, frozen=True):
-    """One protocol, whatever node runs it. Lives as long as the process."""
+    """One protocol, independent of any node. Lives as long as the process."""
 
-    #: In paths, in `mounts`, and of its audiences.
+    #: The name in paths, in `mounts`, and of its audiences.
     name: str
     #: Makes its part of a node. Raises ConfigError.
     open: Callable[[NodeServices], NodeProtocol]
@@ -87,8 +87,8 @@ class ProtocolSpec(Struct, frozen=True):
     check_sites: Callable[[Config], None] = lambda config: None
     #: Its figures; docs/metrics.md explains each.
     metrics: Sequence[Metric] = ()
-    #: The paths of the server that it replaces, where `mounts` names one of its sites -> the path behind
-    #: `/<name>/<site>`.
+    #: A path of the server that it replaces -> the path behind `/<name>/<site>`. These paths are served when `mounts`
+    #: names one of its sites.
     mounts: Mapping[MountedPath, str] = {}
 
     @property
@@ -97,5 +97,5 @@ class ProtocolSpec(Struct, frozen=True):
         return bool(self.mounts)
 
     def check(self, config: Config) -> None:
-        """Raises ConfigError for settings that each are right and together are not."""
+        """Raises ConfigError for settings that are valid one by one but not together."""
         self.check_sites(config)

@@ -81,7 +81,7 @@ def keys_of(section: type[Struct]) -> set[str]:
 
 
 def keys_in(section: Mapping[str, Any]) -> set[str]:
-    """The dotted keys that a section of a file holds; those of `binds` are names of channels and topics."""
+    """The dotted keys that a section of a file holds. The keys in `binds` are names of channels and topics."""
     keys = set()
     for key, value in section.items():
         is_section = isinstance(value, dict) and key != "binds"
@@ -90,7 +90,7 @@ def keys_in(section: Mapping[str, Any]) -> set[str]:
 
 
 def test_block_of_the_environment(load: Load) -> None:
-    """APP_ENV names the block, else NODE_ENV, else it is production; an empty variable counts as not set."""
+    """APP_ENV names the block, else NODE_ENV, else it is production. An empty variable counts as not set."""
     blocks = "production: {port: 1}\nstaging: {port: 2}\ntest: {port: 3}"
     assert load(blocks).port == 1
     assert load(blocks, environ={"NODE_ENV": "staging"}).port == 2
@@ -99,7 +99,7 @@ def test_block_of_the_environment(load: Load) -> None:
 
 
 def test_every_key_of_a_block(load: Load) -> None:
-    """Each key of config.yml arrives in the setting that it is for."""
+    """Each key of config.yml arrives in its setting."""
     config = load(
         """
         production:
@@ -349,7 +349,7 @@ def test_mistakes_in_the_environment(load: Load, environ: Mapping[str, str], lin
 
 @pytest.mark.parametrize("name", ["", "/", " a", "a\n", "a{b", "a}", "a,b", "a?", "a#", "a\x07", "a\x85b", "a\u2028"])
 def test_impossible_site_names(name: str) -> None:
-    """A name that a namespace, a hash tag or a query cannot carry is refused."""
+    """A site name that a namespace, a hash tag or a query cannot carry is refused."""
     with pytest.raises(ConfigError, match="site name"):
         check_site_name(name, "sites.yml")
 
@@ -371,7 +371,7 @@ def test_named_files_must_exist(tmp_path: Path, load: Load) -> None:
 
 
 def test_argument_wins_over_variable(tmp_path: Path, load: Load) -> None:
-    """A path on the command line is read instead of the one in RECADO_CONFIG."""
+    """A path on the command line wins over the path in RECADO_CONFIG."""
     (tmp_path / "a.yml").write_text("production: {port: 1}")
     (tmp_path / "b.yml").write_text("production: {port: 2}")
     assert load_config("a.yml", None, {"RECADO_CONFIG": "b.yml"}, PROTOCOLS).port == 1
@@ -379,7 +379,7 @@ def test_argument_wins_over_variable(tmp_path: Path, load: Load) -> None:
 
 
 def test_no_secret_is_shown(load: Load) -> None:
-    """Neither the repr of settings nor a line about a mistake holds a key, a URL or a password."""
+    """The repr of settings and the line about a mistake hold no key, no URL and no password."""
     config = load(
         "production: {redis: {url: 'redis://:hidden@h'}}", "a: {authUrl: 'http://x/?key=hidden', apiKey: hidden}"
     )
@@ -400,7 +400,7 @@ def test_a_site_without_auth_url(load: Load) -> None:
 
 
 def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
-    """A mount of an unknown site, or of one without the protocol, is a mistake that names the mount."""
+    """A mount of an unknown site, or of a site without the protocol, is a mistake that names the mount."""
     mounts = "production: {mounts: {topics: shop}}"
     assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == {"topics": "shop"}
     for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
@@ -408,7 +408,7 @@ def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
 
 
 def test_the_url_of_another_redis_is_secret() -> None:
-    """A password in redisPublish.url shows in no repr."""
+    """No repr shows a password in redisPublish.url."""
     assert "hush" not in repr(RedisPublish(url="redis://:hush@127.0.0.1"))
 
 

@@ -1,4 +1,4 @@
-"""The builder: what a start needs and what an end leaves."""
+"""The builder: the needs of a start, and the state after an end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
 SITE = make_site()
-#: Never listened on here.
+#: No socket is opened at this path.
 SEAT = WorkerSlot("/nowhere")
 
 
@@ -30,7 +30,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def config(valkey: Valkey) -> Config:
-    """A server on it."""
+    """A server's configuration on that Redis."""
     return Config(redis_url=valkey.url, sites={"shop": SITE})
 
 
@@ -47,7 +47,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
 
 
 async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
-    """A start without Redis fails with what does not answer, and leaves nothing running."""
+    """A start without Redis fails with the address that does not answer, and leaves nothing running."""
     away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
     async with AsyncExitStack() as stack:
         with pytest.raises(StoreUnavailable, match="nowhere"):
@@ -55,7 +55,7 @@ async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
 
 
 async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
-    """Without a URL the server runs a Valkey of its own on the data directory, and ends it."""
+    """Without a URL the server runs its own Valkey on the data directory, and ends it."""
     alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
     async with AsyncExitStack() as stack:
         services = await Services.start(alone, stack, SEAT)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.processes import REPOSITORY
 
-#: Tests of everything but topics, by what they drive: each other protocol alone, the node, and real clients.
+#: Tests of everything but topics, by their subject: each other protocol alone, the node, and real clients.
 _OTHERS = (
     "tests/protocols/channels",
     "tests/protocols/redis_publish/test_application.py",
@@ -26,7 +26,7 @@ _LINES = ("from app.protocols.topics.protocol import TOPICS\n", "TOPICS, ")
 
 
 def checkout(folder: Path) -> Path:
-    """A copy of what the tests need of this repository, with the installed clients."""
+    """A copy of the files of this repository that the tests need, with the installed clients."""
     ignored = shutil.ignore_patterns("node_modules", "vendor", "__pycache__")
     for name in ("app", "tests", "docs"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
@@ -50,7 +50,7 @@ def test_without_topics(tmp_path: Path, is_long: bool) -> None:
     others = _OTHERS_AT_LENGTH if is_long else _OTHERS
     ignored = [f"--ignore={path.relative_to(copy)}" for path in copy.rglob("test_topic*.py")]
     ignored += ["--ignore=tests/protocols/topics", "--ignore=tests/protocols/test_listed.py"]
-    # Both name the mounts of topics.
+    # Both files name the mounts of topics.
     ignored += ["--ignore=tests/node/test_dispatch.py", "--ignore=tests/contract/test_configuration.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored, *others]
     run = subprocess.run(command, cwd=copy, capture_output=True, text=True)

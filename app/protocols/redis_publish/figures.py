@@ -22,18 +22,18 @@ class RedisPublishCounts:
     def __init__(self) -> None:
         #: 1 while this node owns the subscription.
         self.holds_lease = 0
-        #: How often nobody did before this node took it, and for how long in all.
+        #: How often the lease had no holder before this node took it, and for how long in all.
         self.lease_gaps = 0
         self.lease_gap_seconds = 0.0
-        #: By form: publish, stream.
+        #: Messages by form: publish, stream.
         self.received: Counter[str] = Counter()
         #: Entries of the stream that another node had read and not finished.
         self.claimed = 0
-        #: Mailboxes by what became of a message in them.
+        #: Mailboxes by the outcome of a message in them.
         self.outcomes: Counter[str] = Counter()
-        #: By result.
+        #: Identifications of clients by result.
         self.identifications: Counter[str] = Counter()
-        #: Subscriptions made anew, and connections that had missed something: they look into their mailboxes again.
+        #: Renewed subscriptions, and connections that missed a message: the connections read their mailboxes again.
         self.gaps = 0
 
 

@@ -1,4 +1,4 @@
-"""Redis PUBLISH as one of the protocols: its namespaces, and its life on a node."""
+"""The protocol Redis PUBLISH: its namespaces, and its life on a node."""
 
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
@@ -9,7 +9,7 @@ from app.protocols.redis_publish.settings import SECTION, check_sections
 class _NodePublish(NodeProtocol):
     """Redis PUBLISH on one node. Lives as long as the node."""
 
-    #: It hands its leases over, then waits for its mailboxes; both have bounds of their own.
+    #: `settle` hands the leases over, then waits for the mailboxes. Each of the two steps has its own time-out.
     settle_seconds = 5.0
 
     def __init__(self, services: NodeServices) -> None:
@@ -18,15 +18,15 @@ class _NodePublish(NodeProtocol):
         self.namespaces = self._services.application
 
     async def start(self) -> None:
-        """Begins to hear the applications."""
+        """Starts listening to the applications."""
         await self._services.start()
 
     async def settle(self) -> None:
-        """Hands the leases on."""
+        """Hands the leases to other nodes, and waits for the mailboxes."""
         await self._services.drain()
 
     async def close(self) -> None:
-        """Ends everything."""
+        """Closes the services of all sites."""
         await self._services.close()
 
 

@@ -20,9 +20,9 @@ _Namespace = Annotated[str, matching(r"^/[^\s,?#]+\Z", "a namespace such as /rm"
 
 
 class RedisPublish(Struct, frozen=True, kw_only=True):
-    """A site's settings for its Redis PUBLISH ingress. The repr holds no URL: there may be a password in it."""
+    """A site's settings for its Redis PUBLISH ingress. The repr omits the URL, which may contain a password."""
 
-    #: The application's own channels and keys begin with it.
+    #: The beginning of the application's own channels and keys.
     prefix: str = "rm"
     #: None means the server's own Redis.
     url: str | None = None
@@ -32,7 +32,7 @@ class RedisPublish(Struct, frozen=True, kw_only=True):
     conn_limit: int = 6
     #: Whether a message stays queued until its client has acknowledged it.
     ack: bool = False
-    #: A Socket.IO namespace beside the site's own, with its slash.
+    #: A second Socket.IO namespace beside the site's own, with its slash.
     route: str | None = None
     #: Longer payloads are refused.
     max_payload_bytes: int = 1_000_000

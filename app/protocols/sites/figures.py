@@ -18,7 +18,7 @@ class SitesCounts:
 
 
 class StrangerCounts:
-    """The numbers of callers that showed no site's key. Lives as long as the node's counts."""
+    """The numbers of callers without a site's key. Lives as long as the node's counts."""
 
     __slots__ = ("sends",)
 

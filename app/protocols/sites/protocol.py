@@ -1,4 +1,4 @@
-"""Sites as one of the protocols: users over Socket.IO, POST /send and DELETE /tickets."""
+"""The protocol of sites: users over Socket.IO, POST /send and DELETE /tickets."""
 
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
@@ -29,7 +29,7 @@ class _NodeSites(NodeProtocol):
         self.routes = revocation_routes(config.sites, tickets)
 
     async def close(self) -> None:
-        """Ends the requests to sites' backends: the last users have been reported by now."""
+        """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""
         await self._updates.aclose()
         await self._directory.aclose()
 

@@ -1,6 +1,7 @@
 """Reads the body of POST /send, as JSON or as the bracketed forms of PHP and Rails, into rooms, event and arguments.
 
-Pure: bytes in, a value or BadRequest out. The arguments of a JSON body are kept as the bytes that were sent.
+The code is pure: it takes bytes, and returns a value or raises BadRequest. The arguments of a JSON body stay the bytes
+that the backend sent.
 """
 
 import msgspec
@@ -13,7 +14,7 @@ from app.protocols.validation import explain
 
 
 class SendBody(Struct, frozen=True):
-    """What a backend asks to be sent."""
+    """The message that a backend asks to send."""
 
     rooms: list[str]
     event: str
@@ -31,9 +32,9 @@ _decoder = msgspec.json.Decoder(_SendBody)
 
 
 def read_send_body(content_type: str, body: bytes) -> SendBody:
-    """Reads a body; `content_type` is the header's value, JSON is assumed when it is empty.
+    """Reads a body. `content_type` is the header's value; an empty value means JSON.
 
-    Raises BadRequest that says what was wrong and what was expected.
+    Raises BadRequest, whose text says what is wrong and what is expected.
     """
     media_type = content_type.split(";", 1)[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":

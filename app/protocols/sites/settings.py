@@ -8,11 +8,11 @@ from app.config.section import Section, SectionSpec
 
 
 class ResumeTicket(Struct, frozen=True, kw_only=True):
-    """For how long a client may come back without a request to authUrl."""
+    """How long a client may reconnect without a request to authUrl."""
 
-    #: The life of one ticket; a connected client gets a new one in time.
+    #: The lifetime of one ticket. A connected client gets a new ticket before the old one expires.
     ttl_seconds: int = 300
-    #: The time since the last request to authUrl after which authUrl is asked again.
+    #: The time after a request to authUrl when the server asks authUrl again.
     max_age_seconds: int = 86_400
 
 

@@ -1,4 +1,4 @@
-"""The application of the sites behind a Socket.IO server on one node, its tenant's backend played by the test."""
+"""The application of the sites behind a Socket.IO server on one node. The test plays the tenant's backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK)}
 
 
 class Directory:
-    """The tenant's backend: answers what the test says, and remembers who asked. Lives for one test."""
+    """The tenant's backend: gives the answers of the test and remembers the callers. Lives for one test."""
 
     def __init__(self) -> None:
         self.answer: list[str] | str = ["user_1"]
@@ -42,7 +42,7 @@ class Directory:
         self.may_answer.set()
 
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
-        """Rooms, or a refusal with the text."""
+        """Returns rooms, or raises a refusal with the text."""
         self.asked.append((site.name, token, meta))
         try:
             await self.may_answer.wait()
@@ -55,14 +55,14 @@ class Directory:
 
 
 class Updates:
-    """Remembers what was reported. Lives for one test."""
+    """Remembers the reports. Lives for one test."""
 
     def __init__(self) -> None:
         self.reported: list[tuple[str, str, str | None, bool]] = []
         self.moments: list[datetime] = []
 
     def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """A user came or went."""
+        """Records that a user came or went."""
         assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
         self.reported.append((site.name, user_id, token, connected))
         self.moments.append(at)
@@ -82,7 +82,7 @@ class Door:
         self.server = SocketServer(NamespaceRouter([self.application]))
 
     async def client(self, version: int = 4, query: str = "") -> Client:
-        """A session that has joined no site; old clients are in the root unasked."""
+        """A session that has joined no site. An old client is in the root without asking."""
         client = Client(self.server, version, query.encode())
         if version == 3:
             assert await received(client, 1) == ["40"]
@@ -90,7 +90,7 @@ class Door:
         return client
 
     async def connected(self, packet: str = '40/site,{"token":"t"}', version: int = 4) -> Client:
-        """A session that has joined a site; what it was greeted with is taken."""
+        """A session that has joined a site, with its greeting already taken."""
         client = await self.client(version)
         await client.send(packet.encode())
         await received(client, 2)
@@ -98,6 +98,6 @@ class Door:
 
 
 async def received(client: Client, count: int) -> list[str]:
-    """So many packets, taken."""
+    """Waits for this number of packets and takes them."""
     await until(lambda: len(client.socket.written) >= count, f"{count} packets")
     return [packet.decode() for packet in client.received()]

@@ -1,4 +1,4 @@
-"""Tickets of those who are connected are renewed in time."""
+"""Resume tickets of connected clients are renewed in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.store import settled
 
 
 async def test_a_connected_client_gets_new_tickets(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before its ticket expires it gets the next one in an event, until it leaves."""
+    """A client gets its next ticket in an event before the old one expires, until it leaves."""
     monkeypatch.setattr(ticket_renewal, "_SOONEST", 0.0001)
     monkeypatch.setattr(ticket_renewal, "_LATEST", 0.0001)
     client = await door.client()

@@ -1,4 +1,4 @@
-"""What a resume ticket says, when it counts, and how it is made worthless."""
+"""The claims of a resume ticket, its validity, and its revocation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ROOMS = ["user_1", "Editors"]
 
 
 def sealed(site: Site = SITE, credentials: Credentials = CREDENTIALS, state: TicketState = STATE, **claims: Any) -> str:
-    """A ticket that counts for the credentials."""
+    """A ticket that is valid for the credentials."""
     made = new_claims(site, credentials, ROOMS, state)
     ticket = seal(structs.replace(made, **{"expires_at_ms": START_MS + 300_000, **claims}), state.key)
     assert ticket is not None
@@ -57,14 +57,14 @@ def signed(key: str | bytes = KEY, algorithm: str = "HS256", typ: str = "recado-
 
 
 def refusal(ticket: str, state: TicketState = STATE, site: Site = SITE, **credentials: Any) -> tuple[str, str]:
-    """Why the ticket does not count: result and text."""
+    """The reason why the ticket is not valid: result and text."""
     with pytest.raises(TicketRefused) as caught:
         judge(site, structs.replace(CREDENTIALS, ticket=ticket, **credentials), state)
     return caught.value.result, str(caught.value)
 
 
 def test_a_ticket_names_the_rooms() -> None:
-    """For the token that it was given for, or without one."""
+    """The rooms are those of the ticket, with the token that it was issued for or without a token."""
     for token in ("token", None, ""):
         claims = judge(SITE, structs.replace(CREDENTIALS, ticket=sealed(), token=token), STATE)
         assert claims.rooms == ROOMS
@@ -82,12 +82,12 @@ def test_a_ticket_names_the_rooms() -> None:
     ],
 )
 def test_a_foreign_ticket(changes: dict[str, Any], text: str) -> None:
-    """It counts for its site, device, meta and token alone."""
+    """A ticket is valid only for its own site, device, meta and token."""
     assert refusal(sealed(), **changes) == ("foreign", text)
 
 
 def test_an_expired_ticket() -> None:
-    """It counts until the moment that it names."""
+    """A ticket is valid until the time in it."""
     ticket = sealed()
     judge(SITE, structs.replace(CREDENTIALS, ticket=ticket), structs.replace(STATE, now_ms=START_MS + 299_999))
     late = structs.replace(STATE, now_ms=START_MS + 300_000)
@@ -96,13 +96,13 @@ def test_an_expired_ticket() -> None:
 
 @pytest.mark.parametrize("changes", [{"generation": 4}, {"generation": 2}, {"revoked_at_ms": START_MS}])
 def test_a_revoked_ticket(changes: dict[str, int]) -> None:
-    """By the generation of all, or by a room at the moment when authUrl was asked or later."""
+    """A ticket is revoked by a new generation, or by a revocation of a room not before the request to authUrl."""
     assert refusal(sealed(), structs.replace(STATE, **changes)) == ("revoked", "the resume ticket was revoked")
     judge(SITE, structs.replace(CREDENTIALS, ticket=sealed()), structs.replace(STATE, revoked_at_ms=START_MS - 1))
 
 
 def test_a_ticket_that_was_tampered_with() -> None:
-    """Whatever is changed, and whoever signed it, it is refused with the same words."""
+    """A ticket with any change, or with another signer's signature, is refused with the same text."""
     ticket = sealed()
     header, content, signature = ticket.split(".")
     grown = urlsafe_b64decode(content + "==").replace(b'"user_1"', b'"user_2"')
@@ -210,7 +210,8 @@ def test_any_device_and_room(device: str, room: str) -> None:
 
 
 def test_a_ticket_shows_no_secret() -> None:
-    """Its owner can read the rooms; of the token and the meta there is but a mark, different for every site's key."""
+    """The owner of a ticket can read its rooms. Token and meta appear only as a mark, which differs for every site's
+    key."""
     content = urlsafe_b64decode(sealed().split(".")[1] + "==")
     assert b"user_1" in content
     assert b'"token"' not in content
@@ -219,7 +220,7 @@ def test_a_ticket_shows_no_secret() -> None:
 
 
 def test_a_ticket_of_very_many_rooms_is_not_given() -> None:
-    """It would not fit in a URL."""
+    """A ticket with very many rooms is not issued, because it would not fit in a URL."""
     claims = new_claims(SITE, CREDENTIALS, [f"room_{number}" for number in range(1_000)], STATE)
     assert seal(claims, KEY) is None
     assert len(sealed()) < MAX_TICKET_BYTES / 5
@@ -230,7 +231,7 @@ def test_a_ticket_of_very_many_rooms_is_not_given() -> None:
 
 @pytest.fixture
 async def nodes(valkey: Valkey) -> AsyncIterator[list[StoreNode]]:
-    """Two of them, at a time of our own."""
+    """Two nodes, on a clock that the test sets."""
     started = [await StoreNode.start(valkey, [SITE]) for _ in range(2)]
     for node in started:
         node.ticket_store.now_ms = START_MS
@@ -240,7 +241,7 @@ async def nodes(valkey: Valkey) -> AsyncIterator[list[StoreNode]]:
 
 
 async def issued_by(tickets: Tickets) -> str:
-    """A ticket for CREDENTIALS, as a connect gives it."""
+    """A ticket for CREDENTIALS, issued as at a connect."""
     state = await tickets.look_up(SITE, None)
     ticket = tickets.issue(SITE, new_claims(SITE, CREDENTIALS, ROOMS, state))
     assert ticket is not None
@@ -248,7 +249,7 @@ async def issued_by(tickets: Tickets) -> str:
 
 
 async def result_of(tickets: Tickets, ticket: str) -> str:
-    """What becomes of a ticket that is handed in."""
+    """The result for a ticket that a client presents."""
     try:
         tickets.redeem(SITE, structs.replace(CREDENTIALS, ticket=ticket), await tickets.look_up(SITE, ticket))
     except TicketRefused as refusal:
@@ -257,13 +258,13 @@ async def result_of(tickets: Tickets, ticket: str) -> str:
 
 
 async def test_every_node_takes_every_nodes_tickets(nodes: list[StoreNode]) -> None:
-    """The key is made once, by whoever needs it first, and shared."""
+    """The node that needs the site's key first makes it, once, and all nodes share it."""
     tickets = [await issued_by(node.tickets) for node in nodes]
     assert [await result_of(node.tickets, ticket) for node in nodes for ticket in tickets] == ["accepted"] * 4
 
 
 async def test_revoking_all(nodes: list[StoreNode]) -> None:
-    """On every node at once; tickets of afterwards count."""
+    """A revocation counts on every node at once. Tickets issued later are valid."""
     ticket = await issued_by(nodes[0].tickets)
     await nodes[1].tickets.revoke(SITE, [])
     assert await result_of(nodes[0].tickets, ticket) == "revoked"
@@ -272,7 +273,8 @@ async def test_revoking_all(nodes: list[StoreNode]) -> None:
 
 @pytest.mark.parametrize("room", ["user_1", "editors", "EDITORS"])
 async def test_revoking_by_room(nodes: list[StoreNode], room: str) -> None:
-    """Those with the room, however it is spelt; others count, and those for which authUrl was asked later."""
+    """A revocation covers tickets with the room, in any spelling. Other tickets stay valid, and so do tickets of a
+    later request to authUrl."""
     ticket = await issued_by(nodes[0].tickets)
     await nodes[1].tickets.revoke(SITE, ["user_2"])
     assert await result_of(nodes[0].tickets, ticket) == "accepted"
@@ -284,7 +286,7 @@ async def test_revoking_by_room(nodes: list[StoreNode], room: str) -> None:
 
 
 async def test_a_renewed_ticket_is_revoked_too(nodes: list[StoreNode]) -> None:
-    """What counts is when authUrl was asked: a client that stays connected does not outlive a revocation."""
+    """The time of the request to authUrl decides: a client that stays connected does not outlive a revocation."""
     tickets = nodes[0].tickets
     claims = new_claims(SITE, CREDENTIALS, ROOMS, await tickets.look_up(SITE, None))
     nodes[1].ticket_store.now_ms = START_MS + 60_000
@@ -297,7 +299,7 @@ async def test_a_renewed_ticket_is_revoked_too(nodes: list[StoreNode]) -> None:
 
 
 async def test_renewing_comes_to_an_end(nodes: list[StoreNode]) -> None:
-    """No ticket counts longer than max_age since authUrl was asked; then none is given."""
+    """A ticket is valid no longer than max_age after the request to authUrl. After that no ticket is issued."""
     node = nodes[0]
     claims = new_claims(SITE, CREDENTIALS, ROOMS, await node.tickets.look_up(SITE, None))
     node.ticket_store.now_ms = START_MS + 3_500_000
@@ -311,7 +313,8 @@ async def test_renewing_comes_to_an_end(nodes: list[StoreNode]) -> None:
 
 
 async def test_what_is_revoked_is_forgotten_in_time(nodes: list[StoreNode], valkey: Valkey) -> None:
-    """No longer than a ticket of then could count; when too many rooms are revoked, all tickets are instead."""
+    """A revocation is kept no longer than a ticket of that time can be valid. Too many revoked rooms revoke all
+    tickets."""
     key = f"{prefix(SITE.name)}revoked"
     store = nodes[0].ticket_store
     await nodes[0].tickets.revoke(SITE, ["user_1"])
@@ -327,7 +330,7 @@ async def test_what_is_revoked_is_forgotten_in_time(nodes: list[StoreNode], valk
 
 
 async def test_a_redis_that_lost_the_key(nodes: list[StoreNode], valkey: Valkey) -> None:
-    """Tickets of before are worthless, clients fall back to their tokens; the next ones count everywhere."""
+    """Older tickets are not valid, and clients fall back to their tokens. Later tickets are valid on every node."""
     ticket = await issued_by(nodes[0].tickets)
     valkey.client.flushall()
     assert await result_of(nodes[0].tickets, ticket) == "invalid"
@@ -335,7 +338,7 @@ async def test_a_redis_that_lost_the_key(nodes: list[StoreNode], valkey: Valkey)
 
 
 async def test_figures(nodes: list[StoreNode]) -> None:
-    """Each ticket that is given or handed in is counted by what became of it."""
+    """Each issued ticket and each presented ticket is counted by its result."""
     counts = Counts()
     tickets = Tickets(nodes[0].ticket_store, counts)
     ticket = await issued_by(tickets)
