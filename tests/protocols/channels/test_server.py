@@ -1,4 +1,4 @@
-"""The protocol as an ASGI application under another server's WebSockets: no fast lane there, and no pings of ours."""
+"""The protocol as an ASGI application on another server's WebSockets: without the fast sockets, without our pings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.transport.serving import serving
 
 
 class Other:
-    """The server and how to reach it; lives for one test."""
+    """The server and its address. Lives for one test."""
 
     def __init__(self, node: ChannelsNode, port: int) -> None:
         self.node = node
@@ -28,7 +28,7 @@ class Other:
 
     @contextlib.asynccontextmanager
     async def connected(self, query: str = "") -> AsyncIterator[ClientConnection]:
-        """A subscriber."""
+        """A connected subscriber."""
         async with connect(self.base + query, compression=None, proxy=None) as socket:
             yield socket
 
@@ -52,14 +52,14 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def subscribe(socket: ClientConnection) -> dict[str, Any]:
-    """Subscribe; what is answered."""
+    """Subscribe; return the answer."""
     action = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE", "data": {"channel": "news"}}
     await socket.send(json.dumps(action))
     return await receive(socket)
 
 
 async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
-    """The same messages as over the fast lane."""
+    """The messages equal those over the fast sockets."""
     async with other_server(start_node) as other, other.connected() as socket:
         uuid = (await receive(socket))["data"]["uuid"]
         assert (await subscribe(socket))["data"] == {"uuid": uuid, "subscribedChannels": ["news"]}
@@ -69,7 +69,7 @@ async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
 
 
 async def test_many_actions_at_once(start_node: NodeStarter) -> None:
-    """They are read one after the other, as they are served."""
+    """Actions are read one after the other, at the pace at which they are served."""
     async with other_server(start_node) as other, other.connected() as socket:
         await receive(socket)
         action = '{"messageType":"CLIENT_ACTION","action":"%s","data":{"channel":"%s"}}'
@@ -80,7 +80,7 @@ async def test_many_actions_at_once(start_node: NodeStarter) -> None:
 
 
 async def test_resume_without_pings(start_node: NodeStarter) -> None:
-    """What was got since the connection began comes again, and then what was missed."""
+    """Pushes received since the connection began are replayed, and then the missed ones."""
     async with other_server(start_node) as other:
         async with other.connected("?resumable=1") as socket:
             ack = (await receive(socket))["data"]
@@ -97,7 +97,7 @@ async def test_resume_without_pings(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("offered", [["a"], ["b", "a"]])
 async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None:
-    """The first of those that a client offers, without which a browser would not connect."""
+    """The server accepts the first subprotocol that a client offers; without an answer a browser would not connect."""
     subprotocols = [Subprotocol(one) for one in offered]
     async with other_server(start_node) as other, connect(other.base, subprotocols=subprotocols, proxy=None) as socket:
         assert socket.subprotocol == offered[0]
@@ -105,7 +105,7 @@ async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None
 
 
 async def test_drain(start_node: NodeStarter) -> None:
-    """Every subscriber is told to come back, and has gone when it returns."""
+    """Every subscriber is told to reconnect, and has gone when `drain` returns."""
     async with other_server(start_node) as other, other.connected() as socket:
         await receive(socket)
         await other.node.server.drain(0.2)
@@ -118,7 +118,7 @@ async def test_drain(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "x"])
 async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
-    """Refused before it opens; under such a server that is always 403."""
+    """An unknown site or path is refused before the WebSocket opens; under such a server the status is always 403."""
     async with other_server(start_node) as other:
         with pytest.raises(InvalidStatus) as refusal:
             async with other.connected(path):
@@ -127,7 +127,7 @@ async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
 
 
 async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom a limit meets is told why and closed; without Redis nobody who is counted gets in."""
+    """A subscriber over a limit gets the reason and is closed; without Redis a counted subscriber is refused."""
     async with other_server(start_node) as other:
         limits = other.node.server._limits
 
@@ -154,7 +154,7 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
 async def test_an_action_that_fails_for_no_known_reason(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours ends the one connection with 1011, and the others go on."""
+    """An internal error closes its own connection with 1011, and other connections go on."""
     async with other_server(start_node) as other, other.connected() as one, other.connected() as two:
         for socket in (one, two):
             await receive(socket)
