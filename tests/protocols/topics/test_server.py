@@ -1,4 +1,4 @@
-"""Topics as a bare ASGI application, as servers without our extension see it; and the failures of what it needs."""
+"""Topics as a bare ASGI application, as a server without our extension sees it; and failures of its dependencies."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/"), outbox_limit_b
 
 
 class Exchanged:
-    """One request to the application, and what it answers. Lives for one test."""
+    """One request to the application, and its answer. Lives for one test."""
 
     def __init__(self, server: TopicsServer, method: str, path: str, body: bytes = b"", query: bytes = b"") -> None:
-        """Begin it."""
+        """Begin the request."""
         self.sent: list[dict[str, Any]] = []
         self.left = asyncio.Event()
         self.reads = asyncio.Event()
@@ -56,17 +56,17 @@ class Exchanged:
 
     @property
     def status(self) -> int:
-        """Of the answer."""
+        """The status of the answer."""
         return int(self.sent[0]["status"])
 
     @property
     def body(self) -> bytes:
-        """What has come of it."""
+        """The body received so far."""
         return b"".join(message.get("body", b"") for message in self.sent)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The frames in it."""
+        """The frames in the body."""
         reader = FrameReader()
         reader.feed(self.body.decode())
         return reader.events
@@ -74,7 +74,7 @@ class Exchanged:
 
 @pytest.fixture
 async def server(valkey: Valkey) -> AsyncIterator[TopicsServer]:
-    """The application on a node without HTTP."""
+    """The application on a node without an HTTP server."""
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
@@ -89,14 +89,14 @@ async def server(valkey: Valkey) -> AsyncIterator[TopicsServer]:
 
 
 async def ask(server: TopicsServer, method: str, path: str, body: bytes = b"") -> Exchanged:
-    """A request with its whole answer."""
+    """A request with its complete answer."""
     exchanged = Exchanged(server, method, path, body)
     await exchanged.task
     return exchanged
 
 
 async def test_stream(server: TopicsServer) -> None:
-    """A stream goes over `send`, and ends when the client leaves."""
+    """A stream is written over `send`, and ends when the client leaves."""
     stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
     assert (await ask(server, "POST", "/topics/shop/event", b'{"ep":["a"],"e":{"type":"t"}}')).status == 200
@@ -108,7 +108,7 @@ async def test_stream(server: TopicsServer) -> None:
 
 
 async def test_drain(server: TopicsServer) -> None:
-    """A drain ends it as a complete response."""
+    """A drain ends the stream as a complete response."""
     stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
     await server.drain(0.1)
@@ -118,7 +118,7 @@ async def test_drain(server: TopicsServer) -> None:
 
 
 async def test_slow_reader(server: TopicsServer) -> None:
-    """A client that does not read is cut off at the bound."""
+    """A client that does not read is cut off at the limit."""
     stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
     stream.reads.clear()
@@ -133,7 +133,7 @@ async def test_slow_reader(server: TopicsServer) -> None:
 async def test_store_that_fails(
     server: TopicsServer, monkeypatch: pytest.MonkeyPatch, error: StoreError, status: int
 ) -> None:
-    """503 while Redis is away, 500 when it says something else."""
+    """The answer is 503 while Redis is away, and 500 when Redis answers another error."""
 
     async def fail(*_: object) -> None:
         raise error
@@ -145,7 +145,7 @@ async def test_store_that_fails(
 
 
 async def test_store_that_fails_later(server: TopicsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose beginning fails behind its head is ended, so that the client comes back."""
+    """A stream that fails after its head was sent is ended, so that the client reconnects."""
 
     async def fail(*_: object) -> None:
         raise StoreUnavailable
@@ -157,7 +157,7 @@ async def test_store_that_fails_later(server: TopicsServer, monkeypatch: pytest.
 
 
 async def test_bind_url_that_fails(server: TopicsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """502 with the reason."""
+    """A failure of bindUrl is answered 502 with the reason."""
     answer = await ask(server, "POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')
     assert (answer.status, answer.body) == (502, b"Bind error: connection failed")
 
@@ -169,7 +169,7 @@ async def test_bind_url_that_fails(server: TopicsServer, monkeypatch: pytest.Mon
 
 
 async def test_body_too_large(server: TopicsServer) -> None:
-    """413 for more than the bound, wherever a body is taken."""
+    """A body over the limit is answered 413 on every path that reads one."""
     for method, path in (("POST", ""), ("POST", "/event"), ("POST", "/alive"), ("PUT", "/registry/a")):
         assert (await ask(server, method, f"/topics/shop{path}", b" " * 1001)).status == 413
 
