@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the whole product, and the processes' output beside a failing test."""
+"""Fixtures of the tests that drive the whole product, and the processes' output in the report of a failing test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of `scripts/test`."""
+    """Add the options of `scripts/test`."""
     parser.addoption(
         "--long", action="store_true", help="run the long tests too, and the others that have one at length"
     )
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what tests have measured."""
+    """Report the measurements of the tests."""
     if lines := config.stash.get(_MEASURED, []):
         terminalreporter.section("measured")
         for line in lines:
@@ -50,12 +50,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say the seed, so that a failing run can be repeated."""
+    """Report the seed, so that a failing run can be repeated."""
     return f"Using --seed={config.option.seed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests out, unless they were asked for."""
+    """Deselect the long tests, unless they were asked for."""
     if config.option.long:
         return
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
@@ -64,7 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_second_run(item: pytest.Item) -> bool:
-    """Whether this is the contract with two nodes and of no particular client: one node tells nearly as much."""
+    """Whether this is a contract test with two nodes that is not about one kind of
+    client: one node proves nearly as much."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     return parameters.get("deployment") == 2 and "kind" not in parameters
 
@@ -77,7 +78,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what each process wrote during a test that failed."""
+    """Attach what each process wrote during a failed test."""
     report = yield
     if report.failed:
         for process in ChildProcess.started:
@@ -89,13 +90,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def is_long(pytestconfig: pytest.Config) -> bool:
-    """Whether a test that can be short or long is to be long."""
+    """Whether a test that can be short or long runs its long form."""
     return bool(pytestconfig.option.long)
 
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """The test's own source of chance: the same for the same --seed."""
+    """The test's own random source: the same for the same --seed."""
     seed = request.config.option.seed
     print(f"--seed={seed}")
     return random.Random(f"{seed} {request.node.name}")
@@ -103,7 +104,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Writes a line on what was measured below the run's results, and beside the test if it fails."""
+    """Writes a measurement below the run's results, and beside the test if it fails."""
     lines = request.config.stash.setdefault(_MEASURED, [])
 
     def write(text: str) -> None:
@@ -115,14 +116,14 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture(scope="session")
 def shared_valkey() -> Iterator[Valkey]:
-    """A Valkey for all tests that speak to the store within this process."""
+    """A Valkey for all tests that use the store within this process."""
     with running_valkey() as server:
         yield server
 
 
 @pytest.fixture
 def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
+    """The shared Valkey, emptied."""
     shared_valkey.client.flushall()
     return shared_valkey
 
@@ -144,7 +145,7 @@ def background() -> Iterator[BackgroundLoop]:
 
 @pytest.fixture(scope="session")
 def tenant(background: BackgroundLoop) -> Iterator[Tenant]:
-    """The tenant's backend; every test makes users of its own."""
+    """The tenant's backend; each test creates users of its own."""
     backend = Tenant(background)
     yield backend
     backend.close()
@@ -161,11 +162,11 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one node", "two nodes"])
 def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
-    """The server of the contract suite, and two of them behind a balancer that is not sticky.
+    """The server of the contract suite: one node, and two nodes behind a balancer that is not sticky.
 
-    Tests share it, so they keep to users and rooms of their own.
+    Tests share it, so each test uses users and rooms of its own.
     """
-    # All that the server can say is said, so that the search for secrets in its log means something.
+    # The log level is the most detailed one, so that the search for secrets in the log covers everything.
     server = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=request.param)
     yield server
     server.end()

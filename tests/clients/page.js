@@ -4,9 +4,9 @@
 
 const vm = require("node:vm");
 
-/** The page's timers run faster by this factor: an example waits for seconds before it connects again. */
+/** The page's timers run faster by this factor, because an example waits for seconds before it reconnects. */
 const FASTER = 100;
-/** Functions that examples leave to the reader. */
+/** Functions that the examples call and do not define. */
 const LEFT_TO_THE_READER = ["show", "handle", "fetchEverything"];
 
 const { version, scripts, values } = JSON.parse(process.argv[2]);

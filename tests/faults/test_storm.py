@@ -1,4 +1,4 @@
-"""Everybody comes back at once."""
+"""All clients reconnect at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ AUTH_CONCURRENCY = 64
 def test_storm(
     cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """Thousands of clients that reconnect at once, to the node that is left, all get in and miss nothing; authUrl sees
-    no more than auth_concurrency of their calls at a time."""
+    """Thousands of clients that reconnect at once to the remaining node all get in and miss nothing; authUrl gets no
+    more than auth_concurrency of their calls at a time."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: chance.choice([node for node in cluster.nodes if node.is_listed]).url) as swarm:
         users = [tenant.user(room) for _ in range(5000 if is_long else 2000)]
@@ -39,5 +39,5 @@ def test_storm(
         ready = [client.ready_seconds[-1] for client in clients]
         tell(f"{len(ready)} came back: p50 {percentile(ready, 50):.2f} s, p99 {percentile(ready, 99):.2f} s")
         assert min(client.connects for client in clients) == 2
-        # One node is left, and its many clients have kept the backend as busy as they may.
+        # One node is left, and its many clients keep the backend as busy as the limit allows.
         assert tenant.most_at_once == AUTH_CONCURRENCY

@@ -1,6 +1,6 @@
-"""The configuration as its documentation must tell it: every key, every environment variable, and the loader.
+"""The configuration as its documentation has to describe it: every key, every environment variable, and the loader.
 
-The only module of the documentation's tests that imports `app`.
+No other module of the documentation's tests imports `app`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def load_config(config_path: str | Path | None, sites_path: str | Path | None, e
 
 
 def server_keys() -> set[str]:
-    """The dotted keys of a block of config.yml."""
+    """The dotted keys of an environment's block in config.yml."""
     return set(_keys_of(_BLOCKS.environment))
 
 
 def site_keys() -> set[str]:
-    """The dotted keys of a block of sites.yml."""
+    """The dotted keys of a site's block in sites.yml."""
     return set(_keys_of(_BLOCKS.site))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.support.processes import REPOSITORY
 
-#: README.md and the pages of the site. Decisions hold no examples for readers to run.
+#: README.md and the pages of the site. Decisions hold no examples that a reader would run.
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md")))
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _SCRIPT = re.compile(r'<script(?: src="([^"]*)")?>(.*?)</script>', re.DOTALL)
@@ -23,17 +23,17 @@ class Example:
     text: str
 
     def __str__(self) -> str:
-        """As pytest names it."""
+        """The name in pytest's output."""
         return f"{self.page} {self.language} {self.number}"
 
     @property
     def scripts(self) -> list[tuple[str, str]]:
-        """The scripts of an HTML example: (URL that it is loaded from, or "", text)."""
+        """The scripts of an HTML example: (the URL that it is loaded from, or "", and its text)."""
         return [(source, text) for source, text in _SCRIPT.findall(self.text)]
 
 
 def text_of(page: str) -> str:
-    """The page as it is written."""
+    """The text of a page."""
     return (REPOSITORY / page).read_text()
 
 
@@ -53,7 +53,7 @@ def all_examples() -> list[Example]:
 
 
 def example(page: str, language: str, number: int = 1) -> Example:
-    """The example of this page, language and number; AssertionError if there is none."""
+    """The example with this page, language and number; AssertionError if there is none."""
     wanted = [one for one in examples_of(page) if (one.language, one.number) == (language, number)]
     assert wanted, f"{page}: expected an example {number} in {language}"
     return wanted[0]

@@ -1,4 +1,4 @@
-"""A page of the documentation in Node: its scripts, with a real socket.io-client, driven by tests/clients/page.js."""
+"""A page of the documentation in Node: its scripts and a real socket.io-client, driven by tests/clients/page.js."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIRECTORY = REPOSITORY / "tests" / "clients"
 
 @dataclass(frozen=True)
 class Script:
-    """One script of a page: its text, and the URL that it was loaded from, if any."""
+    """One script of a page: its text, and the URL it was loaded from, if any."""
 
     text: str
     source: str = ""
@@ -24,7 +24,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a function that the page leaves to its reader, of `console.log` ("log") or of `report`."""
+    """A call of a function that the page leaves to its reader, of `console.log` ("log"), or of `report`."""
 
     name: str
     args: list[Any]
@@ -42,13 +42,13 @@ class NodePage(ChildProcess):
         super().__init__("page", ["node", "page.js", page], _DIRECTORY)
 
     def stdout_line(self, line: str) -> None:
-        """Take one record."""
+        """Add one record."""
         self.calls.add(Call(**json.loads(line)))
 
     def wait_call(self, name: str, nth: int = 1) -> list[Any]:
-        """Block until the function was called `nth` times; the arguments of that call."""
+        """Block until the function was called `nth` times; return the arguments of that call."""
         return self.calls.wait_for(lambda call: call.name == name, f"call {nth} of {name}", nth=nth).args
 
     def names(self) -> list[str]:
-        """The functions that were called, in order."""
+        """The names of the called functions, in order."""
         return [call.name for call in self.calls.snapshot()]

@@ -1,4 +1,4 @@
-"""Waiting without sleeping blindly: a thread-safe recording that wakes its waiters, and a poll with a deadline."""
+"""Waiting without blind sleeps: a thread-safe recording that wakes its waiters, and a poll with a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ DEFAULT_TIMEOUT_SECONDS = 8.0
 
 
 class Recording(Generic[T]):
-    """What was seen, in order. Lives as long as the process or client that feeds it; any thread adds, any waits."""
+    """Recorded items, in order. Lives as long as the process or client that feeds
+    it; any thread adds, any thread waits."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -21,18 +22,18 @@ class Recording(Generic[T]):
         self._changed = threading.Condition()
 
     def add(self, item: T) -> None:
-        """Append one item and wake those who wait."""
+        """Append one item and wake the waiting threads."""
         with self._changed:
             self._items.append(item)
             self._changed.notify_all()
 
     def snapshot(self) -> list[T]:
-        """Return a copy of everything recorded so far."""
+        """Return a copy of all recorded items."""
         with self._changed:
             return list(self._items)
 
     def __len__(self) -> int:
-        """Count what was recorded."""
+        """Count the recorded items."""
         with self._changed:
             return len(self._items)
 
@@ -42,7 +43,7 @@ class Recording(Generic[T]):
         what: str,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> list[T]:
-        """Block until `holds` is true of the recording and return that; AssertionError naming `what` after the time."""
+        """Block until `holds` is true of the items and return them; AssertionError naming `what` after the time-out."""
         with self._changed:
             if not self._changed.wait_for(lambda: holds(self._items), timeout_seconds):
                 shown = "\n  ".join(repr(item)[:300] for item in self._items[-20:])
@@ -56,7 +57,7 @@ class Recording(Generic[T]):
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         nth: int = 1,
     ) -> T:
-        """Block until `nth` items match and return that one; AssertionError naming `what` after the time."""
+        """Block until `nth` items match and return that one; AssertionError naming `what` after the time-out."""
         items = self.wait_until(lambda seen: sum(map(matches, seen)) >= nth, what, timeout_seconds)
         return [item for item in items if matches(item)][nth - 1]
 
@@ -67,7 +68,7 @@ def eventually(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.02,
 ) -> T:
-    """Poll `check` until it gives something true and return that; AssertionError naming `what` after the time."""
+    """Poll `check` until its result is true and return it; AssertionError naming `what` after the time-out."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         value = check()

@@ -1,4 +1,4 @@
-"""The figures of channels."""
+"""The metrics of channels."""
 
 from collections import Counter
 
@@ -6,14 +6,14 @@ from app.observe.metric import BY_RESULT, SITE, Kind, Metric, of_part, of_part_a
 
 
 class ChannelsCounts:
-    """The numbers of one site's channels. Lives as long as the site's counts."""
+    """The counters of one site's channels. Live as long as the site's counts."""
 
     __slots__ = ("replayed", "requests", "resumes")
 
     def __init__(self) -> None:
         #: Requests of publishers by action and status.
         self.requests: Counter[str] = Counter()
-        #: Subscribers that asked to be resumed, by result, and the pushes that they had missed.
+        #: Subscribers that asked to resume, by result, and the pushes replayed to them.
         self.resumes: Counter[str] = Counter()
         self.replayed = 0
 

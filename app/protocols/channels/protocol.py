@@ -1,4 +1,4 @@
-"""Channels as one of the protocols: what they serve, and their life on a node."""
+"""Channels as one of the protocols: routes, settings, metrics, and the life on a node."""
 
 from app.protocols.channels.figures import METRICS
 from app.protocols.channels.redis_channels import RedisChannels
@@ -6,7 +6,7 @@ from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.channels.settings import SECTION
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 
-#: The paths of WS-PushServer. It took each with and without a slash at its end.
+#: The paths of WS-PushServer, which accepts each with and without a slash at its end.
 _MOUNTS = {("websocket", "/"): ""} | {
     ("http", f"{path}{slash}"): f"{path}{slash}"
     for path in ("/channel/create", "/channel/ping", "/channel/delete", "/push")
@@ -31,7 +31,7 @@ class _NodeChannels(NodeProtocol):
         self.application = self._server
 
     async def drain(self, seconds: float) -> None:
-        """Tells all subscribers to connect elsewhere."""
+        """Tells all subscribers to reconnect elsewhere."""
         await self._server.drain(seconds)
 
     async def settle(self) -> None:

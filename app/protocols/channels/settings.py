@@ -12,7 +12,7 @@ class Channels(Struct, frozen=True, kw_only=True):
     open_create: bool = False
     #: How many pushes a subscriber that resumes can get; their age is bounded by the site's device_ttl.
     history_messages: int = 1_000
-    #: How many channels a site may have: with open_create anybody could fill Redis with them.
+    #: How many channels a site may have: with open_create any client could fill Redis with channels.
     max_channels: int = 100_000
 
 

@@ -1,4 +1,4 @@
-"""The figures of topics."""
+"""The metrics of topics."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from app.observe.metric import BY_REASON, BY_RESULT, SITE, Kind, Metric, of_part
 
 
 class TopicsCounts:
-    """The numbers of one site's topics. Lives as long as the site's counts."""
+    """The counters of one site's topics. Live as long as the site's counts."""
 
     __slots__ = ("bind_keys", "deliveries", "events", "stream_ends", "streams")
 

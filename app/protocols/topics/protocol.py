@@ -1,4 +1,4 @@
-"""Topics as one of the protocols: what they serve, and their life on a node."""
+"""Topics as one of the protocols: routes, settings, metrics, and the life on a node."""
 
 from app.config.settings import Config
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
@@ -28,7 +28,7 @@ class _NodeTopics(NodeProtocol):
         self.application = self._server
 
     async def start(self) -> None:
-        """Says that the node lives, and listens to the other nodes."""
+        """Announces that the node lives, and listens to the other nodes."""
         await self._server.start()
 
     async def drain(self, seconds: float) -> None:
@@ -40,7 +40,7 @@ class _NodeTopics(NodeProtocol):
         await self._server.hub.drained()
 
     async def close(self) -> None:
-        """Ends what `start` began."""
+        """Stops everything that `start` has started."""
         await self._server.close()
         await self._directory.aclose()
 

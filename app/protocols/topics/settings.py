@@ -16,16 +16,16 @@ class Topics(Struct, frozen=True, kw_only=True):
     #: A subscription ends after this time unless /alive extends it, at most `max_alive_count` times.
     connection_timeout_seconds: float = 60.0
     max_alive_count: int = 60
-    #: A stream without data for this time gets a sign of life.
+    #: A stream without data for this time gets a keep-alive.
     keep_alive_seconds: float = 50.0
-    #: The topics of one subscription.
+    #: The maximum number of topics in one subscription.
     max_topics: int = 1_000
     history: HistoryLimit = HistoryLimit()
     #: The keys that sign bind keys: the secret of HS256, the public key (PEM) of RS256.
     jwt_secret: str | None = None
     jwt_public_key: str | None = None
-    #: The key (PEM) that the original's bind keys are encrypted for, their greatest age, and the URL that knows their
-    #: user.
+    #: The private key (PEM) for the original's encrypted bind keys, their maximum
+    #: age, and the URL that answers their user.
     private_key: str | None = None
     bind_key_ttl_seconds: float = 3.0
     bind_url: str | None = None

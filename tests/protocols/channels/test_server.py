@@ -1,4 +1,4 @@
-"""The protocol under uvicorn with our protocol classes: subscribers as a real WebSocket client meets it."""
+"""The protocol as an ASGI application on another server's WebSockets: without the fast sockets, without our pings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.transport.serving import serving
 
 
 class ServedChannels:
-    """The server and how to reach it; lives for one test."""
+    """The server and its address. Lives for one test."""
 
     def __init__(self, node: ChannelsNode, port: int) -> None:
         self.node = node
@@ -27,7 +27,7 @@ class ServedChannels:
 
     @contextlib.asynccontextmanager
     async def connected(self, query: str = "") -> AsyncIterator[ClientConnection]:
-        """A subscriber."""
+        """A connected subscriber."""
         async with connect(self.base + query, compression=None, proxy=None) as socket:
             yield socket
 
@@ -51,14 +51,14 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def subscribe(socket: ClientConnection) -> dict[str, Any]:
-    """Subscribe; what is answered."""
+    """Subscribe; return the answer."""
     action = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE", "data": {"channel": "news"}}
     await socket.send(json.dumps(action))
     return await receive(socket)
 
 
 async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
-    """A subscriber is told who it is, and gets the pushes of its channels, short and long."""
+    """The messages equal those over the fast sockets."""
     async with served_channels(start_node) as served, served.connected() as socket:
         uuid = (await receive(socket))["data"]["uuid"]
         assert (await subscribe(socket))["data"] == {"uuid": uuid, "subscribedChannels": ["news"]}
@@ -68,7 +68,7 @@ async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
 
 
 async def test_many_actions_at_once(start_node: NodeStarter) -> None:
-    """They are read one after the other, as they are served."""
+    """Actions are read one after the other, at the pace at which they are served."""
     async with served_channels(start_node) as served, served.connected() as socket:
         await receive(socket)
         action = '{"messageType":"CLIENT_ACTION","action":"%s","data":{"channel":"%s"}}'
@@ -80,7 +80,7 @@ async def test_many_actions_at_once(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("offered", [["a"], ["b", "a"]])
 async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None:
-    """The first of those that a client offers, without which a browser would not connect."""
+    """The server accepts the first subprotocol that a client offers; without an answer a browser would not connect."""
     subprotocols = [Subprotocol(one) for one in offered]
     async with (
         served_channels(start_node) as served,
@@ -91,7 +91,7 @@ async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None
 
 
 async def test_drain(start_node: NodeStarter) -> None:
-    """Every subscriber is told to come back, and has gone when it returns."""
+    """Every subscriber is told to reconnect, and has gone when `drain` returns."""
     async with served_channels(start_node) as served, served.connected() as socket:
         await receive(socket)
         await served.node.server.drain(0.2)
@@ -104,7 +104,7 @@ async def test_drain(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "x"])
 async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
-    """An unknown path or site is refused with 404 before the WebSocket opens."""
+    """An unknown site or path is refused before the WebSocket opens; under such a server the status is always 403."""
     async with served_channels(start_node) as served:
         with pytest.raises(InvalidStatus) as refusal:
             async with served.connected(path):
@@ -113,7 +113,7 @@ async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
 
 
 async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom a limit meets is told why and closed; without Redis nobody who is counted gets in."""
+    """A subscriber over a limit gets the reason and is closed; without Redis a counted subscriber is refused."""
     async with served_channels(start_node) as served:
         limits = served.node.server._limits
 
@@ -140,7 +140,7 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
 async def test_an_action_that_fails_for_no_known_reason(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours ends the one connection with 1011, and the others go on."""
+    """An internal error closes its own connection with 1011, and other connections go on."""
     async with served_channels(start_node) as served, served.connected() as one, served.connected() as two:
         for socket in (one, two):
             await receive(socket)

@@ -1,4 +1,4 @@
-"""A stream's life on real nodes: joining, history, live, its deadlines, its end; and what is told of it to others."""
+"""The life of a stream on real nodes: joining, history, live phase, deadlines, end; and the events about its client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SITE = topics_site(topics=Topics())
 
 
 async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> None:
-    """What is emitted after `join` has returned is written behind the greeting, once, in order."""
+    """An event emitted after `join` has returned is written after the greeting, once and in order."""
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a", "b/+"))
     await node.emit(1, "a")
@@ -34,7 +34,7 @@ async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> No
 
 
 async def test_too_much_between(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that misses something before it is live is told `_resync`, and is live then."""
+    """A stream that misses an event before it is live gets `_resync`, and is live then."""
     monkeypatch.setattr(stream_module, "MAX_HELD", 1)
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a"))
@@ -48,7 +48,7 @@ async def test_too_much_between(start_hub: StartHub, monkeypatch: pytest.MonkeyP
 
 
 async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long history is written in parts; what comes meanwhile follows."""
+    """A long history is written in parts; events emitted meanwhile follow."""
     monkeypatch.setattr(module, "_HISTORY_MESSAGES", 3)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
@@ -67,7 +67,7 @@ async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
-    """The next part waits until a slow client has read; one that leaves meanwhile gets no more."""
+    """The next part waits until a slow client has read; a client that leaves meanwhile gets no more."""
     monkeypatch.setattr(module, "_HISTORY_MESSAGES", 1)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
@@ -89,7 +89,7 @@ async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.M
 
 
 async def test_history_that_is_not_enough(start_hub: StartHub) -> None:
-    """`_resync` stands before what is still held; a whisper is not told to another stream."""
+    """`_resync` precedes the events that the history still holds; a whisper is not replayed to another stream."""
     node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=2, seconds=60))))
     first = await node.emit("known", "a")
     for number in range(4):
@@ -103,7 +103,7 @@ async def test_history_that_is_not_enough(start_hub: StartHub) -> None:
 
 
 async def test_missed(start_hub: StartHub) -> None:
-    """When something is lost for good every stream is told, those that are joining when they are live."""
+    """After a loss every live stream gets `_resync` at once, and every joining one when it is live."""
     node: HubNode = await start_hub(SITE)
     live = await node.open(caller("a"))
     joining = await node.hub.join(node.topics, caller("a"))
@@ -113,7 +113,7 @@ async def test_missed(start_hub: StartHub) -> None:
 
 
 async def test_end_leaves_nothing(start_hub: StartHub) -> None:
-    """A stream that has ended is in no count, hears nothing, and its names are left."""
+    """An ended stream is in no count and hears nothing, and its node has left its audiences."""
     node: HubNode = await start_hub(SITE)
     response = await node.open(caller("a", "b/#", "!c", user="u"))
     assert dict(node.topics.index.counts()) == {"a": 1, "b/#": 1, "c": 1}
@@ -131,7 +131,7 @@ async def test_end_leaves_nothing(start_hub: StartHub) -> None:
 
 
 async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the store does not take it, nothing of the stream is left here, and its place is free."""
+    """When the store refuses the stream, the node keeps nothing of it, and its place is free."""
     node: HubNode = await start_hub(SITE)
     freed: list[object] = []
     node.hub.on_seat_free = freed.append
@@ -154,7 +154,7 @@ async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPa
 
 
 async def test_response_that_never_began(start_hub: StartHub) -> None:
-    """A client that left before its response is forgotten like any other."""
+    """A stream whose client left before the response began is removed like any other."""
     node: HubNode = await start_hub(SITE)
     stream, _ = await node.hub.join(node.topics, caller("a"))
     node.hub.give_up(stream, "client left")
@@ -162,7 +162,7 @@ async def test_response_that_never_began(start_hub: StartHub) -> None:
 
 
 async def test_deadlines(start_hub: StartHub) -> None:
-    """Signs of life come while nothing else does; the end comes at its time unless the store was told otherwise."""
+    """A silent stream gets keep-alives, and ends at its time-out unless it was extended in the store."""
     node: HubNode = await start_hub(topics_site(topics=Topics(connection_timeout_seconds=1.0, keep_alive_seconds=0.3)))
     short = await node.open(caller("a"))
     extended = await node.open(caller("a", encoding=Encoding.SSE))
@@ -176,7 +176,7 @@ async def test_deadlines(start_hub: StartHub) -> None:
 
 
 async def test_presence(start_hub: StartHub) -> None:
-    """Of a client's coming and going its watchers hear, on any node, but no stream of its own."""
+    """The connect and disconnect of a client reach its watchers on any node, and not the client's own stream."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", "@CONNECTION@/+", client="w"))
@@ -187,7 +187,7 @@ async def test_presence(start_hub: StartHub) -> None:
     stream.end("enough")
     await until(lambda: watcher.details[3:] == ["disconnect", "disconnect"], "its going")
     assert [event["e"]["detail"] for event in watcher.events[1:]] == [{"clid_instances": n} for n in (0, 1, 1, 0, 0)]
-    # Names that no topic may have are nobody's to watch.
+    # No stream can watch a client whose name is no valid topic.
     for odd in ("a+b", "#", "+", "x" * 5000):
         (await two.open(caller("a", client=odd))).end("enough")
     await two.open(caller("a", client="last"))
@@ -195,7 +195,8 @@ async def test_presence(start_hub: StartHub) -> None:
 
 
 async def test_dead_node(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a node that died has held is told as gone; a node that was taken for dead tells its streams anew."""
+    """The clients of a dead node are reported as disconnected; a node that was
+    wrongly taken for dead restores its counts."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", client="w"))
@@ -213,7 +214,7 @@ async def test_dead_node(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_unreadable_event(start_hub: StartHub) -> None:
-    """A body that is no event is passed over; the next one comes."""
+    """A body that is no event is skipped; the next event arrives."""
     node: HubNode = await start_hub(SITE)
     response = await node.open(caller("a"))
     await node.emit(1, "a")
@@ -232,7 +233,7 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
 
 
 async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that Redis has forgotten tells its streams anew, at the next beat if this one fails."""
+    """A node that Redis has forgotten restores its counts, at the next beat when the first attempt fails."""
     node: HubNode = await start_hub(SITE)
     await node.open(caller("a", client="x"))
     await node.node.redis.command("FLUSHALL")

@@ -1,4 +1,5 @@
-"""What Redis knows of topics: numbers, counts over nodes and what a dead node leaves, secrets, registrations, notes."""
+"""The keys of topics in Redis: stream numbers, counts over nodes, a dead node's
+clients, secrets, registrations, notes."""
 
 from __future__ import annotations
 
@@ -28,12 +29,12 @@ def one(redis: Redis) -> RedisTopics:
 
 @pytest.fixture
 def two(redis: Redis) -> RedisTopics:
-    """Another."""
+    """Another node."""
     return RedisTopics(redis, "bb")
 
 
 async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> None:
-    """Numbers are unique over nodes, below 2^53, and go on growing after Redis has lost its data."""
+    """Numbers are unique over nodes, below 2^53, and keep growing after Redis has lost its data."""
     numbers = [(await store.open(SITE, "me", 1, b"s", 1000)).number for store in (one, two, one)]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 2**53
@@ -43,7 +44,7 @@ async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> No
 
 
 async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
-    """A client's streams are counted over all nodes, from what each last said; sites are apart."""
+    """A client's streams are counted over all nodes, from the last number that each node sent; sites are separate."""
     assert (await one.open(SITE, "me", 1, b"s", 1000)).instances == 1
     assert (await two.open(SITE, "me", 1, b"s", 1000)).instances == 2
     assert (await two.open(SITE, "me", 2, b"s", 1000)).instances == 3
@@ -54,7 +55,7 @@ async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
     assert await one.instances(SITE, "nobody") == 0
     closed = await two.close(SITE, "me", 1, None)
     assert closed.instances == 2
-    # Said twice is said once.
+    # A repeated command does not count twice.
     assert (await two.close(SITE, "me", 1, None)).instances == 2
     assert (await two.close(SITE, "me", 0, None)).instances == 1
     assert (await one.close(SITE, "me", 0, None)).instances == 0
@@ -62,7 +63,7 @@ async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
 
 
 async def test_many_clients(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many are told and read in parts, each once."""
+    """A large number of clients is restored and read in parts, each client once."""
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 10)
     streams = {f"client {number}": number for number in range(1, 1000)}
     await one.open(SITE, "gone", 1, b"s", 1000)
@@ -73,7 +74,7 @@ async def test_many_clients(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_is_watched(one: RedisTopics, redis: Redis) -> None:
-    """Whoever opens or closes hears whether a node listens to the client's topic, or to patterns."""
+    """`open` and `close` answer whether a node listens to the client's topic, or to patterns."""
     assert (await one.open(SITE, "me", 1, b"s", 1000)).is_watched is False
     for name in ("t:@CONNECTION@/me", "wc"):
         key = f"{prefix(SITE.name)}audience:topics:{name}"
@@ -92,7 +93,7 @@ async def is_over(store: RedisTopics, number: int) -> None:
 
 
 async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
-    """The right secret extends and is replaced, so often and no more; the end comes by itself or by closing."""
+    """The right secret extends the stream and is replaced, up to the limit; the time ends by itself or by `close`."""
     number = (await one.open(SITE, "me", 1, b"first", 5_000)).number
     assert 4_000 < await two.remaining_ms(SITE, number) <= 5_000
     assert await two.extend(SITE, number, b"wrong", b"x", 60_000, 2) is Extension.WRONG
@@ -110,7 +111,8 @@ async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
 
 
 async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a node without beats has left is taken out in parts, each answered to one node; then it is forgotten."""
+    """The clients of a node without beats are buried in parts, each reported to
+    one node; then the node is forgotten."""
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
     assert (await one.beat(SITE)).is_new
     assert not (await one.beat(SITE)).is_new
@@ -127,13 +129,13 @@ async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest
         Departure("z", 0),
     ]
     assert await one.clients(SITE) == {"x": 1}
-    # It lives after all, and learns that it was taken out.
+    # The node lives after all, and its beat tells it that it was buried.
     monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 7.0)
     assert (await two.beat(SITE)).is_new
 
 
 async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations are kept by topic and site; there may be so many."""
+    """Registrations are kept by topic and site, up to the limit."""
     monkeypatch.setattr(module, "MAX_REGISTRATIONS", 2)
     assert await one.register(SITE, "a/b", b"1") is True
     assert await one.register(SITE, "a/b", b"2") is False
@@ -149,7 +151,7 @@ async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_notes(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mark is seen for the first time once, on any node; answers are kept for a while, and so many."""
+    """A mark is new once, on any node; answers are kept for a while, up to the limit."""
     assert [await store.see(SITE, b"\xff\n", 60_000) for store in (one, two, one)] == [True, False, False]
     assert await one.see(OTHER, b"\xff\n", 60_000)
     monkeypatch.setattr(module, "_MAX_ANSWERS", 2)
@@ -160,7 +162,7 @@ async def test_notes(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.Mon
 
 
 async def test_nothing_is_left(one: RedisTopics, valkey: Valkey) -> None:
-    """When streams have ended nothing of them stands in Redis, and every note has an end."""
+    """When streams have ended Redis keeps nothing of them, and every note has an expiry."""
     for _ in range(3):
         opened = await one.open(SITE, "me", 1, b"s", 60_000)
         await one.close(SITE, "me", 0, opened.number)

@@ -1,4 +1,4 @@
-"""Topics over real HTTP, under uvicorn with our protocol classes; and the failures of what the protocol needs."""
+"""Topics as a bare ASGI application, as a server without our extension sees it; and failures of its dependencies."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ServedTopics:
 
 @pytest.fixture
 async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
-    """The protocol on a node."""
+    """The application on a node without an HTTP server."""
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
@@ -132,7 +132,7 @@ async def test_stream(server: ServedTopics) -> None:
 
 
 async def test_drain(server: ServedTopics) -> None:
-    """A drain ends it as a complete response."""
+    """A drain ends the stream as a complete response."""
     stream = server.begin("POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
     await server.topics.drain(0.1)
@@ -142,7 +142,7 @@ async def test_drain(server: ServedTopics) -> None:
 
 
 async def test_slow_reader(server: ServedTopics) -> None:
-    """A client that does not read is cut off at the bound."""
+    """A client that does not read is cut off at the limit."""
     peer = await server.silent_peer(b'{"ep":["a"]}')
     stream = await until(lambda: next(iter(server.topics.hub.sites["shop"]), None), "the stream")
     # More than the kernel's buffers hold.
@@ -160,7 +160,7 @@ async def test_slow_reader(server: ServedTopics) -> None:
 async def test_store_that_fails(
     server: ServedTopics, monkeypatch: pytest.MonkeyPatch, error: StoreError, status: int
 ) -> None:
-    """503 while Redis is away, 500 when it says something else."""
+    """The answer is 503 while Redis is away, and 500 when Redis answers another error."""
 
     async def fail(*_: object) -> None:
         raise error
@@ -172,7 +172,7 @@ async def test_store_that_fails(
 
 
 async def test_store_that_fails_later(server: ServedTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose beginning fails behind its head is ended, so that the client comes back."""
+    """A stream that fails after its head was sent is ended, so that the client reconnects."""
 
     async def fail(*_: object) -> None:
         raise StoreUnavailable
@@ -185,7 +185,7 @@ async def test_store_that_fails_later(server: ServedTopics, monkeypatch: pytest.
 
 
 async def test_bind_url_that_fails(server: ServedTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """502 with the reason."""
+    """A failure of bindUrl is answered 502 with the reason."""
     answer = await server.ask("POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')
     assert (answer.status, answer.body) == (502, b"Bind error: connection failed")
 
@@ -197,7 +197,7 @@ async def test_bind_url_that_fails(server: ServedTopics, monkeypatch: pytest.Mon
 
 
 async def test_body_too_large(server: ServedTopics) -> None:
-    """413 for more than the bound, wherever a body is taken."""
+    """A body over the limit is answered 413 on every path that reads one."""
     for method, path in (("POST", ""), ("POST", "/event"), ("POST", "/alive"), ("PUT", "/registry/a")):
         assert (await server.ask(method, f"/topics/shop{path}", b" " * 1001)).status == 413
 

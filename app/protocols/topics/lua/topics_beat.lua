@@ -1,9 +1,9 @@
 -- include shared
 -- include topics
--- A node with topics says that it lives, and takes out a part of what a dead node has left.
+-- Records the beat of a node with topics, and buries a part of a dead node's clients.
 -- KEYS[1] prefix
--- ARGV    node | ms without a beat after which a node counts as dead | at most so many clients
--- Answers { 1 when this node was not known, client, its streams on all nodes, ... }: clients of the dead node
+-- ARGV    node | ms without a beat after which a node counts as dead | limit of clients
+-- Answers { 1 when this node was unknown, client, its streams on all nodes, ... }: the buried clients of the dead node
 local now = clock('')
 local nodes = P .. 'topics:nodes'
 local answer = { call('ZADD', nodes, now, ARGV[1]) }

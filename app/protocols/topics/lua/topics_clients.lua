@@ -1,11 +1,11 @@
 -- include shared
 -- include topics
--- How many streams clients have.
+-- Reads or restores how many streams clients have.
 -- KEYS[1] prefix
--- ARGV    'one' | client                                              Answers its streams on all nodes.
---         'nodes'                                                     Answers the nodes.
---         'part' | node | cursor of HSCAN | about so many             Answers { next cursor, { client, streams, ... } }.
---         'restore' | node | '1' to forget what is there | client | streams ...
+-- ARGV    'one' | client                                             Answers its streams on all nodes.
+--         'nodes'                                                    Answers the nodes.
+--         'part' | node | cursor of HSCAN | COUNT of HSCAN           Answers { next cursor, { client, streams, ... } }.
+--         'restore' | node | '1' to delete the counts first | client | streams ...
 if ARGV[1] == 'one' then
   return topic_instances(ARGV[2])
 elseif ARGV[1] == 'nodes' then
