@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 import os
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         if config.workers > 1:
             workers.supervise(config, demo)
         else:
-            run.run(config, demo=demo)
+            run.run(config, PROTOCOLS, demo)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
     except RecadoError as error:
@@ -106,7 +107,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
 @recado.command(hidden=True)
 def worker() -> None:
     """Serve one worker of `serve --workers`, which starts this command and writes its settings to stdin."""
-    sys.exit(workers.work())
+    sys.exit(workers.work(partial(run.serve, PROTOCOLS)))
 
 
 @recado.command("check-config")

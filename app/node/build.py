@@ -23,7 +23,6 @@ from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
-from app.protocols.listed import PROTOCOLS
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.redis.address import Location, read_redis_url
 from app.redis.client import Commands
@@ -92,7 +91,7 @@ class Services:
         config: Config,
         stack: contextlib.AsyncExitStack,
         slot: WorkerSlot,
-        specs: Sequence[ProtocolSpec] = PROTOCOLS,
+        specs: Sequence[ProtocolSpec],
     ) -> "Services":
         """Starts every part in order. Leaving `stack` closes the parts in reverse."""
         counts = Counts(config.sites)

@@ -17,7 +17,6 @@ from app.node.build import Services
 from app.node.http_server import HttpServer
 from app.node.port import listen
 from app.node.worker_slot import WorkerSlot, socket_directory
-from app.protocols.listed import PROTOCOLS
 from app.protocols.protocol import ProtocolSpec
 
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -25,20 +24,20 @@ _COLLECT_AFTER_OBJECTS = 50_000
 _log = structlog.get_logger(__name__)
 
 
-def run(config: Config, demo: bool = False, specs: Sequence[ProtocolSpec] = PROTOCOLS) -> None:
+def run(config: Config, specs: Sequence[ProtocolSpec], demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
     with listen(config.host, config.port) as listening, socket_directory() as directory:
         slot = WorkerSlot(directory)
-        serve(config, demo, listening, slot, lambda url: _log.info("listening", url=url), specs)
+        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url))
 
 
 def serve(
+    specs: Sequence[ProtocolSpec],
     config: Config,
     demo: bool,
     bound: socket.socket,
     slot: WorkerSlot,
     on_listening: Callable[[str], None],
-    specs: Sequence[ProtocolSpec] = PROTOCOLS,
 ) -> None:
     """Runs one process on a socket. Calls `on_listening` with the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()

@@ -10,6 +10,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from urllib.parse import quote
 
 import structlog
@@ -17,7 +18,6 @@ from msgspec import Struct, structs
 
 from app.config.settings import Config
 from app.errors import ConfigError, RecadoError, StoreUnavailable
-from app.node import run
 from app.node.port import SharedPort
 from app.node.signals import end_signals
 from app.node.worker_slot import WorkerSlot, socket_directory
@@ -40,12 +40,16 @@ _FAILURES: dict[int, type[RecadoError]] = {1: RecadoError, 2: ConfigError, 75: S
 _log = structlog.get_logger(__name__)
 
 
+#: Runs one process: its settings, whether it has the demo, its socket, its slot, and the call once it serves.
+Serve = Callable[[Config, bool, socket.socket, WorkerSlot, Callable[[str], None]], None]
+
+
 class Task(Struct, frozen=True):
     """The instructions of a worker. Lives as long as the worker."""
 
     config: Config
     demo: bool
-    seat: WorkerSlot
+    slot: WorkerSlot
     #: An inherited socket on the port. It does not listen yet.
     bound_fd: int
 
@@ -186,8 +190,8 @@ class Supervisor:
         restarts = Restarts()
         while not self._stop.is_set():
             with self._port.open() as bound:
-                seat = WorkerSlot(self._directory, number, self._config.workers)
-                worker = await Worker.start(Task(self._config, self._demo, seat, bound.fileno()), bound)
+                slot = WorkerSlot(self._directory, number, self._config.workers)
+                worker = await Worker.start(Task(self._config, self._demo, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.signal(self._stop_signal)
@@ -241,14 +245,14 @@ async def _supervise(config: Config, demo: bool, port: SharedPort, directory: st
         await valkey.stop()
 
 
-def work() -> int:
+def work(serve: Serve) -> int:
     """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `_FAILURES`."""
     task: Task = pickle.load(sys.stdin.buffer)
     configure_logging(task.config.log_level, task.config.log_format)
-    structlog.contextvars.bind_contextvars(worker=task.seat.number)
+    structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
-            run.serve(task.config, task.demo, bound, task.seat, lambda _: _tell(_LISTENING.decode()))
+            serve(task.config, task.demo, bound, task.slot, lambda _: _tell(_LISTENING.decode()))
     except RecadoError as error:
         _tell(" ".join(str(error).split()))
         return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)

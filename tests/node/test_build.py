@@ -13,12 +13,13 @@ from app.config.settings import Config
 from app.errors import StoreUnavailable
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
+from app.protocols.listed import PROTOCOLS
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
 SITE = make_site()
 #: No socket is opened at this path.
-SEAT = WorkerSlot("/nowhere")
+SLOT = WorkerSlot("/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
     """A node that was started and ended in order has left Redis as it was, worker ids included."""
     valkey.client.flushall()
     async with AsyncExitStack() as stack:
-        services = await Services.start(config, stack, SEAT)
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
         assert valkey.client.zcard("recado:nodes") == 1
         assert len(valkey.client.keys("recado:worker:*")) == 1
         assert services.bus.is_hearing
@@ -51,14 +52,14 @@ async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
     away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
     async with AsyncExitStack() as stack:
         with pytest.raises(StoreUnavailable, match="nowhere"):
-            await Services.start(away, stack, SEAT)
+            await Services.start(away, stack, SLOT, PROTOCOLS)
 
 
 async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
     """Without a URL the server runs its own Valkey on the data directory, and ends it."""
     alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
     async with AsyncExitStack() as stack:
-        services = await Services.start(alone, stack, SEAT)
+        services = await Services.start(alone, stack, SLOT, PROTOCOLS)
         assert services.redis.is_available
         assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
     assert not services.redis.is_available

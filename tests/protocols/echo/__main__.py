@@ -14,6 +14,6 @@ configure_logging("info", "json")
 #: The one entry.
 SPECS = (*PROTOCOLS, ECHO)
 try:
-    run(load_config(None, None, os.environ, SPECS), specs=SPECS)
+    run(load_config(None, None, os.environ, SPECS), SPECS)
 except ConfigError as error:
     sys.exit(str(error))
