@@ -1,4 +1,4 @@
-"""The layout of the code as rules on imports, and the habits that every module and test keeps."""
+"""ARCHITECTURE.md's layout as rules on what imports what, and the habits that every module and test keeps."""
 
 import ast
 import re
@@ -87,7 +87,7 @@ HOMES = {
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},
-    "engineio": {"app.socketio"},
+    "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},

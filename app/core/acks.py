@@ -11,7 +11,7 @@ from app.core.ports import AckGroup, QueueStore
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
 
-#: DESIGN.md: acks are collected for at most 2 ms or 512.
+#: Acks are collected until either is reached; see ARCHITECTURE.md.
 FLUSH_AFTER_SECONDS = 0.002
 FLUSH_AT = 512
 #: While Redis is away no more than these are kept; the messages of dropped acks come again, as at-least-once allows.
