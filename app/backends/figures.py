@@ -39,14 +39,14 @@ METRICS = (
     Metric(
         Kind.GAUGE,
         "recado_auths_waiting",
-        "Waiting to be asked about.",
+        "Connects that wait for their turn at authUrl.",
         SITE,
         of_part(BackendCounts, lambda s: s.auths_waiting),
     ),
     Metric(
         Kind.HISTOGRAM,
         "recado_auth_wait_seconds",
-        "Time until authUrl was asked, of those who had to wait.",
+        "Wait of a connect for its turn at authUrl, where there was one.",
         SITE,
         of_part(BackendCounts, lambda s: s.auth_wait_seconds),
     ),

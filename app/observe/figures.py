@@ -21,7 +21,7 @@ METRICS = (
     Metric(
         Kind.COUNTER,
         "recado_transport_closings",
-        "Sockets that the transport gave up.",
+        "Sockets that the transport closed.",
         ("reason",),
         of_each(lambda c: c.transport_closings),
     ),
@@ -83,7 +83,7 @@ METRICS = (
     Metric(
         Kind.COUNTER,
         "recado_bus_interruptions",
-        "Subscriptions made anew.",
+        "Subscriptions to the bus made again.",
         (),
         of_node(lambda c: c.bus_interruptions),
     ),

@@ -85,7 +85,9 @@ class Metrics(Collector):
             for labels, value in metric.read(self._counts):
                 family.add_metric(labels, value)
             yield family
-        info = GaugeMetricFamily("recado_node_info", "1, with who this is.", labels=("node", "version"))
+        info = GaugeMetricFamily(
+            "recado_node_info", "1, with the name and version of the node.", labels=("node", "version")
+        )
         info.add_metric(self._info, 1)
         yield info
         ready = GaugeMetricFamily("recado_ready", "Whether a check of /readyz holds.", labels=("check",))
