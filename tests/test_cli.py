@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
     """The settings that `serve` runs the server with. The server does not run here; the contract's tests run it."""
     calls: list[tuple[Config, bool]] = []
-    monkeypatch.setattr(app.node.run, "run", lambda config, demo: calls.append((config, demo)))
+    monkeypatch.setattr(app.node.run, "run", lambda config, specs, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     yield calls
     structlog.reset_defaults()
@@ -104,7 +104,7 @@ def test_serve_fails_with_one_line(
 ) -> None:
     """An error that keeps the server from starting is one line. A wrong setting exits 2, any other error 1."""
 
-    def fail(config: Config, demo: bool) -> None:
+    def fail(config: Config, specs: object, demo: bool) -> None:
         raise error
 
     monkeypatch.setattr(app.node.run, "run", fail)
