@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.config.settings import Site
+from app.core import catch_up
 from app.core.message import LiveMessage
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
@@ -135,6 +136,137 @@ async def test_gap_while_a_connection_is_opened(start_node: NodeStarter, monkeyp
     monkeypatch.setattr(node.queues, "connect", connect_slowly)
     receiver = await node.open(SITE, ROOM)
     assert await heard(receiver, 2) == sent
+
+
+async def test_message_behind_a_gap_while_a_connection_is_opened(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus loses two messages between the registration and its answer, and brings the third: it waits for them."""
+    node = await start_node(SITE)
+    bus = LossyBus(node, monkeypatch)
+    connect = node.queues.connect
+    other = await node.open(SITE, ROOM, "other")
+    # The next counter shows the gap.
+    await node.publish(SITE, ROOM)
+    await heard(other, 1)
+    sent: list[bytes] = []
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        sent.extend(await bus.lose(SITE, 2))
+        sent.append(await node.publish(SITE, ROOM))
+        await heard(other, 4)
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(SITE, ROOM)
+    assert await heard(receiver, 3) == sent
+
+
+async def test_gap_while_a_gap_is_filled(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bus loses messages while the store's answer for an earlier gap is on its way: none overtakes them."""
+    node = await start_node(SITE)
+    bus = LossyBus(node, monkeypatch)
+    receiver = await node.open(SITE, ROOM)
+    replay = node.queues.replay
+    sent = [await node.publish(SITE, ROOM)]
+    await heard(receiver, 1)
+    sent += await bus.lose(SITE, 1)
+    is_first = True
+
+    async def replay_slowly(*arguments: object) -> object:
+        nonlocal is_first
+        was_first, is_first = is_first, False
+        answer = await replay(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if was_first:
+            sent.extend(await bus.lose(SITE, 2))
+            sent.append(await node.publish(SITE, ROOM))
+            await until_heard(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "replay", replay_slowly)
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 6) == sent
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 7) == sent
+
+
+# More messages than a connection holds while the store is asked
+
+
+@pytest.mark.parametrize("batch", [1, 1_000])
+async def test_more_than_is_held_while_a_gap_is_filled(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Messages past the bound are read from the queue, in order and once, however often the bound is passed."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 3)
+    site = make_site(**limits(10_000, batch=batch))
+    node = await start_node(site)
+    receiver = await node.open(site, ROOM)
+    replay = node.queues.replay
+    sent: list[bytes] = []
+
+    async def replay_slowly(*arguments: object) -> object:
+        answer = await replay(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if len(sent) < 15:
+            sent.extend([await node.publish(site, ROOM) for _ in range(5)])
+            await until_heard(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "replay", replay_slowly)
+    node.delivery.bus_interrupted()
+    assert await heard(receiver, 15) == sent
+    sent.append(await node.publish(site, ROOM))
+    assert await heard(receiver, 16) == sent
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+async def test_more_than_is_kept_while_a_connection_is_opened(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Messages that arrive during the registration are kept up to the bound; past it they are read from the queue."""
+    monkeypatch.setattr(catch_up, bound, 30)
+    node = await start_node(SITE)
+    other = await node.open(SITE, ROOM, "other")
+    connect = node.queues.connect
+    sent: list[bytes] = []
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        sent.extend([await node.publish(SITE, ROOM) for _ in range(40)])
+        await heard(other, 40)
+        assert len(list(node.delivery.hub[SITE].strays)) < 30
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(SITE, ROOM)
+    assert await heard(receiver, 40) == sent
+    assert receiver.kinds == ["greet", *["event"] * 40]
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 41) == sent
+
+
+async def test_more_than_is_held_and_than_the_queue_holds(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the queue was dropped meanwhile, the client is told `_resync`, and goes on with the messages behind it."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    site = make_site(**limits(3))
+    node = await start_node(site)
+    connect = node.queues.connect
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        for _ in range(6):
+            await node.publish(site, ROOM)
+        await until_heard(node)
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(site, ROOM)
+    await until(lambda: "resync" in receiver.kinds, "the resync")
+    last = await node.publish(site, ROOM)
+    await until(lambda: receiver.bodies[-1:] == [last], "the last message")
 
 
 async def test_dropped_queue_in_a_gap_calls_for_a_resync(

@@ -165,7 +165,7 @@ class SitesApplication:
         """The hot path: once per delivery."""
         receiver: SiteReceiver | None = connection.state
         if receiver is not None and receiver.connection is not None:
-            self._delivery.receive_ack(receiver.connection, ack_id)
+            receiver.connection.receive_ack(ack_id)
 
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
         """What the device has not acknowledged waits for its next connection."""
