@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from app.config.settings import HistoryLimit, Site
+from app.core import catch_up
 from app.core.audiences import Audiences
 from app.core.message import Audience, LiveMessage
 from app.store.keys import bus_channel
@@ -154,6 +155,75 @@ async def test_what_no_history_holds_is_told(
     await until(lambda: listener.heard == expected, "to be told")
     body = await push(other, "news", 4, history=history)
     await until(lambda: listener.heard == [*expected, body], "the next push")
+
+
+@pytest.mark.parametrize("history", [HistoryLimit(messages=100, seconds=60), None], ids=["history", "none"])
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+async def test_more_than_is_held_while_a_gap_is_filled(
+    start_node: NodeStarter, history: HistoryLimit | None, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages past the bound are read from the history, in order and once, however often the bound is passed; where
+    there is no history the protocol is told that they were missed."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    sent = [await push(node, "news", 0, history=history)]
+    await until(lambda: listener.heard == sent, "the first push")
+    read = node.queues.history
+
+    async def read_slowly(*arguments: object) -> object:
+        answer = await read(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if len(sent) < 16:
+            sent.extend([await push(node, "news", number, history=history) for number in range(5)])
+            await arrived(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "history", read_slowly)
+    node.delivery.bus_interrupted()
+    await node.delivery.drain()
+    assert len(sent) == 16
+    if history:
+        assert listener.heard == sent
+    else:
+        assert "missed" in listener.heard
+        assert [heard for heard in listener.heard if heard != "missed"] == sent[:1]
+    sent.append(await push(node, "news", 9, history=history))
+    await until(lambda: listener.heard[-1] == sent[-1], "the next push")
+    assert listener.seqs == sorted(set(listener.seqs))
+
+
+async def test_more_than_is_held_before_the_first_join_has_ended(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a seq to read the history from, messages past the bound are told as missed."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    node = await start_node(SITE)
+    listener = Listener(node)
+    join = node.queues.join_audience
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[None]] = [loop.create_future(), loop.create_future()]
+    waiting = iter(answers)
+
+    async def join_slowly(*arguments: object) -> object:
+        last_seq = await join(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        await next(waiting)
+        return last_seq
+
+    monkeypatch.setattr(node.queues, "join_audience", join_slowly)
+    joining = asyncio.ensure_future(listener.audiences.join(SITE, ["news"]))
+    await asyncio.sleep(0)
+    node.delivery.bus_interrupted()
+    await arrived(node)
+    for number in range(3):
+        await push(node, "news", number)
+    await arrived(node)
+    assert listener.heard == []
+    answers[1].set_result(None)
+    await node.delivery.drain()
+    assert listener.heard == ["missed"]
+    answers[0].set_result(None)
+    await joining
 
 
 async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valkey: Valkey) -> None:
