@@ -187,6 +187,11 @@ class Push:
         self._prefix_bytes = -1
         self._head = b""
 
+    @property
+    def size(self) -> int:
+        """How many bytes all its frames share."""
+        return len(self._shared)
+
     def frame(self, prefix: bytes) -> bytes:
         """The frame for a subscriber with this prefix. The hot path: once a delivery."""
         size = len(prefix)
