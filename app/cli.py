@@ -18,8 +18,9 @@ from app.backends.sender import post_send
 from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
-from app.node import build, workers
+from app.node import run, workers
 from app.observe.log import configure_logging
+from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
 
@@ -95,7 +96,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         if config.workers > 1:
             workers.supervise(config, demo)
         else:
-            build.run(config, demo=demo)
+            run.run(config, demo=demo)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
     except RecadoError as error:
@@ -124,6 +125,10 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
     for site in config.sites.values():
         click.echo(f"OK site {site.name}: {_describe(site)}")
+        for section in filter(None, (protocol.section for protocol in PROTOCOLS)):
+            settings = site.section(section.settings)
+            if settings is not None:
+                click.echo(f"OK site {site.name}: {section.key}: {section.describe(settings)}")
 
 
 @recado.command()
@@ -185,7 +190,7 @@ def main() -> None:
 
 def _load(config_path: str | None, sites_path: str | None) -> Config:
     try:
-        return load_config(config_path, sites_path, os.environ)
+        return load_config(config_path, sites_path, os.environ, PROTOCOLS)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
 

@@ -5,52 +5,47 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from app.protocols.listed import PROTOCOLS
 
+ROOT = Path(__file__).parent.parent
+PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
+
+
+#: Everybody may import these.
+LEAVES = {"app.errors", "app.ids", "app.config", "app.observe"}
+#: The modules of a protocol that decide; see `role_of` for the others.
+PROTOCOL = LEAVES | {"app.core", "app.transport", "app.socketio", "app.protocols"}
 # Package -> what it may import of the rest; itself always. A module stands for what is beneath it.
-LEAVES = {"app.errors", "app.ids", "app.config.settings", "app.observe"}
-PROTOCOL = LEAVES | {"app.core", "app.transport", "app.protocols", "app.store", "app.redis", "app.backends"}
 MAY_IMPORT = {
     "app": set(),
     "app.__main__": {"app.cli"},
     "app.errors": set(),
     "app.ids": {"app.errors"},
-    "app.observe": {"app.errors", "app.config.settings"},
-    "app.config": {"app.errors", "app.config.settings"},
-    "app.config.settings": set(),
+    "app.config": {"app.errors"},
+    "app.observe": {"app.errors", "app.config"},
     "app.core": LEAVES,
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis"},
-    "app.backends": LEAVES | {"app.core", "app.protocols.sites"},
+    "app.backends": LEAVES | {"app.core"},
     "app.transport": LEAVES,
-    "app.socketio": LEAVES | {"app.core", "app.transport", "app.protocols.sites"},
-    "app.protocols.sites": PROTOCOL | {"app.socketio"},
-    "app.protocols.channels": PROTOCOL,
-    "app.protocols.redis_publish": PROTOCOL,
-    "app.protocols.topics": PROTOCOL,
-    "app.demo": LEAVES,
+    "app.socketio": LEAVES | {"app.core", "app.transport"},
+    # The contract of a protocol, the list of all, and the reading of HTTP requests that they share.
+    "app.protocols": LEAVES | {"app.core", "app.redis"},
+    "app.protocols.listed": {"app.protocols", *(f"app.protocols.{name}" for name in PROTOCOL_NAMES)},
+    "protocol: decides": PROTOCOL,
+    "protocol: on Redis": PROTOCOL | {"app.redis", "app.store"},
+    "protocol: on HTTP": PROTOCOL | {"app.backends"},
+    "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
+    "app.demo": LEAVES | {"app.protocols"},
     # Sends as a tenant's backend would, and knows no more of the server than how to run it.
-    "app.cli": LEAVES | {"app.node", "app.config", "app.backends"},
+    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
     "app.node": LEAVES
-    | {
-        "app.core",
-        "app.redis",
-        "app.store",
-        "app.backends",
-        "app.transport",
-        "app.socketio",
-        "app.protocols.sites",
-        "app.protocols.channels",
-        "app.protocols.topics",
-        "app.protocols.redis_publish",
-        "app.protocols",
-        "app.demo",
-    },
-    # What protocols have in common.
-    "app.protocols": {"app.errors"},
+    | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio"}
+    | {"app.protocols", "app.protocols.listed", "app.demo"},
 }
 # Library -> where alone it may be imported, so that changing it changes one place.
 HOMES = {
@@ -67,7 +62,7 @@ HOMES = {
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli"},
     "uvicorn": {"app.node.http_server", "app.transport"},
-    "uvloop": {"app.node.build"},
+    "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
 }
 
@@ -117,21 +112,77 @@ def is_within(name: str, package: str) -> bool:
 
 
 def package_of(name: str) -> str:
-    """The entry of MAY_IMPORT that rules the module: the longest that it is within."""
+    """The entry of MAY_IMPORT that rules the module: its role in a protocol, or the longest that it is within."""
+    if any(is_within(name, f"app.protocols.{protocol}") for protocol in PROTOCOL_NAMES):
+        return role_of(name)
     rules = [package for package in MAY_IMPORT if is_within(name, package) and (package != "app" or name == "app")]
     assert rules, f"{name}: expected an entry in MAY_IMPORT"
     return max(rules, key=len)
 
 
+def role_of(name: str) -> str:
+    """What a module of a protocol's folder does, as its name says."""
+    module = name.rsplit(".", maxsplit=1)[-1]
+    if module in ("protocol", "services"):
+        return "protocol: composes"
+    medium = module.partition("_")[0] if "_" in module else ""
+    return {"redis": "protocol: on Redis", "http": "protocol: on HTTP"}.get(medium, "protocol: decides")
+
+
+def protocol_of(name: str) -> str:
+    """The protocol in whose folder a module lies; "" for none."""
+    return next((protocol for protocol in PROTOCOL_NAMES if is_within(name, f"app.protocols.{protocol}")), "")
+
+
 def test_imports_go_one_way() -> None:
-    """protocols -> core <- store, backends; errors, ids, settings and observe are leaves; only server knows all."""
+    """protocols -> core <- store, backends; errors, ids, config and observe are leaves; build.py knows all."""
     wrong = [
         f"{module.name} imports {name}"
         for module in APP
         for name in set(module.imports()) & NAMES - {"app"}
-        if package_of(name) not in MAY_IMPORT[package_of(module.name)] | {package_of(module.name)}
+        if not may_import(module.name, name)
     ]
     assert wrong == []
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Whether the rules let one module import another. A protocol imports no other protocol."""
+    if owner := protocol_of(imported):
+        return protocol_of(importer) == owner or importer == "app.protocols.listed"
+    rule = package_of(importer)
+    return package_of(imported) in MAY_IMPORT[rule] | {rule}
+
+
+def test_a_protocol_is_one_folder() -> None:
+    """Each listed protocol is a folder with its entry, its settings and its figures; each folder is listed."""
+    folders = {path.name for path in (ROOT / "app/protocols").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(PROTOCOL_NAMES)
+    for spec in PROTOCOLS:
+        names = {path.stem for path in (ROOT / "app/protocols" / spec.name).glob("*.py")}
+        assert names >= {"protocol", "settings", "figures"}, spec.name
+
+
+def test_nothing_else_knows_a_protocol() -> None:
+    """Outside of its folder no code names a protocol or its section: no text of the code equals one."""
+    names = {spec.name for spec in PROTOCOLS} | {spec.section.key for spec in PROTOCOLS if spec.section}
+    wrong = [
+        f"{module.path}:{node.lineno} {node.value}"
+        for module in APP
+        if not protocol_of(module.name)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in names - {"sites"}
+    ]
+    assert wrong == []
+
+
+def test_one_word_one_class() -> None:
+    """No two classes of app share a name, whatever module they are in."""
+    homes: dict[str, list[str]] = {}
+    for module in APP:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(f"{module.path}:{node.lineno}")
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_no_import_cycle() -> None:
@@ -141,6 +192,15 @@ def test_no_import_cycle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def test_import_levels_are_few() -> None:
+    """The longest chain of imports has at most 12 modules."""
+    graph = {module.name: set(module.imports()) & NAMES - {"app"} for module in APP}
+    levels: dict[str, int] = {}
+    for name in TopologicalSorter(graph).static_order():
+        levels[name] = 1 + max((levels[imported] for imported in graph[name] - {name}), default=0)
+    assert {name: level for name, level in levels.items() if level > 12} == {}
 
 
 def test_libraries_stay_at_home() -> None:
@@ -218,6 +278,11 @@ def test_modules_stay_small() -> None:
         if length(function) > 60 or len([arg for arg in all_arguments(function) if arg not in ("self", "cls")]) > 6
     ]
     assert long_modules + long_functions == []
+
+
+def test_functions_are_short() -> None:
+    """The median function of app has fewer than 6 lines."""
+    assert median(length(function) for module in APP for function in module.functions()) < 6
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-import app.node.build
+import app.node.run
 from app import cli
 from app.config.settings import Config
 from app.errors import ConfigError, StoreUnavailable
@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
     """What `serve` has the server run with; it does not run here (the contract's tests do that)."""
     calls: list[tuple[Config, bool]] = []
-    monkeypatch.setattr(app.node.build, "run", lambda config, demo: calls.append((config, demo)))
+    monkeypatch.setattr(app.node.run, "run", lambda config, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     yield calls
     structlog.reset_defaults()
@@ -107,7 +107,7 @@ def test_serve_fails_with_one_line(
     def fail(config: Config, demo: bool) -> None:
         raise error
 
-    monkeypatch.setattr(app.node.build, "run", fail)
+    monkeypatch.setattr(app.node.run, "run", fail)
     result = run("serve")
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert result.stderr == f"recado: {' '.join(str(error).split())}\n"

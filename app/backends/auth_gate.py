@@ -12,9 +12,9 @@ import structlog
 from msgspec import Struct
 
 from app.backends.breaker import Breaker, BreakerState, Passage
+from app.backends.figures import BackendCounts
 from app.config.settings import Site
 from app.errors import AuthRefused
-from app.observe.counts import SiteCounts
 
 #: A connect waits this long for its turn: clients wait longer, and sessions without a namespace are closed after 45 s.
 WAIT_SECONDS = 30.0
@@ -40,7 +40,7 @@ class AuthGate:
     """Lives as long as the adapter that asks, one for each site."""
 
     def __init__(
-        self, site: Site, counts: SiteCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
+        self, site: Site, counts: BackendCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._site = site.name
         self._counts = counts

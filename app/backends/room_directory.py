@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
+from app.backends.figures import BackendCounts
 from app.backends.http import BackendError, SitePools, authorization, header_value
 from app.config.settings import Site
 from app.errors import AuthRefused
@@ -84,7 +85,7 @@ class HttpRoomDirectory:
     def _gate(self, site: Site) -> AuthGate:
         gate = self._gates.get(site.name)
         if gate is None:
-            counts = self._counts.of(site.name)
+            counts = self._counts.of(site.name).part(BackendCounts)
             gate = self._gates[site.name] = AuthGate(site, counts, wait_seconds=self._wait_seconds)
         return gate
 
@@ -97,16 +98,16 @@ class HttpRoomDirectory:
                 try:
                     return await self._exchange(site, headers, outcome)
                 finally:
-                    self._counts.of(site.name).auth_seconds.observe(monotonic() - asked_at)
+                    self._counts.of(site.name).part(BackendCounts).auth_seconds.observe(monotonic() - asked_at)
         except AuthRefused as refusal:
             return refusal
         except BackendError as error:
-            self._counts.of(site.name).auths["failed"] += 1
+            self._counts.of(site.name).part(BackendCounts).auths["failed"] += 1
             log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
 
     async def _exchange(self, site: Site, headers: _Headers, outcome: AuthOutcome) -> list[str] | AuthRefused:
-        results = self._counts.of(site.name).auths
+        results = self._counts.of(site.name).part(BackendCounts).auths
         assert site.auth_url is not None, "a namespace exists only where there is an authUrl"
         try:
             answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
@@ -125,7 +126,7 @@ class HttpRoomDirectory:
         return AuthRefused(f"Auth {answer.status} error")
 
     def _read_rooms(self, site: Site, body: bytes) -> list[str] | AuthRefused:
-        results = self._counts.of(site.name).auths
+        results = self._counts.of(site.name).part(BackendCounts).auths
         try:
             rooms = _rooms_decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):

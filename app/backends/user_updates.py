@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from app.backends.figures import BackendCounts
 from app.backends.http import BackendError, SitePools, authorization
 from app.config.settings import Site
 from app.observe.counts import Counts
@@ -50,7 +51,7 @@ class HttpUserUpdates:
             return
         waiting = self._waiting.setdefault(site.name, deque())
         if len(waiting) >= MAX_WAITING_PER_SITE:
-            self._counts.of(site.name).user_updates["dropped"] += 1
+            self._counts.of(site.name).part(BackendCounts).user_updates["dropped"] += 1
             log.warning("user update dropped", site=site.name, waiting=len(waiting))
             return
         waiting.append(_Update(site, user_id, token, connected, at))
@@ -82,7 +83,7 @@ class HttpUserUpdates:
 
     async def _put(self, update: _Update) -> None:
         site = update.site
-        results = self._counts.of(site.name).user_updates
+        results = self._counts.of(site.name).part(BackendCounts).user_updates
         url = (site.update_user_url or "").replace(":id", quote(update.user_id, safe=""))
         try:
             headers = [(b"content-type", b"application/json"), *authorization(site, update.token)]

@@ -4,12 +4,13 @@ Knows nothing of files, YAML or environment variables: `app.config.load` fills t
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from msgspec import Struct
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
+_Section = TypeVar("_Section", bound=Struct)
 
 
 class QueueLimit(Struct, frozen=True, kw_only=True):
@@ -35,69 +36,6 @@ class HistoryLimit(Struct, frozen=True, kw_only=True):
     seconds: int = 300
 
 
-class Channels(Struct, frozen=True, kw_only=True):
-    """What a site says of its channels."""
-
-    #: Whether anybody may create a channel; else it takes the site's API key.
-    open_create: bool = False
-    #: What `resume` may ask for; its seconds are the site's device_ttl.
-    history_messages: int = 1_000
-    #: How many there may be: with open_create anybody can fill Redis with them.
-    max_channels: int = 100_000
-
-
-class Topics(Struct, frozen=True, kw_only=True):
-    """What a site says of its topics. Its repr holds no key."""
-
-    #: After so long a subscription ends, unless /alive extends it, at most so many times.
-    connection_timeout_seconds: float = 60.0
-    max_alive_count: int = 60
-    #: A stream without data for so long gets a sign of life.
-    keep_alive_seconds: float = 50.0
-    #: Of one subscription.
-    max_topics: int = 1_000
-    history: HistoryLimit = HistoryLimit()
-    #: What signs bind keys: the secret of HS256, the public key (PEM) of RS256.
-    jwt_secret: str | None = None
-    jwt_public_key: str | None = None
-    #: What the original's bind keys are encrypted for (PEM), how old they may be, and who knows their user.
-    private_key: str | None = None
-    bind_key_ttl_seconds: float = 3.0
-    bind_url: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Topics(connection_timeout_seconds={self.connection_timeout_seconds})"
-
-
-class RedisPublish(Struct, frozen=True, kw_only=True):
-    """What a site says of its Redis PUBLISH ingress. Its repr holds no URL: there may be a password in it."""
-
-    #: Of the application's own channels and keys.
-    prefix: str = "rm"
-    #: None means the server's own Redis.
-    url: str | None = None
-    #: Whether users must know the key that Redis holds for them.
-    secure: bool = True
-    queue_expiry_seconds: int = 604_800
-    conn_limit: int = 6
-    #: Whether a message stays queued until its client has acknowledged it.
-    ack: bool = False
-    #: A Socket.IO namespace beside the site's own, with its slash.
-    route: str | None = None
-    #: Longer payloads are refused.
-    max_payload_bytes: int = 1_000_000
-
-    def __repr__(self) -> str:
-        return f"RedisPublish({self.prefix!r})"
-
-
-class Mounts(Struct, frozen=True, kw_only=True):
-    """Which site each protocol serves at the paths of the server that it takes the place of."""
-
-    channels: str | None = None
-    topics: str | None = None
-
-
 class ClusterSettings(Struct, frozen=True, kw_only=True):
     """How nodes on other machines reach this one; both or neither is given. Its repr has no secret."""
 
@@ -108,15 +46,6 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Cluster({self.url!r})"
-
-
-class ResumeTicket(Struct, frozen=True, kw_only=True):
-    """How long a client may come back without authUrl being asked."""
-
-    #: Of one ticket; connected clients are given a new one in time.
-    ttl_seconds: int = 300
-    #: Since authUrl was last asked; then it is asked again.
-    max_age_seconds: int = 86_400
 
 
 class SiteLimits(Struct, frozen=True, kw_only=True):
@@ -158,12 +87,8 @@ class Site(Struct, frozen=True, kw_only=True):
     limits: SiteLimits = SiteLimits()
     #: Requests to authUrl that one node has under way at once; more of them wait for their turn.
     auth_concurrency: int = 64
-    #: None means that every connect asks authUrl.
-    resume_ticket: ResumeTicket | None = None
-    #: None means that the site has not turned the protocol on.
-    channels: Channels | None = None
-    topics: Topics | None = None
-    redis_publish: RedisPublish | None = None
+    #: The sections of the protocols that the site has turned on, by their class.
+    sections: dict[type[Struct], Struct] = {}
     #: Name of a channel or topic -> the room that hears what is published there, and is heard there.
     binds: dict[str, str] = {}
 
@@ -171,6 +96,14 @@ class Site(Struct, frozen=True, kw_only=True):
     def has_queues(self) -> bool:
         """Whether messages are kept for the devices of this site's users until they are acknowledged."""
         return bool(self.user_room_prefix)
+
+    def section(self, kind: type[_Section]) -> _Section | None:
+        """A protocol's section of this site; None when the site has not turned it on."""
+        return cast("_Section | None", self.sections.get(kind))
+
+    def require_section(self, kind: type[_Section]) -> _Section:
+        """The same where a site without the section cannot get here."""
+        return cast("_Section", self.sections[kind])
 
     def __repr__(self) -> str:
         return f"Site({self.name!r})"
@@ -213,7 +146,8 @@ class Config(Struct, frozen=True, kw_only=True):
     shutdown_timeout_seconds: float = 8.0
     #: After this long without Redis `/send` answers 503.
     redis_timeout_seconds: float = 1.5
-    mounts: Mounts = Mounts()
+    #: Protocol -> the site that it serves at the paths of the server that it replaces.
+    mounts: dict[str, str] = {}
     cluster: ClusterSettings = ClusterSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1

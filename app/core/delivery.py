@@ -16,7 +16,7 @@ from app.core.errands import Errands
 from app.core.hub import Hub
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
-from app.core.ports import AudienceListener, QueueStore, Receiver, Registration, Replay, Stored
+from app.core.ports import AudienceListener, BuriedConnection, QueueStore, Receiver, Registration, Replay, Stored
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 
@@ -39,6 +39,8 @@ class Delivery:
         }
         #: Called when Redis may not know, or no longer know, which connections this node has.
         self.on_interrupted: Callable[[], None] = lambda: None
+        #: Called with each connection of a dead node that this node has taken out of Redis.
+        self.on_buried: Callable[[BuriedConnection], None] = lambda connection: None
         self._numbers = itertools.count(1)
         self._errands = Errands()
         self._audiences: dict[str, Audiences] = {}

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.config.settings import Config, Site
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 
 _API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
@@ -66,3 +67,13 @@ async def _answer_rooms(request: Request) -> Response:
     if user not in _USERS:
         return PlainTextResponse("Unknown user", 401)
     return JSONResponse([f"user_{user}", "lobby"])
+
+
+class _NodeDemo(NodeProtocol):
+    """The demo of one node. Lives as long as the node."""
+
+    def __init__(self, services: NodeServices) -> None:
+        self.routes = demo_routes()
+
+
+DEMO = ProtocolSpec("demo", _NodeDemo)

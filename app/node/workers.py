@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from app.config.settings import Config
 from app.errors import ConfigError, RecadoError, StoreUnavailable
-from app.node import build
+from app.node import run
 from app.node.port import SharedPort
 from app.node.signals import end_signals
 from app.node.worker_slot import WorkerSlot, socket_directory
@@ -247,7 +247,7 @@ def work() -> int:
     structlog.contextvars.bind_contextvars(worker=task.seat.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
-            build.serve(task.config, task.demo, bound, task.seat, lambda _: _tell(_LISTENING.decode()))
+            run.serve(task.config, task.demo, bound, task.seat, lambda _: _tell(_LISTENING.decode()))
     except RecadoError as error:
         _tell(" ".join(str(error).split()))
         return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)

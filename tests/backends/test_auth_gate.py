@@ -7,15 +7,15 @@ import pytest
 from app.backends import auth_gate
 from app.backends.auth_gate import BUSY, DOWN, AuthGate
 from app.backends.breaker import Breaker
+from app.backends.figures import BackendCounts
 from app.config.settings import Site
 from app.errors import AuthRefused
-from app.observe.counts import SiteCounts
 from tests.support.store import until
 
 
-def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, SiteCounts]:
+def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, BackendCounts]:
     """A gate and its counts."""
-    counts = SiteCounts()
+    counts = BackendCounts()
     site = Site(name="shop", api_key="k", auth_concurrency=at_once)
     return AuthGate(site, counts, Breaker(failures), wait_seconds), counts
 

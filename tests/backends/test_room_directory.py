@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from app.backends import breaker
+from app.backends.figures import BackendCounts
 from app.backends.http import MAX_ANSWER_BYTES
 from app.backends.room_directory import HttpRoomDirectory
 from app.config.settings import Site
@@ -245,9 +246,9 @@ async def test_a_storm_gets_in(backend: Backend, make_site: MakeSite) -> None:
     answers = await asyncio.gather(*(directory.fetch_rooms(site, str(number), None) for number in range(5_000)))
     assert answers == [["user_8"]] * 5_000
     assert (len(backend.requests), backend.most_at_once) == (5_000, 64)
-    assert counts.of("newsite").auths == {"known": 5_000}
-    assert counts.of("newsite").auths_waiting == 0
-    assert sum(counts.of("newsite").auth_wait_seconds.buckets) == 5_000 - 64
+    assert counts.of("newsite").part(BackendCounts).auths == {"known": 5_000}
+    assert counts.of("newsite").part(BackendCounts).auths_waiting == 0
+    assert sum(counts.of("newsite").part(BackendCounts).auth_wait_seconds.buckets) == 5_000 - 64
     await directory.aclose()
 
 
@@ -261,10 +262,10 @@ async def test_who_goes_away_leaves_the_row(backend: Backend, make_site: MakeSit
     await backend.has_requests(1)
     gone = [asyncio.create_task(directory.fetch_rooms(site, "gone", None)) for _ in range(2)]
     halved = [asyncio.create_task(directory.fetch_rooms(site, "halved", None)) for _ in range(2)]
-    await until(lambda: counts.of("newsite").auths_waiting == 2, "both questions to wait")
+    await until(lambda: counts.of("newsite").part(BackendCounts).auths_waiting == 2, "both questions to wait")
     for task in (*gone, halved[0]):
         task.cancel()
-    await until(lambda: counts.of("newsite").auths_waiting == 1, "one to leave")
+    await until(lambda: counts.of("newsite").part(BackendCounts).auths_waiting == 1, "one to leave")
     # The same question, asked again behind it, is a new one.
     again = asyncio.create_task(directory.fetch_rooms(site, "gone", None))
     backend.gate.set()
@@ -306,10 +307,10 @@ async def test_backend_that_is_down_is_left_alone(
         assert "does not answer" not in await refusal(directory, site, str(number))
     seen = len(backend.requests)
     assert await refusal(directory, site) == "Auth error: the site's backend does not answer, try again later"
-    assert (len(backend.requests), counts.of("newsite").auth_breaker) == (seen, 2)
+    assert (len(backend.requests), counts.of("newsite").part(BackendCounts).auth_breaker) == (seen, 2)
     backend.answer = http_answer(b'["user_8"]')
     deadline = asyncio.get_running_loop().time() + 5
-    while counts.of("newsite").auth_breaker and asyncio.get_running_loop().time() < deadline:
+    while counts.of("newsite").part(BackendCounts).auth_breaker and asyncio.get_running_loop().time() < deadline:
         with contextlib.suppress(AuthRefused):
             await directory.fetch_rooms(site, "probe", None)
     assert await directory.fetch_rooms(site, "a", None) == ["user_8"]

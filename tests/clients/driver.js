@@ -89,7 +89,7 @@ function listenToLife(name, socket, version) {
   }
 }
 
-/** What README.md tells pages to do about a refusal, with a delay for tests. */
+/** The lines of docs/clients.md for a refused client, with a delay for tests. */
 function connectAgain(socket, version, delay_ms) {
   const again = () => setTimeout(() => socket.connect(), delay_ms);
   if (version < 3) {

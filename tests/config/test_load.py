@@ -9,10 +9,14 @@ import yaml
 from msgspec import Struct
 from msgspec.structs import fields
 
-from app.config.keys import EnvironmentBlock, SiteBlock
-from app.config.load import BatchLimit, Config, QueueLimit, Site, check_site_name, load_config
-from app.config.settings import Channels, ClusterSettings, HistoryLimit, Mounts, RedisPublish, SiteLimits, Topics
+from app.config.keys import Blocks
+from app.config.load import check_site_name, load_config
+from app.config.settings import BatchLimit, ClusterSettings, Config, HistoryLimit, QueueLimit, Site, SiteLimits
 from app.errors import ConfigError
+from app.protocols.channels.settings import Channels
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.settings import RedisPublish
+from app.protocols.topics.settings import Topics
 
 EXAMPLES = Path(__file__).parent.parent.parent
 Load = Callable[..., Config]
@@ -30,7 +34,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         for name, content in (("config.yml", config), ("sites.yml", sites)):
             if content is not None:
                 Path(name).write_text(content)
-        return load_config(None, None, environ or {})
+        return load_config(None, None, environ or {}, PROTOCOLS)
 
     return from_content
 
@@ -58,8 +62,11 @@ def test_every_key_of_the_example_files(load: Load) -> None:
     config, sites = (
         yaml.safe_load((EXAMPLES / name).read_text()) for name in ("config.example.yml", "sites.example.yml")
     )
-    assert keys_of(EnvironmentBlock) == keys_in(config["production"])
-    assert keys_of(SiteBlock) == keys_in(sites["newsite"])
+    blocks = Blocks(PROTOCOLS)
+    assert keys_of(blocks.environment) == keys_in(config["production"])
+    # A private key that stood in an example would be used as it is.
+    assert "# private_key: |" in (EXAMPLES / "sites.example.yml").read_text()
+    assert keys_of(blocks.site) == keys_in(sites["newsite"]) | {"topics.private_key"}
     assert load((EXAMPLES / "config.example.yml").read_text()) == Config()
     assert list(load(None, (EXAMPLES / "sites.example.yml").read_text()).sites) == ["newsite", "livescores"]
 
@@ -358,17 +365,17 @@ def test_named_files_must_exist(tmp_path: Path, load: Load) -> None:
     missing = tmp_path / "missing.yml"
     for config, sites, variable in ((missing, None, ""), (None, missing, ""), (None, None, str(missing))):
         with pytest.raises(ConfigError, match=r"missing\.yml: no such file"):
-            load_config(config, sites, {"RECADO_SITES": variable})
+            load_config(config, sites, {"RECADO_SITES": variable}, PROTOCOLS)
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load_config(tmp_path, None, {})
+        load_config(tmp_path, None, {}, PROTOCOLS)
 
 
 def test_argument_wins_over_variable(tmp_path: Path, load: Load) -> None:
     """A path on the command line is read instead of the one in RECADO_CONFIG."""
     (tmp_path / "a.yml").write_text("production: {port: 1}")
     (tmp_path / "b.yml").write_text("production: {port: 2}")
-    assert load_config("a.yml", None, {"RECADO_CONFIG": "b.yml"}).port == 1
-    assert load_config(None, None, {"RECADO_CONFIG": "b.yml"}).port == 2
+    assert load_config("a.yml", None, {"RECADO_CONFIG": "b.yml"}, PROTOCOLS).port == 1
+    assert load_config(None, None, {"RECADO_CONFIG": "b.yml"}, PROTOCOLS).port == 2
 
 
 def test_no_secret_is_shown(load: Load) -> None:
@@ -386,16 +393,16 @@ def test_a_site_without_auth_url(load: Load) -> None:
     """authUrl may be missing where the site has another protocol to be reached by; `{}` turns one on."""
     site = load(None, "shop: {apiKey: k, channels: {}, topics: {history: {seconds: 9}}, redisPublish: {conn_limit: 2}}")
     shop = site.sites["shop"]
-    assert (shop.auth_url, shop.channels) == (None, Channels())
-    assert shop.topics == Topics(history=HistoryLimit(seconds=9))
-    assert shop.redis_publish == RedisPublish(conn_limit=2)
+    assert (shop.auth_url, shop.section(Channels)) == (None, Channels())
+    assert shop.section(Topics) == Topics(history=HistoryLimit(seconds=9))
+    assert shop.section(RedisPublish) == RedisPublish(conn_limit=2)
     assert "authUrl is missing" in mistake(load, None, "shop: {apiKey: k, binds: {news: everyone}}")
 
 
 def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
     """A mount of an unknown site, or of one without the protocol, is a mistake that names the mount."""
     mounts = "production: {mounts: {topics: shop}}"
-    assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == Mounts(topics="shop")
+    assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == {"topics": "shop"}
     for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
         assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
 
@@ -446,7 +453,7 @@ def test_sites_do_not_share_what_they_hear(load: Load) -> None:
     assert same in mistake(load, None, shop % ("", "prefix: rm"))
     url = "redis://127.0.0.1:7777"
     assert same in mistake(load, f"production: {{redis: {{url: '{url}'}}}}", shop % ("", f"url: '{url}'"))
-    assert load("", shop % ("", f"url: '{url}'")).sites["news"].redis_publish is not None
+    assert load("", shop % ("", f"url: '{url}'")).sites["news"].section(RedisPublish) is not None
     routes = "route: /rm", "route: /rm, prefix: other"
     assert "news.redisPublish.route: /rm is the namespace of 'shop'" in mistake(load, None, shop % routes)
     route = "route: /shop, prefix: other"
@@ -455,4 +462,4 @@ def test_sites_do_not_share_what_they_hear(load: Load) -> None:
     assert own in mistake(load, None, shop % ("route: /shop", "prefix: other"))
     for prefix in ("recado", "recado:x"):
         assert "and not recado" in mistake(load, None, shop % (f"prefix: '{prefix}'", "prefix: other"))
-    assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].redis_publish is not None
+    assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].section(RedisPublish) is not None

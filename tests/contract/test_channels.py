@@ -33,7 +33,7 @@ def channels() -> Iterator[Deployment]:
         "narrow": channels_site(origins=[ORIGIN]),
         "few": channels_site(channels={"max_channels": 2}),
         "a/b é": channels_site(),
-        "without": {"apiKey": KEY, "topics": {}},
+        "without": {"apiKey": KEY, "redisPublish": {}},
     }
     server = Deployment(sites, {"log_level": "debug", "mounts": {"channels": "anybody"}})
     yield server

@@ -217,8 +217,8 @@ def test_refusals_name_their_reason(connect: Connector, tenant: Tenant, kind: Cl
 
 @pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.transports != UPGRADE], ids=str)
 def test_a_page_connects_again(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """While authUrl fails each try is refused; the lines in README.md try until it does not, on the same transport but
-    for 4.x clients, which close it. A page without them never tries again."""
+    """While authUrl fails each try is refused; the lines in docs/clients.md try until it does not, on the same
+    transport but for 4.x clients, which close it. A page without them never tries again."""
     user = tenant.user()
     tenant.answer(user.token, Answer(503))
     call = dataclasses.replace(connect.call("alpha", user, kind), again_ms=50)

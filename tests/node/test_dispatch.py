@@ -6,8 +6,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.config.settings import Mounts
-from app.node.dispatch import AsgiApp, Dispatcher
+from app.node.dispatch import Dispatcher
+from app.protocols.channels.protocol import CHANNELS
+from app.protocols.protocol import AsgiApp
+from app.protocols.topics.protocol import TOPICS
 
 
 class Part:
@@ -24,13 +26,15 @@ class Part:
 class Server:
     """A dispatcher and its parts. Lives for one test."""
 
-    def __init__(self, mounts: Mounts | None = None) -> None:
+    def __init__(self, mounts: dict[str, str] | None = None) -> None:
         self.parts = {name: Part() for name in ("send", "sockets", "channels", "topics")}
-        doors: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
+        applications: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
         routes = [Route(path, lambda request: PlainTextResponse("page")) for path in ("/page", "/socket.io/page.js")]
-        self.dispatch = Dispatcher(self.parts["send"], self.parts["sockets"], [*routes], doors)
-        if mounts:
-            self.dispatch.mount(mounts)
+        endpoints: dict[str, AsgiApp] = {"/send": self.parts["send"]}
+        self.dispatch = Dispatcher(self.parts["sockets"], endpoints, applications, routes)
+        for spec in (CHANNELS, TOPICS):
+            if mounts and spec.name in mounts:
+                self.dispatch.mount(spec.name, mounts[spec.name], spec.mounts)
         self.sent: list[Any] = []
 
     async def ask(self, path: str, kind: str = "http") -> list[tuple[str, str]]:
@@ -103,7 +107,7 @@ async def test_original_paths_are_served_where_mounted(path: str, kind: str) -> 
     assert await server.ask(path, kind) == []
     assert server.sent[0] == {"type": "websocket.close", "code": 1000, "reason": ""} or server.sent[0]["status"] == 404
     protocol = "channels" if path.startswith("/push") or kind == "websocket" else "topics"
-    server = Server(Mounts(**{protocol: "my shop"}))
+    server = Server({protocol: "my shop"})
     rest = "" if path == "/" else path
     assert await server.ask(path, kind) == [(protocol, f"/{protocol}/my shop{rest}")]
     assert server.parts[protocol].asked[0][1] == f"/{protocol}/my%20shop{rest}".encode()

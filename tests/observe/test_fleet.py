@@ -9,14 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.observe.counts import Counts
 from app.observe.fleet import Fleet, merge
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
+from app.protocols.sites.figures import METRICS, SitesCounts
 
 
 def metrics(worker: int, sends: int) -> Metrics:
     """The figures of a worker that has accepted so many messages."""
     counts = Counts(["shop"])
-    counts.of("shop").sends["stored"] = sends
-    return Metrics(counts, Health({"redis": lambda: True}), f"node{worker}", "1.2", str(worker))
+    counts.of("shop").part(SitesCounts).sends["stored"] = sends
+    return Metrics(METRICS, counts, Health({"redis": lambda: True}), NodeInfo(f"node{worker}", "1.2"), str(worker))
 
 
 def values(text: bytes, name: str) -> Mapping[str, float]:

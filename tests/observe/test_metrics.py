@@ -2,17 +2,28 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.backends import figures as backend_figures
+from app.backends.figures import BackendCounts
+from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
+from app.protocols.channels.figures import ChannelsCounts
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.figures import RedisPublishCounts
+from app.protocols.sites.figures import SitesCounts
+from app.protocols.topics.figures import TopicsCounts
 
 DOCS = Path(__file__).parents[2] / "docs"
+#: Every metric of a node.
+LISTED = [*figures.METRICS, *backend_figures.METRICS, *(metric for spec in PROTOCOLS for metric in spec.metrics)]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
 _ROW = re.compile(r"\| `((?:recado|process)_\w+)` \| (\w+) \| ([^|]*)\| ([^|]+)\|")
 _METRIC = re.compile(r"\b(?:recado|process)_\w+")
@@ -31,22 +42,20 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        answered = (site.auths, site.tickets, site.user_updates, site.channel_requests, site.channel_resumes)
-        for numbers in (site.connects, site.closes, site.sends, site.limited, site.resyncs, *answered):
-            numbers["some"] += 1
-        published = site.redis_publish
-        for numbers in (published.received, published.outcomes, published.identifications):
-            numbers["some"] += 1
-        for numbers in (site.stream_ends, site.topic_events, site.bind_keys):
-            numbers["some"] += 1
-        site.auth_seconds.observe(9)
+        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts)
+        parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
+        for part in parts:
+            for name in part.__slots__:
+                if isinstance(numbers := getattr(part, name), Counter):
+                    numbers["some"] += 1
+        site.part(BackendCounts).auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
     return counts
 
 
 def metrics(counts: Counts) -> Metrics:
     """The metrics of a node called n1."""
-    return Metrics(counts, Health({"redis": lambda: True}), "n1", "1.2")
+    return Metrics(LISTED, counts, Health({"redis": lambda: True}), NodeInfo("n1", "1.2"))
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ import pytest
 from starlette.applications import Starlette
 
 from app.observe.counts import Counts
+from app.observe.figures import METRICS
 from app.observe.fleet import Fleet
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import observe_routes
 
 
@@ -17,7 +18,7 @@ async def _nobody(number: int) -> bytes | None:
 
 async def get(path: str, health: Health) -> httpx.Response:
     """The answer of an application that has these pages only."""
-    metrics = Metrics(Counts(["shop"]), health, "n1", "1.2")
+    metrics = Metrics(METRICS, Counts(["shop"]), health, NodeInfo("n1", "1.2"))
     transport = httpx.ASGITransport(Starlette(routes=observe_routes(Fleet(metrics, 0, 1, _nobody), health)))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         return await client.get(path)

@@ -121,7 +121,7 @@ class ConnectCall:
     ack: AckPolicy = ACK_ALL
     #: Whether the library connects again by itself when the connection is lost.
     reconnects: bool = False
-    #: After how long the page connects again when it was refused, as README.md tells it to; 0: it does not.
+    #: After how long the page connects again when it was refused, as docs/clients.md says; 0: it does not.
     again_ms: int = 0
 
     @property

@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.config.settings import RedisPublish, Site
-from app.observe.counts import RedisPublishCounts
+from app.config.settings import Site
 from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Letter
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.store import address_of, until
 from tests.support.valkey import Valkey
@@ -29,7 +30,7 @@ _numbers = itertools.count(1)
 def publish_site(**settings: Any) -> Site:
     """A site with Redis PUBLISH; settings of its own and of `redis_publish`."""
     own = {name: settings.pop(name) for name in list(settings) if name in RedisPublish.__struct_fields__}
-    return Site(name="news", api_key="k", redis_publish=RedisPublish(**own), **settings)
+    return Site(name="news", api_key="k", sections={RedisPublish: RedisPublish(**own)}, **settings)
 
 
 class PublishClient:
@@ -117,15 +118,14 @@ class PublishNode:
 
     def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
         """Made, not started."""
-        assert site.redis_publish
         self.name = name
         self.valkey = valkey
-        self.settings = site.redis_publish
+        self.settings = site.require_section(RedisPublish)
         self.counts = RedisPublishCounts()
         self.redis = Redis(address_of(valkey), 2.0)
-        self.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+        self.mailboxes = RedisMailboxes(self.redis, name, site, self.settings)
         self.mailroom = Mailroom(name, self.mailboxes, self.counts)
-        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
+        self.feed = PublishFeed(self.redis, name, site, self.settings)
         self.feed.listener = self.mailroom
         self._envelopes = Envelopes()
         self._connections = itertools.count(1)

@@ -77,10 +77,15 @@ async def until(check: Callable[[], Any], what: str, timeout_seconds: float = 8.
     return value
 
 
+#: Settings of `make_site` that are a protocol's section.
+_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket"}
+
+
 def make_site(name: str = "shop", **settings: Any) -> Site:
     """A site with queues and small limits where the test asks for them."""
     defaults: dict[str, Any] = {"auth_url": "http://127.0.0.1/rooms", "api_key": "secret", "user_room_prefix": "user_"}
-    return Site(name=name, **(defaults | settings))
+    sections = {type(given): given for given in map(settings.pop, _SECTIONS & settings.keys()) if given is not None}
+    return Site(name=name, sections=sections, **(defaults | settings))
 
 
 def limits(messages: int, size: int = 10_000_000, batch: int = 1_000, batch_bytes: int = 1_000_000) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, KeptSubscription, Resumed
 from app.protocols.channels.detail import decode_detail
+from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import Push, pushed_text
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
@@ -58,7 +59,7 @@ class Opening:
         self._site = board.site
         self._audiences = audiences
         self._store = store
-        self._counts = counts
+        self._figures = counts.part(ChannelsCounts)
 
     def open_plain(self, subscriber: Subscriber) -> None:
         """A new subscriber, as in the original: nothing of it is kept anywhere but here."""
@@ -70,7 +71,7 @@ class Opening:
         """The subscriber that it was, else a new one. Raises StoreUnavailable."""
         resumed = await self._resume(wish)
         if wish.uuid:
-            self._counts.channel_resumes["resumed" if resumed else "refused"] += 1
+            self._figures.resumes["resumed" if resumed else "refused"] += 1
         if subscriber.phase is SubscriberPhase.CLOSED:
             pass
         elif resumed is not None:
@@ -161,7 +162,7 @@ class Opening:
                 del wanted[name]
             elif not detail.deleted and _is_for(subscriber, kept, message.seq, detail.recipients):
                 subscriber.write_push(Push(message.seq, name, pushed_text(message.body)))
-                self._counts.channel_replayed += 1
+                self._figures.replayed += 1
 
 
 def _is_for(subscriber: Subscriber, kept: KeptSubscription, seq: int, recipients: list[str]) -> bool:

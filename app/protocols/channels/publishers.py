@@ -15,7 +15,9 @@ from app.observe.counts import Counts
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import ChannelStore, Creation
 from app.protocols.channels.detail import Detail, encode_detail
+from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
+from app.protocols.channels.settings import Channels
 from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
 
 #: 128 characters.
@@ -127,7 +129,7 @@ class PublisherEndpoint:
         """Answers one request for a path behind the site's."""
         answer = await self._answer(site, path, scope, receive)
         if path in self._actions:
-            self._counts.of(site.name).channel_requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
+            self._counts.of(site.name).part(ChannelsCounts).requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
         if answer.code >= 400:
             _log.info("channel request refused", site=site.name, path=path, status=answer.code)
         await send_answer(send, answer)
@@ -159,7 +161,7 @@ class PublisherEndpoint:
 
     def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> PublisherAnswer | None:
         """Who may create channels: everybody, or who has the site's key."""
-        if site.channels is None or site.channels.open_create:
+        if site.require_section(Channels).open_create:
             return None
         key = key_in(query_of(scope), headers)
         if not key:
@@ -172,8 +174,8 @@ class PublisherEndpoint:
 
 def history_of(site: Site) -> HistoryLimit:
     """How much is kept of what is pushed in a site, for subscribers that come back."""
-    assert site.channels is not None, "only sites with channels get here"
-    return HistoryLimit(messages=site.channels.history_messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
+    messages = site.require_section(Channels).history_messages
+    return HistoryLimit(messages=messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
 
 
 def refuse_not_found() -> PublisherAnswer:

@@ -6,6 +6,7 @@ from typing import Any
 from app.config.settings import Site
 from app.core.message import Audience
 from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position, Resumed
+from app.protocols.channels.settings import Channels
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.audience import audience_head
@@ -24,8 +25,7 @@ class RedisChannels:
 
     def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
         """Creates a channel; see `ChannelStore`."""
-        assert site.channels is not None, "only sites with channels get here"
-        most = site.channels.max_channels
+        most = site.require_section(Channels).max_channels
         return _to_creation(
             self._run("create_channel", site, "", self._redis.deadline_ms(prefix(site.name)), channel, digest, most),
         )

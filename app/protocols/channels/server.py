@@ -34,6 +34,7 @@ from app.protocols.channels.publishers import (
     refuse_not_found,
     send_answer,
 )
+from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
@@ -77,7 +78,7 @@ class ChannelsServer:
         self._errands = Errands()
         counts = settings.counts
         audiences = delivery.audiences("channels", self)
-        self._sites = {name: site for name, site in sites.items() if site.channels is not None}
+        self._sites = {name: site for name, site in sites.items() if site.section(Channels)}
         self.doors = {name: Door(site, audiences, store, limits, counts.of(name)) for name, site in self._sites.items()}
         publishers = Publishers(delivery, store, ids, self._errands)
         self._publishers = PublisherEndpoint(self._sites, publishers, settings.max_body_bytes, counts)
@@ -127,7 +128,7 @@ class ChannelsServer:
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """The subscribers of a bound channel; whether there is a channel of that name only they have to know."""
-        if site.channels is None:
+        if site.section(Channels) is None:
             return None
         return Audience("channels", [name], encode_detail(Detail()), history_of(site), [name])
 

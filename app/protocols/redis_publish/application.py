@@ -9,15 +9,17 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.core.limits import Limits
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+from app.protocols.redis_publish.settings import RedisPublish
 
 MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
@@ -165,4 +167,4 @@ class RedisPublishApplication:
             recipient.connection.disconnect()
 
     def _counts_of(self, served: PublishSite) -> Any:
-        return self._counts.of(served.site.name).redis_publish.identifications
+        return self._counts.of(served.site.name).part(RedisPublishCounts).identifications

@@ -10,11 +10,12 @@ from time import monotonic
 
 import structlog
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable, WrongType
-from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, PublishStream, StreamEntry
+from app.protocols.redis_publish.settings import RedisPublish
 
 #: What was PUBLISHed and not handed over yet; more is lost, as Redis itself loses it for a reader that is too slow.
 MAX_BACKLOG_BYTES = 64_000_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from app.core.errands import Errands
 from app.errors import StoreError
-from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes, Part, Told
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import structlog
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.errors import StoreUnavailable
 from app.protocols.redis_publish.mailbox_ports import MailListener, PublishReader, Told
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands, retry
 from app.redis.link import Link
 from app.store.keys import publish_prefix

@@ -7,12 +7,13 @@ from time import monotonic
 import structlog
 from msgspec import Struct
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.core.errands import Errands
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.redis_publish.mailbox_ports import PublishReader
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
 from app.store.keys import publish_prefix
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Part
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
 from app.store.keys import publish_prefix
 

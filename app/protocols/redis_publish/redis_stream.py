@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from app.config.settings import RedisPublish
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.redis_publish.mailbox_ports import StreamEntry
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands, Redis
 from app.redis.link import Link
 

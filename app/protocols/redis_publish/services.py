@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.core.limits import Limits
 from app.errors import ConfigError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.application import PublishSite, RedisPublishApplication
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.address import read_redis_url
 from app.redis.client import Commands, retry
 from app.redis.topology import new_redis
@@ -28,7 +30,7 @@ class _SiteServices:
     """One site's parts on this node. Lives from `start` to `close`."""
 
     def __init__(self, site: Site, settings: RedisPublish, redis: Commands, node: str, counts: Counts) -> None:
-        numbers = counts.of(site.name).redis_publish
+        numbers = counts.of(site.name).part(RedisPublishCounts)
         self.mailboxes = RedisMailboxes(redis, node, site, settings)
         self.mailroom = Mailroom(node, self.mailboxes, numbers)
         self.stream = RedisPublishStream(redis, node, settings)
@@ -59,7 +61,7 @@ class PublishServices:
         self._connecting: list[asyncio.Task[None]] = []
         self._sites: list[_SiteServices] = []
         for site in sites:
-            settings = site.redis_publish
+            settings = site.section(RedisPublish)
             if settings is not None:
                 used = redis if settings.url is None else self._other(site.name, settings.url, redis.timeout_seconds)
                 self._sites.append(_SiteServices(site, settings, used, node, counts))

@@ -13,6 +13,7 @@ from app.core.address import user_rooms
 from app.core.limits import Limits, Seat
 from app.core.ports import RoomDirectory
 from app.errors import AuthRefused, LimitReached, TicketRefused
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
 from app.socketio.socket_server import ConnectRefused, ConnectRequest
 
@@ -77,7 +78,7 @@ class Admission:
 
     async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None]:
         """The rooms of the client by its ticket or else its token, and what its next tickets are to say."""
-        if site.resume_ticket is None:
+        if site.section(ResumeTicket) is None:
             return await self._fetch_rooms(site, credentials), None
         # Before authUrl is asked: what is revoked while it answers is revoked.
         state = await self.tickets.look_up(site, credentials.ticket)

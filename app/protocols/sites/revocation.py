@@ -11,6 +11,7 @@ from app.config.settings import Site
 from app.errors import StoreUnavailable
 from app.protocols.http_request import digest, is_same_secret, key_in, query_of
 from app.protocols.sites.send import INVALID, MISSING
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Tickets
 
 NO_TICKETS = "This site has no resume tickets."
@@ -31,7 +32,7 @@ def revocation_routes(sites: Mapping[str, Site], tickets: Tickets) -> list[BaseR
         # As long for an unknown site as for a wrong key.
         if not is_same_secret(key, keys.get(name, digest(""))) or name not in sites:
             return PlainTextResponse(INVALID, 401)
-        if sites[name].resume_ticket is None:
+        if sites[name].section(ResumeTicket) is None:
             return PlainTextResponse(NO_TICKETS, 400)
         rooms = request.query_params.getlist("room")
         if "" in rooms:

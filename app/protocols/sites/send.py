@@ -12,6 +12,7 @@ from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import read_send_body
 
 MISSING = "Missing query param 'site' or 'apiKey'."
@@ -82,9 +83,9 @@ class SendEndpoint:
     def _count(self, site: Site | None, result: str) -> None:
         # Whoever has no key does not show in a site's numbers.
         if site is None:
-            self._counts.sends_unauthorized += 1
+            self._counts.part(StrangerCounts).sends += 1
         else:
-            self._counts.of(site.name).sends[result] += 1
+            self._counts.of(site.name).part(SitesCounts).sends[result] += 1
 
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await read_body(headers, receive, self._max_body_bytes)

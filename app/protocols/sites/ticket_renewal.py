@@ -7,6 +7,7 @@ import asyncio
 import random
 
 from app.config.settings import Site
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Tickets
 from app.socketio.socket_server import NamespaceConnection
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
@@ -33,9 +34,9 @@ class Renewal:
     def next_ticket(self) -> str | None:
         """A ticket for now, and another in time; None when there are no more."""
         ticket = self._owner.tickets.issue(self._site, self._claims)
-        if ticket is not None and self._site.resume_ticket is not None:
+        if ticket is not None:
             share = random.uniform(_SOONEST, _LATEST)
-            wait_seconds = self._site.resume_ticket.ttl_seconds * share
+            wait_seconds = self._site.require_section(ResumeTicket).ttl_seconds * share
             self._owner.wheel.schedule(self, asyncio.get_running_loop().time() + wait_seconds)
         return ticket
 

@@ -15,10 +15,12 @@ from time import monotonic
 import msgspec
 from msgspec import Struct
 
-from app.config.settings import ResumeTicket, Site
+from app.config.settings import Site
 from app.core.ports import TicketStore
 from app.errors import TicketRefused
 from app.observe.counts import Counts
+from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.settings import ResumeTicket
 
 #: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
 MAX_TICKET_BYTES = 6_000
@@ -84,7 +86,7 @@ class Tickets:
 
     def redeem(self, site: Site, credentials: Credentials, state: TicketState) -> Claims:
         """What the ticket says, if it counts. Raises TicketRefused with the reason for the client."""
-        results = self._counts.of(site.name).tickets
+        results = self._counts.of(site.name).part(SitesCounts).tickets
         try:
             claims = judge(site, credentials, state)
         except TicketRefused as refusal:
@@ -96,11 +98,11 @@ class Tickets:
     def issue(self, site: Site, claims: Claims) -> str | None:
         """A ticket that says this from now on; None when it has come to its end, or would be too long."""
         state, heard_at = self._heard[site.name]
-        assert site.resume_ticket is not None, "only sites with tickets get here"
+        settings = site.require_section(ResumeTicket)
         now_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
-        end_ms = claims.asked_at_ms + site.resume_ticket.max_age_seconds * _MILLISECONDS
-        expires_at_ms = min(now_ms + site.resume_ticket.ttl_seconds * _MILLISECONDS, end_ms)
-        results = self._counts.of(site.name).tickets
+        end_ms = claims.asked_at_ms + settings.max_age_seconds * _MILLISECONDS
+        expires_at_ms = min(now_ms + settings.ttl_seconds * _MILLISECONDS, end_ms)
+        results = self._counts.of(site.name).part(SitesCounts).tickets
         if expires_at_ms <= now_ms:
             return None
         ticket = seal(msgspec.structs.replace(claims, expires_at_ms=expires_at_ms), state.key)
@@ -109,7 +111,7 @@ class Tickets:
 
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
         """Makes all tickets that name one of the rooms worthless; without rooms all of the site."""
-        settings = site.resume_ticket or ResumeTicket()
+        settings = site.section(ResumeTicket) or ResumeTicket()
         await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, names_of(rooms))
 
 

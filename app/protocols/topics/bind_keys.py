@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.errors import ConfigError, RecadoError
+from app.protocols.topics.settings import Topics
 
 #: A user of the site who is not logged in: bound, but nobody.
 NO_IDENTITY = "[][][]"
@@ -62,8 +63,7 @@ class BindKeys:
 
     def __init__(self, site: Site) -> None:
         """Raises ConfigError for a key of the settings that cannot be read."""
-        settings = site.topics
-        assert settings is not None, "only sites with topics have bind keys"
+        settings = site.require_section(Topics)
         self._ttl_seconds = settings.bind_key_ttl_seconds
         self._private_key = _read_private_key(site.name, settings.private_key)
         self._keys: dict[str, Any] = {}

@@ -89,7 +89,7 @@ class Emitting:
             _log.error("event failed", site=topics.site.name, reason=str(error))
             raise
         finally:
-            topics.counts.topic_events[result] += 1
+            topics.figures.events[result] += 1
         await exchange.answer(200)
 
     async def _emit(self, topics: SiteTopics, emission: Emission) -> None:

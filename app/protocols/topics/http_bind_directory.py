@@ -6,6 +6,7 @@ import structlog
 from app.backends.http import BackendError, SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
+from app.protocols.topics.settings import Topics
 
 _log = structlog.get_logger(__name__)
 
@@ -21,7 +22,7 @@ class HttpBindDirectory:
 
     async def fetch_user(self, site: Site, bind_key: str) -> object:
         """What bindUrl answers to the key, None where that is no 200; raises AuthRefused when nothing usable came."""
-        url = site.topics.bind_url if site.topics else None
+        url = site.require_section(Topics).bind_url
         assert url, "only asked for sites that have a bindUrl"
         try:
             answer = await self._pools.exchange(site.name, "POST", url, _HEADERS, bind_key.encode("utf-8", "replace"))

@@ -30,6 +30,7 @@ from app.protocols.topics.notice import (
     now_ms,
 )
 from app.protocols.topics.presence import ClientPresence
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, digest_of, lifetime_ms, notice_of, write_message
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
@@ -55,7 +56,7 @@ class TopicHub:
     def __init__(
         self, sites: Iterable[Site], delivery: Delivery, store: TopicStore, ids: FlakeIds, counts: Counts
     ) -> None:
-        self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.topics is not None}
+        self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.section(Topics)}
         #: Called with what another node, or this one, asks all.
         self.on_question: Callable[[SiteTopics, Question], None] = lambda topics, question: None
         #: Called when a stream has ended, with its place among those that limits count.
@@ -109,7 +110,7 @@ class TopicHub:
         stream = Stream(self, caller, topics.site)
         secret = secrets.token_urlsafe(24)
         topics.clients[stream.client] += 1
-        topics.counts.streams += 1
+        topics.figures.streams += 1
         topics.joining[stream] = None
         try:
             await self._audiences.join(topics.site, stream.names)
@@ -158,7 +159,7 @@ class TopicHub:
         topics = self.sites[stream.site.name]
         topics.index.remove(stream)
         self._forget(topics, stream, has_joined=True)
-        topics.counts.stream_ends[reason] += 1
+        topics.figures.stream_ends[reason] += 1
         _log.info("stream ended", site=stream.site.name, connection=stream.number, reason=reason)
 
     def stream_due(self, stream: Stream, now: float) -> None:
@@ -191,7 +192,7 @@ class TopicHub:
         stream.is_over = True
         stream.held = None
         topics.joining.pop(stream, None)
-        topics.counts.streams -= 1
+        topics.figures.streams -= 1
         topics.clients[stream.client] -= 1
         if not topics.clients[stream.client]:
             del topics.clients[stream.client]
@@ -270,7 +271,7 @@ class TopicHub:
             stream.hold(message)
         now = asyncio.get_running_loop().time()
         try:
-            topics.counts.topic_deliveries += write_message(topics.index, message, now)
+            topics.figures.deliveries += write_message(topics.index, message, now)
         except msgspec.MsgspecError:
             # Whatever published it: the bus goes on.
             _log.error("event is unreadable", site=site.name, message=message.id)

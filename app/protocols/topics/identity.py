@@ -25,6 +25,8 @@ from app.protocols.topics.bind_keys import (
     is_jwt,
     user_of,
 )
+from app.protocols.topics.figures import TopicsCounts
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.topic_store import TopicStore
 
 #: Longer than any key is good for.
@@ -37,7 +39,7 @@ class Identities:
 
     def __init__(self, sites: Iterable[Site], directory: BindDirectory, store: TopicStore, counts: Counts) -> None:
         """Raises ConfigError for a site whose keys cannot be read."""
-        self._keys = {site.name: BindKeys(site) for site in sites if site.topics is not None}
+        self._keys = {site.name: BindKeys(site) for site in sites if site.section(Topics)}
         self._directory = directory
         self._store = store
         self._counts = counts
@@ -46,8 +48,7 @@ class Identities:
         """The user who subscribes, None without a key. Raises BadRequest (403), AuthRefused, StoreError."""
         if key is None:
             return None
-        topics = site.topics
-        asks = topics is not None and topics.bind_url is not None and not is_jwt(key)
+        asks = site.require_section(Topics).bind_url is not None and not is_jwt(key)
         return await self._counted(site, self._asked(site, key) if asks else self._read(site, key), b"sub:", True)
 
     async def of_emitter(self, site: Site, key: str | None) -> str | None:
@@ -57,7 +58,7 @@ class Identities:
         return await self._counted(site, self._read(site, key), b"pub:", False)
 
     async def _counted(self, site: Site, reading: Coroutine[None, None, BindKey], use: bytes, is_once: bool) -> str:
-        results = self._counts.of(site.name).bind_keys
+        results = self._counts.of(site.name).part(TopicsCounts).bind_keys
         try:
             key = await reading
             if (is_once or key.is_unique) and not await self._is_first_use(site, use + key.digest):
@@ -84,5 +85,5 @@ class Identities:
         return BindKey(user, hashlib.sha256(bytes_of(key) or key.encode("utf-8", "replace")).digest(), True)
 
     def _is_first_use(self, site: Site, mark: bytes) -> Awaitable[bool]:
-        ttl_seconds = max(_REMEMBERED_SECONDS, site.topics.bind_key_ttl_seconds + 2 if site.topics else 0)
+        ttl_seconds = max(_REMEMBERED_SECONDS, site.require_section(Topics).bind_key_ttl_seconds + 2)
         return self._store.see(site, mark, int(ttl_seconds * 1000))

@@ -4,12 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
-from app.config.settings import Site, Topics
+from app.config.settings import Site
 from app.core.message import LiveMessage
 from app.observe.counts import SiteCounts
+from app.protocols.topics.figures import TopicsCounts
 from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import Notice, unpack
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
 
 #: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
@@ -20,10 +22,10 @@ class SiteTopics:
     """The streams of one site on this node. Lives as long as the node."""
 
     def __init__(self, site: Site, counts: SiteCounts) -> None:
-        assert site.topics is not None, "only sites that have turned topics on"
         self.site = site
-        self.settings: Topics = site.topics
+        self.settings = site.require_section(Topics)
         self.counts = counts
+        self.figures = counts.part(TopicsCounts)
         #: Those that are live.
         self.index = TopicIndex()
         #: Those that are not yet.

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.config.settings import Channels, Site
+from app.config.settings import Site
 from app.core.limits import Limits
 from app.ids import FlakeIds
 from app.protocols.channels.door import Door
@@ -19,6 +19,7 @@ from app.protocols.channels.opening import OpeningRequest
 from app.protocols.channels.publishers import Publishers
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
+from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import Heartbeat
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import digest

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from app.config.settings import Channels
 from app.core import catch_up
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.opening import OpeningRequest
+from app.protocols.channels.settings import Channels
 from app.protocols.http_request import digest
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
-from tests.support.store import make_message, until
+from tests.support.store import make_message, make_site, until
 from tests.support.valkey import Valkey
 
 
@@ -180,7 +180,7 @@ async def test_more_pushes_than_are_held_while_the_history_is_read(
     """Pushes past the bound are read from the history, once and in order; a second CLIENT_ACK says `missed` where the
     history does not hold them any more."""
     monkeypatch.setattr(catch_up, bound, 3)
-    node = await start_node(replace(SITE, channels=Channels(open_create=True, history_messages=history_messages)))
+    node = await start_node(make_site(channels=Channels(open_create=True, history_messages=history_messages)))
     await node.create("news")
     client, wish = await subscribed(node, "news")
     client.lose()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import Channels
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.channels.publishers import history_of
+from app.protocols.channels.settings import Channels
 from app.protocols.http_request import digest
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
 from tests.support.store import make_site, until

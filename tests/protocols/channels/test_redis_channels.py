@@ -7,10 +7,11 @@ from hashlib import sha256
 
 import pytest
 
-from app.config.settings import Channels, Site
+from app.config.settings import Site
 from app.errors import StoreUnavailable
 from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position
 from app.protocols.channels.redis_channels import UNCONFIRMED_SECONDS, RedisChannels
+from app.protocols.channels.settings import Channels
 from app.redis.client import Redis
 from app.store.keys import prefix
 from tests.support.store import make_site

@@ -23,6 +23,8 @@ from app.protocols.redis_publish.application import (
     PublishSite,
     RedisPublishApplication,
 )
+from app.protocols.redis_publish.figures import RedisPublishCounts
+from app.protocols.redis_publish.settings import RedisPublish
 from app.store.seats import RedisSeats
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
 from tests.support.store import until
@@ -46,8 +48,9 @@ class Case:
         self.node = PublishNode(valkey, self.site, "aa")
         self.counts = Counts()
         limits = Limits(RedisSeats(self.node.redis, "aa"))
-        assert self.site.redis_publish
-        served = PublishSite(self.site, self.site.redis_publish, self.node.mailboxes, self.node.mailroom)
+        served = PublishSite(
+            self.site, self.site.require_section(RedisPublish), self.node.mailboxes, self.node.mailroom
+        )
         self.application = RedisPublishApplication([served], limits, self.counts)
 
     async def connect(self, **request: Any) -> PublishClient:
@@ -107,7 +110,7 @@ async def test_identified(case: Case) -> None:
     assert client.written == [("confirm",), ("ack", 7)]
     case.identify(client, "u:k")
     await until(lambda: client.written[-1] == ("error", ALREADY_KNOWN), "the error")
-    assert case.counts.of("news").redis_publish.identifications == {"accepted": 1}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"accepted": 1}
 
 
 async def test_wrong_tries(case: Case) -> None:
@@ -118,7 +121,7 @@ async def test_wrong_tries(case: Case) -> None:
         await until(lambda: not case.application._tasks, "an answer")
     errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
     assert client.written == [("confirm",), *errors, ("disconnect",)]
-    assert case.counts.of("news").redis_publish.identifications == {"refused": MAX_TRIES}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"refused": MAX_TRIES}
 
 
 async def test_guesses_at_once(case: Case) -> None:
@@ -175,7 +178,7 @@ async def test_redis_away(case: Case) -> None:
     await case.node.redis.close()
     case.identify(client, "u:k")
     await until(lambda: client.written[-1] == ("close", STORE_AWAY), "the end")
-    assert case.counts.of("news").redis_publish.identifications == {"unavailable": 1}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"unavailable": 1}
 
 
 async def test_other_events(case: Case) -> None:

@@ -10,12 +10,13 @@ from typing import cast
 
 import pytest
 
-from app.config.settings import RedisPublish, SiteLimits
+from app.config.settings import SiteLimits
 from app.errors import StoreError, StoreUnavailable, WrongType
-from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish import ingress as ingress_module
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, StreamEntry
+from app.protocols.redis_publish.settings import RedisPublish
 from tests.support.publish_node import publish_site
 from tests.support.store import until
 

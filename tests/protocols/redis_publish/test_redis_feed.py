@@ -12,6 +12,7 @@ from app.errors import StoreUnavailable
 from app.protocols.redis_publish import redis_feed
 from app.protocols.redis_publish.mailbox_ports import Told
 from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.redis.fake_redis import relayed_redis
 from tests.support.publish_node import publish_site
@@ -59,8 +60,7 @@ class Heard:
 def new_feed(redis: Redis) -> tuple[PublishFeed, Heard]:
     """A feed that is not started, and what it will say."""
     site, heard = publish_site(), Heard()
-    assert site.redis_publish
-    feed = PublishFeed(redis, "aa", site, site.redis_publish)
+    feed = PublishFeed(redis, "aa", site, site.require_section(RedisPublish))
     noting: Any = heard
     feed.listener = feed.reader = noting
     return feed, heard

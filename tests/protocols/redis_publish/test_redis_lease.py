@@ -12,6 +12,7 @@ from app.protocols.redis_publish import redis_lease
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.publish_node import publish_site
 from tests.support.store import address_of, until
@@ -74,15 +75,14 @@ class LeaseNode:
 
     def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
         """Made, not started."""
-        assert site.redis_publish
         self.name = name
         self.reader = Reader()
         self.redis = Redis(address_of(valkey), 2.0)
-        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
-        self.lease = PublishLease(self.redis, name, site, site.redis_publish)
+        self.feed = PublishFeed(self.redis, name, site, site.require_section(RedisPublish))
+        self.lease = PublishLease(self.redis, name, site, site.require_section(RedisPublish))
         self.feed.listener = self.feed.reader = self.lease.reader = self.reader
         self.lease.feed = self.feed
-        self.lease.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+        self.lease.mailboxes = RedisMailboxes(self.redis, name, site, site.require_section(RedisPublish))
 
     async def start(self) -> LeaseNode:
         """Begin."""

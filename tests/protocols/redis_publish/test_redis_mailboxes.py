@@ -12,6 +12,7 @@ from app.config.settings import BatchLimit, QueueLimit
 from app.errors import StoreUnavailable, WrongType
 from app.protocols.redis_publish.mailbox_ports import Letter
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.publish_node import FAR_MS, publish_site
 from tests.support.valkey import Valkey
@@ -27,8 +28,7 @@ def letter(payload: str, **ids: str) -> Letter:
 def mailboxes(redis: Redis, node: str = "aa", **settings: Any) -> RedisMailboxes:
     """The mailboxes of a site."""
     site = publish_site(**settings)
-    assert site.redis_publish
-    return RedisMailboxes(redis, node, site, site.redis_publish)
+    return RedisMailboxes(redis, node, site, site.require_section(RedisPublish))
 
 
 def payloads(valkey: Valkey, key: str = LIST) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import RedisPublish
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.store import until
 from tests.support.valkey import Valkey

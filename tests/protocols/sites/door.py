@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.config.settings import ResumeTicket, Site, SiteLimits
+from app.config.settings import Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.settings import ResumeTicket
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
 from tests.support.store import StoreNode, make_site, until

@@ -9,10 +9,10 @@ from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from app.config.settings import ResumeTicket
 from app.errors import TicketRefused
 from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
 from app.protocols.sites.send import INVALID, MISSING
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.config.settings import ResumeTicket, Site
+from app.config.settings import Site
 from app.errors import TicketRefused
 from app.observe.counts import Counts
+from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import MAX_TICKET_BYTES, Credentials, Tickets, TicketState, judge, new_claims, seal
 from app.store.keys import prefix
 from tests.support.store import StoreNode, make_site
@@ -240,4 +242,4 @@ async def test_figures(nodes: list[StoreNode]) -> None:
     await result_of(tickets, "made.up")
     many = new_claims(SITE, CREDENTIALS, ["room"] * 10_000, await tickets.look_up(SITE, None))
     assert tickets.issue(SITE, many) is None
-    assert counts.of(SITE.name).tickets == {"issued": 1, "accepted": 1, "invalid": 1, "too long": 1}
+    assert counts.of(SITE.name).part(SitesCounts).tickets == {"issued": 1, "accepted": 1, "invalid": 1, "too long": 1}

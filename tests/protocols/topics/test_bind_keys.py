@@ -14,9 +14,10 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config.settings import Site, Topics
+from app.config.settings import Site
 from app.errors import ConfigError
 from app.protocols.topics.bind_keys import BindKeyRefused, BindKeys, is_jwt, user_of
+from app.protocols.topics.settings import Topics
 from tests.support.bind_keys import JWT_SECRET, KeyPair, jwt_of
 
 NOW = 1_800_000_000.0
@@ -25,7 +26,7 @@ PAIR = KeyPair()
 
 def keys_with(**settings: Any) -> BindKeys:
     """The keys of a site with these settings."""
-    return BindKeys(Site(name="shop", api_key="k", topics=Topics(**settings)))
+    return BindKeys(Site(name="shop", api_key="k", sections={Topics: Topics(**settings)}))
 
 
 KEYS = keys_with(jwt_secret=JWT_SECRET, jwt_public_key=PAIR.public_pem, private_key=PAIR.private_pem)

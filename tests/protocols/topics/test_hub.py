@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import HistoryLimit, Topics
+from app.config.settings import HistoryLimit
 from app.core import catch_up
 from app.core.message import LiveMessage
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.site_topics import digest_of
 from app.protocols.topics.stream import Stream
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
@@ -123,7 +124,7 @@ async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.M
         stream.stream_drained()
     written = await beginning
     assert written.details == ([0] if leaves else [0, 1, 2])
-    assert node.topics.counts.streams == (0 if leaves else 1)
+    assert node.topics.figures.streams == (0 if leaves else 1)
 
 
 async def test_page_that_is_gone(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,9 +179,9 @@ async def test_end_leaves_nothing(start_hub: StartHub) -> None:
     await node.hub.drained()
     assert response.details == []
     assert dict(node.topics.index.counts()) == {}
-    assert (dict(node.topics.clients), node.topics.counts.streams) == ({}, 0)
+    assert (dict(node.topics.clients), node.topics.figures.streams) == ({}, 0)
     assert await node.store.clients(SITE) == {}
-    assert node.topics.counts.stream_ends == {"enough": 1}
+    assert node.topics.figures.stream_ends == {"enough": 1}
     await node.node.delivery.drain()
     joined = await node.node.redis.command("SMEMBERS", f"recado:{{shop}}:joined:{node.node.name}")
     assert joined == {b"audience:topics:n"} or joined == [b"audience:topics:n"]
@@ -202,7 +203,7 @@ async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPa
                 await node.hub.join(node.topics, caller("a"))
     await node.hub.drained()
     assert len(freed) == 2
-    assert (list(node.topics), dict(node.topics.clients), node.topics.counts.streams) == ([], {}, 0)
+    assert (list(node.topics), dict(node.topics.clients), node.topics.figures.streams) == ([], {}, 0)
     await node.hub.drain(0)
     with pytest.raises(StoreUnavailable, match="stops"):
         await node.hub.join(node.topics, caller("a"))
@@ -214,7 +215,7 @@ async def test_response_that_never_began(start_hub: StartHub) -> None:
     node: HubNode = await start_hub(SITE)
     stream, _ = await node.hub.join(node.topics, caller("a"))
     node.hub.give_up(stream, "client left")
-    assert (list(node.topics), node.topics.counts.stream_ends) == ([], {"client left": 1})
+    assert (list(node.topics), node.topics.figures.stream_ends) == ([], {"client left": 1})
 
 
 async def test_deadlines(start_hub: StartHub) -> None:

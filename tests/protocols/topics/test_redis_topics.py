@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from app.config.settings import Topics
 from app.errors import StoreError
 from app.protocols.topics import redis_topics as module
 from app.protocols.topics.redis_topics import RedisTopics
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.topic_store import Departure, Extension
 from app.redis.client import Redis
 from app.store.keys import prefix

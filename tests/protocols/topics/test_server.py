@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import Topics
 from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
 from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
+from app.protocols.topics.settings import Topics
 from tests.protocols.topics.conftest import topics_site
 from tests.support.store import StoreNode, until
 from tests.support.topic_frames import FrameReader
@@ -104,7 +104,7 @@ async def test_stream(server: TopicsServer) -> None:
     assert dict(stream.sent[0]["headers"])[b"content-type"] == b"text/plain;charset=utf-8"
     stream.left.set()
     await stream.task
-    assert server.hub.sites["shop"].counts.stream_ends == {"client left": 1}
+    assert server.hub.sites["shop"].figures.stream_ends == {"client left": 1}
 
 
 async def test_drain(server: TopicsServer) -> None:
@@ -126,7 +126,7 @@ async def test_slow_reader(server: TopicsServer) -> None:
     for _ in range(40):
         assert (await ask(server, "POST", "/topics/shop/event", body)).status == 200
     await until(stream.task.done, "the end")
-    assert server.hub.sites["shop"].counts.stream_ends == {"outbox full": 1}
+    assert server.hub.sites["shop"].figures.stream_ends == {"outbox full": 1}
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreUnavailable(), 503), (StoreError("odd"), 500)])
@@ -153,7 +153,7 @@ async def test_store_that_fails_later(server: TopicsServer, monkeypatch: pytest.
     monkeypatch.setattr(RedisTopics, "instances", fail)
     stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["@CONNECTION@/x"]}')
     await stream.task
-    assert server.hub.sites["shop"].counts.stream_ends == {"message store not available": 1}
+    assert server.hub.sites["shop"].figures.stream_ends == {"message store not available": 1}
 
 
 async def test_bind_url_that_fails(server: TopicsServer, monkeypatch: pytest.MonkeyPatch) -> None:
