@@ -163,18 +163,6 @@ class SeatStore(Protocol):
         """For how long the quietest of the nodes with counted connections has given no sign of life; not atomic."""
 
 
-class TicketStore(Protocol):
-    """What all nodes know of each site's resume tickets. Raises StoreUnavailable; each method is atomic."""
-
-    def ticket_state(self, site: Site, new_key: str, rooms: Sequence[str]) -> Awaitable[tuple[int, bytes, int, int]]:
-        """(the store's clock in ms, the site's key, generation of its tickets, when one of the rooms was last revoked,
-        0 = never). `new_key` becomes the key of a site that has none, once for all nodes."""
-
-    def revoke_tickets(self, site: Site, max_age_ms: int, rooms: Sequence[str]) -> Awaitable[None]:
-        """From now on tickets of before with one of the rooms are revoked; without rooms all of the site. It may forget
-        after `max_age_ms`."""
-
-
 class BusListener(Protocol):
     """Who hears the bus on this node: plain calls in the order in which Redis published."""
 
@@ -196,20 +184,6 @@ class AudienceListener(Protocol):
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """The audience of a channel or topic that the site's `binds` name; None when the site has none of the kind."""
-
-
-class RoomDirectory(Protocol):
-    """The tenant's backend that knows whose token it is."""
-
-    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
-        """The rooms of the user; raises AuthRefused with the text that the client gets."""
-
-
-class UserUpdates(Protocol):
-    """The tenant's backend that keeps when its users were last here. Best effort, at most once, never blocks."""
-
-    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """Reports that a user has connected or disconnected; returns at once, never raises."""
 
 
 class Receiver(Protocol):
@@ -234,44 +208,3 @@ class Receiver(Protocol):
 
     def close(self, reason: str) -> None:
         """Ends the connection, so that the client connects anew."""
-
-
-class Place(Struct, frozen=True):
-    """Where a node takes requests that others pass on to it. A node has one for as long as it lives."""
-
-    #: Path of its unix socket; None where that is on another machine.
-    socket: str | None = None
-    #: Its URL for nodes on other machines, without a path; None where it has none.
-    url: str | None = None
-
-
-class NodePlaces(Protocol):
-    """Which node listens where."""
-
-    async def find(self, node: str) -> Place | None:
-        """The place of a node, None when nobody of this name lives. Never raises; it may be a place of the past."""
-
-    def forget(self, node: str) -> None:
-        """Nobody listens there any more."""
-
-
-class Peers(Protocol):
-    """The other nodes, as far as this one passes HTTP requests on to them."""
-
-    async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
-        """Has the node at `place` answer an ASGI request and sends its answer; True too when the client has left.
-
-        False: there was no answer, nothing has been sent. A client that leaves takes its request back there too. May
-        last as long as a poll.
-        """
-
-    async def tell(self, place: Place, scope: Any) -> None:
-        """Has the node at `place` answer a request of this one's own, without a body; what it answers, if it does, is
-        not looked at. Never raises."""
-
-
-class BindDirectory(Protocol):
-    """The tenant's backend that knows whose bind key it is."""
-
-    async def fetch_user(self, site: Site, bind_key: str) -> object:
-        """What it answers: a user's id, or None if it refuses. Raises AuthRefused when it gave no usable answer."""

@@ -17,10 +17,11 @@ from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
 from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
-from app.core.ports import BuriedConnection, UserUpdates
+from app.core.ports import BuriedConnection
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused
+from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
 from app.socketio.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
 

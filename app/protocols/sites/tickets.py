@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from app.config.settings import Site
-from app.core.ports import TicketStore
 from app.errors import TicketRefused
 from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.ports import TicketStore
 from app.protocols.sites.settings import ResumeTicket
 
 #: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
