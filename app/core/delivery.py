@@ -39,6 +39,8 @@ class Delivery:
         }
         #: Called when Redis may not know, or no longer know, which connections this node has.
         self.on_interrupted: Callable[[], None] = lambda: None
+        #: Events of a protocol itself: a message with such an event reaches no room through `binds`.
+        self.reserved_events: frozenset[str] = frozenset()
         #: Called with each connection of a dead node that this node has taken out of Redis.
         self.on_buried: Callable[[BuriedConnection], None] = lambda connection: None
         self._numbers = itertools.count(1)
@@ -59,7 +61,7 @@ class Delivery:
         the site may not send the message, or not now.
         """
         if message.site.binds:
-            message = extend(message, self._listeners)
+            message = extend(message, self._listeners, self.reserved_events)
         send = self._store.send if message.site.has_queues else self._store.publish
         counts = self._counts.of(message.site.name)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.address import addresses, is_user_room, room_names, user_id_of_room, user_rooms
+from app.core.address import addresses, is_user_room, room_names, user_rooms
 from tests.support.store import make_site
 
 QUEUED = make_site(user_room_prefix="user_", public_channel="Public")
@@ -75,19 +75,3 @@ def test_addresses_and_room_names_agree() -> None:
     """Whatever case a room is written in, its members are found: both sides fold names the same way."""
     for room in ("News", "İstanbul", "ẞ", "ǅ", "user_1".upper()):
         assert addresses(QUEUED, [room]) == [f"room:{name}" for name in room_names([room])]
-
-
-@pytest.mark.parametrize(
-    ("prefix", "room", "id_"),
-    [
-        ("user_", "user_8", "8"),
-        ("user_", "user_3_admin", "3"),
-        ("user_", "user_", ""),
-        ("u", "u12_x_y", "12"),
-        ("private-", "private-a-b", "a-b"),
-        ("site_user_", "site_user_7_8", "7"),
-    ],
-)
-def test_user_id(prefix: str, room: str, id_: str) -> None:
-    """The id is the part behind the prefix, up to the next underscore."""
-    assert user_id_of_room(prefix, room) == id_

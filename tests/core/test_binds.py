@@ -68,8 +68,8 @@ def test_whispers_and_other_names_stay_where_they_are() -> None:
 
 
 def test_the_servers_own_events_reach_no_room() -> None:
-    """An event that Socket.IO clients would take for the server's own stays with the channel."""
-    message = extend(make_message(SITE, [], "_resync", audiences=[NEWS]), LISTENERS)
+    """An event that the clients in a room would take for the server's own stays with the channel."""
+    message = extend(make_message(SITE, [], "_resync", audiences=[NEWS]), LISTENERS, {"_resync"})
     assert (list(message.rooms), told(message)) == ([], [("channels", "news")])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from app.config.settings import Site
-from app.core.address import is_user_room, user_id_of_room
+from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
 from app.core.limits import NO_SEAT
@@ -23,6 +23,7 @@ from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
+from app.protocols.sites.user_room import user_id_of_room
 from app.socketio.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
 
 _ROOT = "/"

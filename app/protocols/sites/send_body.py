@@ -6,9 +6,14 @@ Pure: bytes in, a value or BadRequest out. The arguments of a JSON body are kept
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
 from app.protocols.sites.form import read_form
+
+#: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
+#: parse error.
+RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
 
 
 class SendBody(Struct, frozen=True):
