@@ -252,7 +252,7 @@ class Delivery:
         self._refill_if_missed(connection)
 
     def _ask_replay(self, connection: Connection) -> Awaitable[Replay]:
-        # The answer covers every message, and every gap, that this node has heard of before this command.
+        # The answer covers every message and every gap that the node knows at the moment of the command.
         connection.fetch()
         connection.epoch = self.hub[connection.site].epoch
         return self._store.replay(connection.site, connection.number, connection.fetch_from())
