@@ -23,7 +23,7 @@ def live(seq: int) -> LiveMessage:
 
 
 def body(seq: int) -> bytes:
-    """What it carries."""
+    """The body of the message with this seq."""
     return f'["e",{seq}]'.encode()
 
 
@@ -62,7 +62,7 @@ def fetching(*handles: bytes, acks: Acks | None = None) -> tuple[Connection, Rec
 
 
 def test_joining_connection_writes_nothing() -> None:
-    """Before it is registered a connection gets no live message; what waits will tell."""
+    """Before it is registered a connection gets no live message: the message comes with the queue."""
     receiver = RecordingReceiver()
     connection = joining(receiver)
     connection.deliver(live(5))
@@ -70,7 +70,7 @@ def test_joining_connection_writes_nothing() -> None:
 
 
 def test_empty_queue_goes_live_with_what_was_held() -> None:
-    """Messages beyond the registration follow in order; those that it covers are not written."""
+    """Messages behind the registration follow in order; messages that it covers are not written."""
     connection, receiver = fetching()
     for seq in (9, 10, 11, 12):
         connection.deliver(live(seq))
@@ -80,7 +80,7 @@ def test_empty_queue_goes_live_with_what_was_held() -> None:
 
 
 def test_batch_comes_before_held_messages() -> None:
-    """What waited goes out as one batch, then what was published after the registration."""
+    """The queue goes out as one batch; messages that were published after the registration follow."""
     connection, receiver = fetching()
     connection.deliver(live(11))
     connection.begin(10, [(A, waiting(3, 7))])
@@ -89,7 +89,7 @@ def test_batch_comes_before_held_messages() -> None:
 
 
 def test_live_message_is_written_once() -> None:
-    """A device in two user rooms of a connection hears a message twice and is given it once."""
+    """A message that comes twice, for two user rooms of one connection, is written once."""
     connection, receiver = fetching()
     connection.begin(0, [(A, NOTHING)])
     for seq in (4, 4, 3, 5):
@@ -98,7 +98,7 @@ def test_live_message_is_written_once() -> None:
 
 
 def test_message_is_encoded_once_for_all_connections() -> None:
-    """Connections with the same encoding key share what one of them made of the message."""
+    """Connections with the same encoding key share one encoded message."""
     made: list[int] = []
 
     class Counting(RecordingReceiver):
@@ -118,7 +118,7 @@ def test_message_is_encoded_once_for_all_connections() -> None:
 
 
 def test_replay_in_parts_leaves_live_messages_to_the_queue() -> None:
-    """While parts of the queue are still to come nothing overtakes them: live messages wait in the queue."""
+    """No live message overtakes a part of the queue that is still to come: live messages wait in the queue."""
     connection, receiver = fetching()
     connection.begin(10, [(A, waiting(1, 2, has_more=True))])
     connection.deliver(live(11))
@@ -132,7 +132,7 @@ def test_replay_in_parts_leaves_live_messages_to_the_queue() -> None:
 
 
 def test_replay_of_two_devices_asks_for_each_behind_its_own_part() -> None:
-    """Each user room of a connection has a queue and a batch of its own; the longest keeps the connection waiting."""
+    """Each user room of a connection has its own queue and batch; the connection waits for the longest queue."""
     connection, receiver = fetching(A, B)
     connection.begin(10, [(A, waiting(1, 2, has_more=True)), (B, waiting(2))])
     assert receiver.batches == [(1, [body(1), body(2)]), (2, [body(2)])]
@@ -178,7 +178,7 @@ def test_ack_of_a_batch_asks_for_the_next_part_once() -> None:
 
 
 def test_refill_writes_what_a_gap_hid_in_order_and_once() -> None:
-    """After a gap: what was written before is skipped, the hidden follow in order, then what came meanwhile."""
+    """After a gap written messages are skipped; the hidden messages follow in order, then the held ones."""
     connection, receiver = fetching()
     connection.begin(10, [(A, NOTHING)])
     connection.deliver(live(11))
@@ -201,7 +201,7 @@ def test_refill_of_two_devices_merges_their_queues() -> None:
 
 
 def test_refill_in_parts_never_overtakes() -> None:
-    """Where one queue was cut off, what the other holds beyond that point waits for the next round."""
+    """Where the answer for one queue was cut off, later messages of the other queue wait for the next round."""
     connection, receiver = fetching(A, B)
     connection.begin(0, [(A, NOTHING), (B, NOTHING)])
     connection.fetch()
@@ -213,7 +213,7 @@ def test_refill_in_parts_never_overtakes() -> None:
 
 
 def test_closed_connection_writes_nothing() -> None:
-    """After its end nothing is written, and no batch can be acknowledged."""
+    """After its end a connection writes nothing, and no batch can be acknowledged."""
     acks = Acks()
     connection, receiver = fetching(acks=acks)
     connection.begin(10, [(A, waiting(3))])
@@ -264,7 +264,7 @@ ENDS: list[Callable[[Connection], Any]] = [
 
 @pytest.mark.parametrize("begin", ENDS)
 def test_client_that_goes_while_it_is_begun_stays_gone(begin: Callable[[Connection], Any]) -> None:
-    """Writing the first thing may end a connection (its outbox is full): nothing follows, and it does not come back."""
+    """The first write may close a connection (its outbox is full): nothing follows, and it stays closed."""
     connection, receiver = fetching(A, B)
     connection.deliver(live(11))
     connection.deliver(live(12))
@@ -275,7 +275,7 @@ def test_client_that_goes_while_it_is_begun_stays_gone(begin: Callable[[Connecti
 
 
 def test_client_that_goes_while_it_is_refilled_stays_gone() -> None:
-    """The same in the middle of a refill."""
+    """A write in the middle of a refill may close a connection: nothing follows, and it stays closed."""
     connection, receiver = fetching()
     connection.begin(0, [(A, NOTHING)])
     connection.fetch()

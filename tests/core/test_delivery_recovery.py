@@ -1,4 +1,4 @@
-"""What the bus loses is read from the queues; what the queues or Redis lose is told by `_resync`; on a real Valkey."""
+"""Messages that the bus loses are read from the queues; losses of the queues and of Redis are told by `_resync`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOM = "user_1"
 
 
 class LossyBus:
-    """Lets bus messages of a node through or swallows them. Lives for one test."""
+    """Passes bus messages to a node, or swallows them. Lives for one test."""
 
     def __init__(self, node: StoreNode, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is swallowed yet."""
@@ -48,14 +48,14 @@ class LossyBus:
         """Send messages that this node does not hear of."""
         self.is_deaf = True
         bodies = [await self._node.publish(site, ROOM) for _ in range(count)]
-        # The probe comes back over the same link: what was published before it has come, too.
+        # The probe comes back over the same link: messages that were published before it have come, too.
         await until_heard(self._node)
         self.is_deaf = False
         return bodies
 
 
 async def until_heard(node: StoreNode) -> None:
-    """What was published up to now has reached the node."""
+    """Messages that were published before this call have reached the node."""
     (subscription,) = node.bus._subscriptions.values()
     before = subscription._heard_at
     await node.redis.command("PUBLISH", bus_channel(node.name), "probe 0")
@@ -66,7 +66,7 @@ async def until_heard(node: StoreNode) -> None:
 async def test_gap_on_the_bus_is_filled_in_order(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    """A missing counter: what was missed is read from the queue, before what came after, and nothing comes twice."""
+    """A counter is missing: the lost messages are read from the queue, before the later ones, and none comes twice."""
     site = make_site(**limits(10_000, batch=batch))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -82,7 +82,7 @@ async def test_gap_on_the_bus_is_filled_in_order(
 
 
 async def test_long_gap_is_filled_from_small_parts(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many parts a refill takes, it comes to its end."""
+    """A refill comes to its end, however many parts it takes."""
     site = make_site(**limits(10_000, batch=1))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -95,7 +95,7 @@ async def test_long_gap_is_filled_from_small_parts(start_node: NodeStarter, monk
 
 
 async def test_gap_while_a_connection_is_replayed(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the bus lost while parts of the queue were still to come is in those parts."""
+    """Messages that the bus loses during a replay in parts are in the parts still to come."""
     site = make_site(**limits(10_000, batch=2))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -121,7 +121,7 @@ async def test_gap_while_a_connection_is_replayed(start_node: NodeStarter, monke
 
 
 async def test_gap_while_a_connection_is_opened(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that is missed between the registration and its answer is found."""
+    """Messages that the bus loses between the registration and its answer are found."""
     node = await start_node(SITE)
     bus = LossyBus(node, monkeypatch)
     connect = node.queues.connect
@@ -272,7 +272,7 @@ async def test_more_than_is_held_and_than_the_queue_holds(
 async def test_dropped_queue_in_a_gap_calls_for_a_resync(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue that ran over in a message that the node did not hear of: the device is told all the same."""
+    """The bus loses the message that has dropped a queue: the device is told all the same."""
     site = make_site(**limits(2))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -288,7 +288,7 @@ async def test_dropped_queue_in_a_gap_calls_for_a_resync(
 
 
 async def test_overflow_resyncs_connected_devices_and_goes_on(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Past its bound the queue is dropped and the device told at once; the next message is stored and sent as ever."""
+    """Past its bound the queue is dropped and the device is told at once; the next message is stored and sent."""
     site = make_site(**limits(2))
     node = await start_node(site)
     receiver = await node.open(site, ROOM)
@@ -302,7 +302,7 @@ async def test_overflow_resyncs_connected_devices_and_goes_on(start_node: NodeSt
 
 
 async def test_overflow_while_away_resyncs_first_thing(start_node: NodeStarter) -> None:
-    """A device whose queue ran over while it was away hears `_resync` right behind the greeting, then what waits."""
+    """A device whose queue ran over while it was away gets `_resync` right behind the greeting, then its queue."""
     site = make_site(**limits(2))
     node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
@@ -312,7 +312,7 @@ async def test_overflow_while_away_resyncs_first_thing(start_node: NodeStarter) 
 
 
 async def test_ack_out_of_turn_resyncs(start_node: NodeStarter) -> None:
-    """An ack of a message sent with resync, with an older one of its event waiting, drops that event and tells."""
+    """An ack out of turn, of a message with resync: all messages of its event are dropped, and the device is told."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM, "a", resync=True)
@@ -327,7 +327,7 @@ async def test_ack_out_of_turn_resyncs(start_node: NodeStarter) -> None:
 
 
 async def test_resync_is_repeated_until_it_has_arrived(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A `_resync` comes at every connect until the client is known to have it, and then no more."""
+    """A `_resync` comes with every connect until the client is known to have it, and then no more."""
     site = make_site(**limits(1))
     node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
@@ -345,7 +345,7 @@ async def test_resync_is_repeated_until_it_has_arrived(start_node: NodeStarter, 
 
 
 async def test_second_resync_is_not_settled_by_the_first(start_node: NodeStarter, valkey: Valkey) -> None:
-    """What was lost after a `_resync` was sent is not settled by that one's arrival."""
+    """The arrival of a `_resync` does not settle a loss that happened after it was sent."""
     site = make_site(**limits(1))
     node = await start_node(site)
     receiver = await node.open(site, ROOM)
@@ -367,7 +367,7 @@ async def test_second_resync_is_not_settled_by_the_first(start_node: NodeStarter
 
 
 async def test_wiped_redis_resyncs_and_lets_clients_register_anew(start_node: NodeStarter, valkey: Valkey) -> None:
-    """When Redis has lost everything the devices are told `_resync` and their connections end, once it is noticed."""
+    """When Redis has lost everything, and a node notices, the devices get `_resync` and their connections end."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM)
@@ -384,7 +384,7 @@ async def test_wiped_redis_resyncs_and_lets_clients_register_anew(start_node: No
 
 
 async def test_older_copy_of_redis_resyncs(start_node: NodeStarter, valkey: Valkey) -> None:
-    """After a fail-over to a copy that lacks the newest messages: `_resync`, and what is sent from then on arrives."""
+    """After a fail-over to a copy without the newest messages: `_resync`, and every later message arrives."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM)
@@ -403,7 +403,7 @@ async def test_older_copy_of_redis_resyncs(start_node: NodeStarter, valkey: Valk
 
 
 async def test_buried_connection_ends(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A node that was taken for dead ends its connections, whose clients register anew; nothing is lost."""
+    """A node that was taken for dead ends its connections; their clients connect again, and nothing is lost."""
     node, other = await start_node(SITE), await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await other.queues.bury(SITE, node.name, "")

@@ -1,4 +1,4 @@
-"""Who is here: what a message finds, what is kept for a connection that is just being registered, rooms, counters."""
+"""The connections of a node: look-ups by device and room, messages kept during a registration, counters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Place:
         self.connections = SiteConnections(SITE, lambda connection, seq: self.resynced.append(connection))
 
     def connection(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
-        """One that has been answered by the store, and is to be added."""
+        """A connection whose registration was answered, and that is to be added."""
         receiver = RecordingReceiver()
         connection = joining(receiver)
         connection.handles = handles
@@ -37,7 +37,7 @@ class Place:
         return connection, receiver
 
     def live(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
-        """One that is added and live."""
+        """A connection that is added and live."""
         connection, receiver = self.connection(*handles)
         self.connections.add(connection)
         connection.go_live(0)
@@ -66,7 +66,7 @@ def test_connection_of_two_devices_gets_a_message_once() -> None:
 
 
 def test_removed_connection_leaves_the_others() -> None:
-    """One of a device's connections goes: the other stays; after the last the device is unknown here."""
+    """One connection of a device ends and the other stays; after the last one the device is unknown here."""
     place = Place()
     (gone, first), (last, second) = place.live(A, B), place.live(A)
     assert place.connections.connections_of(A) == (gone, last)
@@ -100,7 +100,7 @@ def test_message_faster_than_the_registration_is_kept() -> None:
 
 
 def test_second_connection_of_a_device_misses_nothing() -> None:
-    """The same when the device has a connection here already: its old one may be dead without anyone knowing."""
+    """Messages are kept also for a device with a connection here: that one may be dead without anyone knowing."""
     place = Place()
     place.live(A)
     with place.connections.strays.kept():
@@ -122,7 +122,7 @@ def test_dropped_queue_faster_than_the_registration_is_told() -> None:
 
 
 def test_message_is_kept_no_longer_than_registrations_need_it() -> None:
-    """What came before a registration began is not kept for it, however they overlap; nothing is without one."""
+    """A message from before a registration is not kept for it, however they overlap; without one none is kept."""
     place = Place()
     strays = place.connections.strays
     place.tell(1, A)
@@ -149,7 +149,7 @@ def test_dropped_queue_is_told_to_every_connection() -> None:
 
 
 def test_client_that_goes_while_it_is_written_to() -> None:
-    """Writing to one connection of a device may end it: the device's others get the message all the same."""
+    """A write may close one connection of a device: its other connections get the message all the same."""
     place = Place()
     (gone, first), (_, second) = place.live(A), place.live(A)
 
@@ -164,7 +164,7 @@ def test_client_that_goes_while_it_is_written_to() -> None:
 
 
 def test_counter_shows_a_gap() -> None:
-    """The first counter may be any; then each is one more, or something was missed."""
+    """The first counter may be any number; then each counter is one more, or a message is missing."""
     connections = SiteConnections(SITE, lambda connection, seq: None)
     assert [connections.count(counter) for counter in (7, 8, 9, 11, 12, 1, 2)] == [
         True,
@@ -203,7 +203,7 @@ def test_rooms_of_a_site_without_queues() -> None:
 
 
 def test_rooms_are_deserted_by_the_last() -> None:
-    """Who leaves is told which rooms have no connection on this node any more."""
+    """Leaving answers the rooms that have no connection on this node any more."""
     connections = SiteConnections(PLAIN, lambda connection, seq: None)
     first, _ = enter(connections, "a", "b")
     second, receiver = enter(connections, "b", "c")
@@ -228,7 +228,7 @@ def test_room_is_not_heard_before_the_connection_is_live() -> None:
 
 
 def test_member_that_goes_while_the_room_is_written_to() -> None:
-    """Writing to one member of a room may end it: the others get the message."""
+    """A write may close one member of a room: the other members get the message."""
     connections = SiteConnections(PLAIN, lambda connection, seq: None)
     gone, first = enter(connections, "a")
     _, second = enter(connections, "a")
@@ -244,7 +244,7 @@ def test_member_that_goes_while_the_room_is_written_to() -> None:
 
 
 def test_restart_takes_messages_that_count_anew() -> None:
-    """After Redis has lost its data its seqs may be lower: a connection in rooms does not mistake them for old ones."""
+    """After Redis has lost its data seqs may be lower: a connection in rooms does not take them for old messages."""
     connections = SiteConnections(PLAIN, lambda connection, seq: None)
     _, receiver = enter(connections, "a")
     connections.deliver(LiveMessage(100, "", b"", rooms=["a"]))
