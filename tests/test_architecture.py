@@ -1,4 +1,4 @@
-"""DESIGN.md's layout as rules on what imports what, and the habits that every module and test keeps."""
+"""ARCHITECTURE.md's layout as rules on what imports what, and the habits that every module and test keeps."""
 
 import ast
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ HOMES = {
     "httpx": {"app.backends"},
     "aiohttp": {"app.backends"},
     "socketio": {"app.socketio"},
-    "engineio": {"app.socketio"},
+    "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},

@@ -12,7 +12,7 @@ from app.core.ports import AckGroup, QueueStore
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
 
-#: Acks are collected for at most 2 ms, and no more than 512 of them.
+#: Acks are collected until either bound is reached; see ARCHITECTURE.md.
 FLUSH_AFTER_SECONDS = 0.002
 FLUSH_AT = 512
 #: The most acks that are kept while Redis is away. Messages of dropped acks come again, as at-least-once allows.

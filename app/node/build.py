@@ -29,10 +29,11 @@ from app.redis.client import Commands
 from app.redis.embedded import EmbeddedValkey
 from app.redis.topology import new_redis
 from app.socketio.bundle import bundle_routes
+from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
-from app.socketio.socket_server import EngineSettings, SocketServer
+from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
 from app.store.places import RedisPlaces
@@ -68,7 +69,7 @@ class Services:
         offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
-        router = NamespaceRouter(*applications)
+        router = NamespaceRouter(applications)
         self.socket_server = SocketServer(router, _engine_settings(config, node))
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # Longer than any poll waits: a session that hears nothing for this time is over.
@@ -82,7 +83,7 @@ class Services:
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
-        counts.sessions = lambda: len(self.socket_server.eio.sockets)
+        counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A run is judged against the issue's table from its medians."""
+"""A run is judged against the table of limits from its medians."""
 
 from bench.report import tables
 from bench.scale import FULL

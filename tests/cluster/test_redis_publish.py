@@ -1,4 +1,4 @@
-"""contracts/redis-publish.md over three nodes: once per connection, once in the list, whichever node dies."""
+"""docs/redis-publish.md over three nodes: once per connection, once in the list, whichever node dies."""
 
 from __future__ import annotations
 

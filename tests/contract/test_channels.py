@@ -1,4 +1,4 @@
-"""Contract `channels`, line by line, with clients nobody wrote for this project: `websockets` from PyPI and httpx."""
+"""docs/channels.md, line by line, with clients nobody wrote for this project: `websockets` from PyPI and httpx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract `channels` in Chromium: the browser's own WebSocket, and the client that the server serves to pages."""
+"""Channels in Chromium: the browser's own WebSocket, and the client that the server serves to pages."""
 
 from __future__ import annotations
 

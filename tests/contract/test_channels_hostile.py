@@ -1,4 +1,4 @@
-"""Contract `channels` against clients that are slow, dead, too many, too loud, or somebody else."""
+"""Channels against clients that are slow, dead, too many, too loud, or somebody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract `channels` over two nodes on one Valkey: the same channels everywhere; no end of a node loses anything."""
+"""Channels over two nodes on one Valkey: the same channels everywhere; no end of a node loses anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract `channels`, beyond the original: a subscriber that lost its connection gets back what it had and missed."""
+"""Channels beyond the original: a subscriber that lost its connection gets back its channels and the missed pushes."""
 
 from __future__ import annotations
 

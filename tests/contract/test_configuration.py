@@ -1,4 +1,4 @@
-"""Contract, "Configuration": files and environment, which wins, and the one line that says what is wrong."""
+"""docs/configuration.md: files and environment, which wins, and the one line that says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract, "Clients that must work unchanged": the plain HTTP paths beside /send."""
+"""The plain HTTP paths beside /send, as the clients and backends of socket.io-webservice know them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""contracts/redis-publish.md over one node: redis-py publishes, socket.io-client listens."""
+"""docs/redis-publish.md over one node: redis-py publishes, socket.io-client listens."""
 
 from __future__ import annotations
 

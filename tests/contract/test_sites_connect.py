@@ -1,4 +1,4 @@
-"""Contract, "Connecting": credentials, authUrl, refusals, `_settings`, rooms, publicChannel."""
+"""How a client of a site connects: credentials, authUrl, refusals, `_settings`, rooms, publicChannel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: random bytes on /send, on the polling POST and on a WebSocket never give a 500 or a traceback.
+"""Random bytes on /send, on the polling POST and on a WebSocket never give a 500 or a traceback.
 
 The log is searched for tracebacks at the end of each module (conftest.py).
 """

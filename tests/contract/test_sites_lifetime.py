@@ -1,4 +1,4 @@
-"""Contract, "Acks, replay, resync": device_ttl, what is left in Redis afterwards, and a device_ttl of 0."""
+"""The life of a device: device_ttl, the keys left in Redis afterwards, and a device_ttl of 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract, "Acks, replay, resync" and "POST /send" with userRoomPrefix: who gets what, how often, when again."""
+"""Queues of a site with userRoomPrefix: which device gets a message, how often, and when again."""
 
 from __future__ import annotations
 

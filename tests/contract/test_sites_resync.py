@@ -1,4 +1,4 @@
-"""Contract, "Acks, replay, resync": `resync=true` on /send, and the bounds of queue and batch."""
+"""Queues that are lost: `resync=true` on /send, and the bounds of queue and batch."""
 
 from __future__ import annotations
 

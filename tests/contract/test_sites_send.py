@@ -1,4 +1,4 @@
-"""Contract, "POST /send": who may send, what a body may be, every error of the list, and its forms of answer."""
+"""POST /send as docs/backends.md has it: the key, the body, every error of the list, and the forms of the answer."""
 
 from __future__ import annotations
 

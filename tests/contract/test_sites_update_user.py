@@ -1,4 +1,4 @@
-"""Contract, "Connecting" 5: updateUserUrl is told when a user comes and goes, and never stands in the way."""
+"""updateUserUrl is told when a user connects and disconnects, and never stands in the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract, "What the original does on the wire" and the wire forms of "Connecting", packet by packet."""
+"""The wire of a site, packet by packet: what socket.io-webservice sent, and the forms of a connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract topics: subscribing, emitting, wildcards, whispering, who is connected; with httpx as client."""
+"""Topics: subscribing, emitting, wildcards, whispering, who is connected; with httpx as client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract topics: who may listen and who may emit. Bind keys, the registry, passwords, and attempts on them."""
+"""Bound topics: who may listen and who may emit. Bind keys, the registry, passwords, and attempts on them."""
 
 from __future__ import annotations
 

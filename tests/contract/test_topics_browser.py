@@ -1,4 +1,4 @@
-"""Contract topics in a browser: `fetch` streaming and `EventSource` of Chromium, and the examples of docs/topics.md."""
+"""Topics in a browser: `fetch` streaming and `EventSource` of Chromium, and the examples of docs/topics.md."""
 
 from __future__ import annotations
 

@@ -26,8 +26,9 @@ def test_site_is_built(tmp_path: Path) -> None:
     built = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert built.returncode == 0, built.stderr
     assert files_of_the_docs() == before
-    pages = {path.name: path.read_text() for path in site.rglob("*.html")}
-    assert {path.stem for path in (REPOSITORY / "docs").glob("*.md")} <= {name.removesuffix(".html") for name in pages}
+    pages = {str(path.relative_to(site)): path.read_text() for path in site.rglob("*.html")}
+    docs = REPOSITORY / "docs"
+    assert {str(path.relative_to(docs).with_suffix(".html")) for path in docs.rglob("*.md")} <= pages.keys()
     assert [found for text in pages.values() for found in _LOADED.findall(text) if "canonical" not in found] == []
 
 

@@ -35,12 +35,11 @@ from app.protocols.channels.publishers import (
     send_answer,
 )
 from app.protocols.channels.settings import Channels
-from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, SubscriberSocket
+from app.protocols.channels.sockets import Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
-from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.websocket import EXTENSION
+from app.transport.listener import EXTENSION
 
 _CLIENT = "client.js"
 _TICK_SECONDS = 0.25
@@ -84,9 +83,7 @@ class ChannelsServer:
         self._publishers = PublisherEndpoint(self._sites, publishers, settings.max_body_bytes, counts)
         shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)
         wheel = DeadlineWheel(min(_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
-        beat = settings.ping_interval_seconds, settings.ping_timeout_seconds
-        self._fast_heartbeat = Heartbeat(wheel, *beat, has_pings=True)
-        self._ordinary_heartbeat = Heartbeat(wheel, *beat, has_pings=False)
+        self._heartbeat = Heartbeat(wheel, settings.ping_interval_seconds, settings.ping_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket below `/channels/`."""
@@ -94,7 +91,7 @@ class ChannelsServer:
         path = "/".join(rest).rstrip("/")
         site = self._sites.get(name)
         if scope["type"] == "websocket":
-            await self._serve_websocket(site if not path else None, scope, receive, send)
+            await self._serve_websocket(site if not path else None, scope)
         elif site is None:
             await send_answer(send, refuse_not_found())
         elif path == _CLIENT and scope["method"] in ("GET", "HEAD"):
@@ -134,11 +131,10 @@ class ChannelsServer:
 
     # WebSockets
 
-    async def _serve_websocket(self, site: Site | None, scope: Scope, receive: Receive, send: Send) -> None:
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        socket: Any = extension and extension["connection"]
+    async def _serve_websocket(self, site: Site | None, scope: Scope) -> None:
+        socket: Any = scope["extensions"][EXTENSION]["connection"]
         if site is None or not _is_allowed(site, scope):
-            await _refuse(socket, 404 if site is None else 403, receive, send)
+            socket.reject(404 if site is None else 403)
             return
         reached: LimitReached | None = None
         seat = NO_SEAT
@@ -147,38 +143,17 @@ class ChannelsServer:
         except LimitReached as error:
             reached = error
         except StoreUnavailable:
-            await _refuse(socket, 503, receive, send)
+            socket.reject(503)
             return
         door = self.doors[site.name]
-        subscriber = Subscriber(str(uuid4()), door, self._fast_heartbeat if socket else self._ordinary_heartbeat, seat)
-        if socket is not None:
-            socket.accept(
-                subscriber,
-                max_message_bytes=self._settings.max_payload_bytes,
-                max_outbox_bytes=site.outbox_limit_bytes,
-                subprotocol=_subprotocol_of(scope),
-            )
-            _begin(door, subscriber, socket, scope, reached)
-        else:
-            await self._serve_ordinary(door, subscriber, reached, (scope, receive, send))
-
-    async def _serve_ordinary(
-        self,
-        door: Door,
-        subscriber: Subscriber,
-        reached: LimitReached | None,
-        call: tuple[Scope, Receive, Send],
-    ) -> None:
-        scope, receive, send = call
-        socket = AsgiWebSocket(send, door.board.site.outbox_limit_bytes)
-        try:
-            await receive()
-            await send({"type": "websocket.accept", "subprotocol": _subprotocol_of(scope)})
-        except BaseException:
-            self._limits.disconnect(subscriber.seat)
-            raise
+        subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat)
+        socket.accept(
+            subscriber,
+            max_message_bytes=self._settings.max_payload_bytes,
+            max_outbox_bytes=site.outbox_limit_bytes,
+            subprotocol=_subprotocol_of(scope),
+        )
         _begin(door, subscriber, socket, scope, reached)
-        await socket.serve(subscriber, receive, self._settings.max_payload_bytes)
 
 
 def _begin(
@@ -205,15 +180,6 @@ def _is_allowed(site: Site, scope: Scope) -> bool:
     """Whether a page of this origin may connect; who is no browser names none."""
     origin = dict(scope["headers"]).get(b"origin")
     return site.origins is None or origin is None or origin.decode("latin-1") in site.origins
-
-
-async def _refuse(socket: Any, status: int, receive: Receive, send: Send) -> None:
-    if socket is not None:
-        socket.reject(status)
-    else:
-        # Before the acceptance this is answered as 403 by any server.
-        await receive()
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
 
 async def _send_client(scope: Scope, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What a subscriber needs of its WebSocket, whichever server it is under, and how one is kept alive and closed."""
+"""What a subscriber needs of its WebSocket, and how a WebSocket is kept alive and closed."""
 
 from enum import Enum
 from typing import Protocol
@@ -33,11 +33,7 @@ class Ending(Enum):
 
 
 class SubscriberSocket(Protocol):
-    """What a subscriber needs of its WebSocket, the fast one or the ordinary one."""
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What waits to be sent."""
+    """What a subscriber needs of its WebSocket."""
 
     def write_frame(self, frame: bytes) -> None:
         """Send a frame behind the others."""
@@ -61,5 +57,3 @@ class Heartbeat(Struct, frozen=True):
     wheel: DeadlineWheel
     interval_seconds: float
     timeout_seconds: float
-    #: Whether pings can be sent: not under any other ASGI server, which sends its own.
-    has_pings: bool

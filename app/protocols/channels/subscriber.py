@@ -15,7 +15,7 @@ from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.messages import Push
 from app.protocols.channels.sockets import Ending, Heartbeat, SubscriberSocket
 from app.transport.deadline_wheel import NOT_WAITING
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 
 class Owner(Protocol):
@@ -200,16 +200,15 @@ class Subscriber:
 
     async def confirm(self, seq: int) -> None:
         """Waits until it has what was written, which is everything up to `seq`, or is gone."""
-        if self.phase is SubscriberPhase.CLOSED or not (self._heartbeat.has_pings or self._socket.buffered_bytes):
+        if self.phase is SubscriberPhase.CLOSED:
             return
         received = self._received = asyncio.get_running_loop().create_future()
-        if self._heartbeat.has_pings:
-            self._ping(seq)
+        self._ping(seq)
         await received
 
     def ping(self) -> None:
         """Asks for a pong, which confirms all that it was written."""
-        if self.phase is not SubscriberPhase.LIVE or not self._heartbeat.has_pings:
+        if self.phase is not SubscriberPhase.LIVE:
             return
         if not self._pings:
             self._ping(self._owner.last_seq())
@@ -262,9 +261,7 @@ class Subscriber:
         self._resolve_received()
 
     def writing_resumed(self) -> None:
-        """Nothing waits to be written any more: where there are no pings, nothing tells more."""
-        if not self._heartbeat.has_pings:
-            self._resolve_received()
+        """Nothing to do: pongs tell what the client has."""
 
     def connection_lost(self, code: int, reason: str) -> None:
         """The WebSocket is gone."""
@@ -281,11 +278,8 @@ class Subscriber:
         """It was silent for an interval, or for longer than a pong takes."""
         if self._pings:
             self.close(Ending.PING_TIMEOUT)
-        elif self._heartbeat.has_pings:
+        else:
             self._ping(self._owner.last_seq() if self.phase is SubscriberPhase.LIVE else 0)
-        elif self.resumption is not None:
-            self._owner.position_confirmed(self)
-            self._schedule(self._heartbeat.interval_seconds)
 
     def _ping(self, seq: int) -> None:
         resumption = self.resumption

@@ -59,6 +59,10 @@ class RedisPublishApplication:
         """Whether a site is served there."""
         return namespace in self._sites
 
+    def claims(self, request: JoinRequest) -> bool:
+        """Every client that no application before this one has claimed."""
+        return True
+
     async def connect(self, connection: ClientConnection, request: JoinRequest) -> None:
         """Lets everybody in, from the site's origins; who it is the client says next."""
         served = self._sites[request.namespace]

@@ -15,7 +15,7 @@ from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
-from app.socketio.socket_server import ConnectRefused, ConnectRequest
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 
 MISSING_USER_ROOM = "User is missing a private room"
 

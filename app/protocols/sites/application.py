@@ -20,11 +20,12 @@ from app.core.message import LiveMessage
 from app.core.ports import BuriedConnection
 from app.errors import StoreError
 from app.observe.counts import Counts
-from app.protocols.sites.admission import Admission, Guest, Refused
+from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
 from app.protocols.sites.user_room import user_id_of_room
-from app.socketio.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
 
 _ROOT = "/"
 
@@ -55,7 +56,7 @@ class SiteReceiver:
         self._link = link
         self._prefix = prefix
         self._with_ack = with_ack
-        #: Writes an encoded packet: the hot path, once per delivery.
+        #: Writes an encoded packet: the hot path, once per delivery. Changes with the link's state.
         self.send = link.send_encoded
         self.connection: Connection | None = None
         self.seat = NO_SEAT
@@ -118,6 +119,11 @@ class SitesApplication:
         site = self._sites.get(namespace[1:])
         return namespace == _ROOT or (site is not None and site.auth_url is not None)
 
+    def claims(self, request: ConnectRequest) -> bool:
+        """A client that presents a token or a ticket belongs to the sites."""
+        credentials = credentials_of(request)
+        return bool(credentials.token or credentials.ticket)
+
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
         """Lets a user in whom the site's backend knows; raises ConnectRefused with the contract's texts."""
         if request.namespace == _ROOT:
@@ -141,11 +147,15 @@ class SitesApplication:
         note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
         connection.state = receiver
+        # The hot path: once per delivery.
+        connection.ack_received = receiver.connection.receive_ack
         connection.session.limit_outbox(site.outbox_limit_bytes)
         receiver.device_id, receiver.seat = guest.device_id, guest.seat
 
         def greet() -> None:
             connection.confirm()
+            # From here on no packet is held: the session's own method keeps the order, with one call less.
+            receiver.send = connection.send_encoded
             connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
             if is_reported:
                 receiver.rooms, receiver.token = guest.users, guest.token
@@ -164,10 +174,7 @@ class SitesApplication:
             connection.send_ack(ack_id, [])
 
     def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
-        """The hot path: once per delivery."""
-        receiver: SiteReceiver | None = connection.state
-        if receiver is not None and receiver.connection is not None:
-            receiver.connection.receive_ack(ack_id)
+        """Ignored: the acks of a client that was let in go straight to its connection, see `connect`."""
 
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
         """What the device has not acknowledged waits for its next connection."""
@@ -179,6 +186,7 @@ class SitesApplication:
             return
         if receiver is None or receiver.connection is None:
             return
+        receiver.send = connection.send_encoded
         site = receiver.connection.site
         rooms, token, now = receiver.rooms, receiver.token, datetime.now(UTC)
 

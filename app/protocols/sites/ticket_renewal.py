@@ -9,7 +9,7 @@ import random
 from app.config.settings import Site
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Tickets
-from app.socketio.socket_server import NamespaceConnection
+from app.socketio.socket_connection import NamespaceConnection
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
 
 EVENT = "_resume_ticket"

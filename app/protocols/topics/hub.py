@@ -36,7 +36,7 @@ from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
 from app.protocols.topics.topic_store import TopicStore
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 
 #: How late a keep-alive or an end may be.
 _TICK_SECONDS = 0.25
@@ -129,7 +129,7 @@ class TopicHub:
             self._presence.opened(topics, stream, opened.instances)
         return stream, secret
 
-    async def begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
+    async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
         """Writes what comes first, then what `after_seq` asks for of the history, then what is live.
 
         Raises StoreError; then the stream is to be ended.

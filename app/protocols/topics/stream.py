@@ -15,7 +15,7 @@ from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, En
 from app.protocols.topics.notice import names_joined
 from app.protocols.topics.requests import TopicSubscription
 from app.transport.deadline_wheel import NOT_WAITING
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 
 #: How an event is encoded, and whether as chunks of HTTP: streams with an equal one share their bytes.
 Writing: TypeAlias = tuple[Encoding, bool]
@@ -82,7 +82,7 @@ class Stream:
         self.writing: Writing = (caller.encoding, False)
         #: Takes ready bytes, as `writing` says.
         self.write: Callable[[bytes], None] = _drop
-        self._response: Response | None = None
+        self._response: StreamingResponse | None = None
         self.is_over = False
         #: Set until it is live, or over.
         self.held: CatchUp[LiveMessage] | None = CatchUp()
@@ -104,7 +104,7 @@ class Stream:
         """Whom a bind key has named."""
         return self.caller.user
 
-    def answer_with(self, response: Response) -> None:
+    def answer_with(self, response: StreamingResponse) -> None:
         """Events are written to this response from now on."""
         self._response = response
         self.writing = (self.caller.encoding, response.is_chunked)

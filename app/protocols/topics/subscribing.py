@@ -1,7 +1,5 @@
 """The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
 
-import asyncio
-import contextlib
 import re
 
 import structlog
@@ -16,8 +14,7 @@ from app.protocols.topics.requests import RequestedTopic, TopicSubscription, rea
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
-from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer, open_stream
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, StreamOffer, open_stream
 
 _MAX_HEADER_BYTES = 8_192
 _MAX_SEQ = 2**53
@@ -86,10 +83,7 @@ class Subscribing:
             encoding=encoding.value,
             is_bound=user is not None,
         )
-        offer: StreamOffer | None = exchange.scope.get("extensions", {}).get(EXTENSION)
-        if offer is None:
-            await self._respond_over_asgi(exchange, stream, secret, head, after_seq)
-            return
+        offer: StreamOffer = exchange.scope["extensions"][EXTENSION]
         response = open_stream(offer, head, stream)
         if response is None:
             self._hub.give_up(stream, "client left")
@@ -97,19 +91,7 @@ class Subscribing:
         # From here on nothing of ASGI is left: this call returns, the response goes on.
         await self._begin(stream, secret, response, after_seq)
 
-    async def _respond_over_asgi(
-        self, exchange: Exchange, stream: Stream, secret: str, head: StreamHead, after_seq: int | None
-    ) -> None:
-        response = AsgiStream(stream, head.max_outbox_bytes)
-        beginning = asyncio.create_task(self._begin(stream, secret, response, after_seq))
-        try:
-            await response.run(head, exchange.receive, exchange.send)
-        finally:
-            beginning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beginning
-
-    async def _begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
+    async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
         try:
             await self._hub.begin(stream, secret, response, after_seq)
         except StoreError as error:

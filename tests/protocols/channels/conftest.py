@@ -40,7 +40,7 @@ class Client:
 
     def __init__(self, door: Door, wish: OpeningRequest, answers_pings: bool) -> None:
         self.socket = Socket()
-        heartbeat = Heartbeat(DeadlineWheel(1), 60, 60, has_pings=True)
+        heartbeat = Heartbeat(DeadlineWheel(1), 60, 60)
         self.subscriber = Subscriber(str(uuid4()), door, heartbeat)
         if answers_pings:
             self.socket.write_ping = self.subscriber.pong_received  # type: ignore[method-assign]

@@ -21,7 +21,6 @@ class Socket:
 
     def __init__(self) -> None:
         self.written: list[Any] = []
-        self.buffered_bytes = 0
         self.is_paused = False
 
     def write_frame(self, frame: bytes) -> None:
@@ -83,9 +82,9 @@ class Owner:
 class Scene:
     """A subscriber between the two, live unless the test says otherwise."""
 
-    def __init__(self, is_resumable: bool = False, has_pings: bool = True, seconds: float = 60) -> None:
+    def __init__(self, is_resumable: bool = False, seconds: float = 60) -> None:
         self.owner, self.socket = Owner(), Socket()
-        heartbeat = Heartbeat(DeadlineWheel(0.005), seconds, seconds, has_pings)
+        heartbeat = Heartbeat(DeadlineWheel(0.005), seconds, seconds)
         self.subscriber = Subscriber("u", self.owner, heartbeat)
         if is_resumable:
             self.subscriber.resumption = Resumption(Position(Claim("u", 1), 5))
@@ -213,20 +212,6 @@ async def test_who_answers_pings_lives_and_who_does_not_is_closed() -> None:
     assert scene.owner.told == [("lost", "ping timeout")]
 
 
-async def test_without_pings_it_is_left_to_the_server() -> None:
-    """Under another ASGI server nothing is pinged and nobody closed; Redis hears that a resumable one is there."""
-    scene = Scene(is_resumable=True, has_pings=False, seconds=0.02)
-    scene.subscriber.go_live(5)
-    await until(lambda: len(scene.owner.told) >= 2, "signs of life")
-    scene.push(7)
-    scene.subscriber.ping()
-    heard = len(scene.owner.told)
-    await until(lambda: len(scene.owner.told) >= heard + 2, "more signs of life")
-    assert set(scene.owner.told) == {("confirmed", 5), ("pushed",)}
-    assert scene.socket.pushed == ["7"]
-    assert len(scene.socket.written) == 1
-
-
 @pytest.mark.parametrize("end", ["pong", "lost"])
 async def test_confirm_waits_for_the_pong_or_the_end(end: str) -> None:
     """A page of the history is confirmed before the next is written; an older ping's pong is not that of the page."""
@@ -243,18 +228,6 @@ async def test_confirm_waits_for_the_pong_or_the_end(end: str) -> None:
     else:
         scene.subscriber.connection_lost(1006, "")
         assert scene.owner.told == [("lost", "code 1006")]
-    await waiting
-
-
-async def test_confirm_without_pings_waits_until_all_is_written() -> None:
-    """All that can be known there is that the server has taken it."""
-    scene = Scene(is_resumable=True, has_pings=False)
-    await scene.subscriber.confirm(8)
-    scene.socket.buffered_bytes = 10
-    waiting = asyncio.ensure_future(scene.subscriber.confirm(8))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    scene.subscriber.writing_resumed()
     await waiting
 
 

@@ -10,6 +10,7 @@ from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.settings import ResumeTicket
+from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
 from tests.support.store import StoreNode, make_site, until
@@ -78,7 +79,7 @@ class Door:
         self.application = SitesApplication(
             SITES, node.delivery, Admission(self.directory, node.limits, node.tickets), self.updates
         )
-        self.server = SocketServer(self.application)
+        self.server = SocketServer(NamespaceRouter([self.application]))
 
     async def client(self, version: int = 4, query: str = "") -> Client:
         """A session that has joined no site; old clients are in the root unasked."""

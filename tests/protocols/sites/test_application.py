@@ -290,9 +290,9 @@ def json_packet(**auth: str) -> str:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_under_another_asgi_server(door: Door, transport: str) -> None:
-    """Without our WebSocket class, so without a fast lane, a site works the same: live, acknowledged, replayed."""
-    async with serving(door.server.asgi, interface="asgi3", ws="websockets-sansio", access_log=False) as served:
+async def test_pythons_own_client(door: Door, transport: str) -> None:
+    """A client of python-socketio gets messages live, acknowledges them, and gets a replay of the others."""
+    async with serving(door.server.asgi, interface="asgi3", access_log=False) as served:
         url = f"http://127.0.0.1:{served.port}?token=t&deviceId=d"
 
         async def connected(heard: list[str], batches: list[object]) -> Any:

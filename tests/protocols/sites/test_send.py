@@ -1,4 +1,4 @@
-"""POST /send through its ASGI callable, on a real Valkey: every line of the contract's section."""
+"""POST /send through its ASGI callable, on a real Valkey: every line of its section in docs/backends.md."""
 
 from __future__ import annotations
 

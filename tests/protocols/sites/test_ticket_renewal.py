@@ -21,7 +21,7 @@ async def test_a_connected_client_gets_new_tickets(door: Door, monkeypatch: pyte
     assert renewed.startswith('42/back,["_resume_ticket","')
     await come_back(door, deviceId="d", ticket=ticket_in(renewed))
     assert len(door.directory.asked) == 1
-    for session in list(door.server.eio.sockets.values()):
+    for session in list(door.server.engine.sessions.values()):
         session.close("transport close")
     assert len(door.application._renewals.wheel) == 0
     await settled(door.node)

@@ -8,7 +8,7 @@ from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.stream import Keeper, Stream
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 from tests.protocols.topics.conftest import MemoryResponse, caller, topics_site
 
 EVENT = Event(1, "t", b'{"type":"t"}', 7)
@@ -27,7 +27,7 @@ def stream_in(
     response = MemoryResponse()
     response.stream = stream
     response.is_chunked = is_chunked
-    stream.answer_with(cast(Response, response))
+    stream.answer_with(cast(StreamingResponse, response))
     index.add(stream)
     return response
 
