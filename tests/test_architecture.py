@@ -59,10 +59,11 @@ MAY_IMPORT = {
     "app.observe": {"app.errors", "app.config"},
     "app.core": LEAVES,
     "app.redis": LEAVES,
-    "app.store": LEAVES | {"app.core", "app.redis"},
-    "app.backends": LEAVES | {"app.core"},
+    "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
+    "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
     "app.transport": LEAVES,
-    "app.socketio": LEAVES | {"app.core", "app.transport"},
+    "app.socketio": LEAVES | {"app.core", "app.transport", "app.socketio.ports"},
+    "app.socketio.ports": set(),
     # The contract of a protocol, the list of all, and the reading of HTTP requests that they share.
     "app.protocols": LEAVES | {"app.core", "app.redis", "app.transport"},
     "app.protocols.listed": {"app.protocols", *(f"app.protocols.{name}" for name in PROTOCOL_NAMES)},
@@ -74,7 +75,7 @@ MAY_IMPORT = {
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
     "app.node": LEAVES
-    | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio"}
+    | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.protocols", "app.protocols.listed", "app.demo"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from app.core.ports import Place
+from app.socketio.ports import Place
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 #: Shorter than the time after which a node closes an idle connection, so that no request meets a closed one.

@@ -12,7 +12,6 @@ from app.backends.peers import HttpPeers
 from app.config.settings import Config
 from app.core.delivery import Delivery
 from app.core.limits import Limits
-from app.core.ports import Place
 from app.ids import FlakeIds
 from app.node.dispatch import Dispatcher
 from app.node.worker_slot import WorkerSlot
@@ -31,6 +30,7 @@ from app.redis.topology import new_redis
 from app.socketio.bundle import bundle_routes
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus

@@ -17,9 +17,9 @@ from typing import Any, NoReturn, Protocol
 
 import structlog
 
-from app.core.ports import NodePlaces, Peers, Place
 from app.socketio.engine_payload import TEXT_TYPE
 from app.socketio.engine_request import Refusal, Response, Scope, parse_query
+from app.socketio.ports import NodePlaces, Peers, Place
 from app.transport.handshake import request_head
 from app.transport.listener import EXTENSION
 from app.transport.peer_socket import PASSED_ON

@@ -11,7 +11,7 @@ import pytest
 
 from app.backends import peers as peers_module
 from app.backends.peers import HttpPeers
-from app.core.ports import Place
+from app.socketio.ports import Place
 from app.transport.peer_socket import PeerSocket
 from tests.support.store import until
 from tests.transport.serving import Receive, Send, Served, serving

@@ -14,6 +14,7 @@ from app.errors import StoreUnavailable
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
 from app.protocols.listed import PROTOCOLS
+from app.protocols.sites.send_body import RESERVED_EVENTS
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
@@ -63,3 +64,10 @@ async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, val
         assert services.redis.is_available
         assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
     assert not services.redis.is_available
+
+
+async def test_events_of_the_sites_contract_are_reserved(config: Config) -> None:
+    """A message that reaches a room through `binds` may not look like an event of the server itself."""
+    async with AsyncExitStack() as stack:
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
+        assert services.delivery.reserved_events == RESERVED_EVENTS

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.core.ports import Place
 from app.socketio import session_router
+from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter
 from app.transport.peer_socket import PASSED_ON
 from app.transport.websocket import EXTENSION

@@ -236,7 +236,7 @@ class StoreNode:
     def ack(self, receiver: RecordingReceiver, ack_id: int) -> None:
         """Acknowledge a message or a batch as the client."""
         assert receiver.connection
-        self.delivery.receive_ack(receiver.connection, ack_id)
+        receiver.connection.receive_ack(ack_id)
 
 
 def device_of(server: Valkey, site: Site) -> dict[str, str]:

@@ -183,6 +183,11 @@ class Push:
         self._prefix_bytes = -1
         self._head = b""
 
+    @property
+    def size(self) -> int:
+        """How many bytes all its frames share."""
+        return len(self._shared)
+
     def frame(self, prefix: bytes) -> bytes:
         """The frame for a subscriber with this prefix. The hot path: runs once per delivery."""
         size = len(prefix)

@@ -125,9 +125,9 @@ class Opening:
         while subscriber.phase is not SubscriberPhase.CLOSED:
             for message in history.messages:
                 self._write_missed(subscriber, wanted, message)
-            if not history.has_more:
+            if not history.has_more and not subscriber.has_gap:
                 break
-            seq = history.messages[-1].seq
+            seq = history.messages[-1].seq if history.has_more else history.last_seq
             await subscriber.confirm(seq)
             history = await self._read(subscriber, seq)
             if not history.is_complete:
@@ -145,7 +145,7 @@ class Opening:
             await subscriber.confirm(history.last_seq)
 
     async def _read(self, subscriber: Subscriber, after_seq: int) -> History:
-        """The next page of the history; what comes live from here on is held."""
+        """The next page of the history; pushes that arrive from here on are held."""
         subscriber.forget_held()
         max_bytes = max(1, self._site.outbox_limit_bytes // 2)
         return await self._audiences.history(self._site, after_seq, _PAGE_MESSAGES, max_bytes)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
+from app.core.catch_up import CatchUp
 from app.core.limits import NO_SEAT, Seat
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import Claim, Position
@@ -62,7 +63,7 @@ class Resumption:
 class SubscriberPhase(Enum):
     """What a subscriber does with pushes."""
 
-    #: Its first CLIENT_ACK, or what it missed, is not written yet: pushes are held.
+    #: Its first CLIENT_ACK, or the pushes that it missed, are not written yet: live pushes are held.
     OPENING = "opening"
     #: Pushes are written at once.
     LIVE = "live"
@@ -114,7 +115,8 @@ class Subscriber:
         self.deadline = 0.0
         self._owner = owner
         self._heartbeat = heartbeat
-        self._held: list[Push] = []
+        #: Set from the first push until it is live.
+        self._held: CatchUp[Push] | None = None
         self._prefix: bytes | None = None
         #: Pings without their pongs.
         self._pings = 0
@@ -164,7 +166,9 @@ class Subscriber:
                 resumption.is_behind = True
                 self._owner.pushed(self)
         elif self.phase is SubscriberPhase.OPENING:
-            self._held.append(push)
+            if self._held is None:
+                self._held = CatchUp()
+            self._held.hold(push.seq, push.size, push)
 
     def write_push(self, push: Push) -> None:
         """Writes a push whatever the phase."""
@@ -174,20 +178,25 @@ class Subscriber:
         self._write_frame(push.frame(prefix))
 
     def forget_held(self) -> None:
-        """What was held is in the history that is about to be read."""
-        self._held.clear()
+        """The history is about to be read: its page covers every push that was held before."""
+        if self._held is not None:
+            self._held.restart()
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether more was pushed than is held: the history has to be read again before it goes live."""
+        return self._held is not None and self._held.has_gap
 
     def go_live(self, last_seq: int) -> None:
-        """Everything up to `last_seq` is written: what was held beyond it follows, then what is pushed."""
+        """Everything up to `last_seq` is written: the held pushes beyond it follow, then live pushes."""
         if self.phase is SubscriberPhase.OPENING:
             self.phase = SubscriberPhase.LIVE
             if self.resumption is not None:
                 self.resumption.replayed_seq = last_seq
-            held, self._held = self._held, []
-            for push in held:
-                # Also of a channel that was deleted since: it was accepted before.
-                if push.seq > last_seq:
-                    self.push(push)
+            held, self._held = self._held, None
+            for push in held.release(last_seq) if held is not None else ():
+                # Also the pushes of a channel that was deleted since: they were accepted before.
+                self.push(push)
 
     async def confirm(self, seq: int) -> None:
         """Waits until it has what was written, which is everything up to `seq`, or is gone."""
@@ -259,7 +268,7 @@ class Subscriber:
         self.phase = SubscriberPhase.CLOSED
         self._heartbeat.wheel.cancel(self)
         self.inbox.clear()
-        self._held.clear()
+        self._held = None
         self._resolve_received()
         self._owner.lost(self, reason or f"code {code}")
 

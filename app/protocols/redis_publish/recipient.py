@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import Enum
 from hashlib import sha1
 
+from app.core.catch_up import CatchUp
 from app.core.limits import NO_SEAT
 from app.protocols.redis_publish.envelope import event_of
 from app.protocols.redis_publish.mailbox_ports import Part, Told
@@ -23,7 +24,7 @@ class RecipientPhase(Enum):
 
     #: It has not said who it is.
     NAMELESS = "nameless"
-    #: The mailbox was asked what waits: what is told is held until it is clear what of it the answer covers.
+    #: The mailbox was asked for a part: a message that is told is held until the answer shows whether it covers it.
     FETCHING = "fetching"
     #: A part was written, more waits: what is told waits behind it in the list.
     WAITING = "waiting"
@@ -63,9 +64,10 @@ class Recipient:
         self.is_settling = False
         self._max_pending = max_pending
         self._last_told = 0
-        self._held: list[Told] = []
-        #: Digests of what other connections acknowledged while the mailbox was asked.
-        self._done: list[str] = []
+        #: Both are set while FETCHING: messages that were told, and digests of entries that another connection has
+        #: acknowledged.
+        self._held: CatchUp[Told] | None = None
+        self._done: CatchUp[str] | None = None
         #: Entry -> its ack id, oldest first.
         self._pending: dict[bytes, int] = {}
         self._entries_by_ack: dict[int, bytes] = {}
@@ -74,11 +76,11 @@ class Recipient:
         self._ack_id = 0
 
     def fetch(self) -> None:
-        """The mailbox is being asked: what is told from here on is held."""
+        """The mailbox is being asked: messages that are told from here on are held."""
         if self.phase is not RecipientPhase.CLOSED:
             self.phase = RecipientPhase.FETCHING
-            self._held = []
-            self._done = []
+            self._held = CatchUp()
+            self._done = CatchUp()
 
     def receive_part(self, part: Part, node: str) -> None:
         """Writes what the mailbox has answered, and goes on live when that is all."""
@@ -91,21 +93,27 @@ class Recipient:
                 self._write(entry, part.is_first)
         if self.phase is RecipientPhase.CLOSED:
             return
+        held, done, self._held, self._done = self._held, self._done, None, None
+        assert held is not None, "FETCHING always holds"
+        assert done is not None, "FETCHING always holds"
         self._last_told = part.last_told
-        held, self._held = self._held, []
         self.phase = RecipientPhase.WAITING if part.has_more else RecipientPhase.LIVE
-        for digest in self._done:
-            self.receive_done(digest)
-        if part.has_more:
-            return
-        for told in held:
-            if not self.receive_told(told, node):
-                self.is_stale = True
+        # Where more waits, the held messages come with it; where nothing waits, nobody else's acks are waited for.
+        if (done if part.has_more else held).has_gap:
+            self.is_stale = True
+        elif part.has_more:
+            for digest in done.release(-1):
+                self.receive_done(digest)
+        else:
+            for told in held.release(part.last_told):
+                if not self.receive_told(told, node):
+                    self.is_stale = True
 
     def receive_told(self, told: Told, node: str) -> bool:
         """A message for this user on this node, called `node`; False when one before it is missing."""
         if self.phase is RecipientPhase.FETCHING:
-            self._held.append(told)
+            assert self._held is not None, "FETCHING always holds"
+            self._held.hold(told.number, len(told.entry), told)
         elif self.phase is RecipientPhase.LIVE and told.number > self._last_told:
             if told.number != self._last_told + 1:
                 return False
@@ -123,7 +131,8 @@ class Recipient:
     def receive_done(self, digest: str) -> None:
         """Another connection has acknowledged the entry with this SHA-1: this one's ack is not waited for any more."""
         if self.phase is RecipientPhase.FETCHING:
-            self._done.append(digest)
+            assert self._done is not None, "FETCHING always holds"
+            self._done.hold(0, len(digest), digest)
         elif self.phase is RecipientPhase.WAITING:
             for entry in self.pending:
                 if sha1(entry, usedforsecurity=False).hexdigest() == digest:
@@ -157,7 +166,7 @@ class Recipient:
     def close(self) -> None:
         """Nothing is written from here on; what is pending still waits in the mailbox."""
         self.phase = RecipientPhase.CLOSED
-        self._held = []
+        self._held = self._done = None
         self._pending = {}
         self._entries_by_ack = {}
 

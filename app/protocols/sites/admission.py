@@ -11,8 +11,8 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.address import user_rooms
 from app.core.limits import Limits, Seat
-from app.core.ports import RoomDirectory
 from app.errors import AuthRefused, LimitReached, TicketRefused
+from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest

@@ -6,23 +6,24 @@ Between the Socket.IO server (`socket_server`) and the core: speaks the contract
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from itertools import compress
 from typing import Any
 
 import structlog
 
 from app.config.settings import Site
-from app.core.address import is_user_room, user_id_of_room
+from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
 from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
-from app.core.ports import BuriedConnection, UserUpdates
+from app.core.ports import BuriedConnection
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
+from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
+from app.protocols.sites.user_room import user_id_of_room
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
 
@@ -147,7 +148,7 @@ class SitesApplication:
         receiver.connection = self._delivery.new_connection(site, receiver, note)
         connection.state = receiver
         # The hot path: once per delivery.
-        connection.ack_received = partial(self._delivery.receive_ack, receiver.connection)
+        connection.ack_received = receiver.connection.receive_ack
         connection.session.limit_outbox(site.outbox_limit_bytes)
         receiver.device_id, receiver.seat = guest.device_id, guest.seat
 

@@ -9,6 +9,7 @@ from app.protocols.sites.figures import METRICS
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.revocation import revocation_routes
 from app.protocols.sites.send import SendEndpoint
+from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
 from app.protocols.sites.tickets import Tickets
 
@@ -24,6 +25,7 @@ class _NodeSites(NodeProtocol):
         admission = Admission(self._directory, services.limits, tickets)
         application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
         delivery.on_buried = application.report_buried
+        delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = application
         self.endpoints = {"/send": SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)}
         self.routes = revocation_routes(config.sites, tickets)

@@ -7,10 +7,15 @@ that the backend sent.
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
 from app.protocols.sites.form import read_form
 from app.protocols.validation import explain
+
+#: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
+#: parse error.
+RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
 
 
 class SendBody(Struct, frozen=True):

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.address import room_names
-from app.core.ports import TicketStore
 from app.errors import TicketRefused
 from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.ports import TicketStore
 from app.protocols.sites.settings import ResumeTicket
 from app.surrogates import encode_text
 

@@ -147,7 +147,7 @@ class TopicHub:
         await self._write_available(stream)
         if after_seq is not None:
             await self._write_history(stream, after_seq)
-        self._go_live(topics, stream, after_seq or 0)
+        self._go_live(topics, stream)
 
     def give_up(self, stream: Stream, reason: str) -> None:
         """A stream that has joined, but got no response, or whose response cannot go on."""
@@ -212,19 +212,18 @@ class TopicHub:
             stream.write_event(event_of_server("available", now_ms(), {"clid_instances": instances}), topic)
 
     async def _write_history(self, stream: Stream, after_seq: int) -> None:
-        """What is still held behind a seq; `_resync` before it where something is not."""
+        """Writes the history behind a seq; `_resync` goes in front of a page behind which messages are missing."""
         own = TopicIndex()
         own.add(stream)
-        has_more, is_first = True, True
+        has_more = True
         # On the wire a body may be several times as long: escaped, and once for each topic that it meets.
         max_bytes = max(1, stream.site.outbox_limit_bytes // 8)
-        while has_more and not stream.is_over:
-            # What comes while the history is read is in it, or behind it.
-            stream.held = []
+        while has_more and stream.held is not None:
+            # A message that arrives during the read is either in this page or has a higher seq: buffer it.
+            stream.held.restart()
             history = await self._audiences.history(stream.site, after_seq, _HISTORY_MESSAGES, max_bytes)
-            if is_first and (not history.is_complete or after_seq > history.last_seq):
+            if not history.is_complete or after_seq > history.last_seq:
                 self.write_resync(stream)
-            is_first = False
             now = asyncio.get_running_loop().time()
             for message in history.messages:
                 if message.seq > after_seq:
@@ -233,24 +232,27 @@ class TopicHub:
             has_more = history.has_more
             if has_more:
                 await stream.drained()
+            elif stream.held is not None and stream.held.has_gap:
+                has_more, after_seq = True, history.last_seq
         if not stream.is_over:
             stream.last_seq = history.last_seq
 
-    def _go_live(self, topics: SiteTopics, stream: Stream, after_seq: int) -> None:
+    def _go_live(self, topics: SiteTopics, stream: Stream) -> None:
         if stream.is_over:
             return
         held, stream.held = stream.held, None
+        assert held is not None, "a stream holds until it is live or over"
         del topics.joining[stream]
         topics.index.add(stream)
-        if held is None:
+        if held.has_gap:
+            # It has asked for no history, from which the messages could be read.
             self.write_resync(stream)
             return
         own = TopicIndex()
         own.add(stream)
         now = asyncio.get_running_loop().time()
-        for message in held:
-            if message.seq > stream.last_seq:
-                write_message(own, message, now)
+        for message in held.release(stream.last_seq):
+            write_message(own, message, now)
 
     def write_resync(self, stream: Stream) -> None:
         """Tells a reader that it has missed something: `_resync` for SSE, the same from @SERVER@ for frames."""
@@ -280,7 +282,7 @@ class TopicHub:
         for stream in self.sites[site.name].index.streams.values():
             self.write_resync(stream)
         for stream in self.sites[site.name].joining:
-            stream.held = None
+            stream.miss()
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """From the core: whoever listens to the topic of this name."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Coroutine, Iterable
 
 from app.config.settings import Site
-from app.core.ports import BindDirectory
 from app.errors import BadRequest
 from app.observe.counts import Counts
 from app.protocols.topics.bind_keys import (
@@ -27,6 +26,7 @@ from app.protocols.topics.bind_keys import (
     user_of,
 )
 from app.protocols.topics.figures import TopicsCounts
+from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.topic_store import TopicStore
 

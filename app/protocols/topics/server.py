@@ -8,7 +8,6 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
-from app.core.ports import BindDirectory
 from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
@@ -19,6 +18,7 @@ from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
+from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.subscribing import Subscribing

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from app.config.settings import Site
+from app.core.catch_up import CatchUp
 from app.core.limits import Seat
 from app.core.message import LiveMessage
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
@@ -18,9 +19,6 @@ from app.transport.streaming import StreamingResponse
 
 #: How an event is encoded, and whether as chunks of HTTP: streams with an equal one share their bytes.
 Writing: TypeAlias = tuple[Encoding, bool]
-
-#: Messages kept for a stream that is not live yet; past it they come from the history, or are missing.
-MAX_HELD = 1_000
 
 
 class Keeper(Protocol):
@@ -86,8 +84,8 @@ class Stream:
         self.write: Callable[[bytes], None] = _drop
         self._response: StreamingResponse | None = None
         self.is_over = False
-        #: Messages that came before it was live; None: it is live, or has missed some.
-        self.held: list[LiveMessage] | None = []
+        #: Set until it is live, or over.
+        self.held: CatchUp[LiveMessage] | None = CatchUp()
         self._drained: asyncio.Event | None = None
         # Both in seconds of the loop's clock.
         self.wrote_at = 0.0
@@ -115,9 +113,12 @@ class Stream:
     def hold(self, message: LiveMessage) -> None:
         """Keeps a message until the stream is live."""
         if self.held is not None:
-            self.held.append(message)
-            if len(self.held) > MAX_HELD:
-                self.held = None
+            self.held.hold(message.seq, len(message.body), message)
+
+    def miss(self) -> None:
+        """Messages are lost. A stream that is not live yet reads its history again, or is told `_resync`."""
+        if self.held is not None:
+            self.held.lose()
 
     def write_event(self, event: Event, topic: str) -> None:
         """Writes an event that is meant for this stream alone."""

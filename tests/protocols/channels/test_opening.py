@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from app.core import catch_up
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.opening import OpeningRequest
+from app.protocols.channels.settings import Channels
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
-from tests.support.store import make_message, until
+from tests.support.store import make_message, make_site, until
 from tests.support.valkey import Valkey
 
 
@@ -169,6 +171,49 @@ async def test_pushes_while_the_history_is_read(start_node: NodeStarter, monkeyp
     assert pages > 3
     assert got[:20] == [str(number) for number in range(20)]
     assert got[20:] == [f"{when} {page}" for page in range(1, pages + 1) for when in ("before", "behind")]
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+@pytest.mark.parametrize("history_messages", [50, 4])
+async def test_more_pushes_than_are_held_while_the_history_is_read(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, bound: str, history_messages: int
+) -> None:
+    """Pushes past the bound are read from the history, once and in order; a second CLIENT_ACK says `missed` where the
+    history does not hold them any more."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node = await start_node(make_site(channels=Channels(open_create=True, history_messages=history_messages)))
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    await node.push("news", "0")
+    audiences = node.board._audiences
+    read = audiences.history
+    sent = ["0"]
+
+    async def read_while_pushed(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        if len(sent) < 11:
+            for _ in range(5):
+                sent.append(str(len(sent)))
+                await node.push("news", sent[-1])
+            last_seq = (await read(*arguments)).last_seq
+            await until(lambda: node.board.last_seq == last_seq, "the pushes to be heard")
+        return history
+
+    monkeypatch.setattr(audiences, "history", read_while_pushed)
+    again = node.client(wish)
+    await until(lambda: again.subscriber.phase.value == "live", "the end of the replay")
+    assert "missed" not in await again.acked()
+    if history_messages == 50:
+        assert again.messages == sent
+        assert len(again._acks()) == 1
+    else:
+        assert again.messages == [number for number in sent if number not in ("1", "6")]
+        assert (await again.acked(2))["missed"] is True
+        assert (await again.acked(3))["missed"] is True
+    await node.push("news", "live")
+    await until(lambda: again.messages[-1] == "live", "the live push")
 
 
 async def test_a_page_that_is_gone_is_told(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:

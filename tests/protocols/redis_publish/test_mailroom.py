@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.config.settings import BatchLimit
+from app.core import catch_up
 from app.errors import StoreUnavailable
 from app.protocols.redis_publish.mailroom import TOO_MANY
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
@@ -220,9 +221,14 @@ async def test_redis_away(nodes: list[PublishNode], valkey: Valkey) -> None:
 
 
 @pytest.mark.parametrize("ack", [False, True], ids=["receipts", "acks"])
-async def test_whatever_happens(valkey: Valkey, chance: random.Random, ack: bool) -> None:
-    """Clients come, go and confirm, feeds are cut, nodes die: every message is at a client or waits (with acks: it
-    waits unless it was acknowledged), and each client has its messages once and in order."""
+@pytest.mark.parametrize("bound", [1, catch_up.MAX_MESSAGES])
+async def test_whatever_happens(
+    valkey: Valkey, chance: random.Random, monkeypatch: pytest.MonkeyPatch, ack: bool, bound: int
+) -> None:
+    """Clients come, go and confirm, feeds are cut, nodes die: every message is had by somebody or waits (with acks: it
+    waits unless it was acknowledged), and each client has what it got once and in order; also where hardly anything is
+    held while a mailbox is asked."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", bound)
     site = publish_site(batch_limit=BatchLimit(messages=3), conn_limit=4, ack=ack)
     for _ in range(6):
         valkey.client.flushall()

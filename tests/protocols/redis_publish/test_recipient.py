@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from app.core import catch_up
 from app.protocols.redis_publish.envelope import Envelopes
 from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
@@ -117,6 +118,41 @@ def test_gap_among_the_held() -> None:
     assert connection.payloads == ["m1"]
     assert client.is_stale
     assert client.wants_part
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+def test_too_much_while_the_mailbox_is_asked(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Past the bound no held message is written: the mailbox has to be asked again, and answers with all of them."""
+    monkeypatch.setattr(catch_up, bound, 2)
+    client, connection = recipient()
+    for number in range(1, 5):
+        client.receive_told(told(number), NODE)
+    client.receive_part(part("a"), NODE)
+    assert (connection.payloads, client.wants_part) == (["a"], True)
+    client.is_stale = False
+    client.fetch()
+    client.receive_part(part("a", "m1", "m2", "m3", "m4", last_told=4), NODE)
+    assert (connection.payloads, client.wants_part) == (["a", "m1", "m2", "m3", "m4"], False)
+
+
+def test_too_much_while_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound messages are in the list behind the part; acks of another connection that were not held are found
+    by asking the mailbox again."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    client, connection = recipient(with_acks=True)
+    for number in range(1, 4):
+        client.receive_told(told(number, is_listed=True), NODE)
+    client.receive_part(part("a", "b", last_told=3, has_more=True), NODE)
+    assert (connection.payloads, client.wants_part) == (["a", "b"], False)
+    client.fetch()
+    for payload in ("a", "b"):
+        client.receive_done(sha1(entry(payload)).hexdigest())
+    client.receive_part(part("a", "b", last_told=3, has_more=True), NODE)
+    assert client.wants_part
+    client.is_stale = False
+    client.fetch()
+    client.receive_part(part("m1", "m2", last_told=3, has_more=True), NODE)
+    assert client.pending == [entry("m1"), entry("m2")]
 
 
 def test_confirmed_while_fetching_is_not_written_again() -> None:

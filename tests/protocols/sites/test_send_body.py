@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
-from app.protocols.sites.send_body import SendBody, read_send_body
+from app.protocols.sites.send_body import RESERVED_EVENTS, SendBody, read_send_body
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

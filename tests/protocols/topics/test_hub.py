@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from app.config.settings import HistoryLimit
+from app.core import catch_up
+from app.core.message import LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
-from app.protocols.topics import stream as stream_module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.settings import Topics
+from app.protocols.topics.stream import Stream
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.store import until
 
 SITE = topics_site(topics=Topics())
+
+
+def held_by(stream: Stream) -> list[LiveMessage]:
+    """The messages that are kept until the stream is live."""
+    return stream.held._messages if stream.held is not None else []
 
 
 async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> None:
@@ -26,7 +34,7 @@ async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> No
     stream, secret = await node.hub.join(node.topics, caller("a", "b/+"))
     await node.emit(1, "a")
     await node.emit(2, "b/c")
-    await until(lambda: len(stream.held or []) == 2, "both")
+    await until(lambda: len(held_by(stream)) == 2, "both")
     response = await node.begin(stream, secret)
     await node.emit(3, "a")
     await until(lambda: response.details == [1, 2, 3], "all")
@@ -34,17 +42,48 @@ async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> No
 
 
 async def test_too_much_between(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that misses an event before it is live gets `_resync`, and is live then."""
-    monkeypatch.setattr(stream_module, "MAX_HELD", 1)
+    """A stream that misses something before it is live is told `_resync`, and is live then."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a"))
     await node.emit(1, "a")
     await node.emit(2, "a")
-    await until(lambda: stream.held is None, "too much")
+    await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
     response = await node.begin(stream, secret)
     await node.emit(3, "a")
     await until(lambda: response.details == ["_resync", 3], "the rest")
     assert node.topics.counts.resyncs["topics"] == 1
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+@pytest.mark.parametrize("messages", [50, 4])
+async def test_too_much_while_the_history_is_read(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch, bound: str, messages: int
+) -> None:
+    """Messages past the bound are read from the history, once and in order; `_resync` stands where the history does not
+    hold them any more."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=messages, seconds=60))))
+    first = await node.emit("known", "a")
+    stream, secret = await node.hub.join(node.topics, caller("a"))
+    read = node.hub._audiences.history
+    sent: list[int] = []
+
+    async def read_slowly(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        if len(sent) < 10:
+            for number in range(len(sent), len(sent) + 5):
+                sent.append(number)
+                await node.emit(number, "a")
+            await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
+        return history
+
+    monkeypatch.setattr(node.hub._audiences, "history", read_slowly)
+    response = await node.begin(stream, secret, first)
+    await node.emit("live", "a")
+    await until(lambda: response.details[-1:] == ["live"], "the live one")
+    expected = [*sent, "live"] if messages == 50 else ["_resync", 1, 2, 3, 4, "_resync", 6, 7, 8, 9, "live"]
+    assert response.details == expected
 
 
 async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +125,24 @@ async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.M
     written = await beginning
     assert written.details == ([0] if leaves else [0, 1, 2])
     assert node.topics.figures.streams == (0 if leaves else 1)
+
+
+async def test_page_that_is_gone(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the history is trimmed faster than a slow client reads it, `_resync` stands where events are missing."""
+    monkeypatch.setattr(module, "_HISTORY_MESSAGES", 1)
+    node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=3, seconds=60))))
+    first = await node.emit("known", "a")
+    for number in range(2):
+        await node.emit(number, "a")
+    stream, secret = await node.hub.join(node.topics, caller("a"))
+    beginning = asyncio.create_task(node.begin(stream, secret, first, is_slow=True))
+    await until(lambda: stream._drained is not None, "the first part")
+    for number in range(2, 6):
+        await node.emit(number, "a")
+    assert isinstance(stream._response, MemoryResponse)
+    stream._response.is_slow = False
+    stream.stream_drained()
+    assert (await beginning).details == [0, "_resync", 3, 4, 5]
 
 
 async def test_history_that_is_not_enough(start_hub: StartHub) -> None:
@@ -222,9 +279,8 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
     held: list[object] = []
     stream, _ = await node.hub.join(node.topics, caller("a"))
     await node.emit(2, "a")
-    await until(lambda: bool(stream.held), "the second")
-    assert stream.held
-    broken = stream.held[0]
+    await until(lambda: held_by(stream), "the second")
+    broken = held_by(stream)[0]
     broken.body, broken.encoded = b"[1", {}
     node.hub.published(SITE, broken)
     held.append(broken)
