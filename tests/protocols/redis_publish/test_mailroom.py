@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -111,8 +110,8 @@ async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut:
         assert silent.payloads == other.payloads == ["0", "1", "2"]
         for ack_id in range(1, 9):
             await until(lambda ack_id=ack_id: len(other.payloads) >= ack_id, "the next")  # type: ignore[misc]
-            if is_cut and ack_id == 2 and first.feed._link is not None:
-                first.feed._link.abort()
+            if is_cut and ack_id == 2:
+                first.feed.subscription.give_up()
             second.mailroom.receive_ack(acknowledging, ack_id)
             await second.mailroom.drain()
         await until(is_live(recipient), "the silent one to be live")
@@ -128,8 +127,7 @@ async def test_subscription_that_was_cut(nodes: list[PublishNode], valkey: Valke
     client, recipient = await nodes[0].open()
     await nodes[1].publish("1")
     await until(lambda: client.payloads == ["1"], "the first")
-    assert nodes[0].feed._link is not None
-    nodes[0].feed._link.abort()
+    nodes[0].feed.subscription.give_up()
     await nodes[1].publish("2")
     await until(lambda: client.payloads == ["1", "2"], "the second")
     await until(is_live(recipient), "live")
@@ -285,9 +283,7 @@ class Shuffle:
 
     async def cut(self) -> None:
         """A node's subscription breaks."""
-        link: Any = self.chance.choice(self.nodes).feed._link
-        if link is not None:
-            link.abort()
+        self.chance.choice(self.nodes).feed.subscription.give_up()
 
     async def kill(self) -> None:
         """A node dies, and is buried."""

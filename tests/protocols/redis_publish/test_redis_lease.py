@@ -195,8 +195,7 @@ async def test_deaf_owner(start: Start) -> None:
     node that was forgotten learns of it."""
     first = await start("aa")
     await until(lambda: first.reader.is_owner, "the first to own it")
-    assert first.feed._link is not None
-    first.feed._link.abort()
+    first.feed.subscription.give_up()
     await until(lambda: len(first.reader.gaps) == 2, "the subscription to be back")
     assert first.reader.interruptions == 1
     assert 0 < first.reader.gaps[1] < 1_000
