@@ -179,3 +179,30 @@ async def test_refused_subscription(tmp_path: Path) -> None:
             await owner.subscription.start()
         assert redis._counts.redis_errors["LOADING"] == 1
         await until(lambda: not fake.opened, "the connection to end")
+
+
+async def test_subscription_that_breaks_before_it_stands(tmp_path: Path) -> None:
+    """A link that ends right behind the confirmation is no subscription: the caller is told, not left deaf."""
+
+    def answer(served: Served, data: bytes) -> None:
+        confirm(served, data)
+        if b"SUBSCRIBE" in data:
+            # No reply of Redis begins like this, so the client ends the link as it reads it.
+            served.transport.write(b"?\r\n")
+
+    async with fake_redis(tmp_path, answer) as (_, address):
+        owner = Owner(Redis(address, 1.0), "news")
+        with pytest.raises(StoreUnavailable, match="closed the connection"):
+            await owner.subscription.start()
+
+
+async def test_command_without_an_answer(valkey: Valkey, tmp_path: Path) -> None:
+    """A command that is not answered in time fails, and the link is given up at once."""
+    async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
+        owner = Owner(Redis(address, 0.2), "news")
+        await owner.subscription.start()
+        relay.silence(fake.accepted[0])
+        with pytest.raises(StoreUnavailable):
+            await owner.subscription.command("PSUBSCRIBE", "a.*")
+        await until(lambda: owner.told == ["lost", "made"], "a new subscription", 1.0)
+        await owner.subscription.close()
