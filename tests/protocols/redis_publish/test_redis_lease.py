@@ -93,8 +93,7 @@ class LeaseNode:
 
     async def kill(self) -> None:
         """End without a word."""
-        assert self.lease._task
-        self.lease._task.cancel()
+        await self.lease._beat.close()
         await self.feed.close()
         await self.redis.close()
 
@@ -151,8 +150,7 @@ async def test_owner_hangs(start: Start) -> None:
     """An owner that is subscribed but beats no more is replaced when its lease is over."""
     first, second = await start("aa"), await start("bb")
     await until(lambda: first.reader.is_owner, "the first to own it")
-    assert first.lease._task
-    first.lease._task.cancel()
+    await first.lease._beat.close()
     await until(lambda: second.reader.is_owner, "the second to own it")
     assert 350 < second.reader.gaps[0] < 2_000
 

@@ -1,4 +1,5 @@
--- A node that serves a site's Redis PUBLISH says that it lives, and takes, keeps or gives back the lease on the
+-- include living
+-- A node that serves a site's Redis PUBLISH shows that it lives, and takes, keeps or gives back the lease on the
 -- subscription. (Not of a site's queues: no shared part, own keys.)
 -- KEYS[1] 'recado:redis_publish:{<prefix>}:'
 -- ARGV    node | ms that the lease lasts | ms after which a node counts as dead
@@ -6,13 +7,13 @@
 --         has taken it; 'release': whether or not there is another
 --         | '1': this server knows all subscribers, it is none of a Cluster
 -- Answers { 1 when this node was not known, 1 when it holds the lease, ms that nobody held it before (-1: it was held,
---           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes that hear, dead node, ... }
+--           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes that hear, dead node,
+--           its last beat in ms, ... }
 local P = KEYS[1]
 local call = redis.call
-local time = call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local node = ARGV[1]
-local is_new = call('ZADD', P .. 'nodes', now, node)
+local nodes, node = P .. 'nodes', ARGV[1]
+local now = clock('')
+local is_new = note_beat(nodes, node, now)
 local holder = call('GET', P .. 'lease')
 local function is_deaf(other)
   return ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. other)[2] == 0
@@ -25,7 +26,7 @@ end
 local wish = ARGV[4]
 local gap = -1
 local others = {}
-for _, other in ipairs(call('ZRANGE', P .. 'nodes', 0, -1)) do
+for _, other in ipairs(call('ZRANGE', nodes, 0, -1)) do
   if other ~= node and not is_deaf(other) then others[#others + 1] = other end
 end
 if wish == 'offer' or wish == 'release' then
@@ -56,7 +57,4 @@ if holder == node then
   call('SET', P .. 'held', now)
 end
 local answer = { is_new, holder == node and 1 or 0, gap, now + tonumber(ARGV[2]), #others }
-for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now - tonumber(ARGV[3]))) do
-  answer[#answer + 1] = dead
-end
-return answer
+return append_dead(answer, nodes, now, ARGV[3])
