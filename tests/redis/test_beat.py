@@ -133,7 +133,7 @@ async def test_node_that_woke_up_is_not_buried(owner: Owner, valkey: Valkey) -> 
 
 
 async def test_burial_that_fails(owner: Owner) -> None:
-    """A node that cannot be buried is logged, and the next one follows; while Redis is away all wait for a later beat."""
+    """A node that cannot be buried is logged, and the next one follows; while Redis is away all wait for a beat."""
     owner.burial_errors = {"a": StoreError("WRONG"), "b": StoreUnavailable()}
     with capture_logs() as logs:
         owner.beat_.bury(words(a=1, c=3))

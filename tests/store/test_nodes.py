@@ -166,7 +166,7 @@ async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valke
 
 
 async def test_silence_counts_while_redis_answers(redis: Redis, valkey: Valkey) -> None:
-    """A node judges others once it has beaten for two beats without a pause: until then nobody may have been able to."""
+    """A node judges others once it has beaten for two beats without a pause: until then nobody may have been able."""
     member = Member(redis)
     beats = (100, 102, 104, 106, 110, 112, 114)
     assert [member.node._may_judge(now) for now in beats] == [False, False, True, True, False, False, True]
