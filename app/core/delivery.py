@@ -37,7 +37,7 @@ class Delivery:
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
         #: Called when Redis may not know (any more) what this node has.
-        self.on_interrupted: Callable[[], None] = lambda: None
+        self.on_interrupted: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
         self._errands = Errands()
         self._audiences: dict[str, Audiences] = {}
@@ -152,7 +152,8 @@ class Delivery:
         for presence in self.hub.presences.values():
             presence.forget_counter()
             self._refill(presence.site)
-        self.on_interrupted()
+        for listener in self.on_interrupted:
+            listener()
 
     async def drain(self) -> None:
         """Waits until acks and disconnects that have begun have reached Redis. Called at the end, with a time-out."""

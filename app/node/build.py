@@ -118,7 +118,7 @@ class Services:
         self._bind_directory = HttpBindDirectory(config.auth_timeout_seconds)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         self.limits = Limits(RedisSeats(redis, node), counts)
-        self.delivery.on_interrupted = self.limits.restore
+        self.delivery.on_interrupted.append(self.limits.restore)
         self.tickets = Tickets(RedisTickets(redis), counts)
         admission = Admission(self._directory, self.limits, self.tickets)
         application = SitesApplication(config.sites, self.delivery, admission, self._updates, counts)
@@ -136,6 +136,7 @@ class Services:
         channels, channels_settings = RedisChannels(redis, node), _channels_settings(config, counts)
         self.channels = ChannelsServer(config.sites, self.delivery, channels, self._ids, self.limits, channels_settings)
         self.topics = TopicsServer(config.sites, self._topics_parts(RedisTopics(redis, node), config, counts))
+        self.node.burials.append(self.topics.hub.bury)
         #: The protocols with paths of their own, by name.
         self.doors: dict[str, AsgiApp] = {"channels": self.channels, "topics": self.topics}
         #: The protocols whose connections have to be told when this node ends.
