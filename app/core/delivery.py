@@ -38,7 +38,7 @@ class Delivery:
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
         #: Called when Redis may not know, or no longer know, which connections this node has.
-        self.on_interrupted: Callable[[], None] = lambda: None
+        self.on_interrupted: list[Callable[[], None]] = []
         #: Events of a protocol itself: a message with such an event reaches no room through `binds`.
         self.reserved_events: frozenset[str] = frozenset()
         #: Called with each connection of a dead node that this node has taken out of Redis.
@@ -144,7 +144,8 @@ class Delivery:
         for connections in self.hub.sites.values():
             connections.forget_counter()
             self._refill(connections.site)
-        self.on_interrupted()
+        for listener in self.on_interrupted:
+            listener()
 
     async def drain(self) -> None:
         """Waits until all acks and ends of connections have reached Redis. Called at the end, with a time-out."""

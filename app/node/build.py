@@ -61,11 +61,11 @@ class Services:
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
         self.limits = Limits(RedisSeats(redis, node), counts)
-        self.delivery.on_interrupted = self.limits.restore
+        self.delivery.on_interrupted.append(self.limits.restore)
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
-        offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts)
+        offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from starlette.routing import BaseRoute
 
 from app.config.section import SectionSpec
-from app.config.settings import Config
+from app.config.settings import Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.ids import FlakeIds
@@ -39,6 +39,8 @@ class NodeServices(Struct, frozen=True):
     limits: Limits
     ids: FlakeIds
     counts: Counts
+    #: Called with a site and a dead node, until each has returned: whatever a protocol keeps of that node goes.
+    burials: list[Callable[[Site, str], Awaitable[None]]]
 
 
 class NodeProtocol:

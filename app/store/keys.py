@@ -33,7 +33,7 @@
 | subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
 | topics:number | string | number of the site's last stream of topics |
 | topics:stream:<number> | hash | secret: digest of what extends it, extended: how often it was; gone with the stream |
-| topics:nodes | sorted set | node with topics by last beat |
+| topics:clients | set | nodes that hold streams of topics |
 | topics:clients:<node> | hash | client id → its streams on the node |
 | topics:registry | hash | topic → who may publish and subscribe, as JSON |
 | topics:seen:<digest> | string | a bind key was used; expires when it is too old anyway |

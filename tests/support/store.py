@@ -184,7 +184,7 @@ class StoreNode:
         self.counts = Counts()
         self.delivery = Delivery(sites, self.queues, self.counts)
         self.limits = Limits(RedisSeats(self.redis, self.name))
-        self.delivery.on_interrupted = self.limits.restore
+        self.delivery.on_interrupted.append(self.limits.restore)
         self.ticket_store = RedisTickets(self.redis)
         self.tickets = Tickets(self.ticket_store)
         self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)

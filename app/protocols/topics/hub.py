@@ -63,7 +63,9 @@ class TopicHub:
         #: Called when a stream has ended, with its place among those that limits count.
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
         self._store = store
-        self._presence = ClientPresence(self.sites.values(), delivery, store, ids)
+        clients = [(topics.site, topics.clients) for topics in self.sites.values()]
+        self._presence = ClientPresence(clients, delivery, store, ids)
+        delivery.on_interrupted.append(self._presence.restore)
         self._errands = Errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
@@ -73,11 +75,14 @@ class TopicHub:
         """This node hears what is asked of all nodes. Raises StoreUnavailable when Redis is away."""
         for topics in self.sites.values():
             await self._audiences.join(topics.site, [ALL_NODES])
-        await self._presence.start()
 
     async def close(self) -> None:
         """Ends what `start` began; streams have been drained by now."""
         await self._presence.close()
+
+    async def bury(self, site: Site, node: str) -> None:
+        """Takes out what a dead node had in a site. Raises StoreUnavailable. See `Node.burials`."""
+        await self._presence.bury(site, node)
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream, spread over this time, so that their clients do not come back all at once."""
@@ -127,7 +132,7 @@ class TopicHub:
             raise
         stream.number = opened.number
         if opened.is_watched:
-            self._presence.opened(topics, stream, opened.instances)
+            self._presence.opened(topics.site, stream.client, stream.number, opened.instances)
         return stream, secret
 
     async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
@@ -200,7 +205,7 @@ class TopicHub:
         if has_joined:
             self._audiences.leave(topics.site, stream.names)
         self.on_seat_free(stream.caller.seat)
-        self._presence.ended(topics, stream)
+        self._presence.ended(topics.site, stream.client, stream.number)
 
     # What is written to a stream before it is live
 

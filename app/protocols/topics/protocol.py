@@ -26,6 +26,7 @@ class _NodeTopics(NodeProtocol):
         parts = TopicsParts(services.delivery, store, self._directory, services.limits, services.ids, *bounds)
         self._server = TopicsServer(config.sites, parts)
         self.application = self._server
+        services.burials.append(self._server.hub.bury)
 
     async def start(self) -> None:
         """Announces that the node lives, and listens to the other nodes."""

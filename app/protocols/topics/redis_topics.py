@@ -4,14 +4,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from app.config.settings import Site
-from app.protocols.topics.topic_store import Beat, Closed, Departure, Extension, Opened
+from app.protocols.topics.topic_store import Closed, Departure, Extension, Opened
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
 from app.surrogates import decode_text, encode_text
 
-#: A node that has not said so for so long does not live: its streams count as ended.
-DEAD_AFTER_SECONDS = 7.0
 MAX_REGISTRATIONS = 100_000
 #: How long an answer to another node is kept, and how many to one question.
 _ANSWER_MS = 10_000
@@ -52,12 +50,11 @@ class RedisTopics:
         """How long a stream may still go on; see `TopicStore`."""
         return int(await self._run("topics_remaining", site, number))
 
-    async def beat(self, site: Site) -> Beat:
-        """This node lives; see `TopicStore`."""
-        dead_after_ms = int(DEAD_AFTER_SECONDS * 1000)
-        is_new, *found = await self._run("topics_beat", site, self._node, dead_after_ms, _CLIENTS_PER_RUN)
+    async def bury(self, site: Site, node: str) -> tuple[bool, Sequence[Departure]]:
+        """Takes out a part of a dead node's streams; see `TopicStore`."""
+        has_more, *found = await self._run("topics_bury", site, node, _CLIENTS_PER_RUN)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return Beat(bool(is_new), [Departure(decode_text(client), instances) for client, instances in pairs])
+        return bool(has_more), [Departure(decode_text(client), instances) for client, instances in pairs]
 
     async def restore(self, site: Site, streams: Mapping[str, int]) -> None:
         """Tells what this node holds; see `TopicStore`."""

@@ -48,14 +48,6 @@ class Departure(Struct, frozen=True):
     instances: int
 
 
-class Beat(Struct, frozen=True):
-    """What a node hears when it says that it lives."""
-
-    #: Whether the store did not know it, and so knows none of its streams.
-    is_new: bool
-    departures: Sequence[Departure]
-
-
 class TopicStore(Protocol):
     """Streams, registered topics and used keys of all nodes. Every method is atomic and raises StoreUnavailable.
 
@@ -80,8 +72,11 @@ class TopicStore(Protocol):
     def remaining_ms(self, site: Site, number: int) -> Awaitable[int]:
         """How long a stream may still go on; 0 or less: no longer."""
 
-    def beat(self, site: Site) -> Awaitable[Beat]:
-        """This node lives; takes out a part of what a dead one has left. Each departure is answered to one node."""
+    def bury(self, site: Site, node: str) -> Awaitable[tuple[bool, Sequence[Departure]]]:
+        """Takes out a part of the streams that a dead node held: whether more are left, and whose they were.
+
+        Each departure is answered to one caller, also when several nodes bury at the same time.
+        """
 
     def restore(self, site: Site, streams: Mapping[str, int]) -> Awaitable[None]:
         """Tells how many streams this node holds by client, after the store has lost it. Reads `streams` as it goes."""

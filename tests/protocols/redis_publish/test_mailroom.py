@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -114,8 +113,8 @@ async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut:
         assert silent.payloads == other.payloads == ["0", "1", "2"]
         for ack_id in range(1, 9):
             await until(lambda ack_id=ack_id: len(other.payloads) >= ack_id, "the next")  # type: ignore[misc]
-            if is_cut and ack_id == 2 and first.feed._link is not None:
-                first.feed._link.abort()
+            if is_cut and ack_id == 2:
+                first.feed.subscription.give_up()
             second.mailroom.receive_ack(acknowledging, ack_id)
             await second.mailroom.drain()
         await until(is_live(recipient), "the silent one to be live")
@@ -131,8 +130,7 @@ async def test_subscription_that_was_cut(nodes: list[PublishNode], valkey: Valke
     client, recipient = await nodes[0].open()
     await nodes[1].publish("1")
     await until(lambda: client.payloads == ["1"], "the first")
-    assert nodes[0].feed._link is not None
-    nodes[0].feed._link.abort()
+    nodes[0].feed.subscription.give_up()
     await nodes[1].publish("2")
     await until(lambda: client.payloads == ["1", "2"], "the second")
     await until(is_live(recipient), "live")
@@ -293,10 +291,8 @@ class Shuffle:
                 self.acknowledged.add(payload)
 
     async def cut(self) -> None:
-        """Breaks a node's subscription."""
-        link: Any = self.chance.choice(self.nodes).feed._link
-        if link is not None:
-            link.abort()
+        """A node's subscription breaks."""
+        self.chance.choice(self.nodes).feed.subscription.give_up()
 
     async def kill(self) -> None:
         """Kills a node, and buries it."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from app.errors import StoreUnavailable
-from app.protocols.redis_publish import redis_feed
 from app.protocols.redis_publish.mailbox_ports import Told
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.settings import RedisPublish
+from app.redis import subscription as subscription_module
 from app.redis.client import Redis
 from tests.redis.fake_redis import relayed_redis
 from tests.support.publish_node import publish_site
@@ -129,9 +129,9 @@ async def test_subscription_that_breaks(case: tuple[PublishFeed, Heard], valkey:
 
 
 async def test_subscription_that_is_silent(valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A subscription whose probe does not come back is given up, and a command on it fails in time."""
-    monkeypatch.setattr(redis_feed, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(redis_feed, "DEAF_AFTER_SECONDS", 0.2)
+    """One on which the probe does not come back is given up, and a command on it fails in time."""
+    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
     async with relayed_redis(tmp_path, valkey) as (relayed, fake, address):
         redis = Redis(address, 0.3)
         await redis.start()

@@ -96,6 +96,7 @@ class HubNode:
         self.site = site
         self.store = RedisTopics(node.redis, node.name)
         self.hub = TopicHub([site], node.delivery, self.store, FlakeIds(0, 1), node.counts)
+        node.node.burials.append(self.hub.bury)
 
     @property
     def topics(self) -> SiteTopics:

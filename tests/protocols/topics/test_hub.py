@@ -13,12 +13,14 @@ from app.core.message import LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
+from app.protocols.topics import presence as presence_module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.store import until
+from tests.support.valkey import Valkey
 
 SITE = topics_site(topics=Topics())
 
@@ -251,23 +253,34 @@ async def test_presence(start_hub: StartHub) -> None:
     await until(lambda: watcher.details[5:] == ["connect"], "the last")
 
 
-async def test_dead_node(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients of a dead node are reported as disconnected; a node that was
-    wrongly taken for dead restores its counts."""
+async def test_dead_node(start_hub: StartHub) -> None:
+    """What a node that died has held is told as gone; a node that was taken for dead tells its streams anew."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
+    three: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", client="w"))
     await two.open(caller("a", client="x"))
     await until(lambda: watcher.details[1:] == ["connect"], "its coming")
-    monkeypatch.setattr("app.protocols.topics.redis_topics.DEAD_AFTER_SECONDS", 0.0)
-    await asyncio.sleep(0.01)
-    await one.hub._presence.beat(one.topics)
+    await two.node.node.beat()
+    # Two nodes bury it at the same time.
+    await asyncio.gather(*(node.node.node.bury(two.node.name, 1) for node in (one, three)))
     await until(lambda: watcher.details[2:] == ["disconnect"], "its going")
-    monkeypatch.setattr("app.protocols.topics.redis_topics.DEAD_AFTER_SECONDS", 7.0)
     assert await one.store.clients(SITE) == {"w": 1}
-    await one.hub._presence.beat(one.topics)
-    await two.hub._presence.beat(two.topics)
-    assert await one.store.clients(SITE) == {"w": 1, "x": 1}
+    await two.node.node.beat()
+    await until_clients(one, {"w": 1, "x": 1})
+    for node in (one, three):
+        await node.hub.drained()
+    await one.emit("end", "@CONNECTION@/x")
+    await until(lambda: len(watcher.details) > 3, "the end")
+    # Types are shown of what goes to topics of the server.
+    assert watcher.details[3:] == ["t"]
+
+
+async def until_clients(node: HubNode, clients: dict[str, int]) -> None:
+    """The store counts these streams, and no others."""
+    async with asyncio.timeout(8):
+        while await node.store.clients(SITE) != clients:
+            pass
 
 
 async def test_unreadable_event(start_hub: StartHub) -> None:
@@ -289,18 +302,74 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
 
 
 async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that Redis has forgotten restores its counts, at the next beat when the first attempt fails."""
+    """A node that Redis has forgotten tells its streams again, as often as it takes."""
+    monkeypatch.setattr(presence_module, "_RETRY_SECONDS", 0.01)
     node: HubNode = await start_hub(SITE)
+    await node.node.node.beat()
     await node.open(caller("a", client="x"))
     await node.node.redis.command("FLUSHALL")
+    failures = 0
 
     async def fail(*_: object) -> None:
+        nonlocal failures
+        failures += 1
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(node.store, "restore", fail)
-        with pytest.raises(StoreUnavailable):
-            await node.hub._presence.beat(node.topics)
+        await node.node.node.beat()
+        await until(lambda: failures > 2, "some attempts")
+        assert await node.store.clients(SITE) == {}
+    await until_clients(node, {"x": 1})
+
+
+async def test_interrupted_bus(start_hub: StartHub, valkey: Valkey) -> None:
+    """When the bus breaks Redis may have lost counts, as when a replica took over: the node tells them again."""
+    node: HubNode = await start_hub(SITE)
+    await node.open(caller("a", client="x"))
+    await node.node.redis.command(
+        "DEL", "recado:{shop}:topics:clients", f"recado:{{shop}}:topics:clients:{node.node.name}"
+    )
     assert await node.store.clients(SITE) == {}
-    await node.hub._presence.beat(node.topics)
-    assert await node.store.clients(SITE) == {"x": 1}
+    valkey.client.client_kill_filter(_type="pubsub")
+    await until_clients(node, {"x": 1})
+
+
+async def test_restore_that_is_interrupted(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption while counts are being restored has them restored once more: the first part may be lost, too."""
+    node: HubNode = await start_hub(SITE)
+    await node.open(caller("a", client="x"))
+    restore, may_go_on, calls = node.store.restore, asyncio.Event(), 0
+
+    async def restore_slowly(*words: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await restore(*words)
+        await may_go_on.wait()
+
+    monkeypatch.setattr(node.store, "restore", restore_slowly)
+    node.node.delivery.bus_interrupted()
+    await until(lambda: calls == 1, "the first")
+    await node.node.redis.command("FLUSHALL")
+    node.node.delivery.bus_interrupted()
+    may_go_on.set()
+    await until_clients(node, {"x": 1})
+    assert calls == 2
+    await node.hub.close()
+    node.node.delivery.bus_interrupted()
+    await node.node.redis.command("PING")
+    assert calls == 2
+
+
+async def test_node_that_ends_leaves_no_counts(start_hub: StartHub) -> None:
+    """Streams that a node could not take out before its end are taken out with it, and told."""
+    one: HubNode = await start_hub(SITE)
+    two: HubNode = await start_hub(SITE)
+    watcher = await one.open(caller("@CONNECTION@/x", client="w"))
+    await two.node.node.start()
+    await two.open(caller("a", client="x"))
+    await until(lambda: watcher.details[1:] == ["connect"], "its coming")
+    await two.hub.close()
+    await two.node.node.close()
+    assert await one.store.clients(SITE) == {"w": 1}
+    await until(lambda: watcher.details[2:] == ["disconnect"], "its going")

@@ -110,28 +110,27 @@ async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
     assert await two.extend(SITE, other, b"s", b"x", 60_000, 9) is Extension.UNKNOWN
 
 
-async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients of a node without beats are buried in parts, each reported to
-    one node; then the node is forgotten."""
+async def test_dead_node(redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dead node has left is taken out in parts, each answered to one node; then it is forgotten."""
+    one, two, three = (RedisTopics(redis, name) for name in ("aa", "bb", "cc"))
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
-    assert (await one.beat(SITE)).is_new
-    assert not (await one.beat(SITE)).is_new
     for client in ("x", "y", "z"):
         await two.open(SITE, client, 1, b"s", 60_000)
     await one.open(SITE, "x", 1, b"s", 60_000)
-    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 0.05)
-    await asyncio.sleep(0.1)
-    beats = [await one.beat(SITE) for _ in range(4)]
-    departures = [departure for beat in beats for departure in beat.departures]
+    # Two nodes bury it at the same time.
+    burials = await asyncio.gather(*(store.bury(SITE, "bb") for store in (one, three, one, three)))
+    assert [has_more for has_more, _ in burials] == [True, False, False, False]
+    departures = [departure for _, part in burials for departure in part]
     assert sorted(departures, key=lambda departure: departure.client) == [
         Departure("x", 1),
         Departure("y", 0),
         Departure("z", 0),
     ]
     assert await one.clients(SITE) == {"x": 1}
-    # The node lives after all, and its beat tells it that it was buried.
-    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 7.0)
-    assert (await two.beat(SITE)).is_new
+    assert valkey.client.smembers(prefix(SITE.name) + "topics:clients") == {b"aa"}
+    # It lives after all, and tells what it holds.
+    await two.restore(SITE, {"y": 2})
+    assert await one.clients(SITE) == {"x": 1, "y": 2}
 
 
 async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +172,5 @@ async def test_nothing_is_left(one: RedisTopics, valkey: Valkey) -> None:
         key.decode().removeprefix(base): valkey.client.pttl(key) for key in valkey.client.scan_iter(f"{base}topics:*")
     }
     assert keys.pop("topics:number") == -1
-    assert keys.pop("topics:nodes") == -1
     assert set(keys) == {"topics:seen:mark", "topics:answers:q"}
     assert all(ttl > 0 for ttl in keys.values())

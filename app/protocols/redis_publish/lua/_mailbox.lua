@@ -1,3 +1,4 @@
+-- include clock
 -- The shared beginning of the scripts of Redis PUBLISH (mailbox_*). KEYS[1] is the list where a user's messages wait, a
 -- key of the application. Every other key that a script keeps for the user begins with 'recado:{<that key>}:', so that
 -- a Cluster has it on the same slot. The keys are listed in store/keys.py.
@@ -12,11 +13,6 @@ local state = P .. 'state'
 -- The newest ids of entries from the stream.
 local taken = P .. 'taken'
 local STATE_SECONDS = 86400
-
-local function now_ms()
-  local time = call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
 
 -- Returns the user's first connection, or nil. With a prefix of nodes' channels, a connection of a node that died a
 -- moment ago does not count while there is another: the `bubble` of one live connection must be true. (The prefix is ''

@@ -8,7 +8,7 @@
 -- Answers { 'delivered', 'queued' or 'duplicate', messages dropped because the list was full }
 local uid, entry, expiry_seconds = ARGV[1], ARGV[2], ARGV[4]
 -- Another node may own the subscription by now. That node delivers the message itself.
-if now_ms() > tonumber(ARGV[3]) then return redis.error_reply('LATE the lease is over') end
+if clock('') > tonumber(ARGV[3]) then return redis.error_reply('LATE the lease is over') end
 
 local function is_after(id, other)
   local ms, number = string.match(id, '(%d+)-(%d+)')

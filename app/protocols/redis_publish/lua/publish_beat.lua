@@ -1,3 +1,4 @@
+-- include living
 -- The beat of a node that serves a site's Redis PUBLISH: registers the node as alive, and takes, keeps or gives back
 -- the lease on the subscription. (The script does not touch a site's queues: it has no shared part, and its own keys.)
 -- KEYS[1] 'recado:redis_publish:{<prefix>}:'
@@ -7,13 +8,12 @@
 --         | '1': this server knows all subscribers, because it is not in a Cluster
 -- Answers { 1 when this node was not known, 1 when it holds the lease, ms that the lease was free before (-1: it was
 --           held, -2: it was handed over), end of the lease in ms of Redis's clock, number of other nodes that hear,
---           dead node, ... }
+--           dead node, its last beat in ms, ... }
 local P = KEYS[1]
 local call = redis.call
-local time = call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local node = ARGV[1]
-local is_new = call('ZADD', P .. 'nodes', now, node)
+local nodes, node = P .. 'nodes', ARGV[1]
+local now = clock('')
+local is_new = note_beat(nodes, node, now)
 local holder = call('GET', P .. 'lease')
 local function is_deaf(other)
   return ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. other)[2] == 0
@@ -26,7 +26,7 @@ end
 local wish = ARGV[4]
 local gap = -1
 local others = {}
-for _, other in ipairs(call('ZRANGE', P .. 'nodes', 0, -1)) do
+for _, other in ipairs(call('ZRANGE', nodes, 0, -1)) do
   if other ~= node and not is_deaf(other) then others[#others + 1] = other end
 end
 if wish == 'offer' or wish == 'release' then
@@ -59,7 +59,4 @@ if holder == node then
   call('SET', P .. 'held', now)
 end
 local answer = { is_new, holder == node and 1 or 0, gap, now + tonumber(ARGV[2]), #others }
-for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now - tonumber(ARGV[3]))) do
-  answer[#answer + 1] = dead
-end
-return answer
+return append_dead(answer, nodes, now, ARGV[3])

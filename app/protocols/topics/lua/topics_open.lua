@@ -16,6 +16,6 @@ end
 local key = P .. 'topics:stream:' .. string.format('%.0f', number)
 call('HSET', key, 'secret', ARGV[4], 'extended', 0)
 call('PEXPIRE', key, ARGV[5])
-call('HSET', P .. 'topics:clients:' .. ARGV[1], ARGV[2], ARGV[3])
-call('ZADD', P .. 'topics:nodes', now, ARGV[1])
+call('HSET', clients_key(ARGV[1]), ARGV[2], ARGV[3])
+note_holder(ARGV[1])
 return { string.format('%.0f', number), topic_instances(ARGV[2]), audience_is_there('topics', ARGV[6], ARGV[7]) }
