@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from app.config.settings import Topics
@@ -15,6 +13,7 @@ from app.redis.client import Redis
 from app.store.keys import prefix
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until, until_answer
 
 SITE = make_site(topics=Topics())
 OTHER = make_site("other", topics=Topics())
@@ -38,7 +37,9 @@ async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> No
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 2**53
     valkey.client.flushall()
-    await asyncio.sleep(0.01)
+    # Numbers are reckoned in sixteenths of a millisecond.
+    given_ms = valkey.clock_ms()
+    await until(lambda: valkey.clock_ms() > given_ms, "the next millisecond")
     assert (await one.open(SITE, "me", 1, b"s", 1000)).number > numbers[-1]
 
 
@@ -85,10 +86,12 @@ async def test_is_watched(one: RedisTopics, redis: Redis) -> None:
 
 async def is_over(store: RedisTopics, number: int) -> None:
     """Wait until a stream's time is over."""
-    remaining_ms = await store.remaining_ms(SITE, number)
-    assert remaining_ms <= 100
-    await asyncio.sleep(max(0, remaining_ms) / 1000 + 0.02)
-    assert await store.remaining_ms(SITE, number) < 0
+
+    async def has_ended() -> bool:
+        return await store.remaining_ms(SITE, number) < 0
+
+    assert await store.remaining_ms(SITE, number) <= 100
+    await until_answer(has_ended, "the end of the stream's time")
 
 
 async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
@@ -109,7 +112,7 @@ async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
     assert await two.extend(SITE, other, b"s", b"x", 60_000, 9) is Extension.UNKNOWN
 
 
-async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_node(one: RedisTopics, two: RedisTopics, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a node without beats has left is taken out in parts, each answered to one node; then it is forgotten."""
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
     assert (await one.beat(SITE)).is_new
@@ -117,8 +120,8 @@ async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest
     for client in ("x", "y", "z"):
         await two.open(SITE, client, 1, b"s", 60_000)
     await one.open(SITE, "x", 1, b"s", 60_000)
-    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 0.05)
-    await asyncio.sleep(0.1)
+    # Its last beat is put that far back.
+    valkey.client.zincrby(f"{prefix(SITE.name)}topics:nodes", -module.DEAD_AFTER_SECONDS * 1000, "bb")
     beats = [await one.beat(SITE) for _ in range(4)]
     departures = [departure for beat in beats for departure in beat.departures]
     assert sorted(departures, key=lambda departure: departure.client) == [
@@ -128,7 +131,6 @@ async def test_dead_node(one: RedisTopics, two: RedisTopics, monkeypatch: pytest
     ]
     assert await one.clients(SITE) == {"x": 1}
     # It lives after all, and learns that it was taken out.
-    monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 7.0)
     assert (await two.beat(SITE)).is_new
 
 
