@@ -245,8 +245,9 @@ class Shuffle:
         for _ in range(self.chance.randrange(40, 120)):
             (step,) = self.chance.choices(steps, (50, 15, 10, 20, 3, 2))
             await step()
-            if self.chance.random() < 0.5:
-                await asyncio.sleep(self.chance.random() * 0.003)
+            for _ in range(self.chance.randrange(-3, 4)):
+                # What was begun before goes on meanwhile, as far as chance will have it.
+                await self.nodes[0].redis.command("PING")
         await self.settle()
         left = waiting(self.nodes[0].valkey)
         if self.nodes[0].settings.ack:
