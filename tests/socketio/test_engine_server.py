@@ -418,8 +418,8 @@ async def send_burst(session: EngineSession, packets: int, source: random.Random
     """Send numbered packets, now and then letting others run."""
     for index in range(packets):
         session.send_encoded(EncodedPacket(b"4%d" % index))
-        if source.random() < 0.5:
-            await asyncio.sleep(source.random() * 0.004)
+        for _ in range(source.randrange(-12, 12)):
+            await asyncio.sleep(0)
 
 
 async def receive_across_upgrade(client: EngineClient, sid: str, packets: int) -> list[str]:
