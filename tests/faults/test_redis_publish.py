@@ -75,6 +75,7 @@ def check(news: Application, deployment: Deployment) -> None:
     news.subscribe("c", user)
     news.publish_to_channel("c", "to all")
     wait_payloads(client, ["waited", "live", "streamed", "to all"])
+    news.wait_received(user)
     client.disconnect()
     eventually(lambda: news.connections(user) == 0, "nobody to be there")
     assert news.waiting(user) == []
