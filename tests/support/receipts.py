@@ -28,6 +28,11 @@ class Sent:
     #: No answer came: like `refused`.
     unknown: list[int] = field(default_factory=list)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the last one has no answer yet."""
+        return self.begun > len(self.answered) + len(self.refused) + len(self.unknown)
+
 
 class Receipts:
     """What one device has received. Lives as long as the test; plain bookkeeping, faults are kept as sentences."""
