@@ -274,8 +274,7 @@ def test_slow_script(scene: Scene, valkey: Valkey) -> None:
     """Redis is held up for most of a second: sends wait, and none is refused."""
     with scene.sending() as swarm:
         for _ in range(3):
-            # (A script can only count its CPU time: beside a busy neighbour that is any time.)
-            valkey.client.execute_command("DEBUG", "SLEEP", "0.4")
+            valkey.hold_up(0.4)
             _wait_for_more(swarm, 3)
     assert [sent.refused for sent in swarm.sent.values()] == [[], [], []]
 

@@ -43,6 +43,11 @@ class Valkey:
         seconds, microseconds = clock
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    def hold_up(self, seconds: float) -> None:
+        """Block until the server has answered nobody for so long (a script could only count its CPU time)."""
+        client: Any = self.client
+        client.execute_command("DEBUG", "SLEEP", str(seconds))
+
     def suspend(self) -> None:
         """Freeze the process: connections stay open, nothing is answered."""
         assert self._process
