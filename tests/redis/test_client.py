@@ -18,9 +18,9 @@ from app.redis.link import Link
 from app.redis.scripts import load_scripts
 from app.store.queues import RedisQueues
 from tests.redis.fake_redis import Served, fake_redis
-from tests.support.store import linked, make_message, make_site, queue_of, running_valkey, until
+from tests.support.store import linked, make_message, make_site, queue_of, running_valkey
 from tests.support.valkey import Valkey
-from tests.support.waiting import until_answer
+from tests.support.waiting import until, until_answer
 
 SITE = make_site()
 #: Half a second of the processor's time.

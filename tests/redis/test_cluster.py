@@ -17,10 +17,10 @@ from app.redis.client import Commands, Redis
 from app.redis.cluster import RedisCluster, slot_of
 from app.store.keys import NODES, prefix, shard_channel
 from app.store.seats import RedisSeats
-from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site, until
+from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site
 from tests.support.topologies import ValkeyCluster, valkey_cluster
 from tests.support.valkey import Valkey
-from tests.support.waiting import until_answer
+from tests.support.waiting import until, until_answer
 
 #: Sites whose slots are on three shards.
 SITES = [make_site(name) for name in ("shop", "club", "team", "news")]

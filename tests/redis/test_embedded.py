@@ -18,8 +18,7 @@ from app.redis.address import Address
 from app.redis.embedded import EmbeddedValkey
 from app.redis.link import Link
 from tests.support.processes import REPOSITORY, ChildProcess, is_running
-from tests.support.store import until
-from tests.support.waiting import until_answer
+from tests.support.waiting import until, until_answer
 
 OWNER = """
 import asyncio, sys

@@ -12,9 +12,9 @@ from app.errors import StoreUnavailable
 from app.redis.address import Address, SentinelGroup, read_redis_url
 from app.redis.sentinel import Sentinels
 from tests.redis.fake_redis import Served, fake_redis
-from tests.support.store import StoreNode, heard, make_site, until
+from tests.support.store import StoreNode, heard, make_site
 from tests.support.topologies import ReplicatedValkey, replicated_valkey
-from tests.support.waiting import until_answer
+from tests.support.waiting import until, until_answer
 
 SITE = make_site()
 

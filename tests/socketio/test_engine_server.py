@@ -19,7 +19,8 @@ from app.socketio.engine_request import Handshake
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
 from tests.socketio.engine_client import Answer, EngineClient, Socket
-from tests.transport.serving import serving, until
+from tests.support.waiting import until
+from tests.transport.serving import serving
 
 ORIGIN = "https://www.example.com"
 MAX_PAYLOAD_BYTES = 10_000

@@ -14,7 +14,8 @@ from app.socketio.engine_ports import EngineSettings
 from app.socketio.socket_server import ConnectRefused, ConnectRequest, NamespaceConnection, SocketServer
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.socket_case import Application
-from tests.transport.serving import serving, until
+from tests.support.waiting import until
+from tests.transport.serving import serving
 
 
 @contextlib.asynccontextmanager

@@ -17,8 +17,9 @@ from app.store.bus import Bus, parse
 from app.store.keys import bus_channel
 from app.store.queues import RedisQueues
 from tests.redis.fake_redis import Served, fake_redis, relayed_redis
-from tests.support.store import make_message, make_site, until
+from tests.support.store import make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 

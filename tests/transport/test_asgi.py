@@ -10,19 +10,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import connect
 
-from tests.transport.serving import (
-    BINARY,
-    CLOSE,
-    TEXT,
-    FastLane,
-    Message,
-    Receive,
-    Send,
-    close_payload,
-    echo,
-    serving,
-    until,
-)
+from tests.support.waiting import until
+from tests.transport.serving import BINARY, CLOSE, TEXT, FastLane, Message, Receive, Send, close_payload, echo, serving
 
 
 async def test_echo_with_a_real_client() -> None:

@@ -18,7 +18,8 @@ from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.websocket import text_frame
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.test_engine_server import Echo, receive_across_upgrade
-from tests.transport.serving import serving, until
+from tests.support.waiting import until
+from tests.transport.serving import serving
 
 
 class Server:

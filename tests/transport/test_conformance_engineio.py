@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.socketio.engine_client import Answer, EngineClient
-from tests.support.waiting import until_answer
+from tests.support.waiting import until, until_answer
 from tests.transport.engineio_echo_server import EngineEcho
-from tests.transport.serving import serving, until
+from tests.transport.serving import serving
 
 SCRIPTS = Path(__file__).parent
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 0.3, 0.2

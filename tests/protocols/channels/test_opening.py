@@ -14,8 +14,9 @@ from app.protocols.channels.opening import OpeningRequest
 from app.protocols.http_request import digest
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
-from tests.support.store import make_message, until
+from tests.support.store import make_message
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from app.errors import LimitReached, StoreUnavailable
 from app.protocols.channels.door import Door
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
-from tests.support.store import until
+from tests.support.waiting import until
 from tests.transport.serving import serving
 
 

@@ -25,8 +25,8 @@ from app.protocols.redis_publish.application import (
 )
 from app.store.seats import RedisSeats
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 class Request(Struct):

@@ -17,7 +17,7 @@ from app.protocols.redis_publish import ingress as ingress_module
 from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, StreamEntry
 from tests.support.publish_node import publish_site
-from tests.support.store import until
+from tests.support.waiting import until
 
 
 class FakeMailboxes:

@@ -14,8 +14,8 @@ from app.errors import StoreUnavailable
 from app.protocols.redis_publish.mailroom import TOO_MANY
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from tests.support.publish_node import PublishClient, PublishNode, is_live, publish_nodes, publish_site, waiting
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 @pytest.fixture

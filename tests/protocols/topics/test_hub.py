@@ -16,8 +16,8 @@ from app.protocols.topics.redis_topics import DEAD_AFTER_SECONDS
 from app.protocols.topics.site_topics import digest_of
 from app.store.keys import prefix
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = topics_site(topics=Topics())
 
