@@ -16,6 +16,8 @@ from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 #: Metrics that count what is there now.
 PRESENT = ("recado_sessions", "recado_connections")
 #: What Redis keeps of a site that has had a device: numbers, never names (see store/keys.py).

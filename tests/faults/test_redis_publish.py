@@ -11,9 +11,10 @@ import redis
 
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
+from tests.support.ports import HOST
 from tests.support.publish import Application, messages, payloads, wait_payloads
 from tests.support.store import running_valkey
-from tests.support.topologies import HOST, valkey_cluster
+from tests.support.topologies import valkey_cluster
 from tests.support.waiting import eventually
 
 SITE: dict[str, Any] = {"apiKey": "k", "redisPublish": {}}

@@ -6,11 +6,15 @@ import json
 import random
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.deployment import Deployment
 from tests.support.receipts import percentile
 from tests.support.swarm import Swarm
 from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Answer, Tenant
+
+pytestmark = pytest.mark.alone
 
 #: The setting's default.
 AUTH_CONCURRENCY = 64

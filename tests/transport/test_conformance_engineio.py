@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.socketio.engine_client import Answer, EngineClient
+from tests.support.ports import free_port
 from tests.support.waiting import until, until_answer
 from tests.transport.engineio_echo_server import EngineEcho
 from tests.transport.serving import serving
@@ -284,9 +284,7 @@ async def test_upgraded_sid_is_refused(version: int) -> None:
 @pytest.mark.parametrize("script", ["engineio", "socketio"])
 async def test_scripts_serve(script: str) -> None:
     """The servers for the official suites start on the port they are given."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(sys.executable, SCRIPTS / f"{script}_echo_server.py", str(port))
     try:
         async with EngineClient(port, path=f"/{script.replace('io', '.io')}/") as client:
