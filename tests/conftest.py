@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +22,15 @@ from tests.support.python_clients import PythonClients
 from tests.support.sites import contract_sites
 from tests.support.store import linked, running_valkey
 from tests.support.tenant import Tenant
+from tests.support.turns import Turns
 from tests.support.valkey import Valkey
 
 _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
-_MEASURED = pytest.StashKey[list[str]]()
+_TURNS = pytest.StashKey[Turns]()
+#: Where the processes of a run that is spread over several take turns: the directory, known to the first of them.
+_TURNS_DIRECTORY = pytest.StashKey[Path]()
+_MEASURED = "measured"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,14 +44,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose a seed unless one was given."""
-    if config.option.seed is None:
+    """Choose a seed unless one was given; a process among several is given that of the first, and its turns."""
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        config.option.seed = workerinput["seed"]
+        config.stash[_TURNS] = Turns(Path(workerinput["turns"]))
+    elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Report the measurements of the tests."""
-    if lines := config.stash.get(_MEASURED, []):
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a further process (pytest-xdist) what it must have in common with the others."""
+    if _TURNS_DIRECTORY not in node.config.stash:
+        node.config.stash[_TURNS_DIRECTORY] = Path(tempfile.mkdtemp(prefix="recado-turns-"))
+    node.workerinput["seed"] = node.config.option.seed
+    node.workerinput["turns"] = str(node.config.stash[_TURNS_DIRECTORY])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what the processes had in common."""
+    if directory := config.stash.get(_TURNS_DIRECTORY, None):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for the test's turn. Outside of every other hook, so that no time-out counts the wait."""
+    turns = item.config.stash.get(_TURNS, None)
+    if turns is None:
+        return (yield)
+    with turns.turn(is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests have measured."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    lines = [str(text) for report in calls for kind, text in report.user_properties if kind == _MEASURED]
+    if lines:
         terminalreporter.section("measured")
         for line in lines:
             terminalreporter.write_line(line)
@@ -105,11 +145,11 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Writes a measurement below the run's results, and beside the test if it fails."""
-    lines = request.config.stash.setdefault(_MEASURED, [])
 
     def write(text: str) -> None:
         print(text)
-        lines.append(f"{request.node.name}: {text}")
+        # What is noted here goes along with the report, also from another process.
+        request.node.user_properties.append((_MEASURED, f"{request.node.name}: {text}"))
 
     return write
 
@@ -160,16 +200,29 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
     assert [line for line in node.lines.snapshot() if line.startswith("uncaught")] == []
 
 
+@pytest.fixture(scope="session")
+def deployments(tenant: Tenant) -> Iterator[Callable[[int], Deployment]]:
+    """Starts the servers of the contract suite by how many nodes they have, each once, and keeps them."""
+    started: dict[int, Deployment] = {}
+
+    def start(nodes: int) -> Deployment:
+        if nodes not in started:
+            # All that the server can say is said, so that the search for secrets in its log means something.
+            started[nodes] = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=nodes)
+        return started[nodes]
+
+    yield start
+    for server in started.values():
+        server.end()
+
+
 @pytest.fixture(scope="session", params=[1, 2], ids=["one node", "two nodes"])
-def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
-    """The server of the contract suite: one node, and two nodes behind a balancer that is not sticky.
+def deployment(request: pytest.FixtureRequest, deployments: Callable[[int], Deployment]) -> Deployment:
+    """The server of the contract suite, and two of them behind a balancer that is not sticky.
 
     Tests share it, so each test uses users and rooms of its own.
     """
-    # The log level is the most detailed one, so that the search for secrets in the log covers everything.
-    server = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=request.param)
-    yield server
-    server.end()
+    return deployments(request.param)
 
 
 @pytest.fixture(scope="module")

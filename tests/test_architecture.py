@@ -98,6 +98,12 @@ HOMES = {
     "prometheus_client": {"app.observe"},
 }
 
+#: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
+WAITING = "tests.support.waiting"
+LATE = {"tests.support.tcp_proxy", "tests.support.tenant", "tests.backends.conftest"}
+#: A sleep for a time; `sleep(0)`, a turn of the loop, is none. In the text, so that scripts for child processes count.
+SLEEP = re.compile(r"\b(?:time|asyncio)\.sleep\((?!0\))|from (?:time|asyncio) import[^\n]*\bsleep\b")
+
 
 class Module:
     """A source file and its imports. Lives for the test run."""
@@ -310,6 +316,19 @@ def test_every_test_states_its_fact() -> None:
         if function.name.startswith("test_") and not ast.get_docstring(function)
     ]
     assert wrong == []
+
+
+def test_no_test_sleeps() -> None:
+    """A test waits for an event or polls with a deadline; only the polls themselves sleep."""
+    wrong = [
+        f"{module.path}:{number}"
+        for module in TESTS
+        if module.name not in (WAITING, "tests.test_architecture")
+        for number, line in enumerate(module.path.read_text().splitlines(), 1)
+        if SLEEP.search(line)
+    ]
+    late = [module.name for module in TESTS if f"{WAITING}.lag" in module.imports() and module.name not in LATE]
+    assert wrong + late == []
 
 
 def test_modules_stay_small() -> None:

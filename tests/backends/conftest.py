@@ -9,6 +9,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from app.config.settings import Site
+from tests.support.waiting import lag
 
 
 def http_answer(body: bytes = b"[]", status: str = "200 OK", *headers: str) -> bytes:
@@ -94,8 +95,7 @@ class Backend:
             self._changed.notify_all()
         if self.gate is not None:
             await self.gate.wait()
-        if self.delay_seconds:
-            await asyncio.sleep(self.delay_seconds)
+        await lag(self.delay_seconds)
         self._at_once -= 1
         if not self.answer:
             raise ConnectionError("the test asked for a connection that is cut")

@@ -10,7 +10,7 @@ from app.backends.breaker import Breaker
 from app.backends.figures import BackendCounts
 from app.config.settings import Site
 from app.errors import AuthRefused
-from tests.support.store import until
+from tests.support.waiting import until
 
 
 def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, BackendCounts]:

@@ -13,7 +13,7 @@ from app.backends import peers as peers_module
 from app.backends.peers import HttpPeers
 from app.socketio.ports import Place
 from app.transport.peer_socket import PeerSocket
-from tests.support.store import until
+from tests.support.waiting import until
 from tests.transport.serving import Receive, Send, Served, serving
 
 Message = MutableMapping[str, Any]

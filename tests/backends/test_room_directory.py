@@ -15,7 +15,7 @@ from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
 from tests.backends.conftest import Backend, http_answer
-from tests.support.store import until
+from tests.support.waiting import until
 
 MakeSite = Callable[..., Site]
 

@@ -16,6 +16,8 @@ from bench.scale import TINY
 from bench.scenarios import SCENARIOS
 from bench.stage import Stage, open_stage
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:

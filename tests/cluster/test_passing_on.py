@@ -11,6 +11,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -25,6 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.balancer import Balancer
 from tests.support.clients import POLLING, ClientKind, ConnectCall
 from tests.support.connector import Drivers, numbers
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.sites import contract_sites
 from tests.support.store import running_valkey
@@ -57,8 +59,7 @@ class Pair:
         environment = {"REDIS_URL": self.valkey.url}
         port = 0
         if is_clustered:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
             environment |= {"RECADO_NODE_URL": f"http://127.0.0.1:{port}", "RECADO_CLUSTER_SECRET": SECRET}
         return Server(self.directory, "--port", str(port), **environment)
 
@@ -69,8 +70,8 @@ class Pair:
 
     def end(self) -> None:
         """End both nodes."""
-        for node in self.nodes:
-            node.end()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Server.end, self.nodes))
         shutil.rmtree(self.directory)
 
 

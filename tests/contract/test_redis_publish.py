@@ -127,10 +127,7 @@ def test_what_waited_comes_first(server: Deployment, news: Application, kind: Cl
         news.publish(user, payload)
     wait_payloads(client, waited + live)
     assert all(message["bubble"] for message in messages(client))
-    news.wait_queued(user)
-    assert news.redis.llen(f"recado:{{rm:users:{user}:messages}}:told") == 0 or eventually(
-        lambda: news.redis.llen(f"recado:{{rm:users:{user}:messages}}:told") == 0, "nothing to be under way"
-    )
+    news.wait_received(user)
 
 
 def test_nothing_comes_twice(server: Deployment, news: Application) -> None:
@@ -141,6 +138,7 @@ def test_nothing_comes_twice(server: Deployment, news: Application) -> None:
     first = news.connect(server, user)
     news.publish(user, "live")
     wait_payloads(first, ["waited", "live"])
+    news.wait_received(user)
     first.disconnect()
     eventually(lambda: news.connections(user) == 0, "the first to be gone")
     second = news.connect(server, user)
@@ -328,6 +326,7 @@ def test_without_keys(server: Deployment, open_site: Application) -> None:
         eventually(lambda: "l" in open_site.states(user), "the user to be live")
         open_site.publish(user, identifier)
         wait_payloads(client, [identifier])
+        open_site.wait_received(user)
         client.disconnect()
         eventually(lambda: open_site.connections(user) == 0, "the user to be gone")
 

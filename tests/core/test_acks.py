@@ -12,7 +12,8 @@ from app.core import acks
 from app.core.acks import FLUSH_AT, AckBuffer
 from app.core.ports import AckGroup
 from app.errors import StoreUnavailable
-from tests.support.store import make_site, until
+from tests.support.store import make_site
+from tests.support.waiting import until
 
 Group = tuple[bool, int, list[bytes]]
 

@@ -12,8 +12,9 @@ from app.core.audiences import Audiences
 from app.core.message import Audience, LiveMessage
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
-from tests.support.store import StoreNode, make_message, make_site, until
+from tests.support.store import StoreNode, make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 PLAIN = make_site("plain", user_room_prefix=None)

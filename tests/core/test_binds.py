@@ -7,7 +7,8 @@ from app.core.binds import extend
 from app.core.message import Audience, Message
 from tests.core.conftest import NodeStarter
 from tests.core.test_audiences import Listener
-from tests.support.store import heard, make_message, make_site, until
+from tests.support.store import heard, make_message, make_site
+from tests.support.waiting import until
 
 SITE = make_site(binds={"news": "Everyone", "mine": "user_1"})
 PLAIN = make_site("plain", user_room_prefix=None, binds={"news": "Everyone"})

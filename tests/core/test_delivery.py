@@ -22,9 +22,9 @@ from tests.support.store import (
     parts,
     queue_of,
     settled,
-    until,
 )
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 PLAIN = make_site("plain", user_room_prefix=None)

@@ -9,18 +9,9 @@ from app.core import catch_up
 from app.core.message import LiveMessage
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
-from tests.support.store import (
-    StoreNode,
-    device_of,
-    heard,
-    limits,
-    make_site,
-    parts,
-    queue_of,
-    settled,
-    until,
-)
+from tests.support.store import StoreNode, device_of, heard, limits, make_site, parts, queue_of, settled
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 PLAIN = make_site("plain", user_room_prefix=None)

@@ -12,8 +12,9 @@ from app.errors import GuardRefused
 from app.store.keys import prefix
 from tests.core.conftest import NodeStarter
 from tests.core.test_audiences import Listener
-from tests.support.store import heard, make_message, make_site, until
+from tests.support.store import heard, make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 QUEUES = make_site()
 PLAIN = make_site("plain", user_room_prefix=None)

@@ -13,8 +13,9 @@ from app.config.settings import Site, SiteLimits
 from app.core.limits import Limits, Seat
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.store.keys import prefix
-from tests.support.store import StoreNode, make_message, make_site, until
+from tests.support.store import StoreNode, make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 def limited(**limits: Any) -> Site:

@@ -13,7 +13,8 @@ from app.core.limits import Seat
 from app.core.seat_row import MOST_ASKS_PER_SECOND, PATIENCE_SECONDS, SeatRow, pause_seconds
 from app.errors import LimitReached, StoreUnavailable
 from tests.core.conftest import NodeStarter
-from tests.support.store import make_site, until
+from tests.support.store import make_site
+from tests.support.waiting import until
 
 SILENT = 5.0
 

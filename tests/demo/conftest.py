@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import Browser, Page
+from tests.support.ports import free_port
 from tests.support.server import Server
 
 OpenPage = Callable[..., Page]
@@ -23,7 +24,7 @@ class DemoServer:
         """Start it on a free port, which it keeps over restarts."""
         # The path of a unix socket may have 107 characters, so the directory's path is short.
         self._directory = Path(tempfile.mkdtemp(prefix="recado-"))
-        self._port = 0
+        self._port = free_port()
         self.start()
 
     @property
@@ -35,7 +36,6 @@ class DemoServer:
         """Start it, or start it again on the same data and port."""
         data = str(self._directory / "data")
         self._process = Server(self._directory, "--demo", "--port", str(self._port), "--data-dir", data)
-        self._port = int(self._process.url.rpartition(":")[2])
 
     def stop(self) -> None:
         """End the process; `start` starts it again."""

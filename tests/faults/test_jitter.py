@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.deployment import Deployment
 from tests.support.receipts import percentile
 from tests.support.swarm import Swarm
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.alone
 
 
 def test_jitter(

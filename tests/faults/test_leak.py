@@ -16,7 +16,9 @@ from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
-#: Metrics that count what is present now.
+pytestmark = pytest.mark.alone
+
+#: Metrics that count what is there now.
 PRESENT = ("recado_sessions", "recado_connections")
 #: The keys that Redis keeps for a site that has had a device: numbers, never names (see store/keys.py).
 KEPT = {"seq", "handle", "run", "bus"}

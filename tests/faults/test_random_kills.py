@@ -48,7 +48,7 @@ def test_random_kills(
             ends_at = time.monotonic() + (60 if is_long else 12)
             while time.monotonic() < ends_at:
                 for fault in chance.sample(FAULTS, len(FAULTS)):
-                    _break(cluster, proxy, chance, fault)
+                    _break(cluster, proxy, swarm, chance, fault)
         swarm.wait_ready()
         swarm.check()
         tell(swarm.story())
@@ -57,35 +57,36 @@ def test_random_kills(
     assert sum(client.receipts.repeated for client in clients) > 0
 
 
-def _break(cluster: Deployment, proxy: TcpProxy, chance: random.Random, fault: str) -> None:
+def _break(cluster: Deployment, proxy: TcpProxy, swarm: Swarm, chance: random.Random, fault: str) -> None:
     node = chance.choice(cluster.nodes)
     print(fault, cluster.nodes.index(node))
     if fault == "kill":
         node.kill()
-        _pause(chance)
+        _pause(swarm, chance)
         node.start()
     elif fault == "freeze":
         node.suspend()
-        _pause(chance)
+        _pause(swarm, chance)
         node.resume()
     elif fault == "kill Redis":
         cluster.redis.kill()
-        _pause(chance)
+        _pause(swarm, chance)
         cluster.redis.start()
         eventually(lambda: _is_ready(node), "the node to find Redis again", 15)
     elif fault == "cut off from Redis":
         proxy.refuse()
-        _pause(chance)
+        _pause(swarm, chance)
         proxy.refuse(False)
     else:
         proxy.cut()
-    _pause(chance)
+    _pause(swarm, chance)
 
 
 def _is_ready(node: Node) -> bool:
     return node.get("/readyz").status_code == 200
 
 
-def _pause(chance: random.Random) -> None:
+def _pause(swarm: Swarm, chance: random.Random) -> None:
     """Keep the fault, or the healthy state, for a while: this is the fault itself, not a wait for an event."""
-    time.sleep(chance.uniform(0.05, 0.6))
+    expected = swarm.begun + chance.randrange(1, 13)
+    eventually(lambda: swarm.begun >= expected or swarm.is_stuck, "messages to be sent", 15)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import redis
 
-from app.store.keys import prefix
+from app.store.keys import NODES, prefix
+from app.store.nodes import BEAT_SECONDS, DEAD_AFTER_SECONDS
 from tests.support.background import BackgroundLoop
 from tests.support.clients import MODERN, POLLING, Client, ClientKind
 from tests.support.connector import Connector, Drivers
@@ -58,6 +59,7 @@ class Scene:
             with Swarm(self.deployment, site, lambda: next(self._nodes).url) as swarm:
                 devices = [swarm.add(self._tenant.user(room)) for _ in range(20)]
                 swarm.board()
+                self._wait_until_beaten()
                 with swarm.publishing(room, publishers=3, per_second=15):
                     _wait_for_more(swarm)
                     yield swarm
@@ -91,6 +93,19 @@ class Scene:
         for node in self.deployment.nodes:
             eventually(lambda node=node: node.get("/readyz").status_code == 200, "a node to be ready", 30)  # type: ignore[misc]
 
+    def _wait_until_beaten(self) -> None:
+        """Each node's last beat is young: the faults of several tests must not add up to the silence of a dead node."""
+        eventually(lambda: 0 <= self._silence_seconds() < BEAT_SECONDS + 0.5, "a beat of each node", 15)
+
+    def _silence_seconds(self) -> float:
+        """How long ago the node that has been silent for longest has beaten; -1 when one is not known."""
+        beats_ms: list[float] = []
+        for server in self._servers:
+            with contextlib.suppress(redis.RedisError):
+                beats: Any = server.client.zrange(NODES, 0, -1, withscores=True)
+                beats_ms += [beat_ms for _, beat_ms in beats]
+        return time.time() - min(beats_ms) / 1000 if len(beats_ms) >= len(self.deployment.nodes) else -1
+
     def _check_acknowledged(self, site: str, swarm: Swarm) -> None:
         """Check that nothing is sent again on the devices' next connections, since all have acknowledged everything."""
         eventually(lambda: self._queues(site) == 0, "the acks to reach Redis", 15)
@@ -111,13 +126,27 @@ class Scene:
 
 
 def _wait_for_more(swarm: Swarm, messages: int = 8) -> None:
-    """Block until this many more messages of each publisher are accepted."""
-    before = {name: len(sent.answered) for name, sent in swarm.sent.items()}
+    """Block until each publisher has had so many more messages taken."""
+    _wait_for_answers(swarm, lambda sent: len(sent.answered), messages)
+
+
+def _wait_for_refusals(swarm: Swarm, messages: int = 12) -> None:
+    """Block until each publisher has had so many more messages refused: the fault lasts that long."""
+    _wait_for_answers(swarm, lambda sent: len(sent.refused), messages)
+
+
+def _wait_for_answers(swarm: Swarm, count: Callable[[Sent], int], messages: int) -> None:
+    before = {name: count(sent) for name, sent in swarm.sent.items()}
     eventually(
-        lambda: all(len(sent.answered) >= before[name] + messages for name, sent in swarm.sent.items()),
-        f"{messages} more messages of each publisher",
+        lambda: all(count(sent) >= before[name] + messages for name, sent in swarm.sent.items()),
+        f"{messages} more answers for each publisher",
         15,
     )
+
+
+def _wait_for_silence(beats_ms: Sequence[float], seconds: float) -> None:
+    """Block until the last of the nodes' beats is so long ago."""
+    eventually(lambda: time.time() - max(beats_ms) / 1000 > seconds, "the nodes to have been silent", seconds + 8)
 
 
 def _check_client(client: Client, swarm: Swarm) -> None:
@@ -188,8 +217,9 @@ def test_restart(scene: Scene, valkey: Valkey, tell: Callable[[str], None]) -> N
 def test_outage(scene: Scene, valkey: Valkey, is_long: bool, tell: Callable[[str], None]) -> None:
     """Redis is away for longer than a node may be silent: afterwards the nodes do not take each other for dead."""
     with scene.sending() as swarm:
+        beats: Any = valkey.client.zrange(NODES, 0, -1, withscores=True)
         valkey.kill()
-        _last(20 if is_long else 8)
+        _wait_for_silence([beat_ms for _, beat_ms in beats], DEAD_AFTER_SECONDS * (3 if is_long else 1) + 1)
         scene.wait_refused()
         valkey.start()
     tell(swarm.story())
@@ -197,38 +227,38 @@ def test_outage(scene: Scene, valkey: Valkey, is_long: bool, tell: Callable[[str
 
 def test_full(scene: Scene, valkey: Valkey) -> None:
     """Redis's memory is full, and its policy forbids eviction."""
-    with scene.sending():
+    with scene.sending() as swarm:
         valkey.client.config_set("maxmemory", 1)
         scene.wait_refused()
-        _last(1)
+        _wait_for_refusals(swarm)
         valkey.client.config_set("maxmemory", 0)
 
 
 def test_too_few_replicas(scene: Scene, valkey: Valkey) -> None:
     """Redis refuses every write, acks too, because it lacks its required replicas: the node keeps the acks."""
-    with scene.sending():
+    with scene.sending() as swarm:
         valkey.client.config_set("min-replicas-to-write", 1)
         scene.wait_refused()
-        _last(1)
+        _wait_for_refusals(swarm)
         valkey.client.config_set("min-replicas-to-write", 0)
 
 
 def test_read_only(scene: Scene, valkey: Valkey) -> None:
     """The one address leads to a replica for a while."""
-    with scene.sending():
+    with scene.sending() as swarm:
         valkey.client.replicaof("127.0.0.1", "1")
         scene.wait_refused()
-        _last(1)
+        _wait_for_refusals(swarm)
         valkey.client.replicaof("NO", "ONE")
 
 
 def test_busy(scene: Scene, valkey: Valkey) -> None:
     """A foreign script runs without end, until it is killed."""
     valkey.client.config_set("busy-reply-threshold", 500)
-    with scene.sending(), ThreadPoolExecutor(1) as pool:
+    with scene.sending() as swarm, ThreadPoolExecutor(1) as pool:
         endless = pool.submit(valkey.client.eval, "while true do end", 0)
         scene.wait_refused()
-        _last(2)
+        _wait_for_refusals(swarm)
         valkey.client.script_kill()
         assert isinstance(endless.exception(10), redis.ResponseError)
     valkey.client.config_set("busy-reply-threshold", 5000)
@@ -236,18 +266,18 @@ def test_busy(scene: Scene, valkey: Valkey) -> None:
 
 def test_forgotten_scripts(scene: Scene, valkey: Valkey) -> None:
     """The script cache is flushed repeatedly."""
-    with scene.sending():
-        for _ in range(30):
+    with scene.sending() as swarm:
+        for _ in range(15):
             valkey.client.script_flush()
-            _last(0.05)
+            _wait_for_more(swarm, 1)
 
 
 def test_slow_script(scene: Scene, valkey: Valkey) -> None:
     """Redis is blocked for most of a second: sends wait, and none is refused."""
     with scene.sending() as swarm:
         for _ in range(3):
-            valkey.client.eval("local begin = os.clock() while os.clock() < begin + 0.4 do end", 0)
-            _last(0.2)
+            valkey.hold_up(0.4)
+            _wait_for_more(swarm, 3)
     assert [sent.refused for sent in swarm.sent.values()] == [[], [], []]
 
 
@@ -260,7 +290,7 @@ def test_far_away(tenant: Tenant, drivers: Drivers, background: BackgroundLoop) 
             scene = Scene(deployment, tenant, drivers, [server])
             with scene.sending() as swarm:
                 proxy.delay(0.15)
-                _last(2)
+                _wait_for_more(swarm)
                 refused = sum(len(sent.refused) for sent in swarm.sent.values())
                 proxy.cut()
                 eventually(lambda: scene.is_sent(SITE), "Redis to be found again", 15)
@@ -305,8 +335,3 @@ def test_shard_fails_over(tenant: Tenant, drivers: Drivers, tell: Callable[[str]
             tell(swarm.story())
         finally:
             deployment.end()
-
-
-def _last(seconds: float) -> None:
-    """Let a fault last for a while: this is the fault itself, not a wait for an event."""
-    time.sleep(seconds)

@@ -11,9 +11,10 @@ import redis
 
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
+from tests.support.ports import HOST
 from tests.support.publish import Application, messages, payloads, wait_payloads
 from tests.support.store import running_valkey
-from tests.support.topologies import HOST, valkey_cluster
+from tests.support.topologies import valkey_cluster
 from tests.support.waiting import eventually
 
 SITE: dict[str, Any] = {"apiKey": "k", "redisPublish": {}}
@@ -75,6 +76,7 @@ def check(news: Application, deployment: Deployment) -> None:
     news.subscribe("c", user)
     news.publish_to_channel("c", "to all")
     wait_payloads(client, ["waited", "live", "streamed", "to all"])
+    news.wait_received(user)
     client.disconnect()
     eventually(lambda: news.connections(user) == 0, "nobody to be there")
     assert news.waiting(user) == []

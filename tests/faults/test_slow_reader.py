@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.deployment import Deployment
 from tests.support.metrics import Figures
 from tests.support.processes import resident_bytes
@@ -11,6 +13,8 @@ from tests.support.receipts import percentile
 from tests.support.swarm import Swarm
 from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Tenant
+
+pytestmark = pytest.mark.alone
 
 MESSAGES = 10_000
 PAYLOAD = "x" * 1000

@@ -6,10 +6,15 @@ import json
 import random
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.deployment import Deployment
 from tests.support.receipts import percentile
 from tests.support.swarm import Swarm
+from tests.support.swarm_client import SwarmClient
 from tests.support.tenant import Answer, Tenant
+
+pytestmark = pytest.mark.alone
 
 #: The setting's default.
 AUTH_CONCURRENCY = 64
@@ -31,7 +36,9 @@ def test_storm(
         swarm.check()
         tenant.most_at_once = 0
         cluster.nodes[0].kill()
-        swarm.each(lambda client: client.cut(0.05))
+        # A client that is on its way back already is let be: its authUrl call, given up by the node, would be under way
+        # at the backend beside the one that takes its place.
+        swarm.each(_cut)
         with swarm.publishing(room, publishers=1, per_second=2):
             swarm.wait_ready(timeout_seconds=120)
         swarm.check()
@@ -41,3 +48,8 @@ def test_storm(
         assert min(client.connects for client in clients) == 2
         # One node is left, and its many clients keep the backend as busy as the limit allows.
         assert tenant.most_at_once == AUTH_CONCURRENCY
+
+
+def _cut(client: SwarmClient) -> None:
+    if client.is_ready:
+        client.cut(0.05)

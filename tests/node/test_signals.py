@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from app.node.signals import end_signals
-from tests.support.store import until
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,7 +16,7 @@ import socketio
 
 from tests.support.processes import REPOSITORY, ChildProcess
 from tests.support.server import clean_environment
-from tests.support.store import until
+from tests.support.waiting import until
 
 _CONFIG = "production: {host: 127.0.0.1, port: 0, mounts: {echo: shop}}"
 _SITES = "shop: {apiKey: k, echo: {prefix: '> '}}\nnews: {apiKey: k, channels: {}}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from app.redis.address import Address
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 class Served(asyncio.Protocol):

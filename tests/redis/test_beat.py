@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from app.errors import StoreError, StoreUnavailable
 from app.redis.beat import Beat
 from app.redis.client import Redis
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 NODES = "nodes"
 

@@ -17,9 +17,10 @@ from app.redis.client import Commands, Redis
 from app.redis.cluster import RedisCluster, slot_of
 from app.store.keys import NODES, prefix, shard_channel
 from app.store.seats import RedisSeats
-from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site, until
+from tests.support.store import RecordingReceiver, StoreNode, address_of, heard, make_site
 from tests.support.topologies import ValkeyCluster, valkey_cluster
 from tests.support.valkey import Valkey
+from tests.support.waiting import until, until_answer
 
 #: Sites whose slots are on three shards.
 SITES = [make_site(name) for name in ("shop", "club", "team", "news")]
@@ -101,10 +102,7 @@ async def test_site_moves_between_shards(cluster: ValkeyCluster, nodes: list[Sto
         sent: list[bytes] = []
         moving = asyncio.ensure_future(move(cluster, site, port))
         while not moving.done() or len(sent) < 20:
-            try:
-                sent.append(await nodes[1].publish(site, "user_1"))
-            except StoreUnavailable:
-                await asyncio.sleep(0.01)
+            sent.append(await _publish_patiently(nodes[1], site))
         await moving
         sent.append(await _publish_patiently(nodes[1], site))
         await until(partial(_has, receiver, sent[-1]), "the last message", 10)
@@ -270,11 +268,7 @@ def _is_reached(redis: Commands, key: str, port: int) -> bool:
 
 async def _publish_patiently(node: StoreNode, site: Site) -> bytes:
     """Send a message as a backend does that repeats what was answered 503."""
-    while True:
-        try:
-            return await node.publish(site, "user_1")
-        except StoreUnavailable:
-            await asyncio.sleep(0.02)
+    return await until_answer(lambda: node.publish(site, "user_1"), "a send to be taken", (StoreUnavailable,), 30)
 
 
 async def test_the_silence_of_those_with_seats(nodes: list[StoreNode], cluster: ValkeyCluster) -> None:

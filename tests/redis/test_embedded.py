@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from app.redis.address import Address
 from app.redis.embedded import EmbeddedValkey
 from app.redis.link import Link
 from tests.support.processes import REPOSITORY, ChildProcess, is_running
-from tests.support.store import until
+from tests.support.waiting import until, until_answer
 
 OWNER = """
 import asyncio, sys
@@ -35,7 +34,8 @@ async def own():
     # As durable as the second of the append-only file's policy would make it.
     await link.command("WAITAOF", 1, 0, 5000)
     print(embedded.address.path, embedded._process.pid, flush=True)
-    await asyncio.sleep(60)
+    # It lives until it is killed, and never longer than the test.
+    await asyncio.to_thread(sys.stdin.read)
 
 asyncio.run(own())
 """
@@ -110,14 +110,7 @@ async def test_killed_valkey_is_started_anew(data_dir: Path) -> None:
 
 async def until_answering(address: Address) -> None:
     """The server has read its data."""
-    async with asyncio.timeout(8):
-        while True:
-            try:
-                await ask(address, "PING")
-            except StoreUnavailable:
-                await asyncio.sleep(0.01)
-            else:
-                return
+    await until_answer(lambda: ask(address, "PING"), "the server to read its data", (StoreUnavailable,))
 
 
 async def test_killed_owner_takes_valkey_along(data_dir: Path) -> None:

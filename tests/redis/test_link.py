@@ -16,8 +16,9 @@ from app.errors import StoreError, StoreUnavailable, WrongType
 from app.redis.address import Address
 from app.redis.link import Link
 from tests.redis.fake_redis import fake_redis
-from tests.support.store import address_of, until
+from tests.support.store import address_of
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 PASSWORD = "p-4321-secret"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,8 +12,9 @@ from app.errors import StoreUnavailable
 from app.redis.address import Address, SentinelGroup, read_redis_url
 from app.redis.sentinel import Sentinels
 from tests.redis.fake_redis import Served, fake_redis
-from tests.support.store import StoreNode, heard, make_site, until
+from tests.support.store import StoreNode, heard, make_site
 from tests.support.topologies import ReplicatedValkey, replicated_valkey
+from tests.support.waiting import until, until_answer
 
 SITE = make_site()
 
@@ -43,11 +43,7 @@ def _ports(nodes: list[StoreNode]) -> set[int]:
 
 
 async def _publish_patiently(node: StoreNode) -> bytes:
-    while True:
-        try:
-            return await node.publish(SITE, "user_1")
-        except StoreUnavailable:
-            await asyncio.sleep(0.02)
+    return await until_answer(lambda: node.publish(SITE, "user_1"), "a send to be taken", (StoreUnavailable,), 30)
 
 
 async def test_primary_dies(replicated: ReplicatedValkey, nodes: list[StoreNode]) -> None:

@@ -16,8 +16,9 @@ from app.redis.address import Address
 from app.redis.client import Redis
 from app.redis.subscription import Subscription
 from tests.redis.fake_redis import Served, fake_redis, relayed_redis
-from tests.support.store import running_valkey, until
+from tests.support.store import running_valkey
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 class Owner:

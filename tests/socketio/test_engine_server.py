@@ -19,7 +19,8 @@ from app.socketio.engine_request import Handshake
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
 from tests.socketio.engine_client import Answer, EngineClient, Socket
-from tests.transport.serving import serving, until
+from tests.support.waiting import until
+from tests.transport.serving import serving
 
 ORIGIN = "https://www.example.com"
 MAX_PAYLOAD_BYTES = 10_000
@@ -418,8 +419,8 @@ async def send_burst(session: EngineSession, packets: int, source: random.Random
     """Send numbered packets, now and then letting others run."""
     for index in range(packets):
         session.send_encoded(EncodedPacket(b"4%d" % index))
-        if source.random() < 0.5:
-            await asyncio.sleep(source.random() * 0.004)
+        for _ in range(source.randrange(-12, 12)):
+            await asyncio.sleep(0)
 
 
 async def receive_across_upgrade(client: EngineClient, sid: str, packets: int) -> list[str]:

@@ -13,7 +13,7 @@ from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter
 from app.transport.peer_socket import PASSED_ON
 from app.transport.websocket import EXTENSION
-from tests.support.store import until
+from tests.support.waiting import until
 
 HERE, NEAR, FAR = "aa", "bb", "cc"
 SECRET = "a secret"

@@ -16,7 +16,8 @@ from app.socketio.socket_connection import ConnectRefused, ConnectRequest, Names
 from app.socketio.socket_server import SocketServer
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.socket_case import Application
-from tests.transport.serving import serving, until
+from tests.support.waiting import until
+from tests.transport.serving import serving
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from app.store.bus import Bus, parse
 from app.store.keys import bus_channel
 from app.store.queues import RedisQueues
 from tests.redis.fake_redis import Served, fake_redis, relayed_redis
-from tests.support.store import make_message, make_site, until
+from tests.support.store import make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 
@@ -148,15 +150,21 @@ async def test_silent_subscription_is_given_up(
         await redis.close()
 
 
-async def test_probes_keep_a_quiet_bus(redis: Redis, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_probes_keep_a_quiet_bus(
+    redis: Redis, listener: Listener, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where nothing is published the subscription stays, and probes are no messages."""
     monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.01)
     monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
     bus = Bus(redis, "aa", listener)
     await bus.start()
-    loop = asyncio.get_running_loop()
-    began_at = loop.time()
-    await until(lambda: loop.time() - began_at > 0.5, "some time to pass")
+
+    def probes() -> int:
+        stats: Any = valkey.client.info("commandstats")
+        return int(stats.get("cmdstat_publish", {"calls": 0})["calls"])
+
+    before = probes()
+    await until(lambda: probes() >= before + 40, "the probes of twice the time after which it would be deaf")
     assert bus.is_hearing
     assert (listener.messages, listener.interruptions) == ([], 0)
     await bus.close()

@@ -18,8 +18,9 @@ from app.store import nodes as nodes_module
 from app.store.keys import NODES, bus_channel, node_sites, prefix, worker_lease
 from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
-from tests.support.store import device_of, linked, make_message, make_site, until
+from tests.support.store import device_of, linked, make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site(device_ttl_seconds=60)
 PLAIN = make_site("plain", user_room_prefix=None)

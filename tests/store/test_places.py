@@ -14,8 +14,8 @@ from app.socketio.ports import Place
 from app.store import places as places_module
 from app.store.keys import node_place
 from app.store.places import RedisPlaces
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 URL = "http://10.0.0.7:1337"
 

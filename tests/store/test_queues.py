@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from app.store.keys import prefix
 from app.store.queues import RedisQueues
 from tests.support.store import limits, make_message, make_site, queue_of
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 STRANGE = [
@@ -295,7 +295,8 @@ async def test_seq_moves_on_after_redis_has_lost_its_data(queues: RedisQueues, v
     await send(queues, SITE, [])
     before = await send(queues, SITE, [])
     # Numbers are reckoned in sixteenths of a millisecond.
-    await asyncio.sleep(0.002)
+    sent_ms = valkey.clock_ms()
+    await until(lambda: valkey.clock_ms() > sent_ms, "the next millisecond")
     valkey.client.flushall()
     after = await send(queues, SITE, [])
     assert 1_000_000 < before < after < 2**53

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from app.store.queues import RedisQueues
-from tests.support.store import linked, make_message, make_site, running_valkey, until
+from tests.support.store import linked, make_message, make_site, running_valkey
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 

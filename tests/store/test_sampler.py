@@ -10,8 +10,9 @@ import pytest
 
 from app.observe.counts import Counts
 from app.store.sampler import QueueSampler
-from tests.support.store import StoreNode, make_site, until
+from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site()
 PLAIN = make_site("plain", user_room_prefix=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -46,6 +46,15 @@ class Subscription:
     def vanish(self) -> None:
         """Lose the connection as a phone does: the server gets no close frame."""
         self.socket.close_socket()
+
+    def arrived(self) -> list[tuple[str, str]]:
+        """The pushes that had arrived before the connection was lost: the library has answered the pings behind them,
+        whether or not they were read."""
+        found: list[tuple[str, str]] = []
+        with suppress(ConnectionClosed):
+            while True:
+                found += self.pushed()
+        return found
 
     def receive(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> dict[str, Any]:
         """The next message."""

@@ -15,6 +15,7 @@ import yaml
 
 from tests.support.balancer import Balancer
 from tests.support.endpoint import Endpoint
+from tests.support.ports import free_port
 from tests.support.processes import descendants, kill
 from tests.support.server import Server
 from tests.support.valkey import Valkey
@@ -36,8 +37,8 @@ class Node(Endpoint):
         self._arguments = arguments
         self._servers: list[Server] = []
         self._orphans: list[int] = []
-        self._port = 0
-        #: Whether a balancer gives the node new requests.
+        self._port = free_port()
+        #: Whether a balancer gives it new requests.
         self.is_listed = False
         self.start()
 
@@ -55,7 +56,6 @@ class Node(Endpoint):
         """Start the server, or start it again on the same configuration, data and port."""
         arguments = ["--port", str(self._port), "--config", "config.yml", "--sites", "sites.yml", *self._arguments]
         self._servers.append(Server(self._directory, *arguments, **self._environment))
-        self._port = int(self.url.rpartition(":")[2])
         self.is_listed = True
 
     def stop(self, timeout_seconds: float = 10) -> int:
@@ -157,8 +157,8 @@ class Deployment(Endpoint):
         """End every process and remove the directory."""
         if self.balancer:
             self.balancer.end()
-        for node in self.nodes:
-            node.end()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.end, self.nodes))
         if self.valkey:
             self.valkey.end()
         self.close_http()

@@ -70,6 +70,11 @@ class Application:
         eventually(lambda: as_expected() is not None, f"just {len(payloads)} messages to wait for {user}")
         return self.waiting(user)
 
+    def wait_received(self, user: str) -> None:
+        """Wait until the server knows that a client of the user has everything: the rest waits again when it leaves."""
+        told = f"recado:{{{self.prefix}:users:{user}:messages}}:told"
+        eventually(lambda: not self.waiting(user) and self.redis.llen(told) == 0, "the receipt of the last message")
+
     def join(
         self,
         server: Endpoint,

@@ -20,8 +20,9 @@ from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
-from tests.support.store import address_of, until
+from tests.support.store import address_of
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 FAR_MS = 2**50
 _numbers = itertools.count(1)

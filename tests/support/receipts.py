@@ -29,6 +29,11 @@ class Sent:
     #: Not answered: the rule is that of `refused`.
     unknown: list[int] = field(default_factory=list)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the last one has no answer yet."""
+        return self.begun > len(self.answered) + len(self.refused) + len(self.unknown)
+
 
 class Receipts:
     """The messages that one device has received. Lives as long as the test; plain

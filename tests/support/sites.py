@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.tenant import SECRET, Tenant
 
 # A number in the YAML, as in many a sites.yml; long enough to be found in a log without a false hit.
@@ -41,7 +41,7 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
         "public": {"publicChannel": "public", "updateUserUrl": f"{tenant.url}/public/users/:id"},
         "members": {"userRoomPrefix": "member", "updateUserUrl": f"{tenant.url}/members/users/:id"},
         "numeric": {"apiKey": NUMERIC_KEY},
-        "unreachable": {"authUrl": f"http://127.0.0.1:{_closed_port()}/rooms"},
+        "unreachable": {"authUrl": f"http://127.0.0.1:{free_port()}/rooms"},
         "narrow": {"origins": [ORIGIN]},
     }
     return {name: site(name, **settings) for name, settings in sites.items()}
@@ -53,10 +53,3 @@ def load_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
     return {
         name: contract["alpha"] | {"apiKey": f"{SECRET}-key-{name}", "updateUserUrl": None} for name in ("one", "two")
     }
-
-
-def _closed_port() -> int:
-    """Find a port without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import shutil
 import tempfile
@@ -29,6 +28,7 @@ from app.store.nodes import Node, new_node_id
 from app.store.queues import RedisQueues
 from app.store.seats import RedisSeats
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 MAX_MESSAGE_BYTES = 1_000_000
 _ids = itertools.count(1)
@@ -67,18 +67,7 @@ async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[
         await redis.close()
 
 
-async def until(check: Callable[[], Any], what: str, timeout_seconds: float = 8.0) -> Any:
-    """Poll `check` between turns of the loop until its result is true;
-    AssertionError naming `what` after the time-out."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_seconds
-    while not (value := check()):
-        assert loop.time() < deadline, f"waited {timeout_seconds} s for {what}; last value: {value!r}"
-        await asyncio.sleep(0.002)
-    return value
-
-
-#: Settings of `make_site` that are the section of a protocol.
+#: Settings of `make_site` that are a protocol's section.
 _SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket"}
 
 

@@ -148,6 +148,16 @@ class Swarm:
         assert order_faults(everybody) == []
 
     @property
+    def begun(self) -> int:
+        """How many messages publishers have begun to send."""
+        return sum(sent.begun for sent in self.sent.values())
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every publisher waits for an answer."""
+        return all(sent.is_waiting for sent in self.sent.values())
+
+    @property
     def answered(self) -> int:
         """How many messages were answered 200."""
         return sum(len(sent.answered) for sent in self.sent.values())

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tests.support.background import BackgroundLoop
 from tests.support.streams import Peer, splice, stop_listening
+from tests.support.waiting import lag
 
 
 class TcpProxy:
@@ -123,5 +124,4 @@ class TcpProxy:
         await self._flowing.wait()
         if is_subscription:
             await self._subscriptions_flowing.wait()
-        if self._delay_seconds:
-            await asyncio.sleep(self._delay_seconds)
+        await lag(self._delay_seconds)

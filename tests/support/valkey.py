@@ -31,12 +31,23 @@ class Valkey:
     def start(self) -> None:
         """Start the process on the existing data; return when it answers."""
         options = {"port": "0", "unixsocket": str(self.socket), "dir": str(self.directory), "save": ""}
-        options |= {"appendonly": "yes", "appendfsync": "always", **self._options}
+        options |= {"appendonly": "yes", "appendfsync": "always", "enable-debug-command": "local", **self._options}
         command = [str(get_binary_path())]
         for key, value in options.items():
             command += [f"--{key}", value]
         self._process = ChildProcess("valkey", command, REPOSITORY)
         eventually(self._answers, "valkey to answer")
+
+    def clock_ms(self) -> int:
+        """What the server's clock shows, in milliseconds."""
+        clock: Any = self.client.time()
+        seconds, microseconds = clock
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def hold_up(self, seconds: float) -> None:
+        """Block until the server has answered nobody for so long (a script could only count its CPU time)."""
+        client: Any = self.client
+        client.execute_command("DEBUG", "SLEEP", str(seconds))
 
     def suspend(self) -> None:
         """Freeze the process: connections stay open, and nothing is answered."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -77,3 +78,45 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_seconds} s for {what}; last value: {value!r}")
         time.sleep(interval_seconds)
+
+
+async def until(
+    check: Callable[[], Any],
+    what: str,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    interval_seconds: float = 0.002,
+) -> Any:
+    """Poll `check` between turns of the loop until it gives something true; AssertionError naming `what` after it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    while not (value := check()):
+        assert loop.time() < deadline, f"waited {timeout_seconds} s for {what}; last value: {value!r}"
+        await asyncio.sleep(interval_seconds)
+    return value
+
+
+async def until_answer(
+    ask: Callable[[], Awaitable[T]],
+    what: str,
+    refusals: tuple[type[Exception], ...] = (),
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    interval_seconds: float = 0.01,
+) -> T:
+    """Ask until the answer is true and is none of `refusals`; AssertionError naming `what` after the time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    while True:
+        last: T | Exception
+        try:
+            if last := await ask():
+                return last
+        except refusals as refusal:
+            last = refusal
+        assert loop.time() < deadline, f"waited {timeout_seconds} s for {what}; last answer: {last!r}"
+        await asyncio.sleep(interval_seconds)
+
+
+async def lag(seconds: float) -> None:
+    """Be as late as a slow network or backend; for the stand-ins of those alone, never for a test that waits."""
+    if seconds:
+        await asyncio.sleep(seconds)

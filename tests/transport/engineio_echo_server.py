@@ -48,11 +48,6 @@ class EchoSession:
         """Nothing to clean up."""
 
 
-def open_echo_session(session: EngineSession, handshake: Handshake) -> EchoSession:
-    """Give a new session its listener."""
-    return EchoSession(session)
-
-
 class PausingEngineServer(EngineServer):
     """Greets a moment after the WebSocket is open.
 
@@ -69,7 +64,9 @@ class EngineEcho:
 
     def __init__(self) -> None:
         """Make the Engine.IO server."""
-        self.server = PausingEngineServer(open_echo_session, SETTINGS)
+        #: All that were opened, in order.
+        self.sessions: list[EngineSession] = []
+        self.server = PausingEngineServer(self._open_session, SETTINGS)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /engine.io/ and nothing else."""
@@ -79,6 +76,10 @@ class EngineEcho:
             await self.server.asgi(scope, receive, send)
         elif scope["type"] == "http":
             await Response.refusing(Refusal.BAD_REQUEST).send(send)
+
+    def _open_session(self, session: EngineSession, handshake: Handshake) -> EchoSession:
+        self.sessions.append(session)
+        return EchoSession(session)
 
 
 async def serve_lifespan(receive: Any, send: Any) -> None:

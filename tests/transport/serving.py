@@ -11,6 +11,7 @@ import uvicorn
 
 from app.transport.http import HttpProtocol
 from app.transport.websocket import EXTENSION, WebSocketConnection, WebSocketProtocol
+from tests.support.waiting import until
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,15 +22,6 @@ DEADLINE_SECONDS = 8.0
 MASK = b"\x11\x82\x53\xa4"
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-
-
-async def until(check: Callable[[], bool], what: str) -> None:
-    """Wait until `check` holds; AssertionError naming `what` after the deadline."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE_SECONDS
-    while not check():
-        assert loop.time() < deadline, f"waited {DEADLINE_SECONDS} s for {what}"
-        await asyncio.sleep(0.005)
 
 
 class Served:

@@ -38,8 +38,8 @@ class EchoApplication:
         The suite listens for one message at a time and misses a second one that comes with the first in one read.
         """
         connection.confirm()
-        await asyncio.sleep(PAUSE_SECONDS)
-        connection.send_event("auth", [request.auth or {}])
+        said = [request.auth or {}]
+        asyncio.get_running_loop().call_later(PAUSE_SECONDS, connection.send_event, "auth", said)
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Send a message back, acknowledge one that asks for it."""

@@ -10,19 +10,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import connect
 
-from tests.transport.serving import (
-    BINARY,
-    CLOSE,
-    TEXT,
-    FastLane,
-    Message,
-    Receive,
-    Send,
-    close_payload,
-    echo,
-    serving,
-    until,
-)
+from tests.support.waiting import until
+from tests.transport.serving import BINARY, CLOSE, TEXT, FastLane, Message, Receive, Send, close_payload, echo, serving
 
 
 async def test_echo_with_a_real_client() -> None:
@@ -190,23 +179,28 @@ async def test_messages_out_of_turn(message: Message, accepts: bool, caplog: pyt
 
 async def test_a_slow_peer_holds_the_application_up() -> None:
     """send waits for a peer that does not read, so an application fills no memory."""
-    sent = 0
+    #: How many messages each peer was sent.
+    sent: list[int] = []
 
     async def application(_scope: Message, _receive: Receive, send: Send) -> None:
-        nonlocal sent
+        number = len(sent)
+        sent.append(0)
         await send({"type": "websocket.accept"})
-        while sent < 1000:
+        while sent[number] < 1000:
             await send({"type": "websocket.send", "bytes": b"x" * 100_000})
-            sent += 1
+            sent[number] += 1
 
     async with serving(application) as served:
         peer = await served.peer()
         peer.pause_reading()
         connection = next(iter(served.connections))
         await until(lambda: bool(connection.is_slow), "a full socket")
-        before = sent
-        await asyncio.sleep(0.05)
-        assert sent == before < 1000
+        before = sent[0]
+        # Another peer is served meanwhile, up to the same point.
+        other = await served.peer()
+        other.pause_reading()
+        await until(lambda: all(connection.is_slow for connection in served.connections), "its full socket")
+        assert sent[0] == before < 1000
         assert connection.buffered_bytes < 400_000
         peer.resume_reading()
         for _ in range(1000):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.socketio.engine_client import EngineClient
+from tests.socketio.engine_client import Answer, EngineClient
+from tests.support.ports import free_port
+from tests.support.waiting import until, until_answer
 from tests.transport.engineio_echo_server import EngineEcho
-from tests.transport.serving import serving, until
+from tests.transport.serving import serving
 
 SCRIPTS = Path(__file__).parent
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 0.3, 0.2
@@ -24,10 +25,17 @@ versions = pytest.mark.parametrize("version", [4, 3])
 
 
 @contextlib.asynccontextmanager
-async def echo_client(version: int) -> AsyncIterator[EngineClient]:
-    """A client of a fresh echo server."""
-    async with serving(EngineEcho()) as served, EngineClient(served.port, version) as client:
+async def echo_client(version: int, echo: EngineEcho | None = None) -> AsyncIterator[EngineClient]:
+    """A client of an echo server, a fresh one unless given."""
+    async with serving(echo or EngineEcho()) as served, EngineClient(served.port, version) as client:
         yield client
+
+
+async def poll_waits(echo: EngineEcho) -> None:
+    """Wait until the server has the poll of its last session."""
+    mailbox = echo.sessions[-1].mailbox
+    assert mailbox is not None
+    await until(lambda: mailbox.has_waiting_poll, "the poll")
 
 
 @versions
@@ -114,10 +122,11 @@ async def test_malformed_post_closes(version: int) -> None:
 @versions
 async def test_two_polls_close(version: int) -> None:
     """A poll beside a waiting one is refused, the waiting one gets the close packet, the session ends."""
-    async with echo_client(version) as client:
+    echo = EngineEcho()
+    async with echo_client(version, echo) as client:
         sid = await client.open()
         first = asyncio.ensure_future(client.poll(sid))
-        await asyncio.sleep(0.02)
+        await poll_waits(echo)
         second = await client.poll(sid)
         assert second.status == 400
         assert (await first).body.decode() == client.payload("1")
@@ -127,10 +136,11 @@ async def test_two_polls_close(version: int) -> None:
 @versions
 async def test_cancelled_poll_closes(version: int) -> None:
     """A poll that the client gives up ends the session."""
-    async with serving(EngineEcho()) as served, EngineClient(served.port, version) as client:
+    echo = EngineEcho()
+    async with serving(echo) as served, EngineClient(served.port, version) as client:
         sid = await client.open()
         poll = asyncio.ensure_future(client.poll(sid))
-        await asyncio.sleep(0.02)
+        await poll_waits(echo)
         poll.cancel()
         await until(lambda: not served.connections, "the end of the poll's connection")
         assert (await client.poll(sid)).status == 400
@@ -197,8 +207,12 @@ async def test_polling_timeout(version: int) -> None:
     """A session whose client is silent for interval plus time-out is gone then, to the millisecond."""
     async with echo_client(version) as client:
         sid = await client.open()
-        await asyncio.sleep(INTERVAL_SECONDS + TIMEOUT_SECONDS)
-        assert (await client.poll(sid)).status == 400
+        polls: list[asyncio.Task[Answer]] = []
+        asyncio.get_running_loop().call_later(
+            INTERVAL_SECONDS + TIMEOUT_SECONDS, lambda: polls.append(asyncio.create_task(client.poll(sid)))
+        )
+        await until(lambda: polls, "the moment to ask again")
+        assert (await polls[0]).status == 400
 
 
 @versions
@@ -215,10 +229,11 @@ async def test_websocket_timeout(version: int) -> None:
 @versions
 async def test_polling_close(version: int) -> None:
     """A close packet ends the waiting poll with a noop, and the session."""
-    async with echo_client(version) as client:
+    echo = EngineEcho()
+    async with echo_client(version, echo) as client:
         sid = await client.open()
         poll = asyncio.ensure_future(client.poll(sid))
-        await asyncio.sleep(0.02)
+        await poll_waits(echo)
         assert (await client.post(sid, client.payload("1"))).status == 200
         assert (await poll).body.decode() == client.payload("6")
         assert (await client.poll(sid)).status == 400
@@ -269,18 +284,11 @@ async def test_upgraded_sid_is_refused(version: int) -> None:
 @pytest.mark.parametrize("script", ["engineio", "socketio"])
 async def test_scripts_serve(script: str) -> None:
     """The servers for the official suites start on the port they are given."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(sys.executable, SCRIPTS / f"{script}_echo_server.py", str(port))
     try:
         async with EngineClient(port, path=f"/{script.replace('io', '.io')}/") as client:
-            async with asyncio.timeout(20):
-                while True:
-                    with contextlib.suppress(OSError):
-                        await client.open()
-                        break
-                    await asyncio.sleep(0.05)
+            await until_answer(client.open, "the server to listen", (OSError,), 20, 0.05)
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 10)

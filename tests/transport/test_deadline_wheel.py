@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
-from tests.transport.serving import until
+from tests.support.waiting import until
 
 TICK_SECONDS = 0.01
 

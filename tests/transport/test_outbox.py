@@ -9,7 +9,8 @@ import pytest
 from app.transport import connection as connection_module
 from app.transport.frames import text_frame
 from app.transport.outbox import OUTBOX_FULL, closings
-from tests.transport.serving import PONG, TEXT, FastLane, Peer, Recorder, Served, client_frame, serving, until
+from tests.support.waiting import until
+from tests.transport.serving import PONG, TEXT, FastLane, Peer, Recorder, Served, client_frame, serving
 from tests.transport.tls import Certificate
 
 BOUND_BYTES = 1 << 18

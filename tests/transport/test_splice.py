@@ -12,6 +12,7 @@ import pytest
 
 from app.transport import handshake, splice
 from app.transport.websocket import EXTENSION
+from tests.support.waiting import until
 from tests.transport.serving import (
     CLOSE,
     TEXT,
@@ -24,7 +25,6 @@ from tests.transport.serving import (
     client_frame,
     close_payload,
     serving,
-    until,
 )
 from tests.transport.tls import Certificate
 

@@ -11,7 +11,8 @@ import pytest
 from app.transport import streaming
 from app.transport.outbox import OUTBOX_FULL
 from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, open_stream
-from tests.transport.serving import Message, Peer, Receive, Send, Served, serving, until
+from tests.support.waiting import until
+from tests.transport.serving import Message, Peer, Receive, Send, Served, serving
 
 HEAD = StreamHead([(b"content-type", b"text/plain"), (b"x-more", b"1")], max_outbox_bytes=50_000)
 REQUEST = b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"

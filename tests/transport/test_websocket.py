@@ -11,6 +11,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.transport.websocket import EXTENSION
+from tests.support.waiting import until
 from tests.transport.serving import (
     CLOSE,
     PING,
@@ -25,7 +26,6 @@ from tests.transport.serving import (
     close_payload,
     echo,
     serving,
-    until,
 )
 from tests.transport.tls import Certificate
 

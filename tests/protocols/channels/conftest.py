@@ -26,8 +26,9 @@ from app.protocols.channels.subscriber import Subscriber
 from app.store.seats import RedisSeats
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.protocols.channels.test_subscriber import Socket
-from tests.support.store import StoreNode, make_site, until
+from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = make_site(channels=Channels(open_create=True, history_messages=50))
 PLAIN = OpeningRequest(False, "", "")

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from app.errors import StoreUnavailable
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import SITE, NodeStarter
-from tests.support.store import make_message, until
+from tests.support.store import make_message
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 Digests = Callable[..., Awaitable[list[bytes | None]]]
 

@@ -16,8 +16,9 @@ from app.protocols.channels.opening import OpeningRequest
 from app.protocols.channels.settings import Channels
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
-from tests.support.store import make_message, make_site, until
+from tests.support.store import make_message, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from app.errors import StoreError, StoreUnavailable
 from app.protocols.channels.publishers import history_of
 from app.protocols.channels.settings import Channels
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
-from tests.support.store import make_site, until
+from tests.support.store import make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 async def ask(node: ChannelsNode, path: str, body: object, method: str = "POST", **headers: str) -> tuple[int, Any]:

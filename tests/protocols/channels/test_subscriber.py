@@ -13,7 +13,7 @@ from app.protocols.channels.messages import Push
 from app.protocols.channels.sockets import Ending, Heartbeat
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 from app.transport.deadline_wheel import DeadlineWheel
-from tests.support.store import until
+from tests.support.waiting import until
 
 
 class Socket:

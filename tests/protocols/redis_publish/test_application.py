@@ -27,8 +27,8 @@ from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.settings import RedisPublish
 from app.store.seats import RedisSeats
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 class Request(Struct):

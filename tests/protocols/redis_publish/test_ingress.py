@@ -18,7 +18,7 @@ from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, StreamEntry
 from app.protocols.redis_publish.settings import RedisPublish
 from tests.support.publish_node import publish_site
-from tests.support.store import until
+from tests.support.waiting import until
 
 
 class FakeMailboxes:
@@ -203,10 +203,17 @@ async def test_keys_of_a_wrong_type_are_refused(case: Case) -> None:
 async def test_stream_is_not_read_after_the_lease(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that has slept past its lease reads nothing until the lease is renewed."""
     monkeypatch.setattr(ingress_module, "_RETRY_SECONDS", 0.01)
+    looks: list[float] = []
+
+    def clock() -> float:
+        looks.append(monotonic())
+        return looks[-1]
+
+    monkeypatch.setattr(ingress_module, "monotonic", clock)
     case.ingress.lease_renewed(77, monotonic() - 1)
     case.ingress.lease_taken(0)
     case.stream.add("5-0", "users.a", "x")
-    await asyncio.sleep(0.05)
+    await until(lambda: len(looks) > 3, "the node to look several times whether the lease is its own")
     assert case.stream.unread
     case.ingress.lease_renewed(78, monotonic() + 60)
     assert await case.delivered(1) == [("a", "x", "5-0")]

@@ -16,8 +16,8 @@ from app.redis import subscription as subscription_module
 from app.redis.client import Redis
 from tests.redis.fake_redis import relayed_redis
 from tests.support.publish_node import publish_site
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 CHANNEL = "recado:redis_publish:{rm}:aa"
 

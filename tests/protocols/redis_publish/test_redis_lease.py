@@ -15,8 +15,9 @@ from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.publish_node import publish_site
-from tests.support.store import address_of, until
+from tests.support.store import address_of
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 KEY = "recado:redis_publish:{rm}:"
 

@@ -11,8 +11,8 @@ import pytest
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 @pytest.fixture

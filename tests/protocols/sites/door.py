@@ -13,8 +13,9 @@ from app.protocols.sites.settings import ResumeTicket
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
-from tests.support.store import StoreNode, make_site, until
+from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 TOKEN = "t-12345-secret"
 USERS = "http://127.0.0.1/users/:id"

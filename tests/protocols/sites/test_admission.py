@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from app.protocols.sites.tickets import Credentials
 from tests.protocols.sites.door import BACK, TOKEN, Door, received
 from tests.socketio.socket_case import Client
-from tests.support.store import settled, until
+from tests.support.store import settled
+from tests.support.waiting import until
 
 
 async def refused(door: Door, rooms: list[str], version: int = 4) -> str:

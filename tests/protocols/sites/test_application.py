@@ -17,8 +17,9 @@ from app.store.keys import prefix
 from app.store.queues import RedisQueues
 from tests.protocols.sites.door import NARROW, PLAIN, SITE, TOKEN, Door, received
 from tests.socketio.socket_case import Client
-from tests.support.store import queue_of, until
+from tests.support.store import queue_of
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 from tests.transport.serving import serving
 
 

@@ -187,10 +187,11 @@ def test_wrong_padding_takes_as_long_as_wrong_json() -> None:
     for _ in range(60):
         for kind, taken in times.items():
             key = WRONG[kind]()
-            begun = time.perf_counter()
+            # CPU time: what else runs on the machine does not count.
+            begun = time.thread_time()
             with pytest.raises(BindKeyRefused):
                 KEYS.read_encrypted(key, NOW)
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.thread_time() - begun)
     medians = [statistics.median(taken) for taken in times.values()]
     assert max(medians) < 2 * min(medians)
 

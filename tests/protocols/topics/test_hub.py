@@ -19,8 +19,8 @@ from app.protocols.topics.notice import Emitted
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
-from tests.support.store import until
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 SITE = topics_site(topics=Topics())
 

@@ -16,6 +16,7 @@ from app.redis.client import Redis
 from app.store.keys import prefix
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
+from tests.support.waiting import until, until_answer
 
 SITE = make_site(topics=Topics())
 OTHER = make_site("other", topics=Topics())
@@ -39,7 +40,9 @@ async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> No
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 2**53
     valkey.client.flushall()
-    await asyncio.sleep(0.01)
+    # Numbers are reckoned in sixteenths of a millisecond.
+    given_ms = valkey.clock_ms()
+    await until(lambda: valkey.clock_ms() > given_ms, "the next millisecond")
     assert (await one.open(SITE, "me", 1, b"s", 1000)).number > numbers[-1]
 
 
@@ -86,10 +89,12 @@ async def test_is_watched(one: RedisTopics, redis: Redis) -> None:
 
 async def is_over(store: RedisTopics, number: int) -> None:
     """Wait until a stream's time is over."""
-    remaining_ms = await store.remaining_ms(SITE, number)
-    assert remaining_ms <= 100
-    await asyncio.sleep(max(0, remaining_ms) / 1000 + 0.02)
-    assert await store.remaining_ms(SITE, number) < 0
+
+    async def has_ended() -> bool:
+        return await store.remaining_ms(SITE, number) < 0
+
+    assert await store.remaining_ms(SITE, number) <= 100
+    await until_answer(has_ended, "the end of the stream's time")
 
 
 async def test_extend(one: RedisTopics, two: RedisTopics) -> None:

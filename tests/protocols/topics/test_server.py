@@ -17,9 +17,10 @@ from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
 from app.protocols.topics.settings import Topics
 from tests.protocols.topics.conftest import topics_site
-from tests.support.store import StoreNode, until
+from tests.support.store import StoreNode
 from tests.support.topic_frames import FrameReader
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 from tests.transport.serving import Peer, Served, serving
 
 SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/"), outbox_limit_bytes=20_000)
