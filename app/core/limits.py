@@ -14,6 +14,7 @@ import structlog
 from app.config.settings import Site
 from app.core.message import Message
 from app.core.ports import SeatStore
+from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import Counts
@@ -29,21 +30,6 @@ _TEXTS = {
 }
 
 _log = structlog.get_logger(__name__)
-
-
-class Seat:
-    """The place of one connection that its site's limits count; `Limits.disconnect` gives it back."""
-
-    __slots__ = ("names", "site")
-
-    def __init__(self, site: str, names: Sequence[str]) -> None:
-        self.site = site
-        #: The names under which the connection is counted; none once the seat was given back.
-        self.names = names
-
-
-#: The seat of a connection that no limit counts.
-NO_SEAT = Seat("", ())
 
 
 class Limits:

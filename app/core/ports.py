@@ -83,6 +83,10 @@ class BuriedConnection(Struct, frozen=True):
         return f"BuriedConnection({self.site.name!r})"
 
 
+#: `Delivery.publish`, for a component that does nothing else with it.
+Publish = Callable[[Message], Awaitable[Stored]]
+
+
 class QueueStore(Protocol):
     """Devices and their queues. Every method is atomic, and raises StoreUnavailable when it may not have happened.
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from app.config.settings import Site, SiteLimits
-from app.core.limits import Limits, Seat
+from app.core.limits import Limits
+from app.core.seat import Seat
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.store.keys import prefix
 from tests.support.store import StoreNode, make_message, make_site

@@ -9,7 +9,7 @@ import pytest
 
 from app.config.settings import SiteLimits
 from app.core import seat_row
-from app.core.limits import Seat
+from app.core.seat import Seat
 from app.core.seat_row import MOST_ASKS_PER_SECOND, PATIENCE_SECONDS, SeatRow, pause_seconds
 from app.errors import LimitReached, StoreUnavailable
 from tests.core.conftest import NodeStarter

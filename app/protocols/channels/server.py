@@ -18,8 +18,9 @@ from msgspec import Struct, field
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
-from app.core.limits import NO_SEAT, Limits
+from app.core.limits import Limits
 from app.core.message import Audience, LiveMessage
+from app.core.seat import NO_SEAT
 from app.errors import LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts

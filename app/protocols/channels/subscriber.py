@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from app.core.catch_up import CatchUp
-from app.core.limits import NO_SEAT, Seat
+from app.core.seat import NO_SEAT, Seat
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.messages import Push

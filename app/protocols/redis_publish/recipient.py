@@ -13,7 +13,7 @@ from enum import Enum
 from hashlib import sha1
 
 from app.core.catch_up import CatchUp
-from app.core.limits import NO_SEAT
+from app.core.seat import NO_SEAT
 from app.protocols.redis_publish.envelope import event_of
 from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.address import user_rooms
-from app.core.limits import Limits, Seat
+from app.core.limits import Limits
+from app.core.seat import Seat
 from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket

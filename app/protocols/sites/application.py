@@ -15,9 +15,9 @@ from app.config.settings import Site
 from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
-from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
 from app.core.ports import BuriedConnection
+from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of

@@ -21,8 +21,6 @@ from app.config.settings import Site
 from app.errors import ConfigError, RecadoError
 from app.protocols.topics.settings import Topics
 
-#: A user of the site who is not logged in: bound, but without identity.
-NO_IDENTITY = "[][][]"
 #: The answers of a bindUrl that mean no user.
 REFUSALS = ("", "__DONT__")
 MAX_JWT_AGE_SECONDS = 60.0

@@ -15,8 +15,8 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
 from app.core.errands import Errands
-from app.core.limits import Seat
 from app.core.message import Audience, LiveMessage
+from app.core.seat import Seat
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
@@ -64,7 +64,7 @@ class TopicHub:
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
         self._store = store
         clients = [(topics.site, topics.clients) for topics in self.sites.values()]
-        self._presence = ClientPresence(clients, delivery, store, ids)
+        self._presence = ClientPresence(clients, delivery.publish, store, ids)
         delivery.on_interrupted.append(self._presence.restore)
         self._errands = Errands()
         self._audiences = delivery.audiences(PROTOCOL, self)

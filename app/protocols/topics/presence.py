@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from app.config.settings import Site
-from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Message
+from app.core.ports import Publish
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
@@ -27,11 +27,11 @@ class ClientPresence:
     """The clients of this node in all sites with topics. Lives as long as the node, which calls `close`."""
 
     def __init__(
-        self, sites: Iterable[tuple[Site, Mapping[str, int]]], delivery: Delivery, store: TopicStore, ids: FlakeIds
+        self, sites: Iterable[tuple[Site, Mapping[str, int]]], publish: Publish, store: TopicStore, ids: FlakeIds
     ) -> None:
         """`sites` come with how many streams each client has on this node at any moment."""
         self._streams = {site.name: (site, streams) for site, streams in sites}
-        self._delivery = delivery
+        self._publish_message = publish
         self._store = store
         self._ids = ids
         self._errands = Errands()
@@ -110,6 +110,6 @@ class ClientPresence:
         body = b'["%s",{"clid_instances":%d}]' % (type_.encode(), instances)
         to = audience([Emitted(topic, origin=origin)], None)
         try:
-            await self._delivery.publish(Message(site, self._ids.next_id(), (), type_, body, audiences=(to,)))
+            await self._publish_message(Message(site, self._ids.next_id(), (), type_, body, audiences=(to,)))
         except (StoreUnavailable, LimitReached) as error:
             _log.warning("presence not told", site=site.name, reason=str(error))

@@ -12,11 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from app.errors import BadRequest
-from app.protocols.topics.bind_keys import NO_IDENTITY
 from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
 from app.surrogates import encode_text
 
 EVERYBODY = "*"
+#: A user of the site who is not logged in: bound, but without identity.
+NO_IDENTITY = "[][][]"
 EVERYBODY_BOUND = "+"
 MAX_USERS = 10_000
 MAX_PASSWORD_BYTES = 1_024

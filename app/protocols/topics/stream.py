@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.catch_up import CatchUp
-from app.core.limits import Seat
 from app.core.message import LiveMessage
+from app.core.seat import Seat
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
 from app.protocols.topics.notice import names_joined
 from app.protocols.topics.requests import TopicSubscription

@@ -1,6 +1,7 @@
 """The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
 
 import re
+from typing import Protocol
 
 import structlog
 
@@ -8,7 +9,6 @@ from app.core.limits import Limits
 from app.errors import BadRequest, StoreError
 from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.requests import RequestedTopic, TopicSubscription, read_subscription, subscription_of
 from app.protocols.topics.site_topics import SiteTopics
@@ -31,10 +31,23 @@ _STREAM_HEADERS = [
 _log = structlog.get_logger(__name__)
 
 
+class StreamHost(Protocol):
+    """The streams of a node, as these endpoints need them. Lives as long as the server."""
+
+    async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
+        """A stream that hears from now on, and its secret. Raises StoreUnavailable; then nothing is left behind."""
+
+    async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
+        """Writes the greeting, the history behind `after_seq`, and then live events. Raises StoreError."""
+
+    def give_up(self, stream: Stream, reason: str) -> None:
+        """Ends a stream that has joined, whether or not it has a response."""
+
+
 class Subscribing:
     """The endpoints of all sites. Lives as long as the server; holds nothing of a request."""
 
-    def __init__(self, hub: TopicHub, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
+    def __init__(self, hub: StreamHost, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
         self._hub = hub
         self._identities = identities
         self._limits = limits

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.config.settings import Site
-from app.core.limits import NO_SEAT
 from app.core.message import Message
+from app.core.seat import NO_SEAT
 from app.ids import FlakeIds
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.hub import TopicHub
