@@ -43,6 +43,8 @@ class Delivery:
         self.reserved_events: frozenset[str] = frozenset()
         #: Called with each connection of a dead node that this node has taken out of Redis.
         self.on_buried: Callable[[BuriedConnection], None] = lambda connection: None
+        # One bound method for all connections: a new one for each would cost 64 bytes a connection.
+        self._on_batch_ack = self._continue_replay
         self._numbers = itertools.count(1)
         self._errands = Errands()
         self._audiences: dict[str, Audiences] = {}
@@ -89,7 +91,7 @@ class Delivery:
         If this node dies, another node is given `note` when it takes the connection out of the store.
         """
         self._counts.of(site.name).connections += 1
-        return Connection(site, next(self._numbers), receiver, self._acks[site.name], self._continue_replay, note)
+        return Connection(site, next(self._numbers), receiver, self._acks[site.name], self._on_batch_ack, note)
 
     async def open(
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
