@@ -48,7 +48,7 @@ class OpeningRequest(Struct, frozen=True):
         return not self.is_resumable and not self.uuid
 
     def __repr__(self) -> str:
-        return f"Wish({self.is_resumable}, {self.uuid!r})"
+        return f"OpeningRequest({self.is_resumable}, {self.uuid!r})"
 
 
 class Opening:
