@@ -1,4 +1,4 @@
-"""The layout of DESIGN.md as rules about imports, and the habits of every module and test."""
+"""The layout of ARCHITECTURE.md as rules about imports, and the habits of every module and test."""
 
 import ast
 import re
