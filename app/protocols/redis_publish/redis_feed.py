@@ -7,10 +7,10 @@ import structlog
 
 from app.config.settings import Site
 from app.protocols.redis_publish.mailbox_ports import MailListener, PublishReader, Told
+from app.protocols.redis_publish.redis_keys import publish_prefix
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
 from app.redis.subscription import Subscription
-from app.store.keys import publish_prefix
 
 _log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from app.config.settings import Site
 from app.errors import StoreError
 from app.protocols.redis_publish.mailbox_ports import PublishReader
 from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_keys import nodes_key, publish_prefix
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.beat import Beat
 from app.redis.client import Commands
-from app.store.keys import publish_prefix
 
 BEAT_SECONDS = 0.5
 #: The contract promises that another node owns the subscription within 5 s of the owner's death.
@@ -51,7 +51,7 @@ class PublishLease:
         self._node = node
         self._site = site.name
         self._key = publish_prefix(settings.prefix)
-        self._beat = Beat(redis, node, self._key + "nodes", self, site=site.name)
+        self._beat = Beat(redis, node, nodes_key(settings.prefix), self, site=site.name)
         self._is_mine = False
         self._wants = True
         #: The time without an owner before the take-over that is under way.

@@ -1,4 +1,4 @@
-"""`TicketStore` on Redis: the key of each site's resume tickets and their revocations."""
+"""`TicketStore` on Redis: the key of each site's resume tickets and their revocations; see `redis_keys.py`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`TopicStore` on Redis: each method is a run of a script `lua/topics_*.lua`; see `keys.py`."""
+"""`TopicStore` on Redis: each method is a run of a script `lua/topics_*.lua`; see `redis_keys.py`."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any

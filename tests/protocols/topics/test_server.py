@@ -100,7 +100,7 @@ class ServedTopics:
 
 @pytest.fixture
 async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
-    """The application on a node without an HTTP server."""
+    """The application of one node behind an HTTP server."""
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
@@ -146,6 +146,7 @@ async def test_slow_reader(server: ServedTopics) -> None:
     """A client that does not read is cut off at the limit."""
     peer = await server.silent_peer(b'{"ep":["a"]}')
     stream = await until(lambda: next(iter(server.topics.hub.sites["shop"]), None), "the stream")
+    await until(lambda: stream._response is not None, "its response")
     # More than the kernel's buffers hold.
     while not server.stream_ends and not stream._response.is_slow:
         stream.write_data(b"x" * 10_000)
