@@ -28,7 +28,7 @@ from tests.support.valkey import Valkey
 _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
 _TURNS = pytest.StashKey[Turns]()
-#: Where the processes of a run that is spread over several take turns: the directory, known to the first of them.
+#: The directory in which the processes of a parallel run take turns. Only the first process has it.
 _TURNS_DIRECTORY = pytest.StashKey[Path]()
 _MEASURED = "measured"
 
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose a seed unless one was given; a process among several is given that of the first, and its turns."""
+    """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a further process (pytest-xdist) what it must have in common with the others."""
+    """Give a further process (pytest-xdist) the seed and the directory that all processes share."""
     if _TURNS_DIRECTORY not in node.config.stash:
         node.config.stash[_TURNS_DIRECTORY] = Path(tempfile.mkdtemp(prefix="recado-turns-"))
     node.workerinput["seed"] = node.config.option.seed
@@ -63,7 +63,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what the processes had in common."""
+    """Remove the directory that the processes shared."""
     if directory := config.stash.get(_TURNS_DIRECTORY, None):
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -79,7 +79,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what tests have measured."""
+    """Show the measurements of the tests."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
     lines = [str(text) for report in calls for kind, text in report.user_properties if kind == _MEASURED]
@@ -95,7 +95,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the long tests, unless they were asked for."""
+    """Deselect the long tests, unless --long is given."""
     if config.option.long:
         return
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
@@ -112,13 +112,13 @@ def _is_second_run(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember how much each process has written when a test begins."""
+    """Remember the number of output lines of each process at the begin of a test."""
     item.stash[_LOG_START] = {process: len(process.lines) for process in ChildProcess.started}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what each process wrote during a failed test."""
+    """Attach the output of each process during a failed test."""
     report = yield
     if report.failed:
         for process in ChildProcess.started:
@@ -148,7 +148,7 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
     def write(text: str) -> None:
         print(text)
-        # What is noted here goes along with the report, also from another process.
+        # User properties travel with the report, also from another process of the run.
         request.node.user_properties.append((_MEASURED, f"{request.node.name}: {text}"))
 
     return write
@@ -202,12 +202,12 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
 
 @pytest.fixture(scope="session")
 def deployments(tenant: Tenant) -> Iterator[Callable[[int], Deployment]]:
-    """Starts the servers of the contract suite by how many nodes they have, each once, and keeps them."""
+    """Starts the servers of the contract suite, one for each number of nodes, and keeps them."""
     started: dict[int, Deployment] = {}
 
     def start(nodes: int) -> Deployment:
         if nodes not in started:
-            # All that the server can say is said, so that the search for secrets in its log means something.
+            # The server logs at every level, so that the search for secrets in its log means something.
             started[nodes] = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=nodes)
         return started[nodes]
 
@@ -218,7 +218,7 @@ def deployments(tenant: Tenant) -> Iterator[Callable[[int], Deployment]]:
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one node", "two nodes"])
 def deployment(request: pytest.FixtureRequest, deployments: Callable[[int], Deployment]) -> Deployment:
-    """The server of the contract suite, and two of them behind a balancer that is not sticky.
+    """The server of the contract suite: one node, or two behind a balancer without sticky sessions.
 
     Tests share it, so each test uses users and rooms of its own.
     """

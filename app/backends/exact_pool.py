@@ -88,7 +88,8 @@ class ExactPool:
             return
         now = monotonic()
         self._idle.append((now, transport))
-        while self._idle[0][0] < now - exchange.KEEPALIVE_SECONDS:
+        # Looked at again after each one: other requests may have taken all of them meanwhile.
+        while self._idle and self._idle[0][0] < now - exchange.KEEPALIVE_SECONDS:
             await self._discard(self._idle.popleft()[1])
 
     async def _discard(self, transport: httpx.AsyncHTTPTransport) -> None:

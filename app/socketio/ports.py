@@ -1,4 +1,4 @@
-"""What passing requests on to other nodes needs of the outside. The adapters are in `store` and `backends`."""
+"""The ports for passing requests on to other nodes. The adapters are in `store` and `backends`."""
 
 from typing import Any, Protocol
 
@@ -6,9 +6,9 @@ from msgspec import Struct
 
 
 class Place(Struct, frozen=True):
-    """Where a node takes requests that other nodes pass on to it. A node has one place for as long as it lives."""
+    """The address at which a node takes requests from other nodes. It stays the same for the node's life."""
 
-    #: The path of its unix socket; other machines cannot reach it, and see None.
+    #: The path of its unix socket; None on other machines, which cannot reach it.
     socket: str | None = None
     #: Its URL for nodes on other machines, without a path; None when it has none.
     url: str | None = None
@@ -18,22 +18,22 @@ class NodePlaces(Protocol):
     """The places of all nodes."""
 
     async def find(self, node: str) -> Place | None:
-        """The place of a node, None when no node of this name lives. Never raises; the place may be out of date."""
+        """The place of a node; None when no node of this name lives. Never raises; the place may be out of date."""
 
     def forget(self, node: str) -> None:
-        """Nobody listens at the node's place any more."""
+        """Drops a remembered place at which no node listens any more."""
 
 
 class Peers(Protocol):
-    """The other nodes, as far as this one passes HTTP requests on to them."""
+    """The other nodes, as targets of the HTTP requests that this node passes on."""
 
     async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
-        """Has the node at `place` answer an ASGI request and sends its answer. True also when the client has left.
+        """Passes an ASGI request on to the node at `place` and sends that node's answer to the client. Returns False
+        when there was no answer; then nothing has been sent. Returns True otherwise, also when the client has left.
 
-        False: there was no answer, and nothing has been sent. When the client leaves, the request is taken back at the
-        other node too. May last as long as a poll.
+        When the client leaves, the request to the other node is cancelled too. May last as long as a poll.
         """
 
     async def tell(self, place: Place, scope: Any) -> None:
-        """Gives the node at `place` a request of this node's own, without a body. The answer, if there is one, is
-        ignored. Never raises."""
+        """Sends a request of this node's own, without a body, to the node at `place`. An answer is ignored. Never
+        raises."""

@@ -110,6 +110,17 @@ async def test_connections_are_kept_and_bounded(backend: Backend, pool: ExactPoo
     assert len(pool._open) == len(pool._idle) == 1
 
 
+async def test_idle_connections_are_taken_while_old_ones_close(
+    backend: Backend, pool: ExactPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that another request takes while an expired one is closed is missed by nobody."""
+    # Every idle connection counts as expired at once, so that none is left.
+    monkeypatch.setattr(exchange, "KEEPALIVE_SECONDS", -1.0)
+    answers = await asyncio.gather(*(pool.exchange("GET", backend.url, [], b"") for _ in range(20)))
+    assert [answer.status for answer in answers] == [200] * 20
+    assert not pool._idle
+
+
 async def test_a_request_that_is_given_up(backend: Backend, pool: ExactPool) -> None:
     """Its connection is closed and its place is free again."""
     backend.gate = asyncio.Event()

@@ -66,8 +66,8 @@ def test_next_page_closes_the_gap() -> None:
 
 
 class Owner:
-    """A client that is to have every message of a log: it reads pages of the past, then live messages. Lives for one
-    course of events, in which the test says when each thing happens."""
+    """A client that has to get every message of a log: it reads pages of the past, then live messages. Lives for one
+    course of events, whose order the test decides."""
 
     def __init__(self, past_holds: int, page: int) -> None:
         """The past keeps the last `past_holds` messages and answers at most `page` of them at once."""
@@ -89,7 +89,7 @@ class Owner:
     # The course of events
 
     def publish(self) -> None:
-        """A message is in the past, and on its way to the owner."""
+        """Puts a message into the past and on its way to the owner."""
         self.published += 1
         self._on_the_way.append(self.published)
 
@@ -103,7 +103,7 @@ class Owner:
                 self._deliver(number)
 
     def lose(self) -> None:
-        """The link on which live messages come breaks: the owner knows it, and the messages on the way are lost."""
+        """Breaks the link of live messages: the messages on the way are lost, and the owner notices the break."""
         self._on_the_way.clear()
         if self._buffer is None:
             self.ask()
@@ -111,7 +111,7 @@ class Owner:
             self._buffer.lose()
 
     def run(self) -> None:
-        """The past answers the question; the answer is on its way."""
+        """The past answers the question, and the answer is on its way."""
         if self._is_asked and self._answer is None:
             oldest = max(1, self.published - self._past_holds + 1)
             first = max(self._covered + 1, oldest)
@@ -170,8 +170,8 @@ STEPS: Sequence[Callable[[Owner], None]] = [Owner.publish, Owner.hear, Owner.los
 def test_every_message_comes_once_and_in_order_or_its_loss_is_told(
     steps: list[Callable[[Owner], None]], past_holds: int, page: int, bound: int
 ) -> None:
-    """Whatever the order of messages, questions, answers and interruptions: a client is written each message once, in
-    order; a message that it is not written was in no past any more, and the client was told."""
+    """In any order of messages, questions, answers and interruptions the client gets each message once and in order. A
+    message that it does not get had left the past, and the client was told of the loss."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catch_up, "MAX_MESSAGES", bound)
         owner = Owner(past_holds, page)
@@ -194,7 +194,7 @@ def test_every_message_comes_once_and_in_order_or_its_loss_is_told(
 def test_buffer_is_bounded_whatever_it_is_given(
     messages: list[tuple[int, int]], max_messages: int, max_bytes: int
 ) -> None:
-    """It never holds more than either bound allows; it has a gap exactly when it was given more than that."""
+    """The buffer never holds more than either bound allows, and has a gap exactly when it was given more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catch_up, "MAX_MESSAGES", max_messages)
         patch.setattr(catch_up, "MAX_BYTES", max_bytes)

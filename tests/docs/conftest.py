@@ -23,8 +23,8 @@ from tests.support.tenant import Tenant
 TOKEN = "12345"
 _HOSTS = re.compile(r"(https?|wss?)://(?:push\.example\.com|(?:127\.0\.0\.1|localhost):1337)")
 _COMMAND_SECONDS = 15
-#: What the examples of a shell find in their PATH: curl that fails where the server refuses, the command from the
-#: checkout, which only reads its options where it would serve, and a client for the Redis that runs already.
+#: The commands in the PATH of shell examples: a curl that fails when the server refuses; `recado` from the checkout,
+#: whose `serve` only reads its options; and a client for the Redis that is running already.
 _COMMANDS = {
     "curl": '#!/bin/sh\nexec {curl} -sS --fail-with-body --max-time 10 "$@"\n',
     "recado": '#!/bin/sh\n[ "$1" = serve ] && set -- "$@" --help\nexec {python} -m app "$@"\n',
@@ -80,7 +80,7 @@ def here(text: str, deployment: Deployment) -> str:
 
 @pytest.fixture
 def run(server: Deployment) -> Callable[[str], str]:
-    """Runs commands of the documentation in a shell against the server; what they print."""
+    """Runs commands of the documentation in a shell against the server, and returns their output."""
     port = server.url.rpartition(":")[2]
     path = f"{server.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = clean_environment(PATH=path, PORT=port)
@@ -97,7 +97,7 @@ def run(server: Deployment) -> Callable[[str], str]:
 
 
 class Pages:
-    """Opens pages of the documentation against one server; `end` closes those that are still open."""
+    """Opens pages of the documentation against one server; `end` closes all pages that are still open."""
 
     def __init__(self, server: Deployment) -> None:
         """Open none yet."""
@@ -122,7 +122,7 @@ class Pages:
         return Script(answer.text, url)
 
     def _load(self, source: str) -> Script | None:
-        """The script of a `src`; None for the browser's client, in whose place Node has the library itself."""
+        """The script of a `src`; None for the browser's client, because Node has the library itself."""
         path = _HOSTS.sub("", source)
         loaded = self.load(path)
         return None if path.endswith("/socket.io.js") else loaded
@@ -136,14 +136,14 @@ class Pages:
 
 @pytest.fixture
 def pages(server: Deployment) -> Iterator[Pages]:
-    """Opens pages of the documentation; they are closed when the test ends, and none has failed."""
+    """Opens pages of the documentation. At the end of the test they are closed, and no script may have failed."""
     opener = Pages(server)
     yield opener
     opener.end()
 
 
 def shape(value: Any) -> Any:
-    """A value without its figures and texts: the keys of objects, and what the first entry of a list is."""
+    """The shape of a value: the keys of objects, the shape of a list's first entry, and types instead of values."""
     if isinstance(value, Mapping):
         return {key: shape(inner) for key, inner in value.items()}
     if isinstance(value, list):

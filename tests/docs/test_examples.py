@@ -101,7 +101,8 @@ def test_commands_run(commands: Example, run: Run, server: Deployment) -> None:
 
 @pytest.mark.parametrize("page", [example("README.md", "html", 1), PAGE], ids=str)
 def test_page_receives_and_acknowledges(page: Example, pages: Pages, run: Run, tenant: Tenant) -> None:
-    """The page shows a live message; one from its absence comes in `_batch`, once, because both are acknowledged."""
+    """The page shows a live message and, in a `_batch`, one sent in its absence. It acknowledges both, so each arrives
+    once."""
     tenant.set_rooms(TOKEN, *json.loads(example("docs/backends.md", "json", 1).text))
     device = tenant.unique("device")
 

@@ -33,7 +33,7 @@ def test_site_is_built(tmp_path: Path) -> None:
 
 
 def files_of_the_docs() -> list[Path]:
-    """What is in docs/, and whether a site is beside it, where mkdocs writes unless it is told otherwise."""
+    """The files in docs/, and the folder site/ if it exists, into which mkdocs writes by default."""
     return sorted([*(REPOSITORY / "docs").rglob("*"), *REPOSITORY.glob("site")])
 
 

@@ -98,7 +98,7 @@ class Scene:
         eventually(lambda: 0 <= self._silence_seconds() < BEAT_SECONDS + 0.5, "a beat of each node", 15)
 
     def _silence_seconds(self) -> float:
-        """How long ago the node that has been silent for longest has beaten; -1 when one is not known."""
+        """The time since the oldest of the nodes' last beats; -1 when a node has no beat."""
         beats_ms: list[float] = []
         for server in self._servers:
             with contextlib.suppress(redis.RedisError):
@@ -115,7 +115,7 @@ class Scene:
         assert [device.receipts.repeated for device in swarm.clients] == repeated
 
     def _queues(self, site: str) -> int:
-        """How many queues are not empty, at the primaries that live."""
+        """The number of queues that are not empty, at the living primaries."""
         count = 0
         for server in self._servers:
             with contextlib.suppress(redis.RedisError):
@@ -126,12 +126,12 @@ class Scene:
 
 
 def _wait_for_more(swarm: Swarm, messages: int = 8) -> None:
-    """Block until each publisher has had so many more messages taken."""
+    """Block until this number of further messages of each publisher was accepted."""
     _wait_for_answers(swarm, lambda sent: len(sent.answered), messages)
 
 
 def _wait_for_refusals(swarm: Swarm, messages: int = 12) -> None:
-    """Block until each publisher has had so many more messages refused: the fault lasts that long."""
+    """Block until this number of further messages of each publisher was refused. The fault lasts until then."""
     _wait_for_answers(swarm, lambda sent: len(sent.refused), messages)
 
 
@@ -145,7 +145,7 @@ def _wait_for_answers(swarm: Swarm, count: Callable[[Sent], int], messages: int)
 
 
 def _wait_for_silence(beats_ms: Sequence[float], seconds: float) -> None:
-    """Block until the last of the nodes' beats is so long ago."""
+    """Block until this time has passed since the newest beat of the nodes."""
     eventually(lambda: time.time() - max(beats_ms) / 1000 > seconds, "the nodes to have been silent", seconds + 8)
 
 

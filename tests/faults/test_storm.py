@@ -23,8 +23,8 @@ AUTH_CONCURRENCY = 64
 def test_storm(
     cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """Thousands of clients that reconnect at once to the remaining node all get in and miss nothing; authUrl gets no
-    more than auth_concurrency of their calls at a time."""
+    """Thousands of clients that reconnect at once to the remaining node are all admitted and miss nothing; authUrl gets
+    no more than auth_concurrency of their calls at a time."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: chance.choice([node for node in cluster.nodes if node.is_listed]).url) as swarm:
         users = [tenant.user(room) for _ in range(5000 if is_long else 2000)]
@@ -36,8 +36,8 @@ def test_storm(
         swarm.check()
         tenant.most_at_once = 0
         cluster.nodes[0].kill()
-        # A client that is on its way back already is let be: its authUrl call, given up by the node, would be under way
-        # at the backend beside the one that takes its place.
+        # Do not cut a client that is reconnecting already: the node would give up its authUrl call, which would then be
+        # under way at the backend beside the call that takes its place.
         swarm.each(_cut)
         with swarm.publishing(room, publishers=1, per_second=2):
             swarm.wait_ready(timeout_seconds=120)

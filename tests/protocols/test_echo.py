@@ -23,7 +23,7 @@ _SITES = "shop: {apiKey: k, echo: {prefix: '> '}}\nnews: {apiKey: k, channels: {
 
 
 class EchoServer(ChildProcess):
-    """The server's process; whoever starts it calls `end`."""
+    """The server's process. The code that starts it calls `end`."""
 
     def __init__(self, directory: Path, sites: str = _SITES) -> None:
         """Starts it in `directory`."""
@@ -34,7 +34,7 @@ class EchoServer(ChildProcess):
 
     @property
     def url(self) -> str:
-        """Where it listens, once it does."""
+        """The URL on which the server listens, once it does."""
         lines = self.lines.wait_until(lambda lines: any('"listening"' in line for line in lines), "it to listen", 20)
         return str(next(json.loads(line)["url"] for line in lines if '"listening"' in line))
 

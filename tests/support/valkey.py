@@ -39,13 +39,13 @@ class Valkey:
         eventually(self._answers, "valkey to answer")
 
     def clock_ms(self) -> int:
-        """What the server's clock shows, in milliseconds."""
+        """The time on the server's clock, in milliseconds."""
         clock: Any = self.client.time()
         seconds, microseconds = clock
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def hold_up(self, seconds: float) -> None:
-        """Block until the server has answered nobody for so long (a script could only count its CPU time)."""
+        """Hold the server up for this time, in which it answers no client (a script could only count its CPU time)."""
         client: Any = self.client
         client.execute_command("DEBUG", "SLEEP", str(seconds))
 

@@ -86,7 +86,8 @@ async def until(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.002,
 ) -> Any:
-    """Poll `check` between turns of the loop until it gives something true; AssertionError naming `what` after it."""
+    """Poll `check` between turns of the loop until its result is true, and return it; AssertionError naming `what`
+    after the time-out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
     while not (value := check()):
@@ -102,7 +103,7 @@ async def until_answer(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.01,
 ) -> T:
-    """Ask until the answer is true and is none of `refusals`; AssertionError naming `what` after the time."""
+    """Ask until the answer is true and is none of `refusals`; AssertionError naming `what` after the time-out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
     while True:
@@ -117,6 +118,6 @@ async def until_answer(
 
 
 async def lag(seconds: float) -> None:
-    """Be as late as a slow network or backend; for the stand-ins of those alone, never for a test that waits."""
+    """Delay a stand-in of a slow network or backend. Only such stand-ins use it, never a test that waits."""
     if seconds:
         await asyncio.sleep(seconds)

@@ -1,7 +1,7 @@
-"""How a subscriber begins: as a new one, as one that can be resumed, or as the one that it was before.
+"""How a subscriber begins: as a new one, as a new resumable one, or as the resumption of an earlier one.
 
-A subscriber that comes back gets its channels and what it missed: the site's history of pushes behind its position,
-as far as it is held, page by page, before anything new.
+A resumed subscriber gets back its channels and its missed pushes. They are read page by page from the site's history,
+starting behind its position and as far as the history reaches, and are written before any new push.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 
 _SECRET_BYTES = 32
-#: Of the history at once: within the outbox, so that a slow reader is waited for and not closed.
+#: The size of a page of the history. A page fits in the outbox, so a slow reader is waited for and not closed.
 _PAGE_MESSAGES = 500
 _UUID_CHARACTERS = 36
 
 
 class OpeningRequest(Struct, frozen=True):
-    """What a client asks for in its query. Its repr holds no secret."""
+    """The wishes of a client, from its query. Its repr holds no secret."""
 
-    #: `resumable=1`: to be told a secret with which it may come back.
+    #: `resumable=1`: the client asks for a secret with which it can resume later.
     is_resumable: bool
-    #: `resume=` and `secret=`: who it was.
+    #: `resume=` and `secret=`: the subscriber to resume.
     uuid: str
     secret: str
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "OpeningRequest":
-        """As the query says."""
+        """The request that the query contains."""
         return cls(query.get("resumable") in ("1", "true"), query.get("resume", ""), query.get("secret", ""))
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a client that knows the original only."""
+        """Whether the client uses the original contract only."""
         return not self.is_resumable and not self.uuid
 
     def __repr__(self) -> str:
-        return f"Wish({self.is_resumable}, {self.uuid!r})"
+        return f"OpeningRequest({self.is_resumable}, {self.uuid!r})"
 
 
 class Opening:
@@ -62,13 +62,13 @@ class Opening:
         self._figures = counts.part(ChannelsCounts)
 
     def open_plain(self, subscriber: Subscriber) -> None:
-        """A new subscriber, as in the original: nothing of it is kept anywhere but here."""
+        """Opens a new subscriber as in the original: its state is in this process only."""
         self._board.add(subscriber)
         subscriber.acknowledge()
         subscriber.go_live(0)
 
     async def open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
-        """The subscriber that it was, else a new one. Raises StoreUnavailable."""
+        """Resumes the requested subscriber, or else opens a new one. Raises StoreUnavailable."""
         resumed = await self._resume(wish)
         if wish.uuid:
             self._figures.resumes["resumed" if resumed else "refused"] += 1
@@ -90,7 +90,7 @@ class Opening:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         position = await self._store.register_subscriber(self._site, subscriber.uuid, digest(secret))
         if subscriber.phase is SubscriberPhase.CLOSED:
-            # Gone meanwhile. Nobody knows the secret, and Redis forgets it.
+            # The client has gone meanwhile. It never got the secret, and the keys in Redis expire.
             return
         subscriber.resumption = Resumption(position)
         self._board.add(subscriber)
@@ -102,7 +102,7 @@ class Opening:
         subscriber.resumption = Resumption(resumed.position)
         before = self._board.subscribers.get(wish.uuid)
         if before is not None:
-            # Its connection is dead without our knowing, or the client has two: the newer one counts.
+            # Either the old connection is dead unnoticed, or the client has two: the newer one counts.
             before.close(Ending.TAKEN_OVER)
             self._board.remove(before)
         self._board.add(subscriber)
@@ -110,7 +110,7 @@ class Opening:
         await self._replay(subscriber, resumed, {"secret": wish.secret} if wish.is_resumable else {})
 
     async def _enter_again(self, subscriber: Subscriber, subscriptions: list[KeptSubscription]) -> None:
-        # In their order, which the commands keep, and in one go.
+        # All channels at once. Commands keep the order of their calls, so the order of subscribing stays.
         digests = await asyncio.gather(*(self._board.enter(subscriber, kept.channel) for kept in subscriptions))
         for kept, found in zip(subscriptions, digests, strict=True):
             if found != kept.digest:
@@ -136,12 +136,13 @@ class Opening:
         if subscriber.phase is not SubscriberPhase.LIVE:
             return
         if told != list(subscriber.channels):
-            # A channel was deleted meanwhile.
+            # A channel was deleted meanwhile: the client's list is out of date.
             subscriber.acknowledge()
         if len(subscriber.channels) == len(resumed.subscriptions):
             subscriber.ping()
         else:
-            # What was pushed before a deletion is known to be its own until it subscribes to the next of that name.
+            # A push from before a channel's deletion can be matched to this subscriber only until it subscribes to the
+            # next channel of that name. So its receipt is awaited here.
             await subscriber.confirm(history.last_seq)
 
     async def _read(self, subscriber: Subscriber, after_seq: int) -> History:
@@ -158,7 +159,7 @@ class Opening:
             if kept is None:
                 continue
             if detail.deleted == kept.digest.hex():
-                # What comes behind is of another channel of that name.
+                # Later pushes belong to another channel of the same name.
                 del wanted[name]
             elif not detail.deleted and _is_for(subscriber, kept, message.seq, detail.recipients):
                 subscriber.write_push(Push(message.seq, name, pushed_text(message.body)))
@@ -171,5 +172,5 @@ def _is_for(subscriber: Subscriber, kept: KeptSubscription, seq: int, recipients
 
 
 def _missed(history: History) -> dict[str, str | bool]:
-    """What a client is told when the history no longer holds all that it missed."""
+    """The mark for a client whose missed pushes are no longer all in the history."""
     return {} if history.is_complete else {"missed": True}

@@ -1,4 +1,4 @@
-"""`ChannelStore` on Redis: each method is one run of a script; see `lua/` and `keys.py`."""
+"""`ChannelStore` on Redis: each method is one run of a script; see `lua/` and `redis_keys.py`."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any

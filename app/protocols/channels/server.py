@@ -4,7 +4,7 @@
     /channels/<site>/push, ...        publishers
     /channels/<site>/client.js        the browser client
 
-It is the core's listener for what is pushed, and hands that to the site's door.
+The server is the core's audience listener for pushes and hands each one to the site's door.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ChannelsSettings(Struct, frozen=True):
-    """What the server's configuration says of WebSockets and bodies, and where it wants things counted."""
+    """The server's settings for WebSockets and bodies, and its counters."""
 
     ping_interval_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0
@@ -61,7 +61,7 @@ class ChannelsSettings(Struct, frozen=True):
 
 
 class ChannelsServer:
-    """Lives as long as the node; `drain` ends its connections, `close` waits for what they leave to do."""
+    """Lives as long as the node; `drain` ends its connections, `close` waits for their last commands to Redis."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ChannelsServer:
         limits: Limits,
         settings: ChannelsSettings,
     ) -> None:
-        """Of the sites it serves those that have channels."""
+        """Serves the sites that have channels."""
         self._settings = settings
         self._limits = limits
         self._errands = Errands()
@@ -101,31 +101,31 @@ class ChannelsServer:
             await self._publishers(site, path, scope, receive, send)
 
     async def drain(self, seconds: float) -> None:
-        """Tells all subscribers to connect elsewhere, spread over this time."""
+        """Closes all connections, spread over this time, so that subscribers connect to other nodes."""
         await asyncio.gather(*(door.drain(seconds) for door in self.doors.values()))
 
     async def close(self) -> None:
-        """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""
+        """Waits until all pending writes have reached Redis. Called at the end, with a time-out."""
         for door in self.doors.values():
             await door.close()
         await self._errands.drain()
 
-    # What the core calls
+    # Called by the core
 
     def published(self, site: Site, message: LiveMessage) -> None:
-        """A push, or something else that all nodes with subscribers are to know."""
+        """A push or the deletion of a channel, for all nodes with subscribers."""
         door = self.doors.get(site.name)
         if door is not None:
             door.board.published(message)
 
     def missed(self, site: Site) -> None:
-        """Something is lost."""
+        """Messages are lost for good."""
         door = self.doors.get(site.name)
         if door is not None:
             door.missed()
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
-        """The subscribers of a bound channel; whether there is a channel of that name only they have to know."""
+        """The subscribers of a bound channel. A channel of that name need not exist: subscribing checks that."""
         if site.section(Channels) is None:
             return None
         return Audience("channels", [name], encode_detail(Detail()), history_of(site), [name])
@@ -172,13 +172,13 @@ def _address_of(scope: Scope) -> str:
 
 
 def _subprotocol_of(scope: Scope) -> str | None:
-    """The first of those that a client offers, which to us are all the same: a browser that is answered none of them
-    ends the connection (RFC 6455, 4.1 and 4.2.2)."""
+    """The first subprotocol that the client offers; the server treats all alike. A browser ends the connection when the
+    answer names none of them (RFC 6455, 4.1 and 4.2.2)."""
     return next(filter(None, scope.get("subprotocols", ())), None)
 
 
 def _is_allowed(site: Site, scope: Scope) -> bool:
-    """Whether a page of this origin may connect; who is no browser names none."""
+    """Whether a page of this origin may connect. A client that is no browser sends no origin and is allowed."""
     origin = dict(scope["headers"]).get(b"origin")
     return site.origins is None or origin is None or origin.decode("latin-1") in site.origins
 

@@ -1,4 +1,4 @@
-"""What a node hears of a site's Redis PUBLISH: its own channel always, the application's while it holds the lease."""
+"""A node's subscription for one site: always to the node's own channel, and to the application's with the lease."""
 
 import asyncio
 from time import monotonic
@@ -7,10 +7,10 @@ import structlog
 
 from app.config.settings import Site
 from app.protocols.redis_publish.mailbox_ports import MailListener, PublishReader, Told
+from app.protocols.redis_publish.redis_keys import publish_prefix
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
 from app.redis.subscription import Subscription
-from app.store.keys import publish_prefix
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 class PublishFeed:
     """The subscription of one node for one site. Lives as long as the node: `start` subscribes, `close` ends it.
 
-    In a Cluster any server will do: each one hears what is published at any other.
+    In a Cluster it may be made at any server: each server passes on messages published at any other.
     """
 
     def __init__(self, redis: Commands, node: str, site: Site, settings: RedisPublish) -> None:
@@ -32,19 +32,20 @@ class PublishFeed:
         self.subscription.on_matched = self._receive_published
         self._is_first = True
         self._is_listening = False
-        #: To be set before `start`.
+        #: Both have to be set before `start`.
         self.listener: MailListener
         self.reader: PublishReader
-        #: When this node became deaf to the application; the lease takes note of it.
+        #: The time when this node stopped hearing the application; the lease reads it.
         self.deaf_since: float | None = None
-        #: Set when there is a reason to ask for the lease at once: its owner offers it, or this node can hear again.
+        #: Set when this node should ask for the lease at once: its owner offers it, or this node can hear again.
         self.may_ask = asyncio.Event()
         self.is_offered = False
-        #: Set when the lease has gone from one owner to the next, in the order of what the application PUBLISHes.
+        #: Set when the lease has passed from one owner to the next. The mark for it is ordered with the application's
+        #: messages.
         self.handed = asyncio.Event()
 
     def start(self) -> None:
-        """Subscribes as soon as Redis can be reached; returns at once."""
+        """Subscribes when Redis can be reached; returns at once."""
         self.subscription.begin()
 
     async def close(self) -> None:
@@ -53,16 +54,17 @@ class PublishFeed:
 
     @property
     def is_hearing(self) -> bool:
-        """Whether a probe came back lately."""
+        """Whether a recent probe has come back."""
         return self.subscription.is_hearing
 
     async def listen(self) -> None:
-        """Hears what the application PUBLISHes from here on, until the link breaks. Raises StoreUnavailable."""
+        """Listens to the application's messages from here on, until the link breaks. Raises StoreUnavailable."""
         self._is_listening = True
         await self.subscription.command("PSUBSCRIBE", *self._patterns)
 
     async def turn_away(self) -> None:
-        """Hears the application no more: when this returns, no message of it is on its way. Raises StoreUnavailable."""
+        """Stops listening to the application. When this returns, none of its messages is on its way. Raises
+        StoreUnavailable."""
         self._is_listening = False
         await self.subscription.command("PUNSUBSCRIBE", *self._patterns)
 
@@ -76,7 +78,7 @@ class PublishFeed:
 
     def _interrupted(self) -> None:
         if self._is_listening:
-            # Another node may own the subscription before this one hears again.
+            # Another node may take over the subscription before this node is subscribed again.
             self._is_listening = False
             self.reader.lease_renewed(0, 0.0)
             self.deaf_since = monotonic()

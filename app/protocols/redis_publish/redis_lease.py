@@ -1,4 +1,4 @@
-"""Which node owns a site's subscription to Redis PUBLISH, and which nodes are dead: each beat asks for both."""
+"""The lease on a site's subscription to Redis PUBLISH, and the search for dead nodes: each beat does both."""
 
 import asyncio
 import contextlib
@@ -11,18 +11,18 @@ from app.config.settings import Site
 from app.errors import StoreError
 from app.protocols.redis_publish.mailbox_ports import PublishReader
 from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_keys import nodes_key, publish_prefix
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.beat import Beat
 from app.redis.client import Commands
-from app.store.keys import publish_prefix
 
 BEAT_SECONDS = 0.5
-#: The contract has another node own the subscription within 5 s of the owner's death.
+#: The contract promises that another node owns the subscription within 5 s of the owner's death.
 LEASE_SECONDS = 3.0
-#: A node without a beat for this long counts as dead: messages told to its connections wait again.
+#: A node without a beat for this time counts as dead: messages told to its connections wait again.
 DEAD_AFTER_SECONDS = 4.0
-#: An owner that is about to end waits this long for another node to be ready.
+#: The time that an ending owner waits for another node to be ready.
 _HAND_OVER_SECONDS = 1.0
 _HANDED = -2
 
@@ -43,7 +43,7 @@ class _LeaseAnswer(Struct, frozen=True):
 
 
 class PublishLease:
-    """The lease as one node sees it for one site. Lives as long as the node: `start` begins, `give_up` hands the lease
+    """One node's view of the lease of one site. Lives as long as the node: `start` begins, `give_up` hands the lease
     on, `close` ends it. Implements `BeatOwner`."""
 
     def __init__(self, redis: Commands, node: str, site: Site, settings: RedisPublish) -> None:
@@ -51,32 +51,32 @@ class PublishLease:
         self._node = node
         self._site = site.name
         self._key = publish_prefix(settings.prefix)
-        self._beat = Beat(redis, node, self._key + "nodes", self, site=site.name)
+        self._beat = Beat(redis, node, nodes_key(settings.prefix), self, site=site.name)
         self._is_mine = False
         self._wants = True
-        #: For how long nobody held the lease that is about to be taken.
+        #: The time without an owner before the take-over that is under way.
         self._gap_ms = 0
-        #: Since when this node, the owner, has not heard the application.
+        #: The time when this node, then the owner, stopped hearing the application.
         self._deaf_since: float | None = None
-        #: Set when this node has heard once who owns the subscription: itself, or another.
+        #: Set after the first beat that shows the owner of the subscription: this node or another.
         self.is_settled = asyncio.Event()
-        #: To be set before `start`.
+        #: All three have to be set before `start`.
         self.feed: PublishFeed
         self.reader: PublishReader
         self.mailboxes: RedisMailboxes
 
     @property
     def is_mine(self) -> bool:
-        """Whether this node owns the subscription, as far as it knows."""
+        """Whether this node owns the subscription, to its knowledge."""
         return self._is_mine
 
     def start(self) -> None:
-        """Begins to beat, at once."""
+        """Sends the first beat at once, and further ones from then on."""
         self.feed.may_ask.set()
         self._beat.start(BEAT_SECONDS, self.feed.may_ask)
 
     async def give_up(self) -> None:
-        """Hands the lease to another node, if there is one; this one goes on serving its connections. Idempotent."""
+        """Hands the lease to another node, if there is one, and still serves this node's connections. Idempotent."""
         self._wants = False
         if not self._is_mine:
             return
@@ -90,16 +90,16 @@ class PublishLease:
             await self._ask("release")
 
     async def close(self) -> None:
-        """Beats no more, and takes this node and its connections out."""
+        """Stops the beats, and takes this node and its connections out of Redis."""
         await self.give_up()
         await self._beat.close()
         with contextlib.suppress(StoreError):
-            # The last beat may have been under way, and have taken the lease.
+            # A beat that was still under way may have taken the lease.
             await self._ask("release")
             await self.mailboxes.bury(self._node)
 
     async def beat(self) -> None:
-        """Shows that this node lives, and asks for the lease or gives it back, as things stand; see `BeatOwner`."""
+        """Shows that this node lives, and takes, keeps or releases the lease as its state requires; see `BeatOwner`."""
         deaf_since, self.feed.deaf_since = self.feed.deaf_since, None
         if deaf_since is not None and self._is_mine:
             self._deaf_since = deaf_since
@@ -112,7 +112,7 @@ class PublishLease:
             return
         is_offered, self.feed.is_offered = self.feed.is_offered, False
         if is_offered and not self._is_mine:
-            # Listening before it is owned: nothing that is PUBLISHed meanwhile is lost.
+            # Listen before owning the lease, so that no message published meanwhile is lost.
             self.feed.handed.clear()
             try:
                 await self.feed.listen()
@@ -122,17 +122,17 @@ class PublishLease:
         else:
             answer = await self._ask("take")
             if not answer.is_mine:
-                # Somebody else heard the application, and counts the gap.
+                # Another node listens to the application and counts the gap.
                 self._deaf_since = None
             await self._act_on(answer)
         self.is_settled.set()
 
     def taken_for_dead(self) -> None:
-        """Other nodes have buried this one: its connections join again; see `BeatOwner`."""
+        """Another node has buried this one: its connections join again; see `BeatOwner`."""
         self.feed.listener.subscription_interrupted()
 
     async def bury(self, node: str, last_beat_ms: int) -> None:
-        """Lets what was told to a dead node's connections wait again; see `BeatOwner`."""
+        """Makes the messages told to a dead node's connections wait again; see `BeatOwner`."""
         connections = await self.mailboxes.bury(node)
         _log.warning("node buried", site=self._site, node=node, connections=connections)
 
@@ -147,7 +147,7 @@ class PublishLease:
     async def _act_on(self, answer: _LeaseAnswer) -> None:
         self._beat.answered(answer.is_new)
         if self._is_mine and (not answer.is_mine or answer.gap_ms >= 0):
-            # Also when it is ours again: another node may have owned it in between.
+            # This includes a lease that is ours again: another node may have owned it in between.
             await self._lose()
         if answer.is_mine and self._wants:
             self.reader.lease_renewed(answer.until_ms, answer.until)
@@ -161,12 +161,12 @@ class PublishLease:
         try:
             await self.feed.listen()
             if is_handed:
-                # What was heard before is the last owner's.
+                # Messages from before the hand-over belong to the last owner.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
             self._is_mine = True
         finally:
-            # If it cannot subscribe, the next beat tries again.
+            # If the subscription fails, the next beat tries again.
             await self._turn_away_unless_mine()
         gap_ms, self._gap_ms, self._deaf_since = self._gap_ms, 0, None
         self.reader.lease_taken(gap_ms)

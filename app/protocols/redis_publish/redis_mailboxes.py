@@ -1,5 +1,4 @@
-"""`Mailboxes` on the application's Redis: each method runs the script of the same name. `app/store/keys.py` lists the
-keys."""
+"""`Mailboxes` on the application's Redis: each method runs the script of the same name; see `redis_keys.py`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -7,9 +6,16 @@ from typing import Any
 
 from app.config.settings import Site
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Part
+from app.protocols.redis_publish.redis_keys import (
+    channel_subscribers,
+    node_users,
+    nodes_key,
+    publish_prefix,
+    user_key,
+    waiting_messages,
+)
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
-from app.store.keys import publish_prefix
 
 #: How long an id from the application is remembered.
 DEDUPE_SECONDS = 86_400
@@ -35,11 +41,11 @@ class RedisMailboxes:
 
     def key_of(self, user: str) -> Awaitable[bytes | None]:
         """The user's key; see `Mailboxes`."""
-        return self._redis.command("GET", f"{self._settings.prefix}:users:{user}:key")
+        return self._redis.command("GET", user_key(self._settings.prefix, user))
 
     async def members(self, channel: str) -> AsyncIterator[list[str]]:
         """The subscribers of a channel; see `Mailboxes`."""
-        key = f"{self._settings.prefix}:channels:{channel}:subscribers"
+        key = channel_subscribers(self._settings.prefix, channel)
         # SSCAN may give a member twice.
         cursor, seen = b"0", set[bytes]()
         while True:
@@ -138,14 +144,14 @@ class RedisMailboxes:
                 )
             )
             await self._redis.command("SREM", key, *users)
-        await self._redis.command("ZREM", self._own + "nodes", node)
+        await self._redis.command("ZREM", nodes_key(self._settings.prefix), node)
         return taken
 
     def _list(self, user: str) -> str:
-        return f"{self._settings.prefix}:users:{user}:messages"
+        return waiting_messages(self._settings.prefix, user)
 
     def _users(self, node: str) -> str:
-        return f"{self._own}users:{node}"
+        return node_users(self._settings.prefix, node)
 
     async def _outcome(self, answer: Awaitable[Any]) -> LetterOutcome:
         result, dropped = await answer

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.redis_publish.mailbox_ports import StreamEntry
+from app.protocols.redis_publish.redis_keys import stream_key
 from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands, Redis
 from app.redis.link import Link
@@ -22,7 +23,7 @@ class RedisPublishStream:
     def __init__(self, redis: Commands, node: str, settings: RedisPublish) -> None:
         self._redis = redis
         self._node = node
-        self._key = f"{settings.prefix}.stream"
+        self._key = stream_key(settings.prefix)
         self._link: Link | None = None
         self._client_id = 0
         self._claimed_until = "0-0"

@@ -1,6 +1,6 @@
-"""Presence of clients: their streams are counted over all nodes, and watchers of a client hear when it comes and goes.
+"""Presence of clients: their streams are counted over all nodes, and watchers of a client are told of each change.
 
-Knows streams as numbers only. When a node dies, another one takes its counts out and tells of the departures.
+Knows streams as numbers only. When a node dies, another node takes its counts out and publishes the departures.
 """
 
 import asyncio
@@ -29,26 +29,26 @@ class ClientPresence:
     def __init__(
         self, sites: Iterable[tuple[Site, Mapping[str, int]]], publish: Publish, store: TopicStore, ids: FlakeIds
     ) -> None:
-        """`sites` come with how many streams each client has on this node at any moment."""
+        """`sites` pairs each site with the live counts of streams on this node, by client."""
         self._streams = {site.name: (site, streams) for site, streams in sites}
         self._publish_message = publish
         self._store = store
         self._ids = ids
         self._errands = Errands()
-        #: Names of sites whose counts Redis may have lost, until it has been told them again.
+        #: Names of the sites whose counts Redis may have lost and that are not restored yet.
         self._to_restore: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def close(self) -> None:
-        """Restores no more. What this node has not taken out itself is taken out with the node."""
+        """Stops restoring. Counts of this node that are still in Redis are taken out with the node."""
         self._is_closed = True
         if self._restoring is not None:
             self._restoring.cancel()
             await asyncio.gather(self._restoring, return_exceptions=True)
 
     async def drained(self) -> None:
-        """Waits until Redis knows of all ended streams, and their watchers have been told."""
+        """Waits until Redis knows of all ended streams and their watchers have been told."""
         await self._errands.drain()
 
     def opened(self, site: Site, client: str, number: int, instances: int) -> None:
@@ -56,17 +56,17 @@ class ClientPresence:
         self._tell(site, client, "connect", instances, number)
 
     def ended(self, site: Site, client: str, number: int) -> None:
-        """A stream has ended, and is counted no more on this node."""
+        """A stream has ended, and this node no longer counts it."""
         self._errands.start(self._close(site, client, number))
 
     def restore(self) -> None:
-        """Redis may have lost this node's counts, or another node may have taken them out: tells them again."""
+        """Writes this node's counts again: Redis may have lost them, or another node may have taken them out."""
         self._to_restore.update(self._streams)
         if not self._is_closed and (self._restoring is None or self._restoring.done()):
             self._restoring = asyncio.create_task(self._restore(), name="restore topics")
 
     async def bury(self, site: Site, node: str) -> None:
-        """Takes out what a dead node held in a site, and tells of the departures. Raises StoreUnavailable."""
+        """Takes out a dead node's streams of a site and publishes the departures. Raises StoreUnavailable."""
         has_more = site.name in self._streams
         while has_more:
             has_more, departures = await self._store.bury(site, node)
@@ -79,7 +79,7 @@ class ClientPresence:
             if not self._to_restore:
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._to_restore, failed = self._to_restore | failed, set()
-            # Taken before the command is given: an interruption from here on asks for another one.
+            # Take the name before the command starts: an interruption during the command then asks for another one.
             name = self._to_restore.pop()
             try:
                 await self._store.restore(*self._streams[name])

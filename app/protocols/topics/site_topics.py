@@ -1,4 +1,4 @@
-"""One site's streams on this node, and the one way in which a message reaches them."""
+"""The streams of one site on this node, and the one way in which a message reaches them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from app.protocols.topics.notice import Notice, unpack
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
 
-#: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
+#: The store keeps a stream for this time after its deadline, for an /alive that arrives late.
 GRACE_MS = 2_000
 
 
@@ -25,11 +25,11 @@ class SiteTopics:
         self.settings = site.require_section(Topics)
         self.counts = counts
         self.figures = counts.part(TopicsCounts)
-        #: Those that are live.
+        #: The live streams.
         self.index = TopicIndex()
-        #: Those that are not yet.
+        #: The streams that are not live yet.
         self.joining: dict[Stream, None] = {}
-        #: All, by client.
+        #: The number of all streams, by client.
         self.clients: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Stream]:
@@ -37,12 +37,12 @@ class SiteTopics:
 
 
 def lifetime_ms(topics: SiteTopics) -> int:
-    """How long the store knows of a stream that nobody extends."""
+    """The time that the store keeps a stream without extension."""
     return int(topics.settings.connection_timeout_seconds * 1000) + GRACE_MS
 
 
 def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
-    """Writes an event to all whom it meets; answers how often."""
+    """Writes an event to all matching streams; returns the number of writes."""
     notice = notice_of(message)
     event: Event | None = message.encoded.get(Encoding)
     if event is None:
@@ -51,7 +51,7 @@ def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
 
 
 def notice_of(message: LiveMessage) -> Notice:
-    """What travels with a message, read once."""
+    """The notice of a message, decoded once."""
     notice: Notice | None = message.encoded.get(Notice)
     if notice is None:
         notice = message.encoded[Notice] = unpack(message)

@@ -18,9 +18,9 @@ from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, St
 
 _MAX_HEADER_BYTES = 8_192
 _MAX_SEQ = 2**53
-# Names of headers whose values nobody needs to see again; the query of a Referer may hold anything.
+# Names of headers whose values may be secret. The query of a Referer may be secret too, see `shown_headers`.
 _SECRET_HEADER = re.compile(b"auth|cookie|token|secret|key|password|credential|session|csrf")
-# No proxy may keep, bundle or compress what streams: nginx heeds x-accel-buffering, others no-transform.
+# No proxy may cache, buffer or compress a stream: nginx obeys x-accel-buffering, others no-transform.
 _STREAM_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-cache, no-store, max-age=0, must-revalidate, no-transform"),
@@ -35,7 +35,8 @@ class StreamHost(Protocol):
     """The streams of a node, as these endpoints need them. Lives as long as the server."""
 
     async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
-        """A stream that hears from now on, and its secret. Raises StoreUnavailable; then nothing is left behind."""
+        """A new stream, which holds messages from now on, and its secret. Raises StoreUnavailable; then nothing is left
+        behind."""
 
     async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
         """Writes the greeting, the history behind `after_seq`, and then live events. Raises StoreError."""
@@ -82,7 +83,7 @@ class Subscribing:
         client = exchange.scope.get("client")
         users = () if user is None else (user,)
         seat = await self._limits.connect(topics.site, client[0] if client else "", users, len(subscription.wishes))
-        # The stream's end, in whichever way, gives the seat back.
+        # The end of the stream, for any reason, gives the seat back.
         caller = Caller(subscription, user, encoding, seat, shown_headers(exchange.scope["headers"]))
         stream, secret = await self._hub.join(topics, caller)
         kind = TEXT if encoding is Encoding.FRAMES else b"text/event-stream"
@@ -101,7 +102,7 @@ class Subscribing:
         if response is None:
             self._hub.give_up(stream, "client left")
             return
-        # From here on nothing of ASGI is left: this call returns, the response goes on.
+        # From here on ASGI has no part in the response: this call returns and the response goes on.
         await self._begin(stream, secret, response, after_seq)
 
     async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
@@ -116,7 +117,7 @@ class Subscribing:
 
 
 def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A request's headers for /connections, credentials taken out, `name: value` by line."""
+    """The headers of a request for /connections: without credentials, one `name: value` on a line."""
     lines = []
     for name, value in headers:
         if _SECRET_HEADER.search(name):
@@ -128,7 +129,8 @@ def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _last_seq(exchange: Exchange) -> int | None:
-    """Behind which event the reader wants to go on; 0, and so all there is, for what was never one of our ids."""
+    """The seq behind which the client wants to go on. For an id that is not one of ours it is 0, which replays the
+    whole history."""
     given = exchange.headers.get(b"last-event-id", b"").decode("latin-1") or exchange.query.get("lastEventId")
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""The protocol as an ASGI application on another server's WebSockets: without the fast sockets, without our pings."""
+"""The protocol as the only application of Recado's own server, with subscribers of another library (`websockets`)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def subscribe(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
-    """The messages equal those over the fast sockets."""
+    """A subscriber gets the messages of the contract, also long ones and ones outside ASCII."""
     async with served_channels(start_node) as served, served.connected() as socket:
         uuid = (await receive(socket))["data"]["uuid"]
         assert (await subscribe(socket))["data"] == {"uuid": uuid, "subscribedChannels": ["news"]}
@@ -104,7 +104,7 @@ async def test_drain(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "x"])
 async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
-    """An unknown site or path is refused before the WebSocket opens; under such a server the status is always 403."""
+    """A WebSocket to an unknown site or path is refused with 404 before it opens."""
     async with served_channels(start_node) as served:
         with pytest.raises(InvalidStatus) as refusal:
             async with served.connected(path):

@@ -98,7 +98,7 @@ class Scene:
 
     @property
     def pings(self) -> int:
-        """How many pings were sent."""
+        """The number of pings sent."""
         return self.socket.written.count("ping")
 
 

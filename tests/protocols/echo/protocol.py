@@ -1,6 +1,6 @@
-"""The protocol `echo`, the smallest that uses all that a protocol may have. Only tests list it.
+"""The protocol `echo`, the smallest one that uses every part of the contract of a protocol. Only tests list it.
 
-    POST /echo/<site>      says the body to everybody who listens to the site's echo
+    POST /echo/<site>      sends the body to every listener of the site's echo
     /echo-<site>           the Socket.IO namespace of the listeners
 
 A site turns it on with `echo: {prefix: "> "}`; the prefix stands before each text.
@@ -59,23 +59,23 @@ class EchoNamespaces:
         return namespace.removeprefix(_NAMESPACE) in self._sites
 
     def claims(self, request: Any) -> bool:
-        """Whatever the client brings, it is served."""
+        """Claims every client, whatever its credentials."""
         return True
 
     async def connect(self, connection: Any, request: Any) -> None:
-        """Lets everybody in."""
+        """Admits every client as a listener."""
         connection.confirm()
         connection.state = request.namespace.removeprefix(_NAMESPACE)
         self._listeners[connection.state][connection] = None
 
     def event_received(self, connection: Any, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Listeners only listen."""
+        """Ignores events from listeners."""
 
     def ack_received(self, connection: Any, ack_id: int) -> None:
-        """Nothing asks for an ack."""
+        """Ignores acks, because no message asks for one."""
 
     def disconnected(self, connection: Any, reason: str) -> None:
-        """The listener has gone."""
+        """Forgets a listener that has gone."""
         if connection.state is not None:
             self._listeners[connection.state].pop(connection, None)
 
@@ -115,14 +115,14 @@ class NodeEcho(NodeProtocol):
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    # What the core calls
+    # Called by the core
 
     def published(self, site: Site, message: LiveMessage) -> None:
-        """A text for the listeners of this node."""
+        """Writes a text to the listeners on this node."""
         self.namespaces.say(site, msgspec.json.decode(message.body)[1])
 
     def missed(self, site: Site) -> None:
-        """An echo that is lost is lost."""
+        """Ignores a loss, because an echo has no history."""
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """Nothing can be bound to an echo."""

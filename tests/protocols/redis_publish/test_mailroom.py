@@ -223,9 +223,9 @@ async def test_redis_away(nodes: list[PublishNode], valkey: Valkey) -> None:
 async def test_whatever_happens(
     valkey: Valkey, chance: random.Random, monkeypatch: pytest.MonkeyPatch, ack: bool, bound: int
 ) -> None:
-    """Clients come, go and confirm, feeds are cut, nodes die: every message is had by somebody or waits (with acks: it
-    waits unless it was acknowledged), and each client has what it got once and in order; also where hardly anything is
-    held while a mailbox is asked."""
+    """Clients connect, leave and confirm, feeds break, nodes die. In every order of these events, each message reaches
+    a client or waits (with acks: it waits unless it was acknowledged), and each client gets its messages once and in
+    order. This holds for a large and for a very small bound of the held messages."""
     monkeypatch.setattr(catch_up, "MAX_MESSAGES", bound)
     site = publish_site(batch_limit=BatchLimit(messages=3), conn_limit=4, ack=ack)
     for _ in range(6):
@@ -253,7 +253,7 @@ class Shuffle:
             (step,) = self.chance.choices(steps, (50, 15, 10, 20, 3, 2))
             await step()
             for _ in range(self.chance.randrange(-3, 4)):
-                # What was begun before goes on meanwhile, as far as chance will have it.
+                # Let earlier steps proceed for a random number of turns.
                 await self.nodes[0].redis.command("PING")
         await self.settle()
         left = waiting(self.nodes[0].valkey)
@@ -292,7 +292,7 @@ class Shuffle:
                 self.acknowledged.add(payload)
 
     async def cut(self) -> None:
-        """A node's subscription breaks."""
+        """Breaks a node's subscription."""
         self.chance.choice(self.nodes).feed.subscription.give_up()
 
     async def kill(self) -> None:

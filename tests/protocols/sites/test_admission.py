@@ -129,7 +129,7 @@ async def test_who_has_no_ticket(door: Door) -> None:
 
 
 async def test_a_ticket_that_does_not_count(door: Door) -> None:
-    """With a token, a ticket that does not count is ignored. Without a token, the client is told the ticket's fault."""
+    """With a token, an invalid ticket is ignored. Without a token, the client is told the ticket's fault."""
     (_, settings) = await come_back(door, token="t", deviceId="d")
     ticket = ticket_in(settings)
     (refusal,) = await come_back(door, deviceId="other", ticket=ticket)

@@ -50,7 +50,7 @@ def sealed(site: Site = SITE, credentials: Credentials = CREDENTIALS, state: Tic
 
 
 def signed(key: str | bytes = KEY, algorithm: str = "HS256", typ: str = "recado-ticket+jwt", **claims: Any) -> str:
-    """A JWT with the claims of a ticket that counts, except for what is said here; a claim of None is left out."""
+    """A JWT with the claims of a valid ticket, changed by `claims`; a claim of None is left out."""
     content = jwt.decode(sealed(), KEY, ["HS256"], audience="recado-ticket") | claims
     given = {name: value for name, value in content.items() if value is not None}
     return jwt.encode(given, key, algorithm, headers={"typ": typ})
@@ -137,7 +137,8 @@ def test_a_ticket_that_was_tampered_with() -> None:
 
 
 def test_no_other_token_is_a_ticket() -> None:
-    """Whatever else is signed with the site's key, or with another algorithm, is none."""
+    """A JWT with another type, audience or form of claims is no ticket, although the site's key signs it; neither is a
+    JWT of another algorithm."""
     judge(SITE, structs.replace(CREDENTIALS, ticket=signed()), STATE)
     others = [
         signed(typ="JWT"),
@@ -156,7 +157,7 @@ def test_no_other_token_is_a_ticket() -> None:
 
 
 def test_a_ticket_is_no_other_token() -> None:
-    """A reader of JWTs with the same key refuses it for its audience."""
+    """A reader of other JWTs with the same key refuses a ticket for its audience."""
     with pytest.raises(jwt.InvalidAudienceError):
         jwt.decode(sealed(), KEY, ["HS256"])
     with pytest.raises(jwt.InvalidAudienceError):
@@ -164,7 +165,7 @@ def test_a_ticket_is_no_other_token() -> None:
 
 
 def test_a_ticket_of_the_old_form() -> None:
-    """A ticket without a header, as it was before tickets were JWTs, is not valid: its client uses its token."""
+    """A ticket of the earlier form, without a header, is not valid: its client uses its token."""
     _, content, signature = sealed().split(".")
     assert refusal(f"{content}.{signature}") == ("invalid", "the resume ticket is not valid")
     assert rooms_named_in(f"{content}.{signature}") == []
@@ -183,7 +184,7 @@ SEGMENTS = st.one_of(
 @given(ticket=st.one_of(st.text(), st.lists(SEGMENTS, min_size=1, max_size=4).map(".".join)))
 @example(ticket="\ud800.\ud800.\ud800")
 def test_any_text_as_a_ticket(ticket: str) -> None:
-    """Nothing but TicketRefused comes of it, and its rooms can be looked for."""
+    """Any text either is the ticket or raises TicketRefused, and the search for its rooms never fails."""
     assert all(isinstance(room, str) for room in rooms_named_in(ticket))
     with suppress(TicketRefused):
         judge(SITE, structs.replace(CREDENTIALS, ticket=ticket), STATE)
@@ -202,7 +203,7 @@ def test_any_letter_changed(at: int, letter: str) -> None:
 @given(device=st.text(st.characters(exclude_categories=())), room=st.text(st.characters(exclude_categories=())))
 @example(device="\ud800", room="\udfff")
 def test_any_device_and_room(device: str, room: str) -> None:
-    """A ticket of any device and room counts, half a surrogate pair included."""
+    """A ticket of any device and room is valid, half a surrogate pair included."""
     credentials = structs.replace(CREDENTIALS, device_id=device)
     ticket = sealed(credentials=credentials, rooms=[room])
     assert judge(SITE, structs.replace(credentials, ticket=ticket), STATE).rooms == [room]

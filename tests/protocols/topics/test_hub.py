@@ -44,7 +44,7 @@ async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> No
 
 
 async def test_too_much_between(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that misses something before it is live is told `_resync`, and is live then."""
+    """A stream that misses an event before it is live gets `_resync` and then live events."""
     monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a"))
@@ -254,7 +254,8 @@ async def test_presence(start_hub: StartHub) -> None:
 
 
 async def test_dead_node(start_hub: StartHub) -> None:
-    """What a node that died has held is told as gone; a node that was taken for dead tells its streams anew."""
+    """The clients of a dead node are reported as disconnected. A node that was buried alive registers its streams
+    again."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
     three: HubNode = await start_hub(SITE)
@@ -272,7 +273,7 @@ async def test_dead_node(start_hub: StartHub) -> None:
         await node.hub.drained()
     await one.emit("end", "@CONNECTION@/x")
     await until(lambda: len(watcher.details) > 3, "the end")
-    # Types are shown of what goes to topics of the server.
+    # For events to the server's own topics, `details` shows the type.
     assert watcher.details[3:] == ["t"]
 
 
@@ -302,7 +303,7 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
 
 
 async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that Redis has forgotten tells its streams again, as often as it takes."""
+    """A node that Redis has forgotten writes its counts again, and retries until Redis has them."""
     monkeypatch.setattr(presence_module, "_RETRY_SECONDS", 0.01)
     node: HubNode = await start_hub(SITE)
     await node.node.node.beat()
@@ -324,7 +325,7 @@ async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.Monke
 
 
 async def test_interrupted_bus(start_hub: StartHub, valkey: Valkey) -> None:
-    """When the bus breaks Redis may have lost counts, as when a replica took over: the node tells them again."""
+    """After an interruption of the bus the node writes its counts again: Redis may have lost them in a failover."""
     node: HubNode = await start_hub(SITE)
     await node.open(caller("a", client="x"))
     await node.node.redis.command(
@@ -336,7 +337,7 @@ async def test_interrupted_bus(start_hub: StartHub, valkey: Valkey) -> None:
 
 
 async def test_restore_that_is_interrupted(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interruption while counts are being restored has them restored once more: the first part may be lost, too."""
+    """An interruption during a restoration of counts starts another one, because the first part may be lost too."""
     node: HubNode = await start_hub(SITE)
     await node.open(caller("a", client="x"))
     restore, may_go_on, calls = node.store.restore, asyncio.Event(), 0
@@ -362,7 +363,7 @@ async def test_restore_that_is_interrupted(start_hub: StartHub, monkeypatch: pyt
 
 
 async def test_node_that_ends_leaves_no_counts(start_hub: StartHub) -> None:
-    """Streams that a node could not take out before its end are taken out with it, and told."""
+    """Streams that a node has not taken out before its end are taken out with the node, and their watchers are told."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", client="w"))

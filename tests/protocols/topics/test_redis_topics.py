@@ -116,7 +116,7 @@ async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
 
 
 async def test_dead_node(redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a dead node has left is taken out in parts, each answered to one node; then it is forgotten."""
+    """A dead node's streams are taken out in parts, each returned to one burying node; then the node is forgotten."""
     one, two, three = (RedisTopics(redis, name) for name in ("aa", "bb", "cc"))
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
     for client in ("x", "y", "z"):
@@ -133,7 +133,7 @@ async def test_dead_node(redis: Redis, valkey: Valkey, monkeypatch: pytest.Monke
     ]
     assert await one.clients(SITE) == {"x": 1}
     assert valkey.client.smembers(prefix(SITE.name) + "topics:clients") == {b"aa"}
-    # It lives after all, and tells what it holds.
+    # The node lives after all, and writes its counts again.
     await two.restore(SITE, {"y": 2})
     assert await one.clients(SITE) == {"x": 1, "y": 2}
 

@@ -1,4 +1,4 @@
-"""Topics as a bare ASGI application, as a server without our extension sees it; and failures of its dependencies."""
+"""Topics as the only application of Recado's own server: streams, slow and leaving clients, failing dependencies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/"), outbox_limit_b
 
 
 class Exchanged:
-    """One request, and what has come of its answer. Lives for one test."""
+    """One request and the received part of its answer. Lives for one test."""
 
     def __init__(self, http: aiohttp.ClientSession, method: str, url: str, body: bytes = b"") -> None:
         """Begin the request."""
@@ -60,7 +60,7 @@ class Exchanged:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The frames that have come."""
+        """The events received so far."""
         reader = FrameReader()
         reader.feed(self.body.decode())
         return reader.events
@@ -77,7 +77,7 @@ class ServedTopics:
 
     @property
     def stream_ends(self) -> dict[str, int]:
-        """How many streams have ended, by reason."""
+        """The number of ended streams, by reason."""
         return dict(self.topics.hub.sites["shop"].figures.stream_ends)
 
     def begin(self, method: str, path: str, body: bytes = b"") -> Exchanged:
@@ -100,7 +100,7 @@ class ServedTopics:
 
 @pytest.fixture
 async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
-    """The application on a node without an HTTP server."""
+    """The application of one node behind an HTTP server."""
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
@@ -146,6 +146,7 @@ async def test_slow_reader(server: ServedTopics) -> None:
     """A client that does not read is cut off at the limit."""
     peer = await server.silent_peer(b'{"ep":["a"]}')
     stream = await until(lambda: next(iter(server.topics.hub.sites["shop"]), None), "the stream")
+    await until(lambda: stream._response is not None, "its response")
     # More than the kernel's buffers hold.
     while not server.stream_ends and not stream._response.is_slow:
         stream.write_data(b"x" * 10_000)
