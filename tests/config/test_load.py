@@ -497,10 +497,8 @@ def test_secrets_from_elsewhere(load: Load, tmp_path: Path) -> None:
 
 def test_origins_are_as_browsers_send_them(load: Load) -> None:
     """An origin in capitals, or with the port of its scheme, is the one that browsers send."""
-    site = (
-        "a: {%s, origins: ['HTTPS://www.Example.com:443', 'http://a.b:80', 'https://a.b:8443', 'app://x:443']}" % SITE
-    )
-    assert load(None, site).sites["a"].origins == (
+    origins = "['HTTPS://www.Example.com:443', 'http://a.b:80', 'https://a.b:8443', 'app://x:443']"
+    assert load(None, f"a: {{{SITE}, origins: {origins}}}").sites["a"].origins == (
         "https://www.example.com",
         "http://a.b",
         "https://a.b:8443",
