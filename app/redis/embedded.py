@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from io import BufferedWriter
 from pathlib import Path
 
@@ -166,15 +166,21 @@ class EmbeddedValkey:
             process.kill()
             await process.wait()
 
-    def _client(self) -> "redis.asyncio.Redis":
+    @contextlib.asynccontextmanager
+    async def _client(self) -> "AsyncIterator[redis.asyncio.Redis]":
         """A client of redis-py for the start and the end, where speed does not matter; it tries each command once."""
-        return redis.asyncio.Redis(
+        client = redis.asyncio.Redis(
             unix_socket_path=self.address.path,
             protocol=2,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        try:
+            yield client
+        finally:
+            # A close that is cancelled leaves the connection open.
+            await asyncio.shield(client.aclose())
 
     async def _keep_running(self) -> None:
         while True:

@@ -274,3 +274,27 @@ async def test_hanging_valkey_is_killed(data_dir: Path, monkeypatch: pytest.Monk
     process.send_signal(signal.SIGSTOP)
     await embedded.stop()
     assert process.returncode == -signal.SIGKILL
+
+
+async def test_start_that_is_cancelled(idle_binary: None, tmp_path: Path) -> None:
+    """Whenever the wait for the start is cancelled, no connection is left open."""
+    embedded = EmbeddedValkey(tmp_path)
+
+    def answer(served: Served, data: bytes) -> None:
+        served.transport.write(b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * data.count(b"*"))
+
+    async with fake_redis(tmp_path, answer, "valkey.sock") as (fake, _):
+        await embedded.start()
+        was_done = False
+        for turns in range(100):
+            waiting = asyncio.ensure_future(embedded._answers())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_done = waiting.done()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            if was_done:
+                break
+        assert was_done
+        await until(lambda: not fake.opened, "every connection to be closed")
+    await embedded.stop()
