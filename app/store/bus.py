@@ -36,7 +36,7 @@ class Bus:
         self._redis = redis
         self._node = node
         self._listener = listener
-        self._probe_seconds = probe_seconds
+        self._probe_seconds = probe_seconds or Durations()
         #: Called with the site and the seq of each message that arrives.
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         self._sites = [site.name for site in sites]

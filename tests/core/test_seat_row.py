@@ -160,8 +160,10 @@ async def test_the_seats_of_a_dead_node(start_node: NodeStarter, monkeypatch: py
     monkeypatch.setattr(seat_row, "SILENT_SECONDS", 0.02)
     await dying.node.start()
     await dying.limits.connect(site, "", ["user_1"])
-    for task in dying.node._tasks:
-        task.cancel()
+    # It ends without a word, as SIGKILL ends it.
+    await dying.node._beat.close()
+    assert dying.node._expiry
+    dying.node._expiry.cancel()
     back = asyncio.create_task(living.limits.connect(site, "", ["user_1"]))
     done, _ = await asyncio.wait([back], timeout=0.3)
     assert not done

@@ -1,4 +1,4 @@
-"""The names of keys: one Cluster slot a site, none shared between sites, none undocumented."""
+"""The names of keys: one Cluster slot for a site, no key shared between sites, and no key undocumented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.store import keys
 
 @pytest.mark.parametrize("site", ["shop", "a:b", "söz", "x y"])
 def test_keys_of_a_site_share_a_slot(site: str) -> None:
-    """The site is the hash tag: whatever stands behind the prefix, a Cluster keeps it on one shard."""
+    """The site is the hash tag: a Cluster keeps every key with the prefix on one shard."""
     slots = {key_slot((keys.prefix(site) + key).encode()) for key in ("seq", "queue:1", "room:{other}", "user:a}b")}
     assert slots == {key_slot(site.encode())}
 
@@ -31,7 +31,7 @@ def test_names_outside_of_sites() -> None:
 
 
 def test_every_key_of_the_scripts_is_documented() -> None:
-    """What the scripts put behind the prefix stands in the table of keys.py."""
+    """Every name that scripts append to the prefix is in the table of keys.py."""
     used = {name for script in load_scripts().values() for name in re.findall(r"P \.\. '(\w+)", script.text)}
     documented = set(re.findall(r"(?:^\| |, )(\w+)[:<\w> ,]*? \|", keys.__doc__ or "", re.MULTILINE))
     documented |= set(re.findall(r"(\w+):<", keys.__doc__ or ""))
