@@ -1,4 +1,4 @@
-"""What a node hears of a site's Redis PUBLISH: its own channel always, the application's while it holds the lease."""
+"""A node's subscription for Redis PUBLISH: its own channel always, the application's while it holds the lease."""
 
 import asyncio
 from time import monotonic
@@ -39,7 +39,7 @@ class PublishFeed:
         #: Set when there is a reason to ask for the lease at once: its owner offers it, or this node can hear again.
         self.may_ask = asyncio.Event()
         self.is_offered = False
-        #: Set when the lease has gone from one owner to the next, in the order of what the application PUBLISHes.
+        #: Set when the lease has gone from one owner to the next, in order with the application's PUBLISHes.
         self.handed = asyncio.Event()
 
     def start(self) -> None:

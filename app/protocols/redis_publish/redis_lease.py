@@ -42,7 +42,7 @@ class _LeaseAnswer(Struct, frozen=True):
 
 
 class PublishLease:
-    """The lease as one node sees it for one site. Lives as long as the node: `start` begins, `give_up` hands the lease
+    """One node's part in the lease of one site. Lives as long as the node: `start` begins, `give_up` hands the lease
     on, `close` ends it. Implements `BeatOwner`."""
 
     def __init__(self, redis: Commands, node: str, site: Site, settings: RedisPublish) -> None:
@@ -53,11 +53,11 @@ class PublishLease:
         self._beat = Beat(redis, node, self._key + "nodes", self, site=site.name)
         self._is_mine = False
         self._wants = True
-        #: For how long nobody held the lease that is about to be taken.
+        #: How long the lease that is about to be taken had no holder.
         self._gap_ms = 0
-        #: Since when this node, the owner, has not heard the application.
+        #: When this node, then the owner, became deaf to the application.
         self._deaf_since: float | None = None
-        #: Set when this node has heard once who owns the subscription: itself, or another.
+        #: Set when this node knows for the first time which node owns the subscription: itself, or another.
         self.is_settled = asyncio.Event()
         #: To be set before `start`.
         self.feed: PublishFeed
@@ -111,7 +111,7 @@ class PublishLease:
             return
         is_offered, self.feed.is_offered = self.feed.is_offered, False
         if is_offered and not self._is_mine:
-            # Listening before it is owned: nothing that is PUBLISHed meanwhile is lost.
+            # Listen before the lease is ours: no message that is PUBLISHed meanwhile is lost.
             self.feed.handed.clear()
             try:
                 await self.feed.listen()
@@ -121,7 +121,7 @@ class PublishLease:
         else:
             answer = await self._ask("take")
             if not answer.is_mine:
-                # Somebody else heard the application, and counts the gap.
+                # Another node hears the application, and counts the gap.
                 self._deaf_since = None
             await self._act_on(answer)
         self.is_settled.set()
@@ -131,7 +131,7 @@ class PublishLease:
         self.feed.listener.subscription_interrupted()
 
     async def bury(self, node: str, last_beat_ms: int) -> None:
-        """Lets what was told to a dead node's connections wait again; see `BeatOwner`."""
+        """Lets messages that were told to a dead node's connections wait again; see `BeatOwner`."""
         connections = await self.mailboxes.bury(node)
         _log.warning("node buried", site=self._site, node=node, connections=connections)
 
@@ -160,12 +160,12 @@ class PublishLease:
         try:
             await self.feed.listen()
             if is_handed:
-                # What was heard before is the last owner's.
+                # Messages that arrived before the marker are the last owner's.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
             self._is_mine = True
         finally:
-            # If it cannot subscribe, the next beat tries again.
+            # When this node cannot subscribe, the next beat tries again.
             await self._turn_away_unless_mine()
         gap_ms, self._gap_ms, self._deaf_since = self._gap_ms, 0, None
         self.reader.lease_taken(gap_ms)

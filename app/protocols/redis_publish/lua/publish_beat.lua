@@ -18,7 +18,7 @@ local holder = call('GET', P .. 'lease')
 local function is_deaf(other)
   return ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. other)[2] == 0
 end
--- Who is not subscribed owns nothing: it is dead, or deaf and knows it.
+-- A holder that is not subscribed owns nothing: it is dead, or it is deaf and knows it.
 if holder and holder ~= node and is_deaf(holder) then
   call('DEL', P .. 'lease', P .. 'offer')
   holder = false
@@ -41,11 +41,11 @@ if wish == 'offer' or wish == 'release' then
     for _, other in ipairs(others) do call('PUBLISH', P .. other, 'offer') end
   end
 elseif not holder then
-  -- Since the last sign of who held it: he may have lived on for a moment, so this is rather too long than too short.
+  -- Counted from the last sign of the holder, which may have lived on for a moment: rather too long than too short.
   gap = now - tonumber(call('GET', P .. 'held') or now)
   holder = node
 elseif wish == 'follow' and holder ~= node and call('GET', P .. 'offer') == holder then
-  -- Both listen at this moment. What was PUBLISHed before these two messages is the old owner's, the rest the new one's.
+  -- Both listen at this moment. Messages PUBLISHed before these two are the old owner's, later ones the new owner's.
   call('PUBLISH', P .. holder, 'handed\nfrom')
   call('PUBLISH', P .. node, 'handed\nto')
   call('DEL', P .. 'offer')
