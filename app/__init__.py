@@ -1,1 +1,1 @@
-"""Recado: a multi-tenant push service. What an unacknowledged client missed is kept and replayed."""
+"""Recado: a multi-tenant push service. Messages that a client has not acknowledged are kept and replayed."""

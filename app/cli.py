@@ -1,4 +1,4 @@
-"""The command `recado`: reads options and settings, calls what does the work, turns failures into one line.
+"""The command `recado`: reads options and settings, calls the part that does the work, prints a failure as one line.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 """
@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 import os
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app.backends.http import BackendError
+from app.backends.exchange import BackendError
 from app.backends.sender import post_send
 from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
-from app.node import build, workers
+from app.node import run, workers
 from app.observe.log import configure_logging
+from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
 
@@ -49,7 +51,7 @@ class ConfigFailure(Failure):
 
 
 class SendOptions(Struct, frozen=True):
-    """What `recado send` was told. Lives as long as the command; fields are named as click names the options."""
+    """The options of `recado send`. Lives as long as the command; the fields have click's names of the options."""
 
     config_path: str | None
     sites_path: str | None
@@ -95,7 +97,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         if config.workers > 1:
             workers.supervise(config, demo)
         else:
-            build.run(config, demo=demo)
+            run.run(config, PROTOCOLS, demo)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
     except RecadoError as error:
@@ -104,8 +106,8 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
 
 @recado.command(hidden=True)
 def worker() -> None:
-    """Serve as `serve --workers` says on stdin, which starts this."""
-    sys.exit(workers.work())
+    """Serve one worker of `serve --workers`, which starts this command and writes its settings to stdin."""
+    sys.exit(workers.work(partial(run.serve, PROTOCOLS)))
 
 
 @recado.command("check-config")
@@ -124,6 +126,10 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
     for site in config.sites.values():
         click.echo(f"OK site {site.name}: {_describe(site)}")
+        for section in filter(None, (protocol.section for protocol in PROTOCOLS)):
+            settings = site.section(section.settings)
+            if settings is not None:
+                click.echo(f"OK site {site.name}: {section.key}: {section.describe(settings)}")
 
 
 @recado.command()
@@ -185,7 +191,7 @@ def main() -> None:
 
 def _load(config_path: str | None, sites_path: str | None) -> Config:
     try:
-        return load_config(config_path, sites_path, os.environ)
+        return load_config(config_path, sites_path, os.environ, PROTOCOLS)
     except ConfigError as error:
         raise ConfigFailure(str(error)) from None
 

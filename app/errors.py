@@ -33,11 +33,11 @@ class BadRequest(RecadoError):
 
 
 class GuardRefused(RecadoError):
-    """What the message depends on is not there."""
+    """The thing that the message depends on is not there."""
 
     def __init__(self, message: str | None = None, is_missing: bool = False) -> None:
         super().__init__(message)
-        #: Whether the field is not there at all; else it holds something else.
+        #: Whether the field is absent; otherwise it has another value.
         self.is_missing = is_missing
 
 
@@ -50,7 +50,7 @@ class TicketRefused(RecadoError):
 
     def __init__(self, message: str | None = None, result: str = "invalid") -> None:
         super().__init__(message)
-        #: As the metric `recado_tickets` calls it.
+        #: The result as the metric `recado_tickets` names it.
         self.result = result
 
 
@@ -61,10 +61,10 @@ class LimitReached(RecadoError):
         self, message: str | None = None, limit: str = "", status: int = 429, retry_after_seconds: int | None = None
     ) -> None:
         super().__init__(message)
-        #: Its key in the section `limits` of the site.
+        #: The limit's key in the section `limits` of the site.
         self.limit = limit
         self.status = status
-        #: When the same may be asked again, where that is known.
+        #: The seconds until the caller may try again, where they are known.
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -1,21 +1,18 @@
 """Message ids: flake ids, 64 bits that grow with time and never repeat while worker ids are not shared.
 
 Layout, from the high end: 42 bits milliseconds since the Unix epoch, 5 bits datacenter, 5 bits worker, 12 bits
-counter. No kept package has this layout, which socket.io-webservice's logs use.
+counter. This is the layout of socket.io-webservice, whose ids stand in its logs; no maintained package has it.
 """
 
-import time
 from collections.abc import Callable
+
+from app.clock import now_ms
 
 MAX_DATACENTER = 31
 MAX_WORKER = 31
 _COUNTER_BITS = 12
 _COUNTER_MASK = (1 << _COUNTER_BITS) - 1
 _WORKER_BITS = 10
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _place(datacenter: int, worker: int) -> int:
@@ -25,22 +22,22 @@ def _place(datacenter: int, worker: int) -> int:
 
 
 class FlakeIds:
-    """Makes the message ids of one node; lives as long as the node and holds its worker id.
+    """Makes the message ids of one node. Lives as long as the node, and holds its worker id.
 
-    A clock that steps back does not repeat an id: the last millisecond is kept until the clock has caught up. More
-    than 4,096 ids in a millisecond borrow from the next one.
+    A clock that steps back does not repeat an id: the last millisecond stays in use until the clock has caught up. Ids
+    beyond 4,096 in a millisecond take the next one.
     """
 
-    def __init__(self, datacenter: int, worker: int, now_ms: Callable[[], int] = _now_ms) -> None:
+    def __init__(self, datacenter: int, worker: int, now_ms: Callable[[], int] = now_ms) -> None:
         self._place = _place(datacenter, worker)
         self._now_ms = now_ms
         self._last_ms = 0
         self._counter = 0
 
     def move(self, datacenter: int, worker: int) -> None:
-        """From here on ids name this place: another node has the one before."""
+        """Later ids name this place: another node has taken the old one."""
         self._place = _place(datacenter, worker)
-        # The rest of this millisecond is given up: in it an id of a lower place would not be greater.
+        # Skip the rest of this millisecond: in it an id with a lower place would not be greater.
         self._counter = _COUNTER_MASK
 
     def next_id(self) -> int:

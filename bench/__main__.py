@@ -31,7 +31,7 @@ _BEGIN, _END = "<!-- results: written by scripts/bench -->", "<!-- end of result
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the arguments ask for; 0 when it ran (targets missed or not), 1 when it could not."""
+    """Run the scenarios that the arguments name; 0 when they ran (targets missed or not), 1 when they could not."""
     options = _parse(arguments)
     scale = {"full": FULL, "quick": QUICK, "tiny": TINY}[options.scale]
     if options.rounds:
@@ -64,7 +64,7 @@ def run(scale: Scale, scenarios: list[str], contenders: list[str], is_pinned: bo
 
 
 def save(results: Results, scale: Scale, folder: Path, is_whole: bool) -> str:
-    """Write tables, figures and plot to `folder`, a whole run also into the README; returns the tables."""
+    """Write tables, figures and plot to `folder`, and those of a whole run into the README too; returns the tables."""
     facts, verdicts = describe(), judge(results, scale)
     text = tables(results, verdicts, facts, scale)
     name = "latest" if is_whole else "partial"

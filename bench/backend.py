@@ -14,14 +14,14 @@ import uvloop
 
 
 class AuthProtocol(asyncio.Protocol):
-    """Lives as long as one keep-alive connection; answers one GET after the other."""
+    """One keep-alive connection, for which it lives; answers one GET after the other."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Keep the transport for the answers."""
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 

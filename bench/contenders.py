@@ -1,4 +1,7 @@
-"""Who is measured: how each server is started, its Redis beside it, and what it cannot be asked. Knows no scenario."""
+"""The servers that are measured: the start of each with its Redis, and the scenarios that it cannot play.
+
+Knows no scenario's content.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Cores:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server is started: the run's scratch folder, the cores, the sites file."""
+    """The place in which a server is started: the run's scratch folder, the cores, the sites file."""
 
     folder: Path
     cores: Cores
@@ -55,7 +58,7 @@ Starter = Callable[[Place, str, Path], tuple[Child, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Contender:
-    """How to start one kind of server; `start` returns its process and its ports (WebSocket, POST /send)."""
+    """The start of one kind of server; `start` returns its process and its ports (WebSocket, POST /send)."""
 
     name: str
     start: Starter
@@ -94,7 +97,7 @@ class Running:
         return resident_kb(self.redis.pid) if self.redis else 0.0
 
     def forget_peak(self) -> None:
-        """Let `peak_kb` begin again."""
+        """Reset `peak_kb`."""
         forget_peak(self.server.pid)
 
     def peak_kb(self) -> float:
@@ -102,11 +105,11 @@ class Running:
         return peak_kb(self.server.pid)
 
     def open_files(self) -> int:
-        """Return how many descriptors the server holds: falls when it closes a connection."""
+        """Return the number of the server's descriptors; it falls when the server closes a connection."""
         return open_files(self.server.pid)
 
     def target(self, site: str, engine_version: int = 4) -> dict[str, Any]:
-        """Return what the generator needs to connect devices to `site`."""
+        """Return the values that the generator needs to connect devices to `site`."""
         return {
             "address": self.websocket_address,
             "namespace": site,
@@ -115,7 +118,7 @@ class Running:
         }
 
     def endpoint(self, site: str, payload_bytes: int = 100) -> dict[str, Any]:
-        """Return what the generator needs to publish to `site`."""
+        """Return the values that the generator needs to publish to `site`."""
         return {"address": self.send_address, "site": site, "api_key": API_KEY, "payload_bytes": payload_bytes}
 
     def stop(self) -> None:
@@ -165,7 +168,7 @@ def start_redis(place: Place, name: str, socket: Path) -> Child:
 
 
 def sites(auth_port: int) -> dict[str, dict[str, Any]]:
-    """Return the sites that every contender serves; Recado alone knows channels, topics and limits."""
+    """Return the sites that every contender serves; Recado alone has channels, topics and limits."""
     site: dict[str, Any] = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
     plain = {**site, "channels": {"open_create": True}, "topics": {"connection_timeout": 3600}}
     acknowledged = {**site, "userRoomPrefix": "user_"}
@@ -212,7 +215,7 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
     return child, (port, int(match.group(2) or port))
 
 
-# What the peers have nothing to set against.
+# Scenarios that no peer can play.
 _OF_RECADO_ALONE = frozenset({"channels", "fairness", "topics", "topics-match"})
 CONTENDERS = {
     contender.name: contender

@@ -1,4 +1,4 @@
-"""The process of a backend that sends more than its site may; knows no scenario."""
+"""The process of a backend that exceeds its site's limit of sends; knows no scenario."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class FloodProcess:
         self._child.wait_for("^flooding$")
 
     def end(self) -> None:
-        """Let it stop sending; raises BenchError when most of it was not refused: then nothing was measured."""
+        """Stop the sending; raises BenchError when most sends were not refused: then nothing was measured."""
         self._child.close_input()
         answers = json.loads(self._child.read_line(_STOP_SECONDS) or "{}")
         if not answers or answers["others"] or answers["refused"] < answers["accepted"]:
             raise BenchError(f"the flood was answered {answers}: {self._child.log_tail()}")
 
     def stop(self) -> None:
-        """End the process, whatever it does; safe to call twice."""
+        """End the process in any state; safe to call twice."""
         self._child.stop()

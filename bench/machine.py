@@ -1,4 +1,4 @@
-"""What a run was measured on: date, machine, versions. Facts for the report."""
+"""The date, machine and versions of a run. Facts for the report."""
 
 from __future__ import annotations
 

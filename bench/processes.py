@@ -1,4 +1,4 @@
-"""Child processes of a run: started on a chosen core, heard line by line, always stopped, by their ids."""
+"""Child processes of a run: started on a chosen core, read line by line, always stopped, by their ids."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STOP_SECONDS = 10.0
 
 
 class BenchError(Exception):
-    """A run cannot go on; the text says which process did what."""
+    """A run cannot go on; the text names the process and its error."""
 
 
 class Child:
-    """One child process; lives until `stop()`, and dies with this process whatever happens to it."""
+    """One child process. Lives until `stop()`, and dies with this process in every case."""
 
     def __init__(
         self, command: list[str], log: Path, core: int | None, environment: dict[str, str] | None = None
@@ -48,7 +48,7 @@ class Child:
         self.pid = self._process.pid
 
     def stop(self) -> None:
-        """Ask the process to end, then make it; safe to call twice."""
+        """Ask the process to end, then kill it; safe to call twice."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -94,12 +94,12 @@ class Child:
         self._process.stdin.flush()
 
     def close_input(self) -> None:
-        """Tell the process that nothing more comes."""
+        """Close the process's stdin."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def log_tail(self) -> str:
-        """Return the end of what the process wrote to stderr."""
+        """Return the end of the process's stderr."""
         return self._log.read_text(errors="replace")[-2000:] or "(it wrote nothing to stderr)"
 
 
@@ -111,7 +111,7 @@ class GeneratorProcess:
         self.pid = self._child.pid
 
     def call(self, do: str, timeout_seconds: float = 300.0, **arguments: Any) -> dict[str, Any]:
-        """Run the generator's command `do`; raises BenchError with what it complains of."""
+        """Run the generator's command `do`; raises BenchError with its complaint."""
         self._child.write_line(json.dumps({"do": do, **arguments}))
         line = self._child.read_line(timeout_seconds)
         if not line:
@@ -127,7 +127,7 @@ class GeneratorProcess:
 
 
 def _prepare(core: int | None) -> Callable[[], None]:
-    """Return what the child does before it becomes its program."""
+    """Return the function that the child runs before it becomes its program."""
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:

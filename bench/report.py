@@ -24,7 +24,7 @@ _HEADINGS = {
     "core_percent_per_1000": "% of a core per 1,000",
     "generator_busy": "generator busy",
 }
-# What the others are compared with, in a column of its own: figure of the measurement's first column.
+# The contenders that the others are compared with, in a column each, by the first figure of the measurement.
 _YARDSTICKS = ("node", "floor")
 
 
@@ -74,7 +74,7 @@ def _facts_line(facts: dict[str, str], scale: Scale) -> str:
 
 
 def _verdict_table(verdicts: list[Verdict], first_round: list[Verdict]) -> str:
-    """The last column shows how much depends on the servers being warm: it is no part of the verdict."""
+    """The last column shows how much a figure depends on warm servers: it is no part of the verdict."""
     cold = {(verdict.name, verdict.requirement): verdict.text for verdict in first_round}
     rows = [
         [

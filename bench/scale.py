@@ -1,4 +1,4 @@
-"""How large a run is: numbers only, so that a test can run the whole bench in miniature."""
+"""The size of a run: numbers only, so that a test can run the whole bench in miniature."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """One size of the bench; `rounds` are measured, one more before them is not (it warms the servers up)."""
+    """One size of the bench. `rounds` are measured; one more before them is not, as it warms the servers up."""
 
     name: str
     rounds: int

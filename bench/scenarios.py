@@ -1,4 +1,4 @@
-"""The scenarios of the benchmark, each a function of the stage. What a figure must be stands in targets.py."""
+"""The scenarios of the benchmark, each a function of the stage. The targets of the figures stand in targets.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_MESSAGES_PER_POINT = 300
 
 
 def connect(stage: Stage) -> None:
-    """Connect devices over WebSocket, authUrl asked for each; disconnecting is not in the window."""
+    """Connect devices over WebSocket, with a request to authUrl for each; the disconnects are not measured."""
     scale = stage.scale
 
     def measure(running: Running) -> Sample:
@@ -109,7 +109,7 @@ def idle(stage: Stage) -> None:
 
 
 def slow_readers(stage: Stage) -> None:
-    """Let some sockets stop reading while large messages flow; the others' delays, and what it costs in memory."""
+    """Let some sockets stop reading while large messages flow; measures the others' delays, and the memory."""
     readers = stage.scale.slow_devices - stage.scale.slow_readers
     with stage.running("slow readers") as runnings:
         for running in runnings:
@@ -132,7 +132,8 @@ def growth(stage: Stage) -> None:
             _measure_connections(stage, runnings, connections)
             if connections == scale.growth_fan_outs[-1]:
                 _measure_fan_outs(stage, runnings)
-        # The ends of the curve are compared: few are measured once more, close to the many, as the machine is now.
+        # The verdict compares the ends of the curve: the few are measured once more, beside the many, under the same
+        # conditions of the machine.
         for running in runnings:
             _disconnect(running)
             _board(stage, running, scale.growth_connections[0])
@@ -149,7 +150,7 @@ def fairness(stage: Stage) -> None:
     def fan_out(running: Running, flood: FloodProcess) -> dict[str, Any]:
         plan = {"messages": scale.fairness_messages, "publishers": 1, "gap_seconds": 0.0}
         answer = _send_to_all(running, ACKNOWLEDGED_SITE, scale.devices, plan)
-        # It ends with the fan-out: it would keep the server from becoming quiet.
+        # The flood ends with the fan-out: it would keep the server from becoming quiet.
         flood.end()
         return answer
 
@@ -300,7 +301,7 @@ def _send_to_all(
 
 def _memory_per_device(stage: Stage, running: Running) -> Sample:
     scale = stage.scale
-    # What is loaded or compiled with the first connections is not the cost of a device.
+    # The first connections also load and compile code, which is not the cost of a device.
     _board(stage, running, scale.concurrency * 2)
     _disconnect(running)
     server, redis = running.resident_kb(), running.redis_resident_kb()

@@ -1,4 +1,4 @@
-"""The stage of a run: starts the contenders, lets them perform in turns, keeps every sample. Knows no scenario."""
+"""The stage of a run: starts the contenders, measures them in turns, keeps every sample. Knows no scenario."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUIET_CPU_SHARE = 0.05
 
 @dataclass
 class Results:
-    """What a run has found; lives as long as the run: measurement -> contender -> samples in order of the rounds."""
+    """The samples of a run, for which they live: measurement -> contender -> samples in order of the rounds."""
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     # The first round of servers that have just started; no part of any median.
@@ -49,7 +49,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Stage:
-    """Lives as long as the run; `open_stage` starts and ends the tenant backend around it."""
+    """The stage, which lives as long as the run; `open_stage` starts and ends the tenant backend around it."""
 
     place: Place
     scale: Scale
@@ -58,7 +58,7 @@ class Stage:
 
     @contextlib.contextmanager
     def running(self, scenario: str) -> Iterator[list[Running]]:
-        """Start all contenders that can play `scenario`, and stop them afterwards whatever happens."""
+        """Start all contenders that can play `scenario`, and stop them afterwards in every case."""
         with contextlib.ExitStack() as stops:
             runnings = []
             for name in self.contenders:
@@ -73,7 +73,7 @@ class Stage:
                 raise BenchError("\n".join([str(error), *logs])) from error
 
     def interleave(self, measurement: str, runnings: list[Running], measure: Measure) -> None:
-        """Let the contenders play in turns, A B C A B C; the first turn of each warms it up and is not kept."""
+        """Let the contenders play in turns, A B C A B C. The first turn of each warms it up and is not kept."""
         self.play(runnings, {measurement: measure}, self.scale.rounds)
 
     def play(self, runnings: list[Running], measures: Mapping[str, Measure], rounds: int) -> None:
@@ -109,8 +109,7 @@ def open_stage(folder: Path, scale: Scale, contenders: list[str], is_pinned: boo
 def measured(running: Running, operations: int, action: Callable[[], dict[str, Any]]) -> Sample:
     """Run `action` and return its CPU per operation, its rate and its delays.
 
-    The window ends when the server has become quiet again, so that what it does later (acknowledgements, Redis)
-    is counted.
+    The window ends when the server has become quiet again, so that its later work (acknowledgements, Redis) is counted.
     """
     before = running.usage()
     answer = action()

@@ -1,4 +1,4 @@
-"""What Recado must reach (the table of the issue that asked for this benchmark), judged from the medians of a run."""
+"""The limits that Recado has to keep, judged from the medians of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.scale import Scale
 from bench.stage import Results
 
 _SUBJECT = "recado"
-# The issue asks that a unicast costs "the same" with 10 or 10,000 connected: the tolerance is that of the fan-out.
+# A unicast has to cost "the same" with 10 or 10,000 connected: the tolerance is that of the fan-out.
 _GROWTH_LIMIT = 1.15
 # "One site at its limit costs others less than 10 %."
 _FAIRNESS_LIMIT = 1.1
@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """Say reached, or missed and by how much."""
+        """Return "reached", or "missed" with the distance."""
         return "reached" if self.is_reached else f"missed by {100 * (self.value / self.limit - 1):.0f} %"
 
 

@@ -1,4 +1,4 @@
-"""The scenarios of topics: an event to many streams beside Socket.IO's fan-out, and what many subscriptions cost."""
+"""The scenarios of topics: an event to many streams beside Socket.IO's fan-out, and the cost of many subscriptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from bench.contenders import PLAIN_SITE, Running
 from bench.stage import Sample, Stage, measured, settle
 
-#: Streams that hear each of the events that are measured, whatever else is subscribed to.
+#: Streams that hear each of the measured events, whatever the number of other subscriptions.
 _LISTENERS = 2
 
 
@@ -52,7 +52,7 @@ def topics_match(stage: Stage) -> None:
 def _measure_few(stage: Stage, running: Running) -> Sample:
     messages = stage.scale.growth_unicasts
     plan = {"messages": messages, "publishers": stage.scale.publishers, "gap_seconds": 0.0}
-    # Among the first topics, which there are in every round.
+    # The topics are among the first ones, which exist in every round.
     names = [_name(number) for number in range(min(stage.scale.topic_subscriptions) // _LISTENERS)]
     return measured(running, messages, lambda: _emit(running, names, _LISTENERS, plan))
 

@@ -1,4 +1,4 @@
-"""What a process has cost so far, read from /proc. Knows nothing of what the process does."""
+"""The CPU time and memory of a process so far, read from /proc. Knows nothing of the process's work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Usage:
     redis_seconds: float
 
     def since(self, earlier: Usage) -> Usage:
-        """Return what was spent between `earlier` and this."""
+        """Return the seconds spent between `earlier` and this."""
         return Usage(self.server_seconds - earlier.server_seconds, self.redis_seconds - earlier.redis_seconds)
 
 
@@ -45,12 +45,12 @@ def peak_kb(pid: int) -> float:
 
 
 def forget_peak(pid: int) -> None:
-    """Let `peak_kb` begin again at what is resident now (proc(5), clear_refs: 5)."""
+    """Reset `peak_kb` to the memory resident now (proc(5), clear_refs: 5)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def open_files(pid: int) -> int:
-    """Return how many descriptors `pid` holds, its sockets among them."""
+    """Return the number of descriptors of `pid`, its sockets included."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the whole product, and the processes' output beside a failing test."""
+"""Fixtures of the tests that drive the whole product, and the processes' output in the report of a failing test."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.support.valkey import Valkey
 _LOG_START = pytest.StashKey[dict[ChildProcess, int]]()
 _LOG_LINES_SHOWN = 100
 _TURNS = pytest.StashKey[Turns]()
-#: Where the processes of a run that is spread over several take turns: the directory, known to the first of them.
+#: The directory in which the processes of a parallel run take turns. Only the first process has it.
 _TURNS_DIRECTORY = pytest.StashKey[Path]()
 _MEASURED = "measured"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of `scripts/test`."""
+    """Add the options of `scripts/test`."""
     parser.addoption(
         "--long", action="store_true", help="run the long tests too, and the others that have one at length"
     )
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose a seed unless one was given; a process among several is given that of the first, and its turns."""
+    """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a further process (pytest-xdist) what it must have in common with the others."""
+    """Give a further process (pytest-xdist) the seed and the directory that all processes share."""
     if _TURNS_DIRECTORY not in node.config.stash:
         node.config.stash[_TURNS_DIRECTORY] = Path(tempfile.mkdtemp(prefix="recado-turns-"))
     node.workerinput["seed"] = node.config.option.seed
@@ -63,7 +63,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what the processes had in common."""
+    """Remove the directory that the processes shared."""
     if directory := config.stash.get(_TURNS_DIRECTORY, None):
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -79,7 +79,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what tests have measured."""
+    """Show the measurements of the tests."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
     lines = [str(text) for report in calls for kind, text in report.user_properties if kind == _MEASURED]
@@ -90,12 +90,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say the seed, so that a failing run can be repeated."""
+    """Report the seed, so that a failing run can be repeated."""
     return f"Using --seed={config.option.seed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests out, unless they were asked for."""
+    """Deselect the long tests, unless --long is given."""
     if config.option.long:
         return
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
@@ -104,20 +104,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_second_run(item: pytest.Item) -> bool:
-    """Whether this is the contract with two nodes and of no particular client: one node tells nearly as much."""
+    """Whether this is a contract test with two nodes that is not about one kind of
+    client: one node proves nearly as much."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     return parameters.get("deployment") == 2 and "kind" not in parameters
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember how much each process has written when a test begins."""
+    """Remember the number of output lines of each process at the begin of a test."""
     item.stash[_LOG_START] = {process: len(process.lines) for process in ChildProcess.started}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach what each process wrote during a test that failed."""
+    """Attach the output of each process during a failed test."""
     report = yield
     if report.failed:
         for process in ChildProcess.started:
@@ -129,13 +130,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def is_long(pytestconfig: pytest.Config) -> bool:
-    """Whether a test that can be short or long is to be long."""
+    """Whether a test that can be short or long runs its long form."""
     return bool(pytestconfig.option.long)
 
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """The test's own source of chance: the same for the same --seed."""
+    """The test's own random source: the same for the same --seed."""
     seed = request.config.option.seed
     print(f"--seed={seed}")
     return random.Random(f"{seed} {request.node.name}")
@@ -143,11 +144,11 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Writes a line on what was measured below the run's results, and beside the test if it fails."""
+    """Writes a measurement below the run's results, and beside the test if it fails."""
 
     def write(text: str) -> None:
         print(text)
-        # What is noted here goes along with the report, also from another process.
+        # User properties travel with the report, also from another process of the run.
         request.node.user_properties.append((_MEASURED, f"{request.node.name}: {text}"))
 
     return write
@@ -155,14 +156,14 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture(scope="session")
 def shared_valkey() -> Iterator[Valkey]:
-    """A Valkey for all tests that speak to the store within this process."""
+    """A Valkey for all tests that use the store within this process."""
     with running_valkey() as server:
         yield server
 
 
 @pytest.fixture
 def valkey(shared_valkey: Valkey) -> Valkey:
-    """The same, with nothing in it."""
+    """The shared Valkey, emptied."""
     shared_valkey.client.flushall()
     return shared_valkey
 
@@ -184,7 +185,7 @@ def background() -> Iterator[BackgroundLoop]:
 
 @pytest.fixture(scope="session")
 def tenant(background: BackgroundLoop) -> Iterator[Tenant]:
-    """The tenant's backend; every test makes users of its own."""
+    """The tenant's backend; each test creates users of its own."""
     backend = Tenant(background)
     yield backend
     backend.close()
@@ -201,12 +202,12 @@ def drivers(background: BackgroundLoop) -> Iterator[Drivers]:
 
 @pytest.fixture(scope="session")
 def deployments(tenant: Tenant) -> Iterator[Callable[[int], Deployment]]:
-    """Starts the servers of the contract suite by how many nodes they have, each once, and keeps them."""
+    """Starts the servers of the contract suite, one for each number of nodes, and keeps them."""
     started: dict[int, Deployment] = {}
 
     def start(nodes: int) -> Deployment:
         if nodes not in started:
-            # All that the server can say is said, so that the search for secrets in its log means something.
+            # The server logs at every level, so that the search for secrets in its log means something.
             started[nodes] = Deployment(contract_sites(tenant), {"log_level": "debug"}, nodes=nodes)
         return started[nodes]
 
@@ -217,9 +218,9 @@ def deployments(tenant: Tenant) -> Iterator[Callable[[int], Deployment]]:
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["one node", "two nodes"])
 def deployment(request: pytest.FixtureRequest, deployments: Callable[[int], Deployment]) -> Deployment:
-    """The server of the contract suite, and two of them behind a balancer that is not sticky.
+    """The server of the contract suite: one node, or two behind a balancer without sticky sessions.
 
-    Tests share it, so they keep to users and rooms of their own.
+    Tests share it, so each test uses users and rooms of its own.
     """
     return deployments(request.param)
 

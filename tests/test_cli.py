@@ -1,4 +1,4 @@
-"""The command: what it prints, where, and with which exit code."""
+"""The command: its output, the stream that it goes to, and its exit code."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-import app.node.build
+import app.node.run
 from app import cli
 from app.config.settings import Config
 from app.errors import ConfigError, StoreUnavailable
@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 class Server:
-    """A server that answers every /send alike and keeps the requests. Lives for one test."""
+    """A server that gives every /send the same answer and keeps the requests. Lives for one test."""
 
     def __init__(self) -> None:
         self.status, self.text = 200, "OK"
@@ -43,7 +43,7 @@ class Server:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Lives for one request."""
+            """Handles one request, for which it lives."""
 
             def do_POST(self) -> None:
                 """Keep the request and answer."""
@@ -78,16 +78,16 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
-    """What `serve` has the server run with; it does not run here (the contract's tests do that)."""
+    """The settings that `serve` runs the server with. The server does not run here; the contract's tests run it."""
     calls: list[tuple[Config, bool]] = []
-    monkeypatch.setattr(app.node.build, "run", lambda config, demo: calls.append((config, demo)))
+    monkeypatch.setattr(app.node.run, "run", lambda config, specs, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     yield calls
     structlog.reset_defaults()
 
 
 def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, bool]]) -> None:
-    """Options win over the environment, which wins over the files."""
+    """Options take precedence over the environment, and the environment over the files."""
     Path("sites.yml").write_text(SITES)
     result = run("serve", "--port", "0", "--host", "::1", "--data-dir", "there", "--demo", PORT="80", DEVICE_TTL="7")
     assert result.exit_code == 0, result.output
@@ -102,12 +102,12 @@ def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, b
 def test_serve_fails_with_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, served: list[Any], error: Exception, exit_code: int
 ) -> None:
-    """What keeps the server from starting is one line; a wrong setting exits 2, the rest 1."""
+    """An error that keeps the server from starting is one line. A wrong setting exits 2, any other error 1."""
 
-    def fail(config: Config, demo: bool) -> None:
+    def fail(config: Config, specs: object, demo: bool) -> None:
         raise error
 
-    monkeypatch.setattr(app.node.build, "run", fail)
+    monkeypatch.setattr(app.node.run, "run", fail)
     result = run("serve")
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert result.stderr == f"recado: {' '.join(str(error).split())}\n"
@@ -127,7 +127,7 @@ def test_check_config(run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["check-config", "serve", "send --site a --room b --event c"])
 def test_mistake_is_one_line_and_exit_2(run: Run, command: str, served: list[Any]) -> None:
-    """Whichever command reads a wrong file says so in one line on stderr."""
+    """Every command that reads a wrong file says so in one line on stderr."""
     Path("config.yml").write_text("production: {prot: 1}")
     result = run(*command.split())
     assert (result.exit_code, result.stdout, served) == (2, "", [])
@@ -153,7 +153,7 @@ def test_send(run: Run, server: Server) -> None:
 def test_send_to_a_server_elsewhere(
     run: Run, server: Server, options: list[str], environ: dict[str, str], key: str
 ) -> None:
-    """With --url and a key from option or environment no local configuration is read."""
+    """With --url, and a key from the option or the environment, no local configuration is read."""
     Path("config.yml").write_text("broken: [")
     url = f"http://127.0.0.1:{server.port}/"
     result = run("send", "--site", "x", "--room", "a", "--event", "e", "--url", url, *options, **environ)
@@ -171,14 +171,14 @@ def test_send_that_is_refused(run: Run, server: Server) -> None:
 
 
 def test_send_without_a_server(run: Run) -> None:
-    """No server there is one line with the URL and the reason, exit code 1."""
+    """A server that is not there is one line with the URL and the reason, exit code 1."""
     url = "http://127.0.0.1:1"
     result = run("send", "--site", "x", "--room", "a", "--event", "e", "--url", url, "--api-key", "hidden")
     assert (result.exit_code, result.stderr) == (1, f"recado: no answer from {url}: connection failed\n")
 
 
 def test_send_without_a_key(run: Run) -> None:
-    """A site that is not configured here needs a key from elsewhere, and the line says where from."""
+    """A site that is not configured here needs a key from elsewhere, and the line names the sources of a key."""
     result = run("send", "--site", "x", "--room", "a", "--event", "e")
     assert result.exit_code == 1
     assert result.stderr == (
@@ -196,7 +196,7 @@ def test_new_keys_differ(run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "check-config", "send", "keys new"])
 def test_help_has_an_example(run: Run, command: str) -> None:
-    """Every command shows how it is used."""
+    """Every command shows its usage."""
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"  recado {command}" in result.stdout.partition("Example")[2]

@@ -1,4 +1,4 @@
-"""Message ids: their layout, that they grow, and that no two are equal."""
+"""Message ids: their layout, their order, and that no two are equal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Clock:
     """A clock that the test moves."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
-        """Stands still."""
+        """The clock stands still."""
         self.now_ms = now_ms
 
     def __call__(self) -> int:
-        """The time."""
+        """Returns the time."""
         return self.now_ms
 
 
@@ -35,7 +35,7 @@ def test_layout(datacenter: int, worker: int) -> None:
 
 
 def test_counter_begins_anew_each_millisecond() -> None:
-    """The first id of a millisecond has counter 0."""
+    """The first id of each millisecond has counter 0."""
     clock = Clock()
     ids = FlakeIds(1, 1, clock)
     ids.next_id()
@@ -44,7 +44,7 @@ def test_counter_begins_anew_each_millisecond() -> None:
 
 
 def test_more_than_4096_in_a_millisecond_borrow_from_the_next() -> None:
-    """Under a burst ids run ahead of the clock, and still differ once the clock has caught up."""
+    """In a burst ids run ahead of the clock. They still differ once the clock has caught up."""
     clock = Clock()
     ids = FlakeIds(0, 0, clock)
     burst = [ids.next_id() for _ in range(10_000)]
@@ -57,7 +57,7 @@ def test_more_than_4096_in_a_millisecond_borrow_from_the_next() -> None:
 
 @given(st.lists(st.integers(-5_000, 5_000), min_size=1, max_size=300))
 def test_ids_grow_whatever_the_clock_does(steps: list[int]) -> None:
-    """Also a clock that steps back gives ids that grow."""
+    """Ids grow even when the clock steps back."""
     clock = Clock()
     ids = FlakeIds(3, 4, clock)
     made = []
@@ -68,14 +68,14 @@ def test_ids_grow_whatever_the_clock_does(steps: list[int]) -> None:
 
 
 def test_ids_of_two_workers_differ() -> None:
-    """At the same millisecond two workers, or two datacenters, make different ids."""
+    """Two workers, or two datacenters, make different ids in the same millisecond."""
     clock = Clock()
     makers = [FlakeIds(d, w, clock) for d in (0, 1) for w in (0, 1)]
     assert len({maker.next_id() for maker in makers for _ in range(100)}) == 400
 
 
 def test_ids_fit_64_bits_and_hold_the_time() -> None:
-    """Without a clock of the test's own an id holds the time of day, as a number of at most 64 bits."""
+    """With the real clock an id holds the time of day, as a number of at most 64 bits."""
     before = time.time_ns() // 1_000_000
     id_ = FlakeIds(31, 31).next_id()
     assert before <= id_ >> 22 <= time.time_ns() // 1_000_000
@@ -84,13 +84,13 @@ def test_ids_fit_64_bits_and_hold_the_time() -> None:
 
 @pytest.mark.parametrize(("datacenter", "worker"), [(-1, 0), (0, -1), (32, 0), (0, 32)])
 def test_places_out_of_range(datacenter: int, worker: int) -> None:
-    """A datacenter or worker that does not fit its bits is refused with what was expected."""
+    """A datacenter or worker that does not fit its bits is refused with the expected range."""
     with pytest.raises(ValueError, match=f"0-31, got {datacenter} and {worker}"):
         FlakeIds(datacenter, worker)
 
 
 def test_moved_ids_grow() -> None:
-    """Ids of another place are greater than all before, also within a millisecond and where the place is lower."""
+    """Ids of another place are greater than all before, even within a millisecond and with a lower place."""
     clock = Clock()
     ids = FlakeIds(31, 31, clock)
     before = [ids.next_id() for _ in range(3)]

@@ -1,1 +1,1 @@
-"""The tenants' own backends, asked over HTTP. The only package that uses httpx."""
+"""Requests over HTTP to the tenants' backends and to other nodes. The only package that uses httpx and aiohttp."""

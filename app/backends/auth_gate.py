@@ -1,6 +1,7 @@
-"""The way to one site's authUrl: so many requests at once, the others in a row behind them, none while it is down.
+"""The gate in front of one site's authUrl: it bounds the requests in flight, queues the others, and lets none pass
+while the backend is down.
 
-Knows nothing of HTTP: who passes says what became of his request.
+Knows nothing of HTTP: the caller that passes reports the outcome of its request.
 """
 
 import asyncio
@@ -12,13 +13,13 @@ import structlog
 from msgspec import Struct
 
 from app.backends.breaker import Breaker, BreakerState, Passage
+from app.backends.figures import BackendCounts
 from app.config.settings import Site
 from app.errors import AuthRefused
-from app.observe.counts import SiteCounts
 
-#: A connect waits this long for its turn: clients wait longer, and sessions without a namespace are closed after 45 s.
+#: A connect waits this long for its turn. Clients wait longer; a session without a namespace is closed after 45 s.
 WAIT_SECONDS = 30.0
-#: Connects of one site that wait for their turn on one node; an adapter for more would answer the last ones too late.
+#: Connects of one site that wait for their turn on one node. The last ones of a longer queue would wait too long.
 MAX_WAITING = 20_000
 
 BUSY = "Auth error: too many are connecting, try again later"
@@ -30,28 +31,28 @@ _log = structlog.get_logger(__name__)
 
 
 class AuthOutcome(Struct):
-    """What became of a request that was let through. Lives as long as the request, which sets it."""
+    """The outcome of a request that passed. Lives as long as the request, which sets it."""
 
-    #: None: nothing was heard, it was given up.
+    #: None: the caller gave up before an answer came.
     was_answered: bool | None = None
 
 
 class AuthGate:
-    """Lives as long as the adapter that asks, one for each site."""
+    """The gate of one site. Lives as long as the adapter that asks."""
 
     def __init__(
-        self, site: Site, counts: SiteCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
+        self, site: Site, counts: BackendCounts, breaker: Breaker | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._site = site.name
         self._counts = counts
         self._breaker = breaker or Breaker()
         self._wait_seconds = wait_seconds
-        # Hands its places on in the order of asking, and survives the cancelling of who waits.
+        # A semaphore is fair, and survives the cancellation of a waiter.
         self._places = asyncio.Semaphore(site.auth_concurrency)
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[AuthOutcome]:
-        """Within this the caller may ask, and sets the outcome. Raises AuthRefused with the text for the client."""
+        """The context in which a caller asks and sets the outcome. Raises AuthRefused with the text for the client."""
         self._refuse_while_down()
         await self._wait_for_turn()
         try:
@@ -65,7 +66,7 @@ class AuthGate:
             self._places.release()
 
     def _refuse_while_down(self) -> None:
-        """At once, rather than when the turn comes."""
+        """Refuses now, instead of when the turn comes."""
         if self._breaker.refuses(monotonic()):
             self._counts.auths["not asked"] += 1
             raise AuthRefused(DOWN)
@@ -113,5 +114,5 @@ class AuthGate:
         if state is not before:
             self._counts.auth_breaker = _SHOWN_AS[state]
             pause = self._breaker.pause_seconds if state is BreakerState.OPEN else None
-            # No error of this server's: it is the tenant's backend that is down.
+            # A warning, not an error: the tenant's backend is down, not this server.
             _log.warning("auth breaker", site=self._site, state=state.value, pause_seconds=pause)

@@ -2,30 +2,30 @@
 
 from enum import Enum
 
-#: Requests in a row that came to nothing (no answer, or one of 5xx) after which the backend is left alone.
+#: The backend is left alone after this many failed requests in a row. A request fails without an answer, or with a 5xx.
 FAILURES = 20
-#: How long it is left alone, doubled with each try that fails too.
+#: The pause without requests. It doubles with each failed try.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 
 
 class BreakerState(Enum):
-    """What a breaker lets through."""
+    """The states of a breaker, by the requests that may pass."""
 
-    #: Everything.
+    #: All requests pass.
     CLOSED = "closed"
-    #: One request, to see whether the backend answers again.
+    #: One request passes, to see whether the backend answers again.
     HALF_OPEN = "half-open"
-    #: Nothing, until the pause is over.
+    #: No request passes until the pause is over.
     OPEN = "open"
 
 
 class Passage(Enum):
-    """What a request is told that wants to go through."""
+    """The answer to a request that wants to pass."""
 
     #: Go.
     ORDINARY = "ordinary"
-    #: Go: what becomes of it decides for all.
+    #: Go. The outcome of this request decides the state.
     PROBE = "probe"
     #: Do not go.
     REFUSED = "refused"
@@ -38,12 +38,12 @@ class Breaker:
                                        ▲                                    │
                                        └────────── failed: twice the pause ─┘
 
-    Every request that was let through is to be reported with `answered`, `failed` or `abandoned`.
+    The caller reports every request that passed with `answered`, `failed` or `abandoned`.
     """
 
     def __init__(self, failures: int = FAILURES) -> None:
         self.state = BreakerState.CLOSED
-        #: From the last opening on.
+        #: The pause of the last opening.
         self.pause_seconds = FIRST_PAUSE_SECONDS
         self._failures_allowed = failures
         self._failures = 0
@@ -59,27 +59,27 @@ class Breaker:
         return Passage.PROBE
 
     def refuses(self, now: float) -> bool:
-        """Whether a request that came now would have to be refused; changes nothing."""
+        """Whether a request would be refused now; changes nothing."""
         is_pausing = now < self._opened_at + self.pause_seconds
         return self.state is BreakerState.HALF_OPEN or (self.state is BreakerState.OPEN and is_pausing)
 
     def answered(self) -> None:
-        """The backend answered a request, whatever it said: it is there."""
+        """The backend answered a request: with any answer it is up."""
         self.state = BreakerState.CLOSED
         self._failures = 0
 
     def failed(self, passage: Passage, now: float) -> None:
-        """A request came to nothing."""
+        """A request failed."""
         if passage is Passage.PROBE:
             self._open(now, min(self.pause_seconds * 2, LONGEST_PAUSE_SECONDS))
         elif self.state is BreakerState.CLOSED:
-            # One that was sent before the breaker opened says nothing new.
+            # The failure of a request that was sent before the breaker opened says nothing new.
             self._failures += 1
             if self._failures >= self._failures_allowed:
                 self._open(now, FIRST_PAUSE_SECONDS)
 
     def abandoned(self, passage: Passage) -> None:
-        """A request was given up before anything was heard of it: the next one takes its place."""
+        """The caller gave a request up before its outcome: the next request takes its place."""
         if passage is Passage.PROBE and self.state is BreakerState.HALF_OPEN:
             self.state = BreakerState.OPEN
 

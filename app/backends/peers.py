@@ -1,6 +1,6 @@
 """HTTP requests passed on to other nodes: over their unix socket on this machine, else over their URL.
 
-Knows nothing of sessions: what a request and its answer say is not looked at.
+Knows nothing of sessions: requests and answers are passed on unread.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from app.core.ports import Place
+from app.socketio.ports import Place
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-#: Shorter than the time after which a node closes an idle connection: no request may meet that.
+#: Shorter than the time after which a node closes an idle connection, so that no request meets a closed one.
 _KEEPALIVE_SECONDS = 30.0
 _MAX_POOLS = 64
 
-#: Headers that are of one connection, not of the request (RFC 9110, 7.6.1); an Expect was answered here.
+#: Headers of one connection, not of the request (RFC 9110, 7.6.1). This node has answered an Expect already.
 _OF_CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect")
 )
@@ -28,7 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class _PeerAnswer:
-    """What the other node said; lives until it is sent."""
+    """The other node's answer; lives until it is sent."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self.status = status
@@ -36,7 +36,7 @@ class _PeerAnswer:
         self.body = body
 
     async def send(self, send: Send) -> None:
-        """To the client."""
+        """Sends it to the client."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -50,7 +50,7 @@ class _Request:
         self.method: str = scope["method"]
         query: bytes = scope["query_string"]
         self.target = _ascii(scope["raw_path"] + (b"?" + query if query else b""))
-        # aiohttp would write another text than Latin-1 as UTF-8; what Engine.IO reads is ASCII.
+        # aiohttp writes a header in UTF-8, which changes its bytes. Engine.IO reads ASCII headers alone.
         self.headers = [
             (name.decode("ascii"), value.decode("ascii"))
             for name, value in scope["headers"]
@@ -60,7 +60,7 @@ class _Request:
         self.has_lost_client = False
 
     async def begin(self) -> bool:
-        """Reads the body, of a long one the first part; False when the client has left."""
+        """Reads the body, or the first part of a long one; False when the client has left."""
         event = await self._receive()
         if event["type"] == "http.disconnect":
             return False
@@ -97,7 +97,7 @@ class _PeerPool:
 
     def __init__(self, socket_path: str | None, idle_seconds: float) -> None:
         connector: aiohttp.BaseConnector
-        # No limit: each poll that waits holds a connection, and there are as many as there are clients.
+        # No limit: each waiting poll holds a connection, and every client may have one.
         if socket_path is not None:
             connector = aiohttp.UnixConnector(socket_path, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
         else:
@@ -116,7 +116,7 @@ class HttpPeers:
     """The way to the other nodes; `Peers` of the ports. Lives as long as the node, which calls `aclose`."""
 
     def __init__(self, idle_seconds: float) -> None:
-        """A node that says nothing for `idle_seconds`, longer than any poll waits, does not answer any more."""
+        """A node that is silent for `idle_seconds`, longer than any poll waits, counts as gone."""
         self._idle_seconds = idle_seconds
         self._pools: dict[str | None, _PeerPool] = {}
         self._is_closed = False
@@ -131,7 +131,7 @@ class HttpPeers:
         try:
             await asyncio.wait((exchange, watch), return_when=asyncio.FIRST_COMPLETED)
             if not exchange.done():
-                # Cancelled below: the connection to the node is closed, which there ends the poll.
+                # The cancellation below closes the connection to the node, which ends the poll there.
                 return True
             answer = exchange.result()
         finally:
@@ -147,7 +147,7 @@ class HttpPeers:
         await self._exchange(place, _Request(scope, _nothing))
 
     async def fetch(self, socket_path: str, target: str, timeout_seconds: float) -> bytes | None:
-        """What a node of this machine answers to a GET; None when it does not, or with another status than 200."""
+        """The answer of a node of this machine to a GET; None without an answer, or with another status than 200."""
         if self._is_closed:
             return None
         try:
@@ -160,7 +160,7 @@ class HttpPeers:
             return None
 
     async def aclose(self) -> None:
-        """Closes every connection: who waits for an answer gets none."""
+        """Closes every connection: a request in flight gets no answer."""
         self._is_closed = True
         pools, self._pools = self._pools, {}
         for pool in pools.values():
@@ -178,7 +178,7 @@ class HttpPeers:
             async with pool.session.request(
                 request.method, url, headers=request.headers, data=request.body, allow_redirects=False
             ) as response:
-                # Whole, so that a node that ends in the middle has not answered at all; it is one poll's payload.
+                # Read whole: an answer that a node breaks off is no answer. It is the payload of one poll.
                 return _PeerAnswer(response.status, list(response.raw_headers), await response.read())
         except (aiohttp.ClientError, OSError):
             return None
@@ -193,7 +193,7 @@ class HttpPeers:
         return pool
 
     def _let_go_of_idle_pools(self) -> None:
-        """Nodes come and go; those of the past are not kept for ever."""
+        """Nodes come and go: without this the pools of past nodes would stay for ever."""
         if len(self._pools) >= _MAX_POOLS:
             for path, pool in list(self._pools.items()):
                 if not pool.in_use:
@@ -206,5 +206,5 @@ async def _nothing() -> MutableMapping[str, Any]:
 
 
 def _ascii(target: bytes) -> str:
-    """The target of a request, bytes that no URL may hold in their percent form."""
+    """The target of a request as text. Bytes that no URL may hold are percent-encoded."""
     return target.decode("ascii") if target.isascii() else "".join(chr(b) if b < 0x80 else f"%{b:02X}" for b in target)

@@ -1,4 +1,4 @@
-"""Asks a site's authUrl for the rooms of the user whom a token names."""
+"""Asks a site's authUrl for the rooms of the user that a token names."""
 
 import asyncio
 from time import monotonic
@@ -7,7 +7,10 @@ import msgspec
 import structlog
 
 from app.backends.auth_gate import WAIT_SECONDS, AuthGate, AuthOutcome
-from app.backends.http import BackendError, SitePools, authorization, header_value
+from app.backends.exchange import BackendError, authorization, header_value
+from app.backends.fast_pool import FastPool
+from app.backends.figures import BackendCounts
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -20,11 +23,11 @@ _Headers = list[tuple[bytes, bytes]]
 
 
 class _Asking:
-    """A question under way and who waits for its answer. Lives until it is answered, or nobody waits any more."""
+    """A question in flight and its waiting callers. Lives until the answer, or until no caller waits."""
 
     def __init__(self) -> None:
         self.callers = 0
-        #: Whether its turn has come: from then on it is asked to the end, whoever waits.
+        #: Whether its turn has come. From then on the request goes on to its end, even without a waiting caller.
         self.has_begun = False
         self.task: asyncio.Task[list[str] | AuthRefused]
 
@@ -35,8 +38,8 @@ class HttpRoomDirectory:
     def __init__(
         self, timeout_seconds: float, counts: Counts | None = None, wait_seconds: float = WAIT_SECONDS
     ) -> None:
-        """`timeout_seconds` is the backend's time to answer; a turn may be waited for `wait_seconds` before that."""
-        self._pools = SitePools(timeout_seconds)
+        """`timeout_seconds` is the backend's time to answer; before it, a request waits `wait_seconds` for its turn."""
+        self._pools = SitePools(timeout_seconds, FastPool)
         self._counts = counts or Counts()
         self._wait_seconds = wait_seconds
         self._gates: dict[str, AuthGate] = {}
@@ -45,8 +48,8 @@ class HttpRoomDirectory:
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
         """The user's rooms as authUrl names them; an empty token or meta counts as none.
 
-        Equal questions asked at the same moment share one request, which outlives a caller that is cancelled; one that
-        waits for its turn is given up with its last caller. Raises AuthRefused with the contract's texts.
+        Equal questions at the same moment share one request. A request in flight outlives a cancelled caller; a request
+        that waits for its turn is cancelled with its last caller. Raises AuthRefused with the contract's texts.
         """
         question = (site.name, token, meta)
         asking = self._in_flight.get(question) or self._begin(question, site)
@@ -59,7 +62,7 @@ class HttpRoomDirectory:
                 self._forget(question, asking)
                 asking.task.cancel()
         if isinstance(answer, AuthRefused):
-            # A new one for each caller: they would share one traceback.
+            # A new error for each caller: a shared one would collect the tracebacks of all.
             raise AuthRefused(str(answer))
         return answer.copy()
 
@@ -84,7 +87,7 @@ class HttpRoomDirectory:
     def _gate(self, site: Site) -> AuthGate:
         gate = self._gates.get(site.name)
         if gate is None:
-            counts = self._counts.of(site.name)
+            counts = self._counts.of(site.name).part(BackendCounts)
             gate = self._gates[site.name] = AuthGate(site, counts, wait_seconds=self._wait_seconds)
         return gate
 
@@ -97,23 +100,23 @@ class HttpRoomDirectory:
                 try:
                     return await self._exchange(site, headers, outcome)
                 finally:
-                    self._counts.of(site.name).auth_seconds.observe(monotonic() - asked_at)
+                    self._counts.of(site.name).part(BackendCounts).auth_seconds.observe(monotonic() - asked_at)
         except AuthRefused as refusal:
             return refusal
         except BackendError as error:
-            self._counts.of(site.name).auths["failed"] += 1
+            self._counts.of(site.name).part(BackendCounts).auths["failed"] += 1
             log.warning("auth failed", site=site.name, reason=str(error), error=error.cause)
             return AuthRefused(f"Auth error: {error}")
 
     async def _exchange(self, site: Site, headers: _Headers, outcome: AuthOutcome) -> list[str] | AuthRefused:
-        results = self._counts.of(site.name).auths
+        results = self._counts.of(site.name).part(BackendCounts).auths
         assert site.auth_url is not None, "a namespace exists only where there is an authUrl"
         try:
             answer = await self._pools.exchange(site.name, "GET", site.auth_url, headers)
         except BackendError as error:
             outcome.was_answered = error.was_answered
             raise
-        # 4xx, and whatever else it says, is an answer; 5xx is not, of a backend or of what stands in front of it.
+        # Any status below 500 is an answer. A 5xx, of the backend or of a proxy before it, counts as no answer.
         outcome.was_answered = answer.status < 500
         if answer.status == 200:
             return self._read_rooms(site, answer.body)
@@ -125,7 +128,7 @@ class HttpRoomDirectory:
         return AuthRefused(f"Auth {answer.status} error")
 
     def _read_rooms(self, site: Site, body: bytes) -> list[str] | AuthRefused:
-        results = self._counts.of(site.name).auths
+        results = self._counts.of(site.name).part(BackendCounts).auths
         try:
             rooms = _rooms_decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):

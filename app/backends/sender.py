@@ -5,13 +5,14 @@ from urllib.parse import quote
 import httpx
 from msgspec import Struct
 
-from app.backends.http import REASONS, BackendError, reason_of
+from app.backends.exact_pool import REASONS
+from app.backends.exchange import BackendError, reason_of
 
 _TIMEOUT_SECONDS = 10.0
 
 
 class SendAnswer(Struct, frozen=True):
-    """What the server said."""
+    """The server's answer."""
 
     status: int
     text: str
@@ -26,5 +27,5 @@ def post_send(server_url: str, site: str, api_key: str, body: bytes, *, resync: 
         with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
             response = client.post(url, headers=headers, content=body)
     except tuple(REASONS) as error:
-        raise BackendError(reason_of(error), type(error).__name__) from None
+        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
     return SendAnswer(response.status_code, response.text.strip())

@@ -10,11 +10,13 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from app.backends.http import BackendError, SitePools, authorization
+from app.backends.exchange import BackendError, authorization
+from app.backends.figures import BackendCounts
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.observe.counts import Counts
 
-# A tenant's requests at one moment, and updates waiting for their turn; past these an update is dropped and logged.
+# A tenant's requests in flight, and its updates that wait for their turn. Past both, an update is dropped and logged.
 MAX_IN_FLIGHT_PER_SITE = 20
 MAX_WAITING_PER_SITE = 20_000
 
@@ -42,7 +44,7 @@ class HttpUserUpdates:
         self._is_closed = False
 
     def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """Has the backend told, soon, that the user has connected or disconnected; returns at once, never raises.
+        """Queues the news that the user has connected or disconnected; returns at once, never raises.
 
         Does nothing for a site without updateUserUrl, for an empty id (the URL would name all users) or once closed.
         """
@@ -50,7 +52,7 @@ class HttpUserUpdates:
             return
         waiting = self._waiting.setdefault(site.name, deque())
         if len(waiting) >= MAX_WAITING_PER_SITE:
-            self._counts.of(site.name).user_updates["dropped"] += 1
+            self._counts.of(site.name).part(BackendCounts).user_updates["dropped"] += 1
             log.warning("user update dropped", site=site.name, waiting=len(waiting))
             return
         waiting.append(_Update(site, user_id, token, connected, at))
@@ -59,7 +61,7 @@ class HttpUserUpdates:
             workers.add(asyncio.create_task(self._work(waiting, workers)))
 
     async def aclose(self, grace_seconds: float = 2.0) -> None:
-        """Waits this long for what is under way, drops the rest and closes the connections."""
+        """Waits `grace_seconds` for the requests in flight, drops the rest and closes the connections."""
         self._is_closed = True
         workers = [worker for of_site in self._workers.values() for worker in of_site]
         if workers:
@@ -77,12 +79,12 @@ class HttpUserUpdates:
             while waiting:
                 await self._put(waiting.popleft())
         finally:
-            # Here and not in a callback: an update that comes before the callback would find no free place and wait.
+            # Here and not in a callback: an update that arrives before the callback would find no free place, and wait.
             workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _put(self, update: _Update) -> None:
         site = update.site
-        results = self._counts.of(site.name).user_updates
+        results = self._counts.of(site.name).part(BackendCounts).user_updates
         url = (site.update_user_url or "").replace(":id", quote(update.user_id, safe=""))
         try:
             headers = [(b"content-type", b"application/json"), *authorization(site, update.token)]
@@ -93,7 +95,7 @@ class HttpUserUpdates:
             return
         except Exception:
             results["failed"] += 1
-            # A worker that ended here would hold up the site's other updates.
+            # An error must not end the worker: the site's other updates would wait for ever.
             log.exception("user update failed", site=site.name)
             return
         results["failed" if answer.status >= 300 else "done"] += 1

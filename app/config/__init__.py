@@ -1,1 +1,1 @@
-"""What the files and the environment say, as values."""
+"""The settings of the files and the environment, as values."""

@@ -1,10 +1,10 @@
-"""Reads config.yml, sites.yml and the environment into a `Config`, or says in one line what is wrong.
+"""Reads config.yml, sites.yml and the environment into a `Config`, or names the mistake in one line.
 
-Knows where settings come from and which source wins; the keys are `app.config.keys`, the values `app.config.settings`.
+Knows the sources of settings and their precedence. `app.config.keys` has the keys, `app.config.settings` the values.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,35 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config.keys import (
-    ChannelsSection,
-    EnvironmentBlock,
-    RedisPublishSection,
-    ResumeTicketSection,
-    Section,
-    SharedKeys,
-    SiteBlock,
-    TopicsSection,
-    decode_block,
-)
-from app.config.settings import (
-    BatchLimit,
-    Channels,
-    Config,
-    LogFormat,
-    LogLevel,
-    QueueLimit,
-    RedisPublish,
-    ResumeTicket,
-    Site,
-    Topics,
-)
+from app.config.keys import Blocks, Configured, EnvironmentKeys, SharedKeys, SiteKeys
+from app.config.section import Section, decode_block
+from app.config.settings import Config, Site
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
-__all__ = ["BatchLimit", "Config", "LogFormat", "LogLevel", "QueueLimit", "Site", "check_site_name", "load_config"]
-
-# Environment variable -> the key it stands for in the environment's block of config.yml.
+# Environment variable -> its key in the environment's block of config.yml.
 _SERVER_VARIABLES = {
     "HOST": "host",
     "PORT": "port",
@@ -55,7 +33,7 @@ _SERVER_VARIABLES = {
     "RECADO_CLUSTER_SECRET": "cluster.secret",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",
 }
-# Environment variable -> the key it stands for in the block of the one site that SITE_NAME names.
+# Environment variable -> its key in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
     "AUTH_URL": "authUrl",
     "AUTH_SCHEME": "authScheme",
@@ -64,14 +42,7 @@ _SITE_VARIABLES = {
     "UPDATE_USER_URL": "updateUserUrl",
     "PUBLIC_CHANNEL": "publicChannel",
 }
-# What a site has when it turns something on and says no more.
-_TURNED_ON: dict[type[Section], type[Struct]] = {
-    ChannelsSection: Channels,
-    TopicsSection: Topics,
-    RedisPublishSection: RedisPublish,
-    ResumeTicketSection: ResumeTicket,
-}
-# Where the routers of a PaaS, a container network and a proxy on this machine are.
+# The addresses of a PaaS's routers, of a container network, and of a proxy on this machine.
 _PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
@@ -81,22 +52,31 @@ _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
 
 
-def load_config(config_path: str | Path | None, sites_path: str | Path | None, environ: Mapping[str, str]) -> Config:
-    """The settings of this process; a path given here or in RECADO_CONFIG, RECADO_SITES must exist.
+def load_config(
+    config_path: str | Path | None,
+    sites_path: str | Path | None,
+    environ: Mapping[str, str],
+    protocols: Sequence[Configured],
+) -> Config:
+    """The settings of this process, with these protocols. A path given here, or in RECADO_CONFIG or RECADO_SITES, must
+    exist.
 
-    An empty environment variable counts as not set. Raises ConfigError, its text one line that names the file or
-    the variable, the key and what was expected.
+    An empty environment variable counts as not set. Raises ConfigError: one line that names the file or the variable,
+    the key and the expected value.
     """
     variables = {name: value for name, value in environ.items() if value != ""}
-    config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables)
-    sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables)
-    _check_mounts(config, sites)
-    _check_redis_publish(config, sites)
-    return msgspec.structs.replace(config, sites=sites)
+    blocks = Blocks(protocols)
+    config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables, blocks)
+    sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables, blocks)
+    config = msgspec.structs.replace(config, sites=sites)
+    _check_mounts(config, protocols)
+    for protocol in protocols:
+        protocol.check(config)
+    return config
 
 
 def check_site_name(name: str, place: str) -> None:
-    """Raises ConfigError, naming the place, when a namespace, a Redis hash tag or a query cannot carry the name."""
+    """Raises ConfigError with the place when a namespace, a Redis hash tag or a query cannot carry the name."""
     if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
         raise ConfigError(
             f"{place}: site name {name!r}: expected text other than '/', without whitespace at the ends, "
@@ -104,17 +84,17 @@ def check_site_name(name: str, place: str) -> None:
         )
 
 
-def _load_server(path: str | Path | None, variables: Mapping[str, str]) -> Config:
+def _load_server(path: str | Path | None, variables: Mapping[str, str], types: Blocks) -> Config:
     file = Path(path or "config.yml")
     environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
-    # Every block is checked, so that a mistake in another environment's shows before the day it is used.
-    blocks = _read_blocks(file, EnvironmentBlock, must_exist=path is not None)
+    # Check every block: a mistake in another environment's shows before the day on which that one is used.
+    blocks = _read_blocks(file, types.environment, must_exist=path is not None)
     if blocks and environment not in blocks:
         raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
     config = Config(environment=environment)
     if blocks:
-        config = _overlay(config, blocks[environment])
-    config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, EnvironmentBlock))
+        config = _overlay_environment(config, blocks[environment])
+    config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, types.environment).given())
     _check_cluster(config)
     return msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
 
@@ -127,7 +107,7 @@ def _check_cluster(config: Config) -> None:
 
 
 def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
-    """The networks that are named, `private` standing for those that never come over the internet."""
+    """The named networks. `private` stands for the networks that no packet of the internet comes from."""
     names = proxies.split(",") if isinstance(proxies, str) else proxies
     networks: list[str] = []
     for name in filter(None, (name.strip() for name in names)):
@@ -140,47 +120,37 @@ def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
     return tuple(networks)
 
 
-def _check_mounts(config: Config, sites: Mapping[str, Site]) -> None:
-    for protocol in config.mounts.__struct_fields__:
-        name = getattr(config.mounts, protocol)
-        if name is not None and (name not in sites or getattr(sites[name], protocol) is None):
+def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
+    """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
+    given = block.given()
+    mounts: Section | None = given.pop("mounts", None)
+    return _overlay(config, given | ({"mounts": mounts.given()} if mounts else {}))
+
+
+def _check_mounts(config: Config, protocols: Sequence[Configured]) -> None:
+    sections = {protocol.name: protocol.section for protocol in protocols}
+    for protocol, name in config.mounts.items():
+        section, site = sections[protocol], config.sites.get(name)
+        if site is None or (section is not None and site.section(section.settings) is None):
             raise ConfigError(f"mounts.{protocol}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
 
 
-def _check_redis_publish(config: Config, sites: Mapping[str, Site]) -> None:
-    """Two sites that hear the same PUBLISHes would both hand them over; a namespace has one owner."""
-    owners: dict[object, str] = {}
-    for site in sites.values():
-        settings = site.redis_publish
-        if settings is None:
-            continue
-        source = (settings.url or config.redis_url, settings.prefix)
-        if (other := owners.setdefault(source, site.name)) != site.name:
-            raise ConfigError(
-                f"{site.name}.redisPublish.prefix: expected another than that of {other!r} on the same Redis"
-            )
-        if settings.route is not None:
-            if settings.route == f"/{site.name}":
-                raise ConfigError(
-                    f"{site.name}.redisPublish.route: expected another than the site's own {settings.route}"
-                )
-            other = settings.route[1:] if settings.route[1:] in sites else owners.setdefault(settings.route, site.name)
-            if other != site.name:
-                raise ConfigError(f"{site.name}.redisPublish.route: {settings.route} is the namespace of {other!r}")
-
-
-def _load_sites(path: str | Path | None, config: Config, variables: Mapping[str, str]) -> dict[str, Site]:
+def _load_sites(
+    path: str | Path | None, config: Config, variables: Mapping[str, str], types: Blocks
+) -> dict[str, Site]:
     file = Path(path or "sites.yml")
-    blocks = _read_blocks(file, SiteBlock, must_exist=path is not None)
+    blocks = _read_blocks(file, types.site, must_exist=path is not None)
     for name in blocks:
         check_site_name(name, str(file))
-    sites = {name: _site(name, config, block, f"{file}: {name}") for name, block in blocks.items()}
+    sites = {name: _site(name, config, block, types, f"{file}: {name}") for name, block in blocks.items()}
     single = variables.get("SITE_NAME")
     if single is not None:
         check_site_name(single, "environment variable SITE_NAME")
-        block = _read_variables(variables, _SITE_VARIABLES, SiteBlock)
+        block = _read_variables(variables, _SITE_VARIABLES, types.site)
         known = sites.get(single)
-        sites[single] = _overlay(known, block) if known else _site(single, config, block, f"SITE_NAME={single}")
+        sites[single] = (
+            _overlay(known, block.given()) if known else _site(single, config, block, types, f"SITE_NAME={single}")
+        )
     return sites
 
 
@@ -205,8 +175,10 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
     return decode_block(raw, block_type, lambda key: f"environment variable {variable_of[key]}", from_text=True)
 
 
-def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
-    if block.auth_url is None and not (block.channels or block.topics or block.redis_publish):
+def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str) -> Site:
+    given = block.given()
+    sections = {section: given.pop(section.key) for section in types.sections if section.key in given}
+    if block.auth_url is None and not any(section.is_sufficient for section in sections):
         raise ConfigError(
             f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
             "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
@@ -214,17 +186,18 @@ def _site(name: str, config: Config, block: SiteBlock, place: str) -> Site:
     if block.api_key is None:
         raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
     inherited = {limit: getattr(config, limit) for limit in SharedKeys.__struct_fields__}
-    return _overlay(Site(name=name, auth_url=block.auth_url, api_key=block.api_key, **inherited), block)
+    turned_on = {section.settings: _overlay(section.settings(), keys.given()) for section, keys in sections.items()}
+    return _overlay(Site(name=name, api_key=block.api_key, **inherited, sections=turned_on), given)
 
 
-def _overlay(settings: _Settings, block: Section) -> _Settings:
-    """The settings with what the block gives in their place."""
+def _overlay(settings: _Settings, given: Mapping[str, Any]) -> _Settings:
+    """The settings with the given values in place of their own."""
     changes: dict[str, Any] = {}
-    for name, value in block.given().items():
+    for name, value in given.items():
         if not isinstance(value, Section):
             changes[name] = value
         elif hasattr(settings, name):
-            changes[name] = _overlay(getattr(settings, name) or _TURNED_ON[type(value)](), value)
+            changes[name] = _overlay(getattr(settings, name), value.given())
         else:
             changes |= value.given()
     return msgspec.structs.replace(settings, **changes)

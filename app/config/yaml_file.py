@@ -1,6 +1,6 @@
-"""Reads one YAML file as plain values, strictly: keys are text, none stands twice, errors name file and line.
+"""Reads one YAML file as plain values, strictly: keys are text, no key stands twice, errors name file and line.
 
-Knows nothing of what the keys mean.
+Knows none of the keys.
 """
 
 from pathlib import Path
@@ -10,16 +10,16 @@ import yaml
 
 from app.errors import ConfigError
 
-#: Read as they are written even where YAML sees a number: a key 0123 is no octal 83.
+#: Keys are read as they are written even where YAML sees a number: a key 0123 is no octal 83.
 _TEXT_KEYS = frozenset({"apiKey"})
 _NUMBER_TAGS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 class _Loader(yaml.SafeLoader):
-    """Lives for one document."""
+    """The loader of one document, for which it lives."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here and not in construct_mapping: there, merge keys (`<<`) have been expanded and may repeat a key rightly.
+        # Here and not in construct_mapping: there, merge keys (`<<`) have been expanded and may repeat a key.
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -41,12 +41,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # what YAML takes for a date or a number and Python does not, such as 2024-13-45
+        except ValueError as error:  # YAML takes the text for a date or a number, Python does not, as in 2024-13-45
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
 def read_yaml_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
-    """The mapping in the file; {} when the file is empty, or missing and allowed to be. Raises ConfigError."""
+    """Returns the mapping in the file; {} when the file is empty, or is missing and may be. Raises ConfigError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

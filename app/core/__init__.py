@@ -1,1 +1,1 @@
-"""What decides: sites, devices, queues, who is here and what reaches whom. No Redis, HTTP or Socket.IO in here."""
+"""The decisions: rooms, devices, queues, connections, and the way of a message. No Redis, HTTP or protocol in here."""

@@ -1,4 +1,5 @@
-"""Collects the acks of one site for a moment, so that one script run removes many. Keeps them while Redis is away."""
+"""Collects the acks of a site for a moment, so that one script run removes many messages; keeps them while Redis is
+away."""
 
 import asyncio
 import itertools
@@ -11,10 +12,10 @@ from app.core.ports import AckGroup, QueueStore
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
 
-#: DESIGN.md: acks are collected for at most 2 ms or 512.
+#: Acks are collected until either bound is reached; see ARCHITECTURE.md.
 FLUSH_AFTER_SECONDS = 0.002
 FLUSH_AT = 512
-#: While Redis is away no more than these are kept; the messages of dropped acks come again, as at-least-once allows.
+#: The most acks that are kept while Redis is away. Messages of dropped acks come again, as at-least-once allows.
 KEEP_AT_MOST = 200_000
 _RETRY_AFTER_SECONDS = 0.25
 
@@ -22,18 +23,18 @@ _log = structlog.get_logger(__name__)
 
 
 class AckBuffer:
-    """The acks of one site on this node that Redis has not applied yet. Lives as long as the node."""
+    """The acks of one site on this node that Redis has not applied yet. Lives as long as the node; `drain` ends it."""
 
     def __init__(
         self, site: Site, store: QueueStore, resync: Callable[[bytes], None], counts: SiteCounts | None = None
     ) -> None:
-        """`resync` is called with the handle of each device whose ack calls for a `_resync`."""
+        """`resync` is called with the handle of each device whose ack was out of turn, so that it needs a `_resync`."""
         self._site = site
         self._store = store
         self._resync = resync
         self._counts = counts or SiteCounts()
         self._groups: list[AckGroup] = []
-        #: Groups that Redis has not confirmed, by the number of their flush, oldest first: they go before `_groups`.
+        #: Groups of failed flushes, by the number of the flush, oldest first: they go before `_groups`.
         self._kept: dict[int, list[AckGroup]] = {}
         self._flushes = 0
         self._last: AckGroup | None = None
@@ -42,7 +43,7 @@ class AckBuffer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, seq: int, handle: bytes) -> None:
-        """One message was acknowledged by one device. The hot path: once per delivery."""
+        """One device has acknowledged one message. The hot path: once per delivery."""
         last = self._last
         if last is not None and last.seq == seq and not last.is_batch:
             last.handles.append(handle)
@@ -53,7 +54,7 @@ class AckBuffer:
             self.flush()
 
     def add_batch(self, seqs: list[int], handle: bytes) -> None:
-        """A `_batch` with these messages was acknowledged by one device."""
+        """One device has acknowledged a `_batch` with these messages."""
         for seq in seqs:
             self._open_group(AckGroup(True, seq, [handle]))
         self._count += len(seqs)
@@ -61,7 +62,7 @@ class AckBuffer:
             self.flush()
 
     def flush(self) -> None:
-        """Hands what was collected to the store at once: commands called after this one come after the acks."""
+        """Hands the collected acks to the store at once: a command that is called after this runs after them."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -70,14 +71,14 @@ class AckBuffer:
             count, self._groups, self._last, self._count = self._count, [], None, 0
             self._kept.clear()
             self._flushes += 1
-            # The command is given here, not in the task: what is called after flush() comes after it.
+            # Call the store here, not in the task: commands run in the order of the calls.
             applied = self._store.ack(self._site, groups)
             task = asyncio.ensure_future(self._apply(self._flushes, groups, count, applied))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
-        """Waits until what was collected has reached Redis, or was put back because Redis is away."""
+        """Waits until the collected acks have reached Redis, or were put back because Redis is away."""
         self.flush()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -100,7 +101,7 @@ class AckBuffer:
             self._resync(handle)
 
     def _put_back(self, number: int, groups: list[AckGroup]) -> None:
-        # Several flushes fail at once when the link breaks: an ack that looks out of turn would call for a `_resync`.
+        # Several flushes fail at once when the link breaks. Keep their order: an ack out of turn calls for a `_resync`.
         self._kept = dict(sorted({**self._kept, number: groups}.items()))
         self._count += sum(len(group.handles) for group in groups)
         for kept in self._kept.values():

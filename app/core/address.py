@@ -1,7 +1,7 @@
-"""The rules of rooms: which belong to a user, and which devices or connections a list of rooms stands for.
+"""The rules of rooms: which rooms belong to a user, and under which names a list of rooms is found.
 
-Pure text in, text out. Rooms of a site with queues are told apart by their exact name when they are user rooms, and
-compared without case otherwise, as socket.io-webservice does.
+Pure text in, text out. In a site with queues user rooms are compared exactly, and other rooms without case, as
+socket.io-webservice does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from app.config.settings import Site
 
 
 def is_user_room(site: Site, room: str) -> bool:
-    """Whether the room is the private room of one user (or the public channel, which counts as one)."""
+    """Whether the room is the private room of one user. The public channel counts as one."""
     return room == site.public_channel or (bool(site.user_room_prefix) and room.startswith(site.user_room_prefix or ""))
 
 
@@ -20,16 +20,11 @@ def user_rooms(site: Site, rooms: Iterable[str]) -> list[str]:
 
 
 def room_names(rooms: Iterable[str]) -> list[str]:
-    """The names under which a user's rooms are found, each once, sorted. A user's own room is among them: a send to
-    it in another case is no user room by its prefix, yet finds the user."""
+    """The names under which a user's rooms are found, each once, sorted. The user room is among them: a send to it in
+    another case finds the user, although it is no user room by its prefix then."""
     return sorted({room.lower() for room in rooms})
 
 
 def addresses(site: Site, rooms: Sequence[str]) -> list[str]:
-    """Where a send to these rooms goes: `user:<room>` for a user room, `room:<name>` for a shared one."""
+    """The addresses of a send to these rooms: `user:<room>` for a user room, `room:<name>` for a shared room."""
     return list(dict.fromkeys(f"user:{room}" if is_user_room(site, room) else f"room:{room.lower()}" for room in rooms))
-
-
-def user_id_of_room(prefix: str, room: str) -> str:
-    """The `:id` of updateUserUrl: the part of the user room behind the prefix, up to the next `_`."""
-    return room[len(prefix) :].split("_", 1)[0]

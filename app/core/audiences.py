@@ -1,6 +1,6 @@
-"""What this node listens to for one protocol: the names joined in Redis, and a stream of messages without holes.
+"""The names that this node listens to for one protocol, joined in Redis, and a stream of their messages without gaps.
 
-Knows nothing of the connections behind a name: the protocol hands out what it hears.
+Knows nothing of the connections behind a name: the protocol hands the messages out.
 """
 
 from collections import Counter
@@ -8,31 +8,31 @@ from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 
 from app.config.settings import Site
+from app.core.catch_up import CatchUp
 from app.core.errands import Errands
 from app.core.message import History, LiveMessage
 from app.core.ports import AudienceListener, QueueStore
 
-#: Names told to Redis in one command when all are joined anew.
+#: Names in one command when all names are joined again.
 _NAMES_PER_COMMAND = 1_000
 _MAX_MESSAGES = 500
 _MAX_BYTES = 4_000_000
 
 
 class _Feed:
-    """What one site's audience on this node has heard. Lives as long as the node."""
+    """The messages of one site that this node hears for the protocol. Lives as long as the node."""
 
-    __slots__ = ("held", "is_filling", "last_seq", "names", "wants_refill")
+    __slots__ = ("held", "last_seq", "names", "wants_refill")
 
     def __init__(self) -> None:
-        #: How many have joined each name.
+        #: How often each name was joined.
         self.names: Counter[str] = Counter()
-        #: Of the last message handed on; None until there is a point from which nothing may be missing.
+        #: The seq of the last message handed on; None until there is a seq behind which nothing may be missing.
         self.last_seq: int | None = None
-        self.is_filling = False
-        #: A gap came while one was being filled.
+        #: The bus had a gap since the names were last joined.
         self.wants_refill = False
-        #: What came while a gap was being filled.
-        self.held: list[LiveMessage] = []
+        #: Set while a gap is being filled.
+        self.held: CatchUp[LiveMessage] | None = None
 
 
 class Audiences:
@@ -46,7 +46,7 @@ class Audiences:
         self._feeds: dict[str, _Feed] = {}
 
     async def join(self, site: Site, names: Iterable[str]) -> None:
-        """What is published to these names after this has returned is heard; each `join` wants its `leave`.
+        """Messages that are published to these names after this has returned are heard; each `join` wants its `leave`.
 
         Raises StoreUnavailable; nothing is joined then.
         """
@@ -54,7 +54,7 @@ class Audiences:
         feed = self._feeds.setdefault(site.name, _Feed())
         feed.names.update(names)
         try:
-            # Also names that others have joined: theirs may be under way, and fail.
+            # Also names that are joined already: the command of that other `join` may be under way, and fail.
             last_seq = await self._store.join_audience(site, self.protocol, names)
         except BaseException:
             self.leave(site, names)
@@ -79,7 +79,7 @@ class Audiences:
     async def history(
         self, site: Site, after_seq: int, max_messages: int = _MAX_MESSAGES, max_bytes: int = _MAX_BYTES
     ) -> History:
-        """What the protocol's history of the site holds behind a seq, whatever its names. Raises StoreUnavailable."""
+        """The protocol's history of the site behind a seq, whatever the names. Raises StoreUnavailable."""
         return await self._store.history(site, self.protocol, after_seq, max_messages, max_bytes)
 
     def hear(self, site: Site, message: LiveMessage) -> None:
@@ -87,50 +87,58 @@ class Audiences:
         feed = self._feeds.get(site.name)
         if feed is None:
             return
-        if feed.is_filling:
-            feed.held.append(message)
+        if feed.held is not None:
+            feed.held.hold(message.seq, len(message.body), message)
         else:
             self._hand_on(site, feed, message)
 
     def refill(self, site: Site) -> None:
-        """Something may be missing, the names in Redis among it: joins them anew and reads the history."""
+        """Messages may be missing, and names in Redis too: joins the names again and reads the history."""
         feed = self._feeds.get(site.name)
         if feed is None:
             return
         feed.wants_refill = True
-        if not feed.is_filling and feed.names:
-            feed.is_filling = True
-            self._errands.start(self._fill(site, feed))
+        if feed.held is None and feed.names:
+            feed.held = CatchUp()
+            self._errands.start(self._fill(site, feed, feed.held))
 
     def _hand_on(self, site: Site, feed: _Feed, message: LiveMessage) -> None:
         if feed.last_seq is None or message.seq > feed.last_seq:
             feed.last_seq = message.seq
             self.listener.published(site, message)
 
-    async def _fill(self, site: Site, feed: _Feed) -> None:
+    async def _fill(self, site: Site, feed: _Feed, held: CatchUp[LiveMessage]) -> None:
         try:
-            while feed.wants_refill:
-                feed.wants_refill = False
-                names = list(feed.names)
-                for start in range(0, len(names), _NAMES_PER_COMMAND):
-                    await self._join_anew(site, feed, names[start : start + _NAMES_PER_COMMAND])
-                await self._read_missed(site, feed)
+            while feed.wants_refill or (held.has_gap and feed.last_seq is not None):
+                if feed.wants_refill:
+                    feed.wants_refill = False
+                    await self._join_again(site, feed)
+                await self._read_missed(site, feed, held)
         finally:
-            feed.is_filling = False
-            held, feed.held = feed.held, []
-            for message in held:
-                self._hand_on(site, feed, message)
+            feed.held = None
+            if held.has_gap:
+                # Where nothing was heard yet there is no seq to read the history from.
+                self.listener.missed(site)
+            else:
+                for message in held.release(feed.last_seq or 0):
+                    self._hand_on(site, feed, message)
 
-    async def _join_anew(self, site: Site, feed: _Feed, names: Sequence[str]) -> None:
-        def join_those_left() -> Awaitable[int]:
-            return self._store.join_audience(site, self.protocol, [name for name in names if name in feed.names])
+    async def _join_again(self, site: Site, feed: _Feed) -> None:
+        names = list(feed.names)
+        for start in range(0, len(names), _NAMES_PER_COMMAND):
+            part = names[start : start + _NAMES_PER_COMMAND]
+            await self._errands.until_stored(partial(self._join_names, site, feed, part))
 
-        await self._errands.until_stored(join_those_left)
+    def _join_names(self, site: Site, feed: _Feed, names: Sequence[str]) -> Awaitable[int]:
+        """Joins those of the names that were not left meanwhile."""
+        return self._store.join_audience(site, self.protocol, [name for name in names if name in feed.names])
 
-    async def _read_missed(self, site: Site, feed: _Feed) -> None:
+    async def _read_missed(self, site: Site, feed: _Feed, held: CatchUp[LiveMessage]) -> None:
         has_more = True
         while has_more and feed.last_seq is not None:
             after_seq = feed.last_seq
+            if held.has_gap:
+                held.restart()
             history = await self._errands.until_stored(partial(self.history, site, after_seq))
             if not history.is_complete or history.last_seq < after_seq:
                 self.listener.missed(site)
@@ -138,17 +146,17 @@ class Audiences:
                 assert message.audience is not None, "only messages for audiences are in a history"
                 if any(name in feed.names for name in message.audience.names):
                     self._hand_on(site, feed, message)
-            has_more = history.has_more
-            if has_more:
+            has_more = history.has_more or held.has_gap
+            if history.has_more:
                 feed.last_seq = max(after_seq, history.messages[-1].seq)
             elif history.last_seq < after_seq:
-                # This Redis counts anew.
+                # This Redis counts from the start again.
                 feed.last_seq = None
-            elif history.is_complete:
+            elif history.is_complete or held.has_gap:
                 feed.last_seq = history.last_seq
 
     async def _leave(self, site: Site, feed: _Feed, names: Sequence[str]) -> None:
-        # A name that was joined again since is left out; one that is joined later comes after this.
+        # Leave out a name that was joined again since. A name that is joined later is joined after this command.
         await self._errands.until_stored(
             lambda: self._store.leave_audience(site, self.protocol, [name for name in names if name not in feed.names])
         )

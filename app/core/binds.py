@@ -1,26 +1,29 @@
-"""Who else a message is for: a site may bind a channel or a topic to a room, and then they are one.
+"""Binds: a site may bind the name of an audience to a room; a message for either of them reaches both.
 
-Pure look-ups; knows no protocol but by what it says of its audiences.
+Pure look-ups; knows a protocol only by the audiences that it makes of a bound name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from msgspec.structs import replace
 
 from app.config.settings import Site
 from app.core.address import addresses
-from app.core.message import RESERVED_EVENTS, Audience, Message
+from app.core.message import Audience, Message
 from app.core.ports import AudienceListener
 
 
-def extend(message: Message, listeners: Mapping[str, AudienceListener]) -> Message:
-    """The message with the rooms its channels and topics are bound to, and the audiences bound to its rooms.
+def extend(
+    message: Message, listeners: Mapping[str, AudienceListener], reserved_events: Set[str] = frozenset()
+) -> Message:
+    """The message with the rooms that its audiences are bound to, and the audiences that are bound to its rooms.
 
-    `listeners` are the protocols by name. An event that clients would take for the server's own goes to no room.
+    `listeners` are the protocols by name. A message with one of the `reserved_events` goes to no bound room: the
+    clients there would take it for the server's own.
     """
     site = message.site
     bound = [site.binds[name] for audience in message.audiences for name in audience.bound_names if name in site.binds]
-    rooms = [*message.rooms, *bound] if message.event not in RESERVED_EVENTS else message.rooms
+    rooms = [*message.rooms, *bound] if message.event not in reserved_events else message.rooms
     addressed = set(_keys(site, rooms))
     told = {(audience.protocol, name) for audience in message.audiences for name in audience.bound_names}
     audiences = [
@@ -35,14 +38,14 @@ def extend(message: Message, listeners: Mapping[str, AudienceListener]) -> Messa
 
 
 def bound_together(site: Site, names: Sequence[str]) -> list[str]:
-    """The names, and all others that are bound to a room that one of them is bound to."""
+    """The names, and all other names that are bound to the same rooms."""
     rooms = set(_keys(site, [site.binds[name] for name in names if name in site.binds]))
     others = [name for name, room in site.binds.items() if not rooms.isdisjoint(_keys(site, [room]))]
     return list(dict.fromkeys((*names, *others)))
 
 
 def _united(audiences: Sequence[Audience]) -> tuple[Audience, ...]:
-    """Those of one protocol of which the same is said are one: a node hears a message once for each protocol."""
+    """Joins audiences of one protocol with the same detail: a node hears a message once for each of them."""
     united: dict[tuple[str, bytes], Audience] = {}
     for audience in audiences:
         key = (audience.protocol, audience.detail)
@@ -57,5 +60,5 @@ def _union(one: Audience, other: Audience) -> Audience:
 
 
 def _keys(site: Site, rooms: Sequence[str]) -> Sequence[str]:
-    """The rooms in the form in which equal ones are equal."""
+    """The rooms in a form that compares as the site compares rooms."""
     return addresses(site, rooms) if site.has_queues else rooms

@@ -1,30 +1,32 @@
 """One connection of a device (or several devices, one per user room) and the order in which it gets its messages.
 
-    JOINING ──▶ REPLAYING ⇄ FETCHING ──▶ LIVE ⇄ FETCHING (after a gap on the bus)
+    JOINING ──▶ REPLAYING ⇄ FETCHING ──▶ LIVE ⇄ FETCHING (after a gap)
        │            │           │          │
        └────────────┴───────────┴──────────┴──▶ CLOSED
 
-Decides without I/O: `delivery.py` asks the store and tells this class what came of it.
+Decides without I/O: `delivery.py` asks the store and tells this class the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Protocol
 
 from app.config.settings import Site
+from app.core.catch_up import CatchUp
 from app.core.message import LiveMessage, Waiting
 from app.core.ports import Receiver
 
 
 class ConnectionPhase(Enum):
-    """What a connection does with live messages."""
+    """How a connection treats a live message."""
 
-    #: Not registered yet; the presence keeps what arrives for devices it does not know.
+    #: The connection is not registered yet; `hub.py` keeps messages for devices that it does not know.
     JOINING = "joining"
-    #: More of the queue follows the ack of a batch: live messages are in the queue and come with it.
+    #: More of the queue follows the ack of a batch: a live message is in the queue and comes with the next batch.
     REPLAYING = "replaying"
-    #: The store was asked what waits: live messages are held until it is clear which of them that covers.
+    #: The store was asked for the queue: a live message is held until the answer shows whether it covers the message.
     FETCHING = "fetching"
-    #: Live messages are written at once.
+    #: A live message is written at once.
     LIVE = "live"
     #: Nothing is written any more.
     CLOSED = "closed"
@@ -32,6 +34,8 @@ class ConnectionPhase(Enum):
 
 _LIVE = ConnectionPhase.LIVE
 _FETCHING = ConnectionPhase.FETCHING
+#: No epoch of the hub: the store is to be asked again.
+_STALE = -1
 
 
 class Batch:
@@ -45,6 +49,16 @@ class Batch:
         self.has_more = has_more
 
 
+class AckCollector(Protocol):
+    """Takes the acks of a site's connections on their way to the store; see `AckBuffer`."""
+
+    def add(self, seq: int, handle: bytes) -> None:
+        """One device has acknowledged one message."""
+
+    def add_batch(self, seqs: list[int], handle: bytes) -> None:
+        """One device has acknowledged a `_batch` with these messages."""
+
+
 class Connection:
     """One live transport session of a user's device on this node; `Delivery` opens and closes it.
 
@@ -53,8 +67,10 @@ class Connection:
     """
 
     __slots__ = (
+        "_acks",
         "_batch_count",
         "_batches",
+        "_continue_replay",
         "_held",
         "_sent_until",
         "epoch",
@@ -69,9 +85,19 @@ class Connection:
         "told_seq",
     )
 
-    def __init__(self, site: Site, number: int, receiver: Receiver, note: str = "") -> None:
+    def __init__(
+        self,
+        site: Site,
+        number: int,
+        receiver: Receiver,
+        acks: AckCollector,
+        continue_replay: Callable[["Connection"], None],
+        note: str = "",
+    ) -> None:
+        """`continue_replay` is called when the client has acknowledged a batch that more of the queue follows: the
+        connection is FETCHING then, and wants the next part."""
         self.site = site
-        #: Kept beside it in the store; see `QueueStore.connect`. It may be secret.
+        #: Stored beside the connection; see `QueueStore.connect`. It may be secret.
         self.note = note
         #: Unique on this node.
         self.number = number
@@ -81,53 +107,80 @@ class Connection:
         self.handles: tuple[bytes, ...] = ()
         #: Its rooms, in a site without queues.
         self.rooms: tuple[str, ...] = ()
-        #: The newest message written to it, or covered by what the store answered.
+        #: The newest message that was written to it, or that an answer of the store covers.
         self.last_seq = 0
-        #: What was lost up to here it was told with a `_resync`.
+        #: A `_resync` has told the client of all losses up to here.
         self.told_seq = 0
-        #: The presence's epoch when the store was last asked what waits.
+        #: The epoch of the hub when the store was last asked for the queue.
         self.epoch = 0
-        self._held: list[LiveMessage] | None = None
+        self._acks = acks
+        self._continue_replay = continue_replay
+        #: Set while FETCHING.
+        self._held: CatchUp[LiveMessage] | None = None
         self._batch_count = 0
         self._batches: dict[int, Batch] | None = None
+        #: While the queue goes out as batches: the last seq that was written, by device.
         self._sent_until: dict[bytes, int] | None = None
 
     def deliver(self, message: LiveMessage) -> None:
         """Writes a live message, holds it, or leaves it to the queue, as the phase says. The hot path."""
         if self.phase is _LIVE:
-            # A device in several user rooms of one connection, or a refill after a gap, meets a message twice.
+            # A message comes twice to a device in several user rooms of one connection, and in a refill after a gap.
             if message.seq > self.last_seq:
                 self.last_seq = message.seq
                 self._write(message)
         elif self.phase is _FETCHING:
             assert self._held is not None, "FETCHING always holds"
-            self._held.append(message)
+            self._held.hold(message.seq, len(message.body), message)
+
+    def receive_ack(self, ack_id: int) -> None:
+        """The client has acknowledged a message (`ack_id` is its seq) or a batch. The hot path."""
+        batch = self._batches.pop(ack_id, None) if self._batches else None
+        if batch is None:
+            acks = self._acks
+            for handle in self.handles:
+                acks.add(ack_id, handle)
+            return
+        self._acks.add_batch(batch.seqs, batch.handle)
+        if batch.has_more and self.phase is ConnectionPhase.REPLAYING:
+            self.fetch()
+            self._continue_replay(self)
 
     def begin(self, last_seq: int, parts: Sequence[tuple[bytes, Waiting]]) -> None:
-        """Writes the first batches of a new connection (registered at `last_seq`) and goes on live if that is all."""
+        """Writes the first batches of a new connection, registered at `last_seq`; goes live if that is all."""
         self._sent_until = {handle: 0 for handle, _ in parts}
         self.continue_replay(last_seq, parts)
 
     def fetch(self) -> None:
-        """The store is being asked what waits: live messages are held from here on."""
+        """The store is about to be asked for the queue: live messages are held from here on."""
+        if self.phase is ConnectionPhase.CLOSED:
+            return
         self.phase = ConnectionPhase.FETCHING
-        self._held = self._held or []
+        if self._held is None:
+            self._held = CatchUp()
+        else:
+            self._held.restart()
+
+    def miss(self) -> None:
+        """Live messages are missing. An answer on its way may not cover them: go live no further than that answer."""
+        if self._held is not None:
+            self._held.lose()
 
     def fetch_from(self) -> list[tuple[bytes, int]]:
-        """The devices with the seq behind which the store is to look."""
+        """The devices, each with the seq behind which the store is to look."""
         sent = self._sent_until
         return [(handle, self.last_seq if sent is None else sent[handle]) for handle in self.handles]
 
     @property
     def is_replaying_batches(self) -> bool:
-        """Whether what waits goes out as `_batch`; after a gap it goes out message by message."""
+        """Whether the queue goes out as `_batch`; after a gap it goes out message by message."""
         return self._sent_until is not None
 
     def continue_replay(self, last_seq: int, parts: Sequence[tuple[bytes, Waiting]]) -> None:
-        """The next parts of the queues go out as batches; when nothing is left behind them, live goes on."""
+        """Writes the next parts of the queues as batches; goes live when no part is left behind them."""
         assert self._sent_until is not None, "only a connection that replays batches gets here"
         for handle, waiting in parts:
-            # Writing may end the connection, here and below: its outbox is full.
+            # Writing may close the connection, here and below: its outbox is full.
             if waiting.entries and self.phase is not ConnectionPhase.CLOSED:
                 self._sent_until[handle] = waiting.entries[-1][0]
                 self._send_batch(handle, waiting)
@@ -141,10 +194,10 @@ class Connection:
             self.go_live(last_seq)
 
     def refill(self, last_seq: int, waitings: Sequence[Waiting]) -> bool:
-        """Writes what a gap hid, in order; False when more waits and the store is to be asked again."""
+        """Writes messages that a gap hid, in order; False when more is waiting and the store is to be asked again."""
         entries = sorted({entry for waiting in waitings for entry in waiting.entries})
         incomplete = [waiting.entries[-1][0] for waiting in waitings if waiting.has_more]
-        # Where one device's queue was cut off, what another device got after that point is left to the next round.
+        # Where the answer for one device was cut off, later messages of the other devices are left to the next round.
         until = min(incomplete, default=None)
         for seq, body in entries:
             if self.phase is ConnectionPhase.CLOSED:
@@ -158,18 +211,21 @@ class Connection:
         return True
 
     def go_live(self, last_seq: int) -> None:
-        """Everything up to `last_seq` is written: what was held beyond it follows, then live messages."""
+        """Everything up to `last_seq` is written: the held messages beyond it follow, then live messages.
+
+        Behind a gap no held message follows, and the epoch is stale: `Delivery` asks the store again before the next
+        message from the bus.
+        """
         if self.phase is ConnectionPhase.CLOSED:
             return
         self.last_seq = max(self.last_seq, last_seq)
         self.phase = ConnectionPhase.LIVE
         held, self._held = self._held, None
-        for message in held or ():
-            self.deliver(message)
-
-    def take_batch(self, ack_id: int) -> Batch | None:
-        """The batch that was acknowledged, once; None for any other ack."""
-        return self._batches.pop(ack_id, None) if self._batches else None
+        if held is not None and held.has_gap:
+            self.epoch = _STALE
+        elif held is not None:
+            for message in held.release(self.last_seq):
+                self.deliver(message)
 
     def close(self) -> None:
         """Nothing is written from here on."""

@@ -1,8 +1,9 @@
-"""The one path of every publish, and the life of every connection: store, bus, hub and acks brought together."""
+"""The one path of every publish, and the life of every connection: brings store, bus, hub and acks together."""
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import structlog
 
@@ -15,7 +16,7 @@ from app.core.errands import Errands
 from app.core.hub import Hub
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
-from app.core.ports import AudienceListener, QueueStore, Receiver, Registration, Replay, Stored
+from app.core.ports import AudienceListener, BuriedConnection, QueueStore, Receiver, Registration, Replay, Stored
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 
@@ -23,9 +24,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Delivery:
-    """Publishes messages and opens, feeds and closes connections. Lives as long as the node; `close` ends it.
+    """Publishes messages, and opens, feeds and closes connections. Lives as long as the node; `drain` ends its work.
 
-    Implements `BusListener`: the bus tells it what was published.
+    Implements `BusListener`: the bus hands it each message that was published.
     """
 
     def __init__(self, sites: Iterable[Site], store: QueueStore, counts: Counts | None = None) -> None:
@@ -36,15 +37,21 @@ class Delivery:
         self._acks = {
             site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
         }
-        #: Called when Redis may not know (any more) what this node has.
-        self.on_interrupted: Callable[[], None] = lambda: None
+        #: Called when Redis may not know, or no longer know, which connections this node has.
+        self.on_interrupted: list[Callable[[], None]] = []
+        #: Events of a protocol itself: a message with such an event reaches no room through `binds`.
+        self.reserved_events: frozenset[str] = frozenset()
+        #: Called with each connection of a dead node that this node has taken out of Redis.
+        self.on_buried: Callable[[BuriedConnection], None] = lambda connection: None
+        # One bound method for all connections: a new one for each would cost 64 bytes a connection.
+        self._on_batch_ack = self._continue_replay
         self._numbers = itertools.count(1)
         self._errands = Errands()
         self._audiences: dict[str, Audiences] = {}
         self._listeners: dict[str, AudienceListener] = {}
 
     def audiences(self, protocol: str, listener: AudienceListener) -> Audiences:
-        """The audiences of a protocol, asked for once; `listener` hears what is published to them."""
+        """The audiences of a protocol, asked for once; `listener` hears the messages that are published to them."""
         self._listeners[protocol] = listener
         audiences = self._audiences[protocol] = Audiences(protocol, listener, self._store, self._errands)
         return audiences
@@ -52,11 +59,11 @@ class Delivery:
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
 
-        It also goes where the site's `binds` say. Raises StoreUnavailable when Redis is away, LimitReached when the
-        site may not send it (now).
+        The site's `binds` may add rooms and audiences. Raises StoreUnavailable when Redis is away, LimitReached when
+        the site may not send the message, or not now.
         """
         if message.site.binds:
-            message = extend(message, self._listeners)
+            message = extend(message, self._listeners, self.reserved_events)
         send = self._store.send if message.site.has_queues else self._store.publish
         counts = self._counts.of(message.site.name)
         try:
@@ -81,18 +88,18 @@ class Delivery:
     def new_connection(self, site: Site, receiver: Receiver, note: str = "") -> Connection:
         """A connection that `open` is to register; `close` ends it, whether or not `open` has returned.
 
-        Should this node die, another one learns `note` when it takes the connection out of the store.
+        If this node dies, another node is given `note` when it takes the connection out of the store.
         """
         self._counts.of(site.name).connections += 1
-        return Connection(site, next(self._numbers), receiver, note)
+        return Connection(site, next(self._numbers), receiver, self._acks[site.name], self._on_batch_ack, note)
 
     async def open(
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
         """Registers a connection of a user with these rooms.
 
-        `greet` is called when the connection is registered, right before the first message is written to it: it is
-        the place for what must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
+        `greet` is called when the connection is registered, right before the first message is written to it: its place
+        to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
         """
         if connection.site.has_queues:
             await self._open_device(connection, device_id, rooms, greet)
@@ -100,62 +107,50 @@ class Delivery:
             await self._open_in_rooms(connection, rooms, greet)
 
     def close(self, connection: Connection, report: Callable[[list[bool]], None] | None = None) -> None:
-        """The connection is gone: what it has not acknowledged waits for the next one. Idempotent, returns at once.
+        """The connection is gone: unacknowledged messages wait for the next one. Idempotent, returns at once.
 
-        `report` is called when the store knows it, with whether the end of each of its devices is this node's to
-        report (see `QueueStore.disconnect`); never for a connection that was not registered yet.
+        `report` is called when the store knows of the end, with a flag for each device: whether this node is to report
+        its end (see `QueueStore.disconnect`). It is never called for a connection that was not registered yet.
         """
         if connection.phase is ConnectionPhase.CLOSED:
             return
         self._end(connection)
-        presence = self.hub[connection.site]
+        connections = self.hub[connection.site]
         if not connection.site.has_queues:
-            deserted = presence.leave_rooms(connection)
+            deserted = connections.leave_rooms(connection)
             if deserted:
                 self._errands.start(self._leave(connection.site, deserted))
             return
-        presence.remove(connection)
+        connections.remove(connection)
         if connection.handles:
             self._errands.start(self._disconnect(connection, report))
 
-    def receive_ack(self, connection: Connection, ack_id: int) -> None:
-        """The client has acknowledged a message (`ack_id` is its seq) or a batch. The hot path."""
-        batch = connection.take_batch(ack_id)
-        acks = self._acks[connection.site.name]
-        if batch is None:
-            for handle in connection.handles:
-                acks.add(ack_id, handle)
-            return
-        acks.add_batch(batch.seqs, batch.handle)
-        if batch.has_more and connection.phase is ConnectionPhase.REPLAYING:
-            connection.fetch()
-            self._errands.start(self._continue_replay(connection))
-
     def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
         """From the bus: a message for connections of this node."""
-        presence = self.hub.presences.get(site)
-        if presence is None:
+        connections = self.hub.sites.get(site)
+        if connections is None:
             return
-        if not presence.count(counter):
+        if not connections.count(counter):
             self._counts.of(site).bus_gaps += 1
             _log.warning("bus gap", site=site, counter=counter)
-            self._refill(presence.site)
+            self._refill(connections.site)
         if message.audience is None:
-            presence.deliver(message)
+            connections.deliver(message)
         elif audiences := self._audiences.get(message.audience.protocol):
             self._counts.of(site).bus_messages += 1
-            audiences.hear(presence.site, message)
+            audiences.hear(connections.site, message)
 
     def bus_interrupted(self) -> None:
-        """From the bus: messages may be missing, so every device is filled from its queue."""
+        """From the bus: messages may be missing, so every connection is filled from its queues."""
         self._counts.bus_interruptions += 1
-        for presence in self.hub.presences.values():
-            presence.forget_counter()
-            self._refill(presence.site)
-        self.on_interrupted()
+        for connections in self.hub.sites.values():
+            connections.forget_counter()
+            self._refill(connections.site)
+        for listener in self.on_interrupted:
+            listener()
 
     async def drain(self) -> None:
-        """Waits until acks and disconnects that have begun have reached Redis. Called at the end, with a time-out."""
+        """Waits until all acks and ends of connections have reached Redis. Called at the end, with a time-out."""
         for acks in self._acks.values():
             await acks.drain()
         await self._errands.drain()
@@ -166,23 +161,25 @@ class Delivery:
         self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
         site = connection.site
-        presence = self.hub[site]
-        # Acks of the device's last connection come first, or the batch would bring their messages again.
+        connections = self.hub[site]
+        # The acks of the device's last connection go first: otherwise the batch brings their messages again.
         self._acks[site.name].flush()
-        connection.epoch = presence.epoch
-        with presence.strays.kept():
+        connection.epoch = connections.epoch
+        with connections.strays.kept():
             registration = await self._register(connection, device_id, rooms)
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
-                is_lost = presence.add(connection) or any(device.is_lost for device in registration.devices)
+                is_lost = connections.add(connection) or any(device.is_lost for device in registration.devices)
+                if connection.epoch != connections.epoch:
+                    connection.miss()
         if connection.phase is ConnectionPhase.CLOSED:
             self._errands.start(self._disconnect(connection))
             return
         greet()
         if is_lost:
             self._send_resync(connection, "due", registration.last_seq)
-        # The client may have gone while it was written to.
+        # Writing may have closed the connection.
         if connection.phase is ConnectionPhase.FETCHING:
             parts = [(device.handle, device.waiting) for device in registration.devices]
             self._count_batches(site, (device.waiting for device in registration.devices))
@@ -194,7 +191,7 @@ class Delivery:
             return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
         except (StoreError, asyncio.CancelledError):
             self._end(connection)
-            # Whether Redis has registered it nobody knows: then it must not stay registered.
+            # Redis may have registered the connection before the failure: it must not stay registered.
             withdraw = self._store.withdraw
             self._errands.start(
                 self._errands.until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms))
@@ -202,11 +199,11 @@ class Delivery:
             raise
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
-        presence = self.hub[connection.site]
+        connections = self.hub[connection.site]
         connection.rooms = tuple(dict.fromkeys(rooms))
-        presence.enter_rooms(connection)
+        connections.enter_rooms(connection)
         try:
-            # Also the rooms that others are in: their join may be under way, and fail.
+            # Also the rooms with other connections: their join may be under way, and fail.
             await self._store.join(connection.site, connection.rooms)
         except (StoreError, asyncio.CancelledError):
             self.close(connection)
@@ -230,20 +227,21 @@ class Delivery:
             report(is_ours)
 
     async def _leave(self, site: Site, rooms: Sequence[str]) -> None:
-        # A room that was entered again since is left out; one that is entered later joins after this.
+        # Leave out a room that was entered again since. A room that is entered later is joined after this command.
         await self._errands.until_stored(
             lambda: self._store.leave(site, [r for r in rooms if r not in self.hub[site].rooms])
         )
 
     # Replay and refill
 
-    async def _continue_replay(self, connection: Connection) -> None:
+    def _continue_replay(self, connection: Connection) -> None:
+        """Reads the queues of a connection that is FETCHING until it is live, or waits for the ack of a batch."""
+        self._errands.start(self._replay(connection))
+
+    async def _replay(self, connection: Connection) -> None:
         has_more = True
         while has_more:
-            connection.epoch = self.hub[connection.site].epoch
-            replay = await self._errands.until_stored(
-                lambda: self._store.replay(connection.site, connection.number, connection.fetch_from())
-            )
+            replay = await self._errands.until_stored(partial(self._ask_replay, connection))
             if connection.phase is not ConnectionPhase.FETCHING or not self._is_still_registered(connection, replay):
                 return
             waitings = [device.waiting for device in replay.devices]
@@ -256,6 +254,12 @@ class Delivery:
                 has_more = not connection.refill(replay.last_seq, waitings)
         self._refill_if_missed(connection)
 
+    def _ask_replay(self, connection: Connection) -> Awaitable[Replay]:
+        # The answer covers every message and every gap that the node knows at the moment of the command.
+        connection.fetch()
+        connection.epoch = self.hub[connection.site].epoch
+        return self._store.replay(connection.site, connection.number, connection.fetch_from())
+
     def _count_batches(self, site: Site, waitings: Iterable[Waiting]) -> None:
         counts = self._counts.of(site.name)
         for waiting in waitings:
@@ -263,35 +267,36 @@ class Delivery:
             counts.batched += len(waiting.entries)
 
     def _refill(self, site: Site) -> None:
-        """Fills every live connection of a site from the queues; what comes live meanwhile is held."""
-        presence = self.hub[site]
-        presence.epoch += 1
+        """Fills every connection of a site from its queues, because messages from the bus are missing."""
+        connections = self.hub[site]
+        connections.miss()
         for audiences in self._audiences.values():
             audiences.refill(site)
         if site.has_queues:
-            for connection in list(presence):
+            for connection in list(connections):
+                connection.miss()
                 self._refill_if_missed(connection)
-        elif rooms := list(presence.rooms):
-            presence.restart()
+        elif rooms := list(connections.rooms):
+            connections.restart()
             self._errands.start(self._errands.until_stored(lambda: self._store.join(site, rooms)))
 
     def _refill_if_missed(self, connection: Connection) -> None:
-        """A connection that is live but asked the store before the last gap has a hole: ask again."""
+        """Asks the store again for a connection that is live, and asked the store before the last gap."""
         if connection.phase is ConnectionPhase.LIVE and connection.epoch != self.hub[connection.site].epoch:
             connection.fetch()
-            self._errands.start(self._continue_replay(connection))
+            self._continue_replay(connection)
 
     def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
         states = {device.state for device in replay.devices}
         lost_seq = max(device.lost_seq for device in replay.devices)
         if "lost" in states or replay.last_seq < connection.last_seq:
-            # (A seq that went back: this Redis lacks the newest messages.)
+            # (The site's seq went back: this Redis lacks the newest messages.)
             connection.last_seq = min(connection.last_seq, replay.last_seq)
             self._send_resync(connection, "redis lost data", replay.last_seq)
         elif lost_seq > connection.told_seq:
             self._send_resync(connection, "due", lost_seq)
         if "lost" in states or "gone" in states:
-            # The node was taken for dead or Redis has lost its data: the client registers anew.
+            # The node was taken for dead, or Redis has lost its data: the client has to connect again.
             connection.receiver.close("registration lost")
             return False
         return True
@@ -299,7 +304,7 @@ class Delivery:
     # Resync
 
     def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
-        """Tells the client to fetch everything, because of what was lost up to `last_seq`."""
+        """Tells the client to fetch everything, because messages up to `last_seq` were lost."""
         connection.told_seq = max(connection.told_seq, last_seq)
         connection.receiver.send_resync(lambda: self._errands.start(self._settle(connection, last_seq)))
         self._counts.of(connection.site.name).resyncs[reason] += 1
@@ -313,5 +318,5 @@ class Delivery:
         return resync
 
     async def _settle(self, connection: Connection, last_seq: int) -> None:
-        """The `_resync` has arrived: the next connect need not repeat it."""
+        """The `_resync` has arrived: the next connect does not repeat it."""
         await self._errands.until_stored(lambda: self._store.settle(connection.site, last_seq, connection.handles))

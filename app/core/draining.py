@@ -1,5 +1,5 @@
-"""How a node that ends tells its connections to leave: evenly over its time, so that the other nodes do not get all of
-its clients at one moment. Knows nothing of what a connection is."""
+"""Draining: a node that ends closes its connections evenly over its time, so that its clients do not reach the other
+nodes all at once. Knows nothing of a connection."""
 
 import asyncio
 import math
@@ -12,17 +12,17 @@ _T = TypeVar("_T")
 
 
 async def close_in_steps(living: Callable[[], Sequence[_T]], close: Callable[[_T], None], seconds: float) -> None:
-    """Calls `close` for the `living`, the k-th of n after k/n of the time, in steps that are 0.1 s apart or more.
+    """Calls `close` for the `living`: for the k-th of n after k/n of the time, in steps that are 0.1 s apart or more.
 
-    The first are closed at once. When some leave by themselves, the time that is left is for the others; returns as
-    soon as none is left.
+    The first step is at once. When connections leave by themselves, the others share the time that is left. Returns as
+    soon as no connection is left.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     left_seconds = seconds
     while left := living():
         if (wait := end - left_seconds - loop.time()) > 0:
-            # No longer: they may all leave by themselves meanwhile.
+            # Sleep no longer than a step: all connections may leave by themselves meanwhile.
             await asyncio.sleep(min(wait, STEP_SECONDS))
             continue
         share = _share(len(left), left_seconds)
@@ -34,8 +34,8 @@ async def close_in_steps(living: Callable[[], Sequence[_T]], close: Callable[[_T
 
 
 def _share(count: int, seconds: float) -> int:
-    """How many of so many are closed in this step."""
+    """How many of `count` connections are closed in this step."""
     if seconds <= STEP_SECONDS:
         return count
-    # Rounded: 2.0000000000000004 of them are 2.
+    # Round first: 2.0000000000000004 connections are 2.
     return min(count, math.ceil(round(count * STEP_SECONDS / seconds, 6)))

@@ -1,4 +1,4 @@
-"""Work for the store that nobody waits for: repeated until Redis has taken it, waited for at the end."""
+"""Errands: work for the store that nobody waits for. It is retried until Redis has taken it, and awaited at the end."""
 
 import asyncio
 import itertools
@@ -17,28 +17,28 @@ _log = structlog.get_logger(__name__)
 
 
 class Errands:
-    """The tasks of one node. Lives as long as the node; `drain` waits for them."""
+    """The tasks of one node. Lives as long as the node; `drain` waits for the tasks."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[None, None, object]) -> None:
-        """Begins it; returns at once. What the store refuses is logged."""
+        """Starts a task for the work; returns at once. A refusal of the store is logged."""
         task = asyncio.ensure_future(self._run(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def until_stored(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeats an idempotent command until Redis has taken it; its answer."""
+        """Retries an idempotent command until Redis has taken it; answers its result."""
         for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
             try:
                 return await attempt()
             except StoreUnavailable:
                 await asyncio.sleep(seconds)
-        raise AssertionError("the repetition is endless")
+        raise AssertionError("the retries are endless")
 
     async def drain(self) -> None:
-        """Waits until all have ended. Called at the end, with a time-out."""
+        """Waits until all tasks have ended. Called at the end, with a time-out."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -1,8 +1,8 @@
-"""Who is here: site → device → connections, or site → room → connections where nothing is queued.
+"""The connections of this node: site → device → connections, or site → room → connections in a site without queues.
 
     bus ──▶ Hub ──▶ SiteConnections (one a site) ──▶ Connection ──▶ Receiver
 
-Plain look-ups and calls; the hub does not know where messages come from or what a receiver writes to.
+Plain look-ups and calls; the hub knows neither the source of a message nor the socket of a receiver.
 """
 
 from collections import deque
@@ -10,55 +10,70 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from app.config.settings import Site
+from app.core.catch_up import is_within_bounds
 from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage
 from app.observe.counts import Counts, SiteCounts
 
 
 class Strays:
-    """Messages kept while connections are being registered that they may be for: each until the registrations that
-    had begun before it have ended. Lives as long as its presence.
+    """Messages kept for connections whose registration is under way: each message until all registrations that had
+    begun before it have ended. Lives as long as its site's connections.
 
-    Also those for devices that are known here: their older connection may be dead without anybody knowing.
+    Messages for devices that are known here are kept too: the older connection of such a device may be dead without
+    anybody knowing.
     """
 
     def __init__(self) -> None:
         self._messages: deque[LiveMessage] = deque()
+        self._bytes = 0
         self._dropped = 0
         #: Registrations under way, oldest first: how many messages had been kept in all when each began.
         self._begun: dict[object, int] = {}
 
     def __iter__(self) -> Iterator[LiveMessage]:
-        """What is kept, oldest first."""
+        """The kept messages, oldest first."""
         return iter(self._messages)
 
-    def keep(self, message: LiveMessage) -> None:
-        """Keeps the message if somebody may ask for it."""
+    def keep(self, message: LiveMessage) -> bool:
+        """Keeps the message while a registration is under way; False past the bounds of `catch_up.py`, where the
+        registrations under way need another answer of the store."""
         if self._begun:
             self._messages.append(message)
+            self._bytes += len(message.body)
+            return is_within_bounds(len(self._messages), self._bytes)
+        return True
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Within this, what comes is kept."""
+        """Messages that arrive within this block are kept."""
         registration = object()
         self._begun[registration] = self._dropped + len(self._messages)
         try:
             yield
         finally:
             del self._begun[registration]
-            oldest = next(iter(self._begun.values()), self._dropped + len(self._messages))
-            while self._dropped < oldest:
-                self._messages.popleft()
-                self._dropped += 1
+            kept_in_all = self._dropped + len(self._messages)
+            self._drop(next(iter(self._begun.values()), kept_in_all) - self._dropped)
+
+    def clear(self) -> None:
+        """Drops all messages."""
+        self._drop(len(self._messages))
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self._bytes -= len(self._messages.popleft().body)
+            self._dropped += 1
 
 
 class SiteConnections:
     """The connections of one site on this node. Lives as long as the node."""
 
     def __init__(self, site: Site, resync: Callable[[Connection, int], None], counts: SiteCounts | None = None) -> None:
-        """`resync` is called for each connection whose device's queue was dropped by a message, with its seq."""
+        """`resync` is called for each connection of a device whose queue a message has dropped, with the message's
+        seq."""
         self.site = site
-        #: Grows with every gap on the bus: what the store answered in an earlier epoch may have a hole behind it.
+        #: Grows with every gap: an answer of the store from an earlier epoch may have a gap behind it.
         self.epoch = 0
         self._resync = resync
         self._counts = counts or SiteCounts()
@@ -73,7 +88,7 @@ class SiteConnections:
         return iter({connection: None for connections in self._devices.values() for connection in connections})
 
     def count(self, counter: int) -> bool:
-        """Takes the site's counter of a bus message; False when one before it is missing."""
+        """Takes the site's counter of a bus message; False when a message before it is missing."""
         expected, self._counter = self._counter, counter
         return expected is None or counter == expected + 1
 
@@ -81,14 +96,20 @@ class SiteConnections:
         """The next bus message may carry any counter."""
         self._counter = None
 
+    def miss(self) -> None:
+        """Messages are missing. Answers of the store that are on their way may not cover them: the epoch tells."""
+        self.epoch += 1
+        self.strays.clear()
+
     def deliver(self, message: LiveMessage) -> None:
-        """Hands a message to the connections it is for. The hot path: once per message, a few steps per recipient."""
+        """Hands a message to its connections. The hot path: once per message, a few steps per recipient."""
         if message.rooms is not None:
             self._deliver_to_rooms(message)
             return
         self._counts.bus_messages += 1
         self._counts.deliveries += len(message.recipients)
-        self.strays.keep(message)
+        if not self.strays.keep(message):
+            self.miss()
         devices = self._devices
         for handle in message.recipients:
             for connection in devices.get(handle, ()):
@@ -98,12 +119,12 @@ class SiteConnections:
                 self._resync(connection, message.seq)
 
     def add(self, connection: Connection) -> bool:
-        """Adds the connection of one or more devices, called while it is FETCHING; whether a `_resync` is due because
-        of what came while it was being registered."""
+        """Adds the connection of one or more devices while it is FETCHING. True when a `_resync` is due, because a
+        message that arrived during the registration has dropped the queue of a device."""
         for handle in connection.handles:
             self._devices[handle] = (*self._devices.get(handle, ()), connection)
         mine = set(connection.handles)
-        # The answer of the registration and the bus are two streams: the bus may have been faster.
+        # The answer to the registration and the bus travel on two links: the bus may have been faster.
         is_lost = False
         for message in self.strays:
             if not mine.isdisjoint(message.recipients):
@@ -112,7 +133,7 @@ class SiteConnections:
         return is_lost
 
     def remove(self, connection: Connection) -> None:
-        """Takes the connection out of its devices."""
+        """Removes the connection from its devices."""
         for handle in connection.handles:
             others = tuple(other for other in self._devices.get(handle, ()) if other is not connection)
             if others:
@@ -130,7 +151,7 @@ class SiteConnections:
             self._rooms.setdefault(room, {})[connection] = None
 
     def leave_rooms(self, connection: Connection) -> list[str]:
-        """Takes it out again; answers the rooms that have none any more."""
+        """Removes the connection from its rooms; answers the rooms that have no connection any more."""
         deserted = []
         for room in connection.rooms:
             members = self._rooms.get(room)
@@ -147,7 +168,7 @@ class SiteConnections:
         return self._rooms.keys()
 
     def restart(self) -> None:
-        """Redis may count messages anew, in a site without queues: no connection compares with an older seq."""
+        """In a site without queues: Redis may count messages from the start again, so forget the older seqs."""
         for members in self._rooms.values():
             for connection in members:
                 connection.last_seq = 0
@@ -167,13 +188,13 @@ class SiteConnections:
 
 
 class Hub:
-    """All presences of this node. Lives as long as the node."""
+    """The connections of all sites on this node. Lives as long as the node."""
 
     def __init__(
         self, sites: Iterable[Site], resync: Callable[[Connection, int], None], counts: Counts | None = None
     ) -> None:
         counts = counts or Counts()
-        self.presences = {site.name: SiteConnections(site, resync, counts.of(site.name)) for site in sites}
+        self.sites = {site.name: SiteConnections(site, resync, counts.of(site.name)) for site in sites}
 
     def __getitem__(self, site: Site) -> SiteConnections:
-        return self.presences[site.name]
+        return self.sites[site.name]

@@ -1,6 +1,6 @@
-"""What a site, an address, a user or a connection may have at most; the same for every protocol.
+"""The limits of a site, an address, a user and a connection; the same for every protocol.
 
-Counts connections on all nodes through the port `SeatStore`; what a site sends is counted where it is stored.
+Counts connections on all nodes through the port `SeatStore`. The script that stores a message counts the sends.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ import structlog
 from app.config.settings import Site
 from app.core.message import Message
 from app.core.ports import SeatStore
+from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 
 _RETRY_SECONDS = 0.25
-#: A connect waits so long for counts that are being set right.
+#: How long a connect waits for counts that are being restored.
 _PATIENCE_SECONDS = 2.0
 _PART = 500
 _TEXTS = {
@@ -29,21 +30,6 @@ _TEXTS = {
 }
 
 _log = structlog.get_logger(__name__)
-
-
-class Seat:
-    """The place of one connection among those that its site's limits count; `Limits.disconnect` gives it back."""
-
-    __slots__ = ("names", "site")
-
-    def __init__(self, site: str, names: Sequence[str]) -> None:
-        self.site = site
-        #: What it is counted as; nothing once it was given back.
-        self.names = names
-
-
-#: The place of every connection that no limit counts.
-NO_SEAT = Seat("", ())
 
 
 class Limits:
@@ -57,9 +43,9 @@ class Limits:
     async def connect(self, site: Site, address: str = "", users: Sequence[str] = (), rooms: int = 0) -> Seat:
         """Counts a connection of these users from this address that asks for so many rooms; "" is an unknown address.
 
-        To be called before anything is registered; the seat must be given to `disconnect`. Where a limit is reached it
-        waits before it raises LimitReached with the text for the client: 2.5 s, and up to 10 s while a node that holds
-        seats seems dead. Raises StoreUnavailable when Redis is away. Then, and when cancelled, nothing is counted.
+        Call it before anything is registered, and give the seat to `disconnect`. When a limit is reached, it waits
+        before it raises LimitReached with the text for the client: 2.5 s, and up to 10 s while a node that holds seats
+        seems dead. Raises StoreUnavailable when Redis is away. Then, and when cancelled, nothing is counted.
         """
         self.check_rooms(site, rooms)
         bounds = _bounds(site, address, users)
@@ -81,18 +67,18 @@ class Limits:
             self._ledgers[seat.site].give(names)
 
     def check_rooms(self, site: Site, rooms: int) -> None:
-        """Raises LimitReached when a connection may not have so many rooms in all."""
+        """Raises LimitReached when a connection may not have so many rooms."""
         most = site.limits.rooms_per_connection
         if most and rooms > most:
             raise self._refused(site, LimitReached(f"Too many rooms: expected at most {most}", "rooms_per_connection"))
 
     def restore(self) -> None:
-        """Redis may count this node's connections wrongly (it was away, or took the node for dead): tell it anew."""
+        """Sets the counts of this node again: Redis may have them wrong (it was away, or has buried the node)."""
         for ledger in self._ledgers.values():
             ledger.restore()
 
     async def close(self) -> None:
-        """Ends what is under way; whoever takes the node out of Redis takes its counts out."""
+        """Ends the tasks. The counts leave Redis with the node."""
         for ledger in self._ledgers.values():
             await ledger.close()
 
@@ -104,8 +90,8 @@ class Limits:
 class _Ledger:
     """The connections of one site on this node that are counted in Redis. Lives as long as the limits.
 
-    What Redis has counted is unknown after a command that failed, or whose caller was cancelled. Then no more are taken
-    until no other is under way and Redis has been told what this node really holds.
+    After a command that failed, or whose caller was cancelled, the counts in Redis are unknown. Then no seat is taken
+    until no other command is under way and Redis has been given the real counts of this node.
     """
 
     def __init__(self, site: Site, store: SeatStore) -> None:
@@ -120,7 +106,7 @@ class _Ledger:
         self._giving: set[asyncio.Task[None]] = set()
 
     async def take(self, bounds: Sequence[tuple[str, int]]) -> int:
-        """0, or which bound is reached, also after a wait."""
+        """0, or the number of the bound that is reached, also after a wait."""
         reached = await self._ask(bounds)
         return await self._row.wait(lambda: self._ask(bounds), reached) if reached else 0
 
@@ -142,23 +128,23 @@ class _Ledger:
         return reached
 
     def give(self, names: Sequence[str]) -> None:
-        """Takes them out here at once, in Redis soon."""
+        """Takes the names out here at once, in Redis soon."""
         self._held.subtract(names)
         for name in names:
             if not self._held[name]:
                 del self._held[name]
-        # Given to Redis now, so that who comes next finds the place free.
+        # Call the store here, not in the task: the next client finds the place free.
         task = asyncio.ensure_future(self._given(self._store.give_seat(self._site, names)))
         self._giving.add(task)
         task.add_done_callback(self._giving.discard)
 
     def restore(self) -> None:
-        """Tells Redis what this node holds, until it has taken it."""
+        """Gives Redis the counts of this node, with retries until Redis has taken them."""
         if self._restoring is None:
             self._restoring = asyncio.create_task(self._restore(), name="restore seats")
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends the tasks."""
         await self._row.close()
         tasks = [*self._giving, *([self._restoring] if self._restoring else [])]
         for task in tasks:
@@ -192,7 +178,7 @@ class _Ledger:
             self._restoring = None
 
     async def _tell(self) -> None:
-        """In parts. One that is given back meanwhile is either not in a later part, or behind it on the link."""
+        """In parts. A seat that is given back meanwhile is not in a later part, or its command follows that part."""
         names = iter(list(self._held))
         is_first = True
         while (part := list(islice(names, _PART))) or is_first:
@@ -211,7 +197,7 @@ def check_message(message: Message) -> None:
 
 
 def _bounds(site: Site, address: str, users: Sequence[str]) -> list[tuple[str, str, int]]:
-    """What a connection is to be counted as: (limit, name in Redis, how many there may be)."""
+    """The counts of a connection, each as (limit, name in Redis, the most that are allowed)."""
     limits = site.limits
     found = []
     if limits.connections_per_user:
@@ -224,7 +210,7 @@ def _bounds(site: Site, address: str, users: Sequence[str]) -> list[tuple[str, s
 
 
 def _network_of(address: str) -> str:
-    """Whose address it is, as far as one can tell: all of an IPv6 /64 belong to one customer."""
+    """The owner of an address, as far as one can tell: all addresses of an IPv6 /64 belong to one customer."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Messages: what a backend sent, to whom, and the form in which a node hears of it on the bus."""
+"""Messages: as a backend sent them, and as a node hears of them on the bus."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,43 +7,38 @@ from msgspec import Struct
 
 from app.config.settings import HistoryLimit, Site
 
-#: Events that mean something between the server and its clients; and those that socket.io keeps for itself, at which
-#: a 4.x client disconnects with a parse error.
-RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
-    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
-)
-
 
 class Audience(Struct, frozen=True):
-    """Who listens right now, without queue and ack: a channel's subscribers, a topic's streams."""
+    """The listeners of this moment, without queue and ack; for example the subscribers of a channel."""
 
-    #: The protocol that they speak.
+    #: The protocol of the listeners.
     protocol: str
-    #: A node hears of the message if it has joined one of these.
+    #: A node hears of the message if it has joined one of these names.
     names: Sequence[str]
-    #: Whatever the protocol wants said of the message: JSON text without line ends.
+    #: The protocol's own note on the message: JSON text without line ends.
     detail: bytes = b"null"
-    #: How much of what is published the protocol keeps for those who come back; None: nothing.
+    #: How many published messages the protocol keeps for listeners that come back; None: none.
     history: HistoryLimit | None = None
-    #: The channels or topics that the message is for, to be looked up in the site's `binds`.
+    #: The names under which the site's `binds` may know this audience.
     bound_names: Sequence[str] = ()
 
 
 class Guard(Struct, frozen=True):
-    """What Redis must hold for a message to be accepted, looked at in the run that publishes it: so a push into a
-    channel costs one run, and none slips in behind the channel's deletion."""
+    """A field that Redis must hold for a message to be accepted. The script that publishes the message checks it: so a
+    guarded message costs one run, and none slips in behind the deletion of the field."""
 
     #: A hash behind the site's prefix, and a field of it.
     hash: str
     field: str
-    #: What the field must hold: the digest of a secret, never the secret.
+    #: The value that the field must hold: the digest of a secret, never the secret.
     digest: bytes
-    #: Whether the field goes with the message.
+    #: Whether the message removes the field.
     is_removed: bool = False
 
 
 class Message(Struct, frozen=True):
-    """What a backend sent, accepted but not stored yet. Lives until /send is answered; its repr has no payload."""
+    """A message of a backend, accepted but not stored yet. Lives until the request is answered; its repr has no
+    payload."""
 
     site: Site
     #: Flake id, for logs.
@@ -62,7 +57,7 @@ class Message(Struct, frozen=True):
 
 
 class LiveMessage:
-    """A message on its way to the connections of this node. Lives for one turn of the loop, longer while held back."""
+    """A message on its way to the connections of this node. Lives for one turn of the loop, longer while it is held."""
 
     __slots__ = ("at_ms", "audience", "body", "encoded", "id", "recipients", "resync_recipients", "rooms", "seq")
 
@@ -79,17 +74,17 @@ class LiveMessage:
         self.seq = seq
         self.id = id
         self.body = body
-        #: Handles of the devices that it was stored for.
+        #: Handles of the devices whose queues hold the message.
         self.recipients = recipients
-        #: Handles of the devices whose queue it dropped.
+        #: Handles of the devices whose queues the message has dropped, because they were full.
         self.resync_recipients = resync_recipients
-        #: The rooms it goes to, in a site without queues; None in one with queues.
+        #: Its rooms, in a site without queues; None in a site with queues.
         self.rooms = rooms
-        #: Whom it is for, where that is an audience and no devices or rooms.
+        #: Set when the message is for an audience, and not for devices or rooms.
         self.audience: Audience | None = None
-        #: When it was accepted, in ms since the epoch; 0 where nobody asked.
+        #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
-        #: What each protocol has made of it, so that it is encoded once and not once a recipient.
+        #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
@@ -97,7 +92,7 @@ class LiveMessage:
 
 
 class Waiting(Struct, frozen=True):
-    """What waits in one device's queue: a part of it, oldest first."""
+    """A part of one device's queue, oldest first."""
 
     entries: list[tuple[int, bytes]]
     #: Whether the queue holds more behind these.
@@ -105,11 +100,11 @@ class Waiting(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """What a protocol's history of a site holds behind a seq, oldest first; live messages beyond `last_seq` follow."""
+    """A page of a protocol's history of a site behind a seq, oldest first; live messages beyond `last_seq` follow."""
 
     last_seq: int
-    #: Whether nothing is missing behind the seq that was asked for.
+    #: Whether no message is missing behind the seq that was asked for.
     is_complete: bool
-    #: Whether there is more than was asked for behind these.
+    #: Whether the history holds more behind this page.
     has_more: bool
     messages: list[LiveMessage]

@@ -1,4 +1,5 @@
-"""What the core needs of the outside, and what each adapter guarantees. The adapters are in `store` and `backends`."""
+"""The ports of the core: its needs of the outside, with the guarantees of each adapter. The adapters are in `store`;
+a protocol implements `AudienceListener`, or `Receiver` for its connections."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -14,13 +15,14 @@ class Stored(Struct, frozen=True):
     """The outcome of a send that was accepted."""
 
     seq: int
-    #: Devices whose queue holds the message now; for a site without queues, nodes that were told.
+    #: The devices whose queue holds the message now; in a site without queues, the nodes that were told.
     recipients: int
-    #: Devices whose queue ran over: it is dropped, and they get `_resync`.
+    #: The devices whose queue ran over: the queue is dropped, and the device gets `_resync`.
     overflowed: int = 0
-    #: Nodes that were told of it for the sake of an audience.
+    #: The nodes that were told for the sake of an audience.
     audience_nodes: int = 0
-    #: How often a node was handed it: once for each that holds an addressed connection, and for each with an audience.
+    #: How often the message was handed to a node: once to each node with an addressed connection, and once to each node
+    #: with an audience.
     tells: int = 0
 
 
@@ -34,31 +36,32 @@ class Registered(Struct, frozen=True):
 
 
 class Registration(Struct, frozen=True):
-    """The outcome of a connect: live messages with a greater seq follow, the ones up to it are in `devices`."""
+    """The outcome of a connect. Messages up to `last_seq` are in `devices`, or behind them in the queues; live messages
+    with a greater seq follow."""
 
     last_seq: int
     devices: list[Registered]
 
 
 class Replayed(Struct, frozen=True):
-    """What waits for one device behind a seq, at a later moment of its connection."""
+    """The queue of one device behind a seq, at a later moment of its connection."""
 
-    #: 'here'; 'resync': its queue was dropped; 'gone': the connection is not registered; 'lost': nor is the device.
+    #: 'here'; 'resync': the queue was dropped; 'gone': the connection is not registered; 'lost': nor is the device.
     state: str
     waiting: Waiting
-    #: Where 'resync': the seq at which it was dropped.
+    #: With 'resync': the seq at which the queue was dropped.
     lost_seq: int = 0
 
 
 class Replay(Struct, frozen=True):
-    """The outcome of a replay: live messages with a greater seq follow."""
+    """The outcome of a replay. Live messages with a greater seq than `last_seq` follow."""
 
     last_seq: int
     devices: list[Replayed]
 
 
 class AckGroup(Struct):
-    """Acks of one message that arrived one after the other."""
+    """Acks of one message that arrived in a row."""
 
     #: Whether they came as the ack of a `_batch`, to which the rule of `resync` does not apply.
     is_batch: bool
@@ -67,17 +70,21 @@ class AckGroup(Struct):
 
 
 class BuriedConnection(Struct, frozen=True):
-    """A connection of a dead node that was taken out of Redis. Its repr is without the note: that is secret."""
+    """A connection of a dead node that was taken out of Redis. Its repr is without the note, which is secret."""
 
     site: Site
     user_room: str
-    #: What its protocol wanted to know in this case, "" when nothing; see `QueueStore.connect`.
+    #: The note that its protocol has left for this case, "" for none; see `QueueStore.connect`.
     note: str
     #: The dead node's last beat.
     since: datetime
 
     def __repr__(self) -> str:
         return f"BuriedConnection({self.site.name!r})"
+
+
+#: `Delivery.publish`, for a component that does nothing else with it.
+Publish = Callable[[Message], Awaitable[Stored]]
 
 
 class QueueStore(Protocol):
@@ -87,45 +94,45 @@ class QueueStore(Protocol):
     """
 
     def send(self, message: Message) -> Awaitable[Stored]:
-        """Stores the message for every device that its rooms stand for and tells their nodes: all or none.
+        """Stores the message for every device in its rooms and tells the nodes of these devices: all or none.
 
         When it raises, the message is not stored, or (the connection broke at that moment) stored for all. Raises
         GuardRefused when the message has a guard that does not hold; then it is not stored.
         """
 
     def publish(self, message: Message) -> Awaitable[Stored]:
-        """Tells the nodes that hold connections in the rooms; for sites without queues. At most once.
+        """Tells the nodes with connections in the rooms; for sites without queues. At most once.
 
-        Like `send`, it heeds the guard, tells the nodes that joined one of the message's audiences, and keeps its
-        history.
+        Like `send` it checks the guard, tells the nodes that have joined one of the message's audiences, and adds the
+        message to the history.
         """
 
     def connect(
         self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
     ) -> Awaitable[Registration]:
-        """Registers a connection of this node for its user's devices and answers the first part of what waits.
+        """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
-        `note` is kept beside the connection: who takes it out for this node, should it die, is given it.
+        `note` is kept beside the connection. If this node dies, the node that takes the connection out is given it.
         """
 
     def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
-        """Takes a connection out; a device without one lives `device_ttl` from now. Repeating it changes nothing.
+        """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.
 
-        Answers for each handle, also when it is repeated, whether the end is this node's to report: not so when
-        another has taken this node for dead, taken the connection out and reported it.
+        Answers for each handle, also when the command is repeated, whether this node is to report the end. It is not,
+        when another node has taken this node for dead, and has taken the connection out and reported its end.
         """
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
-        """Takes out a connection whose `connect` failed, so that nobody knows whether it is registered. Idempotent."""
+        """Takes out a connection whose `connect` failed: it may be registered all the same. Idempotent."""
 
     def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
-        """What waits for the connection's devices, each (handle, seq) behind its seq. Changes nothing."""
+        """The queues of the connection's devices, for each (handle, seq) behind the seq. Changes nothing."""
 
     def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
-        """Removes exactly the acknowledged messages; answers the handles of devices to be told `_resync`."""
+        """Removes exactly the acknowledged messages; answers the handles of the devices that need a `_resync`."""
 
     def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
-        """A `_resync` for what was lost up to `last_seq` has arrived: it need not be repeated."""
+        """A `_resync` for losses up to `last_seq` has arrived: it need not be repeated."""
 
     def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
         """This node holds connections in these rooms from now on; for sites without queues."""
@@ -134,93 +141,68 @@ class QueueStore(Protocol):
         """This node holds no connection in these rooms any more."""
 
     def join_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
-        """This node hears what is published to these names from now on; answers the site's last seq."""
+        """This node hears messages that are published to these names from now on; answers the site's last seq."""
 
     def leave_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
-        """This node wants to hear of these names no more."""
+        """This node does not hear messages for these names any more."""
 
     def history(
         self, site: Site, protocol: str, after_seq: int, max_messages: int, max_bytes: int
     ) -> Awaitable[History]:
-        """What the protocol's history holds behind a seq, whatever its names. Changes nothing."""
+        """A page of the protocol's history behind a seq, whatever the names. Changes nothing."""
 
 
 class SeatStore(Protocol):
-    """How many connections each site has on all nodes, by names of what is counted. Each method is atomic, raises
+    """The numbers of connections of each site on all nodes, each under a name. Each method is atomic, raises
     StoreUnavailable when it may not have happened, and takes effect in the order of the calls."""
 
     def take_seat(self, site: Site, bounds: Sequence[tuple[str, int]]) -> Awaitable[int]:
-        """Counts one connection of this node under each name; 0, or the number (1, 2, ...) of the first bound that is
-        reached: then it is counted under none."""
+        """Counts one connection of this node under each name and answers 0. When a bound is reached, counts it under no
+        name and answers the number (1, 2, ...) of the first such bound."""
 
     def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
         """Counts one connection of this node less under each name."""
 
     def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> Awaitable[None]:
-        """This node has so many; the first part of what it says makes everything forgotten that was known of it."""
+        """Sets the counts of this node. With `is_first` all its earlier counts are forgotten."""
 
     async def silence_seconds(self, site: Site) -> float:
-        """For how long the quietest of the nodes with counted connections has given no sign of life; not atomic."""
-
-
-class TicketStore(Protocol):
-    """What all nodes know of each site's resume tickets. Raises StoreUnavailable; each method is atomic."""
-
-    def ticket_state(self, site: Site, new_key: str, rooms: Sequence[str]) -> Awaitable[tuple[int, bytes, int, int]]:
-        """(the store's clock in ms, the site's key, generation of its tickets, when one of the rooms was last revoked,
-        0 = never). `new_key` becomes the key of a site that has none, once for all nodes."""
-
-    def revoke_tickets(self, site: Site, max_age_ms: int, rooms: Sequence[str]) -> Awaitable[None]:
-        """From now on tickets of before with one of the rooms are revoked; without rooms all of the site. It may forget
-        after `max_age_ms`."""
+        """How long ago the quietest of the nodes with counted connections has beaten; not atomic."""
 
 
 class BusListener(Protocol):
-    """Who hears the bus on this node: plain calls in the order in which Redis published."""
+    """Hears the bus on this node: plain calls, in the order in which Redis has published."""
 
     def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
-        """A message for connections of this node. `counter` grows by one for each one of the site."""
+        """A message for connections of this node. `counter` grows by one with each message of the site."""
 
     def bus_interrupted(self) -> None:
-        """The subscription was made anew: what was published meanwhile is missing."""
+        """The node has subscribed again: messages that were published in between are missing."""
 
 
 class AudienceListener(Protocol):
     """A protocol whose connections are audiences. Plain calls on the loop; nothing here blocks or raises."""
 
     def published(self, site: Site, message: LiveMessage) -> None:
-        """A message for names that this node has joined (perhaps for more): each once, in the order of their seqs."""
+        """A message for names that this node has joined, perhaps among others; each once, in the order of the seqs."""
 
     def missed(self, site: Site) -> None:
-        """Something that was published since the last call of `published` is lost and in no history."""
+        """Messages that were published since the last call of `published` are lost, and in no history."""
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
-        """The audience of a channel or topic that the site's `binds` name; None when the site has none of the kind."""
-
-
-class RoomDirectory(Protocol):
-    """The tenant's backend that knows whose token it is."""
-
-    async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
-        """The rooms of the user; raises AuthRefused with the text that the client gets."""
-
-
-class UserUpdates(Protocol):
-    """The tenant's backend that keeps when its users were last here. Best effort, at most once, never blocks."""
-
-    def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """Reports that a user has connected or disconnected; returns at once, never raises."""
+        """The audience of a name in the site's `binds`; None when the site does not use the protocol."""
 
 
 class Receiver(Protocol):
-    """What a protocol gives the core for one connection: how to write to it. Nothing here blocks or raises."""
+    """Writes to one connection in the words of its protocol, which gives it to the core. Nothing here blocks or
+    raises."""
 
     def encode(self, message: LiveMessage) -> Any:
-        """What `send` takes for this message; asked once per message and `encoding_key`."""
+        """The message in the form that `send` takes; called once per message and `encoding_key`."""
 
     @property
     def encoding_key(self) -> object:
-        """Connections with an equal key share what `encode` makes."""
+        """Connections with an equal key share the result of `encode`."""
 
     @property
     def send(self) -> Callable[[Any], None]:
@@ -233,45 +215,4 @@ class Receiver(Protocol):
         """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""
 
     def close(self, reason: str) -> None:
-        """Ends the connection, so that the client connects anew."""
-
-
-class Place(Struct, frozen=True):
-    """Where a node takes requests that others pass on to it. A node has one for as long as it lives."""
-
-    #: Path of its unix socket; None where that is on another machine.
-    socket: str | None = None
-    #: Its URL for nodes on other machines, without a path; None where it has none.
-    url: str | None = None
-
-
-class NodePlaces(Protocol):
-    """Which node listens where."""
-
-    async def find(self, node: str) -> Place | None:
-        """The place of a node, None when nobody of this name lives. Never raises; it may be a place of the past."""
-
-    def forget(self, node: str) -> None:
-        """Nobody listens there any more."""
-
-
-class Peers(Protocol):
-    """The other nodes, as far as this one passes HTTP requests on to them."""
-
-    async def pass_on(self, place: Place, scope: Any, receive: Any, send: Any) -> bool:
-        """Has the node at `place` answer an ASGI request and sends its answer; True too when the client has left.
-
-        False: there was no answer, nothing has been sent. A client that leaves takes its request back there too. May
-        last as long as a poll.
-        """
-
-    async def tell(self, place: Place, scope: Any) -> None:
-        """Has the node at `place` answer a request of this one's own, without a body; what it answers, if it does, is
-        not looked at. Never raises."""
-
-
-class BindDirectory(Protocol):
-    """The tenant's backend that knows whose bind key it is."""
-
-    async def fetch_user(self, site: Site, bind_key: str) -> object:
-        """What it answers: a user's id, or None if it refuses. Raises AuthRefused when it gave no usable answer."""
+        """Ends the connection, so that the client connects again."""

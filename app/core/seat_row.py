@@ -1,6 +1,7 @@
-"""Who waits for a place where a site's limit is reached: a node that died holds its connections' places for a while.
+"""The row of clients that wait for a seat at a site's limit: a node that died holds the seats of its connections for a
+while.
 
-Decides who waits for how long, and asks again; what is counted, and how, it must not know.
+Decides how long each client waits, and asks again; knows nothing of the counts.
 """
 
 import asyncio
@@ -9,39 +10,41 @@ from time import monotonic
 
 from app.errors import StoreError
 
-#: So long everybody waits: a client's own connection of before may be about to end.
+#: How long every client waits: its own earlier connection may be about to end.
 PATIENCE_SECONDS = 2.5
-#: A node beats every 2 s. Less than the patience, so that whoever was connected to a node until it died sees it silent.
+#: A node beats every 2 s. Less than the patience, so that a client sees its own node silent that has just died.
 SILENT_SECONDS = 2.4
-#: So long one waits for a silent node in all: by then it is buried, or nobody can say when it will be.
+#: How long a client waits in all for a silent node: by then it is buried, or nobody can say when it will be.
 MOST_SECONDS = 10.0
 ASK_SECONDS = 0.25
-#: However many wait, they ask Redis no oftener together.
+#: How often all waiting clients together ask Redis at most.
 MOST_ASKS_PER_SECOND = 2_000
 MOST_WAITING = 10_000
 
-#: Asks for the place: 0, or which bound is reached.
+#: Asks for a seat: 0, or the number of the bound that is reached.
 Ask = Callable[[], Awaitable[int]]
 
 
 def pause_seconds(waited_seconds: float, waiting: int) -> float:
-    """How long one of so many pauses before it asks again, 0 once its patience is over. It asks at the end of that."""
+    """How long one of so many waiting clients pauses before it asks again; 0 once its patience is over. The last
+    question comes at the end of the patience."""
     left = PATIENCE_SECONDS - waited_seconds
     return max(0.0, min(left, max(ASK_SECONDS, waiting / MOST_ASKS_PER_SECOND)))
 
 
 class SeatRow:
-    """Those who wait at one node for a place in one site. Lives as long as the limits, which call `close`."""
+    """The clients that wait at one node for a seat in one site. Lives as long as the limits, which call `close`."""
 
     def __init__(self, silence: Callable[[], Awaitable[float]]) -> None:
-        """`silence` says for how many seconds the quietest of the nodes with places in the site has not beaten."""
+        """`silence` says how many seconds ago the quietest of the nodes with seats in the site has beaten."""
         self._silence = silence
         self._waiting = 0
-        #: Looks at the nodes for all who wait; see `_watch`.
+        #: Watches the nodes for all waiting clients; see `_watch`.
         self._watching: asyncio.Task[bool] | None = None
 
     async def wait(self, ask: Ask, reached: int) -> int:
-        """0 once there is a place, else which bound is reached for good. May be cancelled; raises what `ask` raises."""
+        """0 once there is a seat, otherwise the number of the bound that stays reached. May be cancelled; raises the
+        errors of `ask`."""
         if self._waiting >= MOST_WAITING:
             return reached
         began = monotonic()
@@ -57,13 +60,13 @@ class SeatRow:
             self._waiting -= 1
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends the watch."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
     async def _was_silent(self, timeout_seconds: float) -> bool:
-        """Whether there was a silent node, which is buried or beats again: then it is worth to ask once more."""
+        """Whether a node was silent, and is buried or beats again by now: then it is worth asking once more."""
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(), name="watch silent nodes")
         watching = self._watching
@@ -71,12 +74,12 @@ class SeatRow:
         return watching.done() and not watching.cancelled() and watching.result()
 
     async def _watch(self) -> bool:
-        """One look for all who wait, again and again until none is silent, or nobody waits any more."""
+        """Polls for all waiting clients, until no node is silent or no client waits."""
         was_silent = False
         try:
             while self._waiting and await self._silence() > SILENT_SECONDS:
                 was_silent = True
                 await asyncio.sleep(ASK_SECONDS)
         except StoreError:
-            return True  # to ask once more says what the matter is
+            return True  # the next question raises the same error
         return was_silent

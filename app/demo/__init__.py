@@ -1,1 +1,1 @@
-"""The demo: a site whose users this process knows itself, and a page to try it on. Off unless asked for."""
+"""The demo: a site whose users this process knows itself, and a page to try it. Off by default."""

@@ -1,4 +1,4 @@
-"""The demo's site and routes; knows the page's files and the few users, nothing of how messages travel."""
+"""The demo's site and routes. Knows the page's files and the few users, and nothing of how messages travel."""
 
 from importlib.resources import files
 from typing import Any
@@ -10,19 +10,20 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.config.settings import Config, Site
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 
 _API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
-    # Asked anew each time (and answered 304): after an update no page may mix old modules with new ones.
+    # Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
     "Cache-Control": "no-cache",
 }
 
 
 def demo_site(config: Config, port: int) -> Site:
-    """The site `demo`: its authUrl is answered by this process, so `port` is the one it listens on."""
+    """The site `demo`. This process answers its authUrl, so `port` is the port that it listens on."""
     url = f"http://{_own_host(config.host)}:{port}/demo/auth"
     site = Site(name="demo", auth_url=url, api_key=_API_KEY, user_room_prefix="user_")
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
@@ -46,7 +47,7 @@ def demo_routes() -> list[BaseRoute]:
 
 
 class _PageFiles(StaticFiles):
-    """The page's files with the headers that all of them carry; lives as long as the server."""
+    """The page's files, with the headers that all of them carry. Lives as long as the server."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -55,7 +56,7 @@ class _PageFiles(StaticFiles):
 
 
 def _own_host(host: str) -> str:
-    """Where a process that listens on `host` reaches itself."""
+    """The address at which a process that listens on `host` reaches itself."""
     own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{own}]" if ":" in own else own
 
@@ -66,3 +67,13 @@ async def _answer_rooms(request: Request) -> Response:
     if user not in _USERS:
         return PlainTextResponse("Unknown user", 401)
     return JSONResponse([f"user_{user}", "lobby"])
+
+
+class _NodeDemo(NodeProtocol):
+    """The demo of one node. Lives as long as the node."""
+
+    def __init__(self, services: NodeServices) -> None:
+        self.routes = demo_routes()
+
+
+DEMO = ProtocolSpec("demo", _NodeDemo)

@@ -1,6 +1,6 @@
-"""The HTTP server's life from its first connection to its exit: what signals mean, what is waited for and how long.
+"""The HTTP server's life from its first connection to its exit: the meaning of signals, and the waits of the shutdown.
 
-Knows the parts of the server only by what it asks of them at the end.
+Knows the node's parts only by the methods that it calls at the end.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from app.transport.http import HttpProtocol
 from app.transport.peer_socket import PeerSocket
 from app.transport.websocket import WebSocketProtocol
 
-#: Longer than the 60 s after which load balancers drop an idle connection, so that it is they who do.
+#: Longer than the 60 s after which load balancers drop an idle connection, so that the load balancer drops it, not we.
 _KEEP_ALIVE_SECONDS = 65
 
 _log = structlog.get_logger(__name__)
@@ -32,21 +32,21 @@ class Drainable(Protocol):
     """A protocol with connections that last. Lives as long as the node."""
 
     async def drain(self, seconds: float) -> None:
-        """Takes no more connections and tells each to leave, evenly over the time; returns when they have."""
+        """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""
 
 
 class Servable(Drainable, Protocol):
-    """What answers behind the HTTP server: all of a node. Lives longer than the HTTP server."""
+    """The node behind the HTTP server. Lives longer than the HTTP server."""
 
     health: Health
     peer_socket: PeerSocket
 
     async def release(self) -> None:
-        """Has other nodes answer what waits here for them; until it is cancelled."""
+        """Makes other nodes answer the requests that wait here for them, until it is cancelled."""
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn with our WebSockets, that serves on while connections are told to leave, and exits with 0.
+    """uvicorn with our WebSockets. It keeps serving while connections are told to leave, and exits with 0.
 
     serving --SIGTERM, SIGINT--> draining --all told--> ending: accepts no more, waits for requests, exits
                                     '------a second signal------^ without waiting
@@ -80,7 +80,7 @@ class HttpServer(uvicorn.Server):
         self._drain: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts connections from here on."""
+        """Starts to accept connections."""
         await super().startup(sockets)
         if self.started and sockets:
             await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
@@ -91,16 +91,17 @@ class HttpServer(uvicorn.Server):
         """Tells connections to leave, then accepts no more and waits for requests, all within the configured times."""
         _log.info("draining", seconds=self._drain_seconds)
         self._application.refuse_websockets()
-        # Idle connections would have to be cut at the end, maybe in the middle of a request that is on its way.
+        # Each response asks its client to close: idle connections would have to be cut at the end, perhaps while a
+        # request is on its way.
         self.server_state.default_headers = [(b"connection", b"close")]
         if not self.force_exit:
             self._drain = asyncio.create_task(self._services.drain(self._drain_seconds), name="drain")
             await asyncio.wait({self._drain})
             if not self._drain.cancelled() and (failure := self._drain.exception()):
                 _log.error("drain failed", exc_info=failure)
-        # Not earlier: the last answers of polling sessions are fetched through other nodes too.
+        # The peer socket closes after the drain: other nodes fetch the last answers of polling sessions through it.
         self._services.peer_socket.close()
-        # Beside it: from its first moment on no client comes back here with its next poll.
+        # The release runs beside uvicorn's shutdown: from the first moment of that, no client sends its next poll here.
         release = asyncio.create_task(self._services.release(), name="release")
         try:
             await super().shutdown(sockets)
@@ -110,20 +111,20 @@ class HttpServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that was obeyed is not raised again at the end: the exit status is 0."""
+        """Does as uvicorn's, but does not raise an obeyed signal again at the end: the exit status is 0."""
         with end_signals(self._obey):
             yield
 
     def _obey(self, number: int) -> None:
         if self.should_exit:
-            # The operator's patience is at its end.
+            # A second signal means that the operator does not want to wait.
             self.force_exit = True
             if self._drain is not None:
                 self._drain.cancel()
             return
-        # At once: load balancers should know before the first session is closed.
+        # Readiness goes off at once: load balancers should know before the first session is closed.
         self._services.health.start_draining()
         if number == signal.SIGINT:
-            # Somebody at a terminal; there are no other nodes that a rush would hurt.
+            # SIGINT comes from a terminal, where no other nodes exist that a rush of reconnects would hurt.
             self._drain_seconds = 0.0
         self.handle_exit(number, None)

@@ -1,8 +1,8 @@
-"""The TCP port of this machine's processes: bound by one, listened on by each.
+"""The TCP port of this machine's processes: one process binds it, each process listens on it.
 
 With SO_REUSEPORT the kernel spreads connections over the sockets of a port by a hash of both addresses: of 800
-connections four processes got 191 to 222 each. One socket that all accept from gave one of them 301 (one at a time) to
-514 (400 at once) of them.
+connections, four processes got 191 to 222 each. With one socket that all processes accept from, one process got 301
+(connections one at a time) to 514 (400 at once) of the 800.
 """
 
 import os
@@ -15,7 +15,7 @@ BACKLOG = 4096
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, for the only process; port 0 picks a free one. Raises ConfigError."""
+    """Returns a listening socket for a single process. Port 0 picks a free port. Raises ConfigError."""
     try:
         return socket.create_server((host, port), family=_family_of(host), backlog=BACKLOG)
     except OSError as error:
@@ -23,12 +23,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class SharedPort:
-    """A port held for several processes, also while none of them listens. Lives until `close`."""
+    """A port that is held for several processes, also while no process listens. Lives until `close`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Takes the port; 0 picks a free one. Raises ConfigError."""
+        """Takes the port; 0 picks a free port. Raises ConfigError."""
         if port:
-            # SO_REUSEPORT would share it with a second server too, of whoever runs this one.
+            # This fails if the port is taken. SO_REUSEPORT would share it even with a second server of the same user.
             listen(host, port).close()
         self._host = host
         self._held = self._bind(port)
@@ -41,11 +41,11 @@ class SharedPort:
         self.close()
 
     def open(self) -> socket.socket:
-        """A socket on the port for one process, which gets its share of connections once it listens."""
+        """Returns a socket on the port for one process. It gets its share of connections once it listens."""
         return self._bind(self.number)
 
     def close(self) -> None:
-        """Lets go of the port."""
+        """Releases the port."""
         self._held.close()
 
     def _bind(self, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The signals by which a process is asked to end."""
+"""The signals that ask a process to end."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def end_signals(obey: Callable[[int], None]) -> Iterator[None]:
-    """Calls `obey` on the loop with the number of each signal that comes within the `with`."""
+    """Calls `obey` on the loop with the number of each signal that arrives within the `with`."""
     loop = asyncio.get_running_loop()
     for number in _END_SIGNALS:
         loop.add_signal_handler(number, obey, number)

@@ -1,4 +1,4 @@
-"""Which one a process is of those behind one port, and where they find each other's sockets."""
+"""The place of a process among the processes behind one port, and the paths of their sockets."""
 
 import contextlib
 import tempfile
@@ -8,25 +8,25 @@ from msgspec import Struct
 
 from app.errors import ConfigError
 
-_MAX_DIRECTORY_BYTES = 90  # 107 are the kernel's limit for the path of a unix socket
+_MAX_DIRECTORY_BYTES = 90  # the kernel's limit for the path of a unix socket is 107 bytes
 
 
 class WorkerSlot(Struct, frozen=True):
     """The place of a process among its siblings. Lives as long as the process."""
 
-    #: Where all of them listen for each other.
+    #: The folder where all siblings listen for each other.
     directory: str
     number: int = 0
     count: int = 1
 
     def socket_of(self, number: int) -> str:
-        """The path of the unix socket of one of them."""
+        """Returns the path of the unix socket of the sibling with this number."""
         return f"{self.directory}/{number}.sock"
 
 
 @contextlib.contextmanager
 def socket_directory() -> Iterator[str]:
-    """A folder for their sockets that only this user may enter, for the length of a `with`. Raises ConfigError."""
+    """Makes a folder for the sockets that only this user may enter, for the length of a `with`. Raises ConfigError."""
     expected = "TMPDIR: expected a directory to write to, for unix sockets"
     try:
         made = tempfile.TemporaryDirectory(prefix="recado-")

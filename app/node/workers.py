@@ -1,7 +1,7 @@
 """`recado serve --workers N`: a supervisor that owns the port and the embedded Valkey, and N processes that serve.
 
-Knows processes, not what they do. A worker is `recado worker`: it reads its `Task` from stdin, writes one line to
-stdout when it serves or when it cannot, and ends with the supervisor, however that ends.
+Knows processes, not their work. A worker is `recado worker`: it reads its `Task` from stdin, writes one line to stdout
+when it serves or when it cannot, and ends when the supervisor ends, for whatever reason.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from urllib.parse import quote
 
 import structlog
@@ -17,48 +18,51 @@ from msgspec import Struct, structs
 
 from app.config.settings import Config
 from app.errors import ConfigError, RecadoError, StoreUnavailable
-from app.node import build
 from app.node.port import SharedPort
 from app.node.signals import end_signals
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.observe.log import configure_logging
 from app.redis.embedded import EmbeddedValkey, end_with_parent
 
-#: A worker that has served for so long did not die of its start.
+#: The death of a worker that has served for this time does not count as a failed start.
 _SETTLED_SECONDS = 10.0
 _MAX_DEATHS_AT_START = 5
 _FIRST_PAUSE_SECONDS = 0.1
-#: Between tries of a worker that finds no Redis, which is no reason to give the others up.
+#: The pause between starts of a worker that finds no Redis. A missing Redis is no reason to end the other workers.
 _UNAVAILABLE_PAUSE_SECONDS = 1.0
-#: Beyond the time that a worker has to end by itself.
+#: The pause before a kill, after the time that a worker has for ending by itself.
 _KILL_AFTER_SECONDS = 5.0
 
 _LISTENING = b"listening"
-#: Exit status of a worker that cannot serve -> what the supervisor makes of the line it wrote.
+#: Exit status of a worker that cannot serve -> the error that the supervisor raises with the worker's line.
 _FAILURES: dict[int, type[RecadoError]] = {1: RecadoError, 2: ConfigError, 75: StoreUnavailable}
 
 _log = structlog.get_logger(__name__)
 
 
+#: Runs one process: its settings, whether it has the demo, its socket, its slot, and the call once it serves.
+Serve = Callable[[Config, bool, socket.socket, WorkerSlot, Callable[[str], None]], None]
+
+
 class Task(Struct, frozen=True):
-    """What a worker is told. Lives as long as the worker."""
+    """The instructions of a worker. Lives as long as the worker."""
 
     config: Config
     demo: bool
-    seat: WorkerSlot
-    #: A socket on the port, inherited; nobody listens on it yet.
+    slot: WorkerSlot
+    #: An inherited socket on the port. It does not listen yet.
     bound_fd: int
 
 
 class Restarts:
-    """When a worker that has died is to be started again. Lives as long as the supervisor, one for each worker."""
+    """The time at which one worker is started again after its death. Lives as long as the supervisor."""
 
     def __init__(self) -> None:
-        #: In a row, each soon after its start.
+        #: Deaths in a row, each soon after a start.
         self.deaths = 0
 
     def died(self, served_seconds: float) -> float | None:
-        """It has died after serving for so long: the pause in seconds before its next start, None to give up."""
+        """Notes a death after this time of service. Returns the seconds before the next start; None to give up."""
         if served_seconds >= _SETTLED_SECONDS:
             self.deaths = 0
         self.deaths += 1
@@ -71,24 +75,24 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._began_at: float | None = None
-        #: Why it cannot serve, in its own words.
+        #: The reason why it cannot serve, in the worker's own words.
         self._reason = ""
 
     @classmethod
     async def start(cls, task: Task, bound: socket.socket) -> "Worker":
-        """Runs it."""
+        """Starts a process and sends it its task."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app", "worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(bound.fileno(),),
-            # Ctrl-C in a terminal is for the supervisor, which hands it on.
+            # Ctrl-C in a terminal reaches the supervisor alone, which forwards it.
             start_new_session=True,
-            # At once: whatever takes the supervisor's place wants the port.
+            # SIGINT ends the worker at once: the supervisor's successor needs the port.
             preexec_fn=end_with_parent(signal.SIGINT),
         )
         assert process.stdin is not None, "asked for above"
-        # Not by the command line or the environment, which others may read: there are secrets in it.
+        # The task has secrets, and others may read a command line or an environment: it goes through stdin.
         with contextlib.suppress(ConnectionError):
             process.stdin.write(pickle.dumps(task))
             await process.stdin.drain()
@@ -96,7 +100,7 @@ class Worker:
         return cls(process)
 
     async def serve(self, serves: asyncio.Event) -> int:
-        """Waits for its end, its exit status; `serves` is set once it does, and cleared at its end."""
+        """Waits for the process to end and returns its exit status. `serves` is set while the process serves."""
         assert self._process.stdout is not None, "asked for in `start`"
         async for line in self._process.stdout:
             if line.startswith(_LISTENING):
@@ -110,23 +114,23 @@ class Worker:
 
     @property
     def served_seconds(self) -> float:
-        """For how long it has served."""
+        """The time since the process began to serve; 0 before that."""
         return asyncio.get_running_loop().time() - self._began_at if self._began_at is not None else 0.0
 
     def failure(self, status: int) -> RecadoError:
-        """What its end means, in one line."""
+        """Returns the error that its exit status stands for, with a text of one line."""
         if self._reason and status in _FAILURES:
             return _FAILURES[status](self._reason)
         cause = signal.Signals(-status).name if status < 0 else f"status {status}"
         return RecadoError(f"a worker ended with {cause} before it served, see what it logged")
 
     def signal(self, number: int) -> None:
-        """Hands on a signal of the operator: asks it to end."""
+        """Forwards a signal of the operator, which asks the process to end."""
         if self._process.returncode is None:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends it."""
+        """Kills the process."""
         if self._process.returncode is None:
             self._process.kill()
 
@@ -135,7 +139,7 @@ class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
     def __init__(self, config: Config, demo: bool, port: SharedPort, directory: str) -> None:
-        """The workers listen for each other in `directory`."""
+        """The workers listen for each other in the folder `directory`."""
         self._config = config
         self._demo = demo
         self._port = port
@@ -147,7 +151,8 @@ class Supervisor:
         self._stop_signal: int = signal.SIGTERM
 
     async def run(self) -> None:
-        """Returns when all have ended after SIGTERM or SIGINT; raises RecadoError when they cannot be kept running."""
+        """Returns when all workers have ended after SIGTERM or SIGINT. Raises RecadoError when the workers cannot be
+        kept running."""
         with end_signals(self._obey):
             stopped = asyncio.create_task(self._stop.wait())
             keepers = [asyncio.create_task(self._keep(number)) for number in range(self._config.workers)]
@@ -165,7 +170,7 @@ class Supervisor:
 
     def _obey(self, number: int) -> None:
         if self._stop.is_set():
-            # The second one: to end without waiting.
+            # A second signal means: end without waiting.
             self._signal(number)
         self._stop_signal = number
         self._stop.set()
@@ -181,12 +186,12 @@ class Supervisor:
         _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers)
 
     async def _keep(self, number: int) -> None:
-        """Runs a worker, and another when it dies, until the supervisor stops. Raises RecadoError to give up."""
+        """Runs a worker, and restarts it when it dies, until the supervisor stops. Raises RecadoError to give up."""
         restarts = Restarts()
         while not self._stop.is_set():
             with self._port.open() as bound:
-                seat = WorkerSlot(self._directory, number, self._config.workers)
-                worker = await Worker.start(Task(self._config, self._demo, seat, bound.fileno()), bound)
+                slot = WorkerSlot(self._directory, number, self._config.workers)
+                worker = await Worker.start(Task(self._config, self._demo, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.signal(self._stop_signal)
@@ -240,14 +245,14 @@ async def _supervise(config: Config, demo: bool, port: SharedPort, directory: st
         await valkey.stop()
 
 
-def work() -> int:
-    """Serves as the `Task` on stdin says until SIGTERM; the exit status is 0, or one of `_FAILURES`."""
+def work(serve: Serve) -> int:
+    """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `_FAILURES`."""
     task: Task = pickle.load(sys.stdin.buffer)
     configure_logging(task.config.log_level, task.config.log_format)
-    structlog.contextvars.bind_contextvars(worker=task.seat.number)
+    structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
-            build.serve(task.config, task.demo, bound, task.seat, lambda _: _tell(_LISTENING.decode()))
+            serve(task.config, task.demo, bound, task.slot, lambda _: _tell(_LISTENING.decode()))
     except RecadoError as error:
         _tell(" ".join(str(error).split()))
         return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)
@@ -255,6 +260,6 @@ def work() -> int:
 
 
 def _tell(line: str) -> None:
-    """To the supervisor."""
+    """Writes a line to the supervisor."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

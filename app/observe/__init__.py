@@ -1,1 +1,1 @@
-"""What operators see of the server: logs and figures. A leaf: imports nothing of the rest but settings and errors."""
+"""Logs and figures for operators. A leaf: imports nothing of the rest but settings and errors."""

@@ -1,4 +1,4 @@
-"""The figures of all workers behind one port, whichever of them Prometheus happens to ask."""
+"""The figures of all workers behind one port. Prometheus asks any one of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,18 +16,18 @@ class Fleet:
     def __init__(
         self, metrics: Metrics, number: int, count: int, fetch: Callable[[int], Awaitable[bytes | None]]
     ) -> None:
-        """This is the worker `number` of `count`; `fetch` has another `render_own`, None when it does not answer."""
+        """This is the worker `number` of `count`. `fetch` calls another's `render_own`; None without an answer."""
         self._metrics = metrics
         self._number = number
         self._count = count
         self._fetch = fetch
 
     async def render_own(self) -> bytes:
-        """This worker's figures. Written in a thread: thousands of lines would hold up the loop all the while."""
+        """This worker's figures. A thread writes them: thousands of lines would block the loop."""
         return await asyncio.to_thread(self._metrics.render)
 
     async def render(self) -> bytes:
-        """The figures of all; of one that does not answer only `recado_worker_up 0`."""
+        """The figures of all workers. A worker that does not answer has `recado_worker_up 0` alone."""
         if self._count == 1:
             return await self.render_own()
         texts = await asyncio.gather(*(self._render_of(number) for number in range(self._count)))
@@ -38,7 +38,7 @@ class Fleet:
 
 
 def merge(texts: Sequence[bytes | None]) -> bytes:
-    """The workers' texts in Prometheus's format as one, in which each metric stands in one place."""
+    """Joins the workers' texts in Prometheus's format: each metric stands in one place."""
     families: dict[bytes, list[bytes]] = {}
     for text in texts:
         for family in (text or b"").split(_HEAD)[1:]:

@@ -1,13 +1,13 @@
-"""Whether this node should be given work: the checks behind /readyz. Knows nothing of what they look at."""
+"""Whether this node should be given work: the checks behind /readyz. Knows none of the things that they look at."""
 
 from collections.abc import Callable, Mapping
 
 
 class Health:
-    """The checks of one node. Lives as long as the node; once draining it is not ready any more."""
+    """The checks of one node. Lives as long as the node. A node that drains is not ready again."""
 
     def __init__(self, checks: Mapping[str, Callable[[], bool]]) -> None:
-        """Each check answers at once whether what it is named after works."""
+        """Each check answers at once whether the thing that it is named after works."""
         self._checks = dict(checks)
         self._is_draining = False
 

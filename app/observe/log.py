@@ -1,7 +1,7 @@
-"""How log lines look and what they may not hold; structlog and the libraries' own loggers share one output.
+"""The form of log lines, and the secrets that they may not hold. structlog and the libraries' loggers share one output.
 
-One JSON line an event on stderr, or a readable line when stderr is a terminal. Knows nothing of what is logged.
-Modules log with `structlog.get_logger(__name__)`; below the level a call costs a look-up and formats nothing.
+Each event is one JSON line on stderr, or a readable line when stderr is a terminal. Knows no event. Modules log with
+`structlog.get_logger(__name__)`. Below the level a call costs a look-up and formats nothing.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _SECRETS_IN_TEXT = (
     (re.compile(r"\b((?:token|ticket|api_?key|password|secret)=)[^&\s\"']+", re.IGNORECASE), rf"\1{_MASK}"),
     (re.compile(r"\b((?:authorization|x-api-key)['\"]?\s*[:,]\s*).+", re.IGNORECASE), rf"\1{_MASK}"),
 )
-#: Its lines tell the operator of start and stop; other libraries speak up from a warning on.
+#: uvicorn's lines tell the operator of start and stop. Other libraries log from warnings on.
 _TALKATIVE_LOGGER = "uvicorn"
 
 
@@ -37,7 +37,7 @@ _add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 class _NamedLogger(structlog.WriteLogger):
-    """The end of a module's logger: one write a line. Lives as long as the process."""
+    """The output of a module's logger: one write a line. Lives as long as the process."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         super().__init__(stream)
@@ -45,7 +45,7 @@ class _NamedLogger(structlog.WriteLogger):
 
 
 def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Sets up all logging of this process; to be called once, before the server starts. Default: stderr."""
+    """Sets up all logging of this process, to stderr by default. Called once, before the server starts."""
     output = stream or sys.stderr
     is_console = log_format == "console" or (log_format == "auto" and output.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -86,20 +86,20 @@ def _masked(key: object, value: Any) -> Any:
 
 
 def _finish(is_console: bool, *, colors: bool) -> list[Processor]:
-    # Exceptions become text before the masking sees them, and never with the values of local variables.
+    # An exception becomes text before the masking, and never with the values of local variables.
     renderer: Processor = structlog.processors.JSONRenderer(serializer=_to_json)
     if is_console:
-        # Quoted, so that a device's name cannot send control characters to the operator's terminal.
+        # Values are quoted: a device's name cannot send control characters to the operator's terminal.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)
-    # The time comes after the masking, which would look at its colons.
+    # The time is added after the masking, which would look at its colons.
     return [structlog.processors.format_exc_info, mask_secrets, _add_time, renderer]
 
 
 def _to_json(event: EventDict, default: Callable[[Any], Any], **_: Any) -> str:
-    """One line of ASCII. msgspec is faster than the standard library, and this is on the way of every /send."""
+    """One line of ASCII. msgspec is faster than the standard library, and every /send logs a line."""
     with contextlib.suppress(UnicodeError):
         return msgspec.json.encode(event, enc_hook=default).decode("ascii")
-    # Some characters end a line for some readers, or are no Unicode at all: escaped, they are harmless.
+    # Some readers end a line at other characters too, and half a surrogate pair is no Unicode: both are escaped.
     return json.dumps(event, default=default)
 
 
@@ -116,5 +116,5 @@ def _configure_libraries(level: int, output: TextIO, shared: list[Processor], fi
     talkative.handlers.clear()
     talkative.propagate = True
     talkative.setLevel(level)
-    # Its lines would hold the query, and with it the token.
+    # The access log's lines would hold the query, and with it the token.
     logging.getLogger("uvicorn.access").disabled = True

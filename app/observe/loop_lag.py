@@ -1,4 +1,4 @@
-"""How late the event loop is: a timer that measures by how much it is missed. Knows nothing of what holds it up."""
+"""The lag of the event loop: a timer that measures by how much it is late. Knows none of the causes."""
 
 import asyncio
 
@@ -8,10 +8,10 @@ TICK_SECONDS = 0.25
 
 
 class LoopLag:
-    """Lives as long as the node: `start` begins to measure, `close` ends it."""
+    """The measurement of one loop. Lives as long as the node: `start` begins to measure, `close` ends it."""
 
     def __init__(self, lag: Durations) -> None:
-        """`lag` is given one duration a tick."""
+        """`lag` receives one duration a tick."""
         self._lag = lag
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -28,6 +28,6 @@ class LoopLag:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        # A loop's timers may come up to their clock's resolution early.
+        # A timer of the loop may come early, by up to the resolution of its clock.
         self._lag.observe(max(0.0, asyncio.get_running_loop().time() - self._due))
         self.start()

@@ -1,4 +1,4 @@
-"""What operators' machines ask over HTTP: /metrics, /healthz, /readyz. Holds no figures of its own."""
+"""The pages for operators' machines: /metrics, /healthz, /readyz. Holds no figures of its own."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -8,14 +8,14 @@ from app.observe.fleet import Fleet
 from app.observe.health import Health
 from app.observe.metrics import CONTENT_TYPE
 
-#: Where a worker asks another for its figures alone.
+#: The path at which a worker asks another for its own figures.
 OWN_METRICS_PATH = "/metrics/own"
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 def observe_routes(fleet: Fleet, health: Health) -> list[BaseRoute]:
-    """The routes; none of them needs a key, so a proxy in front should keep /metrics to itself."""
+    """The routes. None needs a key, so a proxy in front of the server should not publish /metrics."""
 
     async def answer_metrics(request: Request) -> Response:
         return Response(await fleet.render(), media_type=CONTENT_TYPE, headers=_NO_STORE)

@@ -1,2 +1,2 @@
-"""One folder for each public contract; each turns its wire into calls of the core, and none imports another. What their
-HTTP requests have in common is in `http_request`."""
+"""One folder for each public contract. Each protocol turns its wire format into calls of the core, and no protocol
+imports another. The code that their HTTP requests share is in `http_request`."""

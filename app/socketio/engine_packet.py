@@ -1,4 +1,4 @@
-"""Engine.IO packets as they wait and travel: ready bytes, made once per message and shared by all who receive it.
+"""Engine.IO packets as they wait and travel: ready bytes, made once per message and shared by all its receivers.
 
 Knows neither sessions nor sockets.
 """
@@ -9,11 +9,11 @@ import re
 from typing import TYPE_CHECKING
 
 from app.errors import RecadoError
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _PER_PACKET_BYTES = 64
-"""What a waiting packet costs besides its bytes (object and list slot): a million empty ones must hit the bound too."""
+"""The cost of a waiting packet besides its bytes (object and list slot): a million empty ones must pass the bound."""
 
 
 class MalformedPacket(RecadoError):
@@ -23,9 +23,9 @@ class MalformedPacket(RecadoError):
 class EncodedPacket:
     """A text packet with its leading type digit; made once per message, lives until its last receiver has it.
 
-    `packet` is UTF-8. The other three forms are made when first asked for and kept: `frame` is a whole WebSocket text
-    frame; `ascii` and `ascii_frame` spell everything outside ASCII as JSON escapes, which Engine.IO 3 clients read
-    alike whether they expect UTF-8 once (2.x) or twice (1.x).
+    `packet` is UTF-8. The other three forms are made at their first use and kept: `frame` is a whole WebSocket text
+    frame; `ascii` and `ascii_frame` spell characters outside ASCII as JSON escapes, which all Engine.IO 3 clients read
+    alike, whether they expect UTF-8 once (2.x) or twice (1.x).
     """
 
     __slots__ = ("ascii", "ascii_frame", "frame", "packet")
@@ -38,7 +38,7 @@ class EncodedPacket:
         """Take the packet's text, e.g. ``b'42/site,17["event",1]'``."""
         self.packet = packet
 
-    if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
+    if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these forms
 
         def __getattr__(self, name: str) -> bytes:
             # Reached only while the slot is empty: afterwards the hot path reads the slot itself.
@@ -55,7 +55,7 @@ class EncodedPacket:
 
     @property
     def waiting_bytes(self) -> int:
-        """What this packet counts against a session's bound while it waits."""
+        """The size that counts against a session's bound while the packet waits."""
         return len(self.packet) + _PER_PACKET_BYTES
 
 
@@ -70,7 +70,7 @@ class BinaryPacket:
 
     @property
     def waiting_bytes(self) -> int:
-        """What this packet counts against a session's bound while it waits."""
+        """The size that counts against a session's bound while the packet waits."""
         return len(self.data) + _PER_PACKET_BYTES
 
 
@@ -84,7 +84,7 @@ NOOP = EncodedPacket(b"6")
 
 
 def escape_non_ascii(packet: bytes) -> bytes:
-    """Spell what is not ASCII in the packet's JSON as ``\\uXXXX``; a namespace before the JSON stays as it is."""
+    """Spell characters outside ASCII in the packet's JSON as ``\\uXXXX``; a namespace before it stays as it is."""
     if packet.isascii():
         return packet
     text = packet.decode()

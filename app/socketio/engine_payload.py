@@ -1,7 +1,7 @@
 """How several Engine.IO packets share one polling request or response: versions 3 and 4, text, binary and JSONP.
 
-Pure functions over bytes; knows neither HTTP nor sessions. Rules: the engine.io-protocol documents, and for what they
-leave open (twice encoded text, JSONP escaping) the behaviour of the 1.x and 2.x JavaScript clients.
+Pure functions over bytes; knows neither HTTP nor sessions. The rules are those of the engine.io-protocol documents;
+where these are silent (text encoded twice, JSONP escaping), the behaviour of the 1.x and 2.x JavaScript clients.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ SCRIPT_TYPE = b"text/javascript; charset=UTF-8"
 
 _SEPARATOR = b"\x1e"
 _V3_LENGTH_DIGITS = 10
-"""A length of more digits cannot be that of a payload we accept."""
+"""A length with more digits is larger than any accepted payload."""
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _FORM_NEWLINE = re.compile(r"(\\)?\\n")
 
 Received = bytes | BinaryPacket
-"""A packet from the client: text packets as their UTF-8 bytes with the type digit, messages in binary as a value."""
+"""A packet of the client: a text packet as UTF-8 bytes with its type digit, or a binary message."""
 
 
 def encode_payload(packets: Sequence[Packet], version: int, supports_binary: bool) -> tuple[bytes, bytes]:
     """Join packets for one response; returns the body and its content type.
 
-    Version 3 answers in binary framing only when a binary packet is among them and the client said it can read it.
+    Version 3 uses binary framing only for a payload with a binary packet, to a client that says it reads binary.
     """
     if version == 4:
         return _SEPARATOR.join(_text_v4(packet) for packet in packets), TEXT_TYPE
@@ -56,8 +56,8 @@ def decode_payload_v4(body: bytes) -> list[Received]:
 def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Received]:
     """Split a version 3 text payload; raises MalformedPacket.
 
-    1.x clients encode text as UTF-8 twice when polling, 2.x once. Where it is not known which client wrote
-    (`is_maybe_encoded_twice`), what can be read as encoded twice is.
+    1.x clients encode text as UTF-8 twice when polling, 2.x clients once. While the client's version is unknown
+    (`is_maybe_encoded_twice`), text that can be decoded twice is decoded twice.
     """
     packets: list[Received] = []
     if not body:
@@ -93,8 +93,8 @@ def decode_payload_v3_binary(body: bytes) -> list[Received]:
 def payload_from_form(body: bytes) -> bytes:
     """Take the payload out of a JSONP form (field `d`); raises MalformedPacket.
 
-    The clients escape newlines for the sake of browsers that rewrite them in form fields: an escaped newline is doubly
-    escaped, a real one is escaped once.
+    The clients escape newlines because some browsers rewrite them in form fields: an escaped newline is escaped twice,
+    a real one once.
     """
     try:
         fields = dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=16))
@@ -121,7 +121,7 @@ def _binary_v3(packet: Packet) -> bytes:
 
 
 def _utf16_length(text: bytes) -> int:
-    """Count as JavaScript does; only a namespace that is not ASCII makes this differ from the bytes."""
+    """Count as JavaScript does; the result differs from the bytes only for a namespace outside ASCII."""
     return len(text) if text.isascii() else len(text.decode().encode("utf-16-le")) // 2
 
 

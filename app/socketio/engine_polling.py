@@ -1,6 +1,6 @@
-"""One request of a polling session: the long poll that fetches, the POST that brings.
+"""One request of a polling session: the long poll that fetches packets, the POST that brings them.
 
-Thin over ASGI: decisions are the session's. Never logs: the query holds the user's token.
+Thin over ASGI: the session decides. Never logs: the query holds the user's token.
 """
 
 from __future__ import annotations
@@ -22,23 +22,16 @@ from app.socketio.engine_payload import (
     encode_script,
     payload_from_form,
 )
-from app.socketio.engine_request import (
-    BodyTooLarge,
-    ClientGone,
-    Refusal,
-    Response,
-    Scope,
-    read_body,
-    wait_for_disconnect,
-)
+from app.socketio.engine_request import Refusal, Response, Scope, wait_for_disconnect
 from app.socketio.engine_session import EngineSession
+from app.transport.request_body import BodyTooLarge, ClientGone, read_whole_body
 
 _TRANSPORT_ERROR = "transport error"
 _TRANSPORT_CLOSE = "transport close"
 
 
 def payload_response(session: EngineSession, query: dict[str, str]) -> Response:
-    """Answer with what waits in the session, in the form the client reads."""
+    """Answer with the session's waiting packets, in the form that the client reads."""
     supports_binary = session.supports_binary and "j" not in query
     body, content_type = encode_payload(session.take_payload(), session.version, supports_binary)
     if "j" in query:
@@ -47,13 +40,13 @@ def payload_response(session: EngineSession, query: dict[str, str]) -> Response:
 
 
 async def answer_poll(session: EngineSession, query: dict[str, str], receive: Any) -> Response | None:
-    """Answer as soon as something waits; None: the client gave up, which ends the session. Two polls end it too."""
+    """Answer as soon as a packet waits; None: the client gave up, which ends the session, as a second poll does."""
     mailbox = session.mailbox
     if mailbox is None:
         return Response.refusing(Refusal.BAD_REQUEST)
     session.poll_received()
     if mailbox.has_waiting_poll:
-        session.close(_TRANSPORT_ERROR)  # which answers the first one
+        session.close(_TRANSPORT_ERROR)  # which answers the first poll
         return Response.refusing(Refusal.BAD_REQUEST)
     if not mailbox.has_payload:
         watcher = asyncio.create_task(_watch(mailbox, receive))
@@ -68,7 +61,7 @@ async def answer_poll(session: EngineSession, query: dict[str, str], receive: An
 
 
 def release_poll(session: EngineSession) -> None:
-    """Have the poll that waits answered at once, or else the next: its client is to ask again, by another way."""
+    """Answer the waiting poll at once, or else the next one: the client polls again then, through another node."""
     if session.mailbox is not None and not session.mailbox.has_payload:
         session.send_encoded(NOOP)
 
@@ -85,7 +78,7 @@ async def answer_post(
         return Response.refusing(Refusal.BAD_REQUEST)
     session.is_posting = True
     try:
-        body = await read_body(receive, max_bytes)
+        body = await read_whole_body(receive, max_bytes)
     except BodyTooLarge:
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.TOO_LARGE)

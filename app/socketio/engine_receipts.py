@@ -1,6 +1,6 @@
-"""Who wants to know that a client has received what was sent: one question after another, answered in order.
+"""Receipts: callbacks that wait for proof that a client has received earlier packets, called in order.
 
-Knows neither packets nor transports: the session asks the client in whatever way its version has.
+Knows neither packets nor transports: the session asks the client in the way of its version.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Receipts:
         self._fetched = 0
 
     def ask(self, received: Callable[[], None] | None) -> None:
-        """A ping was sent: for somebody, or (None) for the heartbeat alone."""
+        """Note that a ping was sent: for a callback, or (None) for the heartbeat alone."""
         self._questions.append(received)
 
     def answer(self) -> bool:
-        """A pong has come; False if it is the heartbeat's (or nobody's)."""
+        """Take a pong; False if it answers the heartbeat, or no ping at all."""
         received = self._questions.popleft() if self._questions else None
         if received is None:
             return False
@@ -32,11 +32,11 @@ class Receipts:
         return True
 
     def payload_fetched(self) -> None:
-        """Without pings: everything asked so far is on its way with this poll's answer."""
+        """Note, where there are no pings, that every packet in question has left with the answer of this poll."""
         self._fetched = len(self._questions)
 
     def poll_received(self) -> None:
-        """Without pings: the client asks again, so it has the answer before."""
+        """Note, where there are no pings, that the client polls again: it has the previous answer."""
         fetched, self._fetched = self._fetched, 0
         for _ in range(fetched):
             self.answer()

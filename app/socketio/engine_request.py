@@ -1,4 +1,4 @@
-"""The HTTP side of Engine.IO: what a request asks for, which requests are refused and how, reading and answering.
+"""The HTTP side of Engine.IO: handshakes, refusals, the bodies of requests, answers.
 
 Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 """
@@ -6,25 +6,15 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
-
-from app.errors import RecadoError
 
 Headers = list[tuple[bytes, bytes]]
 
 _UNAVAILABLE = 503
 Scope = MutableMapping[str, Any]
-
-
-class BodyTooLarge(RecadoError):
-    """The request's body is larger than maxPayload."""
-
-
-class ClientGone(RecadoError):
-    """The client went away in the middle of its request."""
 
 
 class Refusal(enum.Enum):
@@ -46,7 +36,7 @@ class Refusal(enum.Enum):
 
     @property
     def headers(self) -> Headers:
-        """What the answer carries besides the usual."""
+        """The headers of the answer besides the usual ones."""
         return [(b"retry-after", b"1")] if self.status == _UNAVAILABLE else []
 
     @property
@@ -57,7 +47,7 @@ class Refusal(enum.Enum):
 
 @dataclass(slots=True)
 class Response:
-    """One answer on its way out."""
+    """One answer; lives until it is sent."""
 
     status: int
     body: bytes
@@ -83,7 +73,7 @@ class Response:
 
 @dataclass(slots=True)
 class Handshake:
-    """What is known of the request that opened a session; kept only as long as a namespace may still ask for it."""
+    """The parts of the request that opened a session; its headers are released when a namespace has been joined."""
 
     query_string: bytes = field(repr=False)
     headers: Headers = field(repr=False)
@@ -99,31 +89,30 @@ class Handshake:
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
-    """Decode a query; of a name that comes twice the first value counts. Bad bytes are replaced, never an error."""
+    """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
     pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     return dict(reversed(pairs))
 
 
 def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the Origin header, None when there is none (a client that is no browser)."""
+    """Return the Origin header; None: the client is no browser."""
     return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
 
 
-async def read_body(receive: Any, max_bytes: int) -> bytes:
-    """Read the whole request body; raises BodyTooLarge as soon as it is over the limit, ClientGone."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise BodyTooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+def cross_origin_headers(scope: Scope, allowed_origins: Collection[str] | None) -> Headers:
+    """Return the headers that let a page of an allowed origin (None: any) read the answer; none for other clients."""
+    given = dict(scope["headers"])
+    origin = given.get(b"origin")
+    if origin is None:
+        return []
+    headers: Headers = []
+    if allowed_origins is None or origin.decode("latin-1") in allowed_origins:
+        headers.append((b"access-control-allow-origin", origin))
+    if scope["method"] == "OPTIONS":
+        headers.append((b"access-control-allow-methods", b"OPTIONS, GET, POST"))
+    if b"access-control-request-headers" in given:
+        headers.append((b"access-control-allow-headers", given[b"access-control-request-headers"]))
+    return [*headers, (b"access-control-allow-credentials", b"true"), (b"vary", b"origin")]
 
 
 async def wait_for_disconnect(receive: Any) -> None:

@@ -1,8 +1,7 @@
 """Engine.IO versions 3 and 4 on one URL: handshakes, polling requests, WebSockets and upgrades, over plain ASGI.
 
-Knows nothing of Socket.IO. Reuses python-engineio's server for ids, settings and CORS; its sessions (a queue and two
-tasks each), its request handling and its answers are replaced, because they cost too much for each connection and
-differ from the protocol's own test suite. Its `send`, `get_session` and the like are not available.
+Knows nothing of Socket.IO. python-engineio's server is not used: its sessions (a queue and two tasks each) cost too
+much for each connection, and its answers differ from the protocol's own test suite.
 """
 
 from __future__ import annotations
@@ -10,57 +9,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
-
-import engineio
 
 from app.core.draining import close_in_steps
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_payload import TEXT_TYPE
 from app.socketio.engine_polling import answer_poll, answer_post, payload_response, release_poll
 from app.socketio.engine_ports import EngineSettings, SessionListener
-from app.socketio.engine_request import Handshake, Refusal, Response, Scope, origin_of, parse_query
+from app.socketio.engine_request import (
+    Handshake,
+    Refusal,
+    Response,
+    Scope,
+    cross_origin_headers,
+    origin_of,
+    parse_query,
+)
 from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession, SessionState
 from app.socketio.engine_upgrade import UpgradeProbe
-from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.websocket import EXTENSION
-
-_logger = logging.getLogger(__name__)
+from app.transport.listener import EXTENSION
 
 _TICKS_PER_DEADLINE = 100
 _MAX_TICK_SECONDS = 0.25
-_POLICY_VIOLATION = 1008
-_ABNORMAL = 1006
 _TRANSPORTS = ("polling", "websocket")
-# A client polls again, or answers a close frame, within a way there and back; one that has not by then is gone.
+# Longer than a round trip, in which a client polls again or answers a close frame: a client without either is gone.
 _FAREWELL_SECONDS = 2.5
+# As many characters of base64 as in an id of the reference server.
+_SID_BYTES = 15
 
 OpenSession = Callable[[EngineSession, Handshake], SessionListener]
 """Makes the listener of a new session. It may send from its `session_started` on."""
 
 
-class EngineServer(engineio.AsyncServer):
+class EngineServer:
     """Lives as long as the application; closed by `shutdown`. An ASGI application for whatever path it is routed to."""
 
-    def __init__(self, open_session: OpenSession, settings: EngineSettings | None = None, **options: Any) -> None:
-        """Take who understands the sessions' messages, and the settings; `options` are python-engineio's."""
+    def __init__(self, open_session: OpenSession, settings: EngineSettings | None = None) -> None:
+        """Take the maker of the sessions' listeners, and the settings."""
         self.settings = settings or EngineSettings()
-        origins = self.settings.allowed_origins
-        super().__init__(  # type: ignore[no-untyped-call]
-            async_mode="asgi",
-            ping_interval=self.settings.ping_interval_seconds,
-            ping_timeout=self.settings.ping_timeout_seconds,
-            max_http_buffer_size=self.settings.max_payload_bytes,
-            cors_allowed_origins="*" if origins is None else list(origins),
-            http_compression=False,
-            monitor_clients=False,
-            logger=_logger,
-            **options,
-        )
-        self.sockets: dict[str, EngineSession]
+        self.sessions: dict[str, EngineSession] = {}
         self.outbox_full_total = 0
         shortest = min(self.settings.ping_interval_seconds, self.settings.ping_timeout_seconds)
         self.heartbeats = DeadlineWheel(min(_MAX_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
@@ -71,46 +61,46 @@ class EngineServer(engineio.AsyncServer):
     async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket."""
         if scope["type"] == "websocket":
-            await self._serve_websocket(scope, receive, send)
+            self._serve_websocket(scope)
             return
         response = await self._answer(scope, receive)
         if response is not None:
-            response.headers += self._cross_origin_headers(scope)
+            response.headers += cross_origin_headers(scope, self.settings.allowed_origins)
             await response.send(send)
 
     async def drain(self, seconds: float) -> None:
-        """Open no more sessions, and close those that are open, spread over the time.
+        """Open no more sessions, and close the open ones, spread over the time.
 
-        Returns when their clients know; one that has gone without a word is not waited for.
+        Returns when their clients know of it; a client that has vanished is not waited for.
         """
         self._is_draining = True
 
         def open_sessions() -> list[EngineSession]:
-            return [session for session in self.sockets.values() if session.is_open]
+            return [session for session in self.sessions.values() if session.is_open]
 
         await close_in_steps(open_sessions, lambda session: session.close(SERVER_DISCONNECT), seconds)
-        if self.sockets:
+        if self.sessions:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), _FAREWELL_SECONDS)
-        for session in list(self.sockets.values()):
+        for session in list(self.sessions.values()):
             session.give_up()
 
     async def shutdown(self) -> None:
-        """Close every session at once, whatever is under way."""
-        for session in list(self.sockets.values()):
+        """Close every session at once."""
+        for session in list(self.sessions.values()):
             session.close("server shutdown")
 
     def release_poll(self, sid: str) -> None:
         """Answer the poll of a session at once."""
-        session = self.sockets.get(sid)
+        session = self.sessions.get(sid)
         if session is not None:
             release_poll(session)
 
     def new_sid(self) -> str:
-        """Make an id that nobody can guess."""
-        return str(self.generate_id())  # type: ignore[no-untyped-call]
+        """Make an unguessable id."""
+        return secrets.token_urlsafe(_SID_BYTES)
 
-    # What sessions ask for
+    # Called by sessions
 
     def open_packet(self, sid: str, has_upgrade: bool) -> EncodedPacket:
         """Make the packet that opens a session; milliseconds are whole, but not rounded to seconds."""
@@ -124,15 +114,15 @@ class EngineServer(engineio.AsyncServer):
         return EncodedPacket(b"0" + json.dumps(content, separators=(",", ":")).encode())
 
     def forget(self, sid: str) -> None:
-        """The session is over."""
-        self.sockets.pop(sid, None)
-        if self._is_draining and not self.sockets:
+        """Drop a session that is over."""
+        self.sessions.pop(sid, None)
+        if self._is_draining and not self.sessions:
             self._emptied.set()
 
     # Requests
 
     def _refusal_of(self, scope: Scope, query: dict[str, str]) -> Refusal | None:
-        """Judge a request before anything is done, in the order of the reference server."""
+        """Judge a request before any other step, in the order of the reference server."""
         origins = self.settings.allowed_origins
         if origins is not None and (origin := origin_of(scope["headers"])) is not None and origin not in origins:
             return Refusal.FORBIDDEN_ORIGIN
@@ -153,25 +143,15 @@ class EngineServer(engineio.AsyncServer):
         return None
 
     def _refusal_of_session(self, sid: str, transport: str, is_websocket: bool) -> Refusal | None:
-        session = self.sockets.get(sid)
+        session = self.sessions.get(sid)
         if session is not None:
             session.check_deadline(asyncio.get_running_loop().time())
-            session = self.sockets.get(sid)
+            session = self.sessions.get(sid)
         if session is None:
             return Refusal.UNKNOWN_SID
         if is_websocket != (transport == "websocket") or session.state is SessionState.WEBSOCKET:
             return Refusal.BAD_REQUEST
         return None
-
-    def _cross_origin_headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        names = {b"origin": "HTTP_ORIGIN", b"access-control-request-headers": "HTTP_ACCESS_CONTROL_REQUEST_HEADERS"}
-        environ = {names[name]: value.decode("latin-1") for name, value in scope["headers"] if name in names}
-        if "HTTP_ORIGIN" not in environ:
-            return []
-        environ["REQUEST_METHOD"] = scope["method"]
-        headers = self._cors_headers(environ)  # type: ignore[no-untyped-call]
-        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-        return [*encoded, (b"vary", b"origin")]
 
     async def _answer(self, scope: Scope, receive: Any) -> Response | None:
         """Handle one HTTP request; None when the client is gone."""
@@ -183,7 +163,7 @@ class EngineServer(engineio.AsyncServer):
             return Response.refusing(refusal)
         if "sid" not in query:
             return self._open_polling(scope, query)
-        session = self.sockets[query["sid"]]
+        session = self.sessions[query["sid"]]
         if scope["method"] == "GET":
             return await answer_poll(session, query, receive)
         if scope["method"] == "POST":
@@ -192,35 +172,26 @@ class EngineServer(engineio.AsyncServer):
 
     def _open_polling(self, scope: Scope, query: dict[str, str]) -> Response:
         session = self._new_session(query)
-        # Whether the client reads binary is said once, when it connects (b64=1, JSONP: it does not).
+        # A client says once, when it connects, whether it reads binary (b64=1, JSONP: it does not).
         session.supports_binary = not (query.get("b64") or "j" in query)
         listener = self._open_session(session, Handshake.of(scope))
         session.start(listener, None, asyncio.get_running_loop().time())
-        # The open packet goes alone: what the listener has to say comes with the first poll.
+        # The open packet goes alone: the listener's own packets follow with the first poll.
         response = payload_response(session, query)
         listener.session_started()
         return response
 
     def _new_session(self, query: dict[str, str]) -> EngineSession:
         session = EngineSession(self, self.settings.sid_prefix + self.new_sid(), int(query["EIO"]))
-        self.sockets[session.sid] = session
+        self.sessions[session.sid] = session
         return session
 
     # WebSockets
 
-    async def _serve_websocket(self, scope: Scope, receive: Any, send: Any) -> None:
-        query = parse_query(scope.get("query_string", b""))
-        refusal = self._refusal_of(scope, query)
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        if extension is not None:
-            self._take_connection(extension["connection"], scope, query, refusal)
-            return
-        with contextlib.suppress(OSError):
-            await self._serve_asgi_websocket(scope, (receive, send), query, refusal)
-
-    def _take_connection(self, connection: Any, scope: Scope, query: dict[str, str], refusal: Refusal | None) -> None:
-        """The fast lane: the session hears the transport itself, the ASGI call returns and no task stays."""
-        listener = self._websocket_listener(connection, query, refusal)
+    def _serve_websocket(self, scope: Scope) -> None:
+        """Answer an upgrade request. The session hears the transport itself: the ASGI call returns, no task stays."""
+        connection: Any = scope["extensions"][EXTENSION]["connection"]
+        listener = self._websocket_listener(connection, scope)
         if isinstance(listener, Refusal):
             headers = [(b"content-type", b"application/json"), *listener.headers]
             connection.reject(listener.status, listener.body, headers)
@@ -233,33 +204,14 @@ class EngineServer(engineio.AsyncServer):
         if isinstance(listener, EngineSession):
             self.start_on_socket(listener, connection, scope)
 
-    async def _serve_asgi_websocket(
-        self, scope: Scope, channel: tuple[Any, Any], query: dict[str, str], refusal: Refusal | None
-    ) -> None:
-        receive, send = channel
-        await receive()
-        connection = AsgiWebSocket(send, self.settings.max_outbox_bytes)
-        listener = self._websocket_listener(connection, query, refusal)
-        if isinstance(listener, Refusal):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-            return
-        try:
-            await send({"type": "websocket.accept"})
-        except BaseException:
-            listener.connection_lost(_ABNORMAL, "")
-            raise
-        if isinstance(listener, EngineSession):
-            self.start_on_socket(listener, connection, scope)
-        await connection.serve(listener, receive, self.settings.max_payload_bytes)
-
-    def _websocket_listener(
-        self, connection: Any, query: dict[str, str], refusal: Refusal | None
-    ) -> EngineSession | UpgradeProbe | Refusal:
+    def _websocket_listener(self, connection: Any, scope: Scope) -> EngineSession | UpgradeProbe | Refusal:
+        query = parse_query(scope.get("query_string", b""))
+        refusal = self._refusal_of(scope, query)
         if refusal is not None:
             return refusal
         if "sid" not in query:
             return self._new_session(query)
-        session = self.sockets[query["sid"]]
+        session = self.sessions[query["sid"]]
         return UpgradeProbe(session, connection) if session.offer_socket(connection) else Refusal.BAD_REQUEST
 
     def start_on_socket(self, session: EngineSession, connection: Any, scope: Scope) -> None:

@@ -1,6 +1,6 @@
-"""One Engine.IO session: which transport carries it, its heartbeat, its upgrade and its end.
+"""One Engine.IO session: its transport, its heartbeat, its upgrade and its end.
 
-Synchronous decisions only; knows neither HTTP nor what the messages mean.
+Synchronous decisions only; knows neither HTTP nor the meaning of messages.
 
     POLLING --offer_socket--> PROBING --take_socket--> WEBSOCKET
        ^-------probe_lost--------'
@@ -30,21 +30,21 @@ from app.socketio.engine_receipts import Receipts
 from app.transport.deadline_wheel import NOT_WAITING
 
 _OUTBOX_FULL = "outbox full"
-#: Why a session is closed whose client is there, is to be told for sure, and comes back elsewhere.
+#: The reason of a close of which the client must learn for sure, because it is present and comes back to another node.
 SERVER_DISCONNECT = "server disconnect"
-#: Longer than a way to most clients and back.
+#: Longer than the round trip to most clients.
 _QUIET_SECONDS = 0.25
 _V3_BINARY_MESSAGE = b"\x04"
 
 
 class SessionState(enum.Enum):
-    """How far a session has come."""
+    """The life of a session."""
 
     POLLING = "requests carry it"
     PROBING = "requests carry it, a WebSocket has been offered and not yet taken"
     WEBSOCKET = "a WebSocket carries it"
-    LEAVING = "closed by us, its client does not know: nothing is sent any more, acks of what was sent are read"
-    CLOSING = "its client is being told: by a close frame that it answers, or by the last packets of its next poll"
+    LEAVING = "closed by us, the client does not know yet: nothing is sent any more, acks are still read"
+    CLOSING = "the client is being told: by a close frame that it answers, or by the last packets of its next poll"
     CLOSED = "over"
 
 
@@ -54,7 +54,7 @@ _ENDING = (SessionState.CLOSING, SessionState.LEAVING, SessionState.CLOSED)
 class EngineSession:
     """Lives from the handshake to the close; closed by its client, its deadline, its bound, or `close()`.
 
-    It is the listener of the WebSocket it began on. No task or timer belongs to it.
+    It is the listener of the WebSocket that it began on. No task or timer belongs to it.
     """
 
     __slots__ = (
@@ -77,15 +77,15 @@ class EngineSession:
     )
 
     def __init__(self, owner: SessionOwner, sid: str, version: int) -> None:
-        """Create a session in state POLLING; `start` gives it life. `version` is that of the protocol, 3 or 4."""
+        """Create a session in state POLLING; `start` begins it. `version` is the protocol's, 3 or 4."""
         self._owner = owner
         self.sid = sid
         self.version = version
         self.state = SessionState.POLLING
         self.listener: SessionListener | None = None
-        """Set from `start` to the end: without it nothing is received."""
+        """Set from `start` to the end; without a listener no message is received."""
         self.socket: FrameSocket | None = None
-        """Set while state is WEBSOCKET and only then: the hot path asks nothing else."""
+        """Set while state is WEBSOCKET and only then: the hot path checks nothing else."""
         self.mailbox: Mailbox | None = None
         """Set while requests carry the session."""
         self.supports_binary = True
@@ -97,7 +97,7 @@ class EngineSession:
         self._awaits_pong = False
         self._receipts: Receipts | None = None
         self._probe: FrameSocket | None = None
-        # The WebSocket that carried it, while state is LEAVING or CLOSING.
+        # The session's WebSocket while state is LEAVING or CLOSING.
         self._leaving: FrameSocket | None = None
 
     def start(self, listener: SessionListener, socket: FrameSocket | None, now: float) -> None:
@@ -124,9 +124,10 @@ class EngineSession:
     # Sending
 
     def confirm_receipt(self, received: Callable[[], None]) -> None:
-        """Call `received` once the client has what was sent before, if that ever becomes known.
+        """Call `received` once the client has all packets sent before, if that ever becomes known.
 
-        Version 4 answers a ping of its own, version 3 a WebSocket's, or fetches the next payload.
+        A version 4 client answers a ping of Engine.IO. A version 3 client answers a ping of its WebSocket, or polls
+        again.
         """
         if self._receipts is None:
             self._receipts = Receipts(has_heartbeat_open=self._awaits_pong)
@@ -136,18 +137,18 @@ class EngineSession:
         elif self.socket is not None:
             self.socket.write_ping()
         elif self.mailbox is not None and not self.mailbox.has_payload:
-            # What is asked about was fetched before: without another payload the next poll could be long in coming.
+            # The packets in question were fetched before: without another payload the next poll could come late.
             self.send_encoded(NOOP)
 
     def limit_outbox(self, max_bytes: int) -> None:
-        """Let no more than this wait from here on, on either transport; the server's bound holds until then."""
+        """Bound the waiting bytes from here on, on either transport; until then the server's bound holds."""
         if self.mailbox is not None:
             self.mailbox.max_bytes = max_bytes
         if self.socket is not None:
             self.socket.limit_outbox(max_bytes)
 
     def send_encoded(self, packet: EncodedPacket) -> None:
-        """Send a text packet behind everything sent before; at once on a WebSocket, else with the next poll."""
+        """Send a text packet behind all earlier packets; at once on a WebSocket, else with the next poll."""
         socket = self.socket
         if socket is not None:
             socket.write_frame(packet.frame if self.version == 4 else packet.ascii_frame)
@@ -155,7 +156,7 @@ class EngineSession:
             self._post(packet)
 
     def send_binary(self, data: bytes) -> None:
-        """Send a binary message behind everything sent before."""
+        """Send a binary message behind all earlier packets."""
         if self.socket is not None:
             self.socket.write_binary(data if self.version == 4 else _V3_BINARY_MESSAGE + data)
         else:
@@ -163,7 +164,7 @@ class EngineSession:
 
     @property
     def buffered_bytes(self) -> int:
-        """What waits for this client in this process."""
+        """The bytes in this process that wait for the client."""
         if self.socket is not None:
             return self.socket.buffered_bytes
         return self.mailbox.waiting_bytes if self.mailbox is not None else 0
@@ -188,7 +189,7 @@ class EngineSession:
                 self._control_received(packet)
 
     def text_received(self, payload: bytes) -> None:
-        """One text message of the session's WebSocket."""
+        """Handle a text message of the session's WebSocket."""
         listener = self.listener
         if listener is None:
             return
@@ -201,7 +202,7 @@ class EngineSession:
             self.close("parse error")
 
     def binary_received(self, payload: bytes) -> None:
-        """One binary message of the session's WebSocket; version 3 puts the packet type before it."""
+        """Handle a binary message of the session's WebSocket; version 3 puts the packet type before it."""
         if self.listener is None:
             return
         try:
@@ -215,15 +216,15 @@ class EngineSession:
             self.close("parse error")
 
     def pong_received(self) -> None:
-        """A version 3 client's WebSocket has what was sent before our ping."""
+        """Take a version 3 client's pong: the client has all frames sent before our ping."""
         if self._receipts is not None:
             self._receipts.answer()
 
     def writing_resumed(self) -> None:
-        """Nothing to do: the outbox is bounded by the transport, nobody waits for it."""
+        """Nothing to do: the transport bounds its outbox, and no code waits for it."""
 
     def connection_lost(self, code: int, reason: str) -> None:
-        """The session's WebSocket is gone."""
+        """End the session, whose WebSocket is lost."""
         self.socket = self._leaving = None
         if reason == _OUTBOX_FULL:
             self._owner.outbox_full_total += 1
@@ -235,7 +236,7 @@ class EngineSession:
         kind = packet[:1]
         settings = self._owner.settings
         if not self.is_open:
-            return  # only acks matter now
+            return  # the session ends: only acks matter now
         if kind == b"2" and self.version == 3:
             self._wait(settings.ping_interval_seconds + settings.ping_timeout_seconds)
             self.send_encoded(PONG if packet == b"2" else EncodedPacket(b"3" + packet[1:]))
@@ -247,13 +248,13 @@ class EngineSession:
                 self._wait(settings.ping_interval_seconds)
         elif kind == b"1":
             self.close("client disconnect", farewell=NOOP)
-        elif kind not in (b"5", b"6"):  # an upgrade on the WebSocket that has it, or a noop: nothing to do
+        elif kind not in (b"5", b"6"):  # a repeated upgrade, or a noop: nothing to do
             raise MalformedPacket
 
     # Time
 
     def deadline_passed(self, now: float) -> None:
-        """The heartbeat's moment: version 4 pings and then waits for the pong, version 3 has waited for a ping."""
+        """Act on the heartbeat: version 4 pings and then waits for the pong, version 3 has missed a ping."""
         if self.state is SessionState.LEAVING:
             self._tell_to_leave()
         elif self.state is SessionState.CLOSING:
@@ -262,8 +263,8 @@ class EngineSession:
             if self.version == 4 and not self._awaits_pong:
                 self._awaits_pong = True
                 timeout = self._owner.settings.ping_timeout_seconds
-                # From the moment the ping was due, not from the later one when the loop came round to it, so that
-                # the sum is exact; a loop that was held up for long must not cost the client its time, though.
+                # Counted from the moment when the ping was due, not from this later turn of the loop, so that the sum
+                # is exact. A loop that was held up for long must not cost the client its time, though.
                 due = max(self.deadline, now - timeout / 4)
                 self._owner.heartbeats.schedule(self, due + timeout)
                 if self._receipts is not None:
@@ -283,12 +284,12 @@ class EngineSession:
     # Polling and the upgrade
 
     def poll_received(self) -> None:
-        """The client asks for the next payload: it has the last one."""
+        """Note that the client polls: it has the previous payload."""
         if self.version == 3 and self._receipts is not None:
             self._receipts.poll_received()
 
     def take_payload(self) -> list[Packet]:
-        """Take what waits as the answer of one poll."""
+        """Take the waiting packets as the answer of one poll."""
         if self.version == 3 and self._receipts is not None:
             self._receipts.payload_fetched()
         packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
@@ -305,19 +306,19 @@ class EngineSession:
         return True
 
     def probe_answered(self) -> None:
-        """The client has its answer on the WebSocket and waits for its poll to end: end it, and any that follows."""
+        """Answer the waiting poll, and any later one, at once: the probed client waits for its poll to end."""
         if self.state is SessionState.PROBING and self.mailbox is not None:
             self.mailbox.owe_polls(True)
 
     def probe_lost(self, socket: FrameSocket) -> None:
-        """The WebSocket went away before it took over: polling goes on."""
+        """Go on polling: the WebSocket was lost before it took over."""
         if self._probe is socket and self.state is SessionState.PROBING and self.mailbox is not None:
             self._probe = None
             self.mailbox.owe_polls(False)
             self.state = SessionState.POLLING
 
     def take_socket(self, socket: FrameSocket) -> bool:
-        """Move to the WebSocket that was offered; what waited leaves on it, in order, before anything else."""
+        """Move to the offered WebSocket; the waiting packets leave on it first, in order."""
         mailbox = self.mailbox
         if self._probe is not socket or self.state is not SessionState.PROBING or mailbox is None:
             return False
@@ -339,14 +340,14 @@ class EngineSession:
     # The end
 
     def close(self, reason: str, farewell: EncodedPacket = CLOSE) -> None:
-        """End the session; what was sent before still leaves. A waiting poll is answered with `farewell` at the end."""
+        """End the session; earlier packets still leave. A waiting poll is answered with `farewell` at the end."""
         if not self.is_open:
             return
         mailbox = self.mailbox
         socket, self.socket = self.socket, None
         if reason == SERVER_DISCONNECT and self.listener is not None:
-            # Acks are on their way; without them their messages would come again on the client's next connection. A
-            # client that knows sends none any more: it is told when those of what it was sent have had their time.
+            # Acks are on their way; without them their messages would be replayed on the client's next connection. A
+            # client that knows of the close sends no more acks: it is told after these had the time to arrive.
             self.state = SessionState.LEAVING
             self._leaving = socket
             self._close_probe()
@@ -359,7 +360,7 @@ class EngineSession:
         self._finish(reason)
 
     def give_up(self) -> None:
-        """End a session that was closed and whose client has not followed: it is gone."""
+        """End a closed session whose client has not followed: the client is gone."""
         socket, self._leaving = self._leaving, None
         if socket is not None:
             socket.abort()
@@ -367,7 +368,7 @@ class EngineSession:
 
     def _tell_to_leave(self) -> None:
         self.state = SessionState.CLOSING
-        # At most for the time a ping may take.
+        # The client has as long as for a pong.
         self._wait(self._owner.settings.ping_timeout_seconds)
         if self._leaving is not None:
             self._leaving.leave()

@@ -1,4 +1,4 @@
-"""The WebSocket by which a polling session may go on: the probe, and then the way of the messages."""
+"""The WebSocket that a polling session may move to: first the probe, then the session's messages."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from app.socketio.engine_session import EngineSession
 class UpgradeProbe:
     """The listener of a WebSocket that wants to take a polling session over; lives as long as that WebSocket.
 
-    An object of its own, so that a probe that fails late cannot be taken for the one that came after it.
+    An object of its own, so that a probe that fails late cannot be mistaken for the next one.
     """
 
     __slots__ = ("_is_taken", "_session", "socket")
 
     def __init__(self, session: EngineSession, socket: FrameSocket) -> None:
-        """Bind the WebSocket to the session it asks for."""
+        """Bind the WebSocket to the session that it asks for."""
         self.socket = socket
         self._session = session
         self._is_taken = False
 
     def text_received(self, payload: bytes) -> None:
-        """``2probe`` is answered, ``5`` moves the session; anything else before that refuses the WebSocket."""
+        """Answer ``2probe``, move the session on ``5``; any other message before the move closes the WebSocket."""
         if self._is_taken:
             self._session.text_received(payload)
         elif payload == b"2probe":
@@ -34,21 +34,21 @@ class UpgradeProbe:
             self.socket.close()
 
     def binary_received(self, payload: bytes) -> None:
-        """Binary messages are for the session; none may come before the upgrade."""
+        """Pass a binary message to the session; before the move it closes the WebSocket."""
         if self._is_taken:
             self._session.binary_received(payload)
         else:
             self.socket.close()
 
     def pong_received(self) -> None:
-        """The session's, once it has moved: nobody pings before."""
+        """Pass a pong to the session, which pings only after its move."""
         self._session.pong_received()
 
     def writing_resumed(self) -> None:
         """Nothing to do."""
 
     def connection_lost(self, code: int, reason: str) -> None:
-        """The WebSocket is gone: with the session if it had it, else only the offer is withdrawn."""
+        """End the session if it has moved here; otherwise only withdraw the offer."""
         if self._is_taken:
             self._session.connection_lost(code, reason)
         else:

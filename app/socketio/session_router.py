@@ -1,7 +1,7 @@
-"""Which node a request of an Engine.IO session is for: the session's id begins with its owner's name.
+"""The way of a request to the node that owns its Engine.IO session: a session's id begins with its owner's name.
 
-Knows how requests are passed on, nothing of what they say. A request that nobody can answer is left to this node's own
-server, which does not know the session and says so in the protocol's words.
+Knows how requests are passed on, nothing of their content. A request whose owner cannot be reached is left to this
+node's own server, which does not know the session and says so in the protocol's words.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any, NoReturn, Protocol
 
 import structlog
 
-from app.core.ports import NodePlaces, Peers, Place
 from app.socketio.engine_payload import TEXT_TYPE
 from app.socketio.engine_request import Refusal, Response, Scope, parse_query
+from app.socketio.ports import NodePlaces, Peers, Place
 from app.transport.handshake import request_head
+from app.transport.listener import EXTENSION
 from app.transport.peer_socket import PASSED_ON
 from app.transport.splice import splice
-from app.transport.websocket import EXTENSION
 
-#: Between nodes only: a client that sends them is not believed.
+#: Headers between nodes; those of a client are dropped.
 _SECRET = b"x-recado-secret"
 _CLIENT = b"x-recado-client"
-#: Its owner shall answer the session's poll: the node where it came in ends.
+#: Asks the owner to answer the session's poll, because the node that took the poll is about to end.
 _RELEASE = b"x-recado-release"
 _BETWEEN_NODES = frozenset((_SECRET, _CLIENT, _RELEASE))
 
-#: How many owners are asked at once to answer a poll, how long they have for it, and how soon those that have come
-#: meanwhile have their turn.
+#: The number of owners that are asked at once to answer a poll, their time for it, and the pause before polls that
+#: came meanwhile have their turn.
 _RELEASES_AT_ONCE = 100
 _RELEASE_SECONDS = 2.0
 _ROUND_SECONDS = 0.1
@@ -47,78 +47,78 @@ class Sessions(Protocol):
     """The sessions of this node."""
 
     async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Serve a request; one for a session of another node is refused."""
+        """Serve a request; a request for another node's session is refused."""
 
     def release_poll(self, sid: str) -> None:
-        """Answer the poll of a session at once; of one that nobody knows nothing happens."""
+        """Answer the poll of a session at once; no-op for an unknown session."""
 
 
 class Hop(enum.Enum):
-    """How a request came here. Each hop leaves fewer ways on, so none goes round."""
+    """The last hop of a request. Each hop leaves fewer ways on, so no request goes in a circle."""
 
     CLIENT = "from a client: it may be passed on to any node"
-    MACHINE = "from another machine, where this URL was the owner's: it may be another process here"
-    PROCESS = "over this node's own unix socket: here it ends"
+    MACHINE = "from another machine, where this URL was the owner's: the owner may be another process here"
+    PROCESS = "over this node's own unix socket: it is not passed on"
     REFUSED = "it claims to come from another node, without our secret"
 
 
 @dataclass(slots=True)
 class NodeRouting:
-    """What routing needs to know of nodes; lives as long as the node."""
+    """This node and its view of the others; lives as long as the node."""
 
     node: str
-    """This one's name, in hexadecimal digits."""
+    """The name of this node, in hexadecimal digits."""
     places: NodePlaces
     peers: Peers
     secret: str | None
     passed: Counter[str]
-    """Requests by what became of them, counted here."""
+    """Counts of requests by their outcome."""
 
 
 @dataclass(slots=True, eq=False)
 class _Poll:
-    """A poll that waits for its session's owner; lives until that has answered."""
+    """A poll that waits for its session's owner; lives until the owner has answered."""
 
     place: Place
     scope: Scope
 
 
 def sid_prefix(node: str) -> str:
-    """What the ids of a node's sessions begin with."""
+    """Return the first characters of the ids of a node's sessions."""
     return f"{node}."
 
 
 class SessionRouter:
-    """An ASGI application before that of the sessions. Lives as long as the node."""
+    """An ASGI application in front of the sessions' own. Lives as long as the node."""
 
-    def __init__(self, sessions: Sessions, cluster: NodeRouting) -> None:
-        """Nothing is passed on yet."""
+    def __init__(self, sessions: Sessions, routing: NodeRouting) -> None:
+        """Take the sessions of this node, and its view of the others."""
         self._sessions = sessions
-        self._cluster = cluster
-        self._own = f"sid={sid_prefix(cluster.node)}".encode()
-        self._secret = cluster.secret.encode() if cluster.secret else None
+        self._routing = routing
+        self._own = f"sid={sid_prefix(routing.node)}".encode()
+        self._secret = routing.secret.encode() if routing.secret else None
         self._polls: set[_Poll] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Serve one HTTP request or WebSocket, or have its session's owner serve it."""
+        """Serve one HTTP request or WebSocket, or pass it to the owner of its session."""
         query: bytes = scope.get("query_string", b"")
-        # What opens a session, or asks whether it may (OPTIONS), any node answers.
+        # Any node answers a request that opens a session, and a preflight (OPTIONS).
         if b"sid=" not in query or scope.get("method") == "OPTIONS":
             await self._sessions.asgi(scope, receive, send)
             return
         hop = self._hop(scope)
         if hop is Hop.REFUSED:
-            self._cluster.passed["refused"] += 1
-            _log.error("request of another node refused", reason="expected the same cluster.secret on all nodes")
+            self._routing.passed["refused"] += 1
+            _log.error("request of another node refused", reason="expected the same routing.secret on all nodes")
             await _refuse(scope, send)
         elif self._own in query or hop is Hop.PROCESS or not await self._pass_on(hop, scope, receive, send):
             await self._serve(hop, scope, receive, send)
 
     async def release_polls(self) -> NoReturn:
-        """Have their owners answer the polls that were passed on, and those that come; until it is cancelled.
+        """Have the owners answer the polls that were passed on, and later ones, until cancelled.
 
-        For the end of this node: a poll that is cut is one that its client has given up, which ends the session. One
-        that is answered is followed by another, which goes to another node.
+        For the end of this node: a poll that is cut counts as given up by its client, which ends the session. After an
+        answer the client polls again, through another node.
         """
         while True:
             batch = [self._polls.pop() for _ in range(min(len(self._polls), _RELEASES_AT_ONCE))]
@@ -129,9 +129,9 @@ class SessionRouter:
                 await asyncio.sleep(_ROUND_SECONDS)
 
     async def _release(self, poll: _Poll) -> None:
-        # A method that a session refuses without harm: a node of a version that knows no release is not hurt.
+        # A session refuses this method without harm: so does a node of an older version, which knows no releases.
         scope = {**poll.scope, "method": "DELETE", "headers": [(_RELEASE, b"1"), *self._credentials(poll.place)]}
-        await self._cluster.peers.tell(poll.place, scope)
+        await self._routing.peers.tell(poll.place, scope)
 
     async def _serve(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> None:
         if hop is not Hop.CLIENT and _header(scope, _RELEASE) is not None:
@@ -141,7 +141,7 @@ class SessionRouter:
             await self._sessions.asgi(scope, receive, send)
 
     def _hop(self, scope: Scope) -> Hop:
-        """Also puts the client in the scope whom another node names."""
+        """Return the last hop; puts the client that another node names into the scope."""
         if PASSED_ON in scope.get("state", ()):
             hop = Hop.PROCESS
         else:
@@ -155,19 +155,19 @@ class SessionRouter:
         return hop
 
     async def _pass_on(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
-        """Whether the request is answered; when not, nothing has been."""
+        """Return whether the owner has answered; otherwise nothing has been sent."""
         found = _SID.match(parse_query(scope["query_string"]).get("sid", ""))
-        if found is None or found[1] == self._cluster.node:
+        if found is None or found[1] == self._routing.node:
             return False
-        node, passed = found[1], self._cluster.passed
-        place = self._reachable(hop, await self._cluster.places.find(node))
+        node, passed = found[1], self._routing.passed
+        place = self._reachable(hop, await self._routing.places.find(node))
         if place is None:
             passed["owner unknown"] += 1
             return False
         if await self._answer_from(place, hop, scope, receive, send):
             passed["passed on"] += 1
             return True
-        self._cluster.places.forget(node)
+        self._routing.places.forget(node)
         passed["owner unreachable"] += 1
         return False
 
@@ -177,7 +177,7 @@ class SessionRouter:
         return place if place.url is not None and self._secret is not None and hop is Hop.CLIENT else None
 
     def _credentials(self, place: Place) -> list[tuple[bytes, bytes]]:
-        """Nothing for a socket: who may open that is believed."""
+        """Return no header for a unix socket: a process that may open the socket is trusted."""
         return [(_SECRET, self._secret or b"")] if place.socket is None else []
 
     async def _answer_from(self, place: Place, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
@@ -189,19 +189,15 @@ class SessionRouter:
         headers += self._credentials(place)
         if scope["type"] == "http":
             return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        if extension is None:
-            # Under another ASGI server a WebSocket has no socket to hand over; the client goes on with its polling.
-            return False
         head = request_head(scope["raw_path"] + b"?" + scope["query_string"], headers)
-        return await splice(extension["connection"], place.socket, place.url, head)
+        return await splice(scope["extensions"][EXTENSION]["connection"], place.socket, place.url, head)
 
     async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
         poll = _Poll(place, scope)
         if scope["method"] == "GET":
             self._polls.add(poll)
         try:
-            return await self._cluster.peers.pass_on(place, scope, receive, send)
+            return await self._routing.peers.pass_on(place, scope, receive, send)
         finally:
             self._polls.discard(poll)
 
@@ -219,9 +215,5 @@ async def _refuse(scope: Scope, send: Any) -> None:
     if scope["type"] == "http":
         await Response.refusing(Refusal.UNKNOWN_SID).send(send)
         return
-    extension = scope.get("extensions", {}).get(EXTENSION)
-    if extension is not None:
-        refusal = Refusal.UNKNOWN_SID
-        extension["connection"].reject(refusal.status, refusal.body, [(b"content-type", b"application/json")])
-    else:
-        await send({"type": "websocket.close"})
+    refusal, connection = Refusal.UNKNOWN_SID, scope["extensions"][EXTENSION]["connection"]
+    connection.reject(refusal.status, refusal.body, [(b"content-type", b"application/json")])

@@ -1,26 +1,34 @@
-"""One namespace of one session, as the application sees it: what is sent, in which order, until which end.
+"""The application's view of Socket.IO: the interface that an application implements, and one namespace of one client.
 
-Synchronous; knows neither transports nor sites.
+Synchronous except for `connect`. Knows neither transports nor sites.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
 
+from app.errors import RecadoError
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_request import Headers
 from app.socketio.engine_session import EngineSession
 from app.socketio.socket_packet import write_connect, write_disconnect, write_packet, write_refusal
 
 
+class ConnectRefused(RecadoError):
+    """Connection refused"""
+
+
 @dataclass(slots=True)
 class ConnectRequest:
-    """What a client brings when it joins a namespace; let go after `connect`. Secrets stay out of its repr."""
+    """The credentials and circumstances of a client that joins a namespace; released after `connect`.
+
+    Its repr hides secrets.
+    """
 
     namespace: str
     engine_version: int
@@ -30,28 +38,60 @@ class ConnectRequest:
     packet_query: dict[str, str] = field(repr=False)
     handshake_query: dict[str, str] = field(repr=False)
     headers: Headers = field(repr=False)
-    """Those of the handshake; empty once a namespace of this session has been joined."""
+    """The handshake's headers; empty after the session has joined its first namespace."""
+
+
+class SocketApplication(Protocol):
+    """A protocol behind the Socket.IO server; one object serves all its connections."""
+
+    def accepts_namespace(self, namespace: str) -> bool:
+        """Whether the application serves this namespace; clients of any other are told `Invalid namespace`."""
+
+    def claims(self, request: ConnectRequest) -> bool:
+        """Whether the client belongs to this application; asked only for a namespace that several applications serve.
+
+        The first application that claims the client gets it (see `NamespaceRouter`).
+        """
+
+    async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
+        """Decide on a client. Each call is a task of its own; reading from the client goes on meanwhile.
+
+        `connection.confirm()` sends the CONNECT packet; a normal return does the same. Packets sent earlier are held
+        until then. Raise ConnectRefused(message) to refuse. The connection may close while this runs: check
+        `is_closed`.
+        """
+
+    def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
+        """Handle an event of the client; with an `ack_id` the client waits for `connection.send_ack`."""
+
+    def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
+        """Handle an ack of the client; its arguments are dropped.
+
+        `connect` may set `connection.ack_received` to a shorter way; then this method is not called.
+        """
+
+    def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
+        """Handle the end of a connection for which `connect` was called or is due.
+
+        Called exactly once, also if `connect` refused or still runs.
+        """
 
 
 class NamespaceState(enum.Enum):
-    """Where a namespace connection is."""
+    """The life of a namespace connection."""
 
-    CONNECTING = "the application's connect() decides; what is sent is held back"
+    CONNECTING = "the application's connect() decides; packets are held"
     CONNECTED = "the CONNECT packet has been sent"
     CLOSED = "over"
 
 
-# The hot path compares with a global, not with an attribute of the enum.
-_CONNECTED = NamespaceState.CONNECTED
-
-
 class ConnectionOwner(Protocol):
-    """What a connection needs of its session."""
+    """The session, as its namespace connections see it."""
 
     engine: EngineSession
 
     def joined(self, connection: NamespaceConnection) -> None:
-        """The connection has been confirmed."""
+        """Note that the connection has been confirmed."""
 
     def remove(self, connection: NamespaceConnection, reason: str) -> None:
         """End the connection and tell the application, once."""
@@ -60,7 +100,18 @@ class ConnectionOwner(Protocol):
 class NamespaceConnection:
     """One namespace of one session; lives from the CONNECT packet until the application has heard `disconnected`."""
 
-    __slots__ = ("_held", "_owner", "application", "namespace", "phase", "session", "sid", "state")
+    __slots__ = (
+        "_held",
+        "_owner",
+        "ack_received",
+        "application",
+        "namespace",
+        "phase",
+        "send_encoded",
+        "session",
+        "sid",
+        "state",
+    )
 
     def __init__(self, owner: ConnectionOwner, namespace: str, sid: str) -> None:
         """Create a connection that is not confirmed yet."""
@@ -71,8 +122,13 @@ class NamespaceConnection:
         self.phase = NamespaceState.CONNECTING
         self.state: Any = None
         """Free for the application."""
-        self.application: Any = None
-        """Whose it is, where namespaces have several owners; see `namespace_router`."""
+        self.application: SocketApplication
+        """The application that serves this client; set before its `connect` is called."""
+        self.ack_received: Callable[[int], None] = _ignore_ack
+        """The hot path of acks: called with each ack id; `application.ack_received` unless `connect` sets another."""
+        self.send_encoded: Callable[[EncodedPacket], None] = self._hold_encoded
+        """The hot path of messages: sends a packet that many connections share. It holds packets until `confirm`,
+        which replaces it by the session's own method; a copy that a receiver keeps must be taken after `confirm`."""
         self._held: list[EncodedPacket | bytes] | None = None
 
     @property
@@ -82,7 +138,7 @@ class NamespaceConnection:
 
     @property
     def buffered_bytes(self) -> int:
-        """What waits for this client in this process."""
+        """The bytes in this process that wait for the client."""
         return self.session.buffered_bytes
 
     @property
@@ -91,12 +147,14 @@ class NamespaceConnection:
         return self.phase is NamespaceState.CLOSED
 
     def confirm(self) -> None:
-        """Send the CONNECT packet, then what was sent before it; no-op unless the connection is being decided on."""
+        """Send the CONNECT packet, then the held packets; no-op unless the connection is CONNECTING."""
         if self.phase is not NamespaceState.CONNECTING:
             return
         self.phase = NamespaceState.CONNECTED
-        self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
+        # Before the first write, which may close the session and with it this connection.
+        self.send_encoded = self.session.send_encoded
         held, self._held = self._held, None
+        self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
         self._send(held or [])
         self._owner.joined(self)
 
@@ -105,13 +163,6 @@ class NamespaceConnection:
         if self.phase is NamespaceState.CONNECTING:
             self.session.send_encoded(write_refusal(self.namespace, message, self.session.version))
             self._owner.remove(self, "connect refused")
-
-    def send_encoded(self, encoded: EncodedPacket) -> None:
-        """Send a packet that is shared by many connections: the hot path."""
-        if self.phase is _CONNECTED:
-            self.session.send_encoded(encoded)
-        else:
-            self._hold([encoded])
 
     def send_event(self, event: str, args: Sequence[Any], ack_id: int | None = None) -> None:
         """Send an event to this client alone; bytes among the arguments travel as binary attachments."""
@@ -123,11 +174,11 @@ class NamespaceConnection:
         self.send_encoded(EncodedPacket(b"42" + self.namespace.encode() + b"," + number + body))
 
     def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
-        """Answer the client's event that asked for it."""
+        """Answer an event of the client that asked for an ack."""
         self._send_or_hold(write_packet(socketio_packet.ACK, self.namespace, list(args), ack_id))
 
     def disconnect(self, close_transport: bool = False) -> None:
-        """Remove the client from the namespace, behind what was sent; the application hears `disconnected`."""
+        """Remove the client from the namespace, behind earlier packets; the application hears `disconnected`."""
         if self.phase is not NamespaceState.CLOSED:
             self.session.send_encoded(write_disconnect(self.namespace))
             self._owner.remove(self, "server disconnect")
@@ -135,15 +186,17 @@ class NamespaceConnection:
             self.session.close("server disconnect")
 
     def close(self) -> None:
-        """Let nothing be sent any more; called by the session."""
+        """Drop every later packet and ack; called by the session."""
         self.phase = NamespaceState.CLOSED
+        self.send_encoded = _drop
+        self.ack_received = _ignore_ack
         self._held = None
 
     def _send_or_hold(self, parts: list[EncodedPacket | bytes]) -> None:
-        if self.phase is _CONNECTED:
+        if self.phase is NamespaceState.CONNECTED:
             self._send(parts)
-        else:
-            self._hold(parts)
+        elif self.phase is NamespaceState.CONNECTING:
+            self._held = [*(self._held or ()), *parts]
 
     def _send(self, parts: list[EncodedPacket | bytes]) -> None:
         for part in parts:
@@ -152,6 +205,13 @@ class NamespaceConnection:
             else:
                 self.session.send_encoded(part)
 
-    def _hold(self, parts: list[EncodedPacket | bytes]) -> None:
-        if self.phase is NamespaceState.CONNECTING:
-            self._held = [*(self._held or ()), *parts]
+    def _hold_encoded(self, encoded: EncodedPacket) -> None:
+        self._send_or_hold([encoded])
+
+
+def _drop(_encoded: EncodedPacket) -> None:
+    """A closed connection sends nothing."""
+
+
+def _ignore_ack(_ack_id: int) -> None:
+    """A connection without an application, or a closed one, waits for no ack."""

@@ -1,6 +1,6 @@
-"""Socket.IO packets inside Engine.IO messages: reading what clients send, writing what the server itself says.
+"""Socket.IO packets inside Engine.IO messages: readers of the clients' packets, writers of the server's.
 
-Rests on python-socketio's packet class for JSON and attachments; adds what it does not check. Knows no connections.
+Uses python-socketio's packet class for JSON and attachments, and adds the checks that it lacks. Knows no connections.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from app.socketio.engine_request import parse_query
 ROOT = "/"
 _Packet: Any = socketio_packet.Packet
 _MAX_ATTACHMENTS = 1_000
-_MAX_ACK_DIGITS = 15
+MAX_ACK_DIGITS = 15
 """JavaScript counts no further than 2**53 without loss."""
 _DECODING_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
-"""What python-socketio's packet class lets out when it reads nonsense."""
+"""The exceptions of python-socketio's packet class for malformed input."""
 
 WITH_ATTACHMENTS = (socketio_packet.BINARY_EVENT, socketio_packet.BINARY_ACK)
 EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
@@ -28,34 +28,13 @@ EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
 
 @dataclass(slots=True, repr=False)
 class ConnectPacket:
-    """A client's wish to join a namespace; let go after the answer. Without a repr: it carries the token."""
+    """A client's request to join a namespace; released after the answer. Without a repr: it carries the token."""
 
     namespace: str
     query: dict[str, str]
     auth: dict[str, Any] | None
     has_comma: bool
-    """2.x clients and later end the namespace with a comma, 1.x do not."""
-
-
-def ack_prefix(namespace: str) -> bytes:
-    """Return what the acks of a namespace begin with."""
-    return f"43{_prefix(namespace)}".encode()
-
-
-def read_ack_id(packet: bytes, start: int) -> int | None:
-    """Read the id of an ack whose prefix ends at `start`, without reading the arguments; None: it is not that."""
-    bracket = packet.find(b"[", start, start + _MAX_ACK_DIGITS + 1)
-    digits = packet[start:bracket]
-    return int(digits) if bracket > 0 and digits.isdigit() else None
-
-
-def read_ack(packet: bytes) -> tuple[str, int] | None:
-    """Recognise ``43/ns,17[...]`` or ``4317[...]`` from its bytes; None: not in this plain form."""
-    comma = packet.find(b",") if packet[2:3] == b"/" else -1
-    ack_id = read_ack_id(packet, comma + 1 if comma > 0 else 2)
-    if ack_id is None:
-        return None
-    return packet[2:comma].decode() if comma > 0 else ROOT, ack_id
+    """Clients from 2.x on end the namespace with a comma, 1.x clients do not."""
 
 
 def read_connect(packet: bytes) -> ConnectPacket:
@@ -86,10 +65,10 @@ def read_packet(packet: bytes) -> Any:
     except _DECODING_ERRORS as error:
         raise MalformedPacket from error
     read.namespace = read.namespace or ROOT
-    if read.attachment_count > _MAX_ATTACHMENTS or (read.id or 0) >= 10**_MAX_ACK_DIGITS:
+    if read.attachment_count > _MAX_ATTACHMENTS or (read.id or 0) >= 10**MAX_ACK_DIGITS:
         raise MalformedPacket
     if read.packet_type in WITH_ATTACHMENTS and read.attachment_count == 0:
-        # Nothing to wait for: it is what it would be without attachments.
+        # No attachment to wait for: the packet equals its plain form.
         read.packet_type -= socketio_packet.BINARY_EVENT - socketio_packet.EVENT
     if read.packet_type != socketio_packet.DISCONNECT:
         _check_arguments(read)
@@ -118,21 +97,22 @@ def write_connect(namespace: str, sid: str, version: int) -> EncodedPacket:
     """Write the CONNECT packet that tells a client it has joined."""
     if version == 3:
         return EncodedPacket(b"40" + (b"" if namespace == ROOT else namespace.encode()))
-    return EncodedPacket(f'40{_prefix(namespace)}{{"sid":"{sid}"}}'.encode())
+    return EncodedPacket(f'40{namespace_prefix(namespace)}{{"sid":"{sid}"}}'.encode())
 
 
 def write_refusal(namespace: str, message: str, version: int) -> EncodedPacket:
     """Write the packet that tells a client why it may not join: a plain text in version 3, an object in 4."""
     content: Any = message if version == 3 else {"message": message}
-    return EncodedPacket(f"44{_prefix(namespace)}{json.dumps(content, separators=(',', ':'))}".encode())
+    return EncodedPacket(f"44{namespace_prefix(namespace)}{json.dumps(content, separators=(',', ':'))}".encode())
 
 
 def write_disconnect(namespace: str) -> EncodedPacket:
     """Write the packet that tells a client it has been removed from a namespace."""
-    return EncodedPacket(f"41{_prefix(namespace)}".encode())
+    return EncodedPacket(f"41{namespace_prefix(namespace)}".encode())
 
 
-def _prefix(namespace: str) -> str:
+def namespace_prefix(namespace: str) -> str:
+    """Return the text between a packet's type and its id: empty for the root namespace."""
     return "" if namespace == ROOT else f"{namespace},"
 
 

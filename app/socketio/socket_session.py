@@ -1,10 +1,11 @@
-"""The Socket.IO side of one session: its namespaces from CONNECT to disconnect, and whose each packet is.
+"""The Socket.IO side of one session: its namespaces from CONNECT to disconnect, and the way of each packet to one.
 
 Synchronous; the application's `connect` runs elsewhere. Knows neither transports nor sites.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
@@ -15,13 +16,12 @@ from app.socketio.engine_session import EngineSession
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection, NamespaceState
 from app.socketio.socket_packet import (
     EVENTS,
+    MAX_ACK_DIGITS,
     ROOT,
     WITH_ATTACHMENTS,
     ConnectPacket,
-    ack_prefix,
     add_attachment,
-    read_ack,
-    read_ack_id,
+    namespace_prefix,
     read_connect,
     read_packet,
     write_connect,
@@ -29,17 +29,19 @@ from app.socketio.socket_packet import (
 )
 from app.transport.deadline_wheel import NOT_WAITING, Timed
 
+_logger = logging.getLogger(__name__)
+
 INVALID_NAMESPACE = "Invalid namespace"
 
 
 class SocketOwner(Protocol):
-    """What a session needs of its server."""
+    """The server, as its sessions see it."""
 
     def accepts_namespace(self, namespace: str) -> bool:
-        """Whether the application has such a namespace."""
+        """Whether any application serves the namespace."""
 
     def start_connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
-        """Run the application's connect() as a task."""
+        """Give the client to an application, and run that application's connect() as a task."""
 
     def new_sid(self) -> str:
         """Make an unguessable id."""
@@ -47,18 +49,15 @@ class SocketOwner(Protocol):
     def event_received(self, connection: NamespaceConnection, arguments: list[Any], ack_id: int | None) -> None:
         """Tell the application of an event; `arguments` begins with its name."""
 
-    def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
-        """Tell the application of an ack."""
-
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
         """Tell the application of the end."""
 
     def session_joined(self, session: Timed) -> None:
-        """The session has a namespace: it may stay."""
+        """Note that the session has a namespace: it may stay."""
 
     @property
     def max_payload_bytes(self) -> int:
-        """What the attachments of one packet may come to."""
+        """The bound for the attachments of one packet together."""
 
 
 class SocketSession:
@@ -82,7 +81,7 @@ class SocketSession:
         self._owner = owner
         self._handshake = handshake
         self._joined: NamespaceConnection | None = None
-        """The namespace joined last, with the beginning of its acks: the way of nearly all that arrives."""
+        """The namespace joined last, and the first bytes of its acks: nearly every packet that arrives is one."""
         self._ack_prefix = b""
         self._partial: Any = None
         self._attachment_bytes = 0
@@ -91,7 +90,7 @@ class SocketSession:
         self.bucket = NOT_WAITING
         self.deadline = 0.0
 
-    # What the Engine.IO session tells
+    # Called by the Engine.IO session
 
     def session_started(self) -> None:
         """Version 3 clients are in the root namespace without asking."""
@@ -99,21 +98,22 @@ class SocketSession:
             self._connect(ConnectPacket(ROOT, {}, None, has_comma=False))
 
     def message_received(self, packet: bytes) -> None:
-        """Handle one packet; acks, by far the most, are known by their first bytes."""
+        """Handle one packet. Acks, by far the most frequent, are recognised by their first bytes."""
         joined = self._joined
         if joined is not None and packet.startswith(self._ack_prefix):
-            # Mostly there is but one namespace: no need to look for its name.
-            start = len(self._ack_prefix)
-            ack_id = read_ack_id(packet, start)
+            # Most sessions have one namespace: its name need not be looked up.
+            ack_id = read_ack_id(packet, len(self._ack_prefix))
             if ack_id is not None:
-                self._owner.ack_received(joined, ack_id)
+                try:
+                    joined.ack_received(ack_id)
+                except Exception:
+                    _logger.exception("an ack could not be handled")
                 return
         if packet[:2] == b"43":
             ack = read_ack(packet)
             connection = self.namespaces.get(ack[0]) if ack is not None else None
             if ack is not None and connection is not None:
-                if connection.phase is NamespaceState.CONNECTED:
-                    self._owner.ack_received(connection, ack[1])
+                self._ack_received(connection, ack[1])
                 return
         self._packet_received(packet)
 
@@ -130,21 +130,21 @@ class SocketSession:
     def session_closed(self, reason: str) -> None:
         """End all namespaces."""
         self._partial = None
-        self._owner.session_joined(self)  # it need not be waited for any more
+        self._owner.session_joined(self)  # cancels the time-out
         for connection in list(self.namespaces.values()):
             self.remove(connection, reason)
 
-    # What namespace connections tell
+    # Called by namespace connections
 
     def joined(self, connection: NamespaceConnection) -> None:
-        """A namespace has been joined: the handshake's headers have served."""
+        """Note that a namespace has been joined, and release the handshake's headers."""
         self._joined = connection
         self._ack_prefix = ack_prefix(connection.namespace)
         self._handshake.headers = []
         self._owner.session_joined(self)
 
     def remove(self, connection: NamespaceConnection, reason: str) -> None:
-        """Take a namespace connection out, once."""
+        """Remove a namespace connection, once."""
         if connection.is_closed:
             return
         connection.close()
@@ -155,7 +155,7 @@ class SocketSession:
         self._owner.disconnected(connection, reason)
 
     def deadline_passed(self, now: float) -> None:
-        """No namespace was joined in time; one that is being decided on counts."""
+        """Close a session that has joined no namespace in time; a connect() that still runs counts as joined."""
         if not self.namespaces:
             self.engine.close("no namespace joined")
 
@@ -163,7 +163,7 @@ class SocketSession:
 
     def _packet_received(self, packet: bytes) -> None:
         if self._partial is not None:
-            raise MalformedPacket  # its attachments have to come first
+            raise MalformedPacket  # the attachments of the packet before have to come first
         if packet[:2] == b"40":
             self._connect(read_connect(packet))
             return
@@ -177,7 +177,7 @@ class SocketSession:
     def _dispatch(self, read: Any) -> None:
         connection = self.namespaces.get(read.namespace)
         if connection is None:
-            return  # it has just been removed from there
+            return  # the client has just been removed from the namespace
         if read.packet_type == socketio_packet.DISCONNECT:
             self.remove(connection, "client disconnect")
         elif connection.phase is not NamespaceState.CONNECTED:
@@ -185,14 +185,21 @@ class SocketSession:
         elif read.packet_type in EVENTS:
             self._owner.event_received(connection, read.data, read.id)
         else:
-            self._owner.ack_received(connection, read.id)
+            self._ack_received(connection, read.id)
+
+    def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
+        if connection.phase is NamespaceState.CONNECTED:
+            try:
+                connection.ack_received(ack_id)
+            except Exception:
+                _logger.exception("an ack could not be handled")
 
     def _connect(self, packet: ConnectPacket) -> None:
         namespace = packet.namespace
         if self.engine.version == 3 and packet.has_comma:
             self.engine.is_encoded_twice = False
         if namespace in self.namespaces:
-            return  # both generations of clients may ask twice when connect() is called twice
+            return  # clients of both versions may ask twice when their connect() is called twice
         if not self._owner.accepts_namespace(namespace):
             self._answer_unknown(namespace)
             return
@@ -214,14 +221,35 @@ class SocketSession:
 
     def _answer_unknown(self, namespace: str) -> None:
         if namespace == ROOT and self.engine.version == 3:
-            # Old clients take the transport for open only when they are in the root namespace, whoever lives there.
+            # Old clients report the transport as open only when they are in the root namespace, served or not.
             self.engine.send_encoded(write_connect(ROOT, "", 3))
             self._owner.session_joined(self)
         else:
             self.engine.send_encoded(write_refusal(namespace, INVALID_NAMESPACE, self.engine.version))
 
     def _sid_for(self, namespace: str) -> str:
-        """Version 3 clients know their id without being told: it is made of the session's."""
+        """Version 3 clients derive the id from the session's, so the server must do the same."""
         if self.engine.version == 4:
             return self._owner.new_sid()
         return self.engine.sid if namespace == ROOT else f"{namespace}#{self.engine.sid}"
+
+
+def ack_prefix(namespace: str) -> bytes:
+    """Return the first bytes of every ack of a namespace."""
+    return f"43{namespace_prefix(namespace)}".encode()
+
+
+def read_ack_id(packet: bytes, start: int) -> int | None:
+    """Read the id of an ack whose prefix ends at `start`, without reading the arguments; None: another form."""
+    bracket = packet.find(b"[", start, start + MAX_ACK_DIGITS + 1)
+    digits = packet[start:bracket]
+    return int(digits) if bracket > 0 and digits.isdigit() else None
+
+
+def read_ack(packet: bytes) -> tuple[str, int] | None:
+    """Recognise ``43/ns,17[...]`` or ``4317[...]`` from its bytes; None: another form."""
+    comma = packet.find(b",") if packet[2:3] == b"/" else -1
+    ack_id = read_ack_id(packet, comma + 1 if comma > 0 else 2)
+    if ack_id is None:
+        return None
+    return packet[2:comma].decode() if comma > 0 else ROOT, ack_id

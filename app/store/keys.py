@@ -18,8 +18,6 @@
 | seats | set | nodes that hold connections which a limit of the site counts |
 | seats:<node> | hash | `all`, `address:<address>`, `user:<user room>` → how many of those connections the node holds |
 | due | string | when what was sent would have been sent at `sends_per_second`, in ms; expires then |
-| tickets | hash | key: what the site's resume tickets are signed with, generation: of those that count |
-| revoked | sorted set | rooms, in lower case, by when tickets with them were revoked, in ms; for `max_age` |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
 | bus | hash | node → counter of what was published to it |
 | members:<room> | set | nodes with connections in a room, in a site without queues |
@@ -27,43 +25,14 @@
 | joined:<node> | set | the keys of the two kinds above, behind the prefix, that a node is in |
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
 | histories | hash | <protocol>.last: seq of its last message, .floor: up to which some may be missing, .bytes |
-| channels | hash | channel → digest of its token |
-| latest:channels | hash | channel → seq of the last message that its subscribers may have got |
-| gone:channels | sorted set | digest of a deleted channel's token, by the seq of that, as far as the history reaches |
-| subscriber:<uuid> | hash | of channels: secret (its digest), claim, seq; subscribed, c:<channel>: see below |
-| topics:number | string | number of the site's last stream of topics |
-| topics:stream:<number> | hash | secret: digest of what extends it, extended: how often it was; gone with the stream |
-| topics:nodes | sorted set | node with topics by last beat |
-| topics:clients:<node> | hash | client id → its streams on the node |
-| topics:registry | hash | topic → who may publish and subscribe, as JSON |
-| topics:seen:<digest> | string | a bind key was used; expires when it is too old anyway |
-| topics:answers:<question> | list | what nodes answered to one that asked; expires within seconds |
+| latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
+| gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
 others, of a device in the public channel. A note is what the protocol wants to know when another node takes the
 connection out: sites keep the user's token there, where they have an updateUserUrl, and nowhere else.
 
-Redis PUBLISH keeps the following in the application's Redis, which may be another, outside of `recado:{site}:`. Those
-of the application have its prefix (`rm`) and no hash tag: `rm:users:<uid>:key` (string), `rm:users:<uid>:messages`
-(list of what waits), `rm:channels:<cid>:subscribers` (set), `rm.stream` (stream with the group `recado`).
-
-| behind `recado:{rm:users:<uid>:messages}:` | type | holds |
-| --- | --- | --- |
-| connections | hash | node.number → place in the order of arrival, then `f` (fetches what waits) or `l` (hears live) |
-| told | list | messages told to those nodes that no client is known to have |
-| state | hash | told, order: how many messages were told, and how many connections have come |
-| taken | list | ids of the last 32 entries that came from the stream, newest first |
-| id:<sha1> | string | an id that the application gave to a message of the stream, for a day |
-
-| behind `recado:redis_publish:{rm}:` | type | holds |
-| --- | --- | --- |
-| nodes | sorted set | node by last beat; `recado:redis_publish:{rm}:<node>` is its channel |
-| lease | string | the node that owns the subscription |
-| offer | string | the same node, while it waits for another to take it over |
-| held | string | when it was last known to be owned (ms) |
-| users:<node> | set | users with connections on a node |
-
-`c:<channel>` of a subscriber is `<number>:<since seq>:<digest of the channel's token>`, numbered by `subscribed`.
+The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
 known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it
@@ -77,11 +46,6 @@ NODES = "recado:nodes"
 def prefix(site: str) -> str:
     """What every key of a site begins with; the hash tag keeps a site on one Cluster shard."""
     return f"recado:{{{site}}}:"
-
-
-def publish_prefix(prefix: str) -> str:
-    """What the keys and channels begin with that Redis PUBLISH keeps for itself, beside the application's `prefix`."""
-    return f"recado:redis_publish:{{{prefix}}}:"
 
 
 def bus_channel(node: str) -> str:

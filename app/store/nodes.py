@@ -8,7 +8,7 @@ import contextlib
 import math
 import random
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 
 import structlog
@@ -17,6 +17,7 @@ from app.config.settings import Site
 from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
 from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
+from app.redis.beat import Beat
 from app.redis.client import Commands
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
@@ -61,35 +62,36 @@ class Node:
         self._sites = {site.name: site for site in sites}
         self._on_taken_for_dead = on_taken_for_dead
         self._on_buried = on_buried
+        #: Called with each site and a dead node: protocols take out what that node has left there beside connections.
+        #: They raise StoreUnavailable when they could not; then they are called again.
+        self.burials: list[Callable[[Site, str], Awaitable[None]]] = []
         self._lease: str | None = None
         #: The ids that the lease is for, and the place that was asked for.
         self._ids: FlakeIds | None = None
         self._wanted: tuple[int | None, int | None] = (None, None)
-        self._is_known = False
-        #: The last beat that Redis took, and the first one behind a pause.
+        self._beat = Beat(redis, node, NODES, self)
+        #: Whether Redis has to be told the names of this node's sites.
+        self._must_announce = False
+        #: The last beat that Redis took, and the first one after a pause.
         self._beat_at = self._beating_since = -math.inf
-        #: Beside the beats: to bury a large node takes longer than the time after which this one would count as dead.
-        self._burial: asyncio.Task[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._expiry: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Announces the node. Raises StoreUnavailable when Redis is away."""
-        await self._beat()
-        self._tasks = [
-            asyncio.create_task(self._keep_beating(), name="node beat"),
-            asyncio.create_task(self._keep_expiring(), name="device expiry"),
-        ]
+        await self.beat()
+        self._beat.start(BEAT_SECONDS)
+        self._expiry = asyncio.create_task(self._keep_expiring(), name="device expiry")
 
     async def close(self) -> None:
         """Takes the node out: what it still holds counts as disconnected now."""
-        tasks = [*self._tasks, *([self._burial] if self._burial else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.gather(self._expiry, return_exceptions=True)
+        await self._beat.close()
         if self._redis.is_available:
             # Where a shard of a Cluster is away the others do it, as for a dead node.
             with contextlib.suppress(StoreUnavailable):
-                await self._bury(self.id, "")
+                await self.bury(self.id, "")
                 if self._lease is not None:
                     await self._redis.command("DEL", self._lease)
 
@@ -116,20 +118,23 @@ class Node:
             raise StoreError("flakeid: every datacenter and worker id is in use")
         return places[0]
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Shows that this node lives; see `BeatOwner`."""
         is_new, *dead = await self._redis.run("beat", NODES, self.id, int(DEAD_AFTER_SECONDS * 1000))
-        if is_new:
+        # Also when an earlier attempt to announce them has failed.
+        self._must_announce = self._must_announce or bool(is_new)
+        if self._must_announce:
             await self._announce_sites()
-            if self._is_known:
-                _log.warning("node was taken for dead", node=self.id)
-                self._on_taken_for_dead()
-        self._is_known = True
-        may_judge = self._may_judge(monotonic())
-        if dead and may_judge and (self._burial is None or self._burial.done()):
-            nodes = [(node.decode(), int(float(beat))) for node, beat in zip(dead[::2], dead[1::2], strict=True)]
-            self._burial = asyncio.create_task(self._bury_all(nodes), name="burial")
+        is_new, self._must_announce = self._must_announce, False
+        self._beat.answered(is_new)
+        if self._may_judge(monotonic()):
+            self._beat.bury(dead)
         if self._lease is not None:
             await self._renew_lease(self._lease)
+
+    def taken_for_dead(self) -> None:
+        """Redis had forgotten this node; see `BeatOwner`."""
+        self._on_taken_for_dead()
 
     def _may_judge(self, now: float) -> bool:
         """Whether another node's silence is its own: when Redis was away, or took no writes, nobody could beat."""
@@ -153,35 +158,40 @@ class Node:
 
     # What dead nodes left behind
 
-    async def _bury_all(self, nodes: list[tuple[str, int]]) -> None:
-        for node, last_beat_ms in nodes:
-            try:
-                score = await self._redis.command("ZSCORE", NODES, node)
-                # Not if it has woken up meanwhile, or another node was faster.
-                if score is not None and int(float(score)) == last_beat_ms:
-                    await self._bury(node, last_beat_ms)
-            except StoreUnavailable:
-                return  # the next beat finds what is left
-            except StoreError as error:
-                _log.error("burial failed", node=node, reason=str(error))
+    async def bury(self, name: str, last_beat_ms: int | str) -> None:
+        """Takes a node out of the sites that this node knows; the others are left to a node that knows them.
 
-    async def _bury(self, name: str, last_beat_ms: int | str) -> None:
-        """Takes a node out of the sites that this node knows; the others are left to one that knows them."""
+        Its connections count as gone since its last beat; "" is now. A site that cannot be reached keeps no other site
+        waiting. See `BeatOwner`.
+        """
         node = name.removeprefix(_LEFT)
         named = {site.decode() for site in await self._redis.command("SMEMBERS", node_sites(node))}
         known = [site for site in self._sites.values() if site.name in named or node == self.id]
         left = named - self._sites.keys()
         if left and name != node and not known:
             return
-        connections = sum([await self._bury_in(site, node, last_beat_ms) for site in known])
-        if known:
-            await self._redis.command("SREM", node_sites(node), *(site.name for site in known))
+        connections = await self._bury_in_sites(known, node, last_beat_ms)
         if left and name == node:
             await self._redis.command("ZADD", NODES, last_beat_ms, _LEFT + node)
         # Last: a node that has woken up meanwhile is told by its next beat, now that all of this has happened to it.
         await self._redis.command("ZREM", NODES, node, *([] if left else [_LEFT + node]))
         if node != self.id:
             _log.warning("node buried", node=node, connections=connections, sites_left=len(left))
+
+    async def _bury_in_sites(self, sites: Iterable[Site], node: str, last_beat_ms: int | str) -> int:
+        connections, done, failure = 0, [], None
+        for site in sites:
+            try:
+                connections += await self._bury_in(site, node, last_beat_ms)
+            except StoreUnavailable as error:
+                failure = error
+            else:
+                done.append(site.name)
+        if done:
+            await self._redis.command("SREM", node_sites(node), *done)
+        if failure is not None:
+            raise failure
+        return connections
 
     async def _bury_in(self, site: Site, node: str, last_beat_ms: int | str) -> int:
         connections, has_more = 0, True
@@ -190,17 +200,9 @@ class Node:
             connections += len(buried)
             for connection in buried:
                 self._on_buried(connection)
+        for bury in self.burials:
+            await bury(site, node)
         return connections
-
-    async def _keep_beating(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            try:
-                await self._beat()
-            except StoreUnavailable:
-                continue
-            except StoreError as error:
-                _log.error("beat failed", reason=str(error))
 
     async def _keep_expiring(self) -> None:
         while True:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from app.core.ports import Place
 from app.errors import StoreError
 from app.redis.client import Commands
+from app.socketio.ports import Place
 from app.store.keys import node_place
 
 _ANNOUNCE_SECONDS = 2.0

@@ -18,6 +18,7 @@ from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
+from app.surrogates import decode_text, encode_text
 
 _log = structlog.get_logger(__name__)
 
@@ -33,17 +34,8 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
     return Replayed(state.decode(), _to_waiting(waiting))
 
 
-def _name(device_id: str) -> bytes:
-    """As Redis keeps it: a client may have cut its name in the middle of a surrogate pair."""
-    return device_id.encode("utf-8", "surrogatepass")
-
-
 async def _number(answer: Awaitable[Any]) -> int:
     return int(await answer)
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogatepass")
 
 
 class RedisQueues:
@@ -121,13 +113,13 @@ class RedisQueues:
                 self.now_ms,
                 self._node,
                 connection,
-                _name(device_id),
+                encode_text(device_id),
                 names,
                 limit.messages,
                 limit.bytes,
                 site.public_channel or "",
                 self._deadline(site),
-                _name(note),
+                encode_text(note),
                 *users,
             ),
         )
@@ -141,7 +133,7 @@ class RedisQueues:
         """Takes out a connection that may be registered; see `QueueStore`."""
         ttl_ms = site.device_ttl_seconds * 1000
         users = user_rooms(site, rooms)
-        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, _name(device_id), *users)
+        return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, encode_text(device_id), *users)
 
     def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
         """What waits behind a seq; see `QueueStore`."""
@@ -199,7 +191,7 @@ class RedisQueues:
         left, since_ms, *taken = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         pairs = zip(taken[::2], taken[1::2], strict=True)
-        return left > 0, [BuriedConnection(site, user.decode(), _text(note), since) for user, note in pairs]
+        return left > 0, [BuriedConnection(site, user.decode(), decode_text(note), since) for user, note in pairs]
 
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
         key = self._prefixes.get(site.name)

@@ -1,6 +1,6 @@
-"""The ordinary way: an ASGI websocket application's receive and send over a WebSocketConnection.
+"""ASGI's receive and send over a WebSocketConnection, for applications that know ASGI alone.
 
-Costs a queue and a task per connection, as ASGI does everywhere; the fast lane is `connection.accept`.
+Costs a queue and a task per connection, as ASGI does everywhere; Recado's protocols use `connection.accept` instead.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from app.transport import frames
 from app.transport.connection import WebSocketConnection
-from app.transport.handshake import Header
+from app.transport.listener import Header
 
 logger = logging.getLogger("uvicorn.error")
 
-# Messages that wait for the application before the socket is no longer read.
+# With more messages waiting for the application the socket is not read.
 _MAX_WAITING_MESSAGES = 16
 
 Message = MutableMapping[str, Any]
@@ -39,7 +39,7 @@ class AsgiSession:
         # Status, headers and body of an answer that is no 101, while the application sends it in pieces.
         self._response: tuple[int, list[Header], bytearray] | None = None
 
-    # What the application calls
+    # Called by the application
 
     async def receive(self) -> Message:
         """Return the next message for the application."""
@@ -49,7 +49,7 @@ class AsgiSession:
         message = self._messages.popleft()
         if not self._messages:
             if self._is_lost:
-                # Whoever asks again after the end is told again.
+                # A later call gets the end again.
                 self._messages.append(message)
             elif not self._is_reading:
                 self._is_reading = True
@@ -57,7 +57,7 @@ class AsgiSession:
         return message
 
     async def send(self, message: Message) -> None:
-        """Do what the application says; raises ClientDisconnected after the end, RuntimeError out of turn."""
+        """Handle a message of the application; raises ClientDisconnected after the end, RuntimeError out of turn."""
         while self._connection.is_slow and not self._is_lost:
             self._writable.clear()
             await self._writable.wait()
@@ -76,7 +76,7 @@ class AsgiSession:
                 self._connection.accept(
                     self,
                     max_message_bytes=self._max_message_bytes,
-                    # `send` awaits a slow socket, so what waits is bounded by what the application does at once.
+                    # `send` awaits a slow socket, so only the application's own concurrency adds waiting bytes.
                     max_outbox_bytes=sys.maxsize,
                     subprotocol=message.get("subprotocol"),
                     headers=list(message.get("headers", [])),
@@ -116,7 +116,7 @@ class AsgiSession:
             case other:
                 raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{other}'.")
 
-    # What the connection calls
+    # Called by the connection
 
     def text_received(self, payload: bytes) -> None:
         """Queue a text message."""
@@ -130,7 +130,7 @@ class AsgiSession:
         """Nothing to do: ASGI has no pings."""
 
     def writing_resumed(self) -> None:
-        """Let a waiting `send` go on."""
+        """Resume a waiting `send`."""
         self._writable.set()
 
     def connection_lost(self, code: int, reason: str) -> None:
@@ -151,7 +151,7 @@ class AsgiSession:
             self._arrived.set()
             self._writable.set()
 
-    # How the application's call ended
+    # Called when the application has ended
 
     def application_failed(self, error: Exception) -> None:
         """Answer 500, or close with 1011, after an exception that is no disconnection."""
@@ -164,7 +164,7 @@ class AsgiSession:
             self._connection.close(frames.CLOSE_INTERNAL_ERROR)
 
     def application_returned(self) -> None:
-        """Close what an ordinary application has left open; a fast-lane connection lives on."""
+        """Close a connection that the application has left open; one that it accepted itself lives on."""
         if self._connection.is_upgrading:
             logger.error("ASGI callable returned without completing handshake.")
             self._connection.reject(500, b"Internal Server Error")

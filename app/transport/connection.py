@@ -1,6 +1,6 @@
 """One WebSocket: messages in to a listener, frames out through the outbox, the closing handshake (RFC 6455).
 
-Knows nothing of HTTP, uvicorn or ASGI: what answers the upgrade request is behind `Upgrade`.
+Knows nothing of HTTP, uvicorn or ASGI: the upgrade request is answered behind `Upgrade`.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from typing import Any
 from picows import WSFrame
 
 from app.transport import frames
-from app.transport.handshake import Header
-from app.transport.listener import Listener, Upgrade
+from app.transport.listener import Header, Listener, Upgrade
 from app.transport.outbox import OUTBOX_FULL, Outbox, closings
 from app.transport.parser import Parser, ParserPool
 from app.transport.share import ServerShare
@@ -21,26 +20,26 @@ logger = logging.getLogger(__name__)
 
 _payload_of_short_text = frames.payload_of_short_text
 
-# How long a peer may take to answer our close frame, or to read what was written before it.
+# The time in which a peer has to answer our close frame, or to read the bytes before it.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class State(enum.Enum):
-    """Where a connection is in its life."""
+    """The life of a connection."""
 
-    # The request is not answered yet.
+    # The upgrade request is not answered yet.
     UPGRADING = enum.auto()
     # Messages pass.
     OPEN = enum.auto()
-    # A close frame or a refusal was written; the peer's answer, or that it reads, is awaited under a time-out.
+    # A close frame or a refusal was written; under a time-out, the peer has to answer it or to read it.
     CLOSING = enum.auto()
-    # As CLOSING, but nothing that the peer still sends is read: it has sent its close frame or broken the protocol.
+    # As CLOSING, but the peer is not read any more: it has sent its close frame, or has broken the protocol.
     SHUT = enum.auto()
     # The socket is gone.
     CLOSED = enum.auto()
 
 
-# Looking a member up in its enum costs more than all else on the way of a frame.
+# The look-up of a member in its enum costs more than all other steps on the way of a frame.
 _UPGRADING, _OPEN, _CLOSING, _SHUT, _CLOSED = State
 
 
@@ -55,7 +54,7 @@ class _Fragments:
 
 
 class WebSocketConnection(Outbox):
-    """One WebSocket from its upgrade request to the loss of its socket; nobody else closes that.
+    """One WebSocket from its upgrade request to the loss of its socket; no other code closes the socket.
 
     Methods never raise towards the caller and do nothing once the connection is closed.
     """
@@ -78,26 +77,26 @@ class WebSocketConnection(Outbox):
     def __init__(self, transport: asyncio.Transport, share: ServerShare, upgrade: Upgrade) -> None:
         super().__init__(transport, share.flusher)
         self._share = share
-        # Until it is answered, or too late to be.
+        # None once the request is answered, or cannot be answered any more.
         self._upgrade: Upgrade | None = upgrade
         self._state = _UPGRADING
         self._listener: Listener | None = None
         self._max_message_bytes = 0
         self._parsers: ParserPool
-        # Both only while a message is half received.
+        # Both are set only while a message is half received.
         self._parser: Parser | None = None
         self._fragments: _Fragments | None = None
-        # Whether messages are taken until the peer's close frame, though ours has left.
+        # Whether messages are passed on until the peer's close frame, although ours has left.
         self._reads_on = False
         self._close_code = frames.CLOSE_ABNORMAL
         self._close_reason = ""
         self._close_timer: asyncio.TimerHandle | None = None
 
-    # What the application calls
+    # Called by the application
 
     @property
     def closed(self) -> bool:
-        """Whether messages have ceased to pass: closing has begun, by either side."""
+        """Whether either side has begun to close: no message passes any more."""
         return self._state is not _OPEN and self._state is not _UPGRADING
 
     @property
@@ -106,7 +105,7 @@ class WebSocketConnection(Outbox):
         return self._state is _UPGRADING
 
     def is_heard_by(self, listener: Listener) -> bool:
-        """Tell whether this listener takes the messages."""
+        """Tell whether this is the listener of the messages."""
         return self._listener is listener
 
     def accept(
@@ -118,20 +117,20 @@ class WebSocketConnection(Outbox):
         subprotocol: str | None = None,
         headers: list[Header] | None = None,
     ) -> None:
-        """Answer 101 and hand messages to the listener from the next turn on.
+        """Answer 101 and pass messages to the listener from the next turn on.
 
-        A bigger message than `max_message_bytes` closes with 1009, more than `max_outbox_bytes` waiting with 1008.
+        A message over `max_message_bytes` closes with 1009, more than `max_outbox_bytes` of waiting frames with 1008.
         """
         upgrade = self._upgrade
         if upgrade is None:
-            # The peer left, or the server stops. The listener hears of it as of any other end, not within this call.
+            # The peer left, or the server stops. The listener learns it as any other end, not within this call.
             asyncio.get_running_loop().call_soon(listener.connection_lost, frames.CLOSE_ABNORMAL, "")
             return
         upgrade.write_accept(subprotocol, headers or [])
         self._upgrade = None
         self._state = _OPEN
         self._listener = listener
-        # Short frames pass without a look at the limit.
+        # Short frames pass without a check of the limit.
         self._max_message_bytes = max(max_message_bytes, frames.MAX_SHORT_PAYLOAD_BYTES)
         self._parsers = self._share.parsers_for(self._max_message_bytes)
         self._share.connections.add(self)
@@ -139,7 +138,7 @@ class WebSocketConnection(Outbox):
         self.open_outbox(max_outbox_bytes)
         early = upgrade.take_early_bytes()
         if early:
-            # The socket must not be read before these are.
+            # These bytes come first: the socket must not be read before them.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._receive_early, early)
 
@@ -152,10 +151,10 @@ class WebSocketConnection(Outbox):
             self._close_transport()
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes, set[Any]] | None:
-        """Let go of a socket whose upgrade request is not answered; None when it is, or the peer has left.
+        """Release a socket whose upgrade request is not answered; None when it is answered, or the peer has left.
 
-        Answers the transport, what the peer has sent behind its request, and the set in which the server keeps those
-        that it asks to shut down.
+        Return the transport, the bytes that the peer has sent behind its request, and the server's set of connections,
+        which it asks to shut down.
         """
         upgrade, self._upgrade = self._upgrade, None
         if upgrade is None:
@@ -172,11 +171,11 @@ class WebSocketConnection(Outbox):
         self.write_frame(frames.binary_frame(payload))
 
     def write_ping(self) -> None:
-        """Ask the peer for a pong, which proves that it has what was written before."""
+        """Ask the peer for a pong, which proves that it has received all earlier frames."""
         self.write_frame(frames.ping_frame())
 
     def close(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
-        """Send a close frame behind what waits and await the peer's, at most CLOSE_TIMEOUT_SECONDS."""
+        """Send a close frame behind the waiting frames and await the peer's, at most CLOSE_TIMEOUT_SECONDS."""
         if self._state is _UPGRADING:
             self.reject()
         elif self._state is _OPEN:
@@ -185,12 +184,12 @@ class WebSocketConnection(Outbox):
             self._transport.resume_reading()
 
     def leave(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
-        """Close as `close` does, but hand on what the peer has sent before it learns of it (RFC 6455, 1.4)."""
+        """Close as `close` does, but pass on messages that the peer sends before it learns of that (RFC 6455, 1.4)."""
         self._reads_on = True
         self.close(code, reason)
 
     def abort(self) -> None:
-        """Drop the socket now, with what waits for it."""
+        """Drop the socket now, with all waiting frames."""
         if self._state is not _CLOSED:
             self._upgrade = None
             self._shut()
@@ -198,23 +197,23 @@ class WebSocketConnection(Outbox):
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Leave what the peer sends in the kernel; for listeners that cannot take more now."""
+        """Leave the peer's bytes in the kernel; for listeners that cannot take more now."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Read the peer's bytes again."""
         self._transport.resume_reading()
 
-    # What uvicorn calls
+    # Called by uvicorn
 
     def shutdown(self) -> None:
         """Begin to close because the server stops."""
         self.close(frames.CLOSE_SERVICE_RESTART)
 
-    # What the event loop calls
+    # Called by the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Read what the socket received."""
+        """Parse the bytes that the socket received."""
         parser = self._parser
         if parser is None:
             if self._state is _SHUT:
@@ -225,13 +224,13 @@ class WebSocketConnection(Outbox):
                     self._text_received(payload)
                     return
             self._parser = parser = self._parsers.borrow()
-        # A parser that holds half a frame stays here until the other half comes.
+        # A parser that holds half a frame stays with this connection until the other half arrives.
         if parser.read(self, data):
             self._parser = None
             self._parsers.give_back(parser)
 
     def _receive_early(self, data: bytes) -> None:
-        # In this order, for the listener may pause reading again.
+        # In this order, because the listener may pause reading again.
         self._transport.resume_reading()
         self.data_received(data)
 
@@ -246,7 +245,7 @@ class WebSocketConnection(Outbox):
             self._listener.writing_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the listener of the end and let go of everything."""
+        """Tell the listener of the end and release everything."""
         self._state = _CLOSED
         self._accepts_frames = False
         self.discard_collected()
@@ -259,13 +258,13 @@ class WebSocketConnection(Outbox):
         if listener is not None:
             listener.connection_lost(self._close_code, self._close_reason)
 
-    # What the parser calls
+    # Called by the parser
 
     def frame_received(self, frame: WSFrame) -> None:
         """Take one frame of the peer; it is valid only during this call."""
         opcode: int = frame.msg_type  # type: ignore[assignment]  # picows declares an Enum, it is an IntEnum
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            # No extension that would use them is ever agreed on (5.2).
+            # Only extensions use these bits, and no extension is ever agreed on (5.2).
             self.fail(frames.CLOSE_PROTOCOL_ERROR, "a reserved bit is set")
         elif opcode == frames.OPCODE_CLOSE:
             self._close_received(frame.get_payload_as_bytes())
@@ -378,7 +377,7 @@ class WebSocketConnection(Outbox):
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, self.abort)
 
     def outbox_overflowed(self) -> None:
-        """Drop a peer that does not read what it is sent: a close frame would wait behind all of it."""
+        """Drop a peer that does not read: a close frame would wait behind all unread frames."""
         if self._state is not _SHUT:
             closings[OUTBOX_FULL] += 1
             self._close_code = frames.CLOSE_POLICY_VIOLATION

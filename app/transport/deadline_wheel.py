@@ -1,6 +1,6 @@
 """One timer for the deadlines of all sessions: buckets of items by due tick, instead of a timer or task for each.
 
-Knows nothing of what the items are.
+Knows nothing of the items' nature.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 _logger = logging.getLogger(__name__)
 
 NOT_WAITING = -1
-"""The bucket of an item that waits for nothing."""
+"""The bucket of an item that is in no wheel."""
 
 
 class Timed(Protocol):
@@ -23,13 +23,13 @@ class Timed(Protocol):
     deadline: float
 
     def deadline_passed(self, now: float) -> None:
-        """Called in the first tick after `deadline` (loop.time()); the item no longer waits and may wait again."""
+        """Called in the first tick after `deadline` (loop.time()); the item has left the wheel and may enter again."""
 
 
 class DeadlineWheel:
-    """Lives as long as its server; holds no timer while nothing waits. An item is due up to one tick late, never early.
+    """Lives as long as its server; holds no timer while it is empty. An item is due up to one tick late, never early.
 
-    A deadline moved later costs nothing until its old bucket is due: the item then moves on.
+    A deadline that moves later costs nothing until the old bucket is due: the item then moves to its new bucket.
     """
 
     def __init__(self, tick_seconds: float) -> None:
@@ -40,11 +40,11 @@ class DeadlineWheel:
         self._armed_for = 0
 
     def __len__(self) -> int:
-        """Count what waits."""
+        """Count the waiting items."""
         return sum(map(len, self._buckets.values()))
 
     def schedule(self, item: Timed, deadline: float) -> None:
-        """Let the item wait until `deadline` (loop.time()) instead of whatever it waited for."""
+        """Set the deadline of an item (loop.time()), which replaces an earlier one."""
         item.deadline = deadline
         index = math.ceil(deadline / self.tick_seconds)
         if item.bucket != NOT_WAITING:
@@ -56,7 +56,7 @@ class DeadlineWheel:
         self._arm(index)
 
     def cancel(self, item: Timed) -> None:
-        """Let the item wait for nothing; no-op if it does not wait."""
+        """Remove an item; no-op if it is not in the wheel."""
         bucket = self._buckets.get(item.bucket)
         if bucket is not None:
             bucket.discard(item)
@@ -68,7 +68,7 @@ class DeadlineWheel:
             self._timer = None
 
     def _arm(self, index: int) -> None:
-        """See that the timer fires for this bucket, or for an earlier one."""
+        """Make sure that the timer fires for this bucket, or for an earlier one."""
         if self._timer is not None:
             if self._armed_for <= index:
                 return
@@ -91,12 +91,12 @@ class DeadlineWheel:
 
     def _take(self, item: Timed, now: float) -> None:
         if item.bucket != NOT_WAITING:
-            return  # an item before it in this turn made it wait anew
+            return  # an earlier item of this turn has scheduled it again
         if item.deadline > now:
             self.schedule(item, item.deadline)
             return
         try:
             item.deadline_passed(now)
         except Exception:
-            # One session's fault must not stop the clock of all others.
+            # The fault of one session must not stop the clock of all others.
             _logger.exception("a deadline could not be handled")

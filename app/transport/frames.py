@@ -49,7 +49,7 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 
 
 def text_frame_head(size: int) -> bytes:
-    """Return what stands before the `size` bytes of a whole text message; together they are its frame."""
+    """Return the bytes in front of a whole text message of `size` bytes; together they are its frame."""
     return _head(OPCODE_TEXT, size)
 
 
@@ -74,7 +74,7 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Return the frame that closes with this code and reason; codes that mean "no code" are left out (7.4.1)."""
+    """Return the frame that closes with this code and reason; a code that means "no code" is left out (7.4.1)."""
     if code in _NEVER_ON_THE_WIRE:
         return _frame(OPCODE_CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES]
@@ -91,7 +91,7 @@ def may_be_received(close_code: int) -> bool:
 def payload_of_short_text(data: bytes) -> bytes | None:
     """Return the payload if `data` is exactly one whole text message of 1 to 125 ASCII characters in a masked frame.
 
-    That is what an acknowledgement or a pong of Engine.IO comes as; for it this costs half of what picows does.
+    Acks, and the pongs of Engine.IO, arrive in this form; this function costs half as much as picows.
     """
     size = len(data) - _SHORT_HEADER_BYTES
     if not 0 < size <= MAX_SHORT_PAYLOAD_BYTES or data[0] != _WHOLE_TEXT or data[1] != _MASKED | size:

@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from app.transport.listener import Header
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _VERSION = b"13"
-# A header value that could begin a header of its own, or end them all.
+# A byte that could begin another header, or end the head.
 _UNSAFE_IN_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-Header = tuple[bytes, bytes]
 
 
 class BadHandshake(Exception):
@@ -88,12 +88,12 @@ def _values(headers: list[Header], name: bytes) -> list[bytes]:
 
 
 def request_head(target: bytes, headers: list[Header]) -> bytes:
-    """Return an upgrade request to be read by another node; raises ValueError for a header that is none."""
+    """Return an upgrade request to be read by another node; raises ValueError for a malformed header."""
     return _with_headers(b"GET " + target + b" HTTP/1.1", headers)
 
 
 def acceptance(request: Request, subprotocol: str | None, headers: list[Header]) -> bytes:
-    """Return the 101 that answers the request; raises ValueError for a header that is none."""
+    """Return the 101 that answers the request; raises ValueError for a malformed header."""
     accept = base64.b64encode(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest())
     lines = [
         (b"Upgrade", b"websocket"),
@@ -106,7 +106,7 @@ def acceptance(request: Request, subprotocol: str | None, headers: list[Header])
 
 
 def refusal(status: int, body: bytes, headers: list[Header]) -> bytes:
-    """Return an answer that ends the connection; raises ValueError for a header that is none."""
+    """Return an answer that ends the connection; raises ValueError for a malformed header."""
     lines = list(headers)
     names = {name.lower() for name, _ in headers}
     for name, value in (

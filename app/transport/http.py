@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with one thing mended, bytes behind an upgrade request are not lost, and one added: an
-application may take the socket over for a response that goes on for long.
+"""uvicorn's HTTP protocol with one repair and one addition.
 
-Given to uvicorn as `http=` class beside WebSocketProtocol; knows nothing of WebSockets.
+The repair: bytes behind an upgrade request are not lost. The addition: an application may take the socket over for a
+response that goes on for long. Given to uvicorn as `http=` class beside WebSocketProtocol; knows nothing of WebSockets.
+The names of uvicorn that this module overrides and uses are listed in `internals`.
 """
 
 import asyncio
@@ -17,17 +18,17 @@ from app.transport.streaming import EXTENSION, StreamSocket
 
 
 class Offer:
-    """The StreamOffer of one request, in whose scope it stands: it keeps neither the request nor its connection."""
+    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
 
     __slots__ = ("_cycle", "_protocol")
 
     def __init__(self, protocol: "HttpProtocol", cycle: RequestResponseCycle) -> None:
-        # Each leads back to this: were they held, only the garbage collector would free them.
+        # Both refer to this object: with strong references only the garbage collector would free them.
         self._protocol = weakref.ref(protocol)
         self._cycle = weakref.ref(cycle)
 
     def take_over(self) -> StreamSocket | None:
-        """The socket; see `StreamOffer`."""
+        """Take the socket over; see `StreamOffer`."""
         protocol, cycle = self._protocol(), self._cycle()
         return None if protocol is None or cycle is None else protocol.take_over(cycle)
 
@@ -38,7 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
     _received = b""
 
     def data_received(self, data: bytes) -> None:
-        """Read requests, remembering what the socket gave in case it holds more than an upgrade request."""
+        """Read requests; keep the bytes meanwhile, in case they hold more than an upgrade request."""
         self._received = data
         super().data_received(data)
         self._received = b""
@@ -53,10 +54,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope["extensions"] = extensions
 
     def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
-        """Let go of the socket for good, None when it is lost: nothing that comes behind this request is served."""
+        """Release the socket for good, None when it is lost; requests behind this one are not served."""
         if cycle.disconnected or self.transport.is_closing():
             return None
-        # As after a response that is complete: uvicorn then leaves the rest alone.
+        # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True
         self.pipeline.clear()
         self._unset_keepalive_if_required()
@@ -69,16 +70,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""
-        # uvicorn calls this where it handles the exception that says where the request ended.
+        # uvicorn calls this while it handles the exception that tells the end of the request.
         upgrade = sys.exception()
         super().handle_websocket_upgrade()
         protocol = cast(asyncio.Protocol, self.transport.get_protocol())
         if self.flow.write_paused:
-            # Told to this protocol, which is not asked any more.
+            # asyncio told this protocol, which no longer owns the socket.
             protocol.pause_writing()
         if isinstance(upgrade, httptools.HttpParserUpgrade):
             early = self._received[upgrade.args[0] :]
             if early:
                 protocol.data_received(early)
-        # It refers to this object: without the cycle both are freed now, not at some garbage collection.
+        # The parser refers to this object: without the cycle both are freed now, not by a later garbage collection.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end

@@ -1,15 +1,18 @@
-"""The two sides of a connection: who receives its messages, and who answers its upgrade request.
+"""The two sides of a WebSocketConnection: the listener of its messages, and the upgrade request that it answers.
 
-Interfaces only.
+Names and interfaces only.
 """
 
 from typing import Protocol
 
-from app.transport.handshake import Header
+#: In the scope's `extensions` of a WebSocket: `{"connection": WebSocketConnection}`.
+EXTENSION = "recado.websocket"
+
+Header = tuple[bytes, bytes]
 
 
 class Listener(Protocol):
-    """Who receives a connection's messages; the connection refers to it until `connection_lost`."""
+    """The receiver of a connection's messages; the connection refers to it until `connection_lost`."""
 
     def text_received(self, payload: bytes) -> None:
         """Take one whole text message, valid UTF-8."""
@@ -18,7 +21,7 @@ class Listener(Protocol):
         """Take one whole binary message."""
 
     def pong_received(self) -> None:
-        """Learn that the peer has received what was written before the oldest `write_ping` not answered yet."""
+        """Learn that the peer has received all frames before the oldest unanswered `write_ping`."""
 
     def writing_resumed(self) -> None:
         """Learn that a slow socket has drained."""
@@ -28,16 +31,16 @@ class Listener(Protocol):
 
 
 class Upgrade(Protocol):
-    """The request a connection begins with; let go of once it is answered."""
+    """The request at the beginning of a connection; released once it is answered."""
 
     def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Answer 101; raises ValueError for a header that is none."""
+        """Answer 101; raises ValueError for a malformed header."""
 
     def write_refusal(self, status: int, body: bytes, headers: list[Header]) -> None:
-        """Answer with another status; raises ValueError for a header that is none."""
+        """Answer with another status; raises ValueError for a malformed header."""
 
     def take_early_bytes(self) -> bytes:
-        """Hand over what the peer has sent behind its request."""
+        """Hand over the bytes that the peer has sent behind its request."""
 
     def hand_over(self) -> bytes:
-        """Let go of the request unanswered, and hand over what came behind it."""
+        """Release the request unanswered, and hand over the bytes behind it."""

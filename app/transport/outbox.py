@@ -1,4 +1,4 @@
-"""What waits for one socket: collected during a turn of the event loop, written once at its end, bounded in bytes.
+"""The frames that wait for one socket: collected during a turn of the loop, written once at its end, bounded in bytes.
 
 Knows asyncio transports and bytes; nothing of WebSocket states or listeners.
 """
@@ -9,14 +9,14 @@ from collections import Counter
 
 logger = logging.getLogger(__name__)
 
-# Beyond this, frames collected within one turn do not wait for its end, so that the bound is felt while it is passed.
+# With more bytes the frames of one turn do not wait for its end, so that the bound takes effect when it is passed.
 _MAX_COLLECTED_BYTES = 1 << 16
-# From here on asyncio tells us that the socket is slow; below, nothing needs counting.
+# With more waiting bytes asyncio reports the socket as slow; below this no bytes need counting.
 _HIGH_WATER_BYTES = 1 << 16
 
 OUTBOX_FULL = "outbox full"
 
-# Closings decided on in this layer, by reason; metrics read it.
+# The closings that this layer decides on, by reason; metrics read it.
 closings: Counter[str] = Counter()
 
 
@@ -32,7 +32,7 @@ class TurnFlusher:
         self._outboxes: list[Outbox] = []
 
     def add(self, outbox: "Outbox") -> None:
-        """Have the outbox flushed at the end of this turn."""
+        """Flush the outbox at the end of this turn."""
         if not self._outboxes:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outboxes.append(outbox)
@@ -44,7 +44,7 @@ class TurnFlusher:
             try:
                 outbox.flush()
             except Exception:
-                # One broken socket must not keep the others' frames.
+                # A broken socket must not hold back the frames of the others.
                 logger.exception("a socket failed in write")
 
 
@@ -66,7 +66,7 @@ class Outbox(asyncio.Protocol):
         self._transport = transport
         self._flusher = flusher
         self._max_outbox_bytes = 0
-        # The bound, and while the socket is slow besides it the frame that made it slow.
+        # The bound; while the socket is slow, the size of the frame that made it slow is added.
         self._limit_bytes = 0
         self._accepts_frames = False
         # None: not in the flusher's list. bytes: one frame, the common case. list: several, none after an early flush.
@@ -77,31 +77,31 @@ class Outbox(asyncio.Protocol):
     def open_outbox(self, max_outbox_bytes: int) -> None:
         """Begin to take frames; when more bytes than this wait, `outbox_overflowed` is called.
 
-        A write that begins while the socket keeps up may itself be that long, and what waits behind it is counted
+        A write that begins while the socket keeps up may itself have that size, and the frames behind it are counted
         apart: a replay of a megabyte to a slow phone is no reason to close.
         """
         self.limit_outbox(max_outbox_bytes)
         self._accepts_frames = True
 
     def limit_outbox(self, max_bytes: int) -> None:
-        """Let no more than this wait from here on."""
+        """Bound the waiting bytes from here on."""
         self._max_outbox_bytes = self._limit_bytes = max_bytes
         self._transport.set_write_buffer_limits(min(_HIGH_WATER_BYTES, max_bytes))
 
     @property
     def buffered_bytes(self) -> int:
-        """What waits in this process for the socket (under TLS: besides the up to 64 KB below the encryption)."""
+        """The bytes in this process that wait for the socket (under TLS: without the up to 64 KB in its layer)."""
         collected = self._collected
         waiting = len(collected) if isinstance(collected, bytes) else self._collected_bytes
         return waiting + self._transport.get_write_buffer_size()
 
     @property
     def is_slow(self) -> bool:
-        """Whether the socket has not taken what was written; `resume_writing` ends it."""
+        """Whether the socket has not taken all written bytes; `resume_writing` ends that."""
         return self._is_slow
 
     def begin_slow(self) -> None:
-        """Count from the first byte: whoever had the socket before was told of it, we are told when it ends."""
+        """Count from the first byte: asyncio told the socket's previous owner that it is slow, and tells us the end."""
         self._is_slow = True
 
     def write_frame(self, frame: bytes) -> None:
@@ -128,7 +128,7 @@ class Outbox(asyncio.Protocol):
             self._collected = []
 
     def flush(self) -> None:
-        """Hand what was collected to the socket, or find that the bound is passed."""
+        """Write the collected frames to the socket, unless the bound is passed."""
         collected = self._collected
         self._collected = None
         if collected is None:
@@ -145,12 +145,12 @@ class Outbox(asyncio.Protocol):
             self._transport.write(collected)
 
     def discard_collected(self) -> None:
-        """Let go of what has not been written; the socket is lost."""
+        """Drop the frames that have not been written; the socket is lost."""
         self._collected = None
         self._collected_bytes = 0
 
     def pause_writing(self) -> None:
-        """Learn that the socket is slow (asyncio calls this when more than the high-water mark waits)."""
+        """Learn that the socket is slow (asyncio calls this above the high-water mark)."""
         self._is_slow = True
         if self._transport.get_write_buffer_size() > self._limit_bytes:
             self.outbox_overflowed()
@@ -160,5 +160,5 @@ class Outbox(asyncio.Protocol):
         self._is_slow = False
 
     def outbox_overflowed(self) -> None:
-        """Decide what becomes of a connection over its bound."""
+        """End a connection that has passed its bound."""
         raise NotImplementedError

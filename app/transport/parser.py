@@ -2,7 +2,7 @@
 
 A parser with its buffers weighs several KB and an idle connection needs none, so the connections of one server share
 a few: a connection borrows one for each read and keeps it only while it has received half a frame. Knows nothing of
-messages, closing or listeners: that is the connection's part.
+messages, closing or listeners, which belong to the connection.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from picows.picows import (  # type: ignore[attr-defined]  # picows does not dec
     WSTransport,
 )
 
-# picows doubles a buffer that is full; it starts with a size that holds what phones send.
+# picows doubles a full buffer; the first size holds the messages of phones.
 _READ_BUFFER_BYTES = 4096
-# Of parsers that came back: more than one is needed only when connections held theirs.
+# A bound for returned parsers: more than one is in use only while connections keep theirs.
 _MAX_IDLE_PARSERS = 8
-# A parser that has swallowed a bigger message is let go, its buffer never shrinks.
+# A parser with a larger buffer is dropped, since buffers never shrink.
 _MAX_IDLE_BUFFER_BYTES = 1 << 18
 
 # picows parses frames only behind a handshake. uvicorn has already read the real one, so each parser is shown this.
@@ -31,13 +31,13 @@ _HANDSHAKE = (
 
 
 class FrameReceiver(Protocol):
-    """What a parser reports to: the connection whose bytes it reads."""
+    """The connection whose bytes a parser reads, as the parser sees it."""
 
     def frame_received(self, frame: WSFrame) -> None:
         """Take one frame; it is valid only during the call."""
 
     def fail(self, code: int, reason: str) -> None:
-        """Learn that the peer has broken the protocol; called after the frames before the breach."""
+        """Learn that the peer has broken the protocol; called after the frames in front of the breach."""
 
 
 class _NoLogger:
@@ -55,8 +55,8 @@ class _NoLogger:
 class _Sink:
     """Stands where picows expects its asyncio transport; lives as long as its parser.
 
-    What picows writes there is the handshake's answer, or a close frame when the peer broke the protocol: that frame is
-    how the parser learns of the breach.
+    picows writes there the answer of the handshake, or a close frame when the peer has broken the protocol: by that
+    frame the parser learns of the breach.
     """
 
     __slots__ = ("written",)
@@ -111,7 +111,7 @@ class Parser(WSListener):
             buffer = self._get_buffer(0)
             size = min(len(data), len(buffer))
             buffer[:size] = data[:size]
-            # Unless a frame ends in these bytes, they belong to an unfinished one.
+            # Unless a frame ends in these bytes, they belong to an unfinished frame.
             self._unfinished_bytes = size
             self._buffer_updated(size)
             data = data[size:]
@@ -122,7 +122,7 @@ class Parser(WSListener):
         self._receiver.frame_received(frame)  # type: ignore[union-attr]
 
     def read(self, receiver: FrameReceiver, data: bytes) -> bool:
-        """Report the whole frames in `data` to the receiver; return True if nothing of them is left in here."""
+        """Report the whole frames in `data` to the receiver; return True if no unfinished frame is left."""
         self._receiver = receiver
         self._feed(data)
         self._receiver = None

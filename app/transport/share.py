@@ -1,4 +1,4 @@
-"""What all connections of one server use together."""
+"""The objects that all connections of one server share."""
 
 import weakref
 from typing import Any
@@ -10,12 +10,12 @@ from app.transport.parser import ParserPool
 
 
 class ServerShare:
-    """What the connections of one server share; lives as long as the server."""
+    """The flusher, the parsers and the set of connections of one server; lives as long as the server."""
 
     __slots__ = ("_parsers", "connections", "flusher")
 
     def __init__(self, connections: set[Any]) -> None:
-        # uvicorn's own set: those it counts, and asks to shut down.
+        # uvicorn's own set: it counts these connections, and asks them to shut down.
         self.connections = connections
         self.flusher = TurnFlusher()
         self._parsers: dict[int, ParserPool] = {}
@@ -32,7 +32,7 @@ _shares: weakref.WeakKeyDictionary[ServerState, ServerShare] = weakref.WeakKeyDi
 
 
 def share_of(server_state: ServerState) -> ServerShare:
-    """What the connections of this server share, made when it is asked for the first time."""
+    """Return the share of a server; the first call makes it."""
     share = _shares.get(server_state)
     if share is None:
         share = _shares[server_state] = ServerShare(server_state.connections)

@@ -1,6 +1,6 @@
-"""A client's socket and another node's, joined: after the upgrade request bytes pass both ways as they come.
+"""A client's socket joined to another node's: behind the upgrade request bytes pass both ways as they are.
 
-Knows nothing of WebSockets or of who owns what; no frame is looked at.
+Knows nothing of WebSockets and sessions; no frame is parsed.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 
 
 async def splice(client: WebSocketConnection, socket_path: str | None, url: str | None, head: bytes) -> bool:
-    """Has whoever listens at the unix socket, or else at the URL's host, answer the client's upgrade request.
+    """Pass a client's upgrade request to the listener of the unix socket, or else of the URL's host.
 
-    `head` is the request as it is to be read there. Returns True once bytes pass, also when the client has left;
-    False when nobody listens: the client still waits for an answer.
+    `head` is the request in the form for that listener. Return True once bytes pass, also when the client has left;
+    False without a listener: the client still waits for an answer.
     """
     far = _End()
     try:
@@ -37,7 +37,7 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
     transport.set_protocol(near)
     near.connection_made(transport)
     far.transport.write(head + early)
-    # It was paused if the client sent much before it had an answer.
+    # Reading was paused if the client sent much before it had an answer.
     transport.resume_reading()
     return True
 
@@ -56,43 +56,43 @@ async def _connect(end: "_End", socket_path: str | None, url: str | None) -> Non
 class _End(asyncio.Protocol):
     """One of the two sockets; lives until it is lost, which closes the other.
 
-    Bounded: who sends faster than the other end takes is not read until that has caught up.
+    Bounded: an end that sends faster than the other one takes is not read until that one has caught up.
     """
 
     transport: asyncio.Transport
 
     def __init__(self, connections: set[Any] | None = None) -> None:
-        """`connections` are those that the server asks to shut down; the client's end is one of them."""
+        """`connections` is the server's set of connections to shut down; the client's end is one of them."""
         self._connections = connections
         self._drop_timer: asyncio.TimerHandle | None = None
-        #: None until both are there.
+        #: None until both ends exist.
         self.other: _End | None = None
         self.is_lost = False
         self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From asyncio; for a socket that had another protocol, from `splice`."""
+        """Take a socket, from asyncio or, if it had another protocol before, from `splice`."""
         self.transport = cast(asyncio.Transport, transport)
         if self._connections is not None:
             self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """What comes in goes out at the other end."""
+        """Write received bytes to the other end."""
         if self.other is not None and not self.other.is_lost:
             self.other.transport.write(data)
 
     def pause_writing(self) -> None:
-        """This end does not take more: nothing is read at the other."""
+        """Pause reading at the other end, because this end takes no more."""
         if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """This end has caught up."""
+        """Resume reading at the other end, because this end has caught up."""
         if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Half closed: the other half may still have something to say, but not for long."""
+        """Half close the other end too, which may still send for a short time."""
         self._has_ended = True
         other = self.other
         if other is None or other._has_ended or other.transport.is_closing() or not other.transport.can_write_eof():
@@ -103,18 +103,18 @@ class _End(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """From asyncio."""
+        """Close the other end, because this one is lost."""
         self.is_lost = True
         if self._connections is not None:
             self._connections.discard(self)
         if self._drop_timer is not None:
             self._drop_timer.cancel()
         if self.other is not None and not self.other.is_lost:
-            # What was sent still leaves, if its peer reads.
+            # Written bytes still leave, if the peer reads.
             self.other.shutdown()
 
     def shutdown(self) -> None:
-        """Closes this end, and with it the other; from uvicorn too, when the server stops."""
+        """Close this end, and with it the other; uvicorn calls this too, when the server stops."""
         self.transport.close()
         self._drop_soon()
 

@@ -1,7 +1,7 @@
 """The WebSocket protocol class given to uvicorn: reads the upgrade request and runs the ASGI application on it.
 
-After the answer nothing of this is left: the socket belongs to the WebSocketConnection. It must not know what an
-application does with its messages.
+After the answer nothing of this object is left: the socket belongs to the WebSocketConnection. Knows nothing of an
+application's messages. The names of uvicorn that this module uses are listed in `internals`.
 """
 
 import asyncio
@@ -16,19 +16,16 @@ from uvicorn.server import ServerState
 from app.transport import handshake
 from app.transport.asgi import AsgiSession
 from app.transport.connection import WebSocketConnection
-from app.transport.frames import text_frame
-from app.transport.handshake import Header
-from app.transport.listener import Listener
+from app.transport.listener import EXTENSION, Header
 from app.transport.share import share_of
 
-__all__ = ["EXTENSION", "Listener", "WebSocketConnection", "WebSocketProtocol", "text_frame"]
+__all__ = ["EXTENSION", "WebSocketConnection", "WebSocketProtocol"]
 
-EXTENSION = "recado.websocket"
-
-# uvicorn's logger: its operators look for these lines there.
+# uvicorn's logger, under which operators look for these lines.
 logger = logging.getLogger("uvicorn.error")
 
-# What a peer may send before its answer; then it is no longer read. A client has to wait for the 101 (RFC 6455, 4.1).
+# The bytes that a peer may send before its answer; past them it is not read. A client has to wait for the 101
+# (RFC 6455, 4.1).
 _MAX_EARLY_BYTES = 1 << 16
 
 
@@ -52,7 +49,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._connection: WebSocketConnection
 
-    # What the event loop and uvicorn's HTTP protocol call
+    # Called by the event loop and by uvicorn's HTTP protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket over from the HTTP protocol."""
@@ -61,7 +58,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connection = WebSocketConnection(self._transport, self._share, self)
 
     def data_received(self, data: bytes) -> None:
-        """Take the request, which uvicorn hands over whole, and later what the peer sends too early."""
+        """Take the request, which uvicorn hands over whole, and later the bytes that the peer sends too early."""
         if self._request is None:
             self._receive_request(data)
         else:
@@ -77,15 +74,15 @@ class WebSocketProtocol(asyncio.Protocol):
             self._session.connection_lost(1006, "")
 
     def pause_writing(self) -> None:
-        """Learn that the peer has not read what was answered to its requests before."""
+        """Learn that the peer has not read the answers to its earlier requests."""
         self._connection.begin_slow()
 
     def resume_writing(self) -> None:
-        """Learn that it has."""
+        """Learn that the peer has read them."""
         self._connection.resume_writing()
 
     def eof_received(self) -> None:
-        """Let the transport close: nobody waits for the answer."""
+        """Let the transport close: the peer does not wait for the answer."""
 
     def shutdown(self) -> None:
         """Refuse the request because the server stops."""
@@ -146,7 +143,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "extensions": {"websocket.http.response": {}, EXTENSION: {"connection": self._connection}},
         }
 
-    # What the connection calls
+    # Called by the connection
 
     def write_accept(self, subprotocol: str | None, headers: list[Header]) -> None:
         """Answer 101."""
@@ -163,11 +160,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._log_answer(str(status))
 
     def take_early_bytes(self) -> bytes:
-        """Hand over what the peer has sent behind its request."""
+        """Hand over the bytes that the peer has sent behind its request."""
         return bytes(self._early)
 
     def hand_over(self) -> bytes:
-        """Let go of the socket."""
+        """Release the socket."""
         self._share.connections.discard(self)
         return bytes(self._early)
 

@@ -29,7 +29,7 @@ def milliseconds(delays_seconds: Sequence[float], percentile: float) -> float:
 
 
 class Generator:
-    """Lives as long as its process; each public method is a command, its arguments the command's fields."""
+    """The generator. Lives as long as its process; each public method is a command with its fields as arguments."""
 
     def __init__(self) -> None:
         self.poller = Poller()
@@ -72,7 +72,7 @@ class Generator:
         return {}
 
     def losses(self) -> dict[str, Any]:
-        """Tell which devices the server has closed."""
+        """Return the devices that the server has closed."""
         return {"losses": self.fleet.losses[:10], "count": len(self.fleet.losses)}
 
     def open_streams(self, address: list[Any], site: str, streams: list[list[str]]) -> dict[str, Any]:

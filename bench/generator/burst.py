@@ -1,4 +1,4 @@
-"""One burst of messages: posts them, counts every receipt, notes how long each took. Knows no device list."""
+"""One burst of messages: posts them, counts every receipt, notes the delay of each. Knows no list of devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS, Publisher
 
 @dataclass(frozen=True)
 class Plan:
-    """What a burst sends: `rooms_of` and `receivers_of` answer for a message's number."""
+    """The messages of a burst: `rooms_of` and `receivers_of` answer for a message's number."""
 
     messages: int
     publishers: int
@@ -27,7 +27,7 @@ class Plan:
 
 
 class Requests(Protocol):
-    """What a publisher posts, and where."""
+    """The requests that a publisher posts, and their address."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -38,7 +38,7 @@ class Requests(Protocol):
 
 
 class Burst:
-    """Lives for one command; `run()` opens and closes its publishers."""
+    """One burst, for one command; `run()` opens and closes its publishers."""
 
     def __init__(self, plan: Plan, endpoint: Requests, poller: Poller) -> None:
         self.delays_seconds = array("d")

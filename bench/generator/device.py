@@ -19,7 +19,7 @@ _PONG_4 = client_frame(b"3")
 
 
 class State(enum.Enum):
-    """How far a device has come; it only moves forward."""
+    """The progress of a device; it only moves forward."""
 
     UPGRADING = enum.auto()  # the upgrade request is out
     OPENING = enum.auto()  # 101 received, waiting for the Engine.IO handshake
@@ -29,7 +29,7 @@ class State(enum.Enum):
 
 
 class Recorder(Protocol):
-    """Hears what devices receive; one per generator, its methods are on the hot path."""
+    """The listener for everything that devices receive. One per generator; its methods are on the hot path."""
 
     def ready(self, device: Device) -> None:
         """`device` received `_settings`."""
@@ -46,7 +46,7 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Where devices connect: one per command of the generator."""
+    """The address that devices connect to: one per command of the generator."""
 
     address: tuple[str, int]
     namespace: str
@@ -57,7 +57,7 @@ class Target:
 
 
 class Device:
-    """Lives from `connect()` to `close()`, which the generator calls for each device it made."""
+    """One device. Lives from `connect()` to `close()`, which the generator calls for each device that it made."""
 
     __slots__ = (
         "_poller",
@@ -105,7 +105,7 @@ class Device:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        # Several source addresses, so that 10,000 connections and their predecessors never run out of ports.
+        # Several source addresses: 10,000 connections, and the closed ones before them, need more ports than one has.
         sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
         sock.bind((source_address, 0))
         sock.settimeout(5)
@@ -119,7 +119,7 @@ class Device:
         self._poller.add(self.descriptor, self._readable)
 
     def close(self) -> None:
-        """Close the socket; the server sees the device vanish."""
+        """Close the socket without a goodbye."""
         if self._sock is None:
             return
         self._poller.remove(self.descriptor)
@@ -203,7 +203,7 @@ class Device:
         elif packet.startswith(b'["_batch"', array_at):
             self._recorder.batch(self, packet)
         if array_at > id_at and self.target.acknowledges:
-            # What socket.io-client sends when the callback is called without arguments.
+            # The acknowledgement of a socket.io-client whose callback is called without arguments.
             self.write(b"43" + packet[2:array_at] + b"[]")
 
     def _lose(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The devices of one generator: connects them a few at a time, hears what they receive, closes them."""
+"""The devices of one generator: connects them a few at a time, counts their receipts, closes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENGINE_3_PING_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Boarding:
-    """How devices are to be connected."""
+    """The way in which devices connect."""
 
     first: int
     count: int
@@ -48,7 +48,7 @@ class Fleet:
         self._pinged_at = time.monotonic()
 
     def board(self, target: Target, boarding: Boarding) -> tuple[float, array[float]]:
-        """Connect devices, wait for their `_settings` and `_batch`; returns the seconds in all and for each."""
+        """Connect devices, wait for their `_settings` and `_batch`; returns the seconds in total and for each."""
         new = [
             self._device(number, target, boarding) for number in range(boarding.first, boarding.first + boarding.count)
         ]
@@ -89,7 +89,7 @@ class Fleet:
                 device.ping()
 
     def ready(self, device: Device) -> None:
-        """Note how long `device` took to connect."""
+        """Note the time that `device` took to connect."""
         self._ready_delays_seconds.append(time.perf_counter() - self._waiting.pop(device))
 
     def message(self, device: Device, payload: bytes, arguments_at: int) -> None:
@@ -99,7 +99,7 @@ class Fleet:
         device.received = self.burst.receive(payload, arguments_at, device.received)
 
     def batch(self, device: Device, payload: bytes) -> None:
-        """Check that a `_batch` brings what was expected, in order."""
+        """Check that a `_batch` brings the expected messages, in order."""
         messages = json.loads(payload[payload.index(b"[") :])[1]
         numbers = [message[1] - FIRST_NUMBER for message in messages]
         if numbers != list(range(self._batch_messages)):

@@ -1,6 +1,6 @@
-"""A tenant's backend that does not heed its limit: POST /send at a steady rate until stdin is closed.
+"""A tenant's backend that ignores its limit: POST /send at a steady rate until stdin is closed.
 
-Prints `flooding` when it is refused for the first time, and at its end how many were accepted and refused since then.
+Prints `flooding` at the first refusal, and at its end the numbers of accepted and refused sends since then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _REFUSED = 429
 
 
 class Flood:
-    """Lives as long as its process."""
+    """The flood, which lives as long as its process."""
 
     def __init__(self, endpoint: Endpoint, per_second: float) -> None:
         self._endpoint = endpoint
@@ -38,7 +38,7 @@ class Flood:
     async def _send(self, number: int) -> None:
         reader, writer = await asyncio.open_connection(*self._endpoint.address)
         loop = asyncio.get_running_loop()
-        # Evenly in turns, and at fixed moments: who is answered late is not to send less.
+        # Connections send in turn at fixed moments: a late answer must not lower the rate.
         due = loop.time() + number * self._pause_seconds / _CONNECTIONS
         try:
             while True:
@@ -51,7 +51,7 @@ class Flood:
 
     def _count(self, status: int) -> None:
         if status == _REFUSED and not self.statuses[status]:
-            # What was accepted before came of the burst that the limit allows.
+            # The sends accepted until now belong to the burst that the limit allows.
             self.statuses.clear()
             print("flooding", flush=True)
         self.statuses[status] += 1

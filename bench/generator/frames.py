@@ -1,4 +1,4 @@
-"""WebSocket frames as a client sees them: masks what it sends, cuts what it receives. Knows no Socket.IO.
+"""WebSocket frames of a client: masks frames to send, splits received bytes into frames. Knows no Socket.IO.
 
 Every frame is masked with one repeated byte: a legal mask that makes the server do its full unmasking (a mask of
 zeros would let some servers skip it) while it costs the generator a single `bytes.translate`.
@@ -41,7 +41,7 @@ def server_frame(payload: bytes, opcode: int = TEXT) -> bytes:
 
 
 def cut_frame(data: bytes, start: int) -> tuple[int, int]:
-    """Return where the payload of the frame at `start` begins and ends; (0, 0) while the frame is incomplete."""
+    """Return the begin and end of the payload in the frame at `start`; (0, 0) while the frame is incomplete."""
     available = len(data)
     if available < start + 2:
         return 0, 0

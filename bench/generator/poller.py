@@ -1,7 +1,7 @@
-"""The generator's only loop: one epoll over device and publisher sockets, with acknowledgements written after reads.
+"""The generator's only loop: one epoll over device and publisher sockets. It writes acknowledgements after reads.
 
-Plain epoll and `os.read` cost about half of what an asyncio protocol does for frames this small, which leaves the
-generator faster than every server it measures.
+Plain epoll and `os.read` cost about half as much as an asyncio protocol for frames this small. So the generator is
+faster than every server that it measures.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _MAX_WRITES_PER_TURN = 1024
 
 
 class GeneratorError(Exception):
-    """The load generator met something that makes its figures worthless."""
+    """The load generator met an error that makes its figures worthless."""
 
 
 class Poller:
-    """Lives as long as the generator process; `handlers` hold what to call when a descriptor is readable."""
+    """The loop. Lives as long as the generator's process; `handlers` has the callback of each descriptor."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -29,7 +29,7 @@ class Poller:
         self._writes: list[tuple[int, bytes]] = []
 
     def add(self, descriptor: int, readable: Callable[[], None]) -> None:
-        """Call `readable` whenever `descriptor` has something to read."""
+        """Call `readable` whenever `descriptor` is readable."""
         self._handlers[descriptor] = readable
         self._epoll.register(descriptor, select.EPOLLIN)
 
@@ -39,18 +39,18 @@ class Poller:
             self._epoll.unregister(descriptor)
 
     def pause(self, descriptor: int) -> None:
-        """Stop reading `descriptor`: how a slow reader is made."""
+        """Stop reading `descriptor`: this makes a slow reader."""
         self._epoll.modify(descriptor, 0)
 
     def write_later(self, descriptor: int, data: bytes) -> None:
-        """Write `data` at the end of this turn, after all that was readable has been read and its time noted."""
+        """Write `data` at the end of this turn, after every readable socket has been read and its time noted."""
         self._writes.append((descriptor, data))
 
     def turn(self, timeout_seconds: float) -> None:
-        """Serve what is readable, waiting at most `timeout_seconds` for it; then write what was to be written later.
+        """Serve the readable sockets, waiting at most `timeout_seconds` for one; then write the data of `write_later`.
 
-        What arrives meanwhile is read first: a thousand devices would not wait for each other's acknowledgements,
-        so the moment noted for one's receipt must not either.
+        Data that arrives meanwhile is read first. A thousand real devices do not wait for each other's
+        acknowledgements, so the noted time of a receipt must not include them either.
         """
         handlers = self._handlers
         events = self._epoll.poll(timeout_seconds, _EVENTS_PER_POLL)

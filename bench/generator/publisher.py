@@ -19,7 +19,7 @@ _TEXT = "Your order has left our house and is on its way to you. "
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and as whom to publish: one per command of the generator."""
+    """The address to publish to, and the site and its key: one per command of the generator."""
 
     address: tuple[str, int]
     site: str
@@ -52,7 +52,7 @@ class Endpoint:
 
 
 class Publisher:
-    """One keep-alive connection; lives for one command of the generator, which closes it."""
+    """One keep-alive connection. Lives for one command of the generator, which closes it."""
 
     def __init__(self, address: tuple[str, int], poller: Poller, answered: Callable[[Publisher], None]) -> None:
         self.is_idle = True

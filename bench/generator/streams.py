@@ -1,4 +1,4 @@
-"""Subscribers of topics over plain HTTP, and what emits to them: as devices and /send are for Socket.IO."""
+"""Subscribers of topics over plain HTTP, and the emitter to them: the pair of devices and /send for Socket.IO."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.generator.publisher import FIRST_NUMBER, NUMBER_DIGITS
 _READ_BYTES = 16384
 _GREETING = b'"type":"connected"'
 _MESSAGE = re.compile(rb'"type":"message","detail":\[(?=\d{%d})' % NUMBER_DIGITS)
-# What may be the beginning of a message.
+# The end of the received bytes that is kept: a message may begin in it.
 _TAIL_BYTES = 64
 _TEXT = "Your order has left our house and is on its way to you. "
 
 
 @dataclass(frozen=True)
 class EventEndpoint:
-    """Where and as whom to emit: one per command of the generator."""
+    """The address to emit to, and the site and its key: one per command of the generator."""
 
     address: tuple[str, int]
     site: str

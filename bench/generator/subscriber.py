@@ -14,7 +14,7 @@ _MESSAGE = b'"message":"'
 
 
 class Subscriber(Device):
-    """Lives as a device does; ready once it has subscribed."""
+    """A subscriber, which lives as a device does; ready once it has subscribed."""
 
     __slots__ = ()
 

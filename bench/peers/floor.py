@@ -1,7 +1,7 @@
 """The floor: picows on uvloop writes one ready frame to every socket and reads a short one back. No contract is kept.
 
-It speaks just enough Engine.IO 4 for the same generator to measure it: rooms are taken from the token without asking
-anyone, nothing is stored, an acknowledgement is counted and forgotten. POST /send on a second port is the trigger.
+It speaks just enough Engine.IO 4 for the same generator to measure it. The token gives the rooms without a request,
+nothing is stored, an acknowledgement is counted and forgotten. POST /send on a second port is the trigger.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n
 
 
 class Floor:
-    """Lives as long as the process: who is in which room, and how many acknowledgements came."""
+    """The members of each room, and the number of acknowledgements. Lives as long as the process."""
 
     def __init__(self, acknowledging_site: str) -> None:
         self.acknowledging_site = acknowledging_site
@@ -53,7 +53,7 @@ class Floor:
 
 
 class Listener(WSListener):
-    """Lives as long as one socket."""
+    """One device's socket, for which it lives."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
@@ -89,7 +89,7 @@ class Listener(WSListener):
 
 
 class Trigger(asyncio.Protocol):
-    """Lives as long as one keep-alive connection of the publisher; reads POST /send."""
+    """One keep-alive connection of the publisher, for which it lives; reads POST /send."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
@@ -97,7 +97,7 @@ class Trigger(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Keep the transport for the answers."""
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 

@@ -1,7 +1,7 @@
-"""The contract of sites done plainly: python-socketio and redis-py as their manuals show them. A peer of the benchmark.
+"""The contract of sites written plainly: python-socketio and redis-py as their manuals show. A peer of the benchmark.
 
 Argument: a JSON file of sites. REDIS_URL names the Redis that keeps the queues: a hash per device (message id to
-message), a list of ids for the order. It does what the scenarios measure, no more.
+message), a list of ids for the order. It does the work that the scenarios measure, and no more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _socketio: Any = socketio
 
 
 class Site:
-    """Lives as long as the process: one tenant's namespace, its users and their devices."""
+    """One tenant's namespace, its users and their devices. Lives as long as the process."""
 
     def __init__(self, name: str, settings: Settings, sio: Any, redis: Redis, http: httpx.AsyncClient) -> None:
         self.name = name

@@ -18,6 +18,12 @@ def http_answer(body: bytes = b"[]", status: str = "200 OK", *headers: str) -> b
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+def errors_of(module: object) -> set[type[Exception]]:
+    """The exceptions that a library offers."""
+    names = (getattr(module, name) for name in dir(module))
+    return {item for item in names if isinstance(item, type) and issubclass(item, Exception)}
+
+
 class Request:
     """One request as it came in, header names in lower case, values as bytes."""
 
@@ -54,7 +60,7 @@ class Backend:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def has_requests(self, count: int) -> list[Request]:
-        """Waits until so many requests have come in."""
+        """Waits until this many requests have come in."""
         async with asyncio.timeout(5), self._changed:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests
@@ -124,7 +130,7 @@ def make_site(backend: Backend) -> Callable[..., Site]:
 
 @pytest.fixture
 def logged() -> list[dict[str, object]]:
-    """What is logged during the test."""
+    """The log lines of the test."""
     capture = LogCapture()
     structlog.configure(processors=[capture], cache_logger_on_first_use=False)
     return capture.entries  # type: ignore[return-value]  # a list of mutable mappings

@@ -1,4 +1,4 @@
-"""Who passes to authUrl, in which order, and who is refused on the way."""
+"""The gate to authUrl: the order in which requests pass, and the ones that it refuses."""
 
 import asyncio
 
@@ -7,27 +7,27 @@ import pytest
 from app.backends import auth_gate
 from app.backends.auth_gate import BUSY, DOWN, AuthGate
 from app.backends.breaker import Breaker
+from app.backends.figures import BackendCounts
 from app.config.settings import Site
 from app.errors import AuthRefused
-from app.observe.counts import SiteCounts
 from tests.support.waiting import until
 
 
-def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, SiteCounts]:
+def make_gate(at_once: int = 1, wait_seconds: float = 5.0, failures: int = 2) -> tuple[AuthGate, BackendCounts]:
     """A gate and its counts."""
-    counts = SiteCounts()
+    counts = BackendCounts()
     site = Site(name="shop", api_key="k", auth_concurrency=at_once)
     return AuthGate(site, counts, Breaker(failures), wait_seconds), counts
 
 
 async def ask(gate: AuthGate, was_answered: bool = True) -> None:
-    """Passes and hears this."""
+    """Passes the gate and reports this outcome."""
     async with gate.passed() as outcome:
         outcome.was_answered = was_answered
 
 
 async def test_turns_come_in_the_order_of_asking() -> None:
-    """So many at once; whoever has waited longest comes next, and those who gave up are passed over."""
+    """The gate bounds the requests at once. The longest waiter is next, and a cancelled waiter is passed over."""
     gate, counts = make_gate(at_once=2)
     inside: list[int] = []
     may_leave = asyncio.Event()
@@ -51,7 +51,7 @@ async def test_turns_come_in_the_order_of_asking() -> None:
 
 
 async def test_the_row_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too many wait, one more is refused at once."""
+    """When the queue is full, one more is refused at once."""
     monkeypatch.setattr(auth_gate, "MAX_WAITING", 1)
     gate, counts = make_gate()
     async with gate.passed():
@@ -64,7 +64,7 @@ async def test_the_row_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_wait_ends() -> None:
-    """Whoever's turn does not come in time is refused, and its place in the row is free."""
+    """A request whose turn does not come in time is refused, and its place in the queue is free."""
     gate, counts = make_gate(wait_seconds=0.01)
     async with gate.passed():
         with pytest.raises(AuthRefused, match=BUSY):
@@ -74,7 +74,7 @@ async def test_a_wait_ends() -> None:
 
 
 async def test_those_who_wait_are_refused_when_the_backend_goes_down() -> None:
-    """They need not be asked about one after the other, each with its time-out."""
+    """Waiting requests are refused together when the breaker opens, not one after the other after a time-out each."""
     gate, counts = make_gate()
     async with gate.passed() as outcome:
         waiting = [asyncio.create_task(ask(gate, was_answered=False)) for _ in range(5)]
@@ -88,7 +88,7 @@ async def test_those_who_wait_are_refused_when_the_backend_goes_down() -> None:
 async def test_each_change_is_logged_and_shown(
     logged: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Open, half-open, closed: a line and a figure for each."""
+    """Each change to open, half-open or closed gives a log line and a figure."""
     monkeypatch.setattr("app.backends.breaker.FIRST_PAUSE_SECONDS", 0.0)
     gate, counts = make_gate(failures=1)
     await ask(gate, was_answered=False)
@@ -105,7 +105,7 @@ async def test_each_change_is_logged_and_shown(
 
 
 async def test_a_request_that_is_given_up_leaves_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also as the probe: the next request is the probe then."""
+    """A request that is given up is no failure, not even the probe: the next request becomes the probe."""
     monkeypatch.setattr("app.backends.breaker.FIRST_PAUSE_SECONDS", 0.0)
     gate, counts = make_gate(failures=1)
     await ask(gate, was_answered=False)

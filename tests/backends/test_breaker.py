@@ -1,4 +1,4 @@
-"""When a backend is left alone, and when it is tried again."""
+"""The breaker: when a backend is left alone, and when it is tried again."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from app.backends.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Bre
 
 
 def open_breaker(now: float = 0.0) -> Breaker:
-    """One that has just opened."""
+    """A breaker that has just opened."""
     breaker = Breaker(failures=3)
     for _ in range(3):
         breaker.failed(breaker.admit(now), now)
@@ -15,7 +15,7 @@ def open_breaker(now: float = 0.0) -> Breaker:
 
 
 def test_opens_after_failures_in_a_row() -> None:
-    """An answer in between begins the count anew."""
+    """An answer in between resets the count of failures."""
     breaker = Breaker(failures=3)
     for _ in range(10):
         breaker.failed(breaker.admit(0), 0)
@@ -28,7 +28,7 @@ def test_opens_after_failures_in_a_row() -> None:
 
 
 def test_one_probe_after_the_pause() -> None:
-    """Nothing passes in the pause, one request behind it, and no other before its end."""
+    """No request passes during the pause. After it one passes, and no other before the outcome of that one."""
     breaker = open_breaker(now=100)
     assert breaker.admit(100 + FIRST_PAUSE_SECONDS - 0.01) is Passage.REFUSED
     assert breaker.refuses(100 + FIRST_PAUSE_SECONDS) is False
@@ -38,7 +38,7 @@ def test_one_probe_after_the_pause() -> None:
 
 
 def test_a_probe_that_is_answered_closes() -> None:
-    """Everything passes again, and the count begins anew."""
+    """After an answered probe all requests pass again, and the count of failures starts at zero."""
     breaker = open_breaker()
     breaker.admit(10)
     breaker.answered()
@@ -47,7 +47,7 @@ def test_a_probe_that_is_answered_closes() -> None:
 
 
 def test_pauses_grow() -> None:
-    """Each probe that fails doubles the pause, up to the longest; the next opening begins with the first again."""
+    """Each failed probe doubles the pause, up to the longest. The next opening begins with the first pause again."""
     breaker = open_breaker()
     now = 0.0
     pauses = []
@@ -64,7 +64,7 @@ def test_pauses_grow() -> None:
 
 
 def test_stragglers_change_nothing() -> None:
-    """What was sent before the breaker opened and fails later neither prolongs the pause nor ends the probe."""
+    """A request sent before the opening that fails later neither prolongs the pause nor ends the probe."""
     breaker = open_breaker()
     breaker.failed(Passage.ORDINARY, 0.5)
     assert breaker.admit(FIRST_PAUSE_SECONDS) is Passage.PROBE
@@ -73,7 +73,7 @@ def test_stragglers_change_nothing() -> None:
 
 
 def test_a_straggler_that_is_answered_closes() -> None:
-    """The backend is there."""
+    """A late answer closes the breaker: the backend is up."""
     breaker = open_breaker()
     breaker.answered()
     assert breaker.admit(0) is Passage.ORDINARY
@@ -81,7 +81,7 @@ def test_a_straggler_that_is_answered_closes() -> None:
 
 @pytest.mark.parametrize("passage", [Passage.PROBE, Passage.ORDINARY])
 def test_a_request_that_is_given_up_says_nothing(passage: Passage) -> None:
-    """The next one takes a probe's place; of an ordinary one nothing is kept."""
+    """The next request takes the place of an abandoned probe. An abandoned ordinary request leaves no trace."""
     breaker = open_breaker()
     assert breaker.admit(5) is Passage.PROBE
     breaker.abandoned(passage)

@@ -1,4 +1,4 @@
-"""Requests passed on to another node: whole, to the byte, taken back with their client, and never answered twice."""
+"""Requests passed on to another node: whole, to the byte, given up with their client, and never answered twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from app.backends import peers as peers_module
 from app.backends.peers import HttpPeers
-from app.core.ports import Place
+from app.socketio.ports import Place
 from app.transport.peer_socket import PeerSocket
 from tests.support.waiting import until
 from tests.transport.serving import Receive, Send, Served, serving
@@ -20,7 +20,7 @@ Message = MutableMapping[str, Any]
 
 
 class Owner:
-    """The other node's application: keeps requests, answers what the test says when it says so. For one test."""
+    """The other node's application: keeps requests, and gives the test's answer when its gate opens. For one test."""
 
     def __init__(self) -> None:
         """Answer 200 at once."""
@@ -114,7 +114,7 @@ def _end(served: Served) -> None:
 
 @pytest.fixture
 async def peers() -> AsyncIterator[HttpPeers]:
-    """The way there."""
+    """The peers under test."""
     way = HttpPeers(idle_seconds=5)
     yield way
     await way.aclose()
@@ -127,7 +127,7 @@ async def ask(peers: HttpPeers, place: Place, client: Client) -> bool:
 
 @pytest.mark.parametrize("by", ["socket", "url"])
 async def test_request_and_answer_are_the_same_there_and_here(owner: Owner, peers: HttpPeers, by: str) -> None:
-    """Method, target, headers and body arrive as they were; status, headers in their order and body come back so."""
+    """Method, target, headers and body arrive unchanged, and so do the answer's status, headers in order, and body."""
     place = Place(socket=owner.place.socket) if by == "socket" else Place(url=owner.place.url)
     given = [(b"content-type", b"text/plain"), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"content-length", b"3")]
     of_connection = [(b"connection", b"keep-alive"), (b"expect", b"100-continue")]
@@ -144,7 +144,7 @@ async def test_request_and_answer_are_the_same_there_and_here(owner: Owner, peer
 
 
 async def test_nothing_is_added(owner: Owner, peers: HttpPeers) -> None:
-    """A request without headers and body arrives without; of the target only what no URL may hold is written anew."""
+    """A request without headers and body arrives without. Of the target only bytes that no URL may hold are encoded."""
     client = Client()
     client.scope["query_string"] = b"sid=\xff%zz"
     assert await ask(peers, owner.place, client)
@@ -162,7 +162,7 @@ async def test_long_body_is_passed_in_parts(owner: Owner, peers: HttpPeers, leng
 
 
 async def test_answer_before_the_body(owner: Owner, peers: HttpPeers) -> None:
-    """An owner that answers before it has read all is heard; the rest is not waited for."""
+    """The answer of an owner that has not read the whole body is passed on, without waiting for the rest."""
     owner.is_early = True
     headers = [(b"content-length", b"99999999")]
     client = Client("POST", b"x", b"y", headers=headers)
@@ -172,7 +172,7 @@ async def test_answer_before_the_body(owner: Owner, peers: HttpPeers) -> None:
 
 
 async def test_client_that_leaves(owner: Owner, peers: HttpPeers) -> None:
-    """When the client gives up its poll, the owner sees it give up; nothing is sent."""
+    """When the client gives up its poll, the owner sees the request end; nothing is sent."""
     owner.gate.clear()
     client = Client()
     asked = asyncio.create_task(ask(peers, owner.place, client))
@@ -184,7 +184,7 @@ async def test_client_that_leaves(owner: Owner, peers: HttpPeers) -> None:
 
 
 async def test_client_that_leaves_in_its_body(owner: Owner, peers: HttpPeers) -> None:
-    """When the client leaves in the middle of its body, the owner sees a request that broke off."""
+    """When the client leaves in the middle of its body, the owner sees the request break off."""
     client = Client("POST", b"x" * 10, headers=[(b"content-length", b"20")])
     client.leave()
     receive = client.receive
@@ -200,7 +200,7 @@ async def test_client_that_leaves_in_its_body(owner: Owner, peers: HttpPeers) ->
 
 
 async def test_client_that_was_gone(owner: Owner, peers: HttpPeers) -> None:
-    """A client that has left before is not asked for."""
+    """A request whose client has left already is not passed on."""
     client = Client()
     client.leave()
     client._parts = []
@@ -209,7 +209,7 @@ async def test_client_that_was_gone(owner: Owner, peers: HttpPeers) -> None:
 
 
 async def test_nobody_answers(owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a listener, or without an answer in time, there is none: nothing is sent."""
+    """Without a listener, or without an answer in time, nothing is sent."""
     way = HttpPeers(idle_seconds=0.1)
     owner.gate.clear()
     for place in (Place(socket=str(tmp_path / "none")), Place(url="http://127.0.0.1:9"), owner.place):
@@ -220,7 +220,7 @@ async def test_nobody_answers(owner: Owner, tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_owner_that_breaks_off(peers: HttpPeers) -> None:
-    """An answer that ends in the middle is none."""
+    """An answer that breaks off is no answer."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -236,7 +236,7 @@ async def test_owner_that_breaks_off(peers: HttpPeers) -> None:
 
 
 async def test_end(owner: Owner, peers: HttpPeers) -> None:
-    """When this node ends, polls that wait at another get no answer from there, and none is begun."""
+    """When this node ends, polls that wait at another node get no answer from there, and no request is begun."""
     owner.gate.clear()
     asked = asyncio.create_task(ask(peers, owner.place, Client()))
     await until(lambda: owner.bodies, "the request to arrive")
@@ -249,7 +249,7 @@ async def test_end(owner: Owner, peers: HttpPeers) -> None:
 
 @pytest.mark.parametrize("by", ["socket", "url"])
 async def test_tell(owner: Owner, peers: HttpPeers, by: str) -> None:
-    """A request of this node's own arrives with its headers; where nobody listens nothing happens."""
+    """A request of this node's own arrives with its headers. Without a listener nothing happens."""
     scope = {**Client("DELETE").scope, "headers": [(b"x-own", b"1")]}
     await peers.tell(Place(socket=owner.place.socket) if by == "socket" else Place(url=owner.place.url), scope)
     [told] = owner.scopes
@@ -259,7 +259,7 @@ async def test_tell(owner: Owner, peers: HttpPeers, by: str) -> None:
 
 
 async def test_fetch(owner: Owner, peers: HttpPeers) -> None:
-    """What another process of this machine answers with 200, else nothing."""
+    """The body of another process's answer with 200; None for every other."""
     path = str(owner.place.socket)
     assert await peers.fetch(path, "/metrics/own", 1) is None
     assert owner.scopes[0]["path"] == "/metrics/own"
@@ -269,7 +269,7 @@ async def test_fetch(owner: Owner, peers: HttpPeers) -> None:
 
 
 async def test_pools_are_bounded(owner: Owner, peers: HttpPeers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of nodes of the past no connections are kept; one that waits for an answer is."""
+    """Idle connections to past nodes are closed; a connection that waits for an answer stays."""
     monkeypatch.setattr(peers_module, "_MAX_POOLS", 1)
     owner.gate.clear()
     client = Client()

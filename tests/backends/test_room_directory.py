@@ -1,4 +1,4 @@
-"""What authUrl is asked, and what becomes of its answers."""
+"""The requests to authUrl, and the meaning of its answers."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from app.backends import breaker
-from app.backends.http import MAX_ANSWER_BYTES
+from app.backends.exchange import MAX_ANSWER_BYTES
+from app.backends.figures import BackendCounts
 from app.backends.room_directory import HttpRoomDirectory
 from app.config.settings import Site
 from app.errors import AuthRefused
@@ -80,7 +81,7 @@ async def test_status_decides_the_refusal(
 
 
 async def test_redirects_are_not_followed(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
-    """A redirect is a refusal, and its target is not asked: it would be shown the token."""
+    """A redirect is a refusal. Its target is not asked: the request would show it the token."""
     backend.answer = http_answer(b"", "302 Found", f"Location: {backend.url}/elsewhere")
     assert await refusal(directory, make_site()) == "Auth 302 error"
     assert len(backend.requests) == 1
@@ -109,7 +110,7 @@ async def test_answer_is_bounded(backend: Backend, directory: HttpRoomDirectory,
 async def test_compressed_answer_is_understood(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """A backend that compresses unasked is understood; one that only says so is an `Auth error`."""
+    """A compressed answer is understood without being asked for. A wrong Content-Encoding is an `Auth error`."""
     backend.answer = http_answer(gzip.compress(b'["user_8"]'), "200 OK", "Content-Encoding: gzip")
     assert await directory.fetch_rooms(make_site(), "t", None) == ["user_8"]
     backend.answer = http_answer(b'["user_8"]', "200 OK", "Content-Encoding: gzip")
@@ -149,7 +150,7 @@ async def test_broken_answers(
     ],
 )
 async def test_unreachable_backends(directory: HttpRoomDirectory, make_site: MakeSite, url: str, text: str) -> None:
-    """No one there, no such name and URLs that lead nowhere are refusals that do not show the URL."""
+    """A closed port, an unknown host and an unusable URL are refusals that do not show the URL."""
     assert await refusal(directory, make_site(auth_url=url)) == f"Auth error: {text}"
 
 
@@ -172,7 +173,7 @@ async def test_latin_1_is_sent_as_latin_1(backend: Backend, directory: HttpRoomD
 async def test_equal_questions_share_one_request(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """Questions alike in site, token and meta at one moment are one request; any difference is another."""
+    """Questions equal in site, token and meta at one moment are one request; any difference makes another."""
     backend.gate = asyncio.Event()
     questions = [(make_site(), "a", None)] * 3 + [(make_site(), "b", None), (make_site(), "a", "m")]
     questions.append((make_site("other"), "a", None))
@@ -186,7 +187,7 @@ async def test_equal_questions_share_one_request(
 
 
 async def test_answers_are_not_kept(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
-    """A question asked after the answer is asked anew: rooms may have changed."""
+    """A question after the answer is a new request: rooms may have changed."""
     await directory.fetch_rooms(make_site(), "a", None)
     backend.answer = http_answer(b'["new"]')
     assert await directory.fetch_rooms(make_site(), "a", None) == ["new"]
@@ -195,7 +196,7 @@ async def test_answers_are_not_kept(backend: Backend, directory: HttpRoomDirecto
 async def test_cancelled_caller_leaves_the_others_their_answer(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """The one who asked first may give up; the request goes on for those who joined."""
+    """The first caller may give up; the request goes on for the callers that joined."""
     backend.gate = asyncio.Event()
     backend.answer = http_answer(b'["user_8"]')
     first, second = (asyncio.create_task(directory.fetch_rooms(make_site(), "a", None)) for _ in range(2))
@@ -222,7 +223,7 @@ async def test_refusal_reaches_every_caller(
 async def test_slow_site_holds_up_itself_alone(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """A site's turns are its own: one with all of them taken leaves the others theirs."""
+    """Each site has its own turns: a site that has used all of its own takes none of another's."""
     backend.gate = asyncio.Event()
     slow_site = make_site("slow", auth_concurrency=5)
     slow = asyncio.gather(*(directory.fetch_rooms(slow_site, str(i), None) for i in range(15)))
@@ -236,7 +237,7 @@ async def test_slow_site_holds_up_itself_alone(
 
 
 async def test_a_storm_gets_in(backend: Backend, make_site: MakeSite) -> None:
-    """5,000 users at once all get their rooms of a backend that answers in 20 ms; never over 64 at once."""
+    """5,000 users at once all get their rooms from a backend that takes 20 ms, with at most 64 requests at once."""
     counts = Counts()
     directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
     backend.delay_seconds = 0.02
@@ -245,14 +246,14 @@ async def test_a_storm_gets_in(backend: Backend, make_site: MakeSite) -> None:
     answers = await asyncio.gather(*(directory.fetch_rooms(site, str(number), None) for number in range(5_000)))
     assert answers == [["user_8"]] * 5_000
     assert (len(backend.requests), backend.most_at_once) == (5_000, 64)
-    assert counts.of("newsite").auths == {"known": 5_000}
-    assert counts.of("newsite").auths_waiting == 0
-    assert sum(counts.of("newsite").auth_wait_seconds.buckets) == 5_000 - 64
+    assert counts.of("newsite").part(BackendCounts).auths == {"known": 5_000}
+    assert counts.of("newsite").part(BackendCounts).auths_waiting == 0
+    assert sum(counts.of("newsite").part(BackendCounts).auth_wait_seconds.buckets) == 5_000 - 64
     await directory.aclose()
 
 
 async def test_who_goes_away_leaves_the_row(backend: Backend, make_site: MakeSite) -> None:
-    """A question that waits for its turn is given up with the last who asked it, and never reaches the backend."""
+    """A question that waits for its turn is cancelled with its last caller, and never reaches the backend."""
     counts = Counts()
     directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
     backend.gate = asyncio.Event()
@@ -261,11 +262,11 @@ async def test_who_goes_away_leaves_the_row(backend: Backend, make_site: MakeSit
     await backend.has_requests(1)
     gone = [asyncio.create_task(directory.fetch_rooms(site, "gone", None)) for _ in range(2)]
     halved = [asyncio.create_task(directory.fetch_rooms(site, "halved", None)) for _ in range(2)]
-    await until(lambda: counts.of("newsite").auths_waiting == 2, "both questions to wait")
+    await until(lambda: counts.of("newsite").part(BackendCounts).auths_waiting == 2, "both questions to wait")
     for task in (*gone, halved[0]):
         task.cancel()
-    await until(lambda: counts.of("newsite").auths_waiting == 1, "one to leave")
-    # The same question, asked again behind it, is a new one.
+    await until(lambda: counts.of("newsite").part(BackendCounts).auths_waiting == 1, "one to leave")
+    # The same question, asked again afterwards, is a new one.
     again = asyncio.create_task(directory.fetch_rooms(site, "gone", None))
     backend.gate.set()
     assert [await first, await halved[1], await again] == [[], [], []]
@@ -295,8 +296,8 @@ async def test_who_waits_too_long_is_told(backend: Backend, make_site: MakeSite)
 async def test_backend_that_is_down_is_left_alone(
     backend: Backend, make_site: MakeSite, answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After many answers of 5xx, or none, in a row users are refused at once; one is asked about after a pause, and
-    its answer lets the others in again."""
+    """After many failures in a row (5xx, or no answer) users are refused at once. After a pause one request is made,
+    and its answer lets the others in again."""
     monkeypatch.setattr(breaker, "FIRST_PAUSE_SECONDS", 0.2)
     counts = Counts()
     directory = HttpRoomDirectory(timeout_seconds=5.0, counts=counts)
@@ -306,10 +307,10 @@ async def test_backend_that_is_down_is_left_alone(
         assert "does not answer" not in await refusal(directory, site, str(number))
     seen = len(backend.requests)
     assert await refusal(directory, site) == "Auth error: the site's backend does not answer, try again later"
-    assert (len(backend.requests), counts.of("newsite").auth_breaker) == (seen, 2)
+    assert (len(backend.requests), counts.of("newsite").part(BackendCounts).auth_breaker) == (seen, 2)
     backend.answer = http_answer(b'["user_8"]')
     deadline = asyncio.get_running_loop().time() + 5
-    while counts.of("newsite").auth_breaker and asyncio.get_running_loop().time() < deadline:
+    while counts.of("newsite").part(BackendCounts).auth_breaker and asyncio.get_running_loop().time() < deadline:
         with contextlib.suppress(AuthRefused):
             await directory.fetch_rooms(site, "probe", None)
     assert await directory.fetch_rooms(site, "a", None) == ["user_8"]
@@ -320,7 +321,7 @@ async def test_backend_that_is_down_is_left_alone(
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "429 Too Many Requests"])
 async def test_refusals_never_keep_others_out(backend: Backend, make_site: MakeSite, status: str) -> None:
-    """A backend that answers 4xx is there, however often it does; so is one whose users' tokens no header can carry."""
+    """Neither any number of 4xx answers nor tokens that no header can carry open the breaker: the backend is up."""
     directory = HttpRoomDirectory(timeout_seconds=5.0)
     site = make_site()
     backend.answer = http_answer(b"", status)
@@ -348,7 +349,7 @@ async def test_log_names_the_site_and_no_secret(
 async def test_close_ends_what_is_in_flight(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
-    """aclose ends requests that nobody has answered yet."""
+    """aclose ends the requests in flight."""
     backend.gate = asyncio.Event()
     asked = asyncio.create_task(directory.fetch_rooms(make_site(), "a", None))
     await backend.has_requests(1)

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from app.backends.http import BackendError
+from app.backends.exchange import BackendError
 from app.backends.sender import post_send
 from tests.backends.conftest import Backend, http_answer
 
 
 async def test_message_is_posted_as_a_backend_would(backend: Backend) -> None:
-    """Site and resync stand in the query, the key in a header, and the server's words come back."""
+    """Site and resync stand in the query, the key in a header, and the server's text comes back."""
     backend.answer = http_answer(b"OK\n")
     answer = await asyncio.to_thread(post_send, f"{backend.url}/", "a b&c", "54321", b'{"event":"x"}', resync=True)
     assert (answer.status, answer.text) == (200, "OK")
@@ -21,7 +21,7 @@ async def test_message_is_posted_as_a_backend_would(backend: Backend) -> None:
 
 
 async def test_refusals_are_answers(backend: Backend) -> None:
-    """What the server refuses is told with its status and text."""
+    """The answer to a refused message has its status and text."""
     backend.answer = http_answer(b"ApiKey invalid.", "401 Unauthorized")
     answer = await asyncio.to_thread(post_send, backend.url, "a", "1", b"{}")
     assert (answer.status, answer.text) == (401, "ApiKey invalid.")

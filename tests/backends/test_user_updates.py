@@ -1,4 +1,4 @@
-"""What updateUserUrl is told, and that nobody waits for it."""
+"""The requests to updateUserUrl, and that no connect waits for them."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ async def test_failures_are_logged_and_forgotten(
 async def test_requests_at_one_moment_are_bounded(
     backend: Backend, updates: HttpUserUpdates, make_site: MakeSite
 ) -> None:
-    """However many users come at once, a site has a fixed number of requests in flight, and all are made."""
+    """With any number of users at once, a site has a bounded number of requests in flight, and all are made."""
     count = 5 * MAX_IN_FLIGHT_PER_SITE
     backend.gate = asyncio.Event()
     for i in range(count):
@@ -95,7 +95,7 @@ async def test_what_waits_is_bounded(
     logged: list[dict[str, object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Past the bound an update is dropped with a log line, so that a dead backend costs no memory without end."""
+    """Past the bound an update is dropped with a log line: a dead backend costs bounded memory."""
     monkeypatch.setattr(user_updates, "MAX_WAITING_PER_SITE", 3)
     for i in range(5):
         updates.update_user(make_site(), str(i), None, True, AT)
@@ -106,7 +106,7 @@ async def test_what_waits_is_bounded(
 async def test_close_waits_for_what_is_in_flight(
     backend: Backend, updates: HttpUserUpdates, make_site: MakeSite
 ) -> None:
-    """Updates made before the close are told within the grace; later ones are not."""
+    """Updates made before the close are sent within the grace; later ones are not."""
     updates.update_user(make_site(), "8", None, False, AT)
     await updates.aclose()
     updates.update_user(make_site(), "9", None, False, AT)
@@ -116,7 +116,7 @@ async def test_close_waits_for_what_is_in_flight(
 async def test_close_does_not_wait_for_ever(
     backend: Backend, updates: HttpUserUpdates, make_site: MakeSite, logged: list[dict[str, object]]
 ) -> None:
-    """A backend that does not answer holds the close up for the grace alone; what is dropped is counted."""
+    """A silent backend delays the close by the grace at most; the dropped updates are counted."""
     backend.gate = asyncio.Event()
     for i in range(MAX_IN_FLIGHT_PER_SITE + 2):
         updates.update_user(make_site(), str(i), None, False, AT)

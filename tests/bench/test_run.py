@@ -46,7 +46,8 @@ def is_running(pid: int) -> bool:
 
 
 def test_every_scenario_runs_and_is_saved(tmp_path: Path) -> None:
-    """A tiny run of Node and the floor measures each scenario for all that can play it, and saves three files."""
+    """A tiny run of Node and the floor measures each scenario for every contender that can play it, and saves three
+    files."""
     results = run(TINY, list(SCENARIOS), ["node", "floor"], is_pinned=False)
     both = {"node", "floor"}
     assert {name: set(contenders) for name, contenders in results.samples.items()} == {
@@ -88,7 +89,7 @@ def test_fairness_runs() -> None:
 
 @pytest.mark.parametrize("engine_version", [3, 4])
 def test_both_engine_versions_receive_acknowledge_and_replay(node: Running, engine_version: int) -> None:
-    """A device of either Engine.IO version gets live messages, and after a reconnect those it has not had yet."""
+    """A device of either Engine.IO version gets live messages, and after a reconnect the ones that it has missed."""
     site = node.endpoint(ACKNOWLEDGED_SITE)
     connect(node, ACKNOWLEDGED_SITE, 4, engine_version)
     plan = {"messages": 3, "publishers": 1, "gap_seconds": 0.0}
@@ -102,7 +103,7 @@ def test_both_engine_versions_receive_acknowledge_and_replay(node: Running, engi
 
 
 def test_a_batch_that_should_not_come_is_an_error(node: Running) -> None:
-    """The generator does not measure wrong behaviour: messages that were to be gone are reported."""
+    """The generator does not measure wrong behaviour: it reports messages that should have been gone."""
     connect(node, ACKNOWLEDGED_SITE, 1)
     node.generator.call("disconnect")
     node.generator.call("queue", endpoint=node.endpoint(ACKNOWLEDGED_SITE), users=1, messages=2)
@@ -111,7 +112,7 @@ def test_a_batch_that_should_not_come_is_an_error(node: Running) -> None:
 
 
 def test_a_message_that_does_not_arrive_is_an_error(node: Running) -> None:
-    """A burst whose receipts stay out ends with its time-out and says how many are missing."""
+    """A burst whose receipts do not come ends with its time-out and says how many are missing."""
     connect(node, PLAIN_SITE, 2)
     plan = {"messages": 1, "publishers": 1, "gap_seconds": 0.0, "timeout_seconds": 0.3}
     with pytest.raises(BenchError, match="1 of 1 messages are incomplete"):

@@ -1,4 +1,4 @@
-"""A run is judged against the issue's table from its medians."""
+"""A run is judged against the table of limits from its medians."""
 
 from bench.report import tables
 from bench.scale import FULL
@@ -16,13 +16,13 @@ def results_with(recado_us: float) -> Results:
 
 
 def test_a_cost_within_all_limits_is_reached() -> None:
-    """9 µs is 0.45 times Node's 20 and below twice the floor's 6."""
+    """9 µs reaches both targets: it is 0.45 times Node's 20, and below twice the floor's 6."""
     verdicts = judge(results_with(9.0), FULL)
     assert [verdict.text for verdict in verdicts] == ["reached"] * 3
 
 
 def test_a_missed_target_says_by_how_much() -> None:
-    """13.5 µs is one half more than 0.45 times Node's, and the report's table says so."""
+    """13.5 µs misses the target of 0.45 times Node's by one half, and the report's table says so."""
     verdicts = judge(results_with(13.5), FULL)
     assert [verdict.text for verdict in verdicts] == ["missed by 50 %", "missed by 12 %", "reached"]
     assert "missed by 50 %" in tables(results_with(13.5), verdicts, {"machine": "m"}, FULL)
@@ -38,7 +38,7 @@ def test_growth_compares_the_ends_of_the_curve() -> None:
 
 
 def test_a_channel_push_is_compared_with_the_fan_out_beside_it() -> None:
-    """At most 1.3 times what Socket.IO costs on the same server in the same minutes."""
+    """The limit is 1.3 times the cost of Socket.IO on the same server in the same minutes."""
     results = Results()
     results.add("fan-out beside channels", "recado", {"server_us": 10.0})
     results.add("channel push", "recado", {"server_us": 13.5})
@@ -47,12 +47,12 @@ def test_a_channel_push_is_compared_with_the_fan_out_beside_it() -> None:
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    """Without Recado, or without the yardstick, there is no verdict."""
+    """Without Recado, or without the contender it is compared with, there is no verdict."""
     assert judge(Results(), FULL) == []
 
 
 def test_fairness_compares_a_flood_with_calm() -> None:
-    """What others pay and wait while one site sends ten times what it may; 12 % more is beyond the 10."""
+    """The cost and delay of others while one site sends ten times its limit: 12 % more is beyond the 10."""
     results = Results()
     results.add("fan-out, others calm", "recado", {"server_us": 10.0, "p50_ms": 5.0})
     results.add("fan-out, another floods", "recado", {"server_us": 10.5, "p50_ms": 5.6})

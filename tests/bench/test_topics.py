@@ -10,7 +10,7 @@ pytestmark = pytest.mark.alone
 
 
 def test_topics_are_measured_and_judged() -> None:
-    """Both scenarios give figures, and each has its target; the others' servers are not asked."""
+    """Both scenarios give figures, and each has its target; the other contenders' servers do not take part."""
     results = run(TINY, ["topics", "topics-match"], ["recado", "floor"], is_pinned=False)
     few, many = TINY.topic_subscriptions
     assert {name: set(contenders) for name, contenders in results.samples.items()} == {

@@ -30,7 +30,7 @@ sys.stdin.read()
 
 
 def test_cpu_time_agrees_with_the_process_itself() -> None:
-    """What /proc says was spent in a busy stretch is what the process says of itself, within a few milliseconds."""
+    """The CPU time that /proc shows for a busy stretch is the process's own, within a few milliseconds."""
     said = subprocess.run([sys.executable, "-c", SPEND], cwd=REPOSITORY, capture_output=True, check=True, text=True)
     spent, itself = map(float, said.stdout.split())
     assert abs(spent - itself) < 0.02

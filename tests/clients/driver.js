@@ -11,7 +11,7 @@ const LIBRARIES = {
   4: require("socket.io-client-4"),
 };
 
-/** Clients by the name which the test gave them: {socket, policy, callbacks}. */
+/** Clients by the name that the test gave them: {socket, policy, callbacks}. */
 const clients = new Map();
 
 function report(client, kind, fields = {}) {
@@ -26,7 +26,7 @@ function markBinary(_key, value) {
   return value;
 }
 
-/** Whether the policy {mode: "all" | "none" | "only" | "except", events} acknowledges this event by itself. */
+/** Whether the policy {mode: "all" | "none" | "only" | "except", events} acknowledges this event on arrival. */
 function acknowledges(policy, event) {
   switch (policy.mode) {
     case "all":
@@ -61,7 +61,10 @@ function receive(name, event, args) {
   }, state.policy.delay_ms);
 }
 
-/** Listens to every event by name as it first arrives: 1.x and 2.x have no catch-all, and the library's own buffering must stay. */
+/**
+ * Adds a listener for each event name when it first arrives: 1.x and 2.x have no catch-all listener, and the library's
+ * own buffering must stay in place.
+ */
 function listenToAll(name, socket) {
   const known = new Set();
   const original = socket.onevent;
@@ -89,7 +92,7 @@ function listenToLife(name, socket, version) {
   }
 }
 
-/** What README.md tells pages to do about a refusal, with a delay for tests. */
+/** The lines of docs/clients.md for a refused client, with a delay for tests. */
 function connectAgain(socket, version, delay_ms) {
   const again = () => setTimeout(() => socket.connect(), delay_ms);
   if (version < 3) {
@@ -121,7 +124,7 @@ const operations = {
   disconnect({ client }) {
     clients.get(client).socket.disconnect();
   },
-  /** Leaves the namespace within the listener of this event, when that has been called so often. */
+  /** Leaves the namespace inside the listener of this event, at its call with number `count`. */
   leave_at({ client, event, count }) {
     clients.get(client).leaving = { event, count };
   },
@@ -150,7 +153,7 @@ const operations = {
   },
 };
 
-// A library that throws outside of any call of ours must not take the other clients with it; the tests see the line.
+// An exception of a library outside our calls must not end the other clients; the tests find this line.
 process.on("uncaughtException", (error) => process.stderr.write(`uncaught: ${error.stack || error}\n`));
 
 readline

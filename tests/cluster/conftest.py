@@ -1,4 +1,4 @@
-"""Three nodes on one Valkey, asked one by one: no balancer hides which node a client or a send meets."""
+"""Three nodes on one Valkey, addressed one by one: no balancer hides which node a client or a send reaches."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant
 
-#: Opens clients at the node of this number.
+#: Opens clients at the node with this number.
 At = Callable[[int], Connector]
 
 
 @pytest.fixture(scope="session")
 def cluster(tenant: Tenant) -> Iterator[Deployment]:
-    """The nodes; tests share them, so they keep to users and rooms of their own."""
+    """The nodes; tests share them, so each test uses users and rooms of its own."""
     deployment = Deployment(contract_sites(tenant), nodes=3)
     yield deployment
     deployment.end()

@@ -1,4 +1,4 @@
-"""Sessions that any node answers for: two server processes on one Valkey that were told nothing of each other."""
+"""Sessions that any node answers for: two server processes on one Valkey that do not know of each other."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ SECRET = "the same for both"
 
 
 class Pair:
-    """Two nodes; lives for this module, unless a test kills one and starts its own pair."""
+    """Two nodes; live for this module, unless a test kills one and starts its own pair."""
 
     def __init__(self, tenant: Tenant, valkey: Valkey, is_clustered: bool = False) -> None:
-        """Start both."""
+        """Start both nodes."""
         self.directory = Path(tempfile.mkdtemp(prefix="recado-"))
         self.valkey = valkey
         (self.directory / "sites.yml").write_text(yaml.safe_dump(contract_sites(tenant)))
@@ -64,12 +64,12 @@ class Pair:
         return Server(self.directory, "--port", str(port), **environment)
 
     def _separate(self) -> None:
-        """Leave no socket file, as if each node were on a machine of its own."""
+        """Remove the socket files, as if each node were on a machine of its own."""
         for key in self.valkey.client.keys("recado:place:*"):
             Path(json.loads(self.valkey.client.get(key) or b"")["socket"]).unlink()
 
     def end(self) -> None:
-        """End both."""
+        """End both nodes."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(Server.end, self.nodes))
         shutil.rmtree(self.directory)
@@ -86,7 +86,7 @@ def pair(tenant: Tenant) -> Iterator[Pair]:
 
 @pytest.fixture
 def own_pair(tenant: Tenant, request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """Two nodes of the test's own; with a parameter that is true, nodes that know their URLs and a secret."""
+    """Two nodes of the test's own; with a true parameter, nodes that know their URLs and a secret."""
     with running_valkey() as valkey:
         both = Pair(tenant, valkey, getattr(request, "param", False))
         yield both
@@ -95,16 +95,16 @@ def own_pair(tenant: Tenant, request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 @pytest.fixture
 def ends() -> Iterator[ExitStack]:
-    """What a test has begun and is to end, in reverse."""
+    """Ends what a test has started, in reverse order."""
     with ExitStack() as stack:
         yield stack
 
 
 class Session:
-    """A polling session that may ask another node each time; lives for one test."""
+    """A polling session whose requests may go to either node; lives for one test."""
 
     def __init__(self, pair: Pair, version: int = 4, **query: str) -> None:
-        """Open it on the first node."""
+        """Open the session at the first node."""
         self.pair = pair
         self.version = version
         self.query = {"EIO": str(version), "transport": "polling", **query}
@@ -114,12 +114,12 @@ class Session:
         self.query["sid"] = found[1]
 
     def ask(self, node: int, method: str, **request: object) -> httpx.Response:
-        """One request to a node."""
+        """Send one request to a node."""
         url = f"{self.pair.nodes[node].url}/socket.io/"
         return httpx.request(method, url, params=self.query, timeout=10, **request)  # type: ignore[arg-type]
 
     def join(self, node: int, user: User) -> str:
-        """Join the site `alpha` over a node; what the polls there say until the settings have come."""
+        """Join the site `alpha` over a node; return the text of the polls there, up to `_settings`."""
         packet = "40/alpha," + json.dumps({"token": user.token, "deviceId": "d"})
         assert self.ask(node, "POST", content=packet).text == "ok"
         text = ""
@@ -137,7 +137,7 @@ class Session:
 
     @contextmanager
     def upgrade(self, node: int) -> Iterator[ClientConnection]:
-        """The same, with the probe answered."""
+        """A WebSocket of this session, over a node, after its probe was answered."""
         with self.socket(node) as opened:
             opened.send("2probe")
             assert opened.recv(5) == "3probe"
@@ -145,7 +145,7 @@ class Session:
 
 
 def send(node: Server, pair: Pair, user: User, event: str, *args: object) -> None:
-    """Send an event to the user over a node."""
+    """Send an event to the user's room over a node."""
     key = yaml.safe_load((pair.directory / "sites.yml").read_text())["alpha"]["apiKey"]
     query = {"site": "alpha", "apiKey": key}
     answer = httpx.post(f"{node.url}/send", params=query, json={"rooms": user.room, "event": event, "args": args})
@@ -160,7 +160,7 @@ def figure(node: Server, name: str, **labels: str) -> float:
 
 
 def raw_answer(node: Server, request: bytes) -> bytes:
-    """All that a node answers to a request, which asks it to close."""
+    """The complete answer of a node to a request that asks the node to close."""
     parts = urlsplit(node.url)
     assert parts.hostname
     with socket.create_connection((parts.hostname, parts.port or 80), timeout=5) as connection:
@@ -172,7 +172,7 @@ def raw_answer(node: Server, request: bytes) -> bytes:
 
 
 def test_polling_goes_on_at_another_node(pair: Pair, tenant: Tenant) -> None:
-    """A session that one node has opened joins, receives and acknowledges over another that was told nothing of it."""
+    """A session opened at one node joins, receives and acknowledges over another node that does not know it."""
     user = tenant.user()
     session = Session(pair)
     assert '"_settings"' in session.join(1, user)
@@ -187,7 +187,7 @@ def test_polling_goes_on_at_another_node(pair: Pair, tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("query", [{"b64": "1"}, {"j": "0"}])
 def test_old_ways_of_polling(pair: Pair, query: dict[str, str]) -> None:
-    """Base64 and JSONP requests of version 3 are passed on like others, the form of a JSONP POST too."""
+    """Base64 and JSONP requests of version 3 are passed on like others, and so is the form body of a JSONP POST."""
     session = Session(pair, 3, **query)
     assert session.ask(0, "GET").status_code == 200
     if "j" in query:
@@ -198,7 +198,7 @@ def test_old_ways_of_polling(pair: Pair, query: dict[str, str]) -> None:
 
 
 def test_answers_are_the_owners_to_the_byte(pair: Pair) -> None:
-    """Status, headers (CORS among them) and body are what the owner would have answered itself, errors too."""
+    """Status, headers (CORS among them) and body equal those of the owner's own answer; so do errors."""
     session = Session(pair)
     query = urlencode({**session.query, "transport": "websocket"})
     for method, body in (("GET", b""), ("PUT", b"x"), ("OPTIONS", b"")):
@@ -210,7 +210,7 @@ def test_answers_are_the_owners_to_the_byte(pair: Pair) -> None:
 
 
 def test_upgrade_goes_through_another_node(pair: Pair, tenant: Tenant) -> None:
-    """A WebSocket that reaches another node takes the session over there: bytes pass both ways, large ones too."""
+    """A WebSocket that reaches another node upgrades the session over there: bytes pass both ways, large ones too."""
     user = tenant.user()
     session = Session(pair)
     session.join(0, user)
@@ -239,12 +239,12 @@ def test_refused_upgrade_is_the_owners(pair: Pair) -> None:
 
 
 def test_client_that_leaves_takes_its_poll_back(own_pair: Pair) -> None:
-    """A poll given up at one node ends the session at its owner, as a poll given up there does."""
+    """A client that drops its poll at one node ends the session at its owner, as it would at the owner itself."""
     session = Session(own_pair)
     parts = urlsplit(own_pair.nodes[1].url)
 
     def ends_by_leaving() -> bool:
-        # Nothing tells when a poll has arrived at the owner: leave after a moment, and again if it was too early.
+        # No event tells when a poll has reached the owner: drop it after a moment, and repeat if that was too early.
         with socket.create_connection((parts.hostname or "", parts.port or 80)) as poll:
             poll.sendall(f"GET /socket.io/?{urlencode(session.query)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             figure(own_pair.nodes[1], "recado_sessions")
@@ -254,7 +254,7 @@ def test_client_that_leaves_takes_its_poll_back(own_pair: Pair) -> None:
 
 
 def test_body_beyond_the_bound(pair: Pair) -> None:
-    """A body longer than maxPayload is refused by the owner, who ends the session."""
+    """A body longer than maxPayload is refused by the owner, which ends the session."""
     session = Session(pair)
     answer = session.ask(1, "POST", content=b"4" * (MAX_PAYLOAD + 100_000))
     assert answer.status_code == 413
@@ -262,7 +262,8 @@ def test_body_beyond_the_bound(pair: Pair) -> None:
 
 
 def test_nobody_owns_it(pair: Pair) -> None:
-    """An id of a node that never was, and one without a node, are answered as an unknown session, by either node."""
+    """A session id of a node that never existed, or without a node, is answered
+    as an unknown session, by either node."""
     session = Session(pair)
     for sid in ("0123456789.abc", "no-node-in-it", "../..", "", "0123456789", "." + session.query["sid"]):
         session.query["sid"] = sid
@@ -273,7 +274,7 @@ def test_nobody_owns_it(pair: Pair) -> None:
 
 @pytest.mark.parametrize("own_pair", [False, True], indirect=True)
 def test_owner_was_killed(own_pair: Pair) -> None:
-    """Once its owner is dead, a session is unknown, whether it was reached by its socket or its URL."""
+    """Once its owner is dead a session is unknown, whether the owner was reached over its socket file or its URL."""
     session = Session(own_pair)
     assert session.ask(1, "POST", content="3").text == "ok"
     own_pair.nodes[0].signal(signal.SIGKILL)
@@ -300,7 +301,7 @@ def test_between_machines(own_pair: Pair, tenant: Tenant) -> None:
 
 
 def test_no_secret_no_trust(own_pair: Pair) -> None:
-    """Who claims to pass a request on and does not know the secret is refused, even at the owner."""
+    """A request that claims to be passed on, without the right secret, is refused, even at the owner."""
     session = Session(own_pair)
     answer = session.ask(0, "POST", content="3", headers={"X-Recado-Secret": "guess"})
     assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
@@ -309,26 +310,26 @@ def test_no_secret_no_trust(own_pair: Pair) -> None:
 
 
 def begin(node: Server, session: Session, method: str, sent: bytes = b"", length: int = 0) -> socket.socket:
-    """Send the head of a request, and this of its body; returns when the node has taken it."""
+    """Send the head of a request and the start of its body; return when the node has taken it."""
     parts = urlsplit(node.url)
     connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
     head = f"{method} /socket.io/?{urlencode(session.query)} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + sent)
-    # Answered behind the request before it.
+    # The node answers this request only after it has taken the one before it.
     figure(node, "recado_sessions")
     return connection
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the node closes."""
+    """Everything that arrives until the node closes."""
     with connection:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.parametrize("own_pair", [False, True], indirect=True)
 def test_node_that_ends_hands_polls_back(own_pair: Pair, tenant: Tenant) -> None:
-    """SIGTERM at a node where a poll and a POST for another's session are under way: the owner answers the poll with a
-    noop, the POST arrives whole, the session lives on, and the node ends with 0."""
+    """SIGTERM at a node that passes on a poll and a POST of a session owned elsewhere: the owner answers the poll with
+    a noop, the POST arrives whole, the session lives on, and the node ends with 0."""
     user = tenant.user()
     session = Session(own_pair)
     session.join(1, user)
@@ -354,8 +355,8 @@ def test_node_that_ends_hands_polls_back(own_pair: Pair, tenant: Tenant) -> None
 def test_client_outlives_the_node_that_passes_its_polls(
     own_pair: Pair, tenant: Tenant, drivers: Drivers, library: str, ends: ExitStack
 ) -> None:
-    """A client whose polls come through a node that ends, and does not connect again, stays connected to their owner
-    and gets everything, once and in order."""
+    """A client whose polls pass through a node that ends stays connected to their owner, without a new connect, and
+    gets everything, once and in order."""
     owner, other = own_pair.nodes
     listed = [owner.url]
     balancer = Balancer(lambda: listed, random.Random(1))
@@ -363,7 +364,7 @@ def test_client_outlives_the_node_that_passes_its_polls(
     user = tenant.user()
     query = {"token": user.token, "deviceId": "d"}
     client = drivers.node.connect(ConnectCall(ClientKind(library, POLLING), balancer.url, "alpha", query))
-    # The balancer ends when nobody connects any more.
+    # The balancer may end only when no client connects any more.
     ends.callback(lambda: eventually(lambda: figure(owner, "recado_sessions") == 0, "the client to leave"))
     ends.callback(client.forget)
     client.wait_event("_settings")

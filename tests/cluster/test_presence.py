@@ -1,4 +1,4 @@
-"""Who is where, over several nodes: which nodes hear of a message, and what counts as connected."""
+"""Presence over several nodes: the nodes that hear of a message, and the connections that keep a device connected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ At = Callable[[int], Connector]
 
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 def test_only_nodes_with_an_addressed_device_hear(at: At, cluster: Deployment, tenant: Tenant, site: str) -> None:
-    """A message reaches just the nodes that hold a connected device that it is for, wherever it was sent."""
+    """A message reaches exactly the nodes that hold a connected device addressed by it, whichever node accepts it."""
     user, stranger, gone = tenant.user(), tenant.user(), tenant.user()
     client, bystander = at(0)(site, user), at(1)(site, stranger)
     at(2)(site, gone).disconnect()
@@ -37,7 +37,7 @@ def test_only_nodes_with_an_addressed_device_hear(at: At, cluster: Deployment, t
 
 
 def test_connected_until_the_last_connection_ends(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """A device counts as connected while any node holds a connection of it, and as away once none does."""
+    """A device counts as connected while any node holds a connection of it, and as away afterwards."""
     user = tenant.user()
     first, second = at(0)("alpha", user), at(1)("alpha", user)
     assert len(_state(cluster, user).split(",")) == 2
@@ -52,7 +52,7 @@ def test_connected_until_the_last_connection_ends(at: At, cluster: Deployment, t
 
 
 def test_rooms_follow_the_newest_connection(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """A user who gained and lost a room is in the new ones only, with devices on other nodes too."""
+    """A user who gained and lost a room is in the current rooms only, also with devices on other nodes."""
     old, new = tenant.unique("old"), tenant.unique("new")
     user = tenant.user(old)
     first = at(0)("alpha", user, device="first")
@@ -65,7 +65,7 @@ def test_rooms_follow_the_newest_connection(at: At, cluster: Deployment, tenant:
 
 
 def test_each_connection_is_reported_once(at: At, tenant: Tenant) -> None:
-    """A user that moves between nodes is reported connected and disconnected once for each of its connections."""
+    """A user who moves between nodes is reported connected and disconnected once for each connection."""
     user = tenant.user()
     for number in (0, 1, 2):
         client = at(number)("alpha", user)
@@ -76,7 +76,7 @@ def test_each_connection_is_reported_once(at: At, tenant: Tenant) -> None:
 
 
 def test_rooms_without_queues_over_nodes(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """In a site without queues a room has its members on all nodes, those that left are out of it."""
+    """In a site without queues a room has its members on all nodes; a client that left is no longer a member."""
     room = tenant.unique("room")
     clients = [at(number % 3)("plain", tenant.user(room), ack=ACK_NONE) for number in range(6)]
     cluster.nodes[0].send("plain", room, "to all")

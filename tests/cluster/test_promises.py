@@ -1,4 +1,4 @@
-"""The promises of the design over several nodes, word for word; tests/faults has those about what breaks."""
+"""The promises of the design over several nodes, word for word; tests/faults holds the promises about faults."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_order_whichever_node(at: At, cluster: Deployment, tenant: Tenant) -> No
 
 @each_library
 def test_a_device_that_moves_in_a_burst(at: At, cluster: Deployment, tenant: Tenant, kind: ClientKind) -> None:
-    """A device that goes from node to node during a burst gets every message, in order, live or in a `_batch`, and
+    """A device that moves from node to node during a burst gets every message, in order, live or in a `_batch`, and
     nothing twice on one connection."""
     user = tenant.user()
     clients = [at(0)("alpha", user, kind)]
@@ -60,7 +60,7 @@ def test_a_device_that_moves_in_a_burst(at: At, cluster: Deployment, tenant: Ten
     for client in clients:
         received = numbers(client)
         assert received == sorted(set(map(int, map(str, received)))), "out of order or twice on one connection"
-        # What was received but whose ack came too late comes again first.
+        # A message that was received, but whose ack came too late, is sent again first.
         seen += [number for number in received if number not in set(seen)]
     assert seen == list(range(200))
     assert len(clients) > 2
@@ -79,7 +79,7 @@ def test_stored_for_all_or_none(at: At, cluster: Deployment, tenant: Tenant) -> 
 
 
 def test_refused_is_stored_for_none(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """A 503 means "not stored": a Redis that freezes and wakes the moment a node gives it up does nothing of it."""
+    """A 503 means "not stored": a Redis that freezes and wakes when a node gives it up does not run the script."""
     room = tenant.unique("room")
     users = [tenant.user(room) for _ in range(6)]
     clients = [at(n % NODES)("alpha", user, ack=ACK_NONE) for n, user in enumerate(users)]
@@ -112,8 +112,8 @@ def test_acks_from_several_nodes(at: At, cluster: Deployment, tenant: Tenant) ->
 
 
 def test_sites_over_nodes(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """No site sees, slows beyond its quota, or guesses at another: the same user, device and room in two sites of two
-    nodes are strangers, live, in `_batch` and in what an ack removes."""
+    """No site sees, slows beyond its quota, or guesses at another: the same user, device and room in two sites on two
+    nodes are separate, live, in `_batch`, and in what an ack removes."""
     room = tenant.unique("room")
     user = tenant.user(room)
     clients = {
@@ -153,7 +153,7 @@ def test_wrong_key_of_another_site_on_any_node(cluster: Deployment, tenant: Tena
 @each_library
 def test_one_device_on_two_nodes(at: At, cluster: Deployment, tenant: Tenant, kind: ClientKind) -> None:
     """Two connections of one device on two nodes: both get live messages, the newest gets the `_batch`, the first ack
-    counts; the device is gone when the last one is."""
+    counts; the device is away when its last connection has ended."""
     user = tenant.user()
     older = at(0)("alpha", user, kind, ack=ACK_NONE)
     cluster.nodes[2].send("alpha", user.room, "before")
@@ -178,7 +178,7 @@ def test_one_device_on_two_nodes(at: At, cluster: Deployment, tenant: Tenant, ki
 
 
 def test_full_queue_of_a_device_on_two_nodes(at: At, cluster: Deployment, tenant: Tenant) -> None:
-    """Past its bound a device's queue is dropped and the device gets `_resync`, on each node that holds it."""
+    """Past its limit a device's queue is dropped, and the device gets `_resync` on each node that holds it."""
     user = tenant.user()
     clients = [at(number)("small_queue", user, ack=ACK_NONE) for number in (0, 1)]
     for number in range(6):
@@ -188,7 +188,7 @@ def test_full_queue_of_a_device_on_two_nodes(at: At, cluster: Deployment, tenant
 
 
 def _send_from_everywhere(cluster: Deployment, room: str, count: int) -> None:
-    """Send numbers, eight at a time, each to another node than the one before."""
+    """Send numbers, eight at a time, each over another node than the one before."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: cluster.nodes[n % NODES].send("alpha", room, "n", n), range(count)))
 
@@ -199,7 +199,7 @@ def _send_in_order(cluster: Deployment, room: str, count: int) -> None:
 
 
 def _waiting(cluster: Deployment, user: User, site: str = "alpha") -> int:
-    """How many messages wait in the queues of all the user's devices, as Redis has it now."""
+    """How many messages wait in the queues of all the user's devices, read from Redis."""
     client: Any = cluster.redis.client
     handles = client.hkeys(f"recado:{{{site}}}:user:{user.room}")
     return sum(client.llen(f"recado:{{{site}}}:queue:{handle.decode()}") for handle in handles)

@@ -1,4 +1,5 @@
-"""contracts/redis-publish.md over three nodes: once per connection, once in the list, whichever node dies."""
+"""contracts/redis-publish.md over three nodes: each message is sent once per connection
+and queued once, whichever node dies."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ TAKEN_OVER_WITHIN_SECONDS = 5.0
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Deployment]:
-    """Three nodes that no test harms."""
+    """Three nodes that no test damages."""
     deployment = Deployment(SITES, {"log_level": "debug"}, nodes=3)
     yield deployment
     deployment.end()
@@ -43,7 +44,7 @@ def own() -> Iterator[Deployment]:
 
 @pytest.fixture
 def application(drivers: Drivers) -> Iterator[Callable[[Deployment], Application]]:
-    """Makes the application of the site `news`, or another, in a deployment."""
+    """Makes the application of a site (`news` by default) in a deployment."""
     made: list[Application] = []
 
     def make(deployment: Deployment, site: str = "news", prefix: str = "rm") -> Application:
@@ -56,7 +57,7 @@ def application(drivers: Drivers) -> Iterator[Callable[[Deployment], Application
 
 
 def holder_of(deployment: Deployment) -> Node:
-    """The node that owns the subscription, once one does."""
+    """The node that holds the lease of the subscription, once one does."""
 
     def find() -> Node | None:
         for node in deployment.nodes:
@@ -69,7 +70,7 @@ def holder_of(deployment: Deployment) -> Node:
 
 @contextmanager
 def numbered(send: Callable[[str], object], pause_seconds: float = 0.005) -> Iterator[list[str]]:
-    """Send numbers in the background within the block; gives the list of those that were sent."""
+    """Send numbers in the background during the block; yields the list of the numbers sent."""
     sent: list[str] = []
     is_over = threading.Event()
 
@@ -93,7 +94,7 @@ Make = Callable[..., Application]
 
 
 def test_once_per_connection(shared: Deployment, application: Make) -> None:
-    """Each PUBLISH is heard by one node, and comes once to every connection of the user, in order, on any node."""
+    """Each PUBLISH is heard by one node and reaches every connection of the user once, in order, on any node."""
     news = application(shared)
     user = news.user()
     holder_of(shared)
@@ -108,7 +109,7 @@ def test_once_per_connection(shared: Deployment, application: Make) -> None:
 
 
 def test_queued_once(shared: Deployment, application: Make) -> None:
-    """What nobody is there for waits once, and comes once."""
+    """Messages for a user without connections are queued once and delivered once."""
     news = application(shared)
     user = news.user()
     holder_of(shared)
@@ -126,7 +127,8 @@ def test_queued_once(shared: Deployment, application: Make) -> None:
 
 
 def test_connection_limit_over_nodes(shared: Deployment, application: Make) -> None:
-    """conn_limit counts the connections at all nodes; the oldest is disconnected, the next is the first then."""
+    """conn_limit counts the connections at all nodes; the oldest is disconnected,
+    and the next oldest becomes the first."""
     news = application(shared)
     user = news.user()
     clients = [news.connect(shared.nodes[number % 3], user) for number in range(4)]
@@ -141,8 +143,8 @@ def test_connection_limit_over_nodes(shared: Deployment, application: Make) -> N
 
 
 def test_joins_in_a_burst(shared: Deployment, application: Make) -> None:
-    """Users who come and go at every node while numbers are PUBLISHed get each number, in order, none twice on one
-    connection."""
+    """A user who connects and disconnects at every node during a stream of PUBLISHes gets each number, in order, none
+    twice on one connection."""
     news = application(shared)
     user = news.user()
     clients: list[Client] = []
@@ -162,19 +164,19 @@ def test_joins_in_a_burst(shared: Deployment, application: Make) -> None:
 
 
 def wait_for_last(client: Client, sent: list[str]) -> None:
-    """Wait until the client has the last number."""
+    """Wait until the client has received the last number."""
     eventually(lambda: payloads(client)[-1:] == sent[-1:], "the last number", 15)
 
 
 def assert_complete(clients: list[Client], sent: list[str]) -> None:
-    """Every number has reached one of the clients."""
+    """Check that every number has reached at least one of the clients."""
     got = {payload for client in clients for payload in payloads(client)}
     assert [number for number in sent if number not in got] == []
 
 
 def test_holder_killed(own: Deployment, application: Make) -> None:
-    """The node that owns the subscription is killed: another owns it within 5 s, the gap is counted, and what others
-    were told before stays told. A user of the dead node gets at another what he had not got."""
+    """When the lease's holder is killed another node takes the lease within 5 s and counts the gap. Clients of other
+    nodes stay connected. A user of the killed node gets the missing numbers at another node."""
     news = application(own)
     user, moving = news.user(), news.user()
     holder = holder_of(own)
@@ -195,7 +197,7 @@ def test_holder_killed(own: Deployment, application: Make) -> None:
         eventually(lambda: len(sent) > heard_from + 50, "more numbers")
     wait_for_last(new, sent)
     got = set(payloads(old)) | set(payloads(new))
-    # (What was PUBLISHed at the moment of the kill may have been in the hands of the dead.)
+    # (Numbers PUBLISHed at the moment of the kill may have been lost with the killed node.)
     assert [number for number in sent[: lost_from - 5] + sent[heard_from:] if number not in got] == []
     taken = holder_of(own)
     figures = Figures(taken)
@@ -205,8 +207,8 @@ def test_holder_killed(own: Deployment, application: Make) -> None:
 
 
 def test_stream_loses_nothing(own: Deployment, application: Make) -> None:
-    """The owner is killed in the middle, with users on every node: each gets every entry of the stream, at least once
-    over all his connections and once on each, in order; none is left pending."""
+    """The lease's holder is killed during a stream, with users on every node: each user gets every entry, at least once
+    over all connections and once on each, in order; no entry stays pending."""
     news = application(own)
     users = [news.user() for _ in range(4)]
     news.subscribe("all", *users)
@@ -236,7 +238,8 @@ def test_stream_loses_nothing(own: Deployment, application: Make) -> None:
 
 
 def test_owner_that_wakes_up(own: Deployment, application: Make) -> None:
-    """An owner that was frozen for longer than its lease finds another in its place: nothing is delivered twice."""
+    """A holder that was frozen for longer than its lease finds another holder in
+    its place: nothing is delivered twice."""
     news = application(own)
     user, frozen = news.user(), news.user()
     holder = holder_of(own)
@@ -272,8 +275,8 @@ def test_owner_that_wakes_up(own: Deployment, application: Make) -> None:
 
 
 def test_owners_end_one_after_the_other(own: Deployment, application: Make) -> None:
-    """An owner that is ended properly hands the lease to the next: nothing that is PUBLISHed meanwhile is lost, nothing
-    comes twice, and there is no gap."""
+    """A holder that ends properly hands the lease over: nothing PUBLISHed meanwhile is lost or
+    delivered twice, and there is no gap."""
     news = application(own)
     user = news.user()
     holder = holder_of(own)

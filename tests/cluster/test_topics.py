@@ -1,4 +1,4 @@
-"""Topics over two nodes: emitted on one, heard on the other; a node that is killed, restarts, Redis away."""
+"""Topics over two nodes: events emitted at one and heard at the other; a killed node, a restart, an outage of Redis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one(pair: Deployment) -> TopicBackend:
 
 @pytest.fixture
 def two(pair: Deployment) -> TopicBackend:
-    """The same at the second."""
+    """The same site at the second node."""
     return TopicBackend(pair.nodes[1], "bound")
 
 
@@ -40,7 +40,8 @@ def topic(request: pytest.FixtureRequest) -> str:
 
 
 def test_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
-    """What one node accepts all hear: exact topics, patterns on either side, SSE; in one order."""
+    """An event accepted by one node reaches streams of both, in one order: exact
+    topics, patterns on either side, and SSE."""
     with two.subscribe(f"{topic}/a") as exact, two.subscribe(f"{topic}/+") as pattern, two.listen(f"{topic}/a") as sse:
         for stream in (exact, pattern, sse):
             assert stream.number
@@ -53,7 +54,7 @@ def test_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
 
 
 def test_whisper_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
-    """A whisper finds its connection on another node; connids are unique over nodes."""
+    """A whisper reaches its connection on another node; connids are unique over nodes."""
     with one.subscribe(topic) as here, two.subscribe(topic) as there:
         assert here.number != there.number
         one.emit([{"topic": topic, "whisper": there.number}], "t", 1)
@@ -64,7 +65,7 @@ def test_whisper_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) ->
 
 
 def test_alive_over_nodes(pair: Deployment) -> None:
-    """A connection is extended by any node, and only by its own secret."""
+    """Any node extends a connection, and only with the connection's own secret."""
     one, two = (TopicBackend(node, "quick") for node in pair.nodes)
     with one.subscribe("a") as stream:
         assert two.extend(stream.number, "wrong").status_code == 403
@@ -76,7 +77,7 @@ def test_alive_over_nodes(pair: Deployment) -> None:
 
 
 def test_counts_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
-    """Instances of a client, /connections, /state and /memory cover both nodes, whichever is asked."""
+    """A client's count of instances, /connections, /state and /memory cover both nodes, whichever node is asked."""
     with one.subscribe(f"@CONNECTION@/{topic}") as watcher, one.subscribe("a", clid=topic) as here:
         assert watcher.number
         assert here.number
@@ -96,7 +97,7 @@ def test_counts_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> 
 
 
 def test_registry_and_keys_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
-    """A topic registered at one node is bound at the other, and a key used at one is used up at the other."""
+    """A topic registered at one node is bound at the other, and a key used at one node counts as used at the other."""
     assert one.ask("PUT", f"/registry/{topic}", json={"owner": "boss", "sub": ["u1"]}).status_code == 201
     assert two.ask("GET", f"/registry/{topic}").json()["sub"] == ["u1"]
     key = jwt_of("u1", jti=topic)
@@ -110,7 +111,7 @@ def test_registry_and_keys_over_nodes(one: TopicBackend, two: TopicBackend, topi
 
 
 def test_history_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) -> None:
-    """A reader comes back to another node and misses nothing."""
+    """A reader that reconnects to another node misses nothing."""
     with one.listen(topic) as stream:
         assert stream.number
         one.emit(topic, "t", 0)
@@ -125,7 +126,8 @@ def test_history_over_nodes(one: TopicBackend, two: TopicBackend, topic: str) ->
 
 
 def test_killed_node() -> None:
-    """A node is killed: the other's streams go on, its clients' ends are told, its readers go on elsewhere."""
+    """When a node is killed the other's streams go on, the ends of its clients are
+    told, and its readers go on elsewhere."""
     pair = Deployment(topic_sites(), nodes=2)
     try:
         one, two = (TopicBackend(node, "bound") for node in pair.nodes)
@@ -152,7 +154,7 @@ def test_killed_node() -> None:
             assert "victim" not in two.ask("GET", "/connections").json()
             assert list(two.ask("GET", "/memory").json()) != []
             assert two.ask("GET", "/memory").headers["recado-nodes"] == "1/1"
-            # The other comes back, and hears.
+            # The killed node starts again, and its streams hear events.
             pair.nodes[0].start()
             with one.subscribe("a") as fresh:
                 assert fresh.number
@@ -163,7 +165,7 @@ def test_killed_node() -> None:
 
 
 def test_restart() -> None:
-    """Registered topics and used keys outlive a restart of server and Redis; streams end as complete answers."""
+    """Registered topics and used keys survive a restart of server and Redis; streams end as complete answers."""
     server = Deployment(topic_sites(), is_embedded=True)
     try:
         backend = TopicBackend(server, "bound")
@@ -187,7 +189,7 @@ def test_restart() -> None:
 
 
 def test_redis_away() -> None:
-    """While Redis is away /event and subscribing answer 503; streams stay, and hear again when it is back."""
+    """While Redis is away /event and subscribing answer 503; open streams stay, and hear events when Redis is back."""
     server = Deployment(topic_sites(), {"redis_timeout": 0.5})
     try:
         backend = TopicBackend(server, "quick")

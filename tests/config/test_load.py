@@ -1,4 +1,4 @@
-"""Every source of settings, which one wins, and the one line for each mistake."""
+"""Every source of settings, their precedence, and the one line for each mistake."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +9,14 @@ import yaml
 from msgspec import Struct
 from msgspec.structs import fields
 
-from app.config.keys import EnvironmentBlock, SiteBlock
-from app.config.load import BatchLimit, Config, QueueLimit, Site, check_site_name, load_config
-from app.config.settings import Channels, ClusterSettings, HistoryLimit, Mounts, RedisPublish, SiteLimits, Topics
+from app.config.keys import Blocks
+from app.config.load import check_site_name, load_config
+from app.config.settings import BatchLimit, ClusterSettings, Config, HistoryLimit, QueueLimit, Site, SiteLimits
 from app.errors import ConfigError
+from app.protocols.channels.settings import Channels
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.settings import RedisPublish
+from app.protocols.topics.settings import Topics
 
 EXAMPLES = Path(__file__).parent.parent.parent
 Load = Callable[..., Config]
@@ -21,7 +25,7 @@ SITE = "authUrl: 'http://127.0.0.1/rooms', apiKey: 54321"
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Loads files of the given content from a working directory that holds nothing else."""
+    """Loads files of the given content from an otherwise empty working directory."""
     monkeypatch.chdir(tmp_path)
 
     def from_content(
@@ -30,7 +34,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         for name, content in (("config.yml", config), ("sites.yml", sites)):
             if content is not None:
                 Path(name).write_text(content)
-        return load_config(None, None, environ or {})
+        return load_config(None, None, environ or {}, PROTOCOLS)
 
     return from_content
 
@@ -45,7 +49,7 @@ def mistake(load: Load, *content: str | None, environ: Mapping[str, str] | None 
 
 
 def test_defaults(load: Load) -> None:
-    """Both files may be missing or empty; the contract's defaults stand."""
+    """Both files may be missing or empty; then the contract's defaults hold."""
     config = load()
     assert config == load("", "# nothing yet")
     assert (config.environment, config.port, config.device_ttl_seconds) == ("production", 1337, 3600)
@@ -54,12 +58,15 @@ def test_defaults(load: Load) -> None:
 
 
 def test_every_key_of_the_example_files(load: Load) -> None:
-    """The example files hold every key there is, none that there is not, and the defaults they show are true."""
+    """The example files hold every key and no other, and the defaults that they show are true."""
     config, sites = (
         yaml.safe_load((EXAMPLES / name).read_text()) for name in ("config.example.yml", "sites.example.yml")
     )
-    assert keys_of(EnvironmentBlock) == keys_in(config["production"])
-    assert keys_of(SiteBlock) == keys_in(sites["newsite"])
+    blocks = Blocks(PROTOCOLS)
+    assert keys_of(blocks.environment) == keys_in(config["production"])
+    # A private key in an example would be used as it is, so there is none.
+    assert "# private_key: |" in (EXAMPLES / "sites.example.yml").read_text()
+    assert keys_of(blocks.site) == keys_in(sites["newsite"]) | {"topics.private_key"}
     assert load((EXAMPLES / "config.example.yml").read_text()) == Config()
     assert list(load(None, (EXAMPLES / "sites.example.yml").read_text()).sites) == ["newsite", "livescores"]
 
@@ -74,7 +81,7 @@ def keys_of(section: type[Struct]) -> set[str]:
 
 
 def keys_in(section: Mapping[str, Any]) -> set[str]:
-    """The dotted keys that a section of a file holds; those of `binds` are names of channels and topics."""
+    """The dotted keys that a section of a file holds. The keys in `binds` are names of channels and topics."""
     keys = set()
     for key, value in section.items():
         is_section = isinstance(value, dict) and key != "binds"
@@ -83,7 +90,7 @@ def keys_in(section: Mapping[str, Any]) -> set[str]:
 
 
 def test_block_of_the_environment(load: Load) -> None:
-    """APP_ENV names the block, else NODE_ENV, else it is production; an empty variable counts as not set."""
+    """APP_ENV names the block, else NODE_ENV, else it is production. An empty variable counts as not set."""
     blocks = "production: {port: 1}\nstaging: {port: 2}\ntest: {port: 3}"
     assert load(blocks).port == 1
     assert load(blocks, environ={"NODE_ENV": "staging"}).port == 2
@@ -92,7 +99,7 @@ def test_block_of_the_environment(load: Load) -> None:
 
 
 def test_every_key_of_a_block(load: Load) -> None:
-    """Each key of config.yml arrives in the setting that it is for."""
+    """Each key of config.yml arrives in its setting."""
     config = load(
         """
         production:
@@ -144,7 +151,7 @@ def test_every_key_of_a_block(load: Load) -> None:
 
 
 def test_environment_variables_win(load: Load) -> None:
-    """PORT, HOST, DEVICE_TTL, REDIS_URL and RECADO_* take the place of what the file says."""
+    """PORT, HOST, DEVICE_TTL, REDIS_URL and RECADO_* take the place of the file's values."""
     config = load(
         "production: {port: 1, device_ttl: 1, redis: {url: 'redis://file'}, host: file, io: {pingTimeout: 9}}",
         environ={
@@ -167,7 +174,7 @@ def test_environment_variables_win(load: Load) -> None:
 
 
 def test_every_key_of_a_site(load: Load) -> None:
-    """Each key of sites.yml arrives in the setting that it is for; limits left out are the server's."""
+    """Each key of sites.yml arrives in the setting that it is for; an absent limit is the server's."""
     sites = load(
         "production: {device_ttl: 9, queue_limit: {messages: 5, bytes: 6}, outbox_limit: 7}",
         """
@@ -201,23 +208,23 @@ def test_every_key_of_a_site(load: Load) -> None:
 
 @pytest.mark.parametrize("key", ["54321", "0123", "1.50", "1e3", "0x1F", "12:30", "99999999999999999999", "1_000"])
 def test_number_as_api_key_is_text_as_written(load: Load, key: str) -> None:
-    """A number stays the characters that stand in the file: no octal, no rounding, no minutes."""
+    """A number keeps the characters of the file: no octal, no rounding, no minutes."""
     assert load(None, f"a: {{authUrl: 'http://x/', apiKey: {key}}}").sites["a"].api_key == key
 
 
 def test_names_are_text_as_written(load: Load) -> None:
-    """A site called 123 or on is called so."""
+    """A site may be called 123 or on."""
     assert list(load(None, f"123: {{{SITE}}}\non: {{{SITE}}}\n1.0: {{{SITE}}}").sites) == ["123", "on", "1.0"]
 
 
 @pytest.mark.parametrize(("prefix", "has_queues"), [("user_", True), ('""', False), ("null", False)])
 def test_prefix_turns_the_queues_on(load: Load, prefix: str, has_queues: bool) -> None:
-    """A site has queues when userRoomPrefix says something."""
+    """A site has queues when userRoomPrefix is given and not empty."""
     assert load(None, f"a: {{{SITE}, userRoomPrefix: {prefix}}}").sites["a"].has_queues is has_queues
 
 
 def test_site_from_the_environment(load: Load) -> None:
-    """SITE_NAME and its companions make a site, beside those of the file or over the one of that name."""
+    """SITE_NAME and its companions make a site beside the file's, or override the file's site of that name."""
     environ = {
         "SITE_NAME": "solo",
         "AUTH_URL": "http://auth/",
@@ -243,7 +250,7 @@ def test_site_from_the_environment(load: Load) -> None:
 
 
 def test_merged_yaml(load: Load) -> None:
-    """Anchors and merge keys work, and a key may stand over a merged one."""
+    """Anchors and merge keys work, and a key overrides a merged one."""
     config = "defaults: &defaults\n  port: 1\n  device_ttl: 2\nproduction:\n  <<: *defaults\n  port: 3\n"
     assert (load(config).port, load(config).device_ttl_seconds) == (3, 2)
 
@@ -291,7 +298,7 @@ def test_merged_yaml(load: Load) -> None:
     ],
 )
 def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
-    """Each mistake is one line with file, key or line, and what was expected."""
+    """Each mistake is one line with the file, the key or line, and the expected value."""
     assert mistake(load, config).startswith(line)
 
 
@@ -317,7 +324,7 @@ def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
     ],
 )
 def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
-    """Each mistake is one line with file, site, key and what was expected."""
+    """Each mistake is one line with the file, the site, the key and the expected value."""
     assert mistake(load, None, sites).startswith(line)
 
 
@@ -342,37 +349,37 @@ def test_mistakes_in_the_environment(load: Load, environ: Mapping[str, str], lin
 
 @pytest.mark.parametrize("name", ["", "/", " a", "a\n", "a{b", "a}", "a,b", "a?", "a#", "a\x07", "a\x85b", "a\u2028"])
 def test_impossible_site_names(name: str) -> None:
-    """A name that a namespace, a hash tag or a query cannot carry is refused."""
+    """A site name that a namespace, a hash tag or a query cannot carry is refused."""
     with pytest.raises(ConfigError, match="site name"):
         check_site_name(name, "sites.yml")
 
 
 @pytest.mark.parametrize("name", ["a", "new site", "crème/brûlée", "a:b*", "demo.1", "日本"])
 def test_possible_site_names(name: str) -> None:
-    """Any other name will do."""
+    """Any other name is accepted."""
     check_site_name(name, "sites.yml")
 
 
 def test_named_files_must_exist(tmp_path: Path, load: Load) -> None:
-    """A path that was given, by argument or variable, must lead to a file that can be read."""
+    """A path given by argument or variable must lead to a readable file."""
     missing = tmp_path / "missing.yml"
     for config, sites, variable in ((missing, None, ""), (None, missing, ""), (None, None, str(missing))):
         with pytest.raises(ConfigError, match=r"missing\.yml: no such file"):
-            load_config(config, sites, {"RECADO_SITES": variable})
+            load_config(config, sites, {"RECADO_SITES": variable}, PROTOCOLS)
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load_config(tmp_path, None, {})
+        load_config(tmp_path, None, {}, PROTOCOLS)
 
 
 def test_argument_wins_over_variable(tmp_path: Path, load: Load) -> None:
-    """A path on the command line is read instead of the one in RECADO_CONFIG."""
+    """A path on the command line wins over the path in RECADO_CONFIG."""
     (tmp_path / "a.yml").write_text("production: {port: 1}")
     (tmp_path / "b.yml").write_text("production: {port: 2}")
-    assert load_config("a.yml", None, {"RECADO_CONFIG": "b.yml"}).port == 1
-    assert load_config(None, None, {"RECADO_CONFIG": "b.yml"}).port == 2
+    assert load_config("a.yml", None, {"RECADO_CONFIG": "b.yml"}, PROTOCOLS).port == 1
+    assert load_config(None, None, {"RECADO_CONFIG": "b.yml"}, PROTOCOLS).port == 2
 
 
 def test_no_secret_is_shown(load: Load) -> None:
-    """Neither the repr of settings nor a line about a mistake holds a key, a URL or a password."""
+    """The repr of settings and the line about a mistake hold no key, no URL and no password."""
     config = load(
         "production: {redis: {url: 'redis://:hidden@h'}}", "a: {authUrl: 'http://x/?key=hidden', apiKey: hidden}"
     )
@@ -383,25 +390,25 @@ def test_no_secret_is_shown(load: Load) -> None:
 
 
 def test_a_site_without_auth_url(load: Load) -> None:
-    """authUrl may be missing where the site has another protocol to be reached by; `{}` turns one on."""
+    """authUrl may be missing when another protocol reaches the site; `{}` turns a protocol on."""
     site = load(None, "shop: {apiKey: k, channels: {}, topics: {history: {seconds: 9}}, redisPublish: {conn_limit: 2}}")
     shop = site.sites["shop"]
-    assert (shop.auth_url, shop.channels) == (None, Channels())
-    assert shop.topics == Topics(history=HistoryLimit(seconds=9))
-    assert shop.redis_publish == RedisPublish(conn_limit=2)
+    assert (shop.auth_url, shop.section(Channels)) == (None, Channels())
+    assert shop.section(Topics) == Topics(history=HistoryLimit(seconds=9))
+    assert shop.section(RedisPublish) == RedisPublish(conn_limit=2)
     assert "authUrl is missing" in mistake(load, None, "shop: {apiKey: k, binds: {news: everyone}}")
 
 
 def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
-    """A mount of an unknown site, or of one without the protocol, is a mistake that names the mount."""
+    """A mount of an unknown site, or of a site without the protocol, is a mistake that names the mount."""
     mounts = "production: {mounts: {topics: shop}}"
-    assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == Mounts(topics="shop")
+    assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == {"topics": "shop"}
     for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
         assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
 
 
 def test_the_url_of_another_redis_is_secret() -> None:
-    """A password in redisPublish.url shows in no repr."""
+    """No repr shows a password in redisPublish.url."""
     assert "hush" not in repr(RedisPublish(url="redis://:hush@127.0.0.1"))
 
 
@@ -414,14 +421,14 @@ def test_the_url_of_another_redis_is_secret() -> None:
     ],
 )
 def test_trusted_proxies(load: Load, given: str, expected: tuple[str, ...]) -> None:
-    """Addresses and networks, in a list or in one text, as the environment has it."""
+    """Addresses and networks are given in a list, or in one text as the environment needs it."""
     assert load(f"production: {{trusted_proxies: {given}}}").trusted_proxies == expected
     from_environment = given.strip("[]").replace("'", "")
     assert load(environ={"RECADO_TRUSTED_PROXIES": from_environment}).trusted_proxies == expected
 
 
 def test_private_proxies(load: Load) -> None:
-    """`private` stands for the networks that are nowhere on the internet."""
+    """`private` stands for the networks that do not exist on the internet."""
     networks = load(environ={"RECADO_TRUSTED_PROXIES": "private, 192.0.2.1"}).trusted_proxies
     assert {"127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "192.0.2.1/32"} < set(networks)
     line = mistake(load, "production: {trusted_proxies: [localhost]}")
@@ -429,7 +436,7 @@ def test_private_proxies(load: Load) -> None:
 
 
 def test_limits_of_a_site(load: Load) -> None:
-    """A site has those of config.yml where it has none of its own; 0 takes one away."""
+    """A site has the limits of config.yml where it has none of its own; 0 removes one."""
     config = load(
         "production: {limits: {connections: 10, sends_per_second: 2.5}, auth_concurrency: 9}",
         f"a: {{{SITE}, limits: {{connections: 0, message_bytes: 7}}, auth_concurrency: 3}}\nb: {{{SITE}}}",
@@ -440,13 +447,13 @@ def test_limits_of_a_site(load: Load) -> None:
 
 
 def test_sites_do_not_share_what_they_hear(load: Load) -> None:
-    """Two sites with one prefix on one Redis, and two owners of one namespace, are mistakes; another Redis is none."""
+    """Two sites with one prefix on one Redis are a mistake, on two Redises not; two owners of a namespace are one."""
     shop = "shop: {apiKey: k, redisPublish: {%s}}\nnews: {apiKey: k, redisPublish: {%s}}"
     same = "news.redisPublish.prefix: expected another than that of 'shop' on the same Redis"
     assert same in mistake(load, None, shop % ("", "prefix: rm"))
     url = "redis://127.0.0.1:7777"
     assert same in mistake(load, f"production: {{redis: {{url: '{url}'}}}}", shop % ("", f"url: '{url}'"))
-    assert load("", shop % ("", f"url: '{url}'")).sites["news"].redis_publish is not None
+    assert load("", shop % ("", f"url: '{url}'")).sites["news"].section(RedisPublish) is not None
     routes = "route: /rm", "route: /rm, prefix: other"
     assert "news.redisPublish.route: /rm is the namespace of 'shop'" in mistake(load, None, shop % routes)
     route = "route: /shop, prefix: other"
@@ -455,4 +462,4 @@ def test_sites_do_not_share_what_they_hear(load: Load) -> None:
     assert own in mistake(load, None, shop % ("route: /shop", "prefix: other"))
     for prefix in ("recado", "recado:x"):
         assert "and not recado" in mistake(load, None, shop % (f"prefix: '{prefix}'", "prefix: other"))
-    assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].redis_publish is not None
+    assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].section(RedisPublish) is not None

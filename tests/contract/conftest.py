@@ -1,4 +1,4 @@
-"""What holds for every module of the contract suite: the server's log names no secret and shows no failure."""
+"""Checks that hold for every module of the contract suite: the server's log names no secret and shows no failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tenant import SECRET
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_log() -> Iterator[None]:
-    """After each module no server has logged a token, an apiKey, a traceback or an error."""
+    """Check after each module that no server has logged a token, an apiKey, a traceback or an error."""
     starts = {server: len(server.lines) for server in _servers()}
     yield
     for server in _servers():
@@ -24,7 +24,8 @@ def clean_log() -> Iterator[None]:
         assert not [line for line in lines if "Traceback" in line], "a traceback in the log"
         values = server.log(start)
         errors = [line for line in values if line.get("level") in ("error", "critical")]
-        # That the breaker of the site without a backend opens is right, and depends on the order of the tests.
+        # The site "unreachable" has no backend, so its breaker rightly opens; whether
+        # it does depends on the order of the tests.
         assert not [line for line in errors if line.get("site") != "unreachable"], "an error in the log"
         assert not [line for line in values if "raw" in line], "a log line that is no JSON object"
 

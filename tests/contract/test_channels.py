@@ -1,4 +1,4 @@
-"""Contract `channels`, line by line, with clients nobody wrote for this project: `websockets` from PyPI and httpx."""
+"""Contract `channels`, line by line, with clients from outside this project: `websockets` from PyPI and httpx."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ACK_KEYS = ["messageType", "code", "message", "data"]
 
 @pytest.fixture(scope="module")
 def channels() -> Iterator[Deployment]:
-    """A server with channels, one site of it mounted at the original paths."""
+    """A server with several sites that have channels; one site is mounted at the original paths."""
     sites = {
         "shop": channels_site(),
         "anybody": channels_site(channels={"open_create": True}),
         "narrow": channels_site(origins=[ORIGIN]),
         "few": channels_site(channels={"max_channels": 2}),
         "a/b é": channels_site(),
-        "without": {"apiKey": KEY, "topics": {}},
+        "without": {"apiKey": KEY, "redisPublish": {}},
     }
     server = Deployment(sites, {"log_level": "debug", "mounts": {"channels": "anybody"}})
     yield server
@@ -53,7 +53,7 @@ def name(tenant: Tenant) -> str:
 
 
 def is_error(answer: httpx.Response, code: int, message: str) -> bool:
-    """Whether this is the error, in exactly its keys, with a reason; its code is the status too."""
+    """Check that the response is this error: exactly its keys, a reason, and its code as the HTTP status."""
     body = answer.json()
     details = body["data"].pop("errorDetails")
     expected = {"messageType": "ERROR", "code": code, "message": message, "data": {}}
@@ -61,16 +61,16 @@ def is_error(answer: httpx.Response, code: int, message: str) -> bool:
 
 
 def is_ack(answer: httpx.Response, message: str, channel: str) -> bool:
-    """Whether this is the answer to a publisher, with its nulls written out."""
+    """Check that the response is this answer to a publisher, with its nulls written out."""
     text = f'{{"messageType":"SERVER_ACK","code":200,"message":"{message}","data":{{"channel":{json.dumps(channel)},'
     return answer.status_code == 200 and answer.text == f'{text}"channelToken":null}}}}'
 
 
-# Which site
+# Which site a request is for
 
 
 def test_mounted_at_the_original_paths(channels: Deployment, name: str) -> None:
-    """The paths of the original, and the WebSocket on /, are those of the site that mounts.channels names."""
+    """The paths of the original, and the WebSocket on /, belong to the site that mounts.channels names."""
     publisher, elsewhere = Publisher(channels, None), Publisher(channels, "anybody")
     publisher.create(name)
     with Subscription(channels.url, None) as subscriber:
@@ -94,7 +94,7 @@ def test_a_name_that_has_to_be_encoded(channels: Deployment, name: str) -> None:
 
 @pytest.mark.parametrize("site", ["without", "nobody", "", "shop/nothing", "a/b é"])
 def test_there_is_nothing_elsewhere(channels: Deployment, site: str) -> None:
-    """A site without channels, an unknown one and an unknown path are 404 for publishers and subscribers."""
+    """Publishers and subscribers get 404 for a site without channels, for an unknown site and for an unknown path."""
     answer = Publisher(channels, site).post("/channel/create", "CREATE_CHANNEL", {"channel": "x"})
     assert is_error(answer, 404, "Not found")
     with pytest.raises(InvalidStatus) as refusal:
@@ -118,17 +118,17 @@ def test_sites_do_not_meet(channels: Deployment, shop: Publisher, name: str) -> 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
 @pytest.mark.parametrize("path", ["/channel/create", "/channel/ping", "/channel/delete", "/push"])
 def test_other_methods(channels: Deployment, method: str, path: str) -> None:
-    """Publishers POST; anything else is 405 and says so."""
+    """Publishers use POST; any other method is answered 405, and the answer names the allowed method."""
     answer = channels.request(method, f"/channels/shop{path}")
     assert is_error(answer, 405, "Method not allowed")
     assert answer.headers["allow"] == "POST"
 
 
-# Creating
+# Creating a channel
 
 
 def test_create(channels: Deployment, name: str) -> None:
-    """Created: the channel and a token of 128 random URL-safe characters, in exactly these keys."""
+    """The answer names the channel and a token of 128 random URL-safe characters, in exactly the contract's keys."""
     tokens = set()
     for number in range(2):
         answer = Publisher(channels, "shop").post(
@@ -154,14 +154,14 @@ def test_create(channels: Deployment, name: str) -> None:
     ids=["X-API-Key", "Bearer", "apiKey"],
 )
 def test_the_key_may_stand_in_three_places(channels: Deployment, name: str, key: dict[str, Any]) -> None:
-    """In a header of its own, as bearer token, or in the query."""
+    """The key is accepted in a header of its own, as a bearer token, or in the query."""
     publisher = Publisher(channels, "shop")
     assert publisher.post("/channel/create", "CREATE_CHANNEL", {"channel": name}, **key).status_code == 200
     assert is_error(publisher.post("/channel/create", "CREATE_CHANNEL", {"channel": name}, **key), 409, "Conflict")
 
 
 def test_create_without_the_key(channels: Deployment, shop: Publisher, name: str) -> None:
-    """No key is 401, a wrong one 403, and nothing is created; with open_create anybody may."""
+    """Creating is refused with 401 without a key and with 403 with a wrong key; with open_create no key is needed."""
     data = {"channel": name}
     assert is_error(shop.post("/channel/create", "CREATE_CHANNEL", data), 401, "Unauthorized")
     wrong = shop.post("/channel/create", "CREATE_CHANNEL", data, headers={"X-API-Key": KEY + "x"})
@@ -171,7 +171,7 @@ def test_create_without_the_key(channels: Deployment, shop: Publisher, name: str
 
 
 def test_one_of_many_creates_it(channels: Deployment, name: str) -> None:
-    """Of ten who create a channel at once one gets its token, and that one is right."""
+    """Of ten publishers that create a channel at once exactly one gets its token, and that token is valid."""
     answers: list[httpx.Response] = []
 
     def create() -> None:
@@ -190,7 +190,7 @@ def test_one_of_many_creates_it(channels: Deployment, name: str) -> None:
 
 
 def test_no_more_channels_than_there_may_be(channels: Deployment) -> None:
-    """Past max_channels creating is refused; deleting one makes room."""
+    """Past max_channels creating is refused; deleting a channel makes room for another."""
     few = Publisher(channels, "few")
     few.create("1")
     few.create("2")
@@ -204,11 +204,12 @@ def test_no_more_channels_than_there_may_be(channels: Deployment) -> None:
     few.create("3")
 
 
-# Pinging, pushing, deleting
+# Pinging, pushing and deleting
 
 
 def test_ping(shop: Publisher, name: str) -> None:
-    """Its token: OK with null for the token; no token 401, a wrong one 403; no such channel 404 whatever the token."""
+    """A ping with the channel's token is OK, with null for the token. No token is 401, a wrong token 403, and an
+    unknown channel 404 whatever the token is."""
     assert is_error(shop.ping(name, None), 404, "Not found")
     assert is_error(shop.ping(name, "x"), 404, "Not found")
     token = shop.create(name)
@@ -219,7 +220,8 @@ def test_ping(shop: Publisher, name: str) -> None:
 
 
 def test_push(channels: Deployment, shop: Publisher, name: str) -> None:
-    """All subscribers of the channel get the message, in exactly these keys; nobody else gets anything."""
+    """All subscribers of the channel get the message, in exactly the contract's
+    keys; no other subscriber gets anything."""
     shop.create(name)
     shop.create(name + "2")
     with (
@@ -250,7 +252,8 @@ def test_push(channels: Deployment, shop: Publisher, name: str) -> None:
 
 
 def test_push_without_the_token(shop: Publisher, name: str) -> None:
-    """A wrong token is 403, an unknown channel 404, also behind its deletion; an old token stays wrong."""
+    """A push with a wrong token is 403. A push to an unknown or deleted channel is 404. The token of a deleted channel
+    stays wrong after the channel is created again."""
     assert is_error(shop.push(name, "x", token="t"), 404, "Not found")
     token = shop.create(name)
     assert is_error(shop.push(name, "x", token=token[::-1]), 403, "Forbidden")
@@ -263,7 +266,7 @@ def test_push_without_the_token(shop: Publisher, name: str) -> None:
 
 
 def test_recipients(channels: Deployment, shop: Publisher, name: str) -> None:
-    """Only the recipients that are subscribed get it, once; unknown ones are skipped silently."""
+    """A push with recipients reaches each subscribed recipient once; unknown recipients are skipped silently."""
     shop.create(name)
     shop.create(name + "2")
     with (
@@ -284,7 +287,8 @@ def test_recipients(channels: Deployment, shop: Publisher, name: str) -> None:
 
 
 def test_delete(channels: Deployment, shop: Publisher, name: str) -> None:
-    """Deleting takes the token and unsubscribes everyone: not even a new channel of that name reaches them."""
+    """Deleting a channel invalidates its token and unsubscribes everyone: a new channel of that
+    name does not reach the old subscribers."""
     shop.create(name)
     shop.create(name + "2")
     with Subscription(channels.url, "shop") as subscriber:
@@ -302,11 +306,11 @@ def test_delete(channels: Deployment, shop: Publisher, name: str) -> None:
         assert subscriber.pushed() == [(name, "again")]
 
 
-# What publishers do wrong
+# Mistakes of publishers
 
 
 def test_bad_bodies(channels: Deployment) -> None:
-    """What is no JSON, or not the shape that the path takes, is 400 with a reason; never the server's failure."""
+    """A body that is not JSON, or not of the shape that the path takes, is answered 400 with a reason, never 500."""
     good = {"messageType": "SERVER_ACTION", "action": "PUSH_MESSAGE"}
     data = {"channel": "x", "channelToken": "t", "recipients": [], "message": "m"}
     bodies: list[bytes] = [b"", b"{", b"\xff", b"[" * 100_000, b'"', b"null", b"[]", b"7", b'{"a":1}', b"{}x"]
@@ -331,7 +335,7 @@ def test_bad_bodies(channels: Deployment) -> None:
 
 
 def test_a_body_that_is_too_long(channels: Deployment) -> None:
-    """Past max_body it is 413."""
+    """A body over max_body is answered 413."""
     answer = channels.post("/channels/shop/push", content=b"x" * 1_000_001)
     assert is_error(answer, 413, "Payload too large")
 
@@ -350,7 +354,8 @@ def test_a_message_as_long_as_it_may_be(channels: Deployment, shop: Publisher, n
 
 
 def test_connect(channels: Deployment) -> None:
-    """The server speaks first: a uuid of version 4, no channels, exactly these keys; a new uuid each time."""
+    """The server speaks first: a uuid of version 4, no channels, exactly the contract's
+    keys; each connection has a new uuid."""
     with Subscription(channels.url, "shop") as one, Subscription(channels.url, "shop") as two:
         assert one.ack == {
             "messageType": "CLIENT_ACK",
@@ -364,7 +369,8 @@ def test_connect(channels: Deployment) -> None:
 
 
 def test_subscribe_and_unsubscribe(channels: Deployment, shop: Publisher, name: str) -> None:
-    """The answer is the list after the change, in the order of subscribing; twice is once."""
+    """The answer is the list after the change, in the order of subscribing;
+    subscribing twice has the effect of once."""
     names = [f"{name}{number}" for number in range(3)]
     for each in names:
         shop.create(each)
@@ -386,7 +392,7 @@ def test_subscribe_and_unsubscribe(channels: Deployment, shop: Publisher, name: 
 
 
 def test_what_a_subscriber_does_wrong(channels: Deployment, shop: Publisher, name: str) -> None:
-    """Each mistake has its error, in exactly its keys, and the connection stays open and works."""
+    """Each mistake of a subscriber has its error, in exactly its keys; the connection stays open and works."""
     shop.create(name)
     action = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE", "data": {"channel": name}}
     with Subscription(channels.url, "shop") as subscriber, Subscription(channels.url, "shop") as other:
@@ -419,7 +425,8 @@ def test_what_a_subscriber_does_wrong(channels: Deployment, shop: Publisher, nam
 
 
 def test_nothing_comes_behind_the_ack_of_an_unsubscribe(channels: Deployment, shop: Publisher, name: str) -> None:
-    """While another pushes as fast as it can, the last word of a channel is the ack of its UNSUBSCRIBE; every time."""
+    """The ack of an UNSUBSCRIBE is always the last frame of its channel, while
+    another client pushes as fast as it can."""
     shop.create(name)
     shop.create(name + "end")
     is_over = threading.Event()
@@ -458,7 +465,8 @@ def _numbers_until(subscriber: Subscription, kind: str) -> list[int]:
 
 
 def test_origins(channels: Deployment) -> None:
-    """A page of another origin may not connect where the site names its own; who is no browser may."""
+    """A page of another origin is refused where the site names its own origins; a
+    client that is no browser is accepted."""
     for origin in (ORIGIN, None):
         Subscription(channels.url, "narrow", origin=origin).close()
     with pytest.raises(InvalidStatus) as refusal:
@@ -467,7 +475,7 @@ def test_origins(channels: Deployment) -> None:
 
 
 def test_the_browser_client_is_served(channels: Deployment) -> None:
-    """GET /channels/<site>/client.js is JavaScript that any page may load."""
+    """GET /channels/<site>/client.js answers JavaScript that any page may load."""
     answer = channels.get("/channels/shop/client.js")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -477,7 +485,7 @@ def test_the_browser_client_is_served(channels: Deployment) -> None:
 
 
 def test_the_first_example_of_the_docs(channels: Deployment, tmp_path: Path) -> None:
-    """The commands of docs/channels.md run as they stand, with another address and key."""
+    """The commands of docs/channels.md run as they stand, with only the address and the key replaced."""
     page = (REPOSITORY / "docs" / "channels.md").read_text()
     create, push = (
         block.replace("http://localhost:1337", channels.url).replace("put-a-key-of-your-own-here", KEY)

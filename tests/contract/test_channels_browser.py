@@ -1,4 +1,4 @@
-"""Contract `channels` in Chromium: the browser's own WebSocket, and the client that the server serves to pages."""
+"""Channels in Chromium: the browser's own WebSocket, and the client that the server serves to pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def channels() -> Iterator[Deployment]:
-    """A server with channels for any page, and for pages of another origin only."""
+    """A server with one site whose channels are open to any page, and one open to pages of another origin only."""
     sites = {"shop": channels_site(), "narrow": channels_site(origins=["https://www.example.com"])}
     server = Deployment(sites, {"log_level": "debug", "mounts": {"channels": "shop"}})
     yield server
@@ -26,7 +26,7 @@ def channels() -> Iterator[Deployment]:
 
 @pytest.fixture
 def page(channels: Deployment, browser: Browser) -> Iterator[Page]:
-    """A page of the server that is empty."""
+    """An empty page of the server."""
     tab = browser.open(f"{channels.url}/healthcheck")
     yield tab
     tab.close()
@@ -39,7 +39,7 @@ def name(tenant: Tenant) -> str:
 
 
 def seen(page: Page, count: int) -> list[Any]:
-    """What the page has noted in `seen`, once it is so much."""
+    """The page's list `seen`, once it has this many entries."""
     return eventually(lambda: _long_enough(page.evaluate("seen"), count), f"{count} entries in the page")
 
 
@@ -48,7 +48,7 @@ def _long_enough(entries: list[Any], count: int) -> list[Any]:
 
 
 def test_the_browsers_own_websocket(channels: Deployment, page: Page, name: str) -> None:
-    """Connect, subscribe, receive and unsubscribe with nothing but `new WebSocket`, at the path of the original."""
+    """A page connects, subscribes, receives and unsubscribes with nothing but `new WebSocket`, at the original path."""
     publisher = Publisher(channels, None)
     publisher.tokens[name] = Publisher(channels, "shop").create(name)
     page.evaluate(
@@ -70,7 +70,7 @@ def test_the_browsers_own_websocket(channels: Deployment, page: Page, name: str)
 
 
 def test_a_page_of_another_origin_is_refused(channels: Deployment, page: Page) -> None:
-    """The browser names the page's origin, and the site knows it not."""
+    """The browser names the page's origin; a site that does not list this origin refuses the connection."""
     outcome = page.evaluate(
         "new Promise((resolve) => {"
         "const socket = new WebSocket(location.origin.replace('http', 'ws') + '/channels/narrow');"
@@ -80,7 +80,7 @@ def test_a_page_of_another_origin_is_refused(channels: Deployment, page: Page) -
 
 
 def load_client(page: Page, name: str) -> None:
-    """Load the client from the server and subscribe; the page notes states, pushes and what was missed."""
+    """Load the client from the server and subscribe; the page records states, pushes and reports of missed pushes."""
     page.evaluate(
         "new Promise((resolve) => { const script = document.createElement('script');"
         "script.src = '/channels/shop/client.js'; script.onload = resolve; document.head.append(script); })"
@@ -95,7 +95,8 @@ def load_client(page: Page, name: str) -> None:
 
 
 def test_the_served_client_subscribes_and_ends(channels: Deployment, page: Page, name: str) -> None:
-    """subscribe calls back for each push; the last subscription of a channel to end unsubscribes; an error is told."""
+    """`subscribe` calls back for each push; the end of a channel's last
+    subscription unsubscribes; errors are reported."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     load_client(page, name)
@@ -116,7 +117,7 @@ def test_the_served_client_subscribes_and_ends(channels: Deployment, page: Page,
 
 
 def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page, name: str) -> None:
-    """When its server is killed it reconnects, is who it was, and gets what was pushed while nobody was connected."""
+    """When its server is killed the client reconnects, keeps its uuid, and gets the pushes made while it was away."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     load_client(page, name)
@@ -128,7 +129,7 @@ def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page
     channels.start()
     publisher.push(name, "meanwhile")
     entries = eventually(lambda: _behind(page.evaluate("seen"), {"message": "meanwhile"}), "what was missed", 20)
-    # It may have heard "before" twice: the server was killed before it had told Redis.
+    # The client may have received "before" twice: the server was killed before it had confirmed the position to Redis.
     assert [entry for entry in entries[3:] if entry != {"message": "before"}][:2] == ["closed", "connecting"]
     assert entries.count({"message": "meanwhile"}) == 1
     assert "missed" not in entries
@@ -137,8 +138,8 @@ def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page
 
 
 def test_the_served_client_goes_on_trying_to_subscribe(channels: Deployment, page: Page, name: str) -> None:
-    """To a channel that is created later, and to one that is deleted and created anew: the page is told of both, and of
-    what may have been missed once it is subscribed again."""
+    """The client retries its subscription until the channel exists, also when the channel was deleted and created
+    again. It reports both to the page and, once it is subscribed again, that pushes may have been missed."""
     publisher = Publisher(channels, "shop")
     load_client(page, name)
     assert seen(page, 3) == ["connecting", "open", 404]
@@ -159,12 +160,13 @@ def test_the_served_client_goes_on_trying_to_subscribe(channels: Deployment, pag
 def test_the_served_client_finds_a_channel_deleted_while_it_was_away(
     channels: Deployment, page: Page, name: str
 ) -> None:
-    """What was pushed before comes, it subscribes to the new channel of the name, and the page is told."""
+    """The client gets the pushes made before the deletion, subscribes to the new
+    channel of that name, and tells the page."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     load_client(page, name)
     eventually(lambda: _is_subscribed(page, name), "the subscription")
-    # The next connection is made when the test says so.
+    # The pause keeps the client from reconnecting until the test allows it.
     page.evaluate("channels.pause = () => 1e9; channels.socket.close()")
     eventually(lambda: "closed" in page.evaluate("seen"), "the end")
     publisher.push(name, "before")
@@ -179,7 +181,7 @@ def test_the_served_client_finds_a_channel_deleted_while_it_was_away(
 
 
 def test_subprotocols_and_no_url(channels: Deployment, page: Page) -> None:
-    """A page that offers subprotocols connects; the client without a URL says what it expects."""
+    """A page that offers subprotocols connects; the client without a URL reports what it expected."""
     outcome = page.evaluate(
         "new Promise((resolve) => {"
         "const socket = new WebSocket(location.origin.replace('http', 'ws') + '/channels/shop', ['b', 'a']);"
@@ -198,7 +200,7 @@ def _behind(entries: list[Any], last: object) -> list[Any]:
 
 
 def test_the_served_client_says_when_it_was_forgotten(channels: Deployment, page: Page, name: str) -> None:
-    """Came back too late: it has a new uuid, subscribes anew, and the page is told of a loss."""
+    """A client that returns too late gets a new uuid, subscribes again, and reports the loss to the page."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     load_client(page, name)
@@ -215,7 +217,7 @@ def test_the_served_client_says_when_it_was_forgotten(channels: Deployment, page
 
 
 def _is_subscribed(page: Page, name: str) -> bool:
-    """Whether the client has been told that it is subscribed: what is pushed from then on is for it."""
+    """Whether the server has confirmed the client's subscription: every push from then on is for this client."""
     return bool(page.evaluate(f"channels.subscribed.has({json.dumps(name)})"))
 
 

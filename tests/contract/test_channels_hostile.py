@@ -1,4 +1,5 @@
-"""Contract `channels` against clients that are slow, dead, too many, too loud, or somebody else."""
+"""Contract `channels` against clients that are slow or dead, exceed limits,
+flood the server, or try to read secrets."""
 
 from __future__ import annotations
 
@@ -47,16 +48,16 @@ def name(tenant: Tenant) -> str:
 
 
 def action(kind: str, channel: str) -> str:
-    """What a subscriber sends."""
+    """Encode an action as a subscriber sends it."""
     return json.dumps({"messageType": "CLIENT_ACTION", "action": kind, "data": {"channel": channel}})
 
 
 def test_a_subscriber_that_does_not_read_is_closed(channels: Deployment, name: str) -> None:
-    """Past outbox_limit it is closed and counted, and the others have got everything meanwhile."""
+    """A subscriber that does not read is closed and counted past outbox_limit; the others have received everything."""
     publisher = Publisher(channels, "narrow")
     publisher.create(name)
     url = channels.url.replace("http", "ws", 1) + "/channels/narrow"
-    # The library reads into a queue of one frame, then leaves the rest in the kernel.
+    # The library buffers one frame and leaves the rest in the kernel's buffers.
     options = {"max_queue": 1, "ping_interval": None, "compression": None, "close_timeout": 0.1}
     with (
         Subscription(channels.url, "narrow").subscribe(name) as reader,
@@ -89,14 +90,15 @@ def _small_socket(channels: Deployment) -> socket.socket:
 
 
 def test_a_subscriber_that_is_dead_is_found(impatient: Deployment, name: str) -> None:
-    """Who answers no ping is closed within the two times; who answers stays."""
+    """A client that answers no ping is closed after the interval and the time-out;
+    a client that answers stays connected."""
     Publisher(impatient, "shop").create(name)
     with Subscription(impatient.url, "shop").subscribe(name) as alive, _raw_websocket(impatient) as dead:
         dead.settimeout(8)
         received = b""
         while chunk := dead.recv(4096):
             received += chunk
-            # It never answers: neither the ping nor, at the end, the close frame.
+            # The client answers neither the ping nor the final close frame.
         assert b"ping timeout" in received
         eventually(
             lambda: Figures(impatient)("recado_closes_total", site="shop", reason="ping timeout") == 1, "the metric"
@@ -115,14 +117,15 @@ def _raw_websocket(channels: Deployment) -> socket.socket:
 
 
 def test_a_message_that_is_too_long(channels: Deployment) -> None:
-    """Past maxPayload the connection is closed with 1009, as RFC 6455 has it."""
+    """A message over maxPayload closes the connection with 1009 (RFC 6455)."""
     with Subscription(channels.url, "shop") as subscriber:
         subscriber.socket.send("x" * 10_001)
         assert subscriber.closed()[0] == 1009
 
 
 def test_a_flood_of_actions_is_served_in_order(channels: Deployment, name: str) -> None:
-    """Thousands of actions without waiting for an answer: each is answered, in order, others are served meanwhile."""
+    """Each of thousands of actions sent without waiting is answered, in order,
+    and other clients are served meanwhile."""
     Publisher(channels, "shop").create(name)
     with Subscription(channels.url, "shop") as flooder, Subscription(channels.url, "shop") as other:
         for number in range(1_000):
@@ -139,7 +142,8 @@ def test_a_flood_of_actions_is_served_in_order(channels: Deployment, name: str) 
 
 
 def test_limits_of_a_site(channels: Deployment, name: str) -> None:
-    """Connections, channels of a connection and bytes of a push: refused with 429 or 413, and a reason."""
+    """A connection, a channel of a connection, or a push over the site's limit is
+    refused with 429 or 413, and a reason."""
     publisher = Publisher(channels, "limited")
     for number in range(3):
         publisher.create(f"{name}{number}")
@@ -165,7 +169,8 @@ def test_limits_of_a_site(channels: Deployment, name: str) -> None:
 
 
 def test_pushes_per_second(channels: Deployment, name: str) -> None:
-    """Over the rate a push is 429 with Retry-After; wrong tokens use nothing of it up."""
+    """A push over the rate limit is answered 429 with Retry-After; pushes with a
+    wrong token do not count towards the rate."""
     publisher = Publisher(channels, "rationed")
     publisher.create(name)
     for _ in range(20):
@@ -179,7 +184,7 @@ def test_pushes_per_second(channels: Deployment, name: str) -> None:
 
 
 def test_no_token_in_redis(channels: Deployment, name: str) -> None:
-    """Redis holds neither a channel's token nor a subscriber's secret, nor can either be read in the log."""
+    """Redis holds neither a channel's token nor a subscriber's secret, and neither appears in the log."""
     token = Publisher(channels, "shop").create(name)
     with Subscription(channels.url, "shop", resumable="1").subscribe(name) as subscriber:
         secret = subscriber.ack["data"]["secret"]

@@ -1,4 +1,5 @@
-"""Contract `channels` over two nodes on one Valkey: the same channels everywhere; no end of a node loses anything."""
+"""Contract `channels` over two nodes on one Valkey: every node has the same
+channels, and the end of a node loses nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Deployment]:
-    """Two nodes, asked one by one."""
+    """Two nodes that tests address one by one, without a balancer."""
     sites = {"shop": channels_site(), "bound": channels_site(binds={"here": "hall", "there": "hall"})}
     deployment = Deployment(sites, {"log_level": "debug", "redis_timeout": 1}, nodes=2)
     yield deployment
@@ -24,7 +25,7 @@ def cluster() -> Iterator[Deployment]:
 
 @pytest.fixture
 def nodes(cluster: Deployment) -> tuple[Node, Node]:
-    """Both of them, running."""
+    """Both nodes, running."""
     for node in cluster.nodes:
         if node.server.returncode is not None:
             node.start()
@@ -39,8 +40,8 @@ def name(tenant: Tenant) -> str:
 
 
 def test_channels_are_the_same_everywhere(nodes: tuple[Node, Node], name: str) -> None:
-    """Created here, it exists there with the same token; a second creation there is a conflict; deleted there, it is
-    gone here."""
+    """A channel created at one node exists at the other with the same token. Creating it again there is a conflict, and
+    deleting it there deletes it here."""
     here, there = (Publisher(node, "shop") for node in nodes)
     token = here.create(name)
     assert there.ping(name, token).status_code == 200
@@ -51,7 +52,7 @@ def test_channels_are_the_same_everywhere(nodes: tuple[Node, Node], name: str) -
 
 
 def test_a_push_reaches_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
-    """Pushed here, heard there and here, once, in order, by uuid too."""
+    """A push at one node reaches subscribers of both, once and in order, also when it is addressed by uuid."""
     here, there = (Publisher(node, "shop") for node in nodes)
     token = here.create(name)
     with Subscription(nodes[0].url, "shop") as one, Subscription(nodes[1].url, "shop") as two:
@@ -67,7 +68,7 @@ def test_a_push_reaches_the_other_node(nodes: tuple[Node, Node], name: str) -> N
 
 
 def test_deleted_here_unsubscribed_there(nodes: tuple[Node, Node], name: str) -> None:
-    """Subscribers of every node are unsubscribed: what is pushed to a new channel of the name is not for them."""
+    """A deletion unsubscribes the subscribers of every node: pushes to a new channel of that name do not reach them."""
     here = Publisher(nodes[0], "shop")
     here.create(name)
     here.create(name + "2")
@@ -82,7 +83,7 @@ def test_deleted_here_unsubscribed_there(nodes: tuple[Node, Node], name: str) ->
 
 
 def test_resume_at_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
-    """It does not matter which node a subscriber comes back to; a connection that it has left behind is ended."""
+    """A subscriber may resume at any node; the connection that it left behind is ended."""
     here = Publisher(nodes[0], "shop")
     here.create(name)
     left = Subscription(nodes[0].url, "shop", resumable="1").subscribe(name)
@@ -91,13 +92,14 @@ def test_resume_at_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
         assert again.ack["data"] == {"uuid": left.uuid, "subscribedChannels": [name]}
         here.push(name, "x")
         assert again.pushed() == [(name, "x")]
-        # The old connection's next pong tells its node.
+        # The old connection's node learns of the takeover when the next pong confirms the position.
         assert left.closed() == (1012, "resumed elsewhere, or forgotten")
         assert again.act("UNSUBSCRIBE", name)["data"]["subscribedChannels"] == []
 
 
 def test_a_killed_node_loses_nothing(nodes: tuple[Node, Node], name: str) -> None:
-    """Its resumable subscribers come back elsewhere to their uuid, channels and what was pushed meanwhile."""
+    """Resumable subscribers of a killed node resume elsewhere: same uuid, same
+    channels, and the pushes made meanwhile."""
     survivor = Publisher(nodes[1], "shop")
     survivor.create(name)
     subscribers = [Subscription(nodes[0].url, "shop", resumable="1").subscribe(name) for _ in range(3)]
@@ -113,7 +115,7 @@ def test_a_killed_node_loses_nothing(nodes: tuple[Node, Node], name: str) -> Non
             assert again.ack["data"] == {"uuid": subscriber.uuid, "subscribedChannels": [name]}
             missed = again.pushed(5)
             if missed[0] == (name, "before"):
-                # It was killed before it had told Redis: at least once.
+                # The node was killed before it had confirmed the position to Redis, so delivery is at least once.
                 missed = [*missed[1:], *again.pushed()]
             assert missed == [(name, str(number)) for number in range(5)]
         with pytest.raises(ConnectionClosed):
@@ -121,7 +123,8 @@ def test_a_killed_node_loses_nothing(nodes: tuple[Node, Node], name: str) -> Non
 
 
 def test_a_node_that_is_stopped_says_so(nodes: tuple[Node, Node], name: str) -> None:
-    """SIGTERM: every subscriber is told to come back (1012); a resumable one misses nothing, nor gets it twice."""
+    """On SIGTERM every subscriber is told to reconnect (1012); a resumable one
+    misses nothing and gets nothing twice."""
     publisher = Publisher(nodes[1], "shop")
     publisher.create(name)
     plain = Subscription(nodes[0].url, "shop").subscribe(name)
@@ -136,7 +139,7 @@ def test_a_node_that_is_stopped_says_so(nodes: tuple[Node, Node], name: str) -> 
 
 
 def test_after_a_restart_everything_is_there(cluster: Deployment, nodes: tuple[Node, Node], name: str) -> None:
-    """All nodes and Redis end and start again: channels, tokens and subscribers are what they were."""
+    """When all nodes and Redis have restarted, channels, tokens and subscribers are unchanged."""
     publisher = Publisher(nodes[0], "shop")
     token = publisher.create(name)
     subscriber = Subscription(nodes[0].url, "shop", resumable="1").subscribe(name)
@@ -157,7 +160,8 @@ def test_after_a_restart_everything_is_there(cluster: Deployment, nodes: tuple[N
 
 
 def test_redis_away(cluster: Deployment, nodes: tuple[Node, Node], name: str) -> None:
-    """Publishers get 503, who subscribes is told; connections stay, and hear what is pushed once Redis is back."""
+    """While Redis is away publishers get 503 and a client that subscribes gets an error. Connections stay open and get
+    the pushes made once Redis is back."""
     publisher = Publisher(nodes[0], "shop")
     publisher.create(name)
     with Subscription(nodes[0].url, "shop") as one, Subscription(nodes[1].url, "shop") as two:
@@ -178,8 +182,8 @@ def test_redis_away(cluster: Deployment, nodes: tuple[Node, Node], name: str) ->
 
 
 def test_channels_bound_to_a_room(cluster: Deployment, nodes: tuple[Node, Node]) -> None:
-    """What is pushed into a channel is heard in the other that is bound to its room, and a /send to the room in both:
-    text as it is, anything else as JSON; what is pushed to recipients stays between them."""
+    """A push into a bound channel also reaches the other channel bound to its room. A /send to the room reaches both:
+    text as it is, anything else as JSON. A push to recipients reaches only them."""
     publisher = Publisher(nodes[0], "bound")
     for channel in ("here", "there"):
         publisher.create(channel)

@@ -1,4 +1,4 @@
-"""Contract `channels`, beyond the original: a subscriber that lost its connection gets back what it had and missed."""
+"""Contract `channels`, beyond the original: a subscriber that lost its connection resumes and gets what it missed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def channels() -> Iterator[Deployment]:
-    """A server whose subscribers may come back: within an hour, soon never again, or to a history of three pushes."""
+    """A server whose sites keep subscribers for an hour, for a moment or for ever, keep a history of
+    three pushes, or have a small outbox."""
     sites = {
         "shop": channels_site(),
         "brief": channels_site(device_ttl=1),
@@ -37,7 +38,7 @@ def name(tenant: Tenant) -> str:
 
 
 def resumable(channels: Deployment, site: str, *names: str) -> tuple[Subscription, dict[str, str]]:
-    """A subscriber of these channels, and the query with which it may come back."""
+    """A resumable subscriber of these channels, and the query with which it resumes."""
     subscriber = Subscription(channels.url, site, resumable="1")
     assert set(subscriber.ack["data"]) == {"uuid", "subscribedChannels", "secret"}
     assert subscriber.uuid
@@ -47,7 +48,7 @@ def resumable(channels: Deployment, site: str, *names: str) -> tuple[Subscriptio
 
 
 def lose(channels: Deployment, subscriber: Subscription) -> None:
-    """Cut the subscriber's connection once it has everything, and wait until the server knows."""
+    """Cut the subscriber's connection once it has everything, and wait until the server has noticed."""
 
     def is_known() -> bool:
         ends = [line for line in channels.server.log() if line.get("event") == "subscriber disconnected"]
@@ -58,7 +59,8 @@ def lose(channels: Deployment, subscriber: Subscription) -> None:
 
 
 def test_uuid_channels_and_what_was_missed(channels: Deployment, name: str) -> None:
-    """The uuid, the channels in their order, and every push of the meantime, in order; then what is pushed live."""
+    """A resumed subscriber gets its uuid, its channels in their order, every push made
+    meanwhile in order, then live pushes."""
     publisher = Publisher(channels, "shop")
     names = [name + "b", name + "a"]
     for each in (*names, name + "other"):
@@ -77,13 +79,14 @@ def test_uuid_channels_and_what_was_missed(channels: Deployment, name: str) -> N
         publisher.push(names[1], "live")
         got = again.pushed(12)
         if got[0] == (names[0], "before"):
-            # The pong was faster than the test only most of the time: at least once is what is promised.
+            # The position is usually confirmed before the connection is cut, but
+            # not always: the promise is at least once.
             got = [*got[1:], *again.pushed()]
         assert got == [*((names[n % 2], str(n)) for n in range(10)), (names[0], "to you"), (names[1], "live")]
 
 
 def test_secret_is_told_to_who_asks(channels: Deployment, name: str) -> None:
-    """Without `resumable` a CLIENT_ACK has the original's keys; with it, a resumed one has the same secret again."""
+    """Without `resumable` a CLIENT_ACK has only the original's keys; with it, a resumed subscriber keeps its secret."""
     Publisher(channels, "shop").create(name)
     subscriber, back = resumable(channels, "shop", name)
     assert subscriber.act("SUBSCRIBE", name)["data"].keys() == {"uuid", "subscribedChannels"}
@@ -101,7 +104,8 @@ def test_secret_is_told_to_who_asks(channels: Deployment, name: str) -> None:
     ids=["wrong secret", "no secret", "unknown uuid", "no uuid", "pattern"],
 )
 def test_who_is_not_known_is_new(channels: Deployment, name: str, change: dict[str, str]) -> None:
-    """A wrong secret and an unknown uuid get the same: a fresh uuid without channels. The other is not disturbed."""
+    """A wrong secret and an unknown uuid get the same answer: a fresh uuid without channels. The subscriber of that
+    uuid is not disturbed."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     subscriber, back = resumable(channels, "shop", name)
@@ -116,7 +120,8 @@ def test_who_is_not_known_is_new(channels: Deployment, name: str, change: dict[s
 
 
 def test_after_device_ttl_it_is_forgotten(channels: Deployment, name: str) -> None:
-    """Who comes back too late is new; who comes in time is not, and the time begins with the end of the connection."""
+    """A subscriber that returns after device_ttl is new, one that returns earlier is resumed; the
+    time begins when the connection ends."""
     publisher = Publisher(channels, "brief")
     publisher.create(name)
     subscriber, back = resumable(channels, "brief", name)
@@ -131,7 +136,7 @@ def test_after_device_ttl_it_is_forgotten(channels: Deployment, name: str) -> No
 
 
 def test_with_device_ttl_0_it_is_never_forgotten(channels: Deployment, name: str) -> None:
-    """The subscriber and the history have no time to live."""
+    """With device_ttl 0 the subscriber and the history have no expiry in Redis."""
     publisher = Publisher(channels, "endless")
     publisher.create(name)
     subscriber, back = resumable(channels, "endless", name)
@@ -143,7 +148,7 @@ def test_with_device_ttl_0_it_is_never_forgotten(channels: Deployment, name: str
 
 
 def test_what_the_history_no_longer_holds_is_told(channels: Deployment, name: str) -> None:
-    """`missed` in the CLIENT_ACK says that more was pushed than is kept; what is kept follows."""
+    """When more was pushed than the history holds, `missed` in the CLIENT_ACK says so; the pushes still held follow."""
     publisher = Publisher(channels, "short")
     publisher.create(name)
     subscriber, back = resumable(channels, "short", name)
@@ -162,8 +167,8 @@ def test_what_the_history_no_longer_holds_is_told(channels: Deployment, name: st
 
 
 def test_channels_that_are_gone(channels: Deployment, name: str) -> None:
-    """A channel that was deleted meanwhile is not among them, created again or not; what was pushed there before comes
-    all the same. Nothing comes of what was unsubscribed."""
+    """A channel deleted meanwhile is not in the list of a resumed subscriber, even if it was created again. Pushes made
+    before the deletion are replayed; pushes to an unsubscribed channel are not."""
     publisher = Publisher(channels, "shop")
     names = [f"{name}{number}" for number in range(4)]
     for each in names:
@@ -186,7 +191,7 @@ def test_channels_that_are_gone(channels: Deployment, name: str) -> None:
 
 
 def test_what_came_before_the_subscription_is_not_replayed(channels: Deployment, name: str) -> None:
-    """A channel begins with its subscription, also when the subscriber comes back to it."""
+    """A push made before the subscription is not for the subscriber, neither then nor when it resumes."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     subscriber, back = resumable(channels, "shop")
@@ -199,7 +204,8 @@ def test_what_came_before_the_subscription_is_not_replayed(channels: Deployment,
 
 
 def test_the_newer_connection_counts(channels: Deployment, name: str) -> None:
-    """Resuming while the old connection is open ends that one; pushes and acks go on with the new one."""
+    """Resuming ends an older connection of the subscriber that is still open;
+    pushes and acks go on over the new one."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     subscriber, back = resumable(channels, "shop", name)
@@ -214,7 +220,7 @@ def test_the_newer_connection_counts(channels: Deployment, name: str) -> None:
 
 
 def test_nothing_is_lost_while_it_comes_and_goes(channels: Deployment, name: str) -> None:
-    """Under a stream of pushes a subscriber that is cut again and again gets each in order, at least once."""
+    """Under a stream of pushes a subscriber that is cut repeatedly gets each push in order, at least once."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     subscriber, back = resumable(channels, "shop", name)
@@ -251,7 +257,8 @@ def test_nothing_is_lost_while_it_comes_and_goes(channels: Deployment, name: str
 
 
 def test_much_that_was_missed_comes_page_by_page(channels: Deployment, name: str) -> None:
-    """More than the outbox may hold is waiting: the subscriber gets all of it, what is pushed meanwhile behind it."""
+    """A subscriber that missed more than the outbox may hold gets all of it, and
+    then the pushes made during the replay."""
     publisher = Publisher(channels, "narrow")
     publisher.create(name)
     subscriber, back = resumable(channels, "narrow", name)
@@ -266,7 +273,8 @@ def test_much_that_was_missed_comes_page_by_page(channels: Deployment, name: str
 
 
 def test_a_deletion_is_told_to_who_may_come_back(channels: Deployment, name: str) -> None:
-    """A CLIENT_ACK with the list after it, created again or not; a plain subscriber gets not a byte."""
+    """A resumable subscriber is told of a deletion by a CLIENT_ACK with the list after it, whether or not the channel
+    is created again; a plain subscriber gets not a byte."""
     publisher = Publisher(channels, "shop")
     names = [name + "a", name + "b"]
     for each in names:
@@ -287,7 +295,7 @@ def test_a_deletion_is_told_to_who_may_come_back(channels: Deployment, name: str
 
 
 def test_what_was_replayed_does_not_come_again(channels: Deployment, name: str) -> None:
-    """A ping follows it, and its pong moves the position: at the next time there is nothing."""
+    """A ping follows the replay, and its pong moves the position: the next resume replays nothing."""
     publisher = Publisher(channels, "shop")
     publisher.create(name)
     subscriber, back = resumable(channels, "shop", name)
@@ -305,7 +313,7 @@ def test_what_was_replayed_does_not_come_again(channels: Deployment, name: str) 
 
 
 def test_who_stays_longer_than_the_history_has_missed_nothing(channels: Deployment, name: str) -> None:
-    """Connected and silent, while the history of all that was pushed expires."""
+    """A subscriber that stays connected without a push, while the history of all pushes expires, has missed nothing."""
     publisher = Publisher(channels, "brief")
     for each in (name, name + "other"):
         publisher.create(each)

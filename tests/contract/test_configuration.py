@@ -1,4 +1,4 @@
-"""Contract, "Configuration": files and environment, which wins, and the one line that says what is wrong."""
+"""Contract, "Configuration": files, environment, their precedence, and the one-line error for a mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SITE = {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": f"{SECRET}-key", "userR
 
 @pytest.fixture(scope="module")
 def by_environment(tenant: Tenant) -> Iterator[Deployment]:
-    """A server whose one site and device_ttl come from environment variables alone, as a PaaS gives them."""
+    """A server whose one site and device_ttl come from environment variables alone, as a PaaS sets them."""
     environment = {
         "SITE_NAME": "solo",
         "AUTH_URL": f"{tenant.url}/solo/rooms",
@@ -79,7 +79,8 @@ SITE_MISTAKES = {
     ],
 )
 def test_mistakes(tmp_path: Path, file: str, content: object, key: str) -> None:
-    """A mistake in a file is one clear line that names file and key, and exit 2; no key is shown."""
+    """A mistake in a file gives one clear line that names the file and the key,
+    and exit status 2; no API key is shown."""
     (tmp_path / file).write_text(yaml.safe_dump(content))
     status, output = _run(tmp_path, "check-config")
     assert status == 2
@@ -90,14 +91,14 @@ def test_mistakes(tmp_path: Path, file: str, content: object, key: str) -> None:
 
 
 def test_serve_with_a_mistake(tmp_path: Path) -> None:
-    """`recado serve` with a mistake in a file ends as `check-config` does: one line, exit 2."""
+    """`recado serve` with a mistake in a file ends as `check-config` does: one line, exit status 2."""
     (tmp_path / "sites.yml").write_text("alpha: 5")
     assert _run(tmp_path, "serve") == _run(tmp_path, "check-config")
     assert _run(tmp_path, "serve")[0] == 2
 
 
 def test_unreachable_file(tmp_path: Path) -> None:
-    """A file that is named and not there is one line and exit 2; without a name it may be missing."""
+    """A file that is named but missing gives one line and exit status 2; a file that is not named may be missing."""
     status, output = _run(tmp_path, "check-config", "--sites", "elsewhere.yml")
     assert (status, len(output.strip().splitlines())) == (2, 1)
     assert "elsewhere.yml" in output
@@ -105,7 +106,8 @@ def test_unreachable_file(tmp_path: Path) -> None:
 
 
 def test_files_in_the_working_directory(tmp_path: Path) -> None:
-    """config.yml and sites.yml are read from the working directory, or from where RECADO_CONFIG, RECADO_SITES say."""
+    """config.yml and sites.yml are read from the working directory, or from the
+    paths in RECADO_CONFIG and RECADO_SITES."""
     (tmp_path / "sites.yml").write_text("alpha: 5")
     assert _run(tmp_path, "check-config")[0] == 2
     (tmp_path / "good.yml").write_text(yaml.safe_dump({"alpha": SITE}))
@@ -113,13 +115,13 @@ def test_files_in_the_working_directory(tmp_path: Path) -> None:
 
 
 def test_check_config_accepts_the_suite_s_own_sites(tmp_path: Path, tenant: Tenant) -> None:
-    """`recado check-config` passes a good configuration with exit 0."""
+    """`recado check-config` accepts a good configuration with exit status 0."""
     (tmp_path / "sites.yml").write_text(yaml.safe_dump(contract_sites(tenant)))
     assert _run(tmp_path, "check-config")[0] == 0
 
 
 def _run(directory: Path, command: str, *arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the command in a directory; returns its exit status and what it wrote to stderr."""
+    """Run the command in a directory and return its exit status and what it wrote to stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "app", command, *arguments],
         cwd=directory,

@@ -1,4 +1,4 @@
-"""Contract, "Clients that must work unchanged": the plain HTTP paths beside /send."""
+"""The plain HTTP paths beside /send, as the clients and backends of socket.io-webservice know them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_client_bundle(deployment: Deployment, query: str, version: str) -> None
 @pytest.mark.parametrize("path", ["/", "/nothing", "/send/more", "/socket.io", "/socket.io/nothing", "/%FF%00", "//"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
 def test_other_paths(deployment: Deployment, method: str, path: str) -> None:
-    """A path or method that means nothing is the client's mistake, never the server's failure."""
+    """An unknown path or method is answered as the client's mistake (4xx), never as the server's failure (5xx)."""
     answer = deployment.request(method, path)
     assert answer.status_code < 500

@@ -1,4 +1,4 @@
-"""What /metrics says of real clients: it counts what they do, and nothing is left when they have gone."""
+"""/metrics of a server with real clients: their actions are counted, and the gauges are zero when they have gone."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.support.sites import contract_sites
 from tests.support.tenant import Answer, Tenant
 from tests.support.waiting import eventually
 
-#: What is present now; everything else only grows.
+#: Gauges of what is present now; every other metric only grows.
 PRESENT = ("recado_sessions", "recado_connections")
 
 
 @pytest.fixture(scope="module")
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """A server of this module's own: nobody else's clients are in its figures."""
+    """A server of this module's own: no other tests' clients are in its metrics."""
     server = Deployment(contract_sites(tenant))
     yield server
     server.end()
 
 
 def test_nothing_is_present_after_all_have_gone(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Gauges of what is present count clients of every transport, refused ones too, and return to zero behind them."""
+    """The gauges count clients of every transport, refused ones too, and return to zero when the clients have gone."""
     kinds = [*PYTHON_KINDS, ClientKind("4", ("polling", "websocket"))] * 3
     eventually(lambda: Figures(deployment).of(*PRESENT) == {}, "nobody to be left of the tests before")
     connector = Connector(deployment, drivers)
@@ -58,12 +58,13 @@ def test_nothing_is_present_after_all_have_gone(deployment: Deployment, drivers:
 def test_a_message_is_counted_on_its_way(
     deployment: Deployment, connect: Connector, tenant: Tenant, kind: ClientKind
 ) -> None:
-    """One message to a connected and an absent device: stored twice, heard and delivered once, acknowledged twice."""
+    """One message to a connected and an absent device counts as stored twice, heard on the bus once,
+    delivered once and acknowledged twice."""
     user = tenant.user()
     connect("alpha", user, kind, device="absent").disconnect()
     alpha = {"site": "alpha"}
     eventually(lambda: Figures(deployment)("recado_connections", alpha) == 0, "the absent device to be away")
-    # What clients of the test before have acknowledged last is counted by then.
+    # Wait, so that the last acks of the previous test's clients are already counted.
     tenant.wait_for_update(user.token, "last_disconnected")
     before = Figures(deployment)
     present = connect("alpha", user, kind, device="present")
@@ -87,7 +88,7 @@ def test_a_message_is_counted_on_its_way(
 
 
 def test_resyncs_have_a_reason(deployment: Deployment, connect: Connector, tenant: Tenant) -> None:
-    """A queue that runs over shows as an overflow and as a `_resync` for that reason."""
+    """A queue over its limit is counted as an overflow and as a `_resync` for that reason."""
     user = tenant.user()
     client = connect("small_queue", user, PYTHON_KINDS[0], ack=ACK_NONE)
     for number in range(6):
@@ -99,7 +100,8 @@ def test_resyncs_have_a_reason(deployment: Deployment, connect: Connector, tenan
 
 
 def test_refused_requests_are_told_apart(deployment: Deployment) -> None:
-    """Whoever lacks the key shows in no site's figures; whoever has it and errs does."""
+    """A request without a valid key is counted for no site; a request with the key
+    and a mistake is counted for its site."""
     before = Figures(deployment)
     assert deployment.post(params={"site": "beta", "apiKey": "wrong"}).status_code == 401
     assert deployment.post(params={"site": "nowhere", "apiKey": "wrong"}).status_code == 401
@@ -110,7 +112,7 @@ def test_refused_requests_are_told_apart(deployment: Deployment) -> None:
 
 
 def test_the_node_shows_itself(deployment: Deployment) -> None:
-    """The bus's probe is heard each second, scripts are timed, the loop's lag is measured, the queues are sampled."""
+    """The bus's probe arrives each second, scripts are timed, the loop's lag is measured, the queues are sampled."""
 
     def is_complete() -> bool:
         now = Figures(deployment)

@@ -1,4 +1,4 @@
-"""contracts/redis-publish.md over one node: redis-py publishes, socket.io-client listens."""
+"""docs/redis-publish.md over one node: redis-py publishes, socket.io-client listens."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def news(server: Deployment, drivers: Drivers) -> Iterator[Application]:
 
 @pytest.fixture
 def open_site(server: Deployment, drivers: Drivers) -> Iterator[Application]:
-    """The application of a site that asks for no key, with two connections a user."""
+    """The application of a site without keys, with two connections a user."""
     application = Application(server.redis.client, drivers, "open", "op")
     yield application
     application.close()
@@ -64,7 +64,8 @@ def sure(server: Deployment, drivers: Drivers) -> Iterator[Application]:
 
 @every_client
 def test_direct_message(server: Deployment, news: Application, kind: ClientKind) -> None:
-    """PUBLISH rm.users.<uid> reaches the user with source, timestamp, bubble and the payload as it was published."""
+    """A PUBLISH to rm.users.<uid> reaches the user with source, timestamp,
+    bubble and the payload as it was published."""
     user = news.user()
     client = news.connect(server, user, kind)
     before_ms = time.time() * 1000
@@ -82,7 +83,7 @@ def test_direct_message(server: Deployment, news: Application, kind: ClientKind)
 
 
 def test_channel(server: Deployment, news: Application) -> None:
-    """PUBLISH rm.channels.<cid> reaches every member of the set, present or not, and nobody else."""
+    """A PUBLISH to rm.channels.<cid> reaches every member of the set, connected or not, and no other user."""
     present, away, other = news.user(), news.user(), news.user()
     news.subscribe("c1", present, away)
     clients = [news.connect(server, user) for user in (present, other)]
@@ -95,7 +96,7 @@ def test_channel(server: Deployment, news: Application) -> None:
 
 
 def test_order_of_direct_and_channel_messages(server: Deployment, news: Application) -> None:
-    """A user gets what was PUBLISHed to him and to his channels in one order: that of the PUBLISHes."""
+    """A user gets messages to the user and to the user's channels in one order: that of the PUBLISHes."""
     user = news.user()
     news.subscribe("mixed", user, *[news.user(has_key=False) for _ in range(50)])
     client = news.connect(server, user)
@@ -110,7 +111,8 @@ def test_order_of_direct_and_channel_messages(server: Deployment, news: Applicat
 
 @every_client
 def test_what_waited_comes_first(server: Deployment, news: Application, kind: ClientKind) -> None:
-    """What waited comes as single `message` events, oldest first, before anything live; then nothing waits any more."""
+    """Waiting messages arrive as single `message` events, oldest first, before any
+    live message; then the list is empty."""
     user = news.user()
     waited = [f"waited {number}" for number in range(30)]
     for payload in waited:
@@ -129,7 +131,7 @@ def test_what_waited_comes_first(server: Deployment, news: Application, kind: Cl
 
 
 def test_nothing_comes_twice(server: Deployment, news: Application) -> None:
-    """What one connection has had does not come with the user's next."""
+    """A message that one connection of the user has received is not sent again to the user's next connection."""
     user = news.user()
     news.publish(user, "waited")
     news.wait_queued(user, "waited")
@@ -145,7 +147,8 @@ def test_nothing_comes_twice(server: Deployment, news: Application) -> None:
 
 
 def test_large_queue_in_parts(server: Deployment, news: Application) -> None:
-    """More than a part holds (1,000 messages, a million bytes) comes in order, with what is PUBLISHed meanwhile."""
+    """A list longer than one part (1,000 messages, a million bytes) arrives in order,
+    together with messages PUBLISHed meanwhile."""
     user = news.user()
     small, large = [f"s{number}" for number in range(2_500)], [f"{number:01000d}" for number in range(1_500)]
     for payload in small + large:
@@ -161,7 +164,8 @@ def test_large_queue_in_parts(server: Deployment, news: Application) -> None:
 
 
 def test_client_leaves_half_way(server: Deployment, news: Application, drivers: Drivers) -> None:
-    """Who leaves while what waited is being sent: what he has not got stays queued, in order."""
+    """When a client leaves during the replay of its list, the messages that it
+    has not received stay queued, in order."""
     user = news.user()
     waited = [f"{number:05d}" + "x" * 5_000 for number in range(1_500)]
     for payload in waited:
@@ -188,7 +192,7 @@ def test_client_leaves_half_way(server: Deployment, news: Application, drivers: 
 def test_client_leaves_in_its_listener(
     server: Deployment, news: Application, drivers: Drivers, kind: ClientKind, waiting: int, left_at: int
 ) -> None:
-    """A page that disconnects at one of many messages that have arrived: those behind it stay queued, in order."""
+    """When a page disconnects in the listener of one of many arrived messages, the later ones stay queued, in order."""
     user = news.user()
     waited = [f"{number:05d}" for number in range(waiting)]
     for payload in waited:
@@ -208,7 +212,8 @@ def test_client_leaves_in_its_listener(
 
 
 def test_expiry(server: Deployment, open_site: Application) -> None:
-    """The list is gone `queue_expiry` seconds after the last message was added, and each message counts anew."""
+    """The list expires `queue_expiry` seconds after the last message was added;
+    each added message restarts the time."""
     user = open_site.user(has_key=False)
     key = f"op:users:{user}:messages"
     open_site.publish(user, "a")
@@ -225,7 +230,8 @@ def test_expiry(server: Deployment, open_site: Application) -> None:
 
 
 def test_bubble(server: Deployment, news: Application) -> None:
-    """`bubble` is true for the user's first connection and false for the others; the next is first when that leaves."""
+    """`bubble` is true for the user's first connection and false for the others;
+    when it leaves, the next one is first."""
     user = news.user()
     tabs = [news.connect(server, user) for _ in range(3)]
     news.publish(user, "one")
@@ -242,7 +248,7 @@ def test_bubble(server: Deployment, news: Application) -> None:
 
 @each_library
 def test_connection_limit(server: Deployment, open_site: Application, kind: ClientKind) -> None:
-    """One connection more than conn_limit disconnects the oldest, which is told why."""
+    """A connection over conn_limit disconnects the oldest connection, which is told the reason."""
     user = open_site.user(has_key=False)
     tabs = [open_site.connect(server, user, kind)]
     tabs.append(open_site.connect(server, user, kind))
@@ -274,7 +280,8 @@ def test_three_tries(server: Deployment, news: Application, kind: ClientKind) ->
 
 @pytest.mark.parametrize("identifier", [None, 7, "", ":key", {"uid": "u"}, ["u"], "a\nb", "x" * 513])
 def test_identifier_that_is_none(server: Deployment, news: Application, identifier: object) -> None:
-    """What is no `"<uid>"` or `"<uid>:<key>"` is answered with what was expected, and counts as a try."""
+    """An identifier that is not `"<uid>"` or `"<uid>:<key>"` is answered with
+    the expected form, and counts as a try."""
     client = news.join(server)
     for number in (1, 2, 3):
         news.identify(client, identifier)
@@ -283,7 +290,7 @@ def test_identifier_that_is_none(server: Deployment, news: Application, identifi
 
 
 def test_right_key_after_two_wrong_ones(server: Deployment, news: Application) -> None:
-    """Two wrong tries cost nothing; afterwards the connection is the user's, and another identifier is refused."""
+    """Two wrong tries have no effect; once the connection is the user's, another identifier is refused."""
     user, other = news.user(), news.user()
     client = news.join(server)
     for number in (1, 2):
@@ -300,7 +307,8 @@ def test_right_key_after_two_wrong_ones(server: Deployment, news: Application) -
 
 
 def test_many_guesses_at_once(server: Deployment, news: Application) -> None:
-    """Guesses that do not wait for their answers are three as well: the right key as the fourth is too late."""
+    """Guesses sent without waiting for answers are limited to three too: the
+    right key as the fourth guess is too late."""
     user = news.user()
     client = news.join(server)
     for guess in ("a", "b", "c", news.key(user)):
@@ -310,7 +318,7 @@ def test_many_guesses_at_once(server: Deployment, news: Application) -> None:
 
 
 def test_without_keys(server: Deployment, open_site: Application) -> None:
-    """Where `secure` is off the user id is enough, and a key behind it is not looked at."""
+    """Where `secure` is off the user id is enough, and a key behind it is ignored."""
     user = open_site.user(has_key=False)
     for identifier in (user, f"{user}:any:thing"):
         client = open_site.join(server)
@@ -324,7 +332,7 @@ def test_without_keys(server: Deployment, open_site: Application) -> None:
 
 
 def test_user_without_key_is_not_let_in(server: Deployment, news: Application) -> None:
-    """With `secure` a user for whom Redis holds no key cannot be anybody's, whatever is shown."""
+    """With `secure` a user for whom Redis holds no key is refused, whatever key is presented."""
     user = news.user(has_key=False)
     client = news.join(server)
     for number, key in enumerate(("", ":", ":None"), 1):
@@ -334,7 +342,7 @@ def test_user_without_key_is_not_let_in(server: Deployment, news: Application) -
 
 
 def test_client_that_says_nothing(server: Deployment, news: Application) -> None:
-    """Who has not identified himself hears nothing."""
+    """A client that has not identified itself receives no messages."""
     user = news.user()
     client = news.join(server)
     news.publish(user, "hidden")
@@ -343,7 +351,7 @@ def test_client_that_says_nothing(server: Deployment, news: Application) -> None
 
 
 def test_acknowledged_messages(server: Deployment, sure: Application) -> None:
-    """With `ack: true` just what the client has acknowledged leaves the list; the rest comes again, in order."""
+    """With `ack: true` exactly the acknowledged messages leave the list; the rest is sent again, in order."""
     user = sure.user()
     sure.publish(user, "waited")
     sure.wait_queued(user, "waited")
@@ -367,7 +375,7 @@ def test_acknowledged_messages(server: Deployment, sure: Application) -> None:
 
 @every_client
 def test_acks_of_every_client(server: Deployment, sure: Application, kind: ClientKind) -> None:
-    """Every version's ack callback counts."""
+    """The ack callback of every client version counts."""
     user = sure.user()
     for number in range(20):
         sure.publish(user, str(number))
@@ -400,7 +408,7 @@ def test_one_tab_acknowledges_for_all(server: Deployment, drivers: Drivers) -> N
 
 
 def test_two_equal_messages_are_two(server: Deployment, sure: Application) -> None:
-    """The same payload PUBLISHed twice within a millisecond is two messages, each with an ack of its own."""
+    """The same payload PUBLISHed twice within a millisecond makes two messages, each with its own ack."""
     user = sure.user()
     pipeline = sure.redis.pipeline(transaction=False)
     for _ in range(10):
@@ -415,7 +423,8 @@ def test_two_equal_messages_are_two(server: Deployment, sure: Application) -> No
 
 
 def test_stream(server: Deployment, news: Application) -> None:
-    """XADD rm.stream does what PUBLISH does, for users and channels; the entry is gone when it has been handed over."""
+    """XADD to rm.stream has the effect of PUBLISH, for users and channels; the
+    entry is deleted once it is delivered."""
     present, away = news.user(), news.user()
     news.subscribe("streamed", present, away)
     client = news.connect(server, present)
@@ -428,7 +437,8 @@ def test_stream(server: Deployment, news: Application) -> None:
 
 
 def test_stream_ids_are_taken_once(server: Deployment, news: Application) -> None:
-    """Entries with the same `id` are one message to a user, whether he is there or not; without `id` each counts."""
+    """Stream entries with the same `id` are one message to a user, connected or not;
+    entries without `id` are all distinct."""
     present, away = news.user(), news.user()
     client = news.connect(server, present)
     for user in (present, away):
@@ -439,7 +449,7 @@ def test_stream_ids_are_taken_once(server: Deployment, news: Application) -> Non
 
 
 def test_what_is_no_message(server: Deployment, news: Application) -> None:
-    """Channels and entries that name nobody, and payloads that are too long, are refused and stop nothing."""
+    """Channels and entries that name no user, and payloads over the bound, are refused; later ones are delivered."""
     user = news.user()
     client = news.connect(server, user)
     news.redis.publish("rm.users.", "x")
@@ -456,7 +466,7 @@ def test_what_is_no_message(server: Deployment, news: Application) -> None:
 
 
 def test_payload_that_is_no_text(server: Deployment, news: Application) -> None:
-    """Bytes that are no UTF-8 become U+FFFD: JSON knows nothing else."""
+    """Bytes that are not UTF-8 become U+FFFD, because JSON cannot carry them."""
     user = news.user()
     client = news.connect(server, user)
     news.publish(user, b"a\xffb\x00")
@@ -464,7 +474,8 @@ def test_payload_that_is_no_text(server: Deployment, news: Application) -> None:
 
 
 def test_list_that_others_wrote(server: Deployment, news: Application) -> None:
-    """What another program put into the list comes too: JSON with a payload as it is, anything else as a payload."""
+    """Entries that another program put into the list are delivered: JSON with a payload
+    as it is, anything else as a payload."""
     user = news.user()
     key = f"rm:users:{user}:messages"
     others = ['{"text": "no payload"}', '{"source":"x","timestamp":5,"bubble":true}', '{"source":"x","bubble":true,']
@@ -479,7 +490,8 @@ def test_list_that_others_wrote(server: Deployment, news: Application) -> None:
 
 @each_library
 def test_site_with_a_backend_of_its_own(server: Deployment, drivers: Drivers, tenant: Tenant, kind: ClientKind) -> None:
-    """Of a site with authUrl and redisPublish a client with a token is the site's, one without is this protocol's."""
+    """In a site with authUrl and redisPublish a client with a token belongs to
+    the site, one without to Redis PUBLISH."""
     both = Application(server.redis.client, drivers, "both", "bo")
     connect = Connector(server, drivers)
     user = tenant.user()
@@ -501,7 +513,7 @@ def test_site_with_a_backend_of_its_own(server: Deployment, drivers: Drivers, te
 
 @each_library
 def test_route(server: Deployment, drivers: Drivers, kind: ClientKind) -> None:
-    """With `route` that namespace is the same as the site's: one user, one order of connections."""
+    """A namespace named by `route` is equivalent to the site's: one user, one order of connections."""
     routed = Application(server.redis.client, drivers, "routed", "ro")
     user = routed.user()
     clients = [routed.connect(server, user, kind)]
@@ -516,7 +528,7 @@ def test_route(server: Deployment, drivers: Drivers, kind: ClientKind) -> None:
 
 
 def test_nothing_secret_is_logged(server: Deployment, news: Application) -> None:
-    """No key, no payload and no user's name is in the log, at the level of debug."""
+    """No key, payload or user's name appears in the log, even at level debug."""
     user = news.user()
     client = news.join(server)
     news.identify(client, f"{user}:wrong-{SECRET}")
@@ -534,7 +546,7 @@ def test_nothing_secret_is_logged(server: Deployment, news: Application) -> None
 
 
 def test_metrics(server: Deployment, news: Application) -> None:
-    """What came, what became of it and who was let in is counted."""
+    """Received messages, their outcomes, and admitted and refused clients are counted."""
     before = Figures(server)
     user = news.user()
     news.publish(user, "waits")

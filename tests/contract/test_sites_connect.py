@@ -1,4 +1,4 @@
-"""Contract, "Connecting": credentials, authUrl, refusals, `_settings`, rooms, publicChannel."""
+"""How a client of a site connects: credentials, authUrl, refusals, `_settings`, rooms, publicChannel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEW = tuple(kind for kind in ONE_OF_EACH if kind.has_auth)
 
 @every_client
 def test_settings_come_first(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """The first event, after CONNECT, is `_settings` with device_ttl; with nothing waiting no `_batch` follows."""
+    """The first event after CONNECT is `_settings` with device_ttl; when nothing waits, no `_batch` follows."""
     user = tenant.user()
     client = connect("alpha", user, kind)
     connect.fence("alpha", user.room, client)
@@ -58,7 +58,7 @@ def test_sites_do_not_leak(connect: Connector, tenant: Tenant, deployment: Deplo
 
 @every_client
 def test_plain_site(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """Without userRoomPrefix an event goes to the sockets in the rooms now, once each, and nothing is kept."""
+    """Without userRoomPrefix an event goes to the sockets that are in the rooms now, once each, and is not queued."""
     room, other = tenant.unique("room"), tenant.unique("room")
     user = tenant.user(room)
     client = connect("plain", user, kind, ack=ACK_NONE)
@@ -77,7 +77,7 @@ def test_plain_site(connect: Connector, tenant: Tenant, deployment: Deployment, 
 def test_plain_site_asks_for_no_ack(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """Without userRoomPrefix there is no ack callback; with it every event but `_settings` and `_resync` has one."""
+    """Without userRoomPrefix events have no ack callback; with it every event but `_settings` and `_resync` has one."""
     user = tenant.user()
     plain, stored = connect("plain", user, kind), connect("alpha", user, kind)
     for site in ("plain", "alpha"):
@@ -89,7 +89,7 @@ def test_plain_site_asks_for_no_ack(
 
 
 def test_own_id_room_is_left(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A socket is not in the room of its own id: only authUrl says where it is."""
+    """A socket is not in the room of its own id: authUrl alone decides its rooms."""
     user = tenant.user()
     client = connect("plain", user)
     details = client.wait_connected().details
@@ -113,7 +113,7 @@ def test_headers_to_auth_url(connect: Connector, tenant: Tenant, kind: ClientKin
 
 @each_library
 def test_no_token_and_no_meta(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """Without a token authUrl is asked without an Authorization header; without meta there is no X-META."""
+    """Without a token the request to authUrl has no Authorization header; without meta it has no X-META."""
     room = tenant.unique("user_")
     tenant.set_rooms(None, room)
     try:
@@ -205,7 +205,7 @@ AUTH_ERRORS = {
 
 @each_library
 def test_refusals_name_their_reason(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """Each answer of authUrl that refuses reaches the page with the contract's text, as text."""
+    """Each refusing answer of authUrl reaches the page with the contract's text, as a string."""
     clients = {
         name: connect.begin(_call_with_token(connect, kind, "alpha", tenant.token(answer)))
         for name, (answer, _) in REFUSALS.items()
@@ -217,8 +217,8 @@ def test_refusals_name_their_reason(connect: Connector, tenant: Tenant, kind: Cl
 
 @pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.transports != UPGRADE], ids=str)
 def test_a_page_connects_again(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """While authUrl fails each try is refused; the lines in README.md try until it does not, on the same transport but
-    for 4.x clients, which close it. A page without them never tries again."""
+    """While authUrl fails each attempt is refused. The lines in docs/clients.md retry until it succeeds, on the same
+    transport except with 4.x clients, which close it. A page without these lines never retries."""
     user = tenant.user()
     tenant.answer(user.token, Answer(503))
     call = dataclasses.replace(connect.call("alpha", user, kind), again_ms=50)
@@ -235,7 +235,7 @@ def test_a_page_connects_again(connect: Connector, tenant: Tenant, kind: ClientK
 
 @each_library
 def test_auth_errors_name_their_reason(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """A network fault or a body that is no JSON array of strings reaches the page as `Auth error: <reason>`."""
+    """A network fault, or a body that is not a JSON array of strings, reaches the page as `Auth error: <reason>`."""
     clients = {
         name: connect.begin(_call_with_token(connect, kind, "alpha", tenant.token(answer)))
         for name, answer in AUTH_ERRORS.items()
@@ -249,7 +249,7 @@ def test_auth_errors_name_their_reason(connect: Connector, tenant: Tenant, kind:
 
 
 def test_slow_auth_url(connect: Connector, tenant: Tenant) -> None:
-    """authUrl that does not answer within 5 s is an `Auth error`, at every client, and no earlier."""
+    """When authUrl does not answer within 5 s every client gets an `Auth error`, and not earlier."""
     calls = [
         _call_with_token(connect, kind, "alpha", tenant.token(Answer(body=b'["user_1"]', delay_seconds=delay)))
         for kind in ONE_OF_EACH
@@ -264,7 +264,7 @@ def test_slow_auth_url(connect: Connector, tenant: Tenant) -> None:
 
 @each_library
 def test_unknown_site(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """A site that does not exist is the client library's usual `Invalid namespace`; no authUrl is asked."""
+    """A site that does not exist gives the client library's usual `Invalid namespace`; authUrl is not called."""
     user = tenant.user()
     client = connect.begin(connect.call("nowhere", user, kind))
     assert client.wait_refused() == "Invalid namespace"
@@ -275,7 +275,7 @@ def test_unknown_site(connect: Connector, tenant: Tenant, kind: ClientKind) -> N
 def test_transport_stays_open_after_a_refusal(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """Refusals close no transport: the other namespaces on it go on, and further ones can connect."""
+    """A refusal does not close the transport: its other namespaces go on, and further ones can connect."""
     user, bare = tenant.user(), tenant.token(Answer(body=b"[]"))
     first = connect("alpha", user, kind)
     refusals = {"beta": bare, "nowhere": user.token, "unreachable": user.token, "small_queue": f"{SECRET}-unknown"}
@@ -292,7 +292,7 @@ def test_transport_stays_open_after_a_refusal(
 def test_rooms_are_those_of_the_connection(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A user who lost and gained a room since the last connection gets the new room's messages only."""
+    """A user who lost and gained a room since the last connection gets only the new room's messages."""
     lost, gained = tenant.unique("room"), tenant.unique("room")
     user = tenant.user(lost)
     connect("alpha", user, kind).disconnect()
@@ -305,7 +305,8 @@ def test_rooms_are_those_of_the_connection(
 
 
 def test_rooms_change_while_away(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """What was sent to the room before the change stays in the queue; the change counts from the new connection on."""
+    """Messages sent to a room before the user's rooms changed stay queued; the
+    change applies from the next connection."""
     lost = tenant.unique("room")
     user = tenant.user(lost)
     connect("alpha", user).disconnect()
@@ -320,7 +321,7 @@ def test_rooms_change_while_away(connect: Connector, tenant: Tenant, deployment:
 
 @each_library
 def test_public_channel(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """publicChannel counts as a user's own room: its visitor needs no other, has a queue, and is no one's update."""
+    """publicChannel serves as the user room of a visitor without one: it has a queue, and no update is sent for it."""
     token = tenant.token(Answer(body=b'["public"]'))
     device = tenant.unique("visitor")
     query = {"token": token, "deviceId": device}
@@ -336,7 +337,7 @@ def test_public_channel(connect: Connector, tenant: Tenant, deployment: Deployme
 
 
 def test_public_channel_beside_a_user_room(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A user in a user room and the publicChannel gets what is sent to both, once each."""
+    """A user in a user room and the publicChannel gets messages to either of them once."""
     user = tenant.user("public")
     client = connect("public", user, device=tenant.unique("device"))
     own, everyone = tenant.unique("own"), tenant.unique("everyone")
@@ -349,8 +350,8 @@ def test_public_channel_beside_a_user_room(connect: Connector, tenant: Tenant, d
 
 
 def test_identical_auth_requests_share_one_call(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Connections with the same token and meta at the same moment cost authUrl one request a node; other meta, one
-    more."""
+    """Connections with the same token and meta at the same moment share one request to authUrl per node; different meta
+    needs a request of its own."""
     token = tenant.token(Answer(body=b'["user_same"]', delay_seconds=1.0))
     call = _call_with_token(connect, MODERN, "alpha", token)
     other = dataclasses.replace(call, query={**call.query, "meta": "other"})
@@ -363,7 +364,7 @@ def test_identical_auth_requests_share_one_call(connect: Connector, tenant: Tena
 
 
 def test_200_clients_at_once(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """200 clients of all versions that connect at once all get `_settings`, and one message each, once."""
+    """200 clients of all versions that connect at once all get `_settings`, and each gets one message once."""
     room = tenant.unique("everyone")
     kinds = [ClientKind(library, WEBSOCKET) for library in ("1", "2", "3", "4")]
     users = [tenant.user(room) for _ in range(200)]
@@ -377,7 +378,7 @@ def test_200_clients_at_once(connect: Connector, tenant: Tenant, deployment: Dep
 
 
 def test_room_names_of_any_text(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Room names may hold any character; shared rooms are compared without case."""
+    """Room names may hold any character; names of shared rooms are compared without case."""
     rooms = [tenant.unique(prefix) for prefix in ("Mixed Case ", "ümlaut ", "a:b:", "*", "{x}", "😀")]
     user = tenant.user(*rooms)
     client = connect("alpha", user)
@@ -394,6 +395,6 @@ def _call_with_token(connect: Connector, kind: ClientKind, site: str, token: str
 
 
 def _on_second_namespace(connect: Connector, kind: ClientKind, site: str, token: str) -> ConnectCall:
-    """Put the credentials where a second namespace of this library's sends them."""
+    """Put the credentials where this library sends those of a second namespace."""
     call = _call_with_token(connect, kind, site, token)
     return dataclasses.replace(call, query={}, auth=call.query) if kind.has_auth else call

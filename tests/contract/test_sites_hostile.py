@@ -1,4 +1,4 @@
-"""Contract: random bytes on /send, on the polling POST and on a WebSocket never give a 500 or a traceback.
+"""Random bytes on /send, on the polling POST and on a WebSocket never give a 500 or a traceback.
 
 The log is searched for tracebacks at the end of each module (conftest.py).
 """
@@ -54,7 +54,7 @@ PACKETS = (
 
 @st.composite
 def mutated(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
-    """One of the seeds with a few bytes changed, taken out or put in."""
+    """One of the seeds with a few bytes changed, removed or inserted."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
@@ -100,7 +100,7 @@ def test_bodies_of_send(deployment: Deployment) -> None:
 )
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 def test_extreme_bodies(deployment: Deployment, site: str, body: bytes) -> None:
-    """A body that is deep, long or odd is taken or refused, quickly."""
+    """A body that is deep, long or odd is accepted or refused, quickly."""
     query = {"site": site, "apiKey": deployment.key(site)}
     answer = deployment.post(params=query, content=body, headers={"Content-Type": "application/json"}, timeout=5)
     assert answer.status_code in (200, 400)
@@ -122,7 +122,7 @@ def test_extreme_bodies(deployment: Deployment, site: str, body: bytes) -> None:
     ids=["deep", "index", "long list", "long objects", "clash", "ampersands", "equals", "brackets", "percents"],
 )
 def test_extreme_forms(deployment: Deployment, form: bytes) -> None:
-    """A form that is deep, long or odd is taken or refused within 3 s."""
+    """A form that is deep, long or odd is accepted or refused within 3 s."""
     query = {"site": "plain", "apiKey": deployment.key("plain")}
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert deployment.post(params=query, content=form, headers=headers, timeout=3).status_code in (200, 400)
@@ -143,7 +143,7 @@ def test_queries_of_send(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_polling_bodies(deployment: Deployment, version: int) -> None:
-    """Any bytes POSTed to a polling session are taken or refused with 400; nothing but the session suffers."""
+    """Any bytes POSTed to a polling session are accepted or refused with 400; no other session is affected."""
 
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(
@@ -167,7 +167,7 @@ def test_polling_bodies(deployment: Deployment, version: int) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_websocket_messages(connect: Connector, tenant: Tenant, deployment: Deployment, version: int) -> None:
-    """Any messages on a WebSocket close it at worst; other connections notice nothing."""
+    """Any messages on a WebSocket close at most that WebSocket; other connections are not affected."""
     user = tenant.user()
     bystander = connect("alpha", user)
 
@@ -196,7 +196,7 @@ def test_websocket_messages(connect: Connector, tenant: Tenant, deployment: Depl
 def test_events_from_clients_are_ignored(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """Whatever a page emits changes nothing: it is no ack, no message, and its connection goes on."""
+    """An event that a page emits has no effect: it is neither an ack nor a message, and the connection goes on."""
     user = tenant.user()
     client, bystander = connect("alpha", user, kind, ack=ACK_NONE), connect("alpha", user, device="other")
     deployment.send("alpha", user.room, "kept")
@@ -210,7 +210,7 @@ def test_events_from_clients_are_ignored(
 
 
 def test_bytes_on_the_port(deployment: Deployment) -> None:
-    """Any bytes on the TCP port, also behind an upgrade, get an error of the 400s or a closed socket."""
+    """Any bytes on the TCP port, also after an upgrade, get an error of the 400s or a closed socket."""
     address = (urlsplit(deployment.url).hostname, urlsplit(deployment.url).port)
     upgrade = (
         b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -245,7 +245,7 @@ def test_bytes_on_the_port(deployment: Deployment) -> None:
     ids=str,
 )
 def test_bad_handshakes(deployment: Deployment, query: dict[str, str]) -> None:
-    """A handshake that is none is refused with 400, over HTTP as over WebSocket."""
+    """An invalid handshake is refused with 400, over HTTP and over WebSocket."""
     answer = deployment.get("/socket.io/", params=query)
     assert answer.status_code in (200, 400)
     assert answer.status_code == 400 or "alert" not in answer.text

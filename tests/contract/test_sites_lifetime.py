@@ -1,4 +1,4 @@
-"""Contract, "Acks, replay, resync": device_ttl, what is left in Redis afterwards, and a device_ttl of 0."""
+"""Contract, "Acks, replay, resync": device_ttl, the keys left in Redis afterwards, and a device_ttl of 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.support.waiting import eventually
 
 
 def test_beyond_device_ttl_nothing_is_left(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """After device_ttl no key or member in Redis names device or user, or holds their messages; the queue is gone."""
+    """After device_ttl no key or member in Redis names the device or the user or
+    holds their messages; the queue is gone."""
     room = tenant.unique("shared")
     users = {kind: tenant.user(room) for kind in ALL_KINDS}
     device, event = tenant.unique("device"), tenant.unique("event")
@@ -32,7 +33,7 @@ def test_beyond_device_ttl_nothing_is_left(connect: Connector, tenant: Tenant, d
 
 
 def test_send_to_an_expired_device(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A message for a device gone for more than device_ttl is no error and leaves nothing in Redis."""
+    """A message for a device that has been away for more than device_ttl is no error and leaves nothing in Redis."""
     user = tenant.user()
     connect("brief", user).disconnect()
     valkey = deployment.redis
@@ -42,13 +43,14 @@ def test_send_to_an_expired_device(connect: Connector, tenant: Tenant, deploymen
 
 
 def test_within_device_ttl(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A reconnect within device_ttl keeps the queue, and the ttl counts from the last disconnect."""
+    """A reconnect within device_ttl keeps the queue, and the time counts from the last disconnect."""
     user, control = tenant.user(), tenant.user()
     valkey = deployment.redis
     connect("brief", user, ack=ACK_NONE).disconnect()
     deployment.send("brief", user.room, "kept")
     for _ in range(2):
-        # Each round is shorter than the ttl, both together are longer: the control, left in the first, expires.
+        # Each round is shorter than device_ttl and both together are longer: a
+        # control device left in the first round expires.
         client = connect("brief", user, ack=ACK_NONE)
         assert batch_names(client.wait_event("_batch")) == ["kept"]
         connect("brief", control).disconnect()
@@ -59,7 +61,7 @@ def test_within_device_ttl(connect: Connector, tenant: Tenant, deployment: Deplo
 
 
 def test_connected_device_does_not_age(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A connected device's messages do not age, though the connection outlives device_ttl."""
+    """A connected device's messages do not expire, even when the connection outlives device_ttl."""
     user, control = tenant.user(), tenant.user()
     valkey = deployment.redis
     client = connect("brief", user, ack=ACK_NONE)
@@ -89,7 +91,7 @@ def test_one_of_two_devices_expires(connect: Connector, tenant: Tenant, deployme
 
 
 def test_device_ttl_zero_never_expires(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """With device_ttl 0 a device's queue has no end: `_settings` says 0, nothing of it carries an expiry."""
+    """With device_ttl 0 a device's queue never expires: `_settings` says 0, and no key of the device has an expiry."""
     user, control = tenant.user(), tenant.user()
     valkey = deployment.redis
     client = connect("endless", user, ack=ACK_NONE)
@@ -107,7 +109,7 @@ def test_device_ttl_zero_never_expires(connect: Connector, tenant: Tenant, deplo
 
 
 def test_acknowledged_bodies_are_gone(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """When every device has acknowledged a message its body is gone from Redis; until then it is there once."""
+    """A message's body is deleted from Redis when every device has acknowledged it; until then it is stored once."""
     room = tenant.unique("shared")
     users = [tenant.user(room) for _ in range(3)]
     event = tenant.unique("event")
@@ -122,5 +124,5 @@ def test_acknowledged_bodies_are_gone(connect: Connector, tenant: Tenant, deploy
 
 
 def _keys_that_name(valkey: Valkey, *names: str) -> list[str]:
-    """List the keys that name one of these, in the key itself or anywhere in what it holds."""
+    """List the keys that contain one of these names, in the key itself or anywhere in its value."""
     return [key for key, content in valkey.dump().items() if any(name in key or name in str(content) for name in names)]

@@ -1,4 +1,4 @@
-"""What clients and backends see of a site's limits, on two nodes behind a balancer that is not sticky."""
+"""A site's limits as clients and backends see them, on two nodes behind a balancer that is not sticky."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes whose sites have limits; they believe what a proxy on 127.0.0.1 says of its clients."""
+    """Two nodes whose sites have limits; they trust the client address that a proxy on 127.0.0.1 reports."""
     some = contract_sites(tenant)["alpha"]
     sites = {name: {**some, "limits": limits} for name, limits in LIMITS.items()}
     server = Deployment(sites, {"trusted_proxies": ["127.0.0.1"]}, nodes=2)
@@ -35,13 +35,14 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
 
 
 def refusal(connect: Connector, site: str, user: User, kind: ClientKind, device: str = "d1") -> object:
-    """What the page is told."""
+    """The text of the refusal as the page gets it."""
     return connect.begin(connect.call(site, user, kind, device)).wait_refused()
 
 
 @each_library
 def test_connections_of_a_user(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """One too many is refused with the reason, whichever node it comes to; when one leaves there is room again."""
+    """A connection over the user's limit is refused with the reason at any
+    node; when one leaves there is room again."""
     user, other = tenant.user(), tenant.user()
     first = connect("per_user", user, kind, "d1")
     connect("per_user", user, kind, "d2")
@@ -59,7 +60,7 @@ def _is_free(connect: Connector, user: User, kind: ClientKind) -> bool:
 
 @each_library
 def test_connections_of_the_site(connect: Connector, deployment: Deployment, tenant: Tenant, kind: ClientKind) -> None:
-    """Counted over both nodes; those who are there go on."""
+    """Connections of a site are counted over both nodes; those already open go on."""
     eventually(lambda: not _counted(deployment, "few"), "nobody to be left of the tests before")
     room = tenant.unique("room")
     clients = [connect("few", tenant.user(room), kind) for _ in range(2)]
@@ -69,7 +70,7 @@ def test_connections_of_the_site(connect: Connector, deployment: Deployment, ten
 
 @each_library
 def test_rooms_of_a_connection(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """The user room is one of them."""
+    """The user room counts towards the limit of rooms of a connection."""
     connect("rooms", tenant.user("a"), kind)
     assert refusal(connect, "rooms", tenant.user("a", "b"), kind) == "Too many rooms: expected at most 2"
 
@@ -79,7 +80,7 @@ def _counted(deployment: Deployment, site: str) -> list[str]:
 
 
 def _joins_from(deployment: Deployment, address: str, user: User) -> str:
-    """Joins over polling as a client of a proxy that names its address; the answer to CONNECT."""
+    """Join over polling as a client of a proxy that names the client's address; return the answer to CONNECT."""
     query = {"EIO": "4", "transport": "polling"}
     headers = {"X-Forwarded-For": f"198.51.100.1, {address}"}
     opened = deployment.nodes[0].get("/socket.io/", params=query, headers=headers)
@@ -90,7 +91,7 @@ def _joins_from(deployment: Deployment, address: str, user: User) -> str:
 
 
 def test_connections_of_an_address(deployment: Deployment, tenant: Tenant) -> None:
-    """Behind a trusted proxy the address is the one that the proxy saw, whatever its client claims to be."""
+    """Behind a trusted proxy the address is the one that the proxy saw, whatever address the client claims."""
     assert _joins_from(deployment, "203.0.113.7", tenant.user()).startswith("40/by_address")
     refused = '44/by_address,{"message":"Too many connections from this address"}'
     assert _joins_from(deployment, "203.0.113.7", tenant.user()) == refused
@@ -98,7 +99,7 @@ def test_connections_of_an_address(deployment: Deployment, tenant: Tenant) -> No
 
 
 def test_sends_per_second(deployment: Deployment, tenant: Tenant) -> None:
-    """/send answers 429 with Retry-After on every node once they are used up; nothing is stored."""
+    """Over the rate limit /send answers 429 with Retry-After on every node, and nothing is stored."""
     body = {"rooms": [tenant.unique("user_")], "event": "news"}
     answers = [deployment.nodes[number % 2].try_send("rate", body) for number in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
@@ -107,7 +108,7 @@ def test_sends_per_second(deployment: Deployment, tenant: Tenant) -> None:
 
 
 def test_message_bytes(deployment: Deployment) -> None:
-    """413, with what was expected."""
+    """A message over the limit is answered 413, with the expected size."""
     answer = deployment.try_send("short", {"rooms": ["a"], "event": "news", "args": ["x" * 100]})
     assert (answer.status_code, answer.text) == (413, "Message: expected at most 100 bytes as JSON, got 111.")
     assert deployment.try_send("short", {"rooms": ["a"], "event": "news", "args": ["x" * 50]}).status_code == 200

@@ -1,4 +1,5 @@
-"""Contract, "Acks, replay, resync" and "POST /send" with userRoomPrefix: who gets what, how often, when again."""
+"""Contract, "Acks, replay, resync" and "POST /send" with userRoomPrefix: the recipients of a message, how often it is
+sent, and when it is sent again."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from tests.support.tenant import Tenant
 def test_unacknowledged_comes_back(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """What was not acknowledged comes again in `_batch` at the next connect; what was acknowledged does not."""
+    """Unacknowledged messages are sent again in `_batch` at the next connect; acknowledged ones are not."""
     user = tenant.user()
     first = connect("alpha", user, kind, ack=ack_only("acked"))
     for event in ("open-1", "acked", "open-2", "acked"):
@@ -50,7 +51,7 @@ def test_unacknowledged_comes_back(
 def test_batch_comes_again_until_acknowledged(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A `_batch` that is not acknowledged comes again, whole, and nothing of it comes live."""
+    """An unacknowledged `_batch` is sent again, whole, and none of its messages is sent live."""
     user = tenant.user()
     connect("alpha", user, kind).disconnect()
     deployment.send("alpha", user.room, "kept", 1)
@@ -64,7 +65,7 @@ def test_batch_comes_again_until_acknowledged(
 
 @every_client
 def test_sent_while_away(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """Messages sent while a device is away, within device_ttl, come in one `_batch` right after `_settings`."""
+    """Messages sent while a device is away, within device_ttl, arrive in one `_batch` right after `_settings`."""
     user = tenant.user()
     connect("alpha", user, kind).disconnect()
     for number in range(3):
@@ -98,7 +99,7 @@ def test_second_device_has_its_own_queue(
 def test_one_copy_for_a_user_in_several_rooms(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A device gets a message once however many of the rooms it is in, live and in `_batch`; others get none."""
+    """A device in several of a message's rooms gets the message once, live and in `_batch`; other devices get none."""
     room, other = tenant.unique("Room"), tenant.unique("room")
     user, stranger = tenant.user(room, other), tenant.user()
     client, bystander = connect("alpha", user, kind, ack=ACK_NONE), connect("alpha", stranger)
@@ -117,7 +118,8 @@ def test_one_copy_for_a_user_in_several_rooms(
 def test_batch_in_order_of_acceptance(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """`_batch` is in the order in which /send accepted the messages, across events, rooms and lives of the device."""
+    """`_batch` is in the order in which /send accepted the messages, across
+    events, rooms and connections of the device."""
     room = tenant.unique("room")
     user = tenant.user(room)
     first = connect("alpha", user, kind, ack=ACK_NONE)
@@ -137,7 +139,7 @@ def test_batch_in_order_of_acceptance(
 def test_sent_while_a_batch_is_acknowledged(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """The ack of a `_batch` removes exactly what was in it: messages sent before that ack survive it."""
+    """The ack of a `_batch` removes exactly its messages: messages sent before that ack survive it."""
     user = tenant.user()
     connect("alpha", user, kind).disconnect()
     deployment.send("alpha", user.room, "old", 1)
@@ -210,7 +212,7 @@ def test_event_names_of_any_text(connect: Connector, tenant: Tenant, deployment:
 def test_two_connections_of_one_device(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """Both get live messages, the newest gets the `_batch`, the first ack counts."""
+    """Both connections get live messages, the newest gets the `_batch`, and the first ack counts."""
     user = tenant.user()
     older = connect("alpha", user, kind, ack=ack_only("acked-by-one"))
     deployment.send("alpha", user.room, "before")
@@ -229,7 +231,7 @@ def test_two_connections_of_one_device(
 
 
 def test_device_stays_while_one_connection_is_left(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A device is gone when its last connection is: until then the other goes on receiving."""
+    """A device is away only when its last connection has ended: until then the other one goes on receiving."""
     user = tenant.user()
     first, second = connect("brief", user), connect("brief", user)
     first.disconnect()
@@ -243,7 +245,7 @@ DEVICES = ["", "*", "a", "a:b", "a b", "a*", "[a-z]", "?", "%2A", "{alpha}", "ü
 
 
 def test_device_ids_of_any_text(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """deviceIds may hold any character and are compared whole: no device touches another's queue."""
+    """deviceIds may hold any character and are compared whole: no device affects another's queue."""
     user = tenant.user()
     clients = {device: connect("alpha", user, device=device, ack=ACK_NONE) for device in DEVICES}
     deployment.send("alpha", user.room, "first")
@@ -261,7 +263,7 @@ def test_device_ids_of_any_text(connect: Connector, tenant: Tenant, deployment: 
 
 
 def test_no_device_id_is_the_empty_one(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Without a deviceId the device is the one whose id is the empty text."""
+    """A connection without a deviceId is the device whose id is the empty text."""
     user = tenant.user()
     first = connect.begin(ConnectCall(MODERN, deployment.url, "alpha", {"token": user.token}, ack=ACK_NONE))
     first.wait_event("_settings")
@@ -297,9 +299,9 @@ def test_upgrade_in_a_burst(connect: Connector, tenant: Tenant, deployment: Depl
 
 @each_library
 def test_reconnecting_in_a_burst(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """A device that comes and goes during a burst gets every message in order, live or in a `_batch`, and once.
+    """A device that reconnects repeatedly during a burst gets every message in order, live or in a `_batch`, and once.
 
-    Where it comes back to another node, that may be before its last acks reach Redis: those messages come again.
+    When it reconnects to another node before its last acks reach Redis, those messages are sent again.
     """
     user = tenant.user()
     clients = [connect("alpha", user, kind)]
@@ -323,7 +325,8 @@ def test_reconnecting_in_a_burst(connect: Connector, tenant: Tenant, deployment:
 
 
 def test_one_order_for_all(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Messages of many publishers at once reach all devices in one order, the order of their queues too."""
+    """Messages of many concurrent publishers reach all devices in one order,
+    which is also the order of their queues."""
     room = tenant.unique("room")
     users = [tenant.user(room) for _ in range(4)]
     away, *present = [connect("alpha", user, ack=ACK_NONE) for user in users]
@@ -341,7 +344,7 @@ def test_one_order_for_all(connect: Connector, tenant: Tenant, deployment: Deplo
 
 @pytest.mark.parametrize("kind", [kind for kind in NODE_KINDS if kind.transports[0] == "websocket"], ids=str)
 def test_cut_connection(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """A connection cut without a goodbye loses nothing: what it had not acknowledged comes again."""
+    """A connection cut without a close loses nothing: its unacknowledged messages are sent again."""
     user = tenant.user()
     client = connect("alpha", user, kind, ack=ack_except("open"))
     deployment.send("alpha", user.room, "open")
@@ -353,7 +356,8 @@ def test_cut_connection(connect: Connector, tenant: Tenant, deployment: Deployme
 
 
 def test_late_ack_after_a_reconnect(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A live message acknowledged on the old connection while the new one holds it in its `_batch` is gone for good."""
+    """A live message in the new connection's `_batch` that is acknowledged on
+    the old connection is removed for good."""
     user = tenant.user()
     old = connect("alpha", user, ack=ACK_NONE)
     deployment.send("alpha", user.room, "both")
@@ -370,7 +374,7 @@ def test_late_ack_after_a_reconnect(connect: Connector, tenant: Tenant, deployme
 
 
 def test_delayed_acks(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Acks that come late and all at once, while new messages arrive, remove those messages and no other."""
+    """Delayed acks that arrive all at once, while new messages arrive, remove exactly their messages."""
     user = tenant.user()
     client = connect("alpha", user, ack=dataclasses.replace(ack_only("late"), delay_ms=150))
     for number in range(30):
@@ -393,6 +397,6 @@ def test_long_queue_over_polling(connect: Connector, tenant: Tenant, deployment:
 
 
 def _wait_for_some(client: Client) -> None:
-    """Block until the client has a few messages; the burst may be over before."""
+    """Block until the client has a few messages; the burst may end before that."""
     with contextlib.suppress(AssertionError):
         client.records.wait_until(lambda _: len(numbers(client)) > 5, "some messages", 0.3)

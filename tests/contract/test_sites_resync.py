@@ -1,4 +1,4 @@
-"""Contract, "Acks, replay, resync": `resync=true` on /send, and the bounds of queue and batch."""
+"""Queues that are lost: `resync=true` on /send, and the bounds of queue and batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tenant import Tenant
 
 @every_client
 def test_resync_in_order(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """Acks in the order of the event's messages call for no `_resync`; older messages of other events do not count."""
+    """Acks in the order of the event's messages cause no `_resync`; older messages of other events do not count."""
     user = tenant.user()
     client = connect("alpha", user, kind, ack=ACK_NONE)
     deployment.send("alpha", user.room, "other")
@@ -31,7 +31,7 @@ def test_resync_in_order(connect: Connector, tenant: Tenant, deployment: Deploym
 
 @every_client
 def test_resync_out_of_order(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """An ack that is not the oldest of its event drops that event's messages, no other's, and sends `_resync`."""
+    """An ack of a message that is not the oldest of its event drops that event's messages only, and sends `_resync`."""
     user = tenant.user()
     client = connect("alpha", user, kind, ack=ACK_NONE)
     for number in range(3):
@@ -51,7 +51,8 @@ def test_resync_out_of_order(connect: Connector, tenant: Tenant, deployment: Dep
 def test_resync_of_a_device_that_left(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A device that leaves right after an ack out of order gets its `_resync` before that or at its next connect."""
+    """A device that leaves right after an ack out of order gets its `_resync`
+    before it leaves or at its next connect."""
     user = tenant.user()
     client = connect("alpha", user, kind, ack=ACK_NONE)
     for number in range(2):
@@ -84,7 +85,7 @@ def test_resync_counts_within_one_device(
 
 
 def test_mixed_resync(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """The rule is the acknowledged message's own: a resync=false message may be acknowledged past older ones."""
+    """The acknowledged message's own flag decides: a resync=false message may be acknowledged before older ones."""
     user = tenant.user()
     client = connect("alpha", user, ack=ACK_NONE)
     deployment.send("alpha", user.room, "delta", 0, resync=True)
@@ -96,7 +97,7 @@ def test_mixed_resync(connect: Connector, tenant: Tenant, deployment: Deployment
 
 
 def test_batch_is_no_resync(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """The ack of a `_batch` that holds resync messages, all of them at once, calls for no `_resync`."""
+    """The ack of a `_batch`, which acknowledges all of its resync messages at once, causes no `_resync`."""
     user = tenant.user()
     connect("alpha", user).disconnect()
     for number in range(3):
@@ -109,7 +110,7 @@ def test_batch_is_no_resync(connect: Connector, tenant: Tenant, deployment: Depl
 
 @pytest.mark.parametrize("query", [{"resync": "false"}, {}], ids=["false", "left out"])
 def test_resync_is_asked_for(connect: Connector, tenant: Tenant, deployment: Deployment, query: dict[str, str]) -> None:
-    """With resync false or left out an ack out of order calls for no `_resync`."""
+    """With resync false or absent an ack out of order causes no `_resync`."""
     user = tenant.user()
     client = connect("alpha", user, ack=ACK_NONE)
     for number in range(2):
@@ -123,7 +124,7 @@ def test_resync_is_asked_for(connect: Connector, tenant: Tenant, deployment: Dep
 
 @every_client
 def test_batch_in_parts(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """A long queue comes in parts of `batch_limit`, the next after the ack of the one before."""
+    """A long queue is sent in parts of `batch_limit`, each after the ack of the previous part."""
     user = tenant.user()
     connect("small_batch", user, kind).disconnect()
     for number in range(7):
@@ -142,7 +143,7 @@ def test_batch_in_parts(connect: Connector, tenant: Tenant, deployment: Deployme
 def test_live_message_between_the_parts(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A message sent while the parts of a batch are out comes once, after all older ones, live or in a part."""
+    """A message sent between the parts of a batch arrives once, after all older ones, live or in a part."""
     user = tenant.user()
     connect("small_batch", user, kind).disconnect()
     for number in range(5):
@@ -158,7 +159,7 @@ def test_live_message_between_the_parts(
 
 
 def test_part_not_acknowledged(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """After a part was acknowledged and the next was not, the next connect begins with the next."""
+    """When one part was acknowledged and the next was not, the next connect begins with the unacknowledged part."""
     user = tenant.user()
     connect("small_batch", user).disconnect()
     for number in range(5):
@@ -199,7 +200,8 @@ def test_default_batch_cap(connect: Connector, tenant: Tenant, deployment: Deplo
 def test_queue_overflow_while_connected(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """Past `queue_limit` the queue of a connected device is dropped and it gets `_resync` now; then life goes on."""
+    """Past `queue_limit` the queue of a connected device is dropped and it gets
+    `_resync` at once; then it works as before."""
     user = tenant.user()
     client = connect("small_queue", user, kind, ack=ACK_NONE)
     for number in range(6):
@@ -218,7 +220,7 @@ def test_queue_overflow_while_connected(
 def test_queue_overflow_while_away(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A device whose queue overflowed while it was away gets `_resync` first thing at its next connect."""
+    """A device whose queue overflowed while it was away gets `_resync` as the first event at its next connect."""
     user = tenant.user()
     connect("small_queue", user, kind).disconnect()
     for number in range(6):
@@ -235,7 +237,7 @@ def test_queue_overflow_while_away(
 def test_resync_that_arrived_is_not_repeated(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
 ) -> None:
-    """A client that has its `_resync` does not get it again, so a page may reload itself on it."""
+    """A client that received its `_resync` does not get it again, so a page may reload itself on it."""
     user = tenant.user()
     client = connect("small_queue", user, kind, ack=ACK_NONE)
     for number in range(6):
@@ -249,7 +251,7 @@ def test_resync_that_arrived_is_not_repeated(
 
 
 def test_queue_at_its_limit(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A queue that holds just `queue_limit` messages is whole."""
+    """A queue that holds exactly `queue_limit` messages is kept whole."""
     user = tenant.user()
     connect("small_queue", user).disconnect()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Contract, "POST /send": who may send, what a body may be, every error of the list, and its forms of answer."""
+"""Contract, "POST /send": keys, bodies, every error of the list, and the forms of the answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INVALID = "ApiKey invalid."
 
 @pytest.mark.parametrize("accept", [None, "application/json", "*/*", "text/html"])
 def test_ok(deployment: Deployment, accept: str | None) -> None:
-    """A message that is stored is answered 200 `OK`: as text/plain, unless JSON is asked for."""
+    """A stored message is answered 200 `OK`, as text/plain unless the client asks for JSON."""
     answer = deployment.try_send("alpha", BODY, headers={"Accept": accept} if accept else {})
     assert answer.status_code == 200
     _check_text(answer, None if accept == "application/json" else "OK", is_json=accept == "application/json")
@@ -50,7 +50,7 @@ def test_ok(deployment: Deployment, accept: str | None) -> None:
     ids=str,
 )
 def test_key_errors(deployment: Deployment, query: dict[str, str], status: int, text: str, is_json: bool) -> None:
-    """Missing site or apiKey: 400; a wrong site or key: 401, the same for both; each with its text."""
+    """A missing site or apiKey is 400; a wrong site and a wrong key are 401 with the same text."""
     headers = {"Accept": "application/json"} if is_json else {}
     answer = deployment.post(params=query, json=BODY, headers=headers)
     assert answer.status_code == status
@@ -58,7 +58,8 @@ def test_key_errors(deployment: Deployment, query: dict[str, str], status: int, 
 
 
 def test_key_is_checked_before_the_body(deployment: Deployment) -> None:
-    """Whoever has no key learns nothing of what is wrong with the body."""
+    """A request without a valid key is refused before its body is checked, and so
+    learns nothing of the body's mistakes."""
     answer = deployment.post(params={"site": "alpha", "apiKey": "wrong"}, content=b"{", headers=JSON)
     assert (answer.status_code, answer.text) == (401, INVALID)
 
@@ -168,7 +169,7 @@ def test_largest_body(connect: Connector, tenant: Tenant, deployment: Deployment
 @pytest.mark.parametrize("rooms", [[], ["nobody-here"]])
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 def test_reaching_no_one(deployment: Deployment, site: str, rooms: list[str]) -> None:
-    """An empty list of rooms, or rooms with no one in them: 200, reaching no one."""
+    """An empty list of rooms, or only rooms without members, is answered 200 and reaches no device."""
     answer = deployment.try_send(site, {"rooms": rooms, "event": "news", "args": []})
     assert (answer.status_code, answer.text) == (200, "OK")
 
@@ -176,7 +177,8 @@ def test_reaching_no_one(deployment: Deployment, site: str, rooms: list[str]) ->
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 @each_library
 def test_forms_of_args(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind, site: str) -> None:
-    """`args` left out: one null; `[]`: none; a value that is no list: that one argument. `rooms` may be one name."""
+    """`args` left out means one null; `[]` means none; a value that is no list is the
+    one argument. `rooms` may be one name."""
     user = tenant.user()
     client = connect(site, user, kind)
     bodies: dict[str, tuple[dict[str, Any], list[Any]]] = {
@@ -201,7 +203,7 @@ NUMBERS = "[1.0, 1, -0.0, 12345678901234567890, -9223372036854775809, 0.1, 1e3, 
 
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 def test_numbers_stay_what_was_sent(connect: Connector, tenant: Tenant, deployment: Deployment, site: str) -> None:
-    """Numbers reach the client as the backend wrote them: 1.0 stays a float, a large one keeps its digits."""
+    """Numbers reach the client as the backend wrote them: 1.0 stays a float, a large number keeps its digits."""
     user = tenant.user()
     client = connect(site, user, PYTHON)
     body = f'{{"rooms": ["{user.room}"], "event": "numbers", "args": {NUMBERS}}}'.encode()
@@ -214,9 +216,9 @@ def test_numbers_stay_what_was_sent(connect: Connector, tenant: Tenant, deployme
 
 
 NESTED = ["x", {"id": "1", "tags": ["a", "b"]}]
-# What stands behind `rooms[]=<room>&event=<event>&`, and the arguments it means.
+# The part behind `rooms[]=<room>&event=<event>&`, and the arguments that it stands for.
 FORMS: dict[str, tuple[str, list[Any]]] = {
-    # As PHP's http_build_query writes lists: with indexes.
+    # PHP's http_build_query writes lists with indexes.
     "php": ("args[0]=x&args[1][id]=1&args[1][tags][0]=a&args[1][tags][1]=b", NESTED),
     "escaped": ("args%5B0%5D=x&args%5B1%5D%5Bid%5D=1", ["x", {"id": "1"}]),
     "one value": ("args=x", ["x"]),
@@ -232,7 +234,7 @@ ROOM_FORMS = ("rooms[]={room}", "rooms[0]={room}", "rooms={room}", "rooms[]=nobo
 
 @pytest.mark.parametrize("site", ["alpha", "plain"])
 def test_forms(connect: Connector, tenant: Tenant, deployment: Deployment, site: str) -> None:
-    """Form bodies with bracketed keys, as PHP and Rails write them, mean what the same JSON means; values are text."""
+    """Form bodies with bracketed keys, as PHP and Rails write them, equal the same JSON; their values are text."""
     user = tenant.user()
     client = connect(site, user)
     query = {"site": site, "apiKey": deployment.key(site)}
@@ -246,7 +248,7 @@ def test_forms(connect: Connector, tenant: Tenant, deployment: Deployment, site:
     assert received == {event: args for event, (_, args) in FORMS.items()} | {form: ["x"] for form in ROOM_FORMS}
 
 
-# As Rails' to_query writes lists: with empty brackets. An object in a list ends where one of its keys comes again.
+# Rails' to_query writes lists with empty brackets. An object in a list ends where one of its keys is repeated.
 RAILS_FORMS: dict[str, list[Any]] = {
     "args[]=x&args[][id]=1&args[][tags][]=a&args[][tags][]=b": NESTED,
     "args[][a]=1&args[][b]=2&args[][a]=3&args[][b]=4": [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}],
@@ -268,7 +270,7 @@ def test_objects_in_lists_as_rails_writes_them(
 
 
 def test_form_content_type_with_charset(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """A charset behind the content type changes nothing, for form and JSON."""
+    """A charset in the content type changes nothing, for forms and for JSON."""
     user = tenant.user()
     client = connect("alpha", user)
     query = {"site": "alpha", "apiKey": deployment.key("alpha")}
@@ -309,7 +311,7 @@ def test_reserved_names_reach_no_client(connect: Connector, tenant: Tenant, depl
 
 
 def _check_text(answer: httpx.Response, text: str | None, is_json: bool) -> None:
-    """The answer has the content type asked for, and says `text` in it."""
+    """Check that the answer has the requested content type and contains `text`."""
     content_type = answer.headers["content-type"].partition(";")[0]
     if is_json:
         assert content_type == "application/json"

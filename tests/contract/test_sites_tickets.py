@@ -16,7 +16,7 @@ from tests.support.tenant import Tenant, User
 
 @pytest.fixture(scope="module")
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes with a site that gives tickets, and one whose tickets are renewed every second or so."""
+    """Two nodes with a site that issues tickets, and a site whose tickets are renewed every second or so."""
     some = contract_sites(tenant)["alpha"]
     sites = {"back": {**some, "resume_ticket": {}}, "brief": {**some, "resume_ticket": {"ttl": 2}}}
     server = Deployment(sites, {"log_level": "debug"}, nodes=2)
@@ -25,7 +25,7 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
 
 
 def come_back(connect: Connector, user: User, kind: ClientKind, ticket: str, *, with_token: bool) -> Client:
-    """Begins to connect with the ticket, as each generation's page hands it in."""
+    """Begin to connect with the ticket, passed as pages of each client version pass it."""
     call = connect.call("back", user, kind)
     query = {**call.query} if with_token else {"deviceId": call.query["deviceId"]}
     if kind.has_auth:
@@ -35,8 +35,8 @@ def come_back(connect: Connector, user: User, kind: ClientKind, ticket: str, *, 
 
 @every_client
 def test_coming_back(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """With the ticket of `_settings` authUrl is not asked, whichever node the client comes to, and it is the same
-    device: what was missed comes in `_batch`."""
+    """A client with the ticket of `_settings` reconnects without a call to authUrl, at any node. It is the same device:
+    the messages that it missed arrive in `_batch`."""
     room = tenant.unique("room")
     user = tenant.user(room)
     client = connect("back", user, kind)
@@ -56,7 +56,7 @@ def test_coming_back(connect: Connector, tenant: Tenant, deployment: Deployment,
 
 @each_library
 def test_a_revoked_ticket(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
-    """With a token authUrl is asked again; without one the client is told why not."""
+    """With a revoked ticket and a token authUrl is called again; without a token the client is told the reason."""
     user = tenant.user()
     client = connect("back", user, kind)
     ticket = client.wait_event("_settings").args[0]["resume_ticket"]
@@ -71,18 +71,18 @@ def test_a_revoked_ticket(connect: Connector, tenant: Tenant, deployment: Deploy
 
 @each_library
 def test_tickets_are_renewed(connect: Connector, tenant: Tenant, kind: ClientKind) -> None:
-    """A client that stays gets a new one in an event, which those that know nothing of it do not notice."""
+    """A connected client gets a new ticket in an event, which does not disturb clients that do not know it."""
     client = connect("brief", tenant.user(), kind)
     first = client.wait_event("_settings").args[0]["resume_ticket"]
     renewed = client.wait_event("_resume_ticket")
     assert isinstance(renewed.args[0], str)
     assert renewed.args[0] != first
-    # (The Python library always says that it is wanted.)
+    # (The Python library always reports that an ack is wanted.)
     assert kind.library == "python" or not renewed.wants_ack
 
 
 def test_tickets_are_in_no_log(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
-    """Not even when they are refused."""
+    """Tickets do not appear in the log, even when they are refused."""
     user = tenant.user()
     ticket = connect("back", user).wait_event("_settings").args[0]["resume_ticket"]
     kinds = (ClientKind("2", ("websocket",)), ClientKind("4", ("polling",)))

@@ -1,4 +1,5 @@
-"""Contract, "Connecting" 5: updateUserUrl is told when a user comes and goes, and never stands in the way."""
+"""Contract, "Connecting" 5: updateUserUrl is told when a user connects and
+disconnects, and never delays a connection."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def test_told_when_a_user_comes_and_goes(connect: Connector, tenant: Tenant, kin
     ],
 )
 def test_id_of_the_user(connect: Connector, tenant: Tenant, site: str, room: str, expected: str) -> None:
-    """The id is the part of the user room behind the prefix up to the next `_`; it stands in URL and body."""
+    """The id is the part of the user room between the prefix and the next `_`; it is in the URL and in the body."""
     user = tenant.user(room=room)
     connect(site, user)
     request = tenant.wait_for_update(user.token, "last_connected")
@@ -49,7 +50,7 @@ def test_id_of_the_user(connect: Connector, tenant: Tenant, site: str, room: str
     ids=["500", "404", "cut", "slow"],
 )
 def test_never_delays_or_fails_a_connection(connect: Connector, tenant: Tenant, answer: Answer) -> None:
-    """However updateUserUrl answers, the connection works at once."""
+    """The connection works at once, whatever updateUserUrl answers."""
     user = tenant.user()
     tenant.answer_updates(user.token, answer)
     client = connect("alpha", user)
@@ -61,7 +62,7 @@ def test_never_delays_or_fails_a_connection(connect: Connector, tenant: Tenant, 
 
 
 def test_each_user_room_is_told(connect: Connector, tenant: Tenant) -> None:
-    """A connection with two user rooms is told for both, and never for the publicChannel."""
+    """A connection with two user rooms is reported for both, and never for the publicChannel."""
     user = tenant.user("public", "user_second")
     connect("public", user, device=tenant.unique("device"))
     tenant.requests.wait_until(

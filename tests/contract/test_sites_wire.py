@@ -1,4 +1,4 @@
-"""Contract, "What the original does on the wire" and the wire forms of "Connecting", packet by packet."""
+"""The wire of a site, packet by packet: what socket.io-webservice sent, and the forms of a connect."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_order_of_packets_engine_4(tenant: Tenant, deployment: Deployment) -> No
 
 
 def test_packet_query_before_the_handshake(tenant: Tenant, deployment: Deployment) -> None:
-    """The query of the CONNECT packet comes before the handshake's, value by value; its commas belong to it."""
+    """The query of the CONNECT packet takes precedence over the handshake's,
+    value by value; its commas are part of it."""
     in_packet, in_handshake = tenant.user(), tenant.user()
     query = {"token": in_handshake.token, "meta": "handshake"}
     with RawSocket(deployment.url, 3, query) as socket:
@@ -128,7 +129,8 @@ def test_polling_text_framing(tenant: Tenant, deployment: Deployment) -> None:
 
 
 def test_polling_binary_framing(tenant: Tenant, deployment: Deployment) -> None:
-    """EIO=3 polling without b64: `00 <digits> ff <data>` is understood, and answers are framed as their type says."""
+    """EIO=3 polling without b64: `00 <digits> ff <data>` is understood, and answers
+    use the framing of their content type."""
     user = tenant.user()
     session = RawPolling(deployment, 3)
     (handshake, *_) = _engine_3_packets(session.poll())
@@ -174,7 +176,7 @@ def test_cors(deployment: Deployment, version: int) -> None:
 
 @pytest.mark.parametrize(("origin", "is_welcome"), [(ORIGIN, True), ("https://evil.example", False), (None, True)])
 def test_origins_of_a_site(tenant: Tenant, deployment: Deployment, origin: str | None, is_welcome: bool) -> None:
-    """A site's `origins` narrow who may connect to it from a browser; other sites are not narrowed by it."""
+    """A site's `origins` restrict which pages may connect to it from a browser; they do not restrict other sites."""
     user = tenant.user()
     headers = {"Origin": origin} if origin else {}
     sites = {}
@@ -190,7 +192,7 @@ def test_origins_of_a_site(tenant: Tenant, deployment: Deployment, origin: str |
 
 
 def _engine_3_packets(answer: httpx.Response) -> list[str]:
-    """Take a payload of EIO=3 apart, by the framing that its content type names: the library reads both."""
+    """Split a payload of EIO=3 by the framing that its content type names: the library reads both."""
     is_binary = answer.headers["content-type"] == "application/octet-stream"
     packets, rest = [], answer.content
     while rest:

@@ -1,4 +1,4 @@
-"""Contract topics: subscribing, emitting, wildcards, whispering, who is connected; with httpx as client."""
+"""Contract topics: subscribing, emitting, wildcards, whispering, connected clients; with httpx as client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Deployment]:
-    """One node; tests keep to topics of their own."""
+    """One node; each test uses topics of its own."""
     deployment = Deployment(topic_sites(), {"log_level": "debug", "mounts": {"topics": "news"}})
     yield deployment
     deployment.end()
@@ -41,7 +41,8 @@ def topic(request: pytest.FixtureRequest) -> str:
 
 
 def test_head_and_first_frame(news: TopicBackend, topic: str) -> None:
-    """200 with the contract's headers; the first frame is @SERVER@ connected with connid, secret and timeout."""
+    """The answer is 200 with the contract's headers; the first frame is @SERVER@
+    `connected` with connid, secret and timeout."""
     with news.subscribe(topic) as stream:
         headers = stream.response.headers
         assert stream.response.status_code == 200
@@ -58,7 +59,7 @@ def test_head_and_first_frame(news: TopicBackend, topic: str) -> None:
 
 
 def test_frame_of_an_event(news: TopicBackend, topic: str) -> None:
-    """An event comes with the time, both topics, its type and its detail as it was sent."""
+    """An event has the time, the emitted and the requested topic, its type and its detail as it was sent."""
     before = time.time() * 1000
     with news.subscribe(topic) as stream:
         assert stream.number
@@ -72,7 +73,7 @@ def test_frame_of_an_event(news: TopicBackend, topic: str) -> None:
 
 
 def test_order(news: TopicBackend, topic: str) -> None:
-    """Events come in the order in which /event accepted them."""
+    """Events arrive in the order in which /event accepted them."""
     with news.subscribe(topic) as stream:
         assert stream.number
         for number in range(50):
@@ -82,7 +83,7 @@ def test_order(news: TopicBackend, topic: str) -> None:
 
 
 def test_one_frame_for_each_topic(news: TopicBackend, topic: str) -> None:
-    """A subscription whose topics meet an event twice gets it twice, each time with what was asked for."""
+    """A subscription with two topics that match an event gets it twice, each time with the requested topic."""
     with news.subscribe(f"{topic}/a", f"{topic}/+", f"{topic}/a", {"topic": f"{topic}/b"}) as stream:
         assert stream.number
         news.emit([f"{topic}/a", f"{topic}/b"], "news", 1)
@@ -116,7 +117,7 @@ def test_one_frame_for_each_topic(news: TopicBackend, topic: str) -> None:
     ids=lambda value: str(value)[:30],
 )
 def test_what_is_refused(server: Deployment, news: TopicBackend, body: bytes, status: int) -> None:
-    """What is no subscription is answered at once, with the reason as text, readable for pages."""
+    """An invalid subscription is refused at once, with the reason as text that a page may read."""
     answer = server.post(f"{news.path}/", content=body)
     assert (answer.status_code, bool(answer.text)) == (status, True)
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -138,13 +139,13 @@ def test_what_is_refused(server: Deployment, news: TopicBackend, body: bytes, st
     ],
 )
 def test_other_methods(server: Deployment, news: TopicBackend, method: str, path: str, allow: str) -> None:
-    """405 with Allow."""
+    """Another method is answered 405 with Allow."""
     answer = server.request(method, news.path + path)
     assert (answer.status_code, answer.headers["allow"]) == (405, f"{allow}, OPTIONS")
 
 
 def test_preflight(server: Deployment, news: TopicBackend) -> None:
-    """OPTIONS answers what a page may send."""
+    """OPTIONS answers the methods and headers that a page may send."""
     asked = {
         "origin": ORIGIN,
         "access-control-request-method": "POST",
@@ -162,12 +163,13 @@ def test_preflight(server: Deployment, news: TopicBackend) -> None:
     "path", ["/topics", "/topics/", "/topics/nobody/", "/topics/off/", "/topics/news/more", "/topics/news/registry"]
 )
 def test_other_paths(server: Deployment, path: str) -> None:
-    """404, also for a site that has not turned topics on."""
+    """An unknown path is answered 404, and so is every path of a site without topics."""
     assert server.post(path, json={"ep": ["a"]}).status_code == 404
 
 
 def test_origins(server: Deployment) -> None:
-    """A site's origins narrow CORS: its own pages are named, others are refused, and who is no page is let in."""
+    """A site's origins narrow CORS: its own pages are named, other origins are refused, and
+    a client that is no page is accepted."""
     narrow = TopicBackend(server, "narrow")
     own = server.request("OPTIONS", f"{narrow.path}/", headers={"origin": ORIGIN})
     assert own.headers["access-control-allow-origin"] == ORIGIN
@@ -188,15 +190,15 @@ def test_mount(server: Deployment, news: TopicBackend) -> None:
         assert news.extend(number, secret).status_code == 200
         for path in ("/connections", "/state", "/memory"):
             assert news.ask("GET", path).status_code == 200
-    # What else there is of the server stands.
+    # The other paths of the server still work.
     assert server.get("/healthcheck").text == "ok"
 
 
-# The time of a connection
+# The time-out of a connection
 
 
 def test_timeout(server: Deployment) -> None:
-    """A connection that nobody extends ends after connection_timeout, as a response that is complete."""
+    """A connection that is not extended ends after connection_timeout, as a complete response."""
     quick = TopicBackend(server, "quick")
     begun = time.monotonic()
     with quick.subscribe("a") as stream:
@@ -207,7 +209,7 @@ def test_timeout(server: Deployment) -> None:
 
 
 def test_keep_alive(server: Deployment) -> None:
-    """A connection without data gets `''0''` after keep_alive (50 s unless the site says otherwise), SSE a comment."""
+    """A connection without data gets `''0''` after keep_alive (50 s unless the site sets it), an SSE one a comment."""
     quick = TopicBackend(server, "quick")
     with quick.subscribe("a") as stream, quick.listen("a") as sse:
         stream.keep_alives.wait_until(lambda seen: len(seen) >= 2, "two keep-alives")
@@ -215,7 +217,7 @@ def test_keep_alive(server: Deployment) -> None:
 
 
 def test_alive(server: Deployment) -> None:
-    """The secret extends a connection and is replaced; at most max_alive_count times."""
+    """The secret extends a connection and is replaced by a new one, at most max_alive_count times."""
     quick = TopicBackend(server, "quick")
     begun = time.monotonic()
     with quick.subscribe("a") as stream:
@@ -226,7 +228,7 @@ def test_alive(server: Deployment) -> None:
         assert answer.json() | {"secret": ""} == {"connid": number, "secret": "", "timeout": 1500}
         fresh = answer.json()["secret"]
         assert fresh != secret
-        # An old secret is as wrong as any.
+        # An old secret is refused as any wrong secret is.
         assert quick.extend(number, secret).status_code == 403
         stream.keep_alives.wait_until(lambda seen: len(seen) >= 2, "a second to pass")
         last = quick.extend(number, fresh).json()["secret"]
@@ -238,7 +240,7 @@ def test_alive(server: Deployment) -> None:
 
 
 def test_alive_of_others(server: Deployment, news: TopicBackend) -> None:
-    """Another connection's secret, another site's connection, and numbers that nobody has extend nothing."""
+    """The secret of another connection, a connection of another site, and an unknown number extend nothing."""
     other = TopicBackend(server, "other")
     with news.subscribe("a") as one, news.subscribe("a") as two:
         assert news.extend(one.number, two.greeting["secret"]).status_code == 403
@@ -254,7 +256,7 @@ def test_alive_of_others(server: Deployment, news: TopicBackend) -> None:
 
 @pytest.mark.parametrize("way", ["token", "header", "bearer"])
 def test_key(server: Deployment, news: TopicBackend, topic: str, way: str) -> None:
-    """/event takes the site's key in three places."""
+    """/event accepts the site's key in three places."""
     key = server.key("news")
     headers = {"header": {"x-api-key": key}, "bearer": {"authorization": f"Bearer {key}"}}.get(way, {})
     query = {"token": key} if way == "token" else {}
@@ -267,7 +269,7 @@ def test_key(server: Deployment, news: TopicBackend, topic: str, way: str) -> No
 
 
 def test_wrong_key(server: Deployment, news: TopicBackend) -> None:
-    """401 without the key, with a wrong one, and with that of another site; so for all that only backends may see."""
+    """Every path for backends answers 401 without the key, with a wrong key, and with another site's key."""
     body = {"ep": ["a"], "e": {"type": "t"}}
     for query in ({}, {"token": ""}, {"token": "wrong"}, {"token": server.key("other")}):
         assert server.post(f"{news.path}/event", params=query, json=body).status_code == 401
@@ -281,12 +283,12 @@ def test_wrong_key(server: Deployment, news: TopicBackend) -> None:
     [(["@SERVER@"], 403), (["@CONNECTION@/me"], 403), (["a", "@x"], 403), ([{}], 400), ([None], 400), (["a+"], 400)],
 )
 def test_what_cannot_be_emitted(news: TopicBackend, points: list[object], status: int) -> None:
-    """The server's own topics are its own; what is no topic is refused."""
+    """A topic that only the server emits to, and a text that is no topic, are refused."""
     assert news.ask("POST", "/event", json={"ep": points, "e": {"type": "t"}}).status_code == status
 
 
 def test_all_or_none(news: TopicBackend, topic: str) -> None:
-    """When one topic of an event is refused, nobody hears of the others."""
+    """When one topic of an event is refused, none of its topics gets the event."""
     with news.subscribe(topic) as stream:
         assert stream.number
         assert news.try_emit([topic, {"topic": topic, "binded": True}], "no").status_code == 403
@@ -295,7 +297,7 @@ def test_all_or_none(news: TopicBackend, topic: str) -> None:
 
 
 def test_no_topic(news: TopicBackend) -> None:
-    """Nothing to emit to is no mistake."""
+    """An event without topics is accepted and reaches no connection."""
     assert news.try_emit([], "t").status_code == 200
 
 
@@ -312,7 +314,8 @@ def test_no_topic(news: TopicBackend) -> None:
     ],
 )
 def test_wildcards(news: TopicBackend, subscribed: str, emitted: str, meets: bool) -> None:
-    """`+` and `#` stand for levels on both sides; the rest of the rules is in the tests of the trie."""
+    """`+` and `#` stand for levels in subscriptions and in emitted topics; the
+    tests of the trie hold the other rules."""
     mark = f"{subscribed} {emitted}"
     with news.subscribe(subscribed, "mark") as stream:
         assert stream.number
@@ -324,7 +327,8 @@ def test_wildcards(news: TopicBackend, subscribed: str, emitted: str, meets: boo
 
 
 def test_wildcards_do_not_reach_reserved_topics(news: TopicBackend, topic: str) -> None:
-    """Nobody can pretend that a client has connected by emitting to a pattern."""
+    """An event emitted to a pattern does not reach reserved topics, so a
+    backend cannot fake that a client connected."""
     with news.subscribe(f"@CONNECTION@/{topic}", "mark") as stream:
         stream.wait(2)
         for emitted in ("#", "+/+", f"+/{topic}"):
@@ -337,7 +341,7 @@ def test_wildcards_do_not_reach_reserved_topics(news: TopicBackend, topic: str) 
 
 
 def test_whisper(news: TopicBackend, topic: str) -> None:
-    """A whisper reaches the one connection, and only if it has subscribed to the topic."""
+    """A whisper reaches its one connection, and only if that connection has subscribed to the topic."""
     with news.subscribe(topic) as one, news.subscribe(topic) as two, news.subscribe(f"{topic}/else") as three:
         numbers = [stream.number for stream in (one, two, three)]
         news.emit([{"topic": topic, "whisper": numbers[0]}], "w", 1)
@@ -349,11 +353,11 @@ def test_whisper(news: TopicBackend, topic: str) -> None:
         assert [one.details(), two.details(), three.details()] == [[1, 4], [4], [4]]
 
 
-# Who is connected
+# Connected clients
 
 
 def test_connection_topic(news: TopicBackend, topic: str) -> None:
-    """@CONNECTION@/<clid>: `available` on subscribing, then `connect` and `disconnect` with the new count."""
+    """@CONNECTION@/<clid> gives `available` on subscribing, then `connect` and `disconnect` with the new count."""
     watched = f"@CONNECTION@/{topic}"
     with news.subscribe(watched) as watcher:
         first = watcher.wait(2)[1]
@@ -366,13 +370,14 @@ def test_connection_topic(news: TopicBackend, topic: str) -> None:
                 assert two.wait(2)[1]["e"]["detail"] == {"clid_instances": 2}
                 assert watcher.wait(4)[3]["e"] == {"type": "connect", "detail": {"clid_instances": 2}}
             assert watcher.wait(5)[4]["e"] == {"type": "disconnect", "detail": {"clid_instances": 1}}
-            # Of its own coming nobody is told.
+            # A connection is not told of its own `connect`.
             assert len(two.events.snapshot()) == 2
         assert watcher.wait(6)[5]["e"] == {"type": "disconnect", "detail": {"clid_instances": 0}}
 
 
 def test_connections(news: TopicBackend, topic: str) -> None:
-    """/connections: by client with @TOTAL@, of one client as text, its details without credentials."""
+    """/connections answers the counts by client with @TOTAL@, one client's count as
+    text, and its details without credentials."""
     secret = {"authorization": "Bearer s3cr3t", "cookie": "a=s3cr3t", "x-shown": "yes"}
     request = news.subscribe("a", {"topic": "b/#", "binded": True}, clid=topic, bind_key=None)
     request._request.headers.update(secret)
@@ -393,14 +398,14 @@ def test_connections(news: TopicBackend, topic: str) -> None:
 
 
 def test_anonymous(news: TopicBackend) -> None:
-    """Who says no clid counts as @ANON_CONNECTION@."""
+    """A client without a clid counts as @ANON_CONNECTION@."""
     with news.subscribe("a") as stream:
         assert stream.number
         assert news.ask("GET", "/connections").json()["@ANON_CONNECTION@"] >= 1
 
 
 def test_state_and_memory(news: TopicBackend, topic: str) -> None:
-    """/state counts connections, clients and topics; /memory says what each node's process uses."""
+    """/state counts connections, clients and topics; /memory gives the memory of each node's process."""
     with news.subscribe(topic, f"{topic}/+", clid=topic) as stream, news.listen(topic) as other:
         assert stream.number
         assert other.number
@@ -414,7 +419,7 @@ def test_state_and_memory(news: TopicBackend, topic: str) -> None:
 
 
 def test_sites_are_apart(server: Deployment, news: TopicBackend, topic: str) -> None:
-    """What is emitted in one site is heard in no other."""
+    """An event emitted in one site does not reach any other site."""
     other = TopicBackend(server, "other")
     with news.subscribe(topic, "#") as here, other.subscribe(topic, "#") as there:
         assert here.number
@@ -431,7 +436,7 @@ def test_sites_are_apart(server: Deployment, news: TopicBackend, topic: str) -> 
 
 
 def test_sse(news: TopicBackend, topic: str) -> None:
-    """The same subscription as SSE: id, event, data with the JSON of a frame."""
+    """The same subscription over SSE: each event has id, event, and data with the JSON of a frame."""
     with news.listen(f"{topic}/a b", f"{topic}/#") as stream:
         assert stream.response.headers["content-type"].startswith("text/event-stream")
         assert stream.greeting["timeout"] == 60_000
@@ -446,7 +451,7 @@ def test_sse(news: TopicBackend, topic: str) -> None:
 
 @pytest.mark.parametrize("way", ["header", "query"])
 def test_last_event_id(news: TopicBackend, topic: str, way: str) -> None:
-    """A reader that comes back gets what it missed, in order and without `_resync`, then what is live."""
+    """A reader that reconnects gets the events that it missed, in order and without `_resync`, then live events."""
     with news.listen(f"{topic}/+") as stream:
         assert stream.number
         news.emit(f"{topic}/a", "t", 0)
@@ -465,7 +470,7 @@ def test_last_event_id(news: TopicBackend, topic: str, way: str) -> None:
 
 
 def test_id_stands_behind_all_of_an_event(news: TopicBackend, topic: str) -> None:
-    """Of several parts of one event only the last has the id, so that a reader cut off between them misses none."""
+    """Only the last of an event's parts has the id, so a reader that is cut off between parts misses none."""
     with news.listen(f"{topic}/a", f"{topic}/+") as stream:
         assert stream.number
         news.emit([f"{topic}/a", f"{topic}/b"], "t")
@@ -474,7 +479,7 @@ def test_id_stands_behind_all_of_an_event(news: TopicBackend, topic: str) -> Non
 
 
 def test_resync(server: Deployment) -> None:
-    """Where the history does not reach back far enough, `_resync` comes first, then what is still held."""
+    """When the history does not reach back far enough, `_resync` comes first, then the events that are still held."""
     forgetful = TopicBackend(server, "forgetful")
     with forgetful.listen("a") as stream:
         assert stream.number
@@ -494,7 +499,7 @@ def test_resync(server: Deployment) -> None:
 
 @pytest.mark.parametrize("query", ["", "?topic=", "?topic=a/%23/b", "?topic=" + "a/" * 3000])
 def test_sse_that_is_refused(server: Deployment, news: TopicBackend, query: str) -> None:
-    """A topic is needed, and must be one."""
+    """An SSE request without a topic, or with an invalid one, is refused."""
     assert server.get(f"{news.path}/stream{query}").status_code == 400
 
 
@@ -502,7 +507,8 @@ def test_sse_that_is_refused(server: Deployment, news: TopicBackend, query: str)
 
 
 def test_limits(server: Deployment) -> None:
-    """The site's limits hold: connections (given back when one leaves), topics of a subscription, bytes of an event."""
+    """The site's limits apply: connections (a place is free again when one ends), topics
+    of a subscription, bytes of an event."""
     limited = TopicBackend(server, "limited")
     assert server.post(f"{limited.path}/", json={"ep": ["a", "b", "c", "d"]}).status_code == 400
     assert limited.try_emit(["a"], "t", "x" * 3000).status_code == 413
@@ -521,7 +527,7 @@ def test_limits(server: Deployment) -> None:
 
 
 def raw_subscription(server: Deployment, path: str, body: bytes, version: bytes = b"1.1") -> socket.socket:
-    """A subscription by hand."""
+    """Subscribe over a socket, without a client library."""
     address = urlsplit(server.url)
     connection = socket.create_connection((address.hostname, address.port), timeout=10)
     length = str(len(body)).encode()
@@ -539,7 +545,7 @@ def raw_subscription(server: Deployment, path: str, body: bytes, version: bytes 
 
 
 def test_slow_reader(server: Deployment) -> None:
-    """A client that does not read is cut off at outbox_limit, counted by its reason; the others get everything."""
+    """A client that does not read is closed at outbox_limit and counted by this reason; the others get everything."""
     slow = TopicBackend(server, "slow")
 
     def cut_off() -> float:
@@ -563,7 +569,7 @@ def test_slow_reader(server: Deployment) -> None:
 
 
 def test_old_http(server: Deployment, news: TopicBackend, topic: str) -> None:
-    """A client or proxy that speaks HTTP/1.0 gets frames without chunks around them."""
+    """A client or proxy with HTTP/1.0 gets frames without chunked encoding."""
     body = json.dumps({"ep": [topic]}).encode()
     with raw_subscription(server, "/topics/news/", body, b"1.0") as connection:
         data = b""
@@ -579,7 +585,8 @@ def test_old_http(server: Deployment, news: TopicBackend, topic: str) -> None:
 
 
 def test_client_that_talks(server: Deployment, news: TopicBackend, topic: str) -> None:
-    """What a client says behind its subscription is not read as requests; if it is much, the client is cut off."""
+    """Bytes that a client sends after its subscription are not read as
+    requests; a client that sends many is cut off."""
     with raw_subscription(server, "/topics/news/", json.dumps({"ep": [topic]}).encode()) as connection:
         assert connection.recv(4096)
         connection.sendall(b"GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -592,7 +599,7 @@ def test_client_that_talks(server: Deployment, news: TopicBackend, topic: str) -
 
 
 def is_cut_off(connection: socket.socket) -> bool:
-    """Talk until the server closes; whether it does."""
+    """Send until the server closes the connection; return whether it did."""
     try:
         for _ in range(50):
             connection.sendall(b"x" * 10_000)
@@ -602,7 +609,8 @@ def is_cut_off(connection: socket.socket) -> bool:
 
 
 def test_bridge(server: Deployment) -> None:
-    """A topic bound to a room hears what is sent to the room: the only argument is the detail, several are a list."""
+    """A topic bound to a room gets messages sent to the room: a single argument
+    is the detail, several become a list."""
     bridged = TopicBackend(server, "bridged")
     with bridged.subscribe("weather/+") as stream:
         assert stream.number
@@ -619,7 +627,7 @@ def test_bridge(server: Deployment) -> None:
 
 
 def test_topics_bound_to_one_room(server: Deployment) -> None:
-    """Topics that are bound to the same room are one: what is emitted to either, or sent to the room, reaches both."""
+    """Topics bound to the same room act as one: an event to either, or a message to the room, reaches both."""
     bridged = TopicBackend(server, "bridged")
     with bridged.subscribe("weather/bern") as one, bridged.subscribe("wetter/bern") as other:
         assert one.number

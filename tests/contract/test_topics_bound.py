@@ -1,4 +1,4 @@
-"""Contract topics: who may listen and who may emit. Bind keys, the registry, passwords, and attempts on them."""
+"""Contract topics: permission to listen and to emit. Bind keys, the registry, passwords, and attacks on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 
 def fresh_jwt(user: object = "u1", **claims: Any) -> str:
-    """A JWT as the documentation recommends it: no two are the same."""
+    """A JWT as the documentation recommends it: each call gives another one."""
     return jwt_of(user, jti=str(next(_numbers)), **claims)
 
 
@@ -34,7 +34,7 @@ KINDS: dict[str, Callable[[object], str]] = {
 
 @pytest.fixture(scope="module")
 def bind_server() -> Iterator[BindServer]:
-    """The website's backend that knows whose key it is."""
+    """The website's backend that knows the user of each bind key."""
     server = BindServer()
     yield server
     server.end()
@@ -42,7 +42,7 @@ def bind_server() -> Iterator[BindServer]:
 
 @pytest.fixture(scope="module")
 def server(bind_server: BindServer) -> Iterator[Deployment]:
-    """One node; tests keep to topics of their own."""
+    """One node; each test uses topics of its own."""
     deployment = Deployment(topic_sites(bind_server.url), {"log_level": "debug"})
     yield deployment
     deployment.end()
@@ -50,7 +50,7 @@ def server(bind_server: BindServer) -> Iterator[Deployment]:
 
 @pytest.fixture
 def bound(server: Deployment) -> TopicBackend:
-    """A site with keys of both kinds."""
+    """A site with bind keys of both kinds."""
     return TopicBackend(server, "bound")
 
 
@@ -67,24 +67,24 @@ def register(backend: TopicBackend, topic: str, **registration: Any) -> None:
 
 
 def binded(topic: str, **more: Any) -> dict[str, Any]:
-    """A topic that is meant bound."""
+    """A topic marked as binded."""
     return {"topic": topic, "binded": True, **more}
 
 
 def heard(stream: TopicStream, backend: TopicBackend) -> list[Any]:
-    """What a stream that also listens to `mark` has got, once the mark has come."""
+    """The events of a stream that also listens to `mark`, once the mark has arrived."""
     mark = f"mark {next(_numbers)}"
     backend.emit("mark", mark)
     stream.wait_type(mark)
     return [event["e"]["detail"] for event in stream.events.snapshot() if event["e"]["type"] == "bound"]
 
 
-# Who hears what
+# Permission to listen and to emit
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bound_event(bound: TopicBackend, topic: str, kind: str) -> None:
-    """A binded event reaches the binded subscriptions of users who may `sub`, whatever form their keys have."""
+    """A binded event reaches binded subscriptions whose user may `sub`, whichever kind of key they use."""
     register(bound, topic, sub=["u1"], pub=["p1"])
     make = KINDS[kind]
     with (
@@ -114,7 +114,8 @@ def test_bound_event(bound: TopicBackend, topic: str, kind: str) -> None:
     ],
 )
 def test_who_may_listen(bound: TopicBackend, topic: str, sub: list[str], hears: set[str | None]) -> None:
-    """`sub` names users, "*" all, "+" all bound, "[][][]" bound without identity; the owner is always one of them."""
+    """`sub` lists users; "*" means all, "+" all bound users, "[][][]" bound without
+    identity; the owner is always included."""
     register(bound, topic, sub=sub, pub=["*"])
     streams: dict[str | None, TopicStream] = {}
     for user in ("boss", "u1", "[][][]", None):
@@ -147,14 +148,14 @@ def test_who_may_listen(bound: TopicBackend, topic: str, sub: list[str], hears: 
     ],
 )
 def test_who_may_emit(bound: TopicBackend, topic: str, pub: list[Any], user: Any, status: int) -> None:
-    """A binded event is refused with 403 if its user may not `pub`."""
+    """A binded event is refused with 403 when its user may not `pub`."""
     register(bound, topic, pub=pub)
     key = {} if user is None else {"bind_key": fresh_jwt(user)}
     assert bound.try_emit([binded(topic)], "t", **key).status_code == status
 
 
 def test_password(bound: TopicBackend, topic: str) -> None:
-    """A topic with a password takes it; wrong and missing ones are refused like a user who may not publish."""
+    """A topic with a password requires it; a wrong or missing password is refused like a user who may not publish."""
     register(bound, topic, pub=["*"], pub_password="open sesame")
     answers = {
         password: bound.try_emit([binded(topic, **({} if password is None else {"password": password}))])
@@ -169,19 +170,19 @@ def test_password(bound: TopicBackend, topic: str) -> None:
     }
     other = bound.try_emit([binded(topic + "/nobody")])
     assert other.text.replace("/nobody", "") == answers["Open Sesame"].text
-    # A new password takes the place of the old one at once.
+    # A new password replaces the old one at once.
     register(bound, topic, pub=["*"], pub_password="closed")
     assert bound.try_emit([binded(topic, password="open sesame")]).status_code == 403
 
 
 def test_unregistered(bound: TopicBackend, topic: str) -> None:
-    """To a topic that is not registered nobody emits bound; nor to a pattern."""
+    """A binded event to an unregistered topic, or to a pattern, is refused."""
     for point in (topic, f"{topic}/+", "#"):
         assert bound.try_emit([binded(point)], bind_key=fresh_jwt("boss")).status_code == 403
 
 
 def test_pattern_of_bound_topics(bound: TopicBackend, topic: str) -> None:
-    """A binded subscription may hold wildcards: each event goes by the registration of its own topic."""
+    """A binded subscription may hold wildcards: the registration of each event's own topic decides."""
     register(bound, f"{topic}/a", sub=["u1"], pub=["*"])
     register(bound, f"{topic}/b", sub=["u2"], pub=["*"])
     with bound.subscribe(binded(f"{topic}/+"), "mark", bind_key=fresh_jwt("u1")) as stream:
@@ -192,7 +193,7 @@ def test_pattern_of_bound_topics(bound: TopicBackend, topic: str) -> None:
 
 
 def test_whisper_to_who_may_not_listen(bound: TopicBackend, topic: str) -> None:
-    """A whisper of a binded event is held to `sub` too."""
+    """A binded whisper obeys `sub` too."""
     register(bound, topic, sub=["u1"], pub=["*"])
     with bound.subscribe(binded(topic), "mark", bind_key=fresh_jwt("u2")) as stream:
         bound.emit([binded(topic, whisper=stream.number)], "bound", 1)
@@ -200,7 +201,7 @@ def test_whisper_to_who_may_not_listen(bound: TopicBackend, topic: str) -> None:
 
 
 def test_without_a_key(bound: TopicBackend, topic: str) -> None:
-    """Who asks to be bound without a key hears what anybody hears, and nothing of what is bound."""
+    """A binded subscription without a key gets what every subscription gets, and no binded event."""
     register(bound, topic, sub=["u1"], pub=["*"])
     with bound.subscribe(binded(topic), "mark") as stream:
         assert stream.number
@@ -210,7 +211,7 @@ def test_without_a_key(bound: TopicBackend, topic: str) -> None:
 
 
 def test_bound_sse(bound: TopicBackend, topic: str) -> None:
-    """SSE binds with `binded=` and `bind_key=`; what only some may hear is not replayed to others."""
+    """SSE binds with `binded=` and `bind_key=`; the replay leaves out events that the user may not hear."""
     register(bound, topic, sub=["u1"], pub=["*"])
     with bound.listen("mark", binded=topic, bind_key=fresh_jwt("u1")) as stream:
         assert stream.number
@@ -223,7 +224,7 @@ def test_bound_sse(bound: TopicBackend, topic: str) -> None:
         assert heard(stream, bound) == []
 
 
-# Keys that do not hold
+# Invalid keys
 
 WRONG: dict[str, Callable[[], Any]] = {
     "rubbish": lambda: "rubbish",
@@ -246,7 +247,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("make", WRONG.values(), ids=list(WRONG))
 def test_wrong_keys(server: Deployment, bound: TopicBackend, make: Callable[[], Any]) -> None:
-    """Wrong, cut, old, of the future: one answer for all, to subscribers and emitters."""
+    """Wrong, truncated, expired and future keys get one and the same answer, as subscriber and as emitter."""
     refused = [
         server.post(f"{bound.path}/", json={"ep": [binded("a")], "bind_key": make()}),
         server.get(f"{bound.path}/stream", params={"binded": "a", "bind_key": make()}),
@@ -257,7 +258,7 @@ def test_wrong_keys(server: Deployment, bound: TopicBackend, make: Callable[[], 
 
 @pytest.mark.parametrize("kind", ["HS256", "RS256", "RSA", "HS256 without jti"])
 def test_replayed_to_subscribe(server: Deployment, bound: TopicBackend, kind: str) -> None:
-    """A key is good for one subscription."""
+    """A key is accepted for one subscription only."""
     key = jwt_of("u9", n=next(_numbers)) if kind == "HS256 without jti" else KINDS[kind]("u1")
     with bound.subscribe("a", bind_key=key) as stream:
         assert stream.response.status_code == 200
@@ -268,7 +269,8 @@ def test_replayed_to_subscribe(server: Deployment, bound: TopicBackend, kind: st
 
 @pytest.mark.parametrize(("kind", "status"), [("HS256", 403), ("RS256", 403), ("RSA", 403), ("HS256 without jti", 200)])
 def test_replayed_to_emit(bound: TopicBackend, topic: str, kind: str, status: int) -> None:
-    """A key that cannot be made twice emits once; a JWT without `jti`, which can, emits while it is young."""
+    """A key that is unique by construction is accepted for one emit; a JWT
+    without `jti` is accepted while it is young."""
     register(bound, topic, pub=["u1"])
     key = jwt_of("u1", n=next(_numbers)) if kind == "HS256 without jti" else KINDS[kind]("u1")
     assert bound.try_emit([binded(topic)], bind_key=key).status_code == 200
@@ -276,7 +278,7 @@ def test_replayed_to_emit(bound: TopicBackend, topic: str, kind: str, status: in
 
 
 def test_site_without_keys(server: Deployment) -> None:
-    """Where a site has said nothing of keys none holds."""
+    """In a site without configured keys every key is refused."""
     other = TopicBackend(server, "other")
     for key in (fresh_jwt(), PAIR.key_of("u1")):
         assert server.post(f"{other.path}/", json={"ep": ["a"], "bind_key": key}).status_code == 403
@@ -292,7 +294,7 @@ def asking(server: Deployment) -> TopicBackend:
 
 
 def test_bind_url(asking: TopicBackend, bind_server: BindServer, topic: str) -> None:
-    """A subscriber's key is sent on to bindUrl as it is, whose answer is the user."""
+    """A subscriber's key is passed to bindUrl unchanged, and the answer is the user."""
     register(asking, topic, sub=["u5"], pub=["*"])
     key = base64.b64encode(os.urandom(256)).decode()
     bind_server.know(key, "u5")
@@ -321,18 +323,19 @@ def test_bind_url(asking: TopicBackend, bind_server: BindServer, topic: str) -> 
 def test_answers_of_bind_url(
     server: Deployment, asking: TopicBackend, bind_server: BindServer, status: int, body: bytes, expected: int
 ) -> None:
-    """`""` and `"__DONT__"` refuse, as does whatever is no user; what is no JSON is bindUrl's failure."""
+    """`""`, `"__DONT__"` and an answer that is no user refuse the key; an answer
+    that is no JSON is a failure of bindUrl."""
     key = base64.b64encode(os.urandom(256)).decode()
     bind_server.answers[key] = (status, body)
     if expected == 200:
         with asking.subscribe("a", bind_key=key) as stream:
             assert stream.response.status_code == 200
-        expected = 403  # from now on it was used
+        expected = 403  # The key counts as used from now on.
     assert server.post(f"{asking.path}/", json={"ep": ["a"], "bind_key": key}).status_code == expected
 
 
 def test_emitters_are_not_asked_about(asking: TopicBackend, bind_server: BindServer, topic: str) -> None:
-    """An emitter's key is decrypted here; a JWT is read here always."""
+    """An emitter's key is decrypted by the node, and a JWT is always read by the node: neither is passed to bindUrl."""
     register(asking, topic, pub=["u1"], sub=["u1"])
     before = len(bind_server.requests)
     asking.emit([binded(topic)], "t", 1, bind_key=PAIR.key_of("u1"))
@@ -345,7 +348,7 @@ def test_emitters_are_not_asked_about(asking: TopicBackend, bind_server: BindSer
 
 
 def test_registry(bound: TopicBackend, topic: str) -> None:
-    """PUT registers and replaces, GET shows all but the password, DELETE forgets."""
+    """PUT registers and replaces, GET shows everything but the password, DELETE removes."""
     path = f"/registry/{topic}"
     assert bound.ask("GET", path).status_code == 404
     created = bound.ask("PUT", path, json={"owner": "u1", "pub_password": "s3cr3t", "pub": ["u2", 3], "sub": ["*"]})
@@ -361,7 +364,7 @@ def test_registry(bound: TopicBackend, topic: str) -> None:
 
 @pytest.mark.parametrize("odd", ["a/", "/a", "a//b", "with space", "ü", "100%", "a?b", "a%2Fb"])
 def test_topics_in_a_path(bound: TopicBackend, odd: str) -> None:
-    """Any topic can be registered when it is percent-encoded."""
+    """Any topic can be registered when it is percent-encoded in the path."""
     encoded = "".join(f"%{byte:02X}" for byte in odd.encode())
     answer = bound.ask("PUT", f"/registry/{encoded}", json={"owner": "u1"})
     assert answer.status_code in (200, 201)
@@ -388,12 +391,13 @@ def test_topics_in_a_path(bound: TopicBackend, odd: str) -> None:
     ],
 )
 def test_what_cannot_be_registered(bound: TopicBackend, name: str, body: object, status: int) -> None:
-    """No wildcards, none of the server's own topics, an owner, lists of users."""
+    """A pattern, a topic of the server's own, an invalid owner, list or password,
+    and a body of another shape are refused."""
     assert bound.ask("PUT", f"/registry/{name}", json=body).status_code == status
 
 
 def test_nothing_secret_is_kept(server: Deployment, bound: TopicBackend, topic: str) -> None:
-    """Redis holds of a password its salted hash, of a stream's secret and of a used key a digest."""
+    """Redis holds a salted hash of a password, and a digest of a stream's secret and of a used key."""
     register(bound, topic, pub=["*"], pub_password="s3cr3t-password")
     key = fresh_jwt("u1")
     with bound.subscribe(binded(topic), bind_key=key) as stream:

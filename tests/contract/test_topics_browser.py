@@ -1,4 +1,4 @@
-"""Contract topics in a browser: `fetch` streaming and `EventSource` of Chromium, and the examples of docs/topics.md."""
+"""Topics in a browser: `fetch` streaming and `EventSource` of Chromium, and the examples of docs/topics.md."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.waiting import eventually
 
 DOCS = (Path(__file__).parents[2] / "docs" / "topics.md").read_text()
 DOCS_KEY = "put-a-key-of-your-own-here"
-#: What a page keeps of what it hears, for the test to look at.
+#: Makes a page keep every value that it logs, so that the test can read it.
 _COLLECT = "window.heard = []; console.log = (...values) => window.heard.push(...values);"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Deployment]:
-    """One node, with the site of the documentation."""
+    """One node with the site of the documentation."""
     sites = topic_sites() | {"shop": {"apiKey": DOCS_KEY, "topics": {}}}
     sites["quick"]["topics"] |= {"connection_timeout": 2}
     deployment = Deployment(sites, {"log_level": "debug"})
@@ -37,7 +37,7 @@ def server() -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def website() -> Iterator[str]:
-    """A website of another origin, all of whose pages are empty."""
+    """A website of another origin; all its pages are empty."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -47,7 +47,7 @@ def website() -> Iterator[str]:
             self.wfile.write(b"<!doctype html><title>a website</title><link rel=icon href='data:,'>")
 
         def log_message(self, *_: Any) -> None:
-            """Nothing on stderr."""
+            """Write nothing to stderr."""
 
     pages = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=pages.serve_forever, daemon=True)
@@ -60,7 +60,7 @@ def website() -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, website: str) -> Iterator[Page]:
-    """A page of the website, which must end without a complaint."""
+    """A page of the website; at the end of the test it must have logged no error."""
     opened = browser.open(website)
     opened.evaluate(_COLLECT)
     yield opened
@@ -69,7 +69,7 @@ def page(browser: Browser, website: str) -> Iterator[Page]:
 
 
 def heard(page: Page, count: int) -> list[Any]:
-    """What the page has heard, once it is so much."""
+    """The values that the page has logged, once there are this many."""
     found: list[Any] = eventually(
         lambda: page.evaluate(f"window.heard.length >= {count} && window.heard"), f"{count} events in the page"
     )
@@ -86,12 +86,12 @@ def event_source(page: Page, url: str, *types: str) -> None:
 
 
 def scripts() -> list[str]:
-    """The scripts of the documentation's pages."""
+    """The scripts in the documentation's pages."""
     return re.findall(r"<script[^>]*>\n(.*?)</script>", DOCS, re.DOTALL)
 
 
 def commands() -> list[str]:
-    """The shell commands of the documentation."""
+    """The shell commands in the documentation."""
     return re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL)
 
 
@@ -108,7 +108,7 @@ def run_command(command: str, server: Deployment) -> subprocess.Popen[str]:
 
 
 def test_examples_of_curl(server: Deployment) -> None:
-    """The first two examples of the documentation work as they stand: what one emits the other shows."""
+    """The first two examples of the documentation run as they stand: one prints what the other emits."""
     subscribe, emit, *_ = commands()
     with run_command(subscribe, server) as reader:
         assert reader.stdout
@@ -126,7 +126,7 @@ def test_examples_of_curl(server: Deployment) -> None:
 
 
 def test_example_of_event_source(page: Page, server: Deployment) -> None:
-    """The documentation's EventSource shows what curl emits."""
+    """The documentation's EventSource example shows an event emitted with curl."""
     run_script(page, scripts()[0], server)
     eventually(lambda: TopicBackend(server, "shop").ask("GET", "/state").json()["topics"].get("orders/#"), "the page")
     with run_command(commands()[1], server) as writer:
@@ -135,7 +135,7 @@ def test_example_of_event_source(page: Page, server: Deployment) -> None:
 
 
 def test_example_of_fetch(page: Page, server: Deployment) -> None:
-    """The documentation's reader of frames shows what is emitted, cut wherever the network cuts it."""
+    """The documentation's reader of frames shows the emitted events, wherever the network splits them."""
     shop = TopicBackend(server, "shop")
     run_script(page, scripts()[1], server)
     assert heard(page, 1)[0]["e"]["type"] == "connected"
@@ -146,7 +146,7 @@ def test_example_of_fetch(page: Page, server: Deployment) -> None:
 
 
 def test_fetch_sees_frames_at_once(page: Page, server: Deployment) -> None:
-    """`fetch` is given each frame as it is written, with JSON as its content type too (a preflight)."""
+    """`fetch` gets each frame as it is written, also when the request's content type is JSON (after a preflight)."""
     news = TopicBackend(server, "news")
     page.evaluate(
         f"fetch({json.dumps(server.url + '/topics/news/')}, {{method: 'POST', headers: {{'content-type': "
@@ -172,7 +172,7 @@ def test_event_source(page: Page, server: Deployment) -> None:
 
 
 def test_event_source_comes_back(page: Page, server: Deployment) -> None:
-    """A stream ends at its time-out; EventSource comes back by itself with Last-Event-ID and nothing is missing."""
+    """A stream ends at its time-out; EventSource reconnects by itself with Last-Event-ID and misses nothing."""
     quick = TopicBackend(server, "quick")
     event_source(page, f"{server.url}/topics/quick/stream?topic=back", "connected", "_resync", "n")
     heard(page, 1)
@@ -186,12 +186,12 @@ def test_event_source_comes_back(page: Page, server: Deployment) -> None:
     assert [entry[0] for entry in seen][:6] == ["connected", "n", "connected", "n", "n", "n"]
     assert [entry[2]["e"]["detail"] for entry in seen if entry[0] == "n"] == [0, 1, 2, 3]
     page.evaluate("window.source.close()")
-    # That the stream ended is no complaint of the page.
+    # The end of the stream is not an error of the page.
     page.evaluate("0")
 
 
 def test_origins(browser: Browser, website: str, server: Deployment) -> None:
-    """A page of an origin that the site does not know reads nothing."""
+    """A page of an origin that the site does not list can read nothing."""
     page = browser.open(website)
     try:
         answer = page.evaluate(

@@ -13,10 +13,10 @@ from tests.support.valkey import Valkey
 
 
 class NodeStarter:
-    """Starts nodes on the shared Valkey; lives for one test, at whose end they are closed."""
+    """Starts nodes on the shared Valkey, and closes them at the end of the test. Lives for one test."""
 
     def __init__(self, server: Valkey, stack: AsyncExitStack) -> None:
-        """`stack` closes what was started."""
+        """`stack` closes the nodes."""
         self._server = server
         self._stack = stack
 

@@ -1,4 +1,4 @@
-"""Acks on their way to the store: what leaves together, when, in which order, and what is kept while Redis is away."""
+"""Acks on their way to the store: collected together, in order, and kept while Redis is away."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Group = tuple[bool, int, list[bytes]]
 
 
 class AckStore:
-    """The one method of the store that acks need, answered when the test says so. Lives for one test."""
+    """The one method of the store that acks need; the test gives the answers. Lives for one test."""
 
     def __init__(self) -> None:
-        #: What each call was given, and its answer.
+        #: The arguments of each call, and its answer.
         self.calls: list[list[Group]] = []
         self.answers: list[asyncio.Future[list[bytes]]] = []
         self.called = asyncio.Event()
@@ -61,7 +61,7 @@ async def test_acks_of_one_message_travel_as_one_group(store: AckStore, buffer: 
 
 
 async def test_batch_ack_is_no_part_of_a_messages_group(store: AckStore, buffer: AckBuffer) -> None:
-    """To the messages of a batch the rule of resync does not apply: they stay apart from the acks of single ones."""
+    """The rule of resync does not apply to a batch: its acks stay apart from the acks of single messages."""
     buffer.add(5, b"1")
     buffer.add_batch([5, 6], b"2")
     buffer.add(6, b"1")
@@ -70,7 +70,7 @@ async def test_batch_ack_is_no_part_of_a_messages_group(store: AckStore, buffer:
 
 
 async def test_acks_leave_within_two_milliseconds(store: AckStore, buffer: AckBuffer) -> None:
-    """Nobody need flush: the first ack sets the time, and later ones go along."""
+    """The first ack starts a timer; later acks leave with it, without a call of `flush`."""
     loop = asyncio.get_running_loop()
     buffer.add(5, b"1")
     buffer.add(6, b"1")
@@ -83,7 +83,7 @@ async def test_acks_leave_within_two_milliseconds(store: AckStore, buffer: AckBu
 
 
 async def test_many_acks_do_not_wait(store: AckStore, buffer: AckBuffer) -> None:
-    """The 512th ack takes the others along at once; the next begins anew."""
+    """The 512th ack flushes all of them at once; the next ack waits again."""
     for number in range(FLUSH_AT - 1):
         buffer.add(5, str(number).encode())
     assert store.calls == []
@@ -109,7 +109,7 @@ async def test_nothing_is_handed_over_for_nothing(store: AckStore, buffer: AckBu
 
 
 async def test_resync_is_called_for_each_answer(store: AckStore) -> None:
-    """The devices that the store names are told."""
+    """Each device that the store's answer names is told."""
     told: list[bytes] = []
     buffer = AckBuffer(make_site(), store, told.append)  # type: ignore[arg-type]  # acks need no more of it
     buffer.add(5, b"1")
@@ -120,7 +120,7 @@ async def test_resync_is_called_for_each_answer(store: AckStore) -> None:
 
 
 async def test_drain_waits_for_the_answer(store: AckStore, buffer: AckBuffer) -> None:
-    """What was collected has reached Redis when drain returns."""
+    """The collected acks have reached Redis when `drain` returns."""
     buffer.add(5, b"1")
     draining = asyncio.create_task(buffer.drain())
     await until(lambda: store.calls, "the acks to leave")
@@ -131,12 +131,12 @@ async def test_drain_waits_for_the_answer(store: AckStore, buffer: AckBuffer) ->
 
 @pytest.fixture
 def fast_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept acks are tried again at once."""
+    """Kept acks are retried at once."""
     monkeypatch.setattr(acks, "_RETRY_AFTER_SECONDS", 0.01)
 
 
 def break_link(store: AckStore, count: int) -> None:
-    """The connection breaks on which the last `count` calls are under way."""
+    """The link breaks while the last `count` calls are under way."""
     for answer in store.answers[-count:]:
         answer.set_exception(StoreUnavailable())
     store.calls.clear()
@@ -144,7 +144,7 @@ def break_link(store: AckStore, count: int) -> None:
 
 @pytest.mark.usefixtures("fast_retry")
 async def test_acks_are_kept_while_redis_is_away(store: AckStore, buffer: AckBuffer) -> None:
-    """What Redis did not confirm is tried again until it does, in front of what came later."""
+    """Acks that Redis has not confirmed are retried until it does, in front of later acks."""
     buffer.add(5, b"1")
     buffer.flush()
     break_link(store, 1)
@@ -179,7 +179,7 @@ async def test_no_more_acks_are_kept_than_agreed(
         buffer.add(seq, b"1")
         buffer.flush()
     break_link(store, 30)
-    # The next flush comes behind the failures, which are put back in the turn after this one.
+    # Flush behind the failures: they are put back in the next turn of the loop.
     await asyncio.sleep(0)
     buffer.flush()
     assert [seq for _, seq, _ in store.handed_over] == list(range(20, 30))

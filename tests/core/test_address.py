@@ -1,10 +1,10 @@
-"""Rules of rooms: whose they are, what a send to them means, and the id in a user room."""
+"""The rules of rooms: which rooms belong to a user, and under which names they are found."""
 
 from __future__ import annotations
 
 import pytest
 
-from app.core.address import addresses, is_user_room, room_names, user_id_of_room, user_rooms
+from app.core.address import addresses, is_user_room, room_names, user_rooms
 from tests.support.store import make_site
 
 QUEUED = make_site(user_room_prefix="user_", public_channel="Public")
@@ -27,7 +27,7 @@ PLAIN = make_site(user_room_prefix=None)
     ],
 )
 def test_user_room_is_told_by_its_exact_prefix(room: str, is_private: bool) -> None:
-    """A user room begins with the prefix, letter for letter; the public channel is one by its exact name."""
+    """A user room begins with the prefix, letter for letter; the public channel counts as one by its exact name."""
     assert is_user_room(QUEUED, room) is is_private
 
 
@@ -39,7 +39,7 @@ def test_without_prefix_no_room_is_a_users(prefix: str | None, room: str) -> Non
 
 
 def test_without_public_channel_none_is_public() -> None:
-    """A site that names no public channel has none."""
+    """A site without a setting for the public channel has no public channel."""
     assert not is_user_room(make_site(user_room_prefix="user_"), "None")
 
 
@@ -49,7 +49,7 @@ def test_user_rooms_are_each_once_in_their_order() -> None:
 
 
 def test_room_names_are_lower_case_sorted_and_each_once() -> None:
-    """Names that differ in case are one room; also a user's own room can be found under its lower name."""
+    """Names that differ in case are one room; a user room, too, is found under its lower-case name."""
     assert room_names(["News", "news", "ÄB", "user_A", ""]) == ["", "news", "user_a", "äb"]
 
 
@@ -67,27 +67,11 @@ def test_room_names_are_lower_case_sorted_and_each_once() -> None:
     ],
 )
 def test_addresses(rooms: list[str], expected: list[str]) -> None:
-    """A user room stands for itself exactly, any other for its name without case; each address once."""
+    """A user room is addressed by its exact name, any other room without case; each address comes once."""
     assert addresses(QUEUED, rooms) == expected
 
 
 def test_addresses_and_room_names_agree() -> None:
-    """Whatever case a room is written in, its members are found: both sides fold names the same way."""
+    """The members of a room are found in whatever case its name is written: both sides fold names the same way."""
     for room in ("News", "İstanbul", "ẞ", "ǅ", "user_1".upper()):
         assert addresses(QUEUED, [room]) == [f"room:{name}" for name in room_names([room])]
-
-
-@pytest.mark.parametrize(
-    ("prefix", "room", "id_"),
-    [
-        ("user_", "user_8", "8"),
-        ("user_", "user_3_admin", "3"),
-        ("user_", "user_", ""),
-        ("u", "u12_x_y", "12"),
-        ("private-", "private-a-b", "a-b"),
-        ("site_user_", "site_user_7_8", "7"),
-    ],
-)
-def test_user_id(prefix: str, room: str, id_: str) -> None:
-    """The id is the part behind the prefix, up to the next underscore."""
-    assert user_id_of_room(prefix, room) == id_

@@ -1,4 +1,4 @@
-"""Audiences over real nodes on a real Valkey: who hears what, in which order, and what a gap does."""
+"""Audiences over real nodes on a real Valkey: which node hears a message, in which order, and how a gap is filled."""
 
 import asyncio
 from time import monotonic
@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from app.config.settings import HistoryLimit, Site
+from app.core import catch_up
 from app.core.audiences import Audiences
 from app.core.message import Audience, LiveMessage
 from app.store.keys import bus_channel
@@ -54,7 +55,7 @@ async def push(
 
 
 async def arrived(node: StoreNode) -> None:
-    """What was published before this has come over the bus."""
+    """Messages that were published before this call have come over the bus."""
     probes = sum(node.bus._probe_seconds.buckets)
     await node.redis.command("PUBLISH", bus_channel(node.name), f"probe {monotonic()}")
     await until(lambda: sum(node.bus._probe_seconds.buckets) > probes, "the probe")
@@ -76,7 +77,7 @@ async def test_only_nodes_that_joined_a_name_hear_of_it(start_node: NodeStarter,
 
 
 async def test_the_detail_arrives_as_it_was_given(start_node: NodeStarter) -> None:
-    """What a protocol says of a message travels untouched, whatever text it holds."""
+    """The protocol's detail of a message travels untouched, whatever text it holds."""
     node = await start_node(SITE)
     heard: list[Audience | None] = []
     listener = Listener(node)
@@ -104,7 +105,7 @@ async def test_a_name_is_left_by_the_last(start_node: NodeStarter) -> None:
 
 
 async def test_left_and_joined_again_at_once(start_node: NodeStarter) -> None:
-    """Who leaves and joins again in one breath is joined."""
+    """A name that is left and joined again at once is joined."""
     node = await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, ["news"])
@@ -116,7 +117,7 @@ async def test_left_and_joined_again_at_once(start_node: NodeStarter) -> None:
 
 
 async def test_a_gap_is_filled_from_the_history(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was published while the bus was away is heard behind it, in order, once, and nothing else is."""
+    """Messages that were published while the bus was away are heard later, in order and once, and no others."""
     node, other = await start_node(SITE), await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, ["news"])
@@ -128,7 +129,7 @@ async def test_a_gap_is_filled_from_the_history(start_node: NodeStarter, monkeyp
         await push(other, "weather", 3)
         bodies.append(await push(other, "news", 4))
         await arrived(node)
-    # The counter of this one shows the gap.
+    # The counter of the next message shows the gap.
     bodies.append(await push(other, "news", 5))
     await until(lambda: listener.heard == bodies, "what was missed")
     bodies.append(await push(other, "news", 6))
@@ -140,7 +141,7 @@ async def test_a_gap_is_filled_from_the_history(start_node: NodeStarter, monkeyp
 async def test_what_no_history_holds_is_told(
     start_node: NodeStarter, history: HistoryLimit | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When something is gone for good the protocol is told that it was missed: never silence."""
+    """When a message is in no history any more, the protocol is told `missed`: never silence."""
     node, other = await start_node(SITE), await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, ["news"])
@@ -157,8 +158,77 @@ async def test_what_no_history_holds_is_told(
     await until(lambda: listener.heard == [*expected, body], "the next push")
 
 
+@pytest.mark.parametrize("history", [HistoryLimit(messages=100, seconds=60), None], ids=["history", "none"])
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+async def test_more_than_is_held_while_a_gap_is_filled(
+    start_node: NodeStarter, history: HistoryLimit | None, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages past the bound are read from the history, in order and once, however often the bound is passed; where
+    there is no history the protocol is told that they were missed."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node = await start_node(SITE)
+    listener = Listener(node)
+    await listener.audiences.join(SITE, ["news"])
+    sent = [await push(node, "news", 0, history=history)]
+    await until(lambda: listener.heard == sent, "the first push")
+    read = node.queues.history
+
+    async def read_slowly(*arguments: object) -> object:
+        answer = await read(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if len(sent) < 16:
+            sent.extend([await push(node, "news", number, history=history) for number in range(5)])
+            await arrived(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "history", read_slowly)
+    node.delivery.bus_interrupted()
+    await node.delivery.drain()
+    assert len(sent) == 16
+    if history:
+        assert listener.heard == sent
+    else:
+        assert "missed" in listener.heard
+        assert [heard for heard in listener.heard if heard != "missed"] == sent[:1]
+    sent.append(await push(node, "news", 9, history=history))
+    await until(lambda: listener.heard[-1] == sent[-1], "the next push")
+    assert listener.seqs == sorted(set(listener.seqs))
+
+
+async def test_more_than_is_held_before_the_first_join_has_ended(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a seq to read the history from, messages past the bound are told as missed."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    node = await start_node(SITE)
+    listener = Listener(node)
+    join = node.queues.join_audience
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[None]] = [loop.create_future(), loop.create_future()]
+    waiting = iter(answers)
+
+    async def join_slowly(*arguments: object) -> object:
+        last_seq = await join(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        await next(waiting)
+        return last_seq
+
+    monkeypatch.setattr(node.queues, "join_audience", join_slowly)
+    joining = asyncio.ensure_future(listener.audiences.join(SITE, ["news"]))
+    await asyncio.sleep(0)
+    node.delivery.bus_interrupted()
+    await arrived(node)
+    for number in range(3):
+        await push(node, "news", number)
+    await arrived(node)
+    assert listener.heard == []
+    answers[1].set_result(None)
+    await node.delivery.drain()
+    assert listener.heard == ["missed"]
+    answers[0].set_result(None)
+    await joining
+
+
 async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A Redis that has lost everything knows the names again when the bus is back, and its smaller seqs are heard."""
+    """When Redis has lost everything, the names are joined again, and messages with smaller seqs are heard."""
     node = await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, [f"name {number}" for number in range(2_500)])
@@ -172,7 +242,7 @@ async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valk
 
 
 async def test_history_of_a_protocol(start_node: NodeStarter) -> None:
-    """The history answers what came behind a seq, says whether that is all, and comes in parts."""
+    """The history answers the messages behind a seq, in parts, and says whether any is missing."""
     node = await start_node(SITE)
     listener = Listener(node)
     bodies = [await push(node, f"name {number}", number) for number in range(7)]
@@ -188,7 +258,7 @@ async def test_history_of_a_protocol(start_node: NodeStarter) -> None:
 
 
 async def test_a_history_that_has_expired(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Who has heard the last message misses nothing when the history expires; who has not does, also later."""
+    """When the history expires, a listener misses nothing if it has heard the last message; otherwise it does."""
     node = await start_node(SITE)
     listener = Listener(node)
     await push(node, "news", 1)
@@ -203,7 +273,7 @@ async def test_a_history_that_has_expired(start_node: NodeStarter, valkey: Valke
 
 
 async def test_old_messages_leave_the_history(start_node: NodeStarter) -> None:
-    """What is older than the history's seconds goes when something new comes."""
+    """A message older than the history's seconds is dropped when a new message is published."""
     node = await start_node(SITE)
     listener = Listener(node)
     node.queues.now_ms = 1_700_000_000_000
@@ -217,7 +287,7 @@ async def test_old_messages_leave_the_history(start_node: NodeStarter) -> None:
 
 
 async def test_a_history_is_bounded_in_bytes(start_node: NodeStarter) -> None:
-    """The oldest go when the bodies together are too long; the newest stays whatever its length."""
+    """The oldest messages are dropped when the bodies are too long together; the newest stays whatever its length."""
     node = await start_node(SITE)
     listener = Listener(node)
     limit = HistoryLimit(bytes=3 * len(b'["push",1]'))
@@ -232,7 +302,7 @@ async def test_a_history_is_bounded_in_bytes(start_node: NodeStarter) -> None:
 
 
 async def test_a_history_of_no_time_is_none(start_node: NodeStarter) -> None:
-    """With 0 seconds nothing is kept, and publishing works."""
+    """With 0 seconds no message is kept, and publishing works."""
     node = await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, ["news"])

@@ -28,7 +28,7 @@ class Kind:
         """Not asked here."""
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
-        """The name is its own audience."""
+        """The audience with this name."""
         return Audience(self.protocol, [name], bound_names=[name]) if self.is_on else None
 
 
@@ -41,20 +41,20 @@ def told(message: Message) -> list[tuple[str, str]]:
 
 
 def test_a_push_to_a_bound_channel() -> None:
-    """It goes to the room too, and to what else is bound to the room, but not twice to the channel."""
+    """The push also goes to the room and to other audiences bound to the room, but not twice to the channel."""
     message = extend(make_message(SITE, [], audiences=[NEWS]), LISTENERS)
     assert (message.rooms, told(message)) == (["Everyone"], [("channels", "news"), ("topics", "news")])
 
 
 @pytest.mark.parametrize("rooms", [["everyone"], ["other", "EVERYONE"]])
 def test_a_send_to_a_bound_room(rooms: list[str]) -> None:
-    """It goes to the channel and the topic bound to the room; shared rooms are compared without case."""
+    """The send also goes to the channel and the topic bound to the room; shared rooms are compared without case."""
     message = extend(make_message(SITE, rooms), LISTENERS)
     assert (message.rooms, told(message)) == (rooms, [("channels", "news"), ("topics", "news")])
 
 
 def test_rooms_that_are_compared_exactly() -> None:
-    """A user room, and any room of a site without queues, is another in another case."""
+    """A user room, and any room of a site without queues, is another room when written in another case."""
     assert told(extend(make_message(SITE, ["USER_1"]), LISTENERS)) == []
     assert told(extend(make_message(SITE, ["user_1"]), LISTENERS)) == [("channels", "mine"), ("topics", "mine")]
     assert told(extend(make_message(PLAIN, ["everyone"]), LISTENERS)) == []
@@ -69,13 +69,13 @@ def test_whispers_and_other_names_stay_where_they_are() -> None:
 
 
 def test_the_servers_own_events_reach_no_room() -> None:
-    """An event that Socket.IO clients would take for the server's own stays with the channel."""
-    message = extend(make_message(SITE, [], "_resync", audiences=[NEWS]), LISTENERS)
+    """An event that the clients in a room would take for the server's own stays with the channel."""
+    message = extend(make_message(SITE, [], "_resync", audiences=[NEWS]), LISTENERS, {"_resync"})
     assert (list(message.rooms), told(message)) == ([], [("channels", "news")])
 
 
 def test_two_channels_bound_to_one_room() -> None:
-    """They are one audience of their protocol, whichever of them, or the room, is addressed."""
+    """They are one audience of their protocol, whether one of them or the room is addressed."""
     site = make_site(binds={"news": "Everyone", "also": "Everyone"})
     pushed = extend(make_message(site, [], audiences=[NEWS]), {"channels": LISTENERS["channels"]})
     sent = extend(make_message(site, ["everyone"]), {"channels": LISTENERS["channels"]})

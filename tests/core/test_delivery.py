@@ -1,4 +1,4 @@
-"""The life of connections on real nodes, a real bus and a real Valkey: what is sent arrives, once and in order."""
+"""The life of connections on real nodes, a real bus and a real Valkey: each message arrives, once and in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOM = "user_1"
 
 
 async def test_live_message_arrives_and_its_ack_empties_the_queue(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A device gets a message at once, keeps it in its queue until its ack, and not behind it."""
+    """A device gets a message at once; the message stays in the queue until its ack, and no longer."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     body = await node.publish(SITE, ROOM)
@@ -49,7 +49,7 @@ async def test_live_message_arrives_and_its_ack_empties_the_queue(start_node: No
 
 
 async def test_unacked_messages_come_again_and_acked_ones_do_not(start_node: NodeStarter) -> None:
-    """The next connection gets one batch, right behind the greeting, of exactly what was not acknowledged."""
+    """The next connection gets one batch, right behind the greeting, with exactly the unacknowledged messages."""
     node = await start_node(SITE)
     first = await node.open(SITE, ROOM)
     bodies = [await node.publish(SITE, ROOM, event) for event in ("a", "b", "a")]
@@ -67,7 +67,7 @@ async def test_unacked_messages_come_again_and_acked_ones_do_not(start_node: Nod
 
 
 async def test_batch_in_parts_keeps_the_order_with_live_messages(start_node: NodeStarter) -> None:
-    """The next part follows the ack of the one before; what is sent meanwhile comes behind the last part."""
+    """The next part follows the ack of the part before; messages that are sent meanwhile come behind the last part."""
     site = make_site(**limits(100, batch=2))
     node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
@@ -83,7 +83,7 @@ async def test_batch_in_parts_keeps_the_order_with_live_messages(start_node: Nod
 
 
 async def test_two_connections_of_a_device_on_two_nodes(start_node: NodeStarter) -> None:
-    """Both get live messages, the newer one the batch, and the first ack counts."""
+    """Both connections get live messages, the newer one gets the batch, and the first ack counts."""
     one, other = await start_node(SITE), await start_node(SITE)
     first = await one.open(SITE, ROOM)
     body = await one.publish(SITE, ROOM)
@@ -102,7 +102,7 @@ async def test_two_connections_of_a_device_on_two_nodes(start_node: NodeStarter)
 
 
 async def test_only_nodes_with_an_addressed_device_are_told(start_node: NodeStarter) -> None:
-    """Of three nodes those hear of a message that hold one of its devices, and the count of nodes told says so."""
+    """Of three nodes only the nodes with an addressed device hear of a message; the count of told nodes says so."""
     here, there, elsewhere = [await start_node(SITE, PLAIN) for _ in range(3)]
     first, second = await here.open(SITE, ["user_1", "both"]), await there.open(SITE, ["user_2", "both"])
     await elsewhere.open(SITE, "user_3")
@@ -122,7 +122,7 @@ async def test_only_nodes_with_an_addressed_device_are_told(start_node: NodeStar
 
 
 async def test_end_of_one_connection_leaves_the_other_connected(start_node: NodeStarter, valkey: Valkey) -> None:
-    """The device is gone when its last connection is, and only then does its time begin."""
+    """A device is away when its last connection has ended; its time to live begins then."""
     node = await start_node(SITE)
     first, second = await node.open(SITE, ROOM), await node.open(SITE, ROOM)
     node.close_connection(first)
@@ -135,7 +135,7 @@ async def test_end_of_one_connection_leaves_the_other_connected(start_node: Node
 
 
 async def test_acks_of_an_end_come_before_the_next_connect(start_node: NodeStarter) -> None:
-    """What was acknowledged a moment before the connection ended is not in the next one's batch."""
+    """A message that was acknowledged a moment before the connection's end is not in the next connection's batch."""
     node = await start_node(SITE)
     for _ in range(20):
         receiver = await node.open(SITE, ROOM)
@@ -166,7 +166,7 @@ async def test_sites_do_not_share_users(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("batch", [2, 1_000])
 async def test_messages_sent_while_connecting_are_neither_lost_nor_doubled(start_node: NodeStarter, batch: int) -> None:
-    """Hundreds of connects in the middle of a stream from two nodes: each gets all that waits, once, in order."""
+    """Hundreds of connects in the middle of a stream from two nodes: each gets all messages, once and in order."""
     site = make_site(**limits(100_000, batch=batch))
     nodes = [await start_node(site), await start_node(site)]
     sent: list[bytes] = []
@@ -174,7 +174,7 @@ async def test_messages_sent_while_connecting_are_neither_lost_nor_doubled(start
 
     async def stream() -> None:
         while not stop.is_set():
-            # One at a time: so the order of the answers is the order of acceptance.
+            # Publish one at a time, so that the order of the answers is the order of acceptance.
             sent.append(await random.choice(nodes).publish(site, [ROOM, "news"]))
 
     streaming = asyncio.create_task(stream())
@@ -200,7 +200,7 @@ async def test_messages_sent_while_connecting_are_neither_lost_nor_doubled(start
 
 
 def ack_everything(node: StoreNode, receiver: RecordingReceiver) -> list[int]:
-    """The client acknowledges what it gets, a moment after it got it; what it has still to acknowledge."""
+    """A client that acknowledges each message a moment after it came; answers the list of acks still to be sent."""
     unacked: list[int] = []
 
     def ack_soon(what: tuple[object, ...]) -> None:
@@ -214,7 +214,7 @@ def ack_everything(node: StoreNode, receiver: RecordingReceiver) -> list[int]:
 
 
 async def test_many_connect_at_once_while_messages_are_sent(start_node: NodeStarter) -> None:
-    """A storm of 200 devices: each has got every message in order, waiting or live, once."""
+    """A storm of 200 devices: each gets every message once and in order, from the queue or live."""
     node = await start_node(SITE)
     rooms = [[f"user_{number}", "all"] for number in range(200)]
     for device in [await node.open(SITE, room) for room in rooms]:
@@ -229,7 +229,7 @@ async def test_many_connect_at_once_while_messages_are_sent(start_node: NodeStar
 
 
 async def test_connection_that_closes_while_it_is_opened(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A client that goes before the store has answered is not greeted, and its device counts as disconnected."""
+    """A client that leaves before the store has answered is not greeted, and its device counts as disconnected."""
     node = await start_node(SITE)
     for is_first in (True, False):
         receiver = node.receiver(SITE)
@@ -246,7 +246,7 @@ async def test_connection_that_closes_while_it_is_opened(start_node: NodeStarter
 
 
 async def test_open_that_is_cancelled_leaves_nothing_connected(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A connect that is given up half-way is withdrawn: its device does not stay connected for ever."""
+    """A cancelled connect is withdrawn: its device does not stay connected for ever."""
     node = await start_node(SITE)
     receiver = node.receiver(SITE)
     assert receiver.connection
@@ -261,7 +261,7 @@ async def test_open_that_is_cancelled_leaves_nothing_connected(start_node: NodeS
 
 
 async def test_failed_registration_is_withdrawn(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A connect that broke off is taken out as soon as Redis is there again, whether or not it had been registered."""
+    """A failed connect is withdrawn as soon as Redis is back, whether or not it was registered."""
     node = await start_node(SITE)
     receiver = node.receiver(SITE)
     assert receiver.connection
@@ -280,7 +280,7 @@ async def test_failed_registration_is_withdrawn(start_node: NodeStarter, valkey:
 
 
 async def test_client_that_goes_while_it_is_greeted(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Writing the greeting may end the connection: nothing follows, and the device is disconnected."""
+    """The greeting may close the connection: nothing follows, and the device is disconnected."""
     node = await start_node(SITE)
     node.close_connection(await node.open(SITE, ROOM))
     await node.publish(SITE, ROOM)
@@ -297,7 +297,7 @@ async def test_client_that_goes_while_it_is_greeted(start_node: NodeStarter, val
 
 
 async def test_plain_site_reaches_the_rooms_of_all_nodes(start_node: NodeStarter) -> None:
-    """Each connection in a room gets the message once, on whichever node; room names are exact; nothing is kept."""
+    """Each connection in a room gets the message once, on any node; room names are exact; nothing is stored."""
     one, other = await start_node(PLAIN), await start_node(PLAIN)
     first, second = await one.open(PLAIN, ["a", "b", "a"]), await other.open(PLAIN, ["b"])
     both = await one.publish(PLAIN, ["a", "b"])
@@ -326,7 +326,7 @@ async def test_plain_sites_do_not_share_rooms(start_node: NodeStarter) -> None:
 async def test_plain_room_that_could_not_be_joined_is_not_left_deaf(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two connections enter a room, the join of the first fails: the second, which is connected, hears the room."""
+    """Two connections enter a room and the join of the first fails: the second, which is connected, hears the room."""
     node = await start_node(PLAIN)
     join = node.queues.join
     failures = [StoreUnavailable()]
@@ -348,7 +348,7 @@ async def test_plain_room_that_could_not_be_joined_is_not_left_deaf(
 
 
 async def test_plain_connection_that_closes_while_it_is_opened(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A client that goes before its rooms are joined is not greeted, and the node is no member of its rooms."""
+    """A client that leaves before its rooms are joined is not greeted, and the node is no member of its rooms."""
     node = await start_node(PLAIN)
     receiver = node.receiver(PLAIN)
     assert receiver.connection
@@ -362,7 +362,7 @@ async def test_plain_connection_that_closes_while_it_is_opened(start_node: NodeS
 
 
 async def test_wiped_redis_does_not_leave_plain_rooms_deaf(start_node: NodeStarter, valkey: Valkey) -> None:
-    """When Redis has lost everything the node joins its rooms again, and messages that count anew are written."""
+    """When Redis has lost everything, the node joins its rooms again, and messages with smaller seqs are written."""
     node = await start_node(PLAIN)
     receiver = await node.open(PLAIN, "a")
     await node.publish(PLAIN, "a")
@@ -378,7 +378,7 @@ async def test_wiped_redis_does_not_leave_plain_rooms_deaf(start_node: NodeStart
 
 
 async def test_message_for_a_site_unknown_here_is_left_out(start_node: NodeStarter) -> None:
-    """Another node may know more sites: what concerns them does not disturb this one."""
+    """Another node may know more sites: a message for an unknown site is ignored."""
     node = await start_node(SITE)
     node.delivery.message_published("strange", 1, LiveMessage(1, "1", b"", [b"1"]))
     receiver = await node.open(SITE, ROOM)
@@ -387,7 +387,7 @@ async def test_message_for_a_site_unknown_here_is_left_out(start_node: NodeStart
 
 
 async def test_publish_while_redis_is_away(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Without a link a publish fails at once with StoreUnavailable; nothing is kept to be sent later."""
+    """Without a link a publish fails at once with StoreUnavailable; the message is not kept to be sent later."""
     node = await start_node(SITE)
     await node.redis.close()
     with pytest.raises(StoreUnavailable):

@@ -1,10 +1,11 @@
-"""What the bus loses is read from the queues; what the queues or Redis lose is told by `_resync`; on a real Valkey."""
+"""Messages that the bus loses are read from the queues; losses of the queues and of Redis are told by `_resync`."""
 
 from __future__ import annotations
 
 import pytest
 
 from app.config.settings import Site
+from app.core import catch_up
 from app.core.message import LiveMessage
 from app.store.keys import bus_channel
 from tests.core.conftest import NodeStarter
@@ -21,7 +22,7 @@ ROOM = "user_1"
 
 
 class LossyBus:
-    """Lets bus messages of a node through or swallows them. Lives for one test."""
+    """Passes bus messages to a node, or swallows them. Lives for one test."""
 
     def __init__(self, node: StoreNode, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is swallowed yet."""
@@ -38,14 +39,14 @@ class LossyBus:
         """Send messages that this node does not hear of."""
         self.is_deaf = True
         bodies = [await self._node.publish(site, ROOM) for _ in range(count)]
-        # The probe comes back over the same link: what was published before it has come, too.
+        # The probe comes back over the same link: messages that were published before it have come, too.
         await until_heard(self._node)
         self.is_deaf = False
         return bodies
 
 
 async def until_heard(node: StoreNode) -> None:
-    """What was published up to now has reached the node."""
+    """Messages that were published before this call have reached the node."""
     (subscription,) = node.bus._subscriptions.values()
     before = subscription._heard_at
     await node.redis.command("PUBLISH", bus_channel(node.name), "probe 0")
@@ -56,7 +57,7 @@ async def until_heard(node: StoreNode) -> None:
 async def test_gap_on_the_bus_is_filled_in_order(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    """A missing counter: what was missed is read from the queue, before what came after, and nothing comes twice."""
+    """A counter is missing: the lost messages are read from the queue, before the later ones, and none comes twice."""
     site = make_site(**limits(10_000, batch=batch))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -72,7 +73,7 @@ async def test_gap_on_the_bus_is_filled_in_order(
 
 
 async def test_long_gap_is_filled_from_small_parts(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many parts a refill takes, it comes to its end."""
+    """A refill comes to its end, however many parts it takes."""
     site = make_site(**limits(10_000, batch=1))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -85,7 +86,7 @@ async def test_long_gap_is_filled_from_small_parts(start_node: NodeStarter, monk
 
 
 async def test_gap_while_a_connection_is_replayed(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the bus lost while parts of the queue were still to come is in those parts."""
+    """Messages that the bus loses during a replay in parts are in the parts still to come."""
     site = make_site(**limits(10_000, batch=2))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -111,7 +112,7 @@ async def test_gap_while_a_connection_is_replayed(start_node: NodeStarter, monke
 
 
 async def test_gap_while_a_connection_is_opened(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that is missed between the registration and its answer is found."""
+    """Messages that the bus loses between the registration and its answer are found."""
     node = await start_node(SITE)
     bus = LossyBus(node, monkeypatch)
     connect = node.queues.connect
@@ -128,10 +129,141 @@ async def test_gap_while_a_connection_is_opened(start_node: NodeStarter, monkeyp
     assert await heard(receiver, 2) == sent
 
 
+async def test_message_behind_a_gap_while_a_connection_is_opened(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus loses two messages between the registration and its answer, and brings the third: it waits for them."""
+    node = await start_node(SITE)
+    bus = LossyBus(node, monkeypatch)
+    connect = node.queues.connect
+    other = await node.open(SITE, ROOM, "other")
+    # The next counter shows the gap.
+    await node.publish(SITE, ROOM)
+    await heard(other, 1)
+    sent: list[bytes] = []
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        sent.extend(await bus.lose(SITE, 2))
+        sent.append(await node.publish(SITE, ROOM))
+        await heard(other, 4)
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(SITE, ROOM)
+    assert await heard(receiver, 3) == sent
+
+
+async def test_gap_while_a_gap_is_filled(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bus loses messages while the store's answer for an earlier gap is on its way: none overtakes them."""
+    node = await start_node(SITE)
+    bus = LossyBus(node, monkeypatch)
+    receiver = await node.open(SITE, ROOM)
+    replay = node.queues.replay
+    sent = [await node.publish(SITE, ROOM)]
+    await heard(receiver, 1)
+    sent += await bus.lose(SITE, 1)
+    is_first = True
+
+    async def replay_slowly(*arguments: object) -> object:
+        nonlocal is_first
+        was_first, is_first = is_first, False
+        answer = await replay(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if was_first:
+            sent.extend(await bus.lose(SITE, 2))
+            sent.append(await node.publish(SITE, ROOM))
+            await until_heard(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "replay", replay_slowly)
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 6) == sent
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 7) == sent
+
+
+# More messages than a connection holds while the store is asked
+
+
+@pytest.mark.parametrize("batch", [1, 1_000])
+async def test_more_than_is_held_while_a_gap_is_filled(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Messages past the bound are read from the queue, in order and once, however often the bound is passed."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 3)
+    site = make_site(**limits(10_000, batch=batch))
+    node = await start_node(site)
+    receiver = await node.open(site, ROOM)
+    replay = node.queues.replay
+    sent: list[bytes] = []
+
+    async def replay_slowly(*arguments: object) -> object:
+        answer = await replay(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        if len(sent) < 15:
+            sent.extend([await node.publish(site, ROOM) for _ in range(5)])
+            await until_heard(node)
+        return answer
+
+    monkeypatch.setattr(node.queues, "replay", replay_slowly)
+    node.delivery.bus_interrupted()
+    assert await heard(receiver, 15) == sent
+    sent.append(await node.publish(site, ROOM))
+    assert await heard(receiver, 16) == sent
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+async def test_more_than_is_kept_while_a_connection_is_opened(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Messages that arrive during the registration are kept up to the bound; past it they are read from the queue."""
+    monkeypatch.setattr(catch_up, bound, 30)
+    node = await start_node(SITE)
+    other = await node.open(SITE, ROOM, "other")
+    connect = node.queues.connect
+    sent: list[bytes] = []
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        sent.extend([await node.publish(SITE, ROOM) for _ in range(40)])
+        await heard(other, 40)
+        assert len(list(node.delivery.hub[SITE].strays)) < 30
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(SITE, ROOM)
+    assert await heard(receiver, 40) == sent
+    assert receiver.kinds == ["greet", *["event"] * 40]
+    sent.append(await node.publish(SITE, ROOM))
+    assert await heard(receiver, 41) == sent
+
+
+async def test_more_than_is_held_and_than_the_queue_holds(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the queue was dropped meanwhile, the client is told `_resync`, and goes on with the messages behind it."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    site = make_site(**limits(3))
+    node = await start_node(site)
+    connect = node.queues.connect
+
+    async def connect_slowly(*arguments: object) -> object:
+        registration = await connect(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        for _ in range(6):
+            await node.publish(site, ROOM)
+        await until_heard(node)
+        return registration
+
+    monkeypatch.setattr(node.queues, "connect", connect_slowly)
+    receiver = await node.open(site, ROOM)
+    await until(lambda: "resync" in receiver.kinds, "the resync")
+    last = await node.publish(site, ROOM)
+    await until(lambda: receiver.bodies[-1:] == [last], "the last message")
+
+
 async def test_dropped_queue_in_a_gap_calls_for_a_resync(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue that ran over in a message that the node did not hear of: the device is told all the same."""
+    """The bus loses the message that has dropped a queue: the device is told all the same."""
     site = make_site(**limits(2))
     node = await start_node(site)
     bus = LossyBus(node, monkeypatch)
@@ -147,7 +279,7 @@ async def test_dropped_queue_in_a_gap_calls_for_a_resync(
 
 
 async def test_overflow_resyncs_connected_devices_and_goes_on(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Past its bound the queue is dropped and the device told at once; the next message is stored and sent as ever."""
+    """Past its bound the queue is dropped and the device is told at once; the next message is stored and sent."""
     site = make_site(**limits(2))
     node = await start_node(site)
     receiver = await node.open(site, ROOM)
@@ -161,7 +293,7 @@ async def test_overflow_resyncs_connected_devices_and_goes_on(start_node: NodeSt
 
 
 async def test_overflow_while_away_resyncs_first_thing(start_node: NodeStarter) -> None:
-    """A device whose queue ran over while it was away hears `_resync` right behind the greeting, then what waits."""
+    """A device whose queue ran over while it was away gets `_resync` right behind the greeting, then its queue."""
     site = make_site(**limits(2))
     node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
@@ -171,7 +303,7 @@ async def test_overflow_while_away_resyncs_first_thing(start_node: NodeStarter) 
 
 
 async def test_ack_out_of_turn_resyncs(start_node: NodeStarter) -> None:
-    """An ack of a message sent with resync, with an older one of its event waiting, drops that event and tells."""
+    """An ack out of turn, of a message with resync: all messages of its event are dropped, and the device is told."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM, "a", resync=True)
@@ -186,7 +318,7 @@ async def test_ack_out_of_turn_resyncs(start_node: NodeStarter) -> None:
 
 
 async def test_resync_is_repeated_until_it_has_arrived(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A `_resync` comes at every connect until the client is known to have it, and then no more."""
+    """A `_resync` comes with every connect until the client is known to have it, and then no more."""
     site = make_site(**limits(1))
     node = await start_node(site)
     node.close_connection(await node.open(site, ROOM))
@@ -204,7 +336,7 @@ async def test_resync_is_repeated_until_it_has_arrived(start_node: NodeStarter, 
 
 
 async def test_second_resync_is_not_settled_by_the_first(start_node: NodeStarter, valkey: Valkey) -> None:
-    """What was lost after a `_resync` was sent is not settled by that one's arrival."""
+    """The arrival of a `_resync` does not settle a loss that happened after it was sent."""
     site = make_site(**limits(1))
     node = await start_node(site)
     receiver = await node.open(site, ROOM)
@@ -226,7 +358,7 @@ async def test_second_resync_is_not_settled_by_the_first(start_node: NodeStarter
 
 
 async def test_wiped_redis_resyncs_and_lets_clients_register_anew(start_node: NodeStarter, valkey: Valkey) -> None:
-    """When Redis has lost everything the devices are told `_resync` and their connections end, once it is noticed."""
+    """When Redis has lost everything, and a node notices, the devices get `_resync` and their connections end."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM)
@@ -243,7 +375,7 @@ async def test_wiped_redis_resyncs_and_lets_clients_register_anew(start_node: No
 
 
 async def test_older_copy_of_redis_resyncs(start_node: NodeStarter, valkey: Valkey) -> None:
-    """After a fail-over to a copy that lacks the newest messages: `_resync`, and what is sent from then on arrives."""
+    """After a fail-over to a copy without the newest messages: `_resync`, and every later message arrives."""
     node = await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await node.publish(SITE, ROOM)
@@ -262,7 +394,7 @@ async def test_older_copy_of_redis_resyncs(start_node: NodeStarter, valkey: Valk
 
 
 async def test_buried_connection_ends(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A node that was taken for dead ends its connections, whose clients register anew; nothing is lost."""
+    """A node that was taken for dead ends its connections; their clients connect again, and nothing is lost."""
     node, other = await start_node(SITE), await start_node(SITE)
     receiver = await node.open(SITE, ROOM)
     await other.queues.bury(SITE, node.name, "")

@@ -1,4 +1,4 @@
-"""How connections are told to leave: evenly, all of them, no slower than they are few."""
+"""Draining: connections are closed evenly, all of them, and faster when there are few."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLOSING_SECONDS = 0.0001
 
 
 class Crowd:
-    """Connections, numbered, when they were closed, and a clock that only `close` and sleeps move. For one test."""
+    """Connections by number with the times of their ends, and a clock that `close` and sleeps move. For one test."""
 
     def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """All are open."""
@@ -22,13 +22,13 @@ class Crowd:
         clock = SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: self.now), sleep=self._sleep)
         monkeypatch.setattr(draining, "asyncio", clock)
         self.open = dict.fromkeys(range(count))
-        #: Who leaves by itself, and when.
+        #: Connections that leave by themselves, and when.
         self.left_at: dict[int, float] = {}
         self.closed: list[int] = []
         self.moments: list[float] = []
 
     def living(self) -> list[int]:
-        """Those that are open."""
+        """The open connections."""
         return [number for number in self.open if self.left_at.get(number, 1e9) > self.now - BEGUN]
 
     def close(self, number: int) -> None:
@@ -56,11 +56,11 @@ class Crowd:
     ],
 )
 async def test_even_shares(count: int, seconds: float, moments: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The k-th of n is closed after k/n of the time, whatever closing takes, together with those of its step; nobody
-    waits behind the last."""
+    """The k-th of n connections is closed after k/n of the time, together with the others of its step, however long
+    closing takes; it returns at the last one."""
     crowd = Crowd(count, monkeypatch)
     await close_in_steps(crowd.living, crowd.close, seconds)
-    # Of those of one step the first has been closed before the second.
+    # Within one step the first connection is closed before the second.
     closing = 0.02 + 20 * CLOSING_SECONDS
     assert len(crowd.moments) == count
     for closed, expected in zip(crowd.moments, moments, strict=True):
@@ -70,7 +70,7 @@ async def test_even_shares(count: int, seconds: float, moments: list[float], mon
 
 @pytest.mark.parametrize("count", [21, 200, 201, 333, 10_000])
 async def test_whole_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever their number, all of the time is used, and no two seconds see more than twice their share leave."""
+    """All of the time is used, whatever the number, and no two seconds have more than twice their share of ends."""
     crowd = Crowd(count, monkeypatch)
     await close_in_steps(crowd.living, crowd.close, 20)
     assert crowd.moments[-1] >= 20 - max(0.2, 20 / count) - 1e-6
@@ -81,7 +81,7 @@ async def test_whole_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, STEP_SECONDS / 10])
 async def test_no_time_closes_all_at_once(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a time to spread over, all are closed before anything else happens."""
+    """Without a time to spread over, all connections are closed before anything else happens."""
     crowd = Crowd(50, monkeypatch)
     closing = close_in_steps(crowd.living, crowd.close, seconds)
     with pytest.raises(StopIteration):
@@ -90,7 +90,7 @@ async def test_no_time_closes_all_at_once(seconds: float, monkeypatch: pytest.Mo
 
 
 async def test_who_leaves_or_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When some leave by themselves, the time that is left is for the others; who comes is closed, too."""
+    """When connections leave by themselves, the others share the time that is left; new connections are closed, too."""
     crowd = Crowd(40, monkeypatch)
 
     def close(number: int) -> None:
@@ -108,7 +108,7 @@ async def test_who_leaves_or_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_nobody_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is over as soon as the last have left by themselves, however long their time would have been."""
+    """It returns as soon as the last connections have left by themselves, however much time is left."""
     crowd = Crowd(2, monkeypatch)
     crowd.left_at[1] = 1.05
     await close_in_steps(crowd.living, crowd.close, 60)

@@ -1,4 +1,4 @@
-"""Work that nobody waits for: repeated while Redis is away, never when it refuses, waited for at the end."""
+"""Errands: retried while Redis is away, never after a refusal, and awaited at the end."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from app.errors import StoreError, StoreUnavailable
 
 
 class Store:
-    """Fails as often as it is told, then answers. Lives for one test."""
+    """Fails as often as the test says, then answers. Lives for one test."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -28,13 +28,13 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_repeats_while_the_store_is_away() -> None:
-    """A command is repeated until it is taken, and its answer handed on."""
+    """A command is retried until Redis has taken it; its answer is handed on."""
     store = Store(*[StoreUnavailable() for _ in range(4)])
     assert (await Errands().until_stored(store.ask), store.asked) == ("done", 5)
 
 
 async def test_what_the_store_refuses_is_not_repeated() -> None:
-    """A refusal ends the errand: repeating would not help; others go on, and `drain` waits for all."""
+    """A refusal ends the errand, because a retry would not help; others go on, and `drain` waits for all."""
     work = Errands()
     refused, slow = Store(StoreError("no")), Store(*[StoreUnavailable() for _ in range(3)])
     for store in (refused, slow):

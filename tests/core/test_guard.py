@@ -1,4 +1,4 @@
-"""A message with a guard: it is published while Redis holds what it depends on, and not at all otherwise."""
+"""A message with a guard: it is published while Redis holds the guarded field, and not at all otherwise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("tenant", [QUEUES, PLAIN], ids=["queues", "no que
 
 
 def hold(valkey: Valkey, site: str, digest: bytes = DIGEST) -> None:
-    """What the messages of these tests depend on is there."""
+    """Redis holds the field that the messages of these tests depend on."""
     valkey.client.hset(f"{prefix(site)}channels", "news", digest)
 
 
@@ -32,7 +32,7 @@ def hold(valkey: Valkey, site: str, digest: bytes = DIGEST) -> None:
 async def test_nothing_happens_when_the_guard_does_not_hold(
     start_node: NodeStarter, valkey: Valkey, tenant: Site, held: bytes | None
 ) -> None:
-    """Refused, and neither a queue, nor a room, nor an audience, nor a history knows of the message."""
+    """The message is refused: it is in no queue, room, audience or history."""
     node = await start_node(tenant)
     if held:
         hold(valkey, tenant.name, held)
@@ -53,7 +53,7 @@ async def test_nothing_happens_when_the_guard_does_not_hold(
 
 @both
 async def test_a_guard_that_holds_lets_the_message_pass(start_node: NodeStarter, valkey: Valkey, tenant: Site) -> None:
-    """It is published as any other, and what it depends on stays, unless it goes with the message: then only once."""
+    """The message is published. The field stays, unless the message removes it: then the message passes only once."""
     node = await start_node(tenant)
     hold(valkey, tenant.name)
     listener = Listener(node)

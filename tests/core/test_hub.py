@@ -1,10 +1,11 @@
-"""Who is here: what a message finds, what is kept for a connection that is just being registered, rooms, counters."""
+"""The connections of a node: look-ups by device and room, messages kept during a registration, counters."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import cast
 
-from app.core.connection import Connection, ConnectionPhase
+from app.core.connection import AckCollector, Connection, ConnectionPhase
 from app.core.hub import SiteConnections
 from app.core.message import LiveMessage, Waiting
 from tests.support.store import RecordingReceiver, make_site
@@ -15,33 +16,36 @@ A, B = b"1", b"2"
 NOTHING = Waiting([], False)
 
 
+def joining(receiver: RecordingReceiver) -> Connection:
+    """A connection that is not registered yet; no test here acknowledges anything."""
+    return Connection(SITE, 1, receiver, cast(AckCollector, None), lambda connection: None)
+
+
 class Place:
-    """The presence of a site, and what it asked to be told `_resync`. Lives for one test."""
+    """The connections of a site, and those of them that were to be told `_resync`. Lives for one test."""
 
     def __init__(self) -> None:
         self.resynced: list[Connection] = []
-        self.presence = SiteConnections(SITE, lambda connection, seq: self.resynced.append(connection))
-        self._numbers = 0
+        self.connections = SiteConnections(SITE, lambda connection, seq: self.resynced.append(connection))
 
     def connection(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
-        """One that has been answered by the store, and is to be added."""
-        self._numbers += 1
+        """A connection whose registration was answered, and that is to be added."""
         receiver = RecordingReceiver()
-        connection = Connection(SITE, self._numbers, receiver)
+        connection = joining(receiver)
         connection.handles = handles
         connection.fetch()
         return connection, receiver
 
     def live(self, *handles: bytes) -> tuple[Connection, RecordingReceiver]:
-        """One that is added and live."""
+        """A connection that is added and live."""
         connection, receiver = self.connection(*handles)
-        self.presence.add(connection)
+        self.connections.add(connection)
         connection.go_live(0)
         return connection, receiver
 
     def tell(self, seq: int, *handles: bytes, resync: tuple[bytes, ...] = ()) -> None:
         """A message from the bus."""
-        self.presence.deliver(LiveMessage(seq, "", b"", handles, resync))
+        self.connections.deliver(LiveMessage(seq, "", b"", handles, resync))
 
 
 def test_message_reaches_the_addressed_devices_alone() -> None:
@@ -62,47 +66,47 @@ def test_connection_of_two_devices_gets_a_message_once() -> None:
 
 
 def test_removed_connection_leaves_the_others() -> None:
-    """One of a device's connections goes: the other stays; after the last the device is unknown here."""
+    """One connection of a device ends and the other stays; after the last one the device is unknown here."""
     place = Place()
     (gone, first), (last, second) = place.live(A, B), place.live(A)
-    assert place.presence.connections_of(A) == (gone, last)
-    place.presence.remove(gone)
-    place.presence.remove(gone)
+    assert place.connections.connections_of(A) == (gone, last)
+    place.connections.remove(gone)
+    place.connections.remove(gone)
     place.tell(1, A, B)
     assert (first.seqs, second.seqs) == ([], [1])
-    place.presence.remove(last)
-    assert place.presence.connections_of(A) == ()
-    assert list(place.presence) == []
+    place.connections.remove(last)
+    assert place.connections.connections_of(A) == ()
+    assert list(place.connections) == []
 
 
-def test_presence_lists_each_connection_once() -> None:
+def test_each_connection_is_listed_once() -> None:
     """A connection of several devices is one connection."""
     place = Place()
     (first, _), (second, _) = place.live(A, B), place.live(B)
-    assert list(place.presence) == [first, second]
+    assert list(place.connections) == [first, second]
 
 
 def test_message_faster_than_the_registration_is_kept() -> None:
     """The bus may bring a message before the store's answer: the connection gets it behind what the answer covers."""
     place = Place()
-    with place.presence.strays.kept():
+    with place.connections.strays.kept():
         place.tell(5, A)
         place.tell(6, A)
         place.tell(7, B)
         connection, receiver = place.connection(A)
-        place.presence.add(connection)
+        place.connections.add(connection)
     connection.begin(5, [(A, NOTHING)])
     assert receiver.seqs == [6]
 
 
 def test_second_connection_of_a_device_misses_nothing() -> None:
-    """The same when the device has a connection here already: its old one may be dead without anyone knowing."""
+    """Messages are kept also for a device with a connection here: that one may be dead without anyone knowing."""
     place = Place()
     place.live(A)
-    with place.presence.strays.kept():
+    with place.connections.strays.kept():
         place.tell(5, A)
         connection, receiver = place.connection(A)
-        place.presence.add(connection)
+        place.connections.add(connection)
     connection.begin(4, [(A, NOTHING)])
     assert receiver.seqs == [5]
 
@@ -110,17 +114,17 @@ def test_second_connection_of_a_device_misses_nothing() -> None:
 def test_dropped_queue_faster_than_the_registration_is_told() -> None:
     """A queue that ran over while its device was being registered calls for a `_resync`, like any other."""
     place = Place()
-    with place.presence.strays.kept():
+    with place.connections.strays.kept():
         place.tell(5, resync=(A,))
         place.tell(6, A)
-        assert place.presence.add(place.connection(A)[0])
-        assert not place.presence.add(place.connection(B)[0])
+        assert place.connections.add(place.connection(A)[0])
+        assert not place.connections.add(place.connection(B)[0])
 
 
 def test_message_is_kept_no_longer_than_registrations_need_it() -> None:
-    """What came before a registration began is not kept for it, however they overlap; nothing is without one."""
+    """A message from before a registration is not kept for it, however they overlap; without one none is kept."""
     place = Place()
-    strays = place.presence.strays
+    strays = place.connections.strays
     place.tell(1, A)
     assert list(strays) == []
     with ExitStack() as later:
@@ -145,13 +149,13 @@ def test_dropped_queue_is_told_to_every_connection() -> None:
 
 
 def test_client_that_goes_while_it_is_written_to() -> None:
-    """Writing to one connection of a device may end it: the device's others get the message all the same."""
+    """A write may close one connection of a device: its other connections get the message all the same."""
     place = Place()
     (gone, first), (_, second) = place.live(A), place.live(A)
 
     def go(what: object) -> None:
         gone.close()
-        place.presence.remove(gone)
+        place.connections.remove(gone)
 
     first.on_write = go
     place.tell(1, A)
@@ -160,9 +164,9 @@ def test_client_that_goes_while_it_is_written_to() -> None:
 
 
 def test_counter_shows_a_gap() -> None:
-    """The first counter may be any; then each is one more, or something was missed."""
-    presence = SiteConnections(SITE, lambda connection, seq: None)
-    assert [presence.count(counter) for counter in (7, 8, 9, 11, 12, 1, 2)] == [
+    """The first counter may be any number; then each counter is one more, or a message is missing."""
+    connections = SiteConnections(SITE, lambda connection, seq: None)
+    assert [connections.count(counter) for counter in (7, 8, 9, 11, 12, 1, 2)] == [
         True,
         True,
         True,
@@ -171,79 +175,79 @@ def test_counter_shows_a_gap() -> None:
         False,
         True,
     ]
-    presence.forget_counter()
-    assert presence.count(40)
-    assert not presence.count(40)
+    connections.forget_counter()
+    assert connections.count(40)
+    assert not connections.count(40)
 
 
-def enter(presence: SiteConnections, *rooms: str) -> tuple[Connection, RecordingReceiver]:
+def enter(connections: SiteConnections, *rooms: str) -> tuple[Connection, RecordingReceiver]:
     """A live connection in these rooms."""
     receiver = RecordingReceiver()
-    connection = Connection(PLAIN, 1, receiver)
+    connection = joining(receiver)
     connection.rooms = rooms
-    presence.enter_rooms(connection)
+    connections.enter_rooms(connection)
     connection.go_live(0)
     return connection, receiver
 
 
 def test_rooms_of_a_site_without_queues() -> None:
     """A message goes once to each connection in any of its rooms, and to nobody else."""
-    presence = SiteConnections(PLAIN, lambda connection, seq: None)
-    _, both = enter(presence, "a", "b")
-    _, one = enter(presence, "b")
-    _, none = enter(presence, "c", "A")
-    presence.deliver(LiveMessage(1, "", b"", rooms=["a", "b", "x"]))
-    presence.deliver(LiveMessage(2, "", b"", rooms=["a"]))
-    presence.deliver(LiveMessage(3, "", b"", rooms=[]))
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
+    _, both = enter(connections, "a", "b")
+    _, one = enter(connections, "b")
+    _, none = enter(connections, "c", "A")
+    connections.deliver(LiveMessage(1, "", b"", rooms=["a", "b", "x"]))
+    connections.deliver(LiveMessage(2, "", b"", rooms=["a"]))
+    connections.deliver(LiveMessage(3, "", b"", rooms=[]))
     assert (both.seqs, one.seqs, none.seqs) == ([1, 2], [1], [])
 
 
 def test_rooms_are_deserted_by_the_last() -> None:
-    """Who leaves is told which rooms have no connection on this node any more."""
-    presence = SiteConnections(PLAIN, lambda connection, seq: None)
-    first, _ = enter(presence, "a", "b")
-    second, receiver = enter(presence, "b", "c")
-    assert sorted(presence.rooms) == ["a", "b", "c"]
-    assert presence.leave_rooms(first) == ["a"]
-    assert presence.leave_rooms(first) == []
-    presence.deliver(LiveMessage(1, "", b"", rooms=["a", "b"]))
+    """Leaving answers the rooms that have no connection on this node any more."""
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
+    first, _ = enter(connections, "a", "b")
+    second, receiver = enter(connections, "b", "c")
+    assert sorted(connections.rooms) == ["a", "b", "c"]
+    assert connections.leave_rooms(first) == ["a"]
+    assert connections.leave_rooms(first) == []
+    connections.deliver(LiveMessage(1, "", b"", rooms=["a", "b"]))
     assert receiver.seqs == [1]
-    assert presence.leave_rooms(second) == ["b", "c"]
-    assert list(presence.rooms) == []
+    assert connections.leave_rooms(second) == ["b", "c"]
+    assert list(connections.rooms) == []
 
 
 def test_room_is_not_heard_before_the_connection_is_live() -> None:
     """While a connection joins its rooms nothing is written to it: it has not been greeted."""
-    presence = SiteConnections(PLAIN, lambda connection, seq: None)
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
     receiver = RecordingReceiver()
-    connection = Connection(PLAIN, 1, receiver)
+    connection = joining(receiver)
     connection.rooms = ("a",)
-    presence.enter_rooms(connection)
-    presence.deliver(LiveMessage(1, "", b"", rooms=["a"]))
+    connections.enter_rooms(connection)
+    connections.deliver(LiveMessage(1, "", b"", rooms=["a"]))
     assert (connection.phase, receiver.written) == (ConnectionPhase.JOINING, [])
 
 
 def test_member_that_goes_while_the_room_is_written_to() -> None:
-    """Writing to one member of a room may end it: the others get the message."""
-    presence = SiteConnections(PLAIN, lambda connection, seq: None)
-    gone, first = enter(presence, "a")
-    _, second = enter(presence, "a")
+    """A write may close one member of a room: the other members get the message."""
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
+    gone, first = enter(connections, "a")
+    _, second = enter(connections, "a")
 
     def go(what: object) -> None:
         gone.close()
-        presence.leave_rooms(gone)
+        connections.leave_rooms(gone)
 
     first.on_write = go
-    presence.deliver(LiveMessage(1, "", b"", rooms=["a"]))
-    presence.deliver(LiveMessage(2, "", b"", rooms=["a"]))
+    connections.deliver(LiveMessage(1, "", b"", rooms=["a"]))
+    connections.deliver(LiveMessage(2, "", b"", rooms=["a"]))
     assert (first.seqs, second.seqs) == ([1], [1, 2])
 
 
 def test_restart_takes_messages_that_count_anew() -> None:
-    """After Redis has lost its data its seqs may be lower: a connection in rooms does not mistake them for old ones."""
-    presence = SiteConnections(PLAIN, lambda connection, seq: None)
-    _, receiver = enter(presence, "a")
-    presence.deliver(LiveMessage(100, "", b"", rooms=["a"]))
-    presence.restart()
-    presence.deliver(LiveMessage(7, "", b"", rooms=["a"]))
+    """After Redis has lost its data seqs may be lower: a connection in rooms does not take them for old messages."""
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
+    _, receiver = enter(connections, "a")
+    connections.deliver(LiveMessage(100, "", b"", rooms=["a"]))
+    connections.restart()
+    connections.deliver(LiveMessage(7, "", b"", rooms=["a"]))
     assert receiver.seqs == [100, 7]

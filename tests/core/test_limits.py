@@ -1,4 +1,4 @@
-"""What a site may have at most: counted over all nodes, exactly, and nothing stays behind."""
+"""The limits of a site: connections are counted over all nodes, exactly, and no count stays behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from app.config.settings import Site, SiteLimits
-from app.core.limits import Limits, Seat
+from app.core.limits import Limits
+from app.core.seat import Seat
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.store.keys import prefix
 from tests.support.store import StoreNode, make_message, make_site
@@ -24,10 +25,10 @@ def limited(**limits: Any) -> Site:
 
 
 def seats_in(valkey: Valkey, site: Site) -> dict[str, int]:
-    """What Redis counts, over all nodes; a node that holds nothing is not among them."""
+    """The counts in Redis, over all nodes; a node without seats is not among them."""
     sums: Counter[str] = Counter()
     for key, held in valkey.dump().items():
-        # Gone between its name and its content: None.
+        # None: the hash went away between its name and its content.
         if key.startswith(f"{prefix(site.name)}seats:") and held:
             sums.update({name: int(count) for name, count in held.items()})
     return dict(sums)
@@ -42,7 +43,7 @@ async def refusal(limits: Limits, site: Site, *arguments: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits where a limit is reached; see test_seat_row.py."""
+    """No client waits at a limit that is reached; see test_seat_row.py."""
     monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
 
 
@@ -56,14 +57,14 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 
 @pytest.fixture
 async def other(valkey: Valkey) -> AsyncIterator[StoreNode]:
-    """Another one."""
+    """Another node."""
     started = await StoreNode.start(valkey, [make_site()])
     yield started
     await started.close()
 
 
 async def test_connections_of_a_site_are_counted_over_all_nodes(node: StoreNode, other: StoreNode) -> None:
-    """One more than the limit is refused, wherever; one that leaves makes room for one."""
+    """One more than the limit is refused on any node; a connection that leaves makes room for one."""
     site = limited(connections=3)
     seats = [await limits.connect(site) for limits in (node.limits, other.limits, node.limits)]
     assert await refusal(node.limits, site) == "Too many connections"
@@ -74,7 +75,7 @@ async def test_connections_of_a_site_are_counted_over_all_nodes(node: StoreNode,
 
 
 async def test_many_at_once_are_counted_exactly(node: StoreNode, other: StoreNode, valkey: Valkey) -> None:
-    """Of 5,000 who come at once as many get in as there is room for, and all room is there again behind them."""
+    """Of 5,000 connects at once exactly as many succeed as there are seats; when they end, all seats are free again."""
     site = limited(connections=1_000, connections_per_user=2)
     nodes = (node.limits, other.limits)
     # They are all to be counted, however slow the machine is.
@@ -104,7 +105,7 @@ async def test_many_at_once_are_counted_exactly(node: StoreNode, other: StoreNod
 async def test_users_and_addresses(
     node: StoreNode, other: StoreNode, limits: dict[str, int], arguments: tuple[Any, ...], text: str
 ) -> None:
-    """Each user and each address has its own count; those of others are free."""
+    """Each user and each address has a count of its own."""
     site = limited(**limits)
     seat = await node.limits.connect(site, *arguments)
     await other.limits.connect(site, *arguments)
@@ -115,7 +116,7 @@ async def test_users_and_addresses(
 
 
 async def test_an_ipv6_network_is_one_address(node: StoreNode) -> None:
-    """A customer has a whole /64; an IPv4 address in IPv6's clothes is that address; no address is never counted."""
+    """A customer has a whole /64; an IPv4 address mapped to IPv6 is that address; an unknown one is not counted."""
     site = limited(connections_per_address=1)
     await node.limits.connect(site, "2001:db8:1:2::1")
     await node.limits.connect(site, "2001:db8:1:3::1%eth0")
@@ -127,7 +128,7 @@ async def test_an_ipv6_network_is_one_address(node: StoreNode) -> None:
 
 
 async def test_a_refused_connection_is_counted_nowhere(node: StoreNode, valkey: Valkey) -> None:
-    """A user over its limit takes nothing from the site's."""
+    """A user over its limit takes no seat of the site."""
     site = limited(connections=5, connections_per_user=1)
     await node.limits.connect(site, "", ["user_8"])
     for _ in range(10):
@@ -136,7 +137,7 @@ async def test_a_refused_connection_is_counted_nowhere(node: StoreNode, valkey: 
 
 
 async def test_a_seat_is_given_back_once(node: StoreNode, valkey: Valkey) -> None:
-    """Whoever gives it back twice takes nobody else's."""
+    """A seat that is given back twice frees no other seat."""
     site = limited(connections=5)
     seat = await node.limits.connect(site)
     await node.limits.connect(site)
@@ -155,7 +156,7 @@ async def test_no_limit_costs_nothing(node: StoreNode, valkey: Valkey) -> None:
 
 
 async def test_rooms(node: StoreNode) -> None:
-    """As many rooms as the limit says, no more; asked for at once or one after the other."""
+    """A connection may have as many rooms as the limit, asked for at once or one after the other."""
     site = limited(rooms_per_connection=3)
     await node.limits.connect(site, rooms=3)
     node.limits.check_rooms(site, 3)
@@ -166,7 +167,7 @@ async def test_rooms(node: StoreNode) -> None:
 
 
 async def test_a_dead_node_gives_back(node: StoreNode, other: StoreNode, valkey: Valkey) -> None:
-    """What a dead node held is free as soon as it is buried; the others' seats stay."""
+    """The seats of a dead node are free as soon as it is buried; the seats of other nodes stay."""
     site = limited(connections=2)
     await node.limits.connect(site)
     await other.limits.connect(site)
@@ -177,7 +178,7 @@ async def test_a_dead_node_gives_back(node: StoreNode, other: StoreNode, valkey:
 
 
 async def test_a_node_that_was_taken_for_dead_counts_again(node: StoreNode, other: StoreNode, valkey: Valkey) -> None:
-    """When it wakes up it says what it holds, also what it took after it was buried; nothing counts twice."""
+    """When it wakes up it tells Redis its seats, also those taken after its burial; none counts twice."""
     site = limited(connections=10, connections_per_user=9)
     seats = [await node.limits.connect(site, "", [f"user_{number}"]) for number in range(3)]
     await other.limits.connect(site)
@@ -193,7 +194,7 @@ async def test_a_node_that_was_taken_for_dead_counts_again(node: StoreNode, othe
 
 
 async def test_redis_without_its_newest_writes_is_told_anew(node: StoreNode, valkey: Valkey) -> None:
-    """A Redis that lost everything knows what the node holds once it is heard again, in parts where it is much."""
+    """When Redis has lost everything, the node tells it its seats once it is back, in parts when they are many."""
     site = limited(connections=5_000, connections_per_user=1)
     await asyncio.gather(*(node.limits.connect(site, "", [f"user_{number}"]) for number in range(1_200)))
     before = seats_in(valkey, site)
@@ -203,7 +204,7 @@ async def test_redis_without_its_newest_writes_is_told_anew(node: StoreNode, val
 
 
 class FailingStore:
-    """Does as it is told, and notes what it was told last. Lives for one test."""
+    """Counts as a store does, fails where the test says so, and notes the last command. Lives for one test."""
 
     def __init__(self) -> None:
         self.errors: list[StoreError] = []
@@ -212,18 +213,18 @@ class FailingStore:
         self.known: dict[str, int] = {}
 
     async def take_seat(self, site: Site, bounds: Sequence[tuple[str, int]]) -> int:
-        """Counts it, and may fail behind that, as when the link breaks before the answer."""
+        """Counts the seat, and may fail after that, as when the link breaks before the answer."""
         for name, _ in bounds:
             self.known[name] = self.known.get(name, 0) + 1
         await self._answer()
         return 0
 
     def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
-        """Counts it less, or not: whoever asks does not know."""
+        """Counts the seat out, or not: the caller does not know."""
         return self._answer()
 
     async def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> None:
-        """Takes what the node says."""
+        """Takes the node's counts."""
         await self._answer()
         self.known = dict(counts) if is_first else self.known | dict(counts)
 
@@ -238,7 +239,7 @@ class FailingStore:
 
 
 async def test_a_connect_whose_answer_is_lost_is_counted_out() -> None:
-    """Redis is told what the node holds as soon as it takes it; whoever comes meanwhile waits for that."""
+    """Redis is told the node's seats as soon as it answers; a connect meanwhile waits for that."""
     store = FailingStore()
     limits = Limits(store)
     site = limited(connections=9)
@@ -248,13 +249,13 @@ async def test_a_connect_whose_answer_is_lost_is_counted_out() -> None:
         await limits.connect(site)
     assert store.known == {"all": 2}
     await limits.connect(site)
-    # Set right to 1 before, and the new one counted on top.
+    # The count was restored to 1, and the new connect was counted on top.
     assert store.known == {"all": 2}
     await limits.close()
 
 
 async def test_a_connect_that_is_cancelled_is_counted_out() -> None:
-    """Whether Redis had counted it nobody knows."""
+    """Redis may have counted the connect: it is told the node's seats."""
     store = FailingStore()
     limits = Limits(store)
     site = limited(connections=9)
@@ -268,7 +269,7 @@ async def test_a_connect_that_is_cancelled_is_counted_out() -> None:
 
 
 async def test_a_seat_whose_return_is_lost_is_counted_out() -> None:
-    """What is given back while Redis is away is told when it is there again."""
+    """A seat that is given back while Redis is away is counted out when it is back."""
     store = FailingStore()
     limits = Limits(store)
     seat = await limits.connect(limited(connections=9))
@@ -279,7 +280,7 @@ async def test_a_seat_whose_return_is_lost_is_counted_out() -> None:
 
 
 async def test_others_under_way_are_not_forgotten() -> None:
-    """The counts are set right when no connect is under way: one that Redis takes meanwhile would be missing."""
+    """The counts are restored while no connect is under way: one that Redis takes meanwhile would be missing."""
     store = FailingStore()
     limits = Limits(store)
     site = limited(connections=9)
@@ -296,7 +297,7 @@ async def test_others_under_way_are_not_forgotten() -> None:
 
 
 async def test_redis_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever comes meanwhile is told so after a while, and not kept waiting."""
+    """A connect meanwhile fails after a while, and does not wait for ever."""
     monkeypatch.setattr("app.core.limits._PATIENCE_SECONDS", 0.01)
     store = FailingStore()
     limits = Limits(store)

@@ -1,4 +1,4 @@
-"""Who waits where a limit is reached: for a moment always, for longer while a node that holds places seems dead."""
+"""Waiting at a limit that is reached: always for a moment, and longer while a node with seats seems dead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from app.config.settings import SiteLimits
 from app.core import seat_row
-from app.core.limits import Seat
+from app.core.seat import Seat
 from app.core.seat_row import MOST_ASKS_PER_SECOND, PATIENCE_SECONDS, SeatRow, pause_seconds
 from app.errors import LimitReached, StoreUnavailable
 from tests.core.conftest import NodeStarter
@@ -28,7 +28,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Place:
-    """A place that somebody has, and the nodes' silence. Lives for one test."""
+    """A seat that is taken, and the silence of the nodes. Lives for one test."""
 
     def __init__(self) -> None:
         self.reached = 1
@@ -38,12 +38,12 @@ class Place:
         self.row = SeatRow(self._silence)
 
     async def ask(self) -> int:
-        """Whether it is still taken."""
+        """Whether the seat is still taken."""
         self.asked += 1
         return self.reached
 
     def wait(self) -> asyncio.Task[int]:
-        """One more who waits for it."""
+        """One more client that waits for the seat."""
         return asyncio.create_task(self.row.wait(self.ask, self.reached))
 
     async def _silence(self) -> float:
@@ -55,14 +55,14 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """A place; nobody may be left in its row."""
+    """A seat; no client may be left in its row."""
     made = Place()
     yield made
     assert made.row._waiting == 0
 
 
 def test_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of a second, longer the more there are, never beyond the end of the patience, where all ask."""
+    """A pause lasts a quarter of a second, longer with more clients, and never beyond the patience, when all ask."""
     monkeypatch.setattr(seat_row, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(seat_row, "ASK_SECONDS", 0.25)
     assert [pause_seconds(waited, 1) for waited in (0, 2, 2.4, 2.5, 9)] == [0.25, 0.25, pytest.approx(0.1), 0, 0]
@@ -71,7 +71,7 @@ def test_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_who_is_over_the_limit_hears_it_after_a_moment(place: Place) -> None:
-    """It has asked again meanwhile, the nodes were looked at once, and not asked once more behind that."""
+    """The client asks again meanwhile; the nodes are looked at once, and no question follows."""
     began = asyncio.get_running_loop().time()
     assert await place.wait() == 1
     assert asyncio.get_running_loop().time() - began >= 0.03
@@ -79,7 +79,7 @@ async def test_who_is_over_the_limit_hears_it_after_a_moment(place: Place) -> No
 
 
 async def test_a_place_that_becomes_free_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the moment that everybody waits, without a look at the nodes."""
+    """A seat that becomes free during the patience is taken, without a look at the nodes."""
     monkeypatch.setattr(seat_row, "PATIENCE_SECONDS", 30.0)
     waiting = place.wait()
     await until(lambda: place.asked > 0, "it to ask again")
@@ -90,7 +90,7 @@ async def test_a_place_that_becomes_free_is_taken(place: Place, monkeypatch: pyt
 
 @pytest.mark.parametrize("reached", [0, 1])
 async def test_a_silent_node_is_waited_for(place: Place, reached: int) -> None:
-    """Until it is buried, which makes room, or beats again, which makes none; one look serves all who wait."""
+    """Clients wait until the node is buried, which frees its seats, or beats again; one watch serves all clients."""
     place.silence = SILENT
     waiting = [place.wait() for _ in range(100)]
     await until(lambda: place.looked > 3, "the nodes to be looked at")
@@ -102,7 +102,7 @@ async def test_a_silent_node_is_waited_for(place: Place, reached: int) -> None:
 
 
 async def test_nobody_waits_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that stays silent is not waited for beyond the bound, and not looked at behind it."""
+    """No client waits beyond the bound for a node that stays silent, and nobody looks at the node after it."""
     monkeypatch.setattr(seat_row, "MOST_SECONDS", 0.06)
     place.silence = SILENT
     assert await place.wait() == 1
@@ -112,7 +112,7 @@ async def test_nobody_waits_for_ever(place: Place, monkeypatch: pytest.MonkeyPat
 
 
 async def test_who_leaves_leaves_the_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is room for the next at once: the row is bounded, and whoever finds it full is refused at once."""
+    """A client that leaves frees its place in the row at once; a client that finds the row full is refused."""
     monkeypatch.setattr(seat_row, "MOST_WAITING", 1)
     place.silence = SILENT
     first = place.wait()
@@ -130,7 +130,7 @@ async def test_who_leaves_leaves_the_row(place: Place, monkeypatch: pytest.Monke
 
 
 async def test_redis_is_away(place: Place) -> None:
-    """When nobody can say how the nodes are, one more ask says what the matter is."""
+    """When the silence of the nodes is unknown, the next question raises the error."""
     place.silence = StoreUnavailable()
     asked_before_the_end = []
 
@@ -146,7 +146,7 @@ async def test_redis_is_away(place: Place) -> None:
 
 
 async def test_the_end_of_the_node(place: Place) -> None:
-    """Whoever still waits for a silent node then is refused."""
+    """A client that still waits for a silent node is refused."""
     place.silence = SILENT
     waiting = place.wait()
     await until(lambda: place.looked > 0, "the nodes to be looked at")
@@ -155,14 +155,13 @@ async def test_the_end_of_the_node(place: Place) -> None:
 
 
 async def test_the_seats_of_a_dead_node(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a real Valkey: who was connected to it waits until another has buried it; who is over the limit is refused."""
+    """On a real Valkey: a client of the dead node waits until it is buried; a client over the limit is refused."""
     site = make_site(limits=SiteLimits(connections_per_user=1))
     dying, living = await start_node(site), await start_node(site)
     monkeypatch.setattr(seat_row, "SILENT_SECONDS", 0.02)
     await dying.node.start()
     await dying.limits.connect(site, "", ["user_1"])
-    for task in dying.node._tasks:
-        task.cancel()
+    await dying.node._beat.close()
     back = asyncio.create_task(living.limits.connect(site, "", ["user_1"]))
     done, _ = await asyncio.wait([back], timeout=0.3)
     assert not done

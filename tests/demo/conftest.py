@@ -1,4 +1,4 @@
-"""A server with its demo site, a Chromium, and pages of it that must end without a complaint."""
+"""A server with its demo site, a Chromium, and its pages, which must end without an error in their log."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OpenPage = Callable[..., Page]
 
 
 class DemoServer:
-    """`recado serve --demo` with data of its own, as a newcomer starts it; whoever makes it calls `end`."""
+    """`recado serve --demo` with data of its own, as a newcomer starts it. The code that makes it calls `end`."""
 
     def __init__(self) -> None:
-        """Start it on a free port, which it keeps."""
-        # A short path: a unix socket's may have 107 characters.
+        """Start it on a free port, which it keeps over restarts."""
+        # The path of a unix socket may have 107 characters, so the directory's path is short.
         self._directory = Path(tempfile.mkdtemp(prefix="recado-"))
         self._port = free_port()
         self.start()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which it listens."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -38,7 +38,7 @@ class DemoServer:
         self._process = Server(self._directory, "--demo", "--port", str(self._port), "--data-dir", data)
 
     def stop(self) -> None:
-        """End the process; `start` brings it back."""
+        """End the process; `start` starts it again."""
         self._process.end()
 
     def end(self) -> None:
@@ -49,7 +49,7 @@ class DemoServer:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[DemoServer]:
-    """The server of one module; its users and queues are shared by the tests, so each has a device of its own."""
+    """The server of one module. Tests share its users and queues, so each test has a device of its own."""
     server = DemoServer()
     yield server
     server.end()

@@ -1,4 +1,4 @@
-"""The demo's page as a visitor uses it, in Chromium."""
+"""The demo's page in Chromium, used as a visitor uses it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _device_ids = itertools.count(1)
 
 
 class Device:
-    """One device on an open page, in a panel of its own, connected; lives as long as the page."""
+    """One connected device on an open page, in a panel of its own. Lives as long as the page."""
 
     def __init__(self, page: Page, user: str = "alice", device: str = "") -> None:
-        """Add a panel for this user's device (if not named: one that no other test has) and connect it."""
+        """Add a panel for this user's device (by default one that no other test has) and connect it."""
         self.page = page
         self.name = device or f"test-{next(_device_ids)}"
         page.click(page.find("button", "Add a device"))
@@ -32,7 +32,7 @@ class Device:
         self.inbox = self._find("log", f"What {user} on {self.name} received")
 
     def wait(self, text: str) -> str:
-        """Wait until the inbox contains the text; returns all of it."""
+        """Wait until the inbox contains the text; return the whole text."""
         return self.page.wait_text(self.inbox, text)
 
     def press(self, name: str) -> None:
@@ -40,17 +40,17 @@ class Device:
         self.page.click(self._find("button", name))
 
     def switch_acknowledging(self) -> None:
-        """Press the checkbox."""
+        """Press the checkbox for acknowledging."""
         self.page.click(self._find("checkbox", "Acknowledge"))
 
     def come_back(self) -> None:
-        """Connect again and wait until that is done."""
+        """Connect again and wait until the device is connected."""
         connections = self.text().count("_settings")
         self.press("Come back")
         eventually(lambda: self.text().count("_settings") > connections, "the next _settings")
 
     def text(self) -> str:
-        """What the inbox shows now."""
+        """The present text of the inbox."""
         return self.page.text(self.inbox)
 
     def _find(self, role: str, name: str) -> int:
@@ -68,7 +68,7 @@ def send(page: Page, event: str, args: str = "[]", rooms: str = "user_alice") ->
 
 
 def test_send_receive_miss_one_and_come_back(open_page: OpenPage) -> None:
-    """A sent message arrives; what is sent while the device is away comes as one `_batch` when it is back, once."""
+    """A sent message arrives; messages sent while the device is away arrive once, in one `_batch`, when it is back."""
     page = open_page()
     phone = Device(page)
     phone.wait('{"device_ttl":3600}')
@@ -96,7 +96,8 @@ def test_send_receive_miss_one_and_come_back(open_page: OpenPage) -> None:
 
 
 def test_unacknowledged_comes_again_and_acknowledged_now_does_not(open_page: OpenPage) -> None:
-    """With acknowledging off a message waits for its button; what nobody pressed comes back, the other does not."""
+    """With acknowledging off a message waits for its button; an unacknowledged message is
+    sent again, an acknowledged one is not."""
     page = open_page()
     phone = Device(page)
     phone.wait("_settings")
@@ -133,7 +134,7 @@ def test_out_of_order_with_resync(open_page: OpenPage) -> None:
 
 
 def test_two_devices_have_a_queue_each(open_page: OpenPage) -> None:
-    """A second device gets the same message, and what one acknowledges still waits for the other."""
+    """A second device gets the same message; a message that one device acknowledged still waits for the other."""
     page = open_page()
     phone = Device(page)
     laptop = Device(page)
@@ -161,7 +162,7 @@ def test_two_tabs_of_one_device(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_transport_choice(open_page: OpenPage, transport: str) -> None:
-    """The device connects over the chosen transport and says so."""
+    """The device connects over the chosen transport and shows its name."""
     page = open_page()
     panel = page.find("region", "alice on phone")
     page.click(page.find("button", "Disconnect", panel))
@@ -171,7 +172,7 @@ def test_transport_choice(open_page: OpenPage, transport: str) -> None:
 
 
 def test_unknown_user_is_refused(open_page: OpenPage) -> None:
-    """A connect error is shown with the server's words, and the visitor may try again."""
+    """A connect error is shown with the server's text, and the visitor may try again."""
     page = open_page()
     mallory = Device(page, user="mallory")
     mallory.wait("connect_error: Authentication failed")
@@ -180,7 +181,7 @@ def test_unknown_user_is_refused(open_page: OpenPage) -> None:
 
 
 def test_curl_line_is_the_request(open_page: OpenPage, demo: DemoServer) -> None:
-    """The curl line follows the form, survives a shell's quoting, and does what Send does."""
+    """The curl line follows the form, survives a shell's quoting, and has the same effect as Send."""
     page = open_page()
     phone = Device(page)
     phone.wait("_settings")
@@ -198,7 +199,7 @@ def test_curl_line_is_the_request(open_page: OpenPage, demo: DemoServer) -> None
 
 
 def test_copy_puts_the_curl_line_on_the_clipboard(open_page: OpenPage) -> None:
-    """Copy says that it has copied, and the clipboard then holds the line."""
+    """Copy reports success, and the clipboard then holds the line."""
     page = open_page()
     line = page.evaluate("document.querySelector('#curl').textContent")
     page.click(page.find("button", "Copy"))
@@ -209,7 +210,7 @@ def test_copy_puts_the_curl_line_on_the_clipboard(open_page: OpenPage) -> None:
 
 
 def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
-    """Arguments that are no JSON are named beside the field; the server's refusal is shown with its status."""
+    """Arguments that are not JSON are reported beside the field; the server's refusal is shown with its status."""
     page = open_page()
     form = page.find("region", "Backend")
     page.fill(page.find("textbox", "Arguments, as JSON"), "[1,")
@@ -228,7 +229,7 @@ def test_without_the_bundle(open_page: OpenPage) -> None:
 
 
 def test_server_restart(open_page: OpenPage, demo: DemoServer) -> None:
-    """A device whose server is stopped and started again comes back by itself and receives."""
+    """A device whose server is stopped and started again reconnects by itself and receives messages."""
     page = open_page()
     phone = Device(page)
     phone.wait("_settings")
@@ -241,7 +242,7 @@ def test_server_restart(open_page: OpenPage, demo: DemoServer) -> None:
 
 
 def test_phone_sized_window(open_page: OpenPage) -> None:
-    """At 390 pixels everything is in one column and nothing is cut off at the side, long words included."""
+    """At 390 pixels the page is one column, and nothing is cut off at the side, long words included."""
     page = open_page(width=390, height=844)
     phone = Device(page, device="d" * 60)
     phone.wait("_settings")

@@ -13,7 +13,7 @@ from tests.support.tenant import Tenant
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes, or as many as the test's parameter says."""
+    """Two nodes, or as many as the test's parameter sets."""
     deployment = Deployment(load_sites(tenant), nodes=getattr(request, "param", 2))
     yield deployment
     deployment.end()

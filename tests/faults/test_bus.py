@@ -1,4 +1,4 @@
-"""The bus breaks, falls silent or is given up by Redis while messages are sent: each client gets all of them, once."""
+"""The bus breaks, is silent, or is dropped by Redis while messages are sent: each client gets every message once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 CUTS = 5
-#: Longer than the bus may be silent before it is given up.
+#: Longer than the node tolerates a silent bus.
 NOTICED_WITHIN_SECONDS = 10.0
 PADDING = "x" * 5_000
 
 
 @pytest.fixture
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """One node to send to."""
+    """One node that accepts the messages."""
     deployment = Deployment(contract_sites(tenant))
     yield deployment
     deployment.end()
@@ -34,17 +34,17 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
 
 @pytest.fixture
 def proxy(background: BackgroundLoop, deployment: Deployment) -> Iterator[TcpProxy]:
-    """A way to the deployment's Redis."""
+    """A proxy to the deployment's Redis."""
     proxy = TcpProxy(background, deployment.redis.url)
     yield proxy
     proxy.end()
 
 
 class Listeners:
-    """Clients on one node, of a site with queues and of one without. Lives for one test; `close` ends them."""
+    """Clients on one node, of a site with queues and of one without. Live for one test; `close` ends them."""
 
     def __init__(self, node: Node, drivers: Drivers, tenant: Tenant, sender: Deployment) -> None:
-        """Connect them; messages are sent to `sender`."""
+        """Connect the clients; messages are sent over `sender`."""
         self.node = node
         self._sender = sender
         self._connector = Connector(node, drivers)
@@ -60,7 +60,7 @@ class Listeners:
         self.sent += 1
 
     def check_complete(self) -> None:
-        """Each number arrived once, in order, over the connections that were there from the start."""
+        """Check that each number arrived once, in order, over the connections opened at the start."""
         self.send()
         for client in self.clients:
             eventually(lambda client=client: len(numbers(client)) >= self.sent, "all messages", 20)  # type: ignore[misc]
@@ -68,7 +68,7 @@ class Listeners:
             assert "_batch" not in client.names()
 
     def check_plain(self) -> None:
-        """Without queues what was missed is gone; what is sent now is heard."""
+        """Check that the client without a queue hears new messages; missed ones are lost to it."""
         (plain,) = self._plain
 
         def is_heard() -> bool:
@@ -78,7 +78,7 @@ class Listeners:
         eventually(is_heard, "the rooms to be joined again", interval_seconds=0.1)
 
     def interruptions(self) -> float:
-        """How often the node has made its subscription anew."""
+        """How often the node has subscribed to the bus again."""
         return Figures(self.node)("recado_bus_interruptions_total")
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Listeners:
 
 @pytest.mark.parametrize("cut", ["bus", "all"])
 def test_cut_while_sending(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, tenant: Tenant, cut: str) -> None:
-    """The bus alone, or all connections to Redis, are cut again and again while messages are sent to another node."""
+    """The bus alone, or all connections to Redis, are cut repeatedly while messages are sent to another node."""
     node = deployment.add_node(REDIS_URL=proxy.redis_url)
     listeners = Listeners(node, drivers, tenant, deployment)
     enough = threading.Event()
@@ -101,7 +101,7 @@ def test_cut_while_sending(deployment: Deployment, proxy: TcpProxy, drivers: Dri
     sender.start()
     for count in range(1, CUTS + 1):
         if cut == "bus":
-            # All nodes' subscriptions: that of the node which accepts the messages, too.
+            # This kills the subscriptions of all nodes, also of the node that accepts the messages.
             deployment.redis.client.client_kill_filter(_type="pubsub")
         else:
             proxy.cut()
@@ -116,7 +116,7 @@ def test_cut_while_sending(deployment: Deployment, proxy: TcpProxy, drivers: Dri
 
 
 def test_silent_bus(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, tenant: Tenant) -> None:
-    """A subscription that swallows everything makes the node not ready within seconds, and is made anew."""
+    """A subscription that delivers nothing makes the node not ready within seconds, and the node subscribes again."""
     node = deployment.add_node(REDIS_URL=proxy.redis_url)
     listeners = Listeners(node, drivers, tenant, deployment)
     listeners.send()
@@ -132,7 +132,7 @@ def test_silent_bus(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, t
     assert checks()["redis"]
     for _ in range(20):
         listeners.send()
-    # The node gives the connection up by itself; the next one is as silent, until the way is free.
+    # The node drops the connection by itself; the next one is silent too, until the proxy passes data again.
     eventually(lambda: any(line.get("event") == "bus deaf" for line in node.server.log()), "the node to give it up")
     assert {len(numbers(client)) for client in listeners.clients} == {1}
     proxy.thaw_subscriptions()
@@ -144,7 +144,7 @@ def test_silent_bus(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, t
 
 
 def test_output_buffer_overflow(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """A node that does not read for a while, so that Redis gives its subscription up, gets what it missed."""
+    """A node that does not read for a while, so that Redis drops its subscription, gets the messages that it missed."""
     deployment.redis.client.config_set("client-output-buffer-limit", "pubsub 200kb 200kb 0")
     node = deployment.add_node()
     listeners = Listeners(node, drivers, tenant, deployment)

@@ -1,4 +1,5 @@
-"""How a node ends: it tells balancers first, then its clients one after the other, and loses nothing of theirs."""
+"""The end of a node: it tells balancers first, then its clients one after the
+other, and loses none of their messages."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ CROWD = 40
 
 @pytest.fixture
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """A server of the test's own that drains quickly."""
+    """A server of the test's own with a short drain."""
     server = Deployment(contract_sites(tenant), {"drain_timeout": DRAIN_SECONDS})
     yield server
     server.end()
@@ -38,17 +39,17 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
 
 @pytest.fixture
 def patient(tenant: Tenant) -> Iterator[Deployment]:
-    """A server that takes its time to drain."""
+    """A server of the test's own with a long drain."""
     server = Deployment(contract_sites(tenant), {"drain_timeout": 60})
     yield server
     server.end()
 
 
 class Crowd:
-    """Sessions over WebSockets that note when they are closed. Lives for one test; `end` closes what is left."""
+    """WebSocket sessions that record when they are closed. Live for one test; `end` closes the remaining ones."""
 
     def __init__(self, url: str, count: int = CROWD) -> None:
-        """Open them all."""
+        """Open all sessions."""
         self.closed_at: list[float] = []
         self._stack = contextlib.ExitStack()
         self._pool = ThreadPoolExecutor(count)
@@ -56,13 +57,13 @@ class Crowd:
         self._watches = [self._pool.submit(self._watch, one) for one in self._sockets]
 
     def wait(self) -> list[float]:
-        """When each was closed, in order, once all are."""
+        """The moments at which the sessions were closed, in order, once all are closed."""
         for watch in self._watches:
             watch.result(20)
         return sorted(self.closed_at)
 
     def end(self) -> None:
-        """Close them."""
+        """Close the sessions."""
         self._stack.close()
         self._pool.shutdown()
 
@@ -82,7 +83,7 @@ def crowd(deployment: Deployment) -> Iterator[Crowd]:
 
 
 def begin_to_end(deployment: Deployment, number: signal.Signals = signal.SIGTERM) -> float:
-    """Send the signal; the moment, once the node says that it drains."""
+    """Send the signal and wait until the node logs that it drains; return the moment of the signal."""
     began = time.monotonic()
     deployment.server.signal(number)
     eventually(lambda: any(line.get("event") == "draining" for line in deployment.server.log()), "the drain")
@@ -90,11 +91,12 @@ def begin_to_end(deployment: Deployment, number: signal.Signals = signal.SIGTERM
 
 
 def test_serves_while_it_drains(deployment: Deployment, crowd: Crowd, tenant: Tenant) -> None:
-    """From SIGTERM on: not ready, said on new connections too; /send goes on; who comes is sent away with 503."""
+    """From SIGTERM on the node is not ready, also on new connections; /send goes
+    on; new clients are refused with 503."""
     begin_to_end(deployment)
     ready = httpx.get(f"{deployment.url}/readyz")
     assert (ready.status_code, ready.json()["checks"]["accepting"]) == (503, False)
-    # Whoever keeps its connection is asked to make another, which goes elsewhere.
+    # A client with a kept-alive connection is asked to close it; the next one goes to another node.
     assert ready.headers["connection"] == "close"
     deployment.send("alpha", tenant.user().room, "event")
     polling = RawPolling(deployment, 4).poll()
@@ -117,7 +119,7 @@ def test_connections_leave_evenly(deployment: Deployment, crowd: Crowd) -> None:
     moments = [moment - began for moment in crowd.wait()]
     assert moments[0] < 1
     assert DRAIN_SECONDS * 0.8 < moments[-1] < DRAIN_SECONDS + 1.5
-    # 2 every 0.1 s; a noisy machine may bring a few steps together.
+    # Two leave every 0.1 s; on a busy machine a few steps may coincide.
     assert max(sum(start <= moment < start + 0.5 for moment in moments) for start in moments) <= CROWD / 2
     assert deployment.server.wait() == 0
     assert time.monotonic() - began < DRAIN_SECONDS + 2.5
@@ -128,9 +130,9 @@ def test_few_connections_take_the_whole_time(deployment: Deployment) -> None:
     crowd = Crowd(deployment.url, 10)
     began = begin_to_end(deployment)
     moments = [moment - began for moment in crowd.wait()]
-    # One is told every 0.2 s, and gone 0.25 s later.
+    # One is told every 0.2 s, and is closed 0.25 s later.
     assert 1.5 < moments[-1] < DRAIN_SECONDS + 1.5
-    # A noisy machine may bring two of them together, and more for once.
+    # On a busy machine two of them may coincide, and once even more.
     assert max(sum(start <= moment < start + 0.2 for moment in moments) for start in moments) <= 4
     assert moments[7] - moments[2] > 0.5
     assert deployment.server.wait() == 0
@@ -138,14 +140,14 @@ def test_few_connections_take_the_whole_time(deployment: Deployment) -> None:
 
 
 def test_nobody_connected(patient: Deployment) -> None:
-    """With nobody connected a node ends at once."""
+    """A node without connections ends at once."""
     began = time.monotonic()
     assert patient.stop() == 0
     assert time.monotonic() - began < 2
 
 
 def test_interrupt_does_not_spread(patient: Deployment) -> None:
-    """Ctrl-C tells all connections at once."""
+    """On Ctrl-C all connections are told to leave at once."""
     crowd = Crowd(patient.url)
     began = begin_to_end(patient, signal.SIGINT)
     moments = crowd.wait()
@@ -157,7 +159,7 @@ def test_interrupt_does_not_spread(patient: Deployment) -> None:
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal(patient: Deployment, second: signal.Signals) -> None:
-    """A second signal ends a drain at once, and with 0 all the same."""
+    """A second signal ends a drain at once, also with exit status 0."""
     crowd = Crowd(patient.url)
     began = begin_to_end(patient)
     patient.server.signal(second)
@@ -169,19 +171,19 @@ def test_second_signal(patient: Deployment, second: signal.Signals) -> None:
 
 @pytest.mark.parametrize("version", [4, 3])
 def test_polling_client_fetches_its_end(deployment: Deployment, version: int) -> None:
-    """A client that is between two polls when it is told to leave finds the close packet in its next one."""
+    """A client that is between two polls when it is told to leave gets the close packet in its next poll."""
     session = RawPolling(deployment, version)
     session.poll()
     if version == 3:
         session.poll()
     begin_to_end(deployment)
-    # (1.x and 2.x read lengths before packets.)
+    # (1.x and 2.x expect lengths before packets.)
     assert session.poll().content in (b"1", b"1:1", b"\x00\x01\xff1")
     assert deployment.server.wait() == 0
 
 
 def test_client_that_is_gone_does_not_hold_it_up(deployment: Deployment) -> None:
-    """Sessions whose clients have vanished, or never read, cost the end no more than a moment."""
+    """Sessions whose clients have vanished, or never read, delay the end by no more than a moment."""
     RawPolling(deployment, 4).poll()
     host, port = deployment.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as silent:
@@ -191,12 +193,12 @@ def test_client_that_is_gone_does_not_hold_it_up(deployment: Deployment) -> None
         assert b"101" in silent.recv(100)
         began = begin_to_end(deployment)
         assert deployment.server.wait() == 0
-        # The second is told after a half of it.
+        # The second session is told after half of that time.
         assert time.monotonic() - began < DRAIN_SECONDS / 2 + 4
 
 
 def test_end_is_reported_once(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Each user that was connected when its node ends is reported as disconnected, once, whatever the client."""
+    """Each user that was connected when its node ends is reported as disconnected once, with every kind of client."""
     connector = Connector(deployment, drivers)
     users = {kind: tenant.user() for kind in ALL_KINDS}
     for kind, user in users.items():
@@ -210,7 +212,7 @@ def test_end_is_reported_once(deployment: Deployment, drivers: Drivers, tenant: 
 
 
 def test_acks_in_flight(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Under load clients over WebSocket get each message once though their node ends in the middle of it."""
+    """Under load clients over WebSocket get each message once, although their node ends meanwhile."""
     connector = Connector(deployment, drivers)
     room = tenant.unique("room")
     users = [tenant.user(room) for _ in range(10)]
@@ -234,7 +236,7 @@ def test_acks_in_flight(deployment: Deployment, drivers: Drivers, tenant: Tenant
     deployment.start()
     for user, seen in zip(users, before, strict=True):
         again = connector("alpha", user)
-        # What was sent over all of the drain may be more than one batch.
+        # The messages sent over the whole drain may be more than one batch.
         missed = len(accepted) - len(seen)
         eventually(lambda again=again, missed=missed: len(numbers(again)) >= missed, "the rest")  # type: ignore[misc]
         seen += numbers(again)
@@ -244,7 +246,7 @@ def test_acks_in_flight(deployment: Deployment, drivers: Drivers, tenant: Tenant
 
 
 def test_replay_after_a_drain(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """What a client had not acknowledged when its node ended comes again, whatever the client."""
+    """Messages that a client had not acknowledged when its node ended are sent again, with every kind of client."""
     connector = Connector(deployment, drivers)
     users = {kind: tenant.user() for kind in NODE_KINDS}
     for kind, user in users.items():

@@ -1,4 +1,4 @@
-"""Clients on a bad network: each connection breaks every few seconds, and nothing may be missed."""
+"""Clients on a bad network: each connection breaks every few seconds, and no message may be missed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.alone
 def test_jitter(
     cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """Each connection cut without a goodbye about every 5 s for 1 s, 20 messages a second, on 2 nodes: 100 % is
+    """Each connection is cut without a close about every 5 s for 1 s, with 20 messages a second on 2 nodes: 100 % are
     delivered, from the queues, in order."""
     devices, messages = (500, 1200) if is_long else (100, 200)
     room = tenant.unique("room")

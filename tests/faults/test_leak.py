@@ -1,4 +1,4 @@
-"""What many clients leave behind when they have gone: nothing."""
+"""Many clients leave nothing behind when they have gone: no memory, no gauge, no key."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.alone
 
 #: Metrics that count what is there now.
 PRESENT = ("recado_sessions", "recado_connections")
-#: What Redis keeps of a site that has had a device: numbers, never names (see store/keys.py).
+#: The keys that Redis keeps for a site that has had a device: numbers, never names (see store/keys.py).
 KEPT = {"seq", "handle", "run", "bus"}
 ROUNDS = 3
 
 
 @pytest.fixture
 def cluster(tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes whose devices are soon forgotten."""
+    """Two nodes with a short device_ttl."""
     sites = {name: site | {"device_ttl": 2} for name, site in load_sites(tenant).items()}
     deployment = Deployment(sites, nodes=2)
     yield deployment
@@ -37,7 +37,7 @@ def cluster(tenant: Tenant) -> Iterator[Deployment]:
 def test_leak(
     cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """After each round of 1,000 clients the gauges are zero, after device_ttl Redis holds nothing of them, and the
+    """After each round of 1,000 clients the gauges are zero; after device_ttl Redis holds nothing of them; and the
     nodes' memory after the third round is within 5 % of that after the second."""
     held = [_round(cluster, tenant, chance, 1000) for _ in range(ROUNDS + 2 * is_long)]
     tell("MB held by the nodes after each round: " + ", ".join(f"{size / 1e6:.1f}" for size in held))
@@ -45,7 +45,7 @@ def test_leak(
 
 
 def _round(cluster: Deployment, tenant: Tenant, chance: random.Random, count: int) -> int:
-    """Connect, send, cut most without a goodbye; return what the nodes hold in bytes afterwards."""
+    """Connect, send, cut most clients without a close; return the nodes' memory in bytes afterwards."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: chance.choice(cluster.nodes).url) as swarm:
         clients = [swarm.add(tenant.user(room)) for _ in range(count)]
@@ -68,6 +68,6 @@ def _present(cluster: Deployment) -> dict[str, float]:
 
 
 def _keys(cluster: Deployment) -> set[str]:
-    """What stands behind the site's prefix in the keys that are there."""
+    """The names behind the site's prefix in the keys that exist."""
     prefix = "recado:{one}:"
     return {key.decode().removeprefix(prefix) for key in cluster.redis.client.scan_iter(f"{prefix}*", count=10_000)}

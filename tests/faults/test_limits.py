@@ -1,4 +1,4 @@
-"""Limits of connections while nodes die, and freeze, and Redis restarts: exact again soon, and never too strict."""
+"""Limits of connections while nodes die or freeze and Redis restarts: exact again soon, and never too strict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = [ClientKind(library, way) for library in ("2", "4") for way in (WEBSOCKE
 
 @pytest.fixture
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes with a site that may have few connections."""
+    """Two nodes with a site with a low limit of connections."""
     site = {**contract_sites(tenant)["alpha"], "limits": {"connections": CONNECTIONS, "connections_per_user": 1}}
     server = Deployment({"few": site}, nodes=2)
     yield server
@@ -42,11 +42,11 @@ class Door:
         self._tenant = tenant
 
     def enter(self) -> Client:
-        """A new user, connected."""
+        """Connect a new user."""
         return self._connector("few", self._tenant.user())
 
     def knock(self) -> bool:
-        """Whether a new user gets in, at last; it stays."""
+        """Connect a new user, which stays; return whether it was admitted in the end."""
         client = self._connector.begin(self._connector.call("few", self._tenant.user()))
         client.records.wait_for(lambda record: record.kind in ("connect", "refused", "closed"), "an answer", 14)
         return not client.refusals() and "connect" in [record.kind for record in client.records.snapshot()]
@@ -57,7 +57,8 @@ class Door:
 
 
 def test_a_node_that_dies(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Its connections count until it is found dead, within 10 s; who comes before waits for that, no more get in."""
+    """Connections of a dead node count until it is found dead, within 10 s. A client that connects before then waits,
+    and the limit still holds."""
     dying, living = (Door(node, drivers, tenant) for node in deployment.nodes)
     for door in (dying, dying, dying, living):
         door.enter()
@@ -75,8 +76,8 @@ def test_a_node_that_dies(deployment: Deployment, drivers: Drivers, tenant: Tena
 
 
 def test_the_users_of_a_node_that_dies(tenant: Tenant, drivers: Drivers) -> None:
-    """Each has all the connections that it may, and they are counted until the node is buried: pages of 2.x and 4.x
-    that do nothing are connected again on another node within 12 s, and get what is sent."""
+    """Each user has as many connections as the limit allows, and they are counted until the node is buried: pages of
+    2.x and 4.x reconnect by themselves to another node within 12 s, and get new messages."""
     site = {**contract_sites(tenant)["alpha"], "limits": {"connections_per_user": 1}}
     deployment = Deployment({"few": site}, nodes=2)
     connector = Connector(deployment, drivers)
@@ -98,7 +99,7 @@ def test_the_users_of_a_node_that_dies(tenant: Tenant, drivers: Drivers) -> None
         for user, client in zip((user for user, _ in users), clients, strict=True):
             deployment.send("few", user.room, "news")
             client.wait_event("news")
-        # One more of a user that is over its limit, with nobody dead, is still refused.
+        # Another connection of a user at the limit, with no node dead, is still refused.
         assert connector.begin(connector.call("few", users[0][0], device="d2")).wait_refused()
     finally:
         connector.close()
@@ -106,9 +107,10 @@ def test_the_users_of_a_node_that_dies(tenant: Tenant, drivers: Drivers) -> None
 
 
 def test_a_redis_that_restarts_empty(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """The nodes tell it what they hold, so that nobody gets in beyond the limit, and all room is there again behind."""
+    """The nodes report their connections to the empty Redis: the limit holds, and
+    all places are free again afterwards."""
     doors = [Door(node, drivers, tenant) for node in deployment.nodes]
-    # (They are told to connect anew by a Redis that knows no device: the counts must be right whatever they do.)
+    # (Redis knows no device, so it tells the clients to reconnect: the counts must be right whatever they do.)
     for door in doors:
         door.enter()
     deployment.redis.client.flushall()

@@ -1,4 +1,5 @@
-"""A node is killed, paused or cut off from Redis: the others notice, report its users' ends once, and it finds out."""
+"""A node is killed, paused or cut off from Redis: other nodes notice, report the ends of its connections once, and the
+node itself finds out."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from tests.support.waiting import eventually
 #: A node beats every 2 s, and counts as dead 7 s after its last beat.
 BEAT_SECONDS = 2.0
 REPORTED_WITHIN_SECONDS = 10.0
-#: For a noisy machine.
+#: Slack for a busy machine.
 GRACE_SECONDS = 5.0
 
 
 @pytest.fixture
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """Three nodes: the last two survive."""
+    """Three nodes; the last two survive."""
     deployment = Deployment(contract_sites(tenant), nodes=3)
     yield deployment
     deployment.end()
@@ -36,7 +37,7 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
 
 @pytest.fixture
 def proxy(background: BackgroundLoop, deployment: Deployment) -> Iterator[TcpProxy]:
-    """A way to the deployment's Redis that can be cut."""
+    """A proxy to the deployment's Redis that can be cut."""
     proxy = TcpProxy(background, deployment.redis.url)
     yield proxy
     proxy.end()
@@ -44,18 +45,18 @@ def proxy(background: BackgroundLoop, deployment: Deployment) -> Iterator[TcpPro
 
 @dataclass
 class Victim:
-    """A node that is to die, with connected users. Lives for one test."""
+    """A node that is going to die, with connected users. Lives for one test."""
 
     node: Node
     connector: Connector
     users: list[User]
     clients: list[Client]
-    #: Of a site without queues.
+    #: A client of a site without queues.
     plain: Client
 
     @classmethod
     def of(cls, node: Node, drivers: Drivers, tenant: Tenant) -> Victim:
-        """Two users connect, the second with two devices; all are reported as connected."""
+        """Connect two users, the second with two devices; all are reported as connected."""
         connector = Connector(node, drivers)
         users = [tenant.user() for _ in range(2)]
         clients = [
@@ -66,7 +67,7 @@ class Victim:
         return cls(node, connector, users, clients, connector("plain", users[0]))
 
     def check_reports(self, tenant: Tenant, died_at: datetime) -> None:
-        """The end of each connection is reported once, as of the node's last beat."""
+        """Check that the end of each connection is reported once, with the time of the node's last beat."""
         for user, connections in zip(self.users, (1, 2), strict=True):
             updates = [request.body["user"] for request in tenant.requests_of(user.token, "PUT")]
             ends = [update["last_disconnected"] for update in updates if "last_disconnected" in update]
@@ -75,20 +76,20 @@ class Victim:
                 assert -0.5 < (died_at - moment).total_seconds() < BEAT_SECONDS + GRACE_SECONDS
 
     def wait_for_reports(self, tenant: Tenant) -> None:
-        """Both users' ends are reported within 10 s."""
+        """Wait until both users' ends are reported, at most 10 s."""
         seconds = REPORTED_WITHIN_SECONDS + GRACE_SECONDS
         tenant.wait_for_update(self.users[0].token, "last_disconnected", timeout_seconds=seconds)
         tenant.wait_for_update(self.users[1].token, "last_disconnected", nth=2, timeout_seconds=seconds)
 
     def check_is_alive(self, tenant: Tenant) -> None:
-        """The node has found out, closed what it had, and serves anew: who comes and goes now is reported again."""
+        """Check that the node has noticed its burial, closed its connections, and serves and reports new ones."""
         for client in self.clients:
             client.wait_disconnected()
         user = tenant.user()
         client = self.connector("alpha", user)
         self.connector.fence("alpha", user.room, client)
         client.disconnect()
-        # Whatever else the node had to report was reported before this.
+        # Every other report of the node was sent before this one.
         tenant.wait_for_update(user.token, "last_disconnected")
         eventually(self._is_plain_heard, "the rooms of the site without queues to be joined again")
 
@@ -98,9 +99,10 @@ class Victim:
 
 
 def test_dead_nodes(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, tenant: Tenant) -> None:
-    """Killed, stopped or cut off: within 10 s a survivor reports each end, once; who wakes up closes, and adds nothing.
+    """When nodes are killed, stopped or cut off a survivor reports each end once, within 10 s. A node that wakes up
+    closes its connections and reports nothing more.
 
-    The ends count from the last beat; also of a client that leaves while its node cannot tell Redis.
+    The time of an end is that of the last beat; so is that of a client that leaves while its node cannot reach Redis.
     """
     cut_off = deployment.add_node(REDIS_URL=proxy.redis_url)
     stopped = deployment.add_node()
@@ -127,7 +129,8 @@ def test_dead_nodes(deployment: Deployment, proxy: TcpProxy, drivers: Drivers, t
 
 
 def test_messages_for_devices_of_a_dead_node(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """What is sent while a node is dead waits for its devices, which get it anywhere; a woken node repeats nothing."""
+    """Messages sent while a node is dead wait for its devices, which get them at
+    any node; a woken node repeats nothing."""
     stopped, other = deployment.nodes[:2]
     user = tenant.user()
     client = Connector(stopped, drivers)("alpha", user)
@@ -141,7 +144,7 @@ def test_messages_for_devices_of_a_dead_node(deployment: Deployment, drivers: Dr
     stopped.resume()
     client.wait_disconnected()
     elsewhere.fence("alpha", user.room, moved)
-    # The device is still connected, though the woken node has let go of it.
+    # The device is still connected, though the woken node has dropped its connection.
     other.send("alpha", user.room, "live")
     moved.wait_event("live")
     assert [name for name in client.names() if name != "missed"] == []

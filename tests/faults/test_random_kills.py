@@ -1,4 +1,4 @@
-"""Nodes and Redis killed, frozen and cut off by chance while numbered messages go to hundreds of devices."""
+"""Random faults while numbered messages go to hundreds of devices: nodes and Redis are killed, frozen and cut off."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
-#: All of them happen in each round, in an order of chance.
+#: Every fault happens in each round, in random order.
 FAULTS = ("kill", "kill", "freeze", "kill Redis", "cut off from Redis", "cut from Redis")
 
 
 @pytest.fixture
 def proxy(cluster: Deployment, background: BackgroundLoop) -> Iterator[TcpProxy]:
-    """The way of a third node to Redis."""
+    """A proxy between a third node and Redis."""
     proxy = TcpProxy(background, cluster.redis.url)
     cluster.add_node(REDIS_URL=proxy.redis_url)
     yield proxy
@@ -36,8 +36,8 @@ def test_random_kills(
     is_long: bool,
     tell: Callable[[str], None],
 ) -> None:
-    """Whatever is killed and when: each device gets every number that was answered 200 at least once and in order, or
-    a `_resync` after which it is complete again; what was refused comes once at most."""
+    """For any fault at any time: each device gets every number that was answered 200 at least once and in order, or a
+    `_resync` after which it is complete again; a refused number arrives at most once."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: chance.choice(cluster.nodes).url) as swarm:
         clients = [swarm.add(tenant.user(room)) for _ in range(300 if is_long else 120)]
@@ -87,7 +87,6 @@ def _is_ready(node: Node) -> bool:
 
 
 def _pause(swarm: Swarm, chance: random.Random) -> None:
-    """Let it be broken, or whole, until chance's number of messages is on its way, or every publisher waits for what is
-    broken."""
+    """Keep the fault, or the healthy state, for a while: this is the fault itself, not a wait for an event."""
     expected = swarm.begun + chance.randrange(1, 13)
     eventually(lambda: swarm.begun >= expected or swarm.is_stuck, "messages to be sent", 15)

@@ -1,4 +1,4 @@
-"""When a node says that it is ready: not while Redis is away, not from SIGTERM on; alive it is all the while."""
+"""Readiness: a node is not ready while Redis is away and from SIGTERM on; it is alive all the time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """A server of the test's own with a Redis beside it."""
+    """A server of the test's own with a separate Redis."""
     server = Deployment(contract_sites(tenant))
     yield server
     server.end()
 
 
 def test_not_ready_while_redis_is_away(deployment: Deployment) -> None:
-    """Without Redis the node is alive and not ready, and shows it; when Redis is back it is ready again by itself."""
+    """Without Redis the node is alive and not ready, and says so; when Redis is back it becomes ready by itself."""
     assert deployment.get("/readyz").json() == _readiness(redis=True, bus=True)
     deployment.redis.kill()
     away = _readiness(redis=False, bus=False)
@@ -42,7 +42,7 @@ def test_not_ready_while_redis_is_away(deployment: Deployment) -> None:
 
 
 def test_not_ready_when_the_bus_is_silent(deployment: Deployment) -> None:
-    """A Redis that hangs with its connections open is found out by the probe that does not come back."""
+    """A Redis that hangs with open connections is detected by the probe, which does not return."""
     deployment.redis.suspend()
     eventually(lambda: not deployment.get("/readyz").json()["checks"]["bus"], "the silence to be noticed", 10)
     assert deployment.get("/healthz").status_code == 200
@@ -51,12 +51,12 @@ def test_not_ready_when_the_bus_is_silent(deployment: Deployment) -> None:
 
 
 def test_not_ready_from_sigterm_on(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """A node that drains says so on the connections that are open, until it ends with 0."""
+    """A node that drains reports it on the connections that are open, until it ends with 0."""
     connector = Connector(deployment, drivers)
     connector("alpha", tenant.user(), PYTHON_KINDS[0])
     with httpx.Client() as balancer:
         assert balancer.get(f"{deployment.url}/readyz").status_code == 200
-        # The drain waits for Redis to hear of the client's end, so it is long enough to be seen.
+        # The drain waits until Redis has recorded the client's end, so it is long enough to be observed.
         deployment.redis.suspend()
         deployment.server.signal(signal.SIGTERM)
 

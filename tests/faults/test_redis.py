@@ -1,7 +1,7 @@
-"""Redis in trouble while messages are sent: restarted, away, failed over, full, read-only, busy, forgetful, slow.
+"""Trouble of Redis while messages are sent: restarted, away, failed over, full, read-only, busy, forgetful, slow.
 
-Each time: what was answered 200 arrives in order or there is a `_resync`, connections stay open, what was acknowledged
-never comes again.
+In each case messages answered 200 arrive in order or there is a `_resync`, connections stay open, and acknowledged
+messages are never sent again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scene:
     """Two nodes, devices of several kinds on both, and publishers. Lives for one test."""
 
     def __init__(self, deployment: Deployment, tenant: Tenant, drivers: Drivers, servers: Sequence[Valkey]) -> None:
-        """Nobody is connected yet; `servers` are all that may hold the sites' data."""
+        """Start without clients; `servers` are all servers that may hold the sites' data."""
         self.deployment = deployment
         self._tenant = tenant
         self._connect = Connector(deployment, drivers)
@@ -50,7 +50,8 @@ class Scene:
 
     @contextlib.contextmanager
     def sending(self, site: str = SITE) -> Iterator[Swarm]:
-        """Send numbered messages while the body runs; then check what all devices have, and that none was let go."""
+        """Send numbered messages during the block; then check what all devices
+        have, and that no connection was lost."""
         room = self._tenant.unique("room")
         kinds = (MODERN, ClientKind("4", POLLING))
         clients = [self._connect(site, self._tenant.user(room), kind) for kind in kinds]
@@ -73,11 +74,11 @@ class Scene:
             self._connect.close()
 
     def wait_refused(self, site: str = SITE) -> None:
-        """Block until a send is answered 503, in time and with Retry-After."""
+        """Block until a send is answered 503, within the time limit and with Retry-After."""
         assert int(eventually(lambda: self._refused(site), "a refusal", 15) or 0) >= 1
 
     def is_sent(self, site: str) -> bool:
-        """Whether one more message is taken."""
+        """Whether one more message is accepted."""
         return self.deployment.try_send(site, {"rooms": ["nobody"], "event": "x", "args": []}).status_code == 200
 
     def _refused(self, site: str) -> str | None:
@@ -97,7 +98,7 @@ class Scene:
         eventually(lambda: 0 <= self._silence_seconds() < BEAT_SECONDS + 0.5, "a beat of each node", 15)
 
     def _silence_seconds(self) -> float:
-        """How long ago the node that has been silent for longest has beaten; -1 when one is not known."""
+        """The time since the oldest of the nodes' last beats; -1 when a node has no beat."""
         beats_ms: list[float] = []
         for server in self._servers:
             with contextlib.suppress(redis.RedisError):
@@ -106,7 +107,7 @@ class Scene:
         return time.time() - min(beats_ms) / 1000 if len(beats_ms) >= len(self.deployment.nodes) else -1
 
     def _check_acknowledged(self, site: str, swarm: Swarm) -> None:
-        """Everybody has acknowledged everything: on their next connections nothing comes again."""
+        """Check that nothing is sent again on the devices' next connections, since all have acknowledged everything."""
         eventually(lambda: self._queues(site) == 0, "the acks to reach Redis", 15)
         repeated = [device.receipts.repeated for device in swarm.clients]
         swarm.each(lambda device: device.cut(0.0))
@@ -114,7 +115,7 @@ class Scene:
         assert [device.receipts.repeated for device in swarm.clients] == repeated
 
     def _queues(self, site: str) -> int:
-        """How many queues have something in them, at the primaries that live."""
+        """The number of queues that are not empty, at the living primaries."""
         count = 0
         for server in self._servers:
             with contextlib.suppress(redis.RedisError):
@@ -125,12 +126,12 @@ class Scene:
 
 
 def _wait_for_more(swarm: Swarm, messages: int = 8) -> None:
-    """Block until each publisher has had so many more messages taken."""
+    """Block until this number of further messages of each publisher was accepted."""
     _wait_for_answers(swarm, lambda sent: len(sent.answered), messages)
 
 
 def _wait_for_refusals(swarm: Swarm, messages: int = 12) -> None:
-    """Block until each publisher has had so many more messages refused: the fault lasts that long."""
+    """Block until this number of further messages of each publisher was refused. The fault lasts until then."""
     _wait_for_answers(swarm, lambda sent: len(sent.refused), messages)
 
 
@@ -144,12 +145,13 @@ def _wait_for_answers(swarm: Swarm, count: Callable[[Sent], int], messages: int)
 
 
 def _wait_for_silence(beats_ms: Sequence[float], seconds: float) -> None:
-    """Block until the last of the nodes' beats is so long ago."""
+    """Block until this time has passed since the newest beat of the nodes."""
     eventually(lambda: time.time() - max(beats_ms) / 1000 > seconds, "the nodes to have been silent", seconds + 8)
 
 
 def _check_client(client: Client, swarm: Swarm) -> None:
-    """It has what was answered 200, in order, unless it was told `_resync`; and it was never disconnected."""
+    """Check that the client has every message answered 200, in order, unless it got
+    `_resync`; and that it was never disconnected."""
     assert [record for record in client.records.snapshot() if record.kind in ("disconnect", "closed")] == []
     if "_resync" not in client.names():
         for sent in swarm.sent.values():
@@ -171,7 +173,7 @@ def _numbers(client: Client, publisher: str) -> list[int]:
 
 
 def two_nodes(tenant: Tenant, **environment: str) -> Deployment:
-    """Two nodes, of which requests go to the first."""
+    """Two nodes; requests go to the first."""
     deployment = Deployment(load_sites(tenant), environment=environment)
     try:
         deployment.add_node()
@@ -183,7 +185,7 @@ def two_nodes(tenant: Tenant, **environment: str) -> Deployment:
 
 @pytest.fixture(scope="module")
 def shared_deployment(tenant: Tenant) -> Iterator[Deployment]:
-    """Two nodes on a Valkey that comes to no lasting harm."""
+    """Two nodes on a Valkey that every test leaves intact."""
     deployment = two_nodes(tenant)
     yield deployment
     deployment.end()
@@ -213,7 +215,7 @@ def test_restart(scene: Scene, valkey: Valkey, tell: Callable[[str], None]) -> N
 
 
 def test_outage(scene: Scene, valkey: Valkey, is_long: bool, tell: Callable[[str], None]) -> None:
-    """Redis is away for longer than a node may be silent: the nodes do not take each other for dead afterwards."""
+    """Redis is away for longer than a node may be silent: afterwards the nodes do not take each other for dead."""
     with scene.sending() as swarm:
         beats: Any = valkey.client.zrange(NODES, 0, -1, withscores=True)
         valkey.kill()
@@ -224,7 +226,7 @@ def test_outage(scene: Scene, valkey: Valkey, is_long: bool, tell: Callable[[str
 
 
 def test_full(scene: Scene, valkey: Valkey) -> None:
-    """Redis's memory is full and nothing may be evicted."""
+    """Redis's memory is full, and its policy forbids eviction."""
     with scene.sending() as swarm:
         valkey.client.config_set("maxmemory", 1)
         scene.wait_refused()
@@ -233,7 +235,7 @@ def test_full(scene: Scene, valkey: Valkey) -> None:
 
 
 def test_too_few_replicas(scene: Scene, valkey: Valkey) -> None:
-    """Redis refuses every write, acks too, because it has not the replicas that it must have: acks are kept."""
+    """Redis refuses every write, acks too, because it lacks its required replicas: the node keeps the acks."""
     with scene.sending() as swarm:
         valkey.client.config_set("min-replicas-to-write", 1)
         scene.wait_refused()
@@ -251,7 +253,7 @@ def test_read_only(scene: Scene, valkey: Valkey) -> None:
 
 
 def test_busy(scene: Scene, valkey: Valkey) -> None:
-    """Somebody's script runs for ever, until it is killed."""
+    """A foreign script runs without end, until it is killed."""
     valkey.client.config_set("busy-reply-threshold", 500)
     with scene.sending() as swarm, ThreadPoolExecutor(1) as pool:
         endless = pool.submit(valkey.client.eval, "while true do end", 0)
@@ -263,7 +265,7 @@ def test_busy(scene: Scene, valkey: Valkey) -> None:
 
 
 def test_forgotten_scripts(scene: Scene, valkey: Valkey) -> None:
-    """The script cache is emptied again and again."""
+    """The script cache is flushed repeatedly."""
     with scene.sending() as swarm:
         for _ in range(15):
             valkey.client.script_flush()
@@ -271,7 +273,7 @@ def test_forgotten_scripts(scene: Scene, valkey: Valkey) -> None:
 
 
 def test_slow_script(scene: Scene, valkey: Valkey) -> None:
-    """Redis is held up for most of a second: sends wait, and none is refused."""
+    """Redis is blocked for most of a second: sends wait, and none is refused."""
     with scene.sending() as swarm:
         for _ in range(3):
             valkey.hold_up(0.4)
@@ -280,7 +282,7 @@ def test_slow_script(scene: Scene, valkey: Valkey) -> None:
 
 
 def test_far_away(tenant: Tenant, drivers: Drivers, background: BackgroundLoop) -> None:
-    """Redis answers 0.3 s late, and is lost in between: sends wait, links are made anew all the same."""
+    """Redis answers 0.3 s late, and its connections break in between: sends wait, and the links are made again."""
     with running_valkey() as server:
         proxy = TcpProxy(background, server.url)
         deployment = two_nodes(tenant, REDIS_URL=proxy.redis_url)
@@ -316,7 +318,7 @@ def test_sentinels_fail_over(tenant: Tenant, drivers: Drivers, tell: Callable[[s
 
 
 def test_shard_fails_over(tenant: Tenant, drivers: Drivers, tell: Callable[[str], None]) -> None:
-    """One of three shards of a Cluster is killed: the nodes follow to its replica, and other shards' sites go on."""
+    """One of three shards of a Cluster is killed: the nodes follow to its replica; sites on other shards go on."""
     with valkey_cluster(replicas=3) as cluster:
         deployment = two_nodes(tenant, REDIS_URL=cluster.url)
         try:

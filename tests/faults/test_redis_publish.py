@@ -1,4 +1,4 @@
-"""Redis PUBLISH on an application's Redis in its forms (another, embedded, a Cluster), and when that fails."""
+"""Redis PUBLISH on each form of an application's Redis (another, embedded, a Cluster), and failures of that Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Make = Callable[[Any], Application]
 
 @pytest.fixture
 def application(drivers: Drivers) -> Iterator[Make]:
-    """Makes the application of the site `news` of a deployment, with its own client of Redis."""
+    """Makes the application of the site `news` of a deployment, with its own Redis client."""
     made: list[Application] = []
 
     def make(client: Any) -> Application:
@@ -37,7 +37,7 @@ def application(drivers: Drivers) -> Iterator[Make]:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Ends what a test starts, in reverse."""
+    """Ends what a test starts, in reverse order."""
     with ExitStack() as stack:
         yield stack
 
@@ -50,11 +50,11 @@ def started(stack: ExitStack, *arguments: Any, **settings: Any) -> Deployment:
 
 
 def wait_owned(news: Application) -> None:
-    """Wait until somebody listens to the application."""
+    """Wait until a node listens to the application."""
     user = news.user()
 
     def is_queued() -> bool:
-        # (In a Cluster PUBLISH answers for the one server that it was given to.)
+        # (In a Cluster PUBLISH counts only the clients of the server that received it.)
         news.publish(user, "x")
         return bool(news.waiting(user))
 
@@ -62,7 +62,7 @@ def wait_owned(news: Application) -> None:
 
 
 def check(news: Application, deployment: Deployment) -> None:
-    """Queue, live, stream, channel: everything once."""
+    """Check that queued, live, stream and channel messages each arrive once."""
     wait_owned(news)
     user = news.user()
     news.publish(user, "waited")
@@ -83,7 +83,7 @@ def check(news: Application, deployment: Deployment) -> None:
 
 
 def test_another_redis(stack: ExitStack, application: Make) -> None:
-    """With `url` all of it is in the application's Redis, and nothing in the server's."""
+    """With `url` all keys are in the application's Redis, and none in the server's."""
     with running_valkey() as other:
         deployment = started(stack, {"news": {"apiKey": "k", "redisPublish": {"url": other.url}}})
         check(application(other.client), deployment)
@@ -91,7 +91,8 @@ def test_another_redis(stack: ExitStack, application: Make) -> None:
 
 
 def test_another_redis_that_is_away(stack: ExitStack, application: Make) -> None:
-    """The server starts without the application's Redis, tells clients to come back, and works when it is there."""
+    """The server starts without the application's Redis, tells clients to
+    reconnect, and works once that Redis is there."""
     with running_valkey(is_durable=True) as other:
         other.kill()
         deployment = started(stack, {"news": {"apiKey": "k", "redisPublish": {"url": other.url}}})
@@ -105,7 +106,7 @@ def test_another_redis_that_is_away(stack: ExitStack, application: Make) -> None
 
 
 def test_embedded_redis(stack: ExitStack, application: Make) -> None:
-    """Without any Redis named, the embedded one is the application's: its socket is in the data directory."""
+    """When no Redis is configured, the embedded one is the application's too: its socket is in the data directory."""
     deployment = started(stack, {"news": SITE}, is_embedded=True)
     client: Any = redis.Redis(unix_socket_path=str(deployment.directory / "data" / "valkey.sock"))
     stack.callback(client.close)
@@ -113,7 +114,7 @@ def test_embedded_redis(stack: ExitStack, application: Make) -> None:
 
 
 def test_cluster(stack: ExitStack, application: Make) -> None:
-    """On a Cluster too: each user's keys are on one shard, whichever it is."""
+    """On a Cluster it works too: each user's keys are on one shard, whichever that is."""
     with valkey_cluster() as cluster:
         deployment = started(stack, {"news": SITE}, environment={"REDIS_URL": cluster.url}, is_embedded=True)
         client: Any = redis.RedisCluster(host=HOST, port=cluster.ports[0])
@@ -124,7 +125,8 @@ def test_cluster(stack: ExitStack, application: Make) -> None:
 
 
 def test_restart_of_the_server(stack: ExitStack, application: Make) -> None:
-    """What waited still waits, what the stream got meanwhile is delivered, and nothing is delivered again."""
+    """After a restart waiting messages still wait, entries added to the stream meanwhile are
+    delivered, and nothing is delivered again."""
     deployment = started(stack, {"news": SITE})
     news = application(deployment.redis.client)
     wait_owned(news)
@@ -147,7 +149,7 @@ def test_restart_of_the_server(stack: ExitStack, application: Make) -> None:
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "emptied"])
 def test_redis_away_and_back(stack: ExitStack, application: Make, fault: str) -> None:
-    """Clients stay connected while Redis is killed, stopped or loses everything, and hear what is sent afterwards."""
+    """Clients stay connected while Redis is killed, stopped or loses everything, and hear later messages."""
     deployment = started(stack, {"news": SITE})
     valkey = deployment.redis
     news = application(valkey.client)
@@ -177,7 +179,7 @@ def test_redis_away_and_back(stack: ExitStack, application: Make, fault: str) ->
 
 
 def test_scripts_forgotten(stack: ExitStack, application: Make) -> None:
-    """SCRIPT FLUSH is not noticed."""
+    """SCRIPT FLUSH has no visible effect."""
     deployment = started(stack, {"news": SITE})
     news = application(deployment.redis.client)
     deployment.redis.client.script_flush()

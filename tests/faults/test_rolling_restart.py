@@ -29,8 +29,8 @@ def cluster(tenant: Tenant, is_long: bool) -> Iterator[Deployment]:
 def test_rolling_restart(
     cluster: Deployment, drivers: Drivers, tenant: Tenant, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """Nodes that end by SIGTERM one after the other, behind a balancer that asks each whether it is ready: no send is
-    refused or left without an answer, every device gets every message, in order, and every node ends with 0."""
+    """Nodes end by SIGTERM one after the other, behind a balancer that checks their readiness: no send is refused or
+    left without an answer, every device gets every message, in order, and every node ends with 0."""
     room = tenant.unique("room")
     connector = Connector(cluster, drivers)
     with Swarm(cluster, "one") as swarm:
@@ -60,7 +60,7 @@ def test_rolling_restart(
 
 
 def _restart(node: Node) -> int:
-    """End a node as an orchestrator does and start it again; returns its exit status."""
+    """End a node as an orchestrator does and start it again; return its exit status."""
     node.server.signal(signal.SIGTERM)
     eventually(lambda: node.get("/readyz").status_code == 503, "the node to say that it drains")
     node.is_listed = False
@@ -70,7 +70,7 @@ def _restart(node: Node) -> int:
 
 
 def _check(client: Client, answered: dict[str, list[int]]) -> None:
-    """The client has everything, in order; what it could not acknowledge in time may have come twice."""
+    """Check that the client has everything, in order; a message whose ack came too late may have arrived twice."""
 
     def received() -> dict[str, list[int]]:
         found: dict[str, dict[int, None]] = {name: {} for name in answered}

@@ -1,4 +1,5 @@
-"""A node killed or frozen, or their Redis killed, while messages are sent: seen by clients of the other nodes too."""
+"""A node is killed or frozen, or its Redis is killed, while messages are sent;
+clients of the other nodes see it too."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def connectors(cluster: Deployment, drivers: Drivers) -> Iterator[list[Connector
 
 def test_killed_with_unacknowledged_messages(cluster: Deployment, connectors: list[Connector], tenant: Tenant) -> None:
     """A node may be killed at any instant: nothing stored is lost, its devices count as disconnected within seconds,
-    their clients reconnect anywhere. What was acknowledged does not come again."""
+    their clients reconnect anywhere. Acknowledged messages are not sent again."""
     here, there = connectors
     room = tenant.unique("room")
     users = {kind: tenant.user(room) for kind in ONE_OF_EACH}
@@ -50,10 +51,10 @@ def test_killed_with_unacknowledged_messages(cluster: Deployment, connectors: li
 
 
 def test_clients_go_elsewhere_by_themselves(cluster: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Behind a balancer every library comes back by itself, to a node that is left, and gets what waits for it."""
+    """Behind a balancer every library reconnects by itself, to a remaining node, and gets the messages that wait."""
     connector = Connector(cluster, drivers)
     users = {kind: tenant.user() for kind in ONE_OF_EACH if kind.library != "python"}
-    # Until both nodes have clients.
+    # Three clients of each kind, so that both nodes have some.
     calls = [connector.call("one", user, kind, ack=ACK_NONE) for kind, user in users.items()] * 3
     calls = [
         dataclasses.replace(call, query={**call.query, "deviceId": f"d{number}"}, reconnects=True)
@@ -79,8 +80,8 @@ def test_clients_go_elsewhere_by_themselves(cluster: Deployment, drivers: Driver
 
 
 def test_frozen_and_back(cluster: Deployment, tenant: Tenant) -> None:
-    """A node that stops for less than it takes to be given up: sends over the others are answered as before, and when
-    it goes on its clients get all of it, in order, on the connections that they had."""
+    """A node is frozen for less than the time after which it counts as dead: other nodes answer sends as before, and
+    when it resumes its clients get everything, in order, on the connections that they had."""
     frozen, other = cluster.nodes
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: other.url) as swarm:
@@ -99,8 +100,8 @@ def test_frozen_and_back(cluster: Deployment, tenant: Tenant) -> None:
 
 
 def test_cut_off_from_redis(cluster: Deployment, background: BackgroundLoop, tenant: Tenant) -> None:
-    """A node that loses Redis while others send: its clients keep their connections, and get what was sent meanwhile
-    when it is back, each message once and in order, without a `_batch`."""
+    """A node loses Redis while others send: its clients keep their connections, and get the missed messages when Redis
+    is back, each once and in order, without a `_batch`."""
     proxy = TcpProxy(background, cluster.redis.url)
     far = cluster.add_node(REDIS_URL=proxy.redis_url)
     room = tenant.unique("room")
@@ -144,7 +145,7 @@ def test_redis_killed_while_sending(cluster: Deployment, tenant: Tenant, chance:
 
 
 def _waiting(cluster: Deployment) -> int:
-    """How many messages wait in the queues of the site, as Redis has it now."""
+    """How many messages wait in the queues of the site, read from Redis."""
     client: Any = cluster.redis.client
     return sum(client.llen(key) for key in client.scan_iter("recado:{one}:queue:*"))
 

@@ -1,4 +1,4 @@
-"""What one node survives: its Redis frozen, killed and back, and its own end by SIGTERM and SIGKILL."""
+"""Faults that one node survives: its Redis is frozen, killed and started again; it ends by SIGTERM and SIGKILL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(params=[False, True], ids=["own Redis", "embedded"])
 def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
-    """A server of the test's own, with a Redis beside it and with the embedded one."""
+    """A server of the test's own, once with a separate Redis and once with the embedded one."""
     server = Deployment(contract_sites(tenant), is_embedded=request.param)
     yield server
     server.end()
@@ -29,7 +29,7 @@ def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deplo
 
 @pytest.fixture
 def with_redis(tenant: Tenant) -> Iterator[Deployment]:
-    """A server of the test's own with a Redis beside it."""
+    """A server of the test's own with a separate Redis."""
     server = Deployment(contract_sites(tenant))
     yield server
     server.end()
@@ -45,7 +45,8 @@ def connect_with_redis(with_redis: Deployment, drivers: Drivers) -> Iterator[Con
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
 def test_redis_away_and_back(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant, fault: str) -> None:
-    """Redis stopped: /send 503 with Retry-After within 2 s. Started again: works without a restart, queues intact."""
+    """While Redis is stopped /send answers 503 with Retry-After within 2 s. When Redis is back the node works without a
+    restart, with its queues intact."""
     valkey = with_redis.redis
     away, present = tenant.user(), tenant.user()
     connect_with_redis("alpha", away).disconnect()
@@ -74,7 +75,7 @@ def test_redis_away_and_back(with_redis: Deployment, connect_with_redis: Connect
 
 
 def test_concurrent_sends_while_redis_is_frozen(with_redis: Deployment, tenant: Tenant) -> None:
-    """Many sends at once to a frozen Redis are each answered 503 within 2 s."""
+    """Many concurrent sends to a frozen Redis are each answered 503 within 2 s."""
     valkey = with_redis.redis
     with_redis.send("alpha", "warm-up", "event")
     valkey.suspend()
@@ -91,7 +92,7 @@ def test_concurrent_sends_while_redis_is_frozen(with_redis: Deployment, tenant: 
 
 
 def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
-    """A client that connects while Redis is away is told so or waits; once Redis is back it can connect."""
+    """A client that connects while Redis is away gets an error or waits; once Redis is back it can connect."""
     valkey = with_redis.redis
     valkey.kill()
     user = tenant.user()
@@ -108,7 +109,7 @@ def test_connecting_while_redis_is_away(with_redis: Deployment, connect_with_red
 
 
 def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
-    """An ack that arrives while Redis is away is either applied later or its message comes again: never a loss."""
+    """An ack that arrives while Redis is away is either applied later or its message is sent again: none is lost."""
     valkey = with_redis.redis
     user = tenant.user()
     client = connect_with_redis("alpha", user, ack=ACK_NONE)
@@ -126,7 +127,8 @@ def test_acks_while_redis_is_away(with_redis: Deployment, connect_with_redis: Co
 
 
 def test_sigterm(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """SIGTERM closes the connections of every kind and exits 0 within 10 s; no process is left; queues are intact."""
+    """SIGTERM closes connections of every kind and the node exits with 0 within 10 s;
+    no process remains; queues are intact."""
     connect = Connector(deployment, drivers)
     users = {kind: tenant.user() for kind in NODE_KINDS}
     clients = [connect("alpha", user, kind, ack=ACK_NONE) for kind, user in users.items()]
@@ -146,7 +148,7 @@ def test_sigterm(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> No
 
 
 def test_sigterm_while_sending(deployment: Deployment, drivers: Drivers, tenant: Tenant) -> None:
-    """Whatever /send answered 200 until a SIGTERM is in the queue afterwards, in order."""
+    """Every message answered 200 before a SIGTERM is in the queue afterwards, in order."""
     connect = Connector(deployment, drivers)
     user = tenant.user()
     connect("alpha", user).disconnect()
@@ -161,7 +163,7 @@ def test_sigterm_while_sending(deployment: Deployment, drivers: Drivers, tenant:
 
 @pytest.mark.parametrize("is_left", [True, False], ids=["Redis left behind", "Redis killed too"])
 def test_sigkill(deployment: Deployment, drivers: Drivers, tenant: Tenant, is_left: bool) -> None:
-    """SIGKILL in the middle of sends, then a start on the same data: everything that was answered 200 is there."""
+    """After a SIGKILL during sends and a start on the same data, every message answered 200 is there."""
     connect = Connector(deployment, drivers)
     user, connected = tenant.user(), tenant.user()
     connect("alpha", user).disconnect()
@@ -194,7 +196,7 @@ def test_sigkill(deployment: Deployment, drivers: Drivers, tenant: Tenant, is_le
 
 
 def test_clients_come_back_by_themselves(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
-    """After a SIGKILL and a new start every library reconnects by itself and gets what it had not acknowledged."""
+    """After a SIGKILL and a new start every library reconnects by itself and gets its unacknowledged messages."""
     connect = connect_with_redis
     users = {kind: tenant.user() for kind in NODE_KINDS}
     calls = [connect.call("alpha", user, kind, ack=ACK_NONE) for kind, user in users.items()]
@@ -210,7 +212,8 @@ def test_clients_come_back_by_themselves(with_redis: Deployment, connect_with_re
 
 
 def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_redis: Connector, tenant: Tenant) -> None:
-    """The devices of a killed node count as disconnected within seconds: after device_ttl nothing is left of them."""
+    """The devices of a killed node count as disconnected within seconds: after
+    device_ttl Redis holds nothing of them."""
     user = tenant.user()
     client = connect_with_redis("brief", user, ack=ACK_NONE)
     with_redis.send("brief", user.room, "kept")
@@ -222,7 +225,7 @@ def test_device_of_a_killed_node_expires(with_redis: Deployment, connect_with_re
 
 
 def _pass_barrier(connect: Connector, tenant: Tenant) -> None:
-    """Block until acks that arrived before this call have been applied: a later connection's whole life has passed."""
+    """Block until acks that arrived before this call have been applied: a later connection has lived and ended."""
     user = tenant.user()
     client = connect("alpha", user)
     connect.fence("alpha", user.room, client)
@@ -231,7 +234,7 @@ def _pass_barrier(connect: Connector, tenant: Tenant) -> None:
 
 
 def _send_until_it_fails(deployment: Deployment, user: User, end: Callable[[], object]) -> list[int]:
-    """Send numbers one after another while `end` ends the server; returns those that were answered 200."""
+    """Send numbers one after another while `end` ends the server; return the numbers answered 200."""
     accepted: list[int] = []
     enough = threading.Event()
 

@@ -19,13 +19,14 @@ pytestmark = pytest.mark.alone
 MESSAGES = 10_000
 PAYLOAD = "x" * 1000
 SLOW = 8
-#: Eight readers' worth of messages are 80 MB, their outboxes 8 MB.
+#: The messages for eight readers are 80 MB, their outboxes 8 MB.
 MOST_BYTES = 25_000_000
 
 
 def test_slow_reader(cluster: Deployment, tenant: Tenant, tell: Callable[[str], None]) -> None:
-    """Readers that stop reading for the whole test while 10,000 messages go to them and to others: the others get
-    each as if they were not there, the node holds no more than their outboxes, and they find all in their queues."""
+    """Some readers stop reading for the whole test while 10,000 messages go to them and to others.
+    The others get each message without delay, the node holds no more than the readers' outboxes, and
+    the readers find all in their queues."""
     node = cluster.nodes[0]
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: node.url) as swarm:

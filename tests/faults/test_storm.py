@@ -1,4 +1,4 @@
-"""Everybody comes back at once."""
+"""All clients reconnect at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUTH_CONCURRENCY = 64
 def test_storm(
     cluster: Deployment, tenant: Tenant, chance: random.Random, is_long: bool, tell: Callable[[str], None]
 ) -> None:
-    """Thousands of clients that reconnect at once, to the node that is left, all get in and miss nothing; authUrl sees
+    """Thousands of clients that reconnect at once to the remaining node are all admitted and miss nothing; authUrl gets
     no more than auth_concurrency of their calls at a time."""
     room = tenant.unique("room")
     with Swarm(cluster, "one", lambda: chance.choice([node for node in cluster.nodes if node.is_listed]).url) as swarm:
@@ -36,8 +36,8 @@ def test_storm(
         swarm.check()
         tenant.most_at_once = 0
         cluster.nodes[0].kill()
-        # A client that is on its way back already is let be: its authUrl call, given up by the node, would be under way
-        # at the backend beside the one that takes its place.
+        # Do not cut a client that is reconnecting already: the node would give up its authUrl call, which would then be
+        # under way at the backend beside the call that takes its place.
         swarm.each(_cut)
         with swarm.publishing(room, publishers=1, per_second=2):
             swarm.wait_ready(timeout_seconds=120)
@@ -46,7 +46,7 @@ def test_storm(
         ready = [client.ready_seconds[-1] for client in clients]
         tell(f"{len(ready)} came back: p50 {percentile(ready, 50):.2f} s, p99 {percentile(ready, 99):.2f} s")
         assert min(client.connects for client in clients) == 2
-        # One node is left, and its many clients have kept the backend as busy as they may.
+        # One node is left, and its many clients keep the backend as busy as the limit allows.
         assert tenant.most_at_once == AUTH_CONCURRENCY
 
 

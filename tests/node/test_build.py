@@ -1,4 +1,4 @@
-"""The builder: what a start needs and what an end leaves."""
+"""The builder: the needs of a start, and the state after an end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from app.config.settings import Config
 from app.errors import StoreUnavailable
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
+from app.protocols.listed import PROTOCOLS
+from app.protocols.sites.send_body import RESERVED_EVENTS
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
 SITE = make_site()
-#: Never listened on here.
-SEAT = WorkerSlot("/nowhere")
+#: No socket is opened at this path.
+SLOT = WorkerSlot("/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def config(valkey: Valkey) -> Config:
-    """A server on it."""
+    """A server's configuration on that Redis."""
     return Config(redis_url=valkey.url, sites={"shop": SITE})
 
 
@@ -38,7 +40,7 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
     """A node that was started and ended in order has left Redis as it was, worker ids included."""
     valkey.client.flushall()
     async with AsyncExitStack() as stack:
-        services = await Services.start(config, stack, SEAT)
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
         assert valkey.client.zcard("recado:nodes") == 1
         assert len(valkey.client.keys("recado:worker:*")) == 1
         assert services.bus.is_hearing
@@ -47,18 +49,25 @@ async def test_start_and_end_leave_nothing(config: Config, valkey: Valkey) -> No
 
 
 async def test_start_without_redis(config: Config, tmp_path: Path) -> None:
-    """A start without Redis fails with what does not answer, and leaves nothing running."""
+    """A start without Redis fails with the address that does not answer, and leaves nothing running."""
     away = structs.replace(config, redis_url=f"unix://{tmp_path}/nowhere")
     async with AsyncExitStack() as stack:
         with pytest.raises(StoreUnavailable, match="nowhere"):
-            await Services.start(away, stack, SEAT)
+            await Services.start(away, stack, SLOT, PROTOCOLS)
 
 
 async def test_embedded_store_is_the_default(config: Config, tmp_path: Path, valkey: Valkey) -> None:
-    """Without a URL the server runs a Valkey of its own on the data directory, and ends it."""
+    """Without a URL the server runs its own Valkey on the data directory, and ends it."""
     alone = structs.replace(config, redis_url=None, data_dir=tmp_path / "data")
     async with AsyncExitStack() as stack:
-        services = await Services.start(alone, stack, SEAT)
+        services = await Services.start(alone, stack, SLOT, PROTOCOLS)
         assert services.redis.is_available
         assert [str(tmp_path) in str(shard.address) for shard in services.redis.shards] == [True]
     assert not services.redis.is_available
+
+
+async def test_events_of_the_sites_contract_are_reserved(config: Config) -> None:
+    """A message that reaches a room through `binds` may not look like an event of the server itself."""
+    async with AsyncExitStack() as stack:
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
+        assert services.delivery.reserved_events == RESERVED_EVENTS

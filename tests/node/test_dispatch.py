@@ -1,4 +1,4 @@
-"""Which part of the server answers which path, and the original paths of the servers that a protocol replaces."""
+"""The dispatch of paths to the parts of the server, and the original paths of the servers that a protocol replaces."""
 
 from typing import Any
 
@@ -6,35 +6,39 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.config.settings import Mounts
-from app.node.dispatch import AsgiApp, Dispatcher
+from app.node.dispatch import Dispatcher
+from app.protocols.channels.protocol import CHANNELS
+from app.protocols.protocol import AsgiApp
+from app.protocols.topics.protocol import TOPICS
 
 
 class Part:
-    """A part of the server that notes what it was asked, as (path, raw path). Lives for one test."""
+    """A part of the server that records its calls as (path, raw path). Lives for one test."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Note it."""
+        """Records the call."""
         self.asked.append((scope["path"], scope.get("raw_path", b"")))
 
 
 class Server:
     """A dispatcher and its parts. Lives for one test."""
 
-    def __init__(self, mounts: Mounts | None = None) -> None:
+    def __init__(self, mounts: dict[str, str] | None = None) -> None:
         self.parts = {name: Part() for name in ("send", "sockets", "channels", "topics")}
-        doors: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
+        applications: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
         routes = [Route(path, lambda request: PlainTextResponse("page")) for path in ("/page", "/socket.io/page.js")]
-        self.dispatch = Dispatcher(self.parts["send"], self.parts["sockets"], [*routes], doors)
-        if mounts:
-            self.dispatch.mount(mounts)
+        endpoints: dict[str, AsgiApp] = {"/send": self.parts["send"]}
+        self.dispatch = Dispatcher(self.parts["sockets"], endpoints, applications, routes)
+        for spec in (CHANNELS, TOPICS):
+            if mounts and spec.name in mounts:
+                self.dispatch.mount(spec.name, mounts[spec.name], spec.mounts)
         self.sent: list[Any] = []
 
     async def ask(self, path: str, kind: str = "http") -> list[tuple[str, str]]:
-        """Which part was asked, and for which path."""
+        """Sends one request, and returns the parts that were called so far, with their paths."""
         scope = {"type": kind, "path": path, "method": "GET", "headers": [], "query_string": b"", "root_path": ""}
 
         async def receive() -> Any:
@@ -65,7 +69,8 @@ async def test_paths_of_the_parts(path: str, part: str) -> None:
 
 
 async def test_websockets_of_a_server_that_ends() -> None:
-    """From then on WebSockets of every protocol are refused with 503 and Retry-After, requests are answered."""
+    """On a server that ends, WebSockets of every protocol are refused with 503 and Retry-After. Requests are
+    answered."""
     server = Server()
     server.dispatch.refuse_websockets()
     for path in ("/socket.io/", "/channels/shop", "/"):
@@ -80,7 +85,7 @@ async def test_websockets_of_a_server_that_ends() -> None:
 
 @pytest.mark.parametrize("path", ["/page", "/socket.io/page.js", "/healthcheck"])
 async def test_pages(path: str) -> None:
-    """Pages are served, also one beneath the path of the sockets."""
+    """Pages are served, also a page below the path of the sockets."""
     server = Server()
     assert await server.ask(path) == []
     assert server.sent[0]["status"] == 200
@@ -98,12 +103,12 @@ async def test_paths_of_nobody(path: str) -> None:
     ("path", "kind"), [("/push", "http"), ("/push/", "http"), ("/", "http"), ("/event", "http"), ("/", "websocket")]
 )
 async def test_original_paths_are_served_where_mounted(path: str, kind: str) -> None:
-    """The original paths lead to the mounted site; without a mount, or with another kind of request, nowhere."""
+    """Original paths lead to the mounted site. Without a mount, or with another kind of request, they lead nowhere."""
     server = Server()
     assert await server.ask(path, kind) == []
     assert server.sent[0] == {"type": "websocket.close", "code": 1000, "reason": ""} or server.sent[0]["status"] == 404
     protocol = "channels" if path.startswith("/push") or kind == "websocket" else "topics"
-    server = Server(Mounts(**{protocol: "my shop"}))
+    server = Server({protocol: "my shop"})
     rest = "" if path == "/" else path
     assert await server.ask(path, kind) == [(protocol, f"/{protocol}/my shop{rest}")]
     assert server.parts[protocol].asked[0][1] == f"/{protocol}/my%20shop{rest}".encode()

@@ -21,14 +21,14 @@ def test_port_in_use() -> None:
 
 
 def test_port_zero_is_any_free_port() -> None:
-    """Port 0 picks one."""
+    """Port 0 picks a free port."""
     with listen("127.0.0.1", 0) as listening, SharedPort("127.0.0.1", 0) as shared:
         assert listening.getsockname()[1] > 0
         assert shared.number > 0
 
 
 def test_shared_port_is_nobody_elses() -> None:
-    """A second server does not get onto the port of workers that listen, though it might share it, too."""
+    """A second server does not get the port of workers that listen, although SO_REUSEPORT would allow it."""
     with SharedPort("127.0.0.1", 0) as shared, shared.open() as worker:
         worker.listen()
         with pytest.raises(ConfigError):
@@ -37,7 +37,7 @@ def test_shared_port_is_nobody_elses() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_connections_reach_every_process_that_listens(host: str) -> None:
-    """Each socket of a shared port gets connections once it listens; the port stays held while none does."""
+    """Each socket of a shared port gets connections once it listens. The port stays held while no socket listens."""
     with SharedPort(host, 0) as shared:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host, shared.number))
@@ -53,12 +53,12 @@ def test_connections_reach_every_process_that_listens(host: str) -> None:
                 for client in clients:
                     client.close()
         assert sum(accepted) == 100
-        # By a hash of the addresses: fewer than 20 of 100 would come once in a billion times.
+        # The kernel distributes by a hash of the addresses: fewer than 20 of 100 would happen once in a billion runs.
         assert min(accepted) >= 20
 
 
 def accept_all(listening: socket.socket) -> int:
-    """How many connections wait there."""
+    """Accepts all waiting connections and returns their number."""
     count = 0
     while True:
         try:

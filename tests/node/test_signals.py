@@ -1,4 +1,4 @@
-"""The signals by which a process is asked to end."""
+"""The signals that ask a process to end."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_is_obeyed_on_the_loop(number: int) -> None:
-    """Each signal is told by its number, as often as it comes, and ends nothing by itself."""
+    """Each signal is reported by its number, every time that it arrives, and does not end the process by itself."""
     heard: list[int] = []
     with end_signals(heard.append):
         for count in (1, 2):
@@ -22,7 +22,7 @@ async def test_a_signal_is_obeyed_on_the_loop(number: int) -> None:
 
 
 async def test_nothing_is_obeyed_behind_the_block() -> None:
-    """Afterwards the signals do what they did before."""
+    """After the block the signals have their previous effect."""
     with end_signals(lambda number: None):
         pass
     assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Where the processes behind a port find each other."""
+"""The folder where the processes behind a port find each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_directory_is_the_users_alone_and_goes() -> None:
     ("name", "reason"), [("none", "No such file or directory"), ("a" * 100, "its path is too long")]
 )
 def test_no_directory_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
-    """Where no socket can be made, that is a ConfigError that names TMPDIR."""
+    """A folder where no socket can be made is a ConfigError that names TMPDIR."""
     if name != "none":
         (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))

@@ -1,4 +1,4 @@
-"""Several processes behind one port: started, replaced, ended together, and told apart in the figures."""
+"""Several processes behind one port: their start, replacement and common end, and their separate figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKERS = 3
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Where a server runs; its path is short enough for a socket."""
+    """The folder of a server. Its path is short enough for a socket."""
     made = Path(tempfile.mkdtemp(prefix="recado-"))
     yield made
     shutil.rmtree(made)
@@ -34,7 +34,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def embedded(directory: Path) -> Iterator[Server]:
-    """Workers with the demo, on a Valkey of the supervisor's own."""
+    """Workers with the demo, on the supervisor's own Valkey."""
     server = Server(directory, "--port", "0", "--demo", "--workers", str(WORKERS), TMPDIR=str(directory))
     yield server
     server.end()
@@ -56,7 +56,7 @@ def workers_of(server: Server) -> list[int]:
 
 
 def lines_of(server: Server, event: str) -> list[dict[str, object]]:
-    """What it has logged of this."""
+    """The log lines of this event."""
     return [line for line in server.log() if line.get("event") == event]
 
 
@@ -67,14 +67,15 @@ def samples(server: Server, name: str) -> list[str]:
 
 
 def post(server: Server) -> str:
-    """Send an event to the demo's alice."""
+    """Sends an event to the demo's alice."""
     query = {"site": "demo", "apiKey": "demo"}
     return httpx.post(f"{server.url}/send", params=query, json={"rooms": "user_alice", "event": "news"}).text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_start_and_end(embedded: Server, directory: Path, number: signal.Signals) -> None:
-    """One line says that all listen, any answers, one signal ends all with status 0 and leaves no process and file."""
+    """One line says that all workers listen, and any worker answers. One signal ends all with status 0 and leaves no
+    process and no file."""
     family = descendants(embedded.pid)
     assert len(workers_of(embedded)) == WORKERS
     assert len(family) == WORKERS + 1
@@ -89,7 +90,8 @@ def test_start_and_end(embedded: Server, directory: Path, number: signal.Signals
 
 
 def test_figures_of_all(clustered: Server) -> None:
-    """Whichever worker is asked, it tells of all, each sample with the worker's number and each metric in one place."""
+    """Any worker answers with the figures of all: each sample has the worker's number, and each metric stands in one
+    place."""
     for _ in range(10):
         post(clustered)
     accepted = samples(clustered, "recado_sends_total")
@@ -104,7 +106,7 @@ def test_figures_of_all(clustered: Server) -> None:
 
 
 def test_dead_worker_is_replaced(clustered: Server) -> None:
-    """A worker that was killed is started again in its place, while the others serve on."""
+    """A worker that was killed is started again in its place, while the others keep serving."""
     first, *others = workers_of(clustered)
     kill(first)
     eventually(lambda: len(lines_of(clustered, "worker ended")) == 1, "the supervisor to see it")
@@ -148,7 +150,7 @@ def test_killed_supervisor_leaves_nothing(embedded: Server) -> None:
 
 @pytest.mark.long
 def test_worker_that_does_not_end(directory: Path, valkey: Valkey) -> None:
-    """A worker that hangs when all are to end is killed after its time, and the status is 0 all the same."""
+    """A worker that hangs when all are to end is killed after its time. The status is 0 all the same."""
     (directory / "config.yml").write_text("production: {drain_timeout: 0, shutdown_timeout: 0.5}")
     server = Server(directory, "--port", "0", "--workers", "2", REDIS_URL=valkey.url)
     try:
@@ -177,7 +179,8 @@ def run_to_the_end(directory: Path, *arguments: str, **environment: str) -> tupl
 
 
 def test_failures_at_the_start(directory: Path) -> None:
-    """What keeps workers from starting is one line, whatever their number: a wrong setting exits 2, the rest 1."""
+    """A failed start gives one line for any number of workers. A wrong setting exits with 2, any other failure with
+    1."""
     away = f"unix://{directory}/nowhere"
     status, said = run_to_the_end(directory, "--port", "0", REDIS_URL=away)
     assert (status, said) == (1, f"recado: Redis at {directory}/nowhere does not answer (FileNotFoundError)\n")
@@ -192,7 +195,8 @@ def test_failures_at_the_start(directory: Path) -> None:
 
 
 def test_restarts() -> None:
-    """Pauses double from death to death soon after the start, the fifth is the last; serving for long forgives."""
+    """Pauses double with each death soon after a start, and the fifth death is the last. A long service resets the
+    count."""
     restarts = Restarts()
     assert [restarts.died(0.0) for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, None]
     restarts = Restarts()

@@ -1,4 +1,4 @@
-"""Plain numbers: where a duration falls, and that a site's numbers are there when they are asked for."""
+"""Plain numbers: the bucket of a duration, and a site's numbers at their first use."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from app.observe.counts import BOUNDS_SECONDS, Counts, Durations
     ("seconds", "bucket"), [(0.0, 0), (0.0005, 0), (0.00051, 1), (5.0, len(BOUNDS_SECONDS) - 1), (5.1, -1)]
 )
 def test_duration_falls_in_one_bucket(seconds: float, bucket: int) -> None:
-    """A duration counts in the first bucket whose bound it does not pass, or in the one behind the last bound."""
+    """A duration counts in the first bucket whose bound it does not exceed, or in the last one without a bound."""
     durations = Durations()
     durations.observe(seconds)
     expected = [0] * (len(BOUNDS_SECONDS) + 1)
@@ -18,7 +18,7 @@ def test_duration_falls_in_one_bucket(seconds: float, bucket: int) -> None:
 
 
 def test_sites_are_there_from_the_start() -> None:
-    """The configured sites show their zeros; another is made when it is asked for, and stays."""
+    """The configured sites show their zeros. Another site's numbers are made at the first call, and stay."""
     counts = Counts(["a"])
     assert list(counts.sites) == ["a"]
     assert counts.of("a") is counts.sites["a"]

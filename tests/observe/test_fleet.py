@@ -9,30 +9,31 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.observe.counts import Counts
 from app.observe.fleet import Fleet, merge
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
+from app.protocols.sites.figures import METRICS, SitesCounts
 
 
 def metrics(worker: int, sends: int) -> Metrics:
-    """The figures of a worker that has accepted so many messages."""
+    """The figures of a worker that has accepted this many messages."""
     counts = Counts(["shop"])
-    counts.of("shop").sends["stored"] = sends
-    return Metrics(counts, Health({"redis": lambda: True}), f"node{worker}", "1.2", str(worker))
+    counts.of("shop").part(SitesCounts).sends["stored"] = sends
+    return Metrics(METRICS, counts, Health({"redis": lambda: True}), NodeInfo(f"node{worker}", "1.2"), str(worker))
 
 
 def values(text: bytes, name: str) -> Mapping[str, float]:
-    """What each worker says of a metric."""
+    """The samples of a metric, by worker."""
     families = list(text_string_to_metric_families(text.decode()))
     assert len(families) == len({family.name for family in families}), "a metric stands in two places"
     return {one.labels["worker"]: one.value for family in families for one in family.samples if one.name == name}
 
 
 def lines(text: bytes) -> set[bytes]:
-    """All but the figures of the process, which change at any moment."""
+    """All lines except the figures of the process, which change at any moment."""
     return {line for line in text.splitlines() if not line.startswith(b"process_")}
 
 
 async def test_all_answer() -> None:
-    """Every sample of every worker is there with its number, in their order, whichever is asked."""
+    """Every worker answers with all samples of all workers, each with its worker's number, in their order."""
     workers = [metrics(number, 10 * number) for number in range(3)]
 
     async def fetch(number: int) -> bytes | None:
@@ -47,7 +48,7 @@ async def test_all_answer() -> None:
 
 
 async def test_one_is_silent() -> None:
-    """Of a worker that does not answer it is said that it is not up, and nothing else."""
+    """A worker that does not answer is shown as not up, and has no other sample."""
 
     async def fetch(number: int) -> bytes | None:
         return None
@@ -58,7 +59,7 @@ async def test_one_is_silent() -> None:
 
 
 def test_a_metric_of_one_worker_alone() -> None:
-    """What only one of them knows, as with versions side by side, is kept."""
+    """A metric that one worker alone has is kept, as with two versions side by side."""
     up = b'# HELP recado_worker_up u\n# TYPE recado_worker_up gauge\nrecado_worker_up{worker="%d"} 1.0\n'
     new = b"# HELP new n\n# TYPE new gauge\nnew 1.0\n"
     assert merge([up % 0, up % 1 + new]) == up % 0 + b'recado_worker_up{worker="1"} 1.0\n' + new

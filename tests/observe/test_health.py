@@ -8,14 +8,14 @@ from app.observe.health import Health
 @pytest.mark.parametrize("redis", [True, False])
 @pytest.mark.parametrize("bus", [True, False])
 def test_ready_when_every_check_holds(redis: bool, bus: bool) -> None:
-    """One check that does not hold is enough, and each is named."""
+    """One check that does not hold makes the node not ready, and each check is named."""
     health = Health({"redis": lambda: redis, "bus": lambda: bus})
     assert health.check() == {"redis": redis, "bus": bus, "accepting": True}
     assert health.is_ready is (redis and bus)
 
 
 def test_draining_node_is_not_ready() -> None:
-    """Once it drains, a node is not ready again."""
+    """A node that drains is not ready again."""
     health = Health({"redis": lambda: True})
     health.start_draining()
     health.start_draining()

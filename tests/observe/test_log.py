@@ -1,4 +1,4 @@
-"""What a log line looks like, which lines there are, and that no secret is in any."""
+"""The form of a log line, the lines that there are, and that none holds a secret."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_one_json_line_an_event() -> None:
-    """A line holds event, level, logger, moment and what the module gave."""
+    """A line holds event, level, logger, time and the values of the module."""
     stream = configured()
     structlog.get_logger("app.node.build").info("listening", url="http://127.0.0.1:1", device="a\nb")
     (line,) = lines(stream)
@@ -66,7 +66,7 @@ def test_one_json_line_an_event() -> None:
 
 
 def test_level_decides() -> None:
-    """Below the level nothing is written."""
+    """A call below the level writes nothing."""
     stream = configured("warning")
     log = structlog.get_logger("app")
     log.debug("a")
@@ -77,7 +77,7 @@ def test_level_decides() -> None:
 
 @pytest.mark.parametrize(("log_format", "is_json"), [("auto", False), ("console", False), ("json", True)])
 def test_terminal_gets_readable_lines(log_format: LogFormat, is_json: bool) -> None:
-    """Auto is readable on a terminal; json stays json there."""
+    """`auto` is readable on a terminal; `json` stays JSON there."""
     stream = Terminal()
     configure_logging("info", log_format, stream)
     structlog.get_logger("app").info("hello", device="\x1b[31m")
@@ -86,14 +86,14 @@ def test_terminal_gets_readable_lines(log_format: LogFormat, is_json: bool) -> N
 
 
 def test_no_terminal_gets_json() -> None:
-    """Auto is JSON when nobody reads along."""
+    """`auto` is JSON when the output is no terminal."""
     stream = configured(log_format="auto")
     structlog.get_logger("app").info("hello")
     assert lines(stream)[0]["event"] == "hello"
 
 
 def test_libraries_share_the_output() -> None:
-    """uvicorn's lines look like ours; others speak up from a warning on; requests are not logged."""
+    """uvicorn's lines have our form; other libraries log from warnings on; requests are not logged."""
     stream = configured("debug")
     logging.getLogger("uvicorn.error").info("Started %s", "well")
     logging.getLogger("uvicorn.access").info("GET /socket.io/?token=hidden")
@@ -105,7 +105,7 @@ def test_libraries_share_the_output() -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_exceptions_come_with_their_traceback(log_format: LogFormat) -> None:
-    """A traceback is in the line, without the values of variables and without what follows a header's name."""
+    """A traceback is in the line, without the values of variables and of headers."""
     stream = configured(log_format=log_format)
     password = "hid" + "den"
     try:
@@ -119,7 +119,7 @@ def test_exceptions_come_with_their_traceback(log_format: LogFormat) -> None:
 
 @pytest.mark.parametrize("key", ["token", "apiKey", "api_key", "X-API-Key", "password", "secret", "Authorization"])
 def test_secret_keys_are_masked(key: str) -> None:
-    """The value of a secret key is never shown, at whatever depth it stands."""
+    """The value of a secret key is never shown, at any depth."""
     event = mask_secrets(None, "", {key: "hidden", "inner": {key: ["hidden"]}, "list": [{key: 5}]})
     assert event == {key: "***", "inner": {key: "***"}, "list": [{key: "***"}]}
 
@@ -143,7 +143,7 @@ def test_secrets_in_texts_are_masked(text: str, shown: str) -> None:
 
 @given(st.dictionaries(st.text(st.characters(), max_size=5), st.text(st.characters(), max_size=20), max_size=4))
 def test_any_text_can_be_logged(values: dict[str, str]) -> None:
-    """Whatever characters a device or room name holds, the line is written and is one line."""
+    """A device or room name of any characters gives one line."""
     stream = configured()
     structlog.get_logger("app").info("seen", values=values)
     assert len(lines(stream)) == 1

@@ -1,4 +1,4 @@
-"""The lag that is measured is the time for which the loop was held up."""
+"""The measured lag is the time for which the loop was blocked."""
 
 from __future__ import annotations
 

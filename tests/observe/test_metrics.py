@@ -1,27 +1,38 @@
-"""Every metric is explained, every explanation is of a metric, the dashboard asks for what exists, labels are few."""
+"""Every metric is explained, every explanation has its metric, the dashboard uses existing metrics, labels are few."""
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.backends import figures as backend_figures
+from app.backends.figures import BackendCounts
+from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
+from app.protocols.channels.figures import ChannelsCounts
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.figures import RedisPublishCounts
+from app.protocols.sites.figures import SitesCounts
+from app.protocols.topics.figures import TopicsCounts
 
 DOCS = Path(__file__).parents[2] / "docs"
+#: Every metric of a node.
+LISTED = [*figures.METRICS, *backend_figures.METRICS, *(metric for spec in PROTOCOLS for metric in spec.metrics)]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
 _ROW = re.compile(r"\| `((?:recado|process)_\w+)` \| (\w+) \| ([^|]*)\| ([^|]+)\|")
 _METRIC = re.compile(r"\b(?:recado|process)_\w+")
-#: What Prometheus puts behind the name of a histogram.
+#: The endings that Prometheus gives the name of a histogram.
 _PARTS = re.compile(r"_(bucket|sum|count)$")
 
 
 def filled() -> Counts:
-    """Counts in which everything has happened once, in two sites."""
+    """Counts in which every event has happened once, in two sites."""
     counts = Counts(["shop", "news"])
     counts.transport_closings["outbox full"] += 1
     counts.passed_requests["passed on"] += 1
@@ -31,27 +42,25 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        answered = (site.auths, site.tickets, site.user_updates, site.channel_requests, site.channel_resumes)
-        for numbers in (site.connects, site.closes, site.sends, site.limited, site.resyncs, *answered):
-            numbers["some"] += 1
-        published = site.redis_publish
-        for numbers in (published.received, published.outcomes, published.identifications):
-            numbers["some"] += 1
-        for numbers in (site.stream_ends, site.topic_events, site.bind_keys):
-            numbers["some"] += 1
-        site.auth_seconds.observe(9)
+        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts)
+        parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
+        for part in parts:
+            for name in part.__slots__:
+                if isinstance(numbers := getattr(part, name), Counter):
+                    numbers["some"] += 1
+        site.part(BackendCounts).auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
     return counts
 
 
 def metrics(counts: Counts) -> Metrics:
     """The metrics of a node called n1."""
-    return Metrics(counts, Health({"redis": lambda: True}), "n1", "1.2")
+    return Metrics(LISTED, counts, Health({"redis": lambda: True}), NodeInfo("n1", "1.2"))
 
 
 @pytest.fixture(scope="module")
 def families() -> dict[str, Any]:
-    """What Prometheus reads from a node on which everything has happened, by the name in the text."""
+    """The families that Prometheus reads from a node on which every event has happened, by the name in the text."""
     text = metrics(filled()).render().decode()
     parsed = list(text_string_to_metric_families(text))
     return {f"{one.name}_total" if one.type == "counter" else one.name: one for one in parsed}
@@ -65,7 +74,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 
 def test_every_metric_is_documented(families: dict[str, Any]) -> None:
-    """docs/metrics.md explains each metric there is, and none that is not, with its type and its labels."""
+    """docs/metrics.md explains each metric, and no other, with its type and its labels."""
     found = {}
     for name, family in families.items():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -76,7 +85,7 @@ def test_every_metric_is_documented(families: dict[str, Any]) -> None:
 
 
 def test_metrics_are_there_before_anything_happens() -> None:
-    """A node that has just begun names every metric, so that a missing one is no sign of peace."""
+    """A node that has just started has every metric: the absence of one does not mean that all is well."""
     assert metrics(Counts()).names() == set(documented())
 
 
@@ -98,13 +107,13 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 
 
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
-    """Whatever users do, a metric's series are counted by the values of these labels alone."""
+    """The labels bound the number of a metric's series: no user can add one."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
     assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "node", "version", "le"}
 
 
 def test_histogram_adds_up(families: dict[str, Any]) -> None:
-    """A bucket holds the shorter durations too, the last one all of them."""
+    """Prometheus's buckets are cumulative: the last one holds all durations."""
     samples = [sample for sample in families["recado_loop_lag_seconds"].samples if sample.name.endswith("_bucket")]
     assert [sample.value for sample in samples] == [0.0] * 6 + [1.0] * (len(BOUNDS_SECONDS) + 1 - 6)
     late = [one for one in families["recado_auth_seconds"].samples if one.labels == {"site": "shop", "le": "5.0"}]
@@ -112,7 +121,7 @@ def test_histogram_adds_up(families: dict[str, Any]) -> None:
 
 
 def test_values_are_those_counted(families: dict[str, Any]) -> None:
-    """Gauges, counters and samples show what is in the counts."""
+    """Gauges, counters and samples show the numbers of the counts."""
 
     def value(name: str, **labels: str) -> float:
         [sample] = [sample for sample in families[name].samples if sample.labels == labels]
@@ -127,7 +136,7 @@ def test_values_are_those_counted(families: dict[str, Any]) -> None:
 
 
 def test_rendering_meets_new_labels() -> None:
-    """Prometheus may ask, in its thread, while the loop adds a site or a reason: nothing fails."""
+    """A scrape in its thread succeeds while the loop adds a site or a reason."""
     counts = filled()
     shown = metrics(counts).collect()
     next(shown)

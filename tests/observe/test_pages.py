@@ -1,13 +1,14 @@
-"""What /metrics, /healthz and /readyz answer."""
+"""The answers of /metrics, /healthz and /readyz."""
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 from app.observe.counts import Counts
+from app.observe.figures import METRICS
 from app.observe.fleet import Fleet
 from app.observe.health import Health
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import observe_routes
 
 
@@ -17,7 +18,7 @@ async def _nobody(number: int) -> bytes | None:
 
 async def get(path: str, health: Health) -> httpx.Response:
     """The answer of an application that has these pages only."""
-    metrics = Metrics(Counts(["shop"]), health, "n1", "1.2")
+    metrics = Metrics(METRICS, Counts(["shop"]), health, NodeInfo("n1", "1.2"))
     transport = httpx.ASGITransport(Starlette(routes=observe_routes(Fleet(metrics, 0, 1, _nobody), health)))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         return await client.get(path)
@@ -25,14 +26,14 @@ async def get(path: str, health: Health) -> httpx.Response:
 
 @pytest.mark.parametrize(("is_heard", "status"), [(True, 200), (False, 503)])
 async def test_readiness_names_the_checks(is_heard: bool, status: int) -> None:
-    """200 when every check holds, else 503; the body says which does not."""
+    """200 when every check holds, else 503; the body names each check with its result."""
     answer = await get("/readyz", Health({"redis": lambda: True, "bus": lambda: is_heard}))
     assert answer.status_code == status
     assert answer.json() == {"ready": is_heard, "checks": {"redis": True, "bus": is_heard, "accepting": True}}
 
 
 async def test_liveness_asks_for_nothing_else() -> None:
-    """A node that is not ready is alive all the same."""
+    """A node that is not ready is still alive."""
     health = Health({"redis": lambda: False})
     health.start_draining()
     answer = await get("/healthz", health)
@@ -40,7 +41,7 @@ async def test_liveness_asks_for_nothing_else() -> None:
 
 
 async def test_metrics_are_text_that_is_not_kept() -> None:
-    """Prometheus is told the format, and proxies not to keep it."""
+    """The headers tell Prometheus the format, and proxies not to cache."""
     answer = await get("/metrics", Health({}))
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"

@@ -10,11 +10,11 @@ import pytest
 
 from app.errors import BadRequest
 from app.protocols import http_request
-from app.protocols.http_request import digest, is_same_secret, key_in, query_of, read_body, segments_of
+from app.protocols.http_request import key_in, query_of, read_body, segments_of
 
 
 class Body:
-    """A request whose body comes in parts; lives for one test."""
+    """A request whose body arrives in parts. Lives for one test."""
 
     def __init__(self, *parts: bytes, is_cut: bool = False) -> None:
         self._parts: Iterator[bytes] = iter(parts)
@@ -22,7 +22,7 @@ class Body:
         self._is_cut = is_cut
 
     async def receive(self) -> dict[str, Any]:
-        """The next part, or the caller's end."""
+        """Returns the next part, or the caller's disconnect."""
         if self._is_cut and not self._left:
             return {"type": "http.disconnect"}
         self._left -= 1
@@ -31,12 +31,12 @@ class Body:
 
 
 async def test_body_in_parts_is_one() -> None:
-    """The parts are put together in their order."""
+    """The parts are joined in their order."""
     assert await read_body({}, Body(b"a", b"bc", b"").receive, 3) == b"abc"
 
 
 async def test_body_over_its_bound_is_refused() -> None:
-    """413, by its length as it is announced and as it is counted."""
+    """A body over its bound gets 413, by its announced length and by its counted length."""
     for headers, body in (({b"content-length": b"4"}, Body(b"")), ({}, Body(b"ab", b"cd"))):
         with pytest.raises(BadRequest, match="at most 3 bytes") as refusal:
             await read_body(headers, body.receive, 3)
@@ -44,14 +44,14 @@ async def test_body_over_its_bound_is_refused() -> None:
 
 
 async def test_body_that_breaks_off_is_refused() -> None:
-    """400: what was to come is unknown."""
+    """A body that breaks off gets 400, because the missing part is unknown."""
     with pytest.raises(BadRequest, match="broke off") as refusal:
         await read_body({}, Body(b"{", is_cut=True).receive, 10)
     assert refusal.value.status == 400
 
 
 async def test_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """408 after a time, however long the caller would go on."""
+    """A body that trickles gets 408 after the time-out, for any length."""
     monkeypatch.setattr(http_request, "BODY_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(BadRequest, match="within") as refusal:
         await read_body({}, asyncio.Event().wait, 10)  # type: ignore[arg-type]  # never answers
@@ -70,19 +70,12 @@ async def test_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_key_may_stand_in_three_places(query: bytes, headers: dict[bytes, bytes], key: str) -> None:
-    """In the query, in X-API-Key, or as bearer token; nowhere else."""
+    """The key is read from the query, from X-API-Key, or from a bearer token, and from no other place."""
     assert key_in(query_of({"query_string": query}), headers) == key
 
 
-def test_secrets_are_compared_by_digest() -> None:
-    """A secret is the same as itself alone, whatever text it is."""
-    assert is_same_secret("a", digest("a"))
-    assert not is_same_secret("b", digest("a"))
-    assert not is_same_secret("\udc80", digest("a"))
-
-
 def test_segments_are_decoded_one_by_one() -> None:
-    """An encoded slash is part of its segment; a server that gives no raw path leaves no way to tell."""
+    """An encoded slash is part of its segment. A server without a raw path gives no way to tell the two apart."""
     assert segments_of({"raw_path": b"/channels/a%2Fb/push", "path": "/channels/a/b/push"}) == [
         "channels",
         "a/b",

@@ -47,13 +47,15 @@ class FakeRedis:
 
 
 @asynccontextmanager
-async def fake_redis(path: Path, answer: Callable[[Served, bytes], None]) -> AsyncIterator[tuple[FakeRedis, Address]]:
-    """A server on a socket in the directory, ended with its connections behind the block."""
+async def fake_redis(
+    path: Path, answer: Callable[[Served, bytes], None], name: str = "s"
+) -> AsyncIterator[tuple[FakeRedis, Address]]:
+    """A server on a socket of this name in the directory, ended with its connections behind the block."""
     fake = FakeRedis(answer)
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: Served(fake), path / "s")
+    server = await loop.create_unix_server(lambda: Served(fake), path / name)
     async with server:
-        yield fake, Address(path=str(path / "s"))
+        yield fake, Address(path=str(path / name))
         for served in list(fake.opened):
             served.transport.abort()
         await until(lambda: not fake.opened, "the connections to end")

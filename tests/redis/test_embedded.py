@@ -7,16 +7,19 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
 from app.redis import embedded as embedded_module
 from app.redis.address import Address
 from app.redis.embedded import EmbeddedValkey
 from app.redis.link import Link
+from tests.redis.fake_redis import Served, fake_redis
 from tests.support.processes import REPOSITORY, ChildProcess, is_running
 from tests.support.waiting import until, until_answer
 
@@ -189,3 +192,78 @@ async def test_only_its_owner_may_connect(data_dir: Path) -> None:
     assert mode_of(str(embedded.address.path)) & 0o077 == 0
     assert await ask(embedded.address, "CONFIG", "GET", "port") == [b"port", b"0"]
     await embedded.stop()
+
+
+@pytest.fixture
+def idle_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of Valkey a program that does nothing until SIGTERM; tests answer for it."""
+    binary = tmp_path / "valkey"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o700)
+    monkeypatch.setattr(embedded_module, "get_binary_path", lambda: binary)
+    monkeypatch.setattr(embedded_module, "_START_SECONDS", 0.2)
+
+
+async def test_valkey_that_loads(idle_binary: None, tmp_path: Path) -> None:
+    """A server that loads its data is waited for past the time of the start, which the log says once. No connection is
+    left open."""
+    embedded = EmbeddedValkey(tmp_path)
+    ready_at = time.monotonic() + 0.5
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"PING" not in data:
+            served.transport.write(b"+OK\r\n" * data.count(b"*"))
+        elif time.monotonic() < ready_at:
+            served.transport.write(b"-LOADING its data\r\n")
+        else:
+            served.transport.write(b"+PONG\r\n")
+
+    async with fake_redis(tmp_path, answer, "valkey.sock") as (fake, _):
+        with capture_logs() as logs:
+            await embedded.start()
+        assert time.monotonic() > ready_at
+        await until(lambda: not fake.opened, "every connection to be closed")
+    await embedded.stop()
+    assert [line["event"] for line in logs] == ["embedded valkey loads its data"]
+
+
+async def test_valkey_that_refuses_to_end(idle_binary: None, tmp_path: Path) -> None:
+    """A server that refuses to shut down says why in the log, and is ended by a signal."""
+    embedded = EmbeddedValkey(tmp_path)
+
+    def answer(served: Served, data: bytes) -> None:
+        if b"PING" in data:
+            served.transport.write(b"+PONG\r\n")
+        elif b"SHUTDOWN" in data:
+            served.transport.write(b"-ERR Errors trying to SHUTDOWN\r\n")
+        else:
+            served.transport.write(b"+OK\r\n" * data.count(b"*"))
+
+    async with fake_redis(tmp_path, answer, "valkey.sock") as (fake, _):
+        await embedded.start()
+        with capture_logs() as logs:
+            await embedded.stop()
+        assert fake.opened == set()
+    assert [line["event"] for line in logs] == ["embedded valkey refused to shut down"]
+    assert embedded._process
+    assert embedded._process.returncode == -signal.SIGTERM
+
+
+async def test_valkey_that_does_not_answer(idle_binary: None, data_dir: Path) -> None:
+    """A server that never answers is an error that points to its log, after a while."""
+    embedded = EmbeddedValkey(data_dir)
+    with pytest.raises(StoreUnavailable, match=r"valkey\.log"):
+        await embedded.start()
+    await embedded.stop()
+
+
+async def test_hanging_valkey_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not end within the time is killed."""
+    monkeypatch.setattr(embedded_module, "_STOP_SECONDS", 0.2)
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    process = embedded._process
+    assert process
+    process.send_signal(signal.SIGSTOP)
+    await embedded.stop()
+    assert process.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""An Engine.IO client that sends what it is told, right or wrong, over polling requests and WebSockets."""
+"""An Engine.IO client that sends anything, right or wrong, over polling requests and WebSockets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Socket:
         return message
 
     async def closed(self) -> int | None:
-        """Wait for the close and return its code; what still comes is dropped."""
+        """Wait for the close and return its code; messages before it are dropped."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             async for _message in self.websocket:
                 pass
@@ -93,7 +93,7 @@ class EngineClient:
         return cast(str, json.loads(text[text.index("{") :])["sid"])
 
     async def poll(self, sid: str, extra: str = "") -> Answer:
-        """Fetch what waits."""
+        """Fetch the waiting packets."""
         return await self.request("GET", f"EIO={self.version}&transport=polling&sid={sid}{extra}")
 
     async def post(self, sid: str, body: bytes | str, extra: str = "", **options: Any) -> Answer:

@@ -1,4 +1,4 @@
-"""A Socket.IO server with an application that does as it is told and remembers, and sessions on remembering sockets."""
+"""A Socket.IO server with an application that acts as the test says, and sessions on sockets; both remember."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake
 from app.socketio.engine_session import EngineSession
-from app.socketio.socket_server import ConnectRequest, NamespaceConnection, SocketServer
+from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
+from app.socketio.socket_server import SocketServer
 from app.socketio.socket_session import SocketSession
 from tests.socketio.test_engine_session import RememberingSocket
 
@@ -20,6 +22,7 @@ class Application:
 
     def __init__(self, *namespaces: str) -> None:
         self.namespaces = namespaces
+        self.is_claimed: Callable[[ConnectRequest], bool] = lambda _request: True
         self.on_connect: Callable[[NamespaceConnection, ConnectRequest], Awaitable[None]] | None = None
         self.on_event: Callable[[NamespaceConnection, str], None] = lambda _connection, _event: None
         self.connections: list[NamespaceConnection] = []
@@ -30,15 +33,19 @@ class Application:
         """Know the namespaces."""
         return namespace in self.namespaces
 
+    def claims(self, request: ConnectRequest) -> bool:
+        """Decide as the test says; by default claim every client."""
+        return self.is_claimed(request)
+
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
-        """Remember, then do what the test says."""
+        """Remember, then act as the test says."""
         self.connections.append(connection)
         self.requests.append(request)
         if self.on_connect is not None:
             await self.on_connect(connection, request)
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Remember, then do what the test says."""
+        """Remember, then act as the test says."""
         self.heard.append((connection.namespace, event, args, ack_id))
         self.on_event(connection, event)
 
@@ -56,8 +63,8 @@ class Client:
 
     def __init__(self, server: SocketServer, version: int = 4, query_string: bytes = b"") -> None:
         self.socket = RememberingSocket()
-        self.engine = EngineSession(server.eio, server.new_sid(), version)
-        server.eio.sockets[self.engine.sid] = self.engine
+        self.engine = EngineSession(server.engine, server.new_sid(), version)
+        server.engine.sessions[self.engine.sid] = self.engine
         self.handshake = Handshake(query_string, [(b"x-a", b"1")], "192.0.2.1", "https://www.example.com")
         self.session = SocketSession(server, self.engine, self.handshake)
         self.engine.start(self.session, self.socket, asyncio.get_running_loop().time())
@@ -65,21 +72,21 @@ class Client:
         self.session.session_started()
 
     async def send(self, *packets: bytes) -> None:
-        """Let the server receive these messages and do what it has to do at once."""
+        """Let the server receive these messages and handle them."""
         for packet in packets:
             self.engine.text_received(packet)
         for _ in range(3):
             await asyncio.sleep(0)
 
     def received(self) -> list[bytes]:
-        """Take what was written."""
+        """Take the written packets."""
         written, self.socket.written = self.socket.written, []
         return written
 
 
-def make_server(application: Application, max_payload_bytes: int = 1_000) -> SocketServer:
-    """A server that is not served."""
-    return SocketServer(application, EngineSettings(max_payload_bytes=max_payload_bytes))
+def make_server(*applications: Application, max_payload_bytes: int = 1_000) -> SocketServer:
+    """A Socket.IO server without an HTTP server."""
+    return SocketServer(NamespaceRouter(applications), EngineSettings(max_payload_bytes=max_payload_bytes))
 
 
 PACKET = EncodedPacket(b'42/site,17["event"]')

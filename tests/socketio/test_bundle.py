@@ -15,7 +15,7 @@ from app.socketio.bundle import BUNDLE_PATH, bundle_routes
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the bundles lie, empty yet."""
+    """The folder of the bundles, still empty."""
     monkeypatch.setattr(bundle, "files", lambda package: tmp_path)
     directory = tmp_path / "static" / "vendor"
     directory.mkdir(parents=True)
@@ -50,7 +50,7 @@ async def test_unknown_version(client: httpx.AsyncClient, version: str) -> None:
 
 
 async def test_bundle_that_was_not_fetched(client: httpx.AsyncClient) -> None:
-    """Where the bundles are missing the answer says how to get them."""
+    """Without the bundles the answer says how to get them."""
     answer = await client.get(BUNDLE_PATH)
     assert answer.status_code == 404
     assert "scripts/fetch-clients" in answer.text

@@ -1,4 +1,4 @@
-"""What waits for a polling client."""
+"""The packets that wait for a polling client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_order(mailbox: Mailbox) -> None:
 
 
 def test_bound(mailbox: Mailbox) -> None:
-    """One packet too many is refused, and what waited is let go: the session is lost anyway."""
+    """One packet too many is refused, and the waiting packets are dropped: the session is lost anyway."""
     assert mailbox.add(packet(400))
     assert mailbox.add(packet(400))
     assert mailbox.add(packet(400))
@@ -78,7 +78,7 @@ async def test_poll_is_woken(mailbox: Mailbox) -> None:
 
 
 async def test_poll_is_lost(mailbox: Mailbox) -> None:
-    """A client that gives its poll up is told apart from an answer; what comes first counts."""
+    """A poll that its client gives up is told apart from an answer; the first of the two counts."""
     poll = asyncio.ensure_future(mailbox.wait())
     await asyncio.sleep(0)
     mailbox.poll_lost()
@@ -100,7 +100,7 @@ async def test_owed_polls(mailbox: Mailbox) -> None:
 
 
 def test_farewell(mailbox: Mailbox) -> None:
-    """The last packet comes behind what waits, whatever the bound."""
+    """The last packet comes behind the waiting ones, past any bound."""
     first = packet(2_000)
     mailbox.add(first)
     mailbox.add_farewell(CLOSE)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.socketio.engine_packet import BinaryPacket, EncodedPacket, escape_non_ascii
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 
 def test_forms_are_made_once() -> None:
@@ -43,7 +43,7 @@ def test_namespace_is_not_escaped() -> None:
 
 @given(st.lists(st.text()))
 def test_escapes_mean_the_same(values: list[str]) -> None:
-    """Whatever the text, the escaped JSON is ASCII and reads the same."""
+    """The escaped JSON of any text is ASCII and reads the same."""
     escaped = escape_non_ascii(b"42" + json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     assert escaped.isascii()
     assert json.loads(escaped[2:]) == values

@@ -137,14 +137,14 @@ def test_version_3_binary_framing_encodes_once() -> None:
     ],
 )
 def test_malformed(decode: Callable[[bytes], object], body: bytes) -> None:
-    """What is no payload is refused, not guessed at."""
+    """A malformed payload is refused, not guessed at."""
     with pytest.raises(MalformedPacket):
         decode(body)
 
 
 @given(st.one_of(st.binary(), st.text("0123456789:b4=\\n\x1e").map(str.encode)))
 def test_random_bytes(body: bytes) -> None:
-    """Whatever comes is read or refused; nothing else is raised."""
+    """Any bytes are read or refused; nothing else is raised."""
     for decode in (decode_payload_v4, decode_v3, decode_payload_v3_binary, payload_from_form):
         try:
             decode(body)
@@ -164,7 +164,7 @@ def test_script() -> None:
 
 @pytest.mark.parametrize("payload", ['4["a b+c&d=é"]', "4a\nb", "4a\\nb", "4a\\\\nb", "4\\", "4n"])
 def test_form(payload: str) -> None:
-    """What the clients do to newlines before they submit the form is undone."""
+    """The escaping of newlines by the clients before they submit the form is undone."""
     # As the polling-jsonp transport of the 1.x and 2.x clients: \n as two characters, then as one.
     escaped = payload.replace("\\n", "\\\\n").replace("\n", "\\n")
     assert payload_from_form(urlencode({"d": escaped}).encode()).decode() == payload

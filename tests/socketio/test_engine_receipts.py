@@ -19,7 +19,7 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
 
 
 def test_a_pong_of_the_heartbeat_answers_nobody() -> None:
-    """A heartbeat's ping that went before, or between, is answered first; its pong proves nothing of what followed."""
+    """An earlier ping of the heartbeat is answered first; its pong proves nothing about later packets."""
     heard: list[str] = []
     receipts = Receipts(has_heartbeat_open=True)
     receipts.ask(lambda: heard.append("a"))

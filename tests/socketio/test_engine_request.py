@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
 from app.socketio.engine_request import (
-    BodyTooLarge,
-    ClientGone,
     Handshake,
+    Headers,
     Refusal,
+    cross_origin_headers,
     origin_of,
     parse_query,
-    read_body,
     wait_for_disconnect,
 )
-
-
-def receiving(*messages: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
-    """An ASGI receive that gives these messages."""
-    waiting = list(messages)
-
-    async def receive() -> dict[str, Any]:
-        return waiting.pop(0)
-
-    return receive
-
-
-def chunk(body: bytes, more_body: bool = True) -> dict[str, Any]:
-    """A piece of a body."""
-    return {"type": "http.request", "body": body, "more_body": more_body}
+from tests.transport.receiving import chunk, receiving
 
 
 @pytest.mark.parametrize(
@@ -65,25 +48,8 @@ def test_handshake_hides_secrets() -> None:
     assert Handshake.of({"headers": []}).client_address == ""
 
 
-async def test_body() -> None:
-    """A body in pieces is read whole."""
-    assert await read_body(receiving(chunk(b"ab"), chunk(b"c", more_body=False)), 3) == b"abc"
-
-
-async def test_body_too_large() -> None:
-    """A body over the limit is given up in its middle."""
-    with pytest.raises(BodyTooLarge):
-        await read_body(receiving(chunk(b"ab"), chunk(b"cd")), 3)
-
-
-async def test_client_gone() -> None:
-    """A client that goes away is no body."""
-    with pytest.raises(ClientGone):
-        await read_body(receiving(chunk(b"ab"), {"type": "http.disconnect"}), 3)
-
-
 async def test_wait_for_disconnect() -> None:
-    """What is left of the request is skipped until the client goes."""
+    """The rest of the request is skipped until the client goes."""
     await wait_for_disconnect(receiving(chunk(b"", more_body=False), {"type": "http.disconnect"}))
 
 
@@ -93,3 +59,34 @@ def test_refusals_are_the_protocols(refusal: Refusal) -> None:
     assert 400 <= refusal.status < 500 or refusal is Refusal.DRAINING
     assert bool(refusal.headers) is (refusal is Refusal.DRAINING)
     assert set(json.loads(refusal.body)) == {"code", "message"}
+
+
+CORS_ORIGIN = b"access-control-allow-origin"
+CREDENTIALS = (b"access-control-allow-credentials", b"true")
+METHODS = (b"access-control-allow-methods", b"OPTIONS, GET, POST")
+VARY = (b"vary", b"origin")
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "headers"),
+    [
+        ("GET", b"https://a", [(CORS_ORIGIN, b"https://a"), CREDENTIALS, VARY]),
+        ("OPTIONS", b"https://a", [(CORS_ORIGIN, b"https://a"), METHODS, CREDENTIALS, VARY]),
+        ("GET", b"https://b", [CREDENTIALS, VARY]),
+        ("OPTIONS", b"https://b", [METHODS, CREDENTIALS, VARY]),
+        ("GET", None, []),
+    ],
+)
+def test_cross_origin_headers(method: str, origin: bytes | None, headers: Headers) -> None:
+    """The answers of python-engineio's server, in its order: a page of an origin that is not listed reads nothing."""
+    scope = {"method": method, "headers": [] if origin is None else [(b"origin", origin)]}
+    assert cross_origin_headers(scope, ["https://a"]) == headers
+    expected = headers if origin is None or headers[0][1] == origin else [(CORS_ORIGIN, origin), *headers]
+    assert cross_origin_headers(scope, None) == expected
+
+
+def test_cross_origin_headers_that_a_page_asks_for() -> None:
+    """The headers that a preflight names are allowed, in front of the credentials."""
+    scope = {"method": "GET", "headers": [(b"origin", b"https://a"), (b"access-control-request-headers", b"x-a")]}
+    allowed = (b"access-control-allow-headers", b"x-a")
+    assert cross_origin_headers(scope, None) == [(CORS_ORIGIN, b"https://a"), allowed, CREDENTIALS, VARY]

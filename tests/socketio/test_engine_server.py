@@ -28,7 +28,7 @@ versions = pytest.mark.parametrize("version", [4, 3])
 
 
 class Echo:
-    """Sends back what one session receives."""
+    """Sends back the messages of one session."""
 
     def __init__(self, session: EngineSession) -> None:
         self.session = session
@@ -117,7 +117,7 @@ async def test_refusals(method: str, query: str, code: int, message: str) -> Non
     """A request that cannot be served is refused with the protocol's code and message."""
     async with echo() as server:
         assert_refused(await server.client.request(method, query), 400, code, message)
-        assert not server.engine.sockets
+        assert not server.engine.sessions
 
 
 async def test_refusals_of_a_known_session() -> None:
@@ -257,7 +257,7 @@ async def test_client_gone_within_a_post() -> None:
 
 @versions
 async def test_random_bytes(version: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a client sends, over either transport, is answered with a 4xx at worst, and nothing is logged."""
+    """Any bytes of a client, over either transport, are answered with a 4xx at worst, and nothing is logged."""
     source = random.Random(version)
     async with echo(version) as server:
         for _ in range(60):
@@ -277,7 +277,7 @@ async def test_random_bytes(version: int, caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_token_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What the query holds reaches no log line at any level, whatever goes wrong."""
+    """No part of the query reaches a log line at any level, in any failure."""
     caplog.set_level(logging.DEBUG)
     token = "s3cret-t0ken"
     async with echo() as server:
@@ -340,7 +340,7 @@ async def test_shutdown() -> None:
         await server.engine.shutdown()
         assert (await poll).body == b"1"
         await websocket.closed()
-        assert not server.engine.sockets
+        assert not server.engine.sessions
         assert len(server.engine.heartbeats) == 0
 
 
@@ -357,7 +357,7 @@ async def test_release_of_a_poll(version: int) -> None:
         server.engine.release_poll(sid)
         assert (await poll).body == {3: b"1:6", 4: b"6"}[version]
         assert (await server.client.request("DELETE", f"EIO={version}&transport=polling&sid={sid}")).status == 400
-        assert sid in server.engine.sockets
+        assert sid in server.engine.sessions
 
 
 async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +381,7 @@ async def test_drain_refuses_new_sessions(monkeypatch: pytest.MonkeyPatch) -> No
         assert (await server.client.poll(sid)).body == b"4hello"
         assert (await server.client.poll(sid)).body == b"1"
         await drain
-        assert not server.engine.sockets
+        assert not server.engine.sessions
 
 
 async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,8 +392,8 @@ async def test_drain_does_not_wait_for_who_is_gone(monkeypatch: pytest.MonkeyPat
         async with asyncio.timeout(2):
             await server.engine.drain(0)
         assert server.listeners[0].reasons == ["server disconnect"]
-        assert not server.engine.sockets
-        # With nobody there it is done at once.
+        assert not server.engine.sessions
+        # Without a session the drain ends at once.
         await server.engine.drain(20)
 
 
@@ -405,7 +405,7 @@ async def test_burst_across_the_upgrade(version: int) -> None:
 
         async def one(number: int) -> None:
             sid = await server.client.open("&b64=1")
-            session = server.engine.sockets[sid]
+            session = server.engine.sessions[sid]
             burst = asyncio.create_task(send_burst(session, packets, random.Random(number)))
             received = await receive_across_upgrade(server.client, sid, packets)
             await burst

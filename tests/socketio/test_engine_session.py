@@ -42,7 +42,7 @@ class Owner:
         return OPEN
 
     def forget(self, sid: str) -> None:
-        """Remember what is forgotten."""
+        """Remember the dropped id."""
         self.forgotten.append(sid)
 
 
@@ -51,7 +51,7 @@ _LONG = 126
 
 
 class RememberingSocket:
-    """A WebSocket that remembers what was written."""
+    """A WebSocket that remembers the written frames."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -94,7 +94,7 @@ class RememberingSocket:
 
 
 class RememberingListener:
-    """A listener that remembers what it was told."""
+    """A listener that remembers its calls."""
 
     def __init__(self) -> None:
         self.messages: list[bytes | tuple[bytes]] = []
@@ -202,7 +202,7 @@ async def test_deadline_is_looked_at_between_ticks() -> None:
     ("version", "packet"), [(4, b"2"), (3, b"3"), (4, b"0"), (4, b"7"), (4, b"x"), (4, b""), (4, b"\xff")]
 )
 async def test_wrong_packets(version: int, packet: bytes) -> None:
-    """A heartbeat in the wrong direction and what is no packet end the session, over either transport."""
+    """A heartbeat in the wrong direction, or a malformed packet, ends the session, over either transport."""
     case = Case(version, on_socket=True)
     case.session.text_received(packet)
     case.assert_ended("parse error")
@@ -212,7 +212,7 @@ async def test_wrong_packets(version: int, packet: bytes) -> None:
 
 @pytest.mark.parametrize("packet", [b"4bad", BinaryPacket(b"bad")])
 async def test_listener_finds_a_packet_malformed(packet: bytes | BinaryPacket) -> None:
-    """What the listener cannot read ends the session."""
+    """A message that the listener cannot read ends the session."""
     case = Case(on_socket=True)
     if isinstance(packet, BinaryPacket):
         case.session.binary_received(packet.data)
@@ -262,7 +262,7 @@ async def test_version_3_is_written_in_ascii() -> None:
 
 
 async def test_messages_after_a_close_packet_are_ignored() -> None:
-    """What comes behind a close packet in the same payload is not handled."""
+    """Packets behind a close packet in the same payload are not handled."""
     case = Case()
     case.session.packets_received([b"4a", b"1", b"4b"])
     assert case.listener.messages == [b"4a"]
@@ -354,7 +354,7 @@ async def test_socket_lost_before_the_start() -> None:
 
 
 async def test_close_of_a_socket() -> None:
-    """What was sent before the close leaves; the listener is told once, and hears nothing more."""
+    """Packets sent before the close leave; the listener is told once, and hears nothing more."""
     case = Case(on_socket=True)
     case.session.send_encoded(HELLO)
     case.session.close("ping timeout")
@@ -428,7 +428,7 @@ async def test_heartbeat_while_leaving(version: int) -> None:
 
 
 async def test_leaving_between_polls() -> None:
-    """What waits stays for the next poll, with the close packet behind it; acks are taken until then."""
+    """The waiting packets stay for the next poll, with the close packet behind them; acks are taken until then."""
     case = Case()
     case.session.send_encoded(HELLO)
     case.session.close("server disconnect")
@@ -526,7 +526,7 @@ def bytes_of(packets: list[Packet]) -> list[bytes]:
 
 
 async def test_receipt_of_version_4_is_a_pong_of_its_own() -> None:
-    """The client has what was sent before a ping when that ping's pong comes; one of the heartbeat proves nothing."""
+    """The pong of a ping proves that the client has all earlier packets; a pong of the heartbeat proves nothing."""
     case = Case(on_socket=True)
     heard: list[str] = []
     case.session.deadline_passed(case.session.deadline)
@@ -551,8 +551,8 @@ async def test_receipt_of_version_3_is_a_pong_of_the_websocket() -> None:
 
 
 async def test_receipt_of_what_version_3_has_fetched_before() -> None:
-    """Asked about what went out with an earlier payload, there is another payload: the poll behind it answers, not the
-    next thing that happens to be sent."""
+    """A question about packets of an earlier payload makes another payload: the poll behind that one answers, not the
+    next packet that happens to be sent."""
     case = Case(version=3)
     heard: list[str] = []
     case.session.send_encoded(EncodedPacket(b"4first"))

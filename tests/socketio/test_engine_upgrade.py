@@ -30,7 +30,7 @@ async def test_probe_and_upgrade() -> None:
 
 
 async def test_what_waits_moves_over() -> None:
-    """What no poll has fetched leaves on the WebSocket first, in order; a late poll gets a noop."""
+    """Packets that no poll has fetched leave on the WebSocket first, in order; a late poll gets a noop."""
     case = Case()
     probe = case.probe()
     probe.text_received(b"2probe")
@@ -68,7 +68,7 @@ async def test_lost_probe_leaves_polling() -> None:
 
 
 async def test_old_probe_does_not_disturb_a_new_one() -> None:
-    """What an old probe still says or loses does not touch the one that came after it."""
+    """Late messages and the loss of an old probe do not touch the next probe."""
     case = Case()
     old = case.probe()
     old.connection_lost(1006, "")

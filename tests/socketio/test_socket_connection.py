@@ -1,4 +1,4 @@
-"""What an application may do with one namespace connection, and in which order it leaves."""
+"""The use of a namespace connection by its application, and the order in which packets leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.socketio.engine_packet import EncodedPacket
-from app.socketio.socket_server import ConnectRefused, ConnectRequest, NamespaceConnection
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from tests.socketio.socket_case import PACKET, Application, Client, make_server
 
 
@@ -21,7 +21,7 @@ async def joined(version: int = 4) -> tuple[NamespaceConnection, Client, Applica
 
 
 async def test_nothing_leaves_before_the_connect_packet() -> None:
-    """What connect() sends is held until it confirms or returns, and then follows the CONNECT packet in order."""
+    """Packets sent within connect() are held until it confirms or returns; they follow the CONNECT packet in order."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -44,7 +44,7 @@ async def test_nothing_leaves_before_the_connect_packet() -> None:
 
 
 async def test_confirm_within_connect() -> None:
-    """After confirm() what is sent leaves at once; returning does not confirm again."""
+    """After confirm() packets leave at once; a return does not confirm again."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -60,7 +60,7 @@ async def test_confirm_within_connect() -> None:
 
 @pytest.mark.parametrize(("version", "refusal"), [(4, b'44/site,{"message":"no"}'), (3, b'44/site,"no"')])
 async def test_refused(version: int, refusal: bytes) -> None:
-    """A refused client is told why, gets nothing of what was sent, and keeps its transport."""
+    """A refused client is told why, gets none of the held packets, and keeps its transport."""
     application = Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -92,6 +92,40 @@ async def test_hot_path() -> None:
         assert connection.buffered_bytes == client.socket.buffered_bytes
 
 
+async def test_hot_path_is_the_sessions_own() -> None:
+    """A confirmed connection sends with the session's own method; a closed one sends nothing."""
+    connection, client, _ = await joined()
+    assert connection.send_encoded == client.engine.send_encoded
+    connection.disconnect()
+    client.received()
+    connection.send_encoded(PACKET)
+    assert client.received() == []
+
+
+async def test_outbox_that_overflows_within_confirm() -> None:
+    """A session that is closed by the first packet of a connection gets none behind it."""
+    application = Application("/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.send_encoded(PACKET)
+        write = client.socket.write_frame
+
+        def close(frame: bytes) -> None:
+            write(frame)
+            client.engine.connection_lost(1006, "")
+
+        client.socket.write_frame = close  # type: ignore[method-assign]
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    assert len(client.received()) == 1
+    assert application.connections[0].is_closed
+    application.connections[0].send_encoded(PACKET)
+    assert client.received() == []
+    assert application.heard == [("/site", "transport close")]
+
+
 async def test_acks_and_events_of_one_client() -> None:
     """Events with and without an id, and the answer to a client's own."""
     connection, client, _ = await joined()
@@ -102,7 +136,7 @@ async def test_acks_and_events_of_one_client() -> None:
 
 
 async def test_disconnect() -> None:
-    """A client that is removed is told behind what was sent; then nothing is sent; the session stays."""
+    """A client that is removed is told behind earlier packets; then nothing is sent; the session stays."""
     connection, client, application = await joined()
     connection.send_encoded(PACKET)
     connection.disconnect()
@@ -125,7 +159,7 @@ async def test_disconnect_with_the_transport() -> None:
 
 
 async def test_disconnected_while_connecting() -> None:
-    """A connection that ends while connect() runs is told so once; what connect() does afterwards has no effect."""
+    """A connection that ends while connect() runs is told so once; later calls of connect() have no effect."""
     application = Application("/site")
     go_on = asyncio.Event()
 

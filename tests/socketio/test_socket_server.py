@@ -11,7 +11,9 @@ import pytest
 
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
-from app.socketio.socket_server import ConnectRefused, ConnectRequest, NamespaceConnection, SocketServer
+from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
+from app.socketio.socket_server import SocketServer
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.socket_case import Application
 from tests.support.waiting import until
@@ -23,7 +25,7 @@ async def socket_client(
     application: Application, version: int = 4, connect_timeout_seconds: float = 45.0
 ) -> AsyncIterator[tuple[SocketServer, EngineClient]]:
     """Serve the application and give it a client."""
-    server = SocketServer(application, EngineSettings(), connect_timeout_seconds)
+    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds)
     async with (
         serving(server.asgi, interface="asgi3", access_log=False) as served,
         EngineClient(served.port, version, "/") as client,
@@ -81,7 +83,7 @@ async def test_polling(version: int) -> None:
 
 
 async def test_no_namespace_in_time() -> None:
-    """A session that joins no namespace in time is closed; one whose connect() still runs or ran is not."""
+    """A session that joins no namespace in time is closed; a session whose connect() runs or has run is not."""
     application = Application("/site", "/slow")
     go_on = asyncio.Event()
 
@@ -99,7 +101,7 @@ async def test_no_namespace_in_time() -> None:
         await joined.send("40/site,")
         await connecting.send("40/slow,")
         await idle.closed()
-        assert len(server.eio.sockets) == 2
+        assert len(server.engine.sessions) == 2
         go_on.set()
 
 
@@ -114,7 +116,7 @@ async def test_old_client_in_the_root_may_stay() -> None:
         await websocket.receive()
         assert await websocket.receive() == "40"
         await idle.closed()
-        assert len(server.eio.sockets) == 1
+        assert len(server.engine.sessions) == 1
 
 
 async def test_failing_application(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,17 +1,56 @@
-"""The namespaces of one session, and whose each packet is."""
+"""The namespaces of one session, and the way of each packet to one."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.socketio.socket_server import ConnectRequest, NamespaceConnection
+from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
+from app.socketio.socket_session import ack_prefix, read_ack, read_ack_id
 from tests.socketio.socket_case import Application, Client, make_server
 
 
+@pytest.mark.parametrize(
+    ("packet", "ack"),
+    [
+        (b"43/site,17[]", ("/site", 17)),
+        ('43/é,5["a"]'.encode(), ("/é", 5)),
+        (b'4317[1,",["]', ("/", 17)),
+        (b"43/site,900719925474099[]", ("/site", 900_719_925_474_099)),
+        (b"43/site,[]", None),
+        (b"43/site,17", None),
+        (b"43[]", None),
+        (b"43/site[]", None),
+        (b"43/site,-1[]", None),
+        (b"43/site,1_0[]", None),
+        (b"43/site,12345678901234567890[]", None),
+        (b"43", None),
+    ],
+)
+def test_plain_acks(packet: bytes, ack: tuple[str, int] | None) -> None:
+    """A plain ack is recognised from its bytes, any other form is left to `read_packet`."""
+    assert read_ack(packet) == ack
+
+
+def test_ack_behind_a_known_prefix() -> None:
+    """An ack in the namespace joined last is recognised by its prefix alone."""
+    assert ack_prefix("/site") == b"43/site,"
+    assert ack_prefix("/") == b"43"
+    assert read_ack_id(b"43/site,17[1]", len(b"43/site,")) == 17
+    assert read_ack_id(b"43/site,17[1]", len(b"43")) is None
+
+
+@given(st.one_of(st.text(), st.text('0123456789-/,?[]{}"abc')))
+def test_random_acks(text: str) -> None:
+    """No text after the type makes the reader raise."""
+    read_ack(("43" + text).encode())
+
+
 async def test_unknown_namespace() -> None:
-    """A namespace that nobody has is refused in the words of each version, the application not asked to connect."""
+    """A namespace that no application serves is refused in the words of each version, without a connect()."""
     for version, refusal in ((4, b'44/x,{"message":"Invalid namespace"}'), (3, b'44/x,"Invalid namespace"')):
         application = Application("/site")
         client = Client(make_server(application), version)
@@ -23,7 +62,7 @@ async def test_unknown_namespace() -> None:
 
 
 async def test_root_of_version_3_without_an_application() -> None:
-    """Old clients are in the root namespace unasked, also where nobody lives there."""
+    """Old clients are in the root namespace unasked, also without an application for it."""
     application = Application("/site")
     client = Client(make_server(application), version=3)
     assert client.received() == [b"40"]
@@ -33,7 +72,7 @@ async def test_root_of_version_3_without_an_application() -> None:
 
 
 async def test_root_of_version_3_with_an_application() -> None:
-    """Where somebody lives there, the application is asked, and the id is the session's."""
+    """An application of the root namespace is asked, and the id is the session's."""
     application = Application("/", "/site")
     client = Client(make_server(application), version=3)
     await client.send(b"40/site,")
@@ -88,7 +127,7 @@ async def test_asking_twice() -> None:
 
 
 async def test_leaving_and_joining_again() -> None:
-    """After a disconnect the namespace can be joined anew."""
+    """After a disconnect the namespace can be joined again."""
     application = Application("/site")
     client = Client(make_server(application))
     await client.send(b"40/site,")
@@ -114,6 +153,45 @@ async def test_acks_of_nobody() -> None:
     await client.send(b"40/site,")
     await client.send(b"41/site,", b"43/site,7[]", b"43/x,7[]", b"437[]", b'42/site,["a"]', b"41/site,")
     assert application.heard == [("/site", "client disconnect")]
+    assert client.engine.is_open
+
+
+async def test_ack_listener_of_a_connection() -> None:
+    """An application may set the listener of its acks at connect; after the end none are heard."""
+    application = Application("/", "/site")
+    heard: list[tuple[str, int]] = []
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.ack_received = lambda ack_id: heard.append((connection.namespace, ack_id))
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    await client.send(b"40/site,", b"40")
+    await client.send(b"43/site,7[]", b"438[]", b'461-/site,9[{"_placeholder":true,"num":0}]')
+    client.engine.binary_received(b"x")
+    assert heard == [("/site", 7), ("/", 8), ("/site", 9)]
+    site = application.connections[0]
+    site.disconnect()
+    site.ack_received(10)
+    assert (len(heard), application.heard) == (3, [("/site", "server disconnect")])
+
+
+async def test_ack_listener_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An ack that cannot be handled is logged, in every form; the session goes on."""
+    application = Application("/", "/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        def fail(ack_id: int) -> None:
+            raise ZeroDivisionError
+
+        connection.ack_received = fail
+
+    application.on_connect = connect
+    client = Client(make_server(application))
+    await client.send(b"40/site,")
+    await client.send(b"40")
+    await client.send(b"437[]", b"43/site,7[]")
+    assert [record.getMessage() for record in caplog.records] == ["an ack could not be handled"] * 2
     assert client.engine.is_open
 
 
@@ -178,7 +256,7 @@ async def test_malformed_packets(packets: list[bytes]) -> None:
 
 
 async def test_attachments_are_bounded() -> None:
-    """Attachments that nobody announced, or more than maxPayload in all, close the session."""
+    """Attachments without an announcement, or over maxPayload together, close the session."""
     for packets, attachments in (([], [b"x"]), ([b'459-/site,["a"]'], [b"x" * 600, b"x" * 600])):
         application = Application("/site")
         client = Client(make_server(application, max_payload_bytes=1_000))

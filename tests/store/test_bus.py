@@ -11,8 +11,8 @@ import pytest
 
 from app.core.message import LiveMessage
 from app.errors import StoreUnavailable
+from app.redis import subscription as subscription_module
 from app.redis.client import Redis
-from app.store import bus as bus_module
 from app.store.bus import Bus, parse
 from app.store.keys import bus_channel
 from app.store.queues import RedisQueues
@@ -130,8 +130,8 @@ async def test_silent_subscription_is_given_up(
     valkey: Valkey, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A subscription over which probes stop coming back is replaced, though its connection looks fine."""
-    monkeypatch.setattr(bus_module, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(bus_module, "DEAF_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
     async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
         redis = Redis(address, 2.0)
         await redis.start()
@@ -154,8 +154,8 @@ async def test_probes_keep_a_quiet_bus(
     redis: Redis, listener: Listener, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing is published the subscription stays, and probes are no messages."""
-    monkeypatch.setattr(bus_module, "PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(bus_module, "DEAF_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
     bus = Bus(redis, "aa", listener)
     await bus.start()
 

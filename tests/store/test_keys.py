@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
-from app.redis.scripts import load_scripts
 from app.store import keys
+from tests.support.processes import REPOSITORY
+
+APP = REPOSITORY / "app"
+SCRIPTS = sorted(APP.rglob("lua"))
 
 
 @pytest.mark.parametrize("site", ["shop", "a:b", "söz", "x y"])
@@ -30,9 +35,23 @@ def test_names_outside_of_sites() -> None:
     assert keys.worker_lease(3, 31) == "recado:worker:3:31"
 
 
-def test_every_key_of_the_scripts_is_documented() -> None:
-    """What the scripts put behind the prefix stands in the table of keys.py."""
-    used = {name for script in load_scripts().values() for name in re.findall(r"P \.\. '(\w+)", script.text)}
-    documented = set(re.findall(r"(?:^\| |, )(\w+)[:<\w> ,]*? \|", keys.__doc__ or "", re.MULTILINE))
-    documented |= set(re.findall(r"(\w+):<", keys.__doc__ or ""))
+def names_in(table: Path) -> set[str]:
+    """The first words of the keys that the docstring of a module documents."""
+    text = ast.get_docstring(ast.parse(table.read_text())) or ""
+    return set(re.findall(r"(?:^\| |, )(\w+)[:<\w> ,]*? \|", text, re.MULTILINE)) | set(re.findall(r"(\w+):<", text))
+
+
+@pytest.mark.parametrize("folder", SCRIPTS, ids=lambda folder: folder.parent.name)
+def test_every_key_of_the_scripts_is_documented(folder: Path) -> None:
+    """The keys that scripts build are in the table of store/keys.py, or in that of the scripts' own protocol."""
+    used = {name for script in folder.glob("*.lua") for name in re.findall(r"P \.\. '(\w+)", script.read_text())}
+    own = folder.parent / "redis_keys.py"
+    documented = names_in(APP / "store/keys.py") | (names_in(own) if own.exists() else set())
     assert used - documented == set()
+
+
+def test_the_tables_are_found() -> None:
+    """Every protocol with scripts has a table of its own, which documents a key."""
+    tables = [folder.parent / "redis_keys.py" for folder in SCRIPTS if folder.parent.parent.name == "protocols"]
+    assert tables
+    assert [table for table in tables if not names_in(table)] == []

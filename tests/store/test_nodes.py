@@ -137,7 +137,7 @@ async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Va
     paused, living = await cluster.join(), await cluster.join()
     await paused.queues.connect(SITE, 1, "d", ["user_1"])
     # What its burial by another does, while it goes on: the same as a pause, without the waiting.
-    await living.node._bury(paused.name, "")
+    await living.node.bury(paused.name, "")
     await until(lambda: paused.taken_for_dead, "the node to be told")
     assert sorted(device_of(valkey, SITE)) == ["device", "user"]
     beats = valkey.client.zscore(NODES, paused.name) or 0
@@ -164,6 +164,18 @@ async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valke
     await until(lambda: all((valkey.client.zscore(NODES, member.name) or 0) > later for member in members), "beats")
     assert [member.taken_for_dead for member in members] == [0, 0, 0]
     assert [len(member.buried) for member in members] == [0, 0, 0]
+
+
+async def test_silence_counts_while_redis_answers(redis: Redis, valkey: Valkey) -> None:
+    """A node judges others once it has beaten for two beats without a pause: until then nobody may have been able."""
+    member = Member(redis)
+    beats = (100, 102, 104, 106, 110, 112, 114)
+    assert [member.node._may_judge(now) for now in beats] == [False, False, True, True, False, False, True]
+    newcomer = Member(redis)
+    valkey.client.zadd(NODES, {"dead": 1})
+    await newcomer.node.start()
+    assert newcomer.node._beat._burial is None
+    await newcomer.node.close()
 
 
 async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
@@ -206,7 +218,7 @@ async def test_node_that_wakes_half_buried_is_told(cluster: Cluster, valkey: Val
     paused = await cluster.join(SITE, make_site("other"))
     living = await cluster.join(SITE)
     await paused.queues.connect(SITE, 1, "d", ["user_1"], "note")
-    await living.node._bury(paused.name, 1)
+    await living.node.bury(paused.name, 1)
     await until(lambda: paused.taken_for_dead, "the node to be told")
     await until(lambda: alive(valkey) == {paused.name, living.name}, "the node to count as living")
     sites = node_sites(paused.name)
@@ -331,3 +343,63 @@ async def test_chores_survive_an_absence_of_redis(cluster: Cluster, valkey: Valk
 def test_channel_of_a_node_is_its_own() -> None:
     """Two nodes never share a channel."""
     assert bus_channel(new_node_id()) != bus_channel(new_node_id())
+
+
+async def test_site_that_cannot_be_reached_keeps_no_other_waiting(
+    cluster: Cluster, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead node is taken out of the sites that can be reached; of the others as soon as they can be."""
+    dead, living = await cluster.join(), await cluster.join()
+    await dead.queues.connect(SITE, 1, "d", ["user_1"], "note")
+    await dead.queues.join(PLAIN, ["a"])
+    bury = living.queues.bury
+
+    async def bury_elsewhere(site: Site, *words: Any) -> Any:
+        if site is SITE:
+            raise StoreUnavailable
+        return await bury(site, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(living.queues, "bury", bury_elsewhere)
+        await kill(dead)
+        await until(lambda: not valkey.client.exists(prefix("plain") + "members:a"), "the burial in one site")
+        assert dead.name in alive(valkey)
+        await until(lambda: valkey.client.smembers(node_sites(dead.name)) == {b"shop"}, "one site to be left")
+    await until(lambda: dead.name not in alive(valkey), "the burial in the other")
+    assert [connection.note for connection in living.buried] == ["note"]
+
+
+async def test_protocols_bury_too(cluster: Cluster, valkey: Valkey) -> None:
+    """What protocols have in a site is taken out of it with the node; when they cannot, they are called again."""
+    dead, living = await cluster.join(), await cluster.join()
+    called: list[tuple[str, str]] = []
+
+    async def take_out(site: Site, node: str) -> None:
+        called.append((site.name, node))
+        assert node in alive(valkey)
+        if len(called) == 1:
+            raise StoreUnavailable
+
+    living.node.burials.append(take_out)
+    await kill(dead)
+    await until(lambda: dead.name not in alive(valkey), "the burial")
+    assert called == [("shop", dead.name), ("plain", dead.name), ("shop", dead.name)]
+
+
+async def test_node_that_cannot_announce_its_sites_at_once(
+    cluster: Cluster, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was forgotten announces its sites, and is told of it, as soon as it can."""
+    member = await cluster.join()
+    command, failures = member.redis.command, iter([StoreUnavailable()])
+
+    def fail_once(*words: Any) -> Any:
+        if words[0] == "SADD" and (failure := next(failures, None)) is not None:
+            raise failure
+        return command(*words)
+
+    monkeypatch.setattr(member.redis, "command", fail_once)
+    valkey.client.flushall()
+    await until(lambda: member.taken_for_dead, "the node to be told")
+    assert valkey.client.smembers(node_sites(member.name)) == {b"shop", b"plain"}
+    assert next(failures, None) is None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.core.ports import Place
 from app.errors import StoreUnavailable
 from app.redis.client import Redis
+from app.socketio.ports import Place
 from app.store import places as places_module
 from app.store.keys import node_place
 from app.store.places import RedisPlaces

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Lives for the test session; `close` stops the loop and joins its thread."""
+    """A loop in a thread of its own. Lives for the test session; `close` stops the loop and joins its thread."""
 
     def __init__(self) -> None:
         """Start the thread."""
@@ -24,7 +24,7 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_seconds)
 
     def close(self) -> None:
-        """Cancel what still runs, stop the loop, join the thread."""
+        """Cancel the running tasks, stop the loop, join the thread."""
         self.run(self._cancel_everything())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)

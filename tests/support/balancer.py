@@ -1,6 +1,7 @@
-"""A load balancer without sticky sessions: each HTTP request goes to a node drawn by chance, WebSockets too.
+"""A load balancer without sticky sessions: each HTTP request goes to a random node, and so does each WebSocket.
 
-Requests of one kept-alive connection go to nodes drawn anew. What is no HTTP goes to some node as it is.
+The requests of one kept-alive connection go to separately drawn nodes. Traffic that is
+not HTTP passes to a random node unchanged.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: cl
 
 
 class _NotHttp(Exception):
-    """The connection has brought something that cannot be taken apart into requests."""
+    """The connection's bytes cannot be split into requests."""
 
 
 class _Gone(Exception):
-    """One of both sides has ended in the middle of a request or answer."""
+    """One of the two sides has ended in the middle of a request or an answer."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ class _Head:
 
     @property
     def is_last(self) -> bool:
-        """Whether the sender closes behind this."""
+        """Whether the sender closes the connection after this message."""
         return "close" in self.headers.get("connection", "").lower()
 
 
 class Balancer:
-    """Listens on a free port from its making to `end`, on a thread of its own."""
+    """A balancer on a thread of its own. Listens on a free port from its creation to `end`."""
 
     def __init__(self, node_urls: Callable[[], Sequence[str]], chance: random.Random) -> None:
-        """`node_urls` is asked for every request: the nodes that take new ones."""
+        """`node_urls` is called for every request: the nodes that accept new requests."""
         #: How many requests each node got, by its URL.
         self.requests: Counter[str] = Counter()
         self._node_urls = node_urls
@@ -62,7 +63,7 @@ class Balancer:
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def end(self) -> None:
-        """Stop listening and break what is left."""
+        """Stop listening and break the remaining connections."""
         self._background.run(self._end())
         self._background.close()
 
@@ -70,9 +71,9 @@ class Balancer:
         await stop_listening(self._server)
         for client, peer in list(self._clients.items()):
             client.cancel()
-            peer.abort()  # it may not have begun
+            peer.abort()  # its task may not have started
         await asyncio.gather(*self._clients, return_exceptions=True)
-        # What was aborted is closed at the loop's next turn.
+        # The loop closes aborted connections in its next turn.
         await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +93,7 @@ class Balancer:
             client.abort()
 
     async def _serve_request(self, client: Peer) -> bool:
-        """Pass one request on and its answer back; False when no other can follow."""
+        """Pass one request on and its answer back; False when the connection can carry no further request."""
         try:
             request = await _read_head(client)
         except _NotHttp:
@@ -133,10 +134,10 @@ class Balancer:
 
 
 async def _exchange(client: Peer, node: Peer, request: _Head) -> bool:
-    """Pass the request's body on and the answer back; a client that goes away meanwhile ends the node's work."""
+    """Pass the request's body on and the answer back; when the client disconnects, drop the node's connection."""
     upload = asyncio.create_task(_pass_body(client, node, _body_length(request, 0)))
     answer = asyncio.create_task(_answer(client, node, request.first_line.startswith("HEAD ")))
-    # A client that waits for its answer sends nothing; that it ends shows at once.
+    # A client that waits for its answer sends nothing, so a read shows at once that it has disconnected.
     watch = asyncio.create_task(_watch(client, upload))
     try:
         await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +145,7 @@ async def _exchange(client: Peer, node: Peer, request: _Head) -> bool:
             raise _Gone
         is_last = await answer
         if not is_last:
-            # An answer may come before the request was read: nodes read the rest and forget it.
+            # The answer may come before the request was read completely: nodes read the rest and discard it.
             await asyncio.wait({upload}, timeout=_REST_SECONDS)
         return not (is_last or request.is_last or not upload.done() or client.has_ended)
     finally:
@@ -160,7 +161,7 @@ async def _watch(client: Peer, upload: asyncio.Task[None]) -> None:
 
 
 async def _answer(client: Peer, node: Peer, is_head: bool) -> bool:
-    """Pass the answer back; whether it was the last on this connection."""
+    """Pass the answer back; return whether it was the last on this connection."""
     while True:
         try:
             head = await _read_head(node)
@@ -173,13 +174,14 @@ async def _answer(client: Peer, node: Peer, is_head: bool) -> bool:
             break
         await client.write(head.raw)
     has_body = not is_head and status not in (204, 304)
-    # With its head: a client that never reads a body, as python-engineio of a POST's answer, needs it in one piece.
+    # Send the head together with the body: a client that never reads a body, as python-engineio with the answer to a
+    # POST, needs both in one piece.
     await _pass_body(node, client, _body_length(head, -1) if has_body else 0, head.raw)
     return head.is_last
 
 
 async def _read_head(peer: Peer) -> _Head | None:
-    """Read up to the empty line; None at a clean end. Raises _NotHttp and leaves what came where it is."""
+    """Read up to the empty line; None at a clean end. Raises _NotHttp and leaves the received bytes in the buffer."""
     while (end := peer.received.find(b"\r\n\r\n")) < 0:
         if len(peer.received) > _MAX_HEAD_BYTES:
             raise _NotHttp
@@ -202,19 +204,19 @@ async def _read_head(peer: Peer) -> _Head | None:
     return _Head(peer.take(end + 4), first_line, headers)
 
 
-#: Instead of a number of bytes.
+#: Stands for a length: the body is chunked.
 _CHUNKED = -2
 
 
 def _body_length(head: _Head, unless_told: int) -> int:
-    """The length of the body: _CHUNKED, or -1: until the sender closes."""
+    """The length of the body; or _CHUNKED; or -1, when the body lasts until the sender closes."""
     if "chunked" in head.headers.get("transfer-encoding", "").lower():
         return _CHUNKED
     return int(head.headers.get("content-length", unless_told))
 
 
 async def _pass_body(source: Peer, target: Peer, length: int, head: bytes = b"") -> None:
-    """Pass a body on, its head before it."""
+    """Pass a body on, preceded by its head."""
     if length == _CHUNKED:
         await target.write(head)
         await _pass_chunks(source, target)
@@ -247,7 +249,7 @@ async def _pass_chunks(source: Peer, target: Peer) -> None:
         except ValueError:
             raise _Gone from None
         await _pass_bytes(source, target, size)
-        # Behind the last chunk may stand trailers, up to an empty line.
+        # The last chunk may be followed by trailers, up to an empty line.
         while await _pass_line(source, target) and not size:
             pass
 

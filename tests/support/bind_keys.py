@@ -19,7 +19,7 @@ class KeyPair:
     """An RSA key of a site. Lives as long as the tests that use it."""
 
     def __init__(self) -> None:
-        """Make one of 2,048 bits."""
+        """Generate a key of 2,048 bits."""
         self.private: RSAPrivateKey = generate_private_key(65_537, 2_048)
         pem = self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.private_pem = pem.decode()
@@ -27,11 +27,11 @@ class KeyPair:
         self.public_pem = public.decode()
 
     def encrypt(self, text: bytes) -> str:
-        """As the original's backends do."""
+        """Encrypt as the original's backends do."""
         return base64.b64encode(self.private.public_key().encrypt(text, PKCS1v15())).decode()
 
     def key_of(self, user: object, age_seconds: float = 0) -> str:
-        """The original's bind key of a user."""
+        """The original's bind key for a user."""
         return self.encrypt(json.dumps({"iat": int(time.time() - age_seconds), "uid": user}).encode())
 
     def jwt_of(self, user: object, **claims: Any) -> str:

@@ -1,4 +1,4 @@
-"""A website's bindUrl: knows whose bind key is whose, and remembers what it was asked."""
+"""A website's bindUrl: maps bind keys to users, and records the requests to it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.waiting import Recording
 
 
 class BindServer:
-    """Listens on a free port from its making to `end`, on a thread of its own."""
+    """The HTTP server of a bindUrl, on a thread of its own. Listens on a free port from its creation to `end`."""
 
     def __init__(self) -> None:
-        """Start."""
-        #: Method, content type and body of each request.
+        """Start the server."""
+        #: The method, content type and body of each request.
         self.requests: Recording[tuple[str, str, str]] = Recording()
-        #: Key -> status and body of the answer.
+        #: The status and body of the answer to each key.
         self.answers: dict[str, tuple[int, bytes]] = {}
         owner = self
 
@@ -32,7 +32,7 @@ class BindServer:
                 self.wfile.write(answer)
 
             def log_message(self, *_: Any) -> None:
-                """Nothing on stderr."""
+                """Write nothing to stderr."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -40,7 +40,7 @@ class BindServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}/whose"
 
     def know(self, key: str, user: object) -> None:
-        """From now on this key is this user's."""
+        """Answer this key with this user from now on."""
         self.answers[key] = (200, json.dumps(user).encode())
 
     def end(self) -> None:

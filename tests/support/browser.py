@@ -1,5 +1,5 @@
-"""Chromium without a window, driven over its DevTools protocol: finds elements as a screen reader does, by role and
-name, and presses and types as a person does. Knows nothing of the page under test."""
+"""Headless Chromium, driven over its DevTools protocol: finds elements by role and name, as a screen reader does, and
+presses and types as a person does. Knows nothing of the page under test."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _TAB = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
 
 
 class Browser:
-    """One Chromium with an empty profile, for a whole module of tests; whoever starts it calls `end`."""
+    """One Chromium with an empty profile, for a whole module of tests. The code that starts it calls `end`."""
 
     def __init__(self) -> None:
-        """Start it; the command is `chromium`, as Debian names it."""
+        """Start Chromium; the command is `chromium`, as Debian names it."""
         self._profile = tempfile.mkdtemp(prefix="recado-chromium-")
         command = ["chromium", *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
         self._process = ChildProcess("chromium", command, Path(self._profile))
@@ -49,7 +49,7 @@ class Browser:
         self._address = line.removeprefix(_LISTENING)
 
     def open(self, url: str, *, blocked_url: str = "", width: int = 1280, height: int = 800) -> Page:
-        """Open a page in a profile of its own, which cannot load what matches `blocked_url`; the caller closes it."""
+        """Open a page in a profile of its own, which blocks URLs that match `blocked_url`; the caller closes it."""
         page = Page(self._address)
         page.resize(width, height)
         if blocked_url:
@@ -71,7 +71,8 @@ class Page:
     def __init__(self, address: str) -> None:
         """Open an empty tab in a new profile; `address` is the browser's."""
         self._resources = ExitStack()
-        # Events wait unread between two calls: no bound on them, and no pings that would wait behind them.
+        # Events wait unread between two calls, so the queue has no bound and there
+        # are no pings, which would wait behind them.
         connection = connect(address, proxy=None, max_size=None, max_queue=None, ping_interval=None)
         self._socket = self._resources.enter_context(connection)
         self._ids = itertools.count(1)
@@ -85,7 +86,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def close(self) -> None:
-        """Close the tab as a person does: its connections end."""
+        """Close the tab as a person does: its connections are closed."""
         self._session = {}
         self.call("Target.disposeBrowserContext", browserContextId=self._context)
         self._resources.close()
@@ -110,10 +111,10 @@ class Page:
 
     def complaints(self) -> list[str]:
         """List uncaught exceptions, failed loads and refusals of the Content-Security-Policy since the page opened."""
-        self.evaluate("0")  # whatever was reported before this answer has been read by then
+        self.evaluate("0")  # afterwards every earlier report has been read
         thrown = [_params(event)["exceptionDetails"] for event in self._events if _is(event, "Runtime.exceptionThrown")]
         logged = [_params(event)["entry"] for event in self._events if _is(event, "Log.entryAdded")]
-        # Chromium asks for an icon when it has time for it, and pages of tests have none.
+        # Chromium requests an icon at any time, and the tests' pages have none.
         errors = [entry for entry in logged if entry["level"] == "error"]
         unasked = [entry for entry in errors if entry.get("url", "").endswith("/favicon.ico")]
         return [str(value) for value in thrown] + [str(entry) for entry in errors if entry not in unasked]
@@ -144,13 +145,13 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, **place)
 
     def fill(self, handle: int, text: str) -> None:
-        """Replace what the field holds by typing."""
+        """Replace the field's content by typing."""
         self.call("DOM.focus", backendNodeId=handle)
         self._on(handle, "this.select()")
         self.call("Input.insertText", text=text)
 
     def paste(self, handle: int) -> None:
-        """Paste the clipboard over what the field holds."""
+        """Replace the field's content by pasting the clipboard."""
         self.call("DOM.focus", backendNodeId=handle)
         self._on(handle, "this.select()")
         self.call("Input.dispatchKeyEvent", type="keyDown", key="v", code="KeyV", modifiers=2, commands=["paste"])
@@ -165,7 +166,7 @@ class Page:
             self.call("Input.dispatchKeyEvent", type=kind, **_TAB)
 
     def focused(self) -> tuple[str, str]:
-        """Return role and accessible name of what the keyboard is at."""
+        """Return the role and the accessible name of the focused element."""
         element = self.call("Runtime.evaluate", expression="document.activeElement")["result"]["objectId"]
         node = self.call("Accessibility.getPartialAXTree", objectId=element, fetchRelatives=False)["nodes"][0]
         return node["role"]["value"], node["name"]["value"]

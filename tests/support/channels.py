@@ -1,4 +1,4 @@
-"""Clients of the protocol `channels` that nobody wrote for this project: `websockets` from PyPI, and httpx."""
+"""Clients of the protocol `channels` from outside this project: `websockets` from PyPI, and httpx."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ KEY = f"{SECRET}-channels-key"
 
 
 class Subscription:
-    """A subscriber's WebSocket; whoever opens it calls `close`, or uses it in a `with`."""
+    """A subscriber's WebSocket. The code that opens it calls `close`, or uses it in a `with`."""
 
     def __init__(self, url: str, site: str | None, origin: str | None = None, **query: str) -> None:
-        """Connect to a site's channels (None: the original's path) of a node, and take the first CLIENT_ACK."""
+        """Connect to a site's channels at a node (None: at the original's path), and read the first CLIENT_ACK."""
         path = "/" if site is None else f"/channels/{site}"
         address = url.replace("http", "ws", 1) + path + (f"?{urlencode(query)}" if query else "")
         self._resources = ExitStack()
         opening = connect(address, max_size=None, compression=None, origin=Origin(origin) if origin else None)
         self.socket: ClientConnection = self._resources.enter_context(opening)
         self.ack = self.receive()
-        #: None: it was refused.
+        #: None: the server refused the subscriber.
         self.uuid: str | None = self.ack["data"].get("uuid")
 
     def __enter__(self) -> Subscription:
@@ -44,7 +44,7 @@ class Subscription:
         self._resources.close()
 
     def vanish(self) -> None:
-        """Lose the connection as a phone does: nobody is told."""
+        """Lose the connection as a phone does: the server gets no close frame."""
         self.socket.close_socket()
 
     def arrived(self) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ class Subscription:
         self.socket.send(json.dumps(message))
 
     def act(self, action: str, channel: str, **more: Any) -> dict[str, Any]:
-        """SUBSCRIBE or UNSUBSCRIBE; the next message."""
+        """Send SUBSCRIBE or UNSUBSCRIBE; return the next message."""
         self.send({"messageType": "CLIENT_ACTION", "action": action, "data": {"channel": channel}, **more})
         return self.receive()
 
@@ -88,7 +88,7 @@ class Subscription:
         return found
 
     def closed(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> tuple[int, str]:
-        """Read until the server closes; its code and reason."""
+        """Read until the server closes the connection; return its code and reason."""
         try:
             while True:
                 self.socket.recv(timeout_seconds)
@@ -97,10 +97,10 @@ class Subscription:
 
 
 class Publisher:
-    """A publisher of one site, over any endpoint; lives as long as the test."""
+    """A publisher of one site, over any endpoint. Lives as long as the test."""
 
     def __init__(self, endpoint: Endpoint, site: str | None) -> None:
-        """None: the paths of the original."""
+        """`site` None: use the paths of the original."""
         self._endpoint = endpoint
         self._base = "" if site is None else f"/channels/{site}"
         self.tokens: dict[str, str] = {}
@@ -111,7 +111,7 @@ class Publisher:
         return self._endpoint.post(f"{self._base}{path}", json=body, **options)
 
     def create(self, channel: str) -> str:
-        """Create a channel with the site's key; its token."""
+        """Create a channel with the site's key; return its token."""
         answer = self.post("/channel/create", "CREATE_CHANNEL", {"channel": channel}, headers={"X-API-Key": KEY})
         assert answer.status_code == 200, answer.text
         token: str = answer.json()["data"]["channelToken"]
@@ -119,7 +119,7 @@ class Publisher:
         return token
 
     def push(self, channel: str, message: str, *recipients: str | None, token: str | None = None) -> httpx.Response:
-        """Push to all subscribers, or to these."""
+        """Push to all subscribers, or only to these recipients."""
         data = {
             "channel": channel,
             "channelToken": token or self.tokens[channel],
@@ -139,5 +139,5 @@ class Publisher:
 
 
 def channels_site(**settings: Any) -> dict[str, Any]:
-    """A site that has channels and nothing else, as sites.yml writes it."""
+    """A site with channels and nothing else, as sites.yml writes it."""
     return {"apiKey": KEY, "channels": {}, **settings}

@@ -1,4 +1,4 @@
-"""What a test asks of a client, whichever library is behind it: connect, record in order, acknowledge, leave."""
+"""A test's view of a client, whichever library is behind it: connect, record in order, acknowledge, leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, Recording
 
 @dataclass(frozen=True)
 class ClientKind:
-    """A client library (socket.io-client's major version, or "python") and the transports it is told to use."""
+    """A client library (socket.io-client's major version, or "python") and the
+    transports that it is configured with."""
 
     library: str
     transports: tuple[str, ...]
@@ -26,7 +27,7 @@ class ClientKind:
 
     @property
     def upgrades(self) -> bool:
-        """Whether it starts with polling and goes over to websocket."""
+        """Whether it starts with polling and upgrades to a WebSocket."""
         return len(self.transports) > 1
 
     def __str__(self) -> str:
@@ -44,7 +45,7 @@ NODE_LIBRARIES = ("1", "2", "3", "4")
 NODE_KINDS = tuple(ClientKind(library, way) for library in NODE_LIBRARIES for way in (WEBSOCKET, POLLING, UPGRADE))
 PYTHON_KINDS = (ClientKind("python", WEBSOCKET), ClientKind("python", POLLING))
 ALL_KINDS = NODE_KINDS + PYTHON_KINDS
-# One kind of each library, for facts on which the transport has no bearing.
+# One kind of each library, for facts that do not depend on the transport.
 ONE_OF_EACH = tuple(ClientKind(library, WEBSOCKET) for library in (*NODE_LIBRARIES, "python"))
 MODERN = ClientKind("4", WEBSOCKET)
 
@@ -55,15 +56,15 @@ each_library = pytest.mark.parametrize("kind", ONE_OF_EACH, ids=str)
 
 @dataclass(frozen=True)
 class AckPolicy:
-    """Which events a client acknowledges by itself; the callbacks of the others are kept for `Client.ack`."""
+    """The events that a client acknowledges by itself; the callbacks of the others are kept for `Client.ack`."""
 
     mode: str
     events: tuple[str, ...] = ()
-    #: How late the acks leave; Node clients only.
+    #: The delay before acks are sent; Node clients only.
     delay_ms: int = 0
 
     def acknowledges(self, event: str) -> bool:
-        """Whether this event is acknowledged as it arrives."""
+        """Whether this event is acknowledged on arrival."""
         return {
             "all": True,
             "none": False,
@@ -77,7 +78,7 @@ ACK_NONE = AckPolicy("none")
 
 
 def ack_only(*events: str) -> AckPolicy:
-    """Acknowledge these events and no other."""
+    """Acknowledge only these events."""
     return AckPolicy("only", events)
 
 
@@ -90,7 +91,7 @@ def ack_except(*events: str) -> AckPolicy:
 class Record:
     """One thing that happened to a client.
 
-    Kinds: connect, upgrade, event, acked (a delayed ack left), refused, disconnect, closed, transport_error, fault.
+    Kinds: connect, upgrade, event, acked (a delayed ack was sent), refused, disconnect, closed, transport_error, fault.
     """
 
     kind: str
@@ -99,7 +100,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Event:
-    """One event as the client's listener got it; `index` names its ack callback."""
+    """One event as the client's listener received it; `index` names its ack callback."""
 
     name: str
     args: list[Any]
@@ -109,7 +110,7 @@ class Event:
 
 @dataclass(frozen=True)
 class ConnectCall:
-    """How a client is told to connect: address, where the credentials travel, what it acknowledges."""
+    """The options of one connect: address, place of the credentials, events to acknowledge."""
 
     kind: ClientKind
     base_url: str
@@ -119,9 +120,9 @@ class ConnectCall:
     #: The `query` option of io(), which 1.x and 2.x clients also send in the CONNECT packet.
     query_option: Mapping[str, str] | None = None
     ack: AckPolicy = ACK_ALL
-    #: Whether the library connects again by itself when the connection is lost.
+    #: Whether the library reconnects by itself when the connection is lost.
     reconnects: bool = False
-    #: After how long the page connects again when it was refused, as README.md tells it to; 0: it does not.
+    #: The delay after which a refused page connects again, as docs/clients.md says; 0: it does not.
     again_ms: int = 0
 
     @property
@@ -136,7 +137,7 @@ class ConnectCall:
 
 
 class ClientDriver(Protocol):
-    """Carries out what a client is asked; one form per library."""
+    """Carries out a client's operations; one implementation per library."""
 
     def ack(self, name: str, index: int, args: Sequence[Any]) -> None:
         """Call the kept ack callback of an event."""
@@ -145,11 +146,11 @@ class ClientDriver(Protocol):
         """Leave the namespace as the library does it."""
 
     def forget(self, name: str) -> None:
-        """Close the client's connection and let go of it."""
+        """Close the client's connection and drop the client."""
 
 
 class Client:
-    """One connection of one device; the `connect` fixture makes it and closes it when the test ends."""
+    """One connection of one device. The `connect` fixture makes it and closes it when the test ends."""
 
     def __init__(self, name: str, kind: ClientKind, driver: ClientDriver) -> None:
         """Start with an empty record."""
@@ -163,7 +164,8 @@ class Client:
         return f"<client {self.name} {self.kind}>"
 
     def wait_connected(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Record:
-        """Block until CONNECT was answered, and the upgrade done if this kind upgrades; return the connect record."""
+        """Block until CONNECT was answered, and the upgrade is done if this
+        kind upgrades; return the connect record."""
         self._wait("an answer to CONNECT", ("connect", "refused"), timeout_seconds)
         if refusals := self.refusals():
             raise AssertionError(f"{self!r} was refused: {refusals[0]!r}")
@@ -172,17 +174,17 @@ class Client:
         return self._wait("connect", ("connect",), timeout_seconds)
 
     def wait_refused(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Any:
-        """Block until the namespace was refused and return what the library gave the page: the text."""
+        """Block until the namespace was refused; return the text that the library gave the page."""
         record = self._wait("a refusal", ("refused", "connect"), timeout_seconds)
         assert record.kind == "refused", f"{self!r} was not refused"
         return record.details["text"]
 
     def wait_disconnected(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Record:
-        """Block until the client knows that it is disconnected."""
+        """Block until the client has noticed that it is disconnected."""
         return self._wait("disconnect", ("disconnect", "closed"), timeout_seconds)
 
     def wait_event(self, name: str, nth: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Event:
-        """Block until the `nth` event of this name came and return it."""
+        """Block until the `nth` event of this name arrived; return it."""
         record = self.records.wait_for(
             lambda seen: seen.kind == "event" and seen.details["event"] == name,
             f"event {name!r} number {nth} at {self!r}",
@@ -208,9 +210,9 @@ class Client:
         self._driver.ack(self.name, event.index, args)
 
     def disconnect(self) -> None:
-        """Leave, and block until the transport is closed: the acks given before have left by then.
+        """Leave, and block until the transport is closed: acks given before that have been sent by then.
 
-        (The library's own `disconnect` event comes while 1.x and 2.x may still hold them back.)
+        (The library's own `disconnect` event fires while 1.x and 2.x may still hold them back.)
         """
         self._driver.disconnect(self.name)
         self._wait("the end of the transport", ("closed",), DEFAULT_TIMEOUT_SECONDS)

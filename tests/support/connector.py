@@ -15,17 +15,17 @@ from tests.support.tenant import User
 
 @dataclass(frozen=True)
 class Drivers:
-    """The two processes' worth of client libraries; live for the test session."""
+    """The client libraries in their two processes. Live for the test session."""
 
     node: NodeClients
     python: PythonClients
 
 
 class Connector:
-    """Lives for one test; `close` ends every client it opened."""
+    """Opens clients for one test; `close` ends every client it opened."""
 
     def __init__(self, deployment: Endpoint, drivers: Drivers) -> None:
-        """Open clients against this deployment."""
+        """Prepare to open clients against this deployment."""
         self.deployment = deployment
         self.drivers = drivers
         self._opened: list[Client] = []
@@ -43,7 +43,7 @@ class Connector:
     def call(
         self, site: str, user: User, kind: ClientKind = MODERN, device: str = "d1", ack: AckPolicy = ACK_ALL
     ) -> ConnectCall:
-        """Describe what `__call__` does, for a test that changes some of it."""
+        """The options of `__call__`, for a test that changes some of them."""
         query = {"token": user.token, "deviceId": device}
         return ConnectCall(kind, self.deployment.url, site, query, ack=ack)
 
@@ -58,7 +58,8 @@ class Connector:
         return self.drivers.node.share(client, call)
 
     def fence(self, site: str, room: str, *clients: Client) -> None:
-        """Send one more event and wait for it everywhere: what was sent before has arrived by then, or never will."""
+        """Send one more event and wait until every client has it: earlier
+        messages have arrived by then, or never will."""
         event = f"fence-{next(self._fences)}"
         self.deployment.send(site, room, event)
         for client in clients:

@@ -1,4 +1,4 @@
-"""One or several nodes with their Valkey, behind a balancer where there are several."""
+"""One or several nodes with their Valkey; several nodes are behind a balancer."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.support.server import Server
 from tests.support.valkey import Valkey
 
 _CONFIG = {"drain_timeout": 0.5}
-"""What the tests' nodes are told where a test does not say otherwise: those that a test stops shall end soon."""
+"""The default configuration of the tests' nodes: nodes that a test stops end soon."""
 
 
 class Node(Endpoint):
-    """One `python -m app serve` in a deployment, with all its lives on one port; the deployment ends it."""
+    """One `python -m app serve` in a deployment, over all its restarts on one port; the deployment ends it."""
 
     def __init__(
         self, directory: Path, sites: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str], *arguments: str
     ) -> None:
-        """Start the server on the configuration in `directory`."""
+        """Start the server with the configuration in `directory`."""
         super().__init__(sites)
         self._directory = directory
         self._environment = environment
@@ -44,12 +44,12 @@ class Node(Endpoint):
 
     @property
     def server(self) -> Server:
-        """The process, the latest if there were several."""
+        """The process; after restarts, the latest one."""
         return self._servers[-1]
 
     @property
     def url(self) -> str:
-        """Where the node listens."""
+        """The URL on which the node listens."""
         return self.server.url
 
     def start(self) -> None:
@@ -65,7 +65,8 @@ class Node(Endpoint):
         return self.server.wait(timeout_seconds)
 
     def kill(self) -> list[int]:
-        """Kill the server alone, as a crash does, and return the processes it leaves behind; `end` kills those."""
+        """Kill only the server process, as a crash does, and return the
+        processes it leaves behind; `end` kills those."""
         self.is_listed = False
         left = descendants(self.server.pid)
         self._orphans += left
@@ -74,12 +75,12 @@ class Node(Endpoint):
         return left
 
     def suspend(self) -> None:
-        """Freeze the process: its connections stay open, nothing is answered."""
+        """Freeze the process: its connections stay open, and nothing is answered."""
         self.is_listed = False
         self.server.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen process run on."""
+        """Let a frozen process go on."""
         self.server.signal(signal.SIGCONT)
         self.is_listed = True
 
@@ -93,9 +94,9 @@ class Node(Endpoint):
 
 
 class Deployment(Endpoint):
-    """Nodes on one Valkey in a directory of their own; whoever makes it calls `end`, which removes everything.
+    """Nodes on one Valkey in a directory of their own. The code that makes it calls `end`, which removes everything.
 
-    Where there are several nodes, requests go through a balancer to one drawn by chance.
+    Several nodes are behind a balancer, which gives each request to a random one.
     """
 
     def __init__(
@@ -106,10 +107,10 @@ class Deployment(Endpoint):
         environment: Mapping[str, str] | None = None,
         nodes: int = 1,
     ) -> None:
-        """Write the configuration, start Valkey (unless the server shall run its own, or `environment` says where one
-        is) and the nodes."""
+        """Write the configuration, start Valkey and the nodes. Valkey is not started when the server runs its own, or
+        when `environment` names one."""
         super().__init__(sites)
-        # A short path: a unix socket's may have 107 characters.
+        # The path of a unix socket may have 107 characters, so the directory's path is short.
         self.directory = Path(tempfile.mkdtemp(prefix="recado-"))
         self.valkey: Valkey | None = None
         self.nodes: list[Node] = []
@@ -131,17 +132,17 @@ class Deployment(Endpoint):
 
     @property
     def redis(self) -> Valkey:
-        """The Valkey beside the nodes; an embedded one is the server's own."""
+        """The Valkey beside the nodes; an embedded Valkey belongs to the server and is not available here."""
         assert self.valkey, "this deployment has an embedded Valkey"
         return self.valkey
 
     @property
     def url(self) -> str:
-        """Where requests go: the balancer, or the only node."""
+        """The URL for requests: the balancer's, or that of the only node."""
         return self.balancer.url if self.balancer else self.nodes[0].url
 
     def add_node(self, **environment: str) -> Node:
-        """Start one more node; `environment` is its own, for instance another way to Redis."""
+        """Start one more node; `environment` is its own, for instance with another address of Redis."""
         environment = self._environment | ({"REDIS_URL": self.valkey.url} if self.valkey else {}) | environment
         arguments = [] if self.valkey else ["--data-dir", str(self.directory / "data")]
         node = Node(self.directory, self.sites, environment, *arguments)
@@ -149,7 +150,7 @@ class Deployment(Endpoint):
         return node
 
     def balance(self, chance: random.Random) -> None:
-        """Let a balancer draw a node for each request from here on."""
+        """From now on a balancer picks a random node for each request."""
         self.balancer = Balancer(self._listed_urls, chance)
 
     def end(self) -> None:
@@ -163,7 +164,7 @@ class Deployment(Endpoint):
         self.close_http()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # The life of a deployment's only node
+    # The life of a deployment with a single node
 
     @property
     def server(self) -> Server:

@@ -1,4 +1,4 @@
-"""A server as a backend sees it: an address that is asked over HTTP, and each site's key for /send."""
+"""A server as a backend sees it: an address for HTTP requests, and each site's key for /send."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import httpx
 
 
 class Endpoint:
-    """Lives as long as what it asks; `close_http` ends its connections."""
+    """An HTTP client for one server. Lives as long as the server's user; `close_http` closes its connections."""
 
     def __init__(self, sites: Mapping[str, Mapping[str, Any]]) -> None:
-        """Know the sites' keys."""
+        """Keep the sites' keys."""
         self.sites = sites
         self._http = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=20))
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which the server listens."""
         raise NotImplementedError
 
     def close_http(self) -> None:
@@ -26,11 +26,11 @@ class Endpoint:
         self._http.close()
 
     def request(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """Ask anything."""
+        """Send any request."""
         return self._http.request(method, self.url + path, **request)
 
     def post(self, path: str = "/send", **request: Any) -> httpx.Response:
-        """POST anything."""
+        """POST to a path."""
         return self.request("POST", path, **request)
 
     def get(self, path: str, **request: Any) -> httpx.Response:
@@ -42,11 +42,11 @@ class Endpoint:
         return str(self.sites[site]["apiKey"])
 
     def try_send(self, site: str, body: Mapping[str, Any], resync: bool = False, **request: Any) -> httpx.Response:
-        """POST /send with this JSON body and the site's key; returns whatever the answer is."""
+        """POST /send with this JSON body and the site's key; return the answer, whatever it is."""
         query = {"site": site, "apiKey": self.key(site), "resync": "true" if resync else "false"}
         return self.post(params=query, json=dict(body), **request)
 
     def send(self, site: str, rooms: str | list[str], event: str, *args: Any, resync: bool = False) -> None:
-        """Send an event and insist on `200 OK`."""
+        """Send an event and require the answer `200 OK`."""
         answer = self.try_send(site, {"rooms": rooms, "event": event, "args": list(args)}, resync)
         assert (answer.status_code, answer.text) == (200, "OK")

@@ -1,4 +1,4 @@
-"""A node's figures as a test reads them."""
+"""A node's metrics as a test reads them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.support.endpoint import Endpoint
 
 
 class Figures:
-    """What /metrics said at one moment."""
+    """The answer of /metrics at one moment."""
 
     def __init__(self, deployment: Endpoint) -> None:
-        """Ask now."""
+        """Read /metrics now."""
         answer = deployment.get("/metrics")
         assert answer.status_code == 200, answer.text
         self._samples = {
@@ -23,11 +23,11 @@ class Figures:
         }
 
     def __call__(self, name: str, labels: Mapping[str, str] | None = None, **more: str) -> float:
-        """The value of a sample, 0 when it is not there yet."""
+        """The value of a sample; 0 when the sample does not exist yet."""
         return self._samples.get((name, frozenset({**(labels or {}), **more}.items())), 0.0)
 
     def of(self, *names: str) -> dict[str, float]:
-        """Every sample of these metrics that is not 0, as it would be written."""
+        """Every sample of these metrics that is not 0, by its name and labels."""
         return {
             f"{name}{sorted(labels)}": value
             for (name, labels), value in self._samples.items()

@@ -18,7 +18,7 @@ _DIRECTORY = REPOSITORY / "tests" / "clients"
 
 
 def install_clients() -> None:
-    """Install the pinned libraries with npm, unless what is installed is newer than the lock file."""
+    """Install the pinned libraries with npm, unless the installed ones are newer than the lock file."""
     lock = _DIRECTORY / "package-lock.json"
     installed = _DIRECTORY / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
@@ -37,7 +37,7 @@ class NodeClients(ChildProcess):
         super().__init__("node clients", ["node", "driver.js"], _DIRECTORY)
 
     def connect(self, call: ConnectCall) -> Client:
-        """Begin to connect a client of its own transport connection; does not wait."""
+        """Begin to connect a client over a transport connection of its own; does not wait."""
         options = self._options(call) | {
             "transports": list(call.kind.transports),
             "forceNew": True,
@@ -51,7 +51,7 @@ class NodeClients(ChildProcess):
         """Begin to connect another namespace over the transport connection of `client`; does not wait."""
         options = self._options(call)
         if call.query:
-            # 1.x wants the packet's query as text.
+            # 1.x expects the packet's query as text.
             options["query"] = urlencode(call.query, quote_via=quote)
         where = {"share": client.name, "namespace": call.namespace, "options": options}
         return self._connect(call, {"version": int(call.kind.library), **where})
@@ -61,11 +61,11 @@ class NodeClients(ChildProcess):
         self.command("ack", name, index=index, args=list(args))
 
     def disconnect(self, name: str) -> None:
-        """Leave the namespace; the library closes the transport when none is left on it."""
+        """Leave the namespace; the library closes the transport when it carries no other namespace."""
         self.command("disconnect", name)
 
     def leave_at(self, client: Client, event: str, count: int) -> None:
-        """Have the client leave the namespace within its listener, at the event that comes as number `count`."""
+        """Let the client leave the namespace inside its listener, at the call with number `count` for this event."""
         self.command("leave_at", client.name, event=event, count=count)
 
     def drop(self, client: Client) -> None:
@@ -81,11 +81,11 @@ class NodeClients(ChildProcess):
         self.command("emit", client.name, event=event, args=list(args))
 
     def set_policy(self, client: Client, policy: AckPolicy) -> None:
-        """Change what the client acknowledges from now on."""
+        """Change the events that the client acknowledges from now on."""
         self.command("policy", client.name, ack=dataclasses.asdict(policy))
 
     def forget(self, name: str) -> None:
-        """Close the client's connection and let go of it."""
+        """Close the client's connection and drop the client."""
         self.command("forget", name)
         self._clients.pop(name, None)
 
@@ -97,7 +97,7 @@ class NodeClients(ChildProcess):
             self.stdin.flush()
 
     def stdout_line(self, line: str) -> None:
-        """Give one record to the client it is about."""
+        """Add one record to its client."""
         details = json.loads(line)
         client = self._clients.get(details.pop("client"))
         if client:

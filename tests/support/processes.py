@@ -1,4 +1,4 @@
-"""Child processes that are always ended, by pid, with what they wrote to stderr kept for the test that fails."""
+"""Child processes that are always ended, by pid; their stderr is kept for the report of a failed test."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class ChildProcess:
-    """One process from its start to its end; whoever starts it calls `end`, which is idempotent."""
+    """One process from its start to its end. The code that starts it calls `end`, which is idempotent."""
 
-    #: All that have not been ended, so that a failing test can show what they wrote.
+    #: All processes that have not been ended, so that a failing test can show their output.
     started: ClassVar[list[ChildProcess]] = []
-    #: How it is asked to end.
+    #: The signal that asks the process to end.
     end_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(
@@ -57,7 +57,7 @@ class ChildProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, None while it runs."""
+        """The exit status; None while the process runs."""
         return self._process.poll()
 
     def stdout_line(self, line: str) -> None:
@@ -74,7 +74,7 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def wait(self, timeout_seconds: float = 10.0) -> int:
-        """Block until the process has ended and its output is read; AssertionError when it does not end."""
+        """Block until the process has ended and its output is read; AssertionError when it does not end in time."""
         try:
             status = self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -86,7 +86,7 @@ class ChildProcess:
         return status
 
     def end(self, timeout_seconds: float = 10.0) -> None:
-        """End the process and all its descendants: first asked, then killed."""
+        """End the process and all its descendants: first by a signal, then by SIGKILL."""
         if self in ChildProcess.started:
             ChildProcess.started.remove(self)
         family = descendants(self.pid)
@@ -104,7 +104,7 @@ class ChildProcess:
         self._close_stdin()
 
     def _close_stdin(self) -> None:
-        # Closing flushes, which a process that is gone does not take.
+        # Closing flushes the pipe, which fails when the process is gone.
         with contextlib.suppress(OSError):
             self.stdin.close()
 
@@ -138,12 +138,12 @@ def is_running(pid: int) -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """How much memory a process holds."""
+    """The resident memory of a process in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) * 1024
 
 
 def kill(pid: int) -> None:
-    """Kill a process by id; one that is gone already is fine."""
+    """Kill a process by id; a process that no longer exists is no error."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

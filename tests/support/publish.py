@@ -1,4 +1,4 @@
-"""An application that PUBLISHes through redis-py, and its users' socket.io-clients, which identify themselves."""
+"""An application that PUBLISHes through redis-py, and its users' socket.io-clients, which send `identifier`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Application:
         self._opened: list[Client] = []
 
     def user(self, has_key: bool = True) -> str:
-        """A user whom no other test knows, with a key that has a `:` in it."""
+        """A user of this test only, with a key that contains a `:`."""
         user = f"u{next(_numbers)}"
         if has_key:
             self.redis.set(f"{self.prefix}:users:{user}:key", self.key(user))
         return user
 
     def key(self, user: str) -> str:
-        """What the user's client shows."""
+        """The key that the user's client presents."""
         return f"{SECRET}:{user}:key"
 
     def publish(self, user: str, payload: str | bytes) -> int:
-        """PUBLISH to one user; how many of Redis's clients heard it."""
+        """PUBLISH to one user; return how many of Redis's clients heard it."""
         return int(self.redis.publish(f"{self.prefix}.users.{user}", payload))
 
     def publish_to_channel(self, channel: str, payload: str) -> int:
@@ -49,7 +49,7 @@ class Application:
         return int(self.redis.publish(f"{self.prefix}.channels.{channel}", payload))
 
     def subscribe(self, channel: str, *users: str) -> None:
-        """Put users into a channel."""
+        """Add users to a channel."""
         self.redis.sadd(f"{self.prefix}:channels:{channel}:subscribers", *users)
 
     def add(self, user: str, payload: str, **fields: str) -> None:
@@ -57,11 +57,11 @@ class Application:
         self.redis.xadd(f"{self.prefix}.stream", {"to": f"users.{user}", "payload": payload, **fields})
 
     def waiting(self, user: str) -> list[dict[str, Any]]:
-        """What waits for a user, as an application reads it."""
+        """The messages that wait for a user, as an application reads them."""
         return [json.loads(entry) for entry in self.redis.lrange(f"{self.prefix}:users:{user}:messages", 0, -1)]
 
     def wait_queued(self, user: str, *payloads: str) -> list[dict[str, Any]]:
-        """Wait until just these wait."""
+        """Wait until exactly these messages wait."""
 
         def as_expected() -> list[dict[str, Any]] | None:
             entries = self.waiting(user)
@@ -83,7 +83,7 @@ class Application:
         namespace: str | None = None,
         reconnects: bool = False,
     ) -> Client:
-        """A client that has joined the site's namespace and said nothing yet."""
+        """A client that has joined the site's namespace and has not identified itself."""
         call = ConnectCall(kind, server.url, namespace or self.site, ack=ack, reconnects=reconnects)
         client = self._drivers.node.connect(call)
         self._opened.append(client)
@@ -97,7 +97,7 @@ class Application:
     def connect(
         self, server: Endpoint, user: str, kind: ClientKind = MODERN, ack: AckPolicy = ACK_NONE, is_empty: bool = True
     ) -> Client:
-        """A client of the user that hears messages live; `is_empty`: nothing waits for the user."""
+        """A client of the user that is live; `is_empty`: no message waits for the user."""
         client = self.join(server, kind, ack)
         known = self.connections(user)
         self.identify(client, f"{user}:{self.key(user)}")
@@ -108,36 +108,36 @@ class Application:
         return client
 
     def connections(self, user: str) -> int:
-        """How many connections of the user Redis knows."""
+        """How many connections of the user are recorded in Redis."""
         return int(self.redis.hlen(f"recado:{{{self.prefix}:users:{user}:messages}}:connections"))
 
     def states(self, user: str) -> list[str]:
-        """Whether each fetches (f) or hears live (l)."""
+        """The state of each connection: fetching (f) or live (l)."""
         states = self.redis.hvals(f"recado:{{{self.prefix}:users:{user}:messages}}:connections")
         return [state.decode()[-1] for state in states]
 
     def drop(self, client: Client) -> None:
-        """Cut the client's WebSocket without a word."""
+        """Cut the client's WebSocket without a close frame."""
         self._drivers.node.drop(client)
 
     def close(self) -> None:
-        """End the clients."""
+        """Close the clients."""
         for client in self._opened:
             client.forget()
 
 
 def messages(client: Client) -> list[dict[str, Any]]:
-    """The messages that a client has got, in order."""
+    """The messages that a client has received, in order."""
     return [event.args[0] for event in client.events() if event.name == "message"]
 
 
 def payloads(client: Client) -> list[str]:
-    """Their payloads."""
+    """The payloads of these messages."""
     return [message["payload"] for message in messages(client)]
 
 
 def wait_payloads(client: Client, expected: Sequence[str], timeout_seconds: float = 8.0) -> None:
-    """Wait until a client has got so many messages, and insist that they are these."""
+    """Wait until a client has this many messages, and check that they are the expected ones."""
     client.records.wait_until(
         lambda _: len(_events(client)) >= len(expected), f"{len(expected)} messages at {client!r}", timeout_seconds
     )

@@ -1,4 +1,4 @@
-"""One node's part of Redis PUBLISH in the test's own process: mailboxes, mailroom and feed, with clients that obey."""
+"""One node's part of Redis PUBLISH inside the test's process: mailboxes, mailroom and feed, with scripted clients."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.config.settings import RedisPublish, Site
-from app.observe.counts import RedisPublishCounts
+from app.config.settings import Site
 from app.protocols.redis_publish.envelope import Envelopes
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Letter
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.store import address_of
 from tests.support.valkey import Valkey
@@ -28,19 +29,19 @@ _numbers = itertools.count(1)
 
 
 def publish_site(**settings: Any) -> Site:
-    """A site with Redis PUBLISH; settings of its own and of `redis_publish`."""
+    """A site with Redis PUBLISH; `settings` are those of the site and of `redis_publish`."""
     own = {name: settings.pop(name) for name in list(settings) if name in RedisPublish.__struct_fields__}
-    return Site(name="news", api_key="k", redis_publish=RedisPublish(**own), **settings)
+    return Site(name="news", api_key="k", sections={RedisPublish: RedisPublish(**own)}, **settings)
 
 
 class PublishClient:
-    """A client that notes what is written to it; it is known to have it when the test says so."""
+    """A client that records what is written to it; it confirms receipt when the test calls `answer`."""
 
     def __init__(self) -> None:
         self.sid = f"c{next(_numbers)}"
         self.state: Any = None
         self.is_closed = False
-        #: ("message", payload, bubble, ack id) and whatever else happened, in order.
+        #: ("message", payload, bubble, ack id) and every other event, in order.
         self.written: list[tuple[Any, ...]] = []
         self.receipts: list[Callable[[], None]] = []
         #: Called when the server ends the connection.
@@ -48,63 +49,63 @@ class PublishClient:
 
     @property
     def session(self) -> PublishClient:
-        """Its own transport."""
+        """The client itself stands for its transport."""
         return self
 
     def confirm_receipt(self, received: Callable[[], None]) -> None:
-        """Keep the question."""
+        """Keep the callback."""
         self.receipts.append(received)
 
     def answer(self) -> bool:
-        """Say that it has everything it was asked for; whether it was asked."""
+        """Confirm that the client has received everything; return whether a confirmation was awaited."""
         was_asked = self.answer_once()
         self.answer_once()
         return was_asked
 
     def answer_once(self) -> bool:
-        """Say that everything has arrived at its transport; whether it was asked."""
+        """Confirm that everything has arrived at the client's transport; return whether a confirmation was awaited."""
         asked, self.receipts = self.receipts, []
         for received in asked:
             received()
         return bool(asked)
 
     def limit_outbox(self, max_bytes: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self, reason: str) -> None:
-        """Note the end of the transport."""
+        """Record the end of the transport."""
         self.written.append(("close", reason))
         self._end()
 
     def confirm(self) -> None:
-        """Note that it was let in."""
+        """Record that the client was admitted."""
         self.written.append(("confirm",))
 
     def refuse(self, message: str) -> None:
-        """Note that it was not."""
+        """Record that the client was refused."""
         self.written.append(("refuse", message))
 
     def send_event(self, event: str, args: Sequence[Any]) -> None:
-        """Note an event."""
+        """Record an event."""
         self.written.append((event, *args))
 
     def send_body(self, body: bytes, ack_id: int | None = None) -> None:
-        """Note a message."""
+        """Record a message."""
         event, message = json.loads(body)
         self.written.append((event, message["payload"], message["bubble"], ack_id))
 
     def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
-        """Note an ack."""
+        """Record an ack."""
         self.written.append(("ack", ack_id, *args))
 
     def disconnect(self) -> None:
-        """Note that it was removed."""
+        """Record that the client was removed."""
         self.written.append(("disconnect",))
         self._end()
 
     @property
     def payloads(self) -> list[str]:
-        """The messages."""
+        """The payloads of the messages."""
         return [what[1] for what in self.written if what[0] == "message"]
 
     def _end(self) -> None:
@@ -114,31 +115,30 @@ class PublishClient:
 
 
 class PublishNode:
-    """Lives within `publish_nodes`, or until `kill`."""
+    """One node. Lives within `publish_nodes`, or until `kill`."""
 
     def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
-        """Made, not started."""
-        assert site.redis_publish
+        """Create the node; `start` starts it."""
         self.name = name
         self.valkey = valkey
-        self.settings = site.redis_publish
+        self.settings = site.require_section(RedisPublish)
         self.counts = RedisPublishCounts()
         self.redis = Redis(address_of(valkey), 2.0)
-        self.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+        self.mailboxes = RedisMailboxes(self.redis, name, site, self.settings)
         self.mailroom = Mailroom(name, self.mailboxes, self.counts)
-        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
+        self.feed = PublishFeed(self.redis, name, site, self.settings)
         self.feed.listener = self.mailroom
         self._envelopes = Envelopes()
         self._connections = itertools.count(1)
 
     async def start(self) -> None:
-        """Connect and hear."""
+        """Connect to Redis and listen."""
         await self.redis.start()
         self.feed.start()
         await until(lambda: self.feed.is_hearing, "the feed")
 
     async def kill(self) -> None:
-        """End as a process that is killed: nobody is told."""
+        """End as a killed process does: nothing is told to any other party."""
         await self.feed.close()
         await self.redis.close()
 
@@ -150,20 +150,20 @@ class PublishNode:
         return client, recipient
 
     async def open(self, user: str = "u") -> tuple[PublishClient, Recipient]:
-        """A client of the user, registered."""
+        """A registered client of the user."""
         client, recipient = self.client()
         await self.mailroom.open(recipient, user)
         return client, recipient
 
     async def publish(self, payload: str, user: str = "u", **ids: str) -> str:
-        """Deliver a message; what became of it."""
+        """Deliver a message; return its outcome."""
         entry = self._envelopes.seal(f"rm.users.{user}", 1, payload.encode())
         return (await self.mailboxes.deliver(user, Letter(entry, **ids), FAR_MS)).result
 
 
 @asynccontextmanager
 async def publish_nodes(valkey: Valkey, site: Site, *names: str) -> AsyncIterator[list[PublishNode]]:
-    """Nodes of one site, ended behind the block."""
+    """Nodes of one site; they end after the block."""
     nodes = [PublishNode(valkey, site, name) for name in names]
     for node in nodes:
         await node.start()
@@ -182,5 +182,5 @@ def waiting(valkey: Valkey, user: str = "u") -> list[str]:
 
 
 def is_live(recipient: Recipient) -> Callable[[], bool]:
-    """Whether it hears messages live."""
+    """Whether the recipient is live."""
     return lambda: recipient.phase is RecipientPhase.LIVE

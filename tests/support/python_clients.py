@@ -1,4 +1,4 @@
-"""python-socketio's AsyncClient behind the same face as the Node clients."""
+"""python-socketio's AsyncClient behind the same interface as the Node clients."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.clients import Client, ConnectCall, Record
 
 
 class PythonClients:
-    """Lives for the test session on the background loop; `forget` ends each client."""
+    """The clients on the background loop. Lives for the test session; `forget` ends each client."""
 
     def __init__(self, background: BackgroundLoop) -> None:
-        """Start with no client."""
+        """Start without clients."""
         self._background = background
         self._sessions: dict[str, _Session] = {}
         self._numbers = itertools.count()
@@ -37,11 +37,11 @@ class PythonClients:
         self._background.loop.call_soon_threadsafe(waiting.set_result, tuple(args) or None)
 
     def disconnect(self, name: str) -> None:
-        """Leave as the library does it."""
+        """Leave by the library's own method."""
         self._background.run(self._sessions[name].close())
 
     def forget(self, name: str) -> None:
-        """Close the client's connection and let go of it."""
+        """Close the client's connection and drop the client."""
         self._background.run(self._sessions.pop(name).close())
 
     async def _open(self, name: str, client: Client, call: ConnectCall) -> None:
@@ -50,7 +50,7 @@ class PythonClients:
 
 
 class _Session:
-    """One AsyncClient and the handlers that wait for their ack; made and used on the background loop only."""
+    """One AsyncClient and the handlers that wait for their ack. Created and used on the background loop only."""
 
     def __init__(self, client: Client, call: ConnectCall) -> None:
         self.waiting: dict[int, asyncio.Future[Any]] = {}
@@ -70,13 +70,13 @@ class _Session:
         if self._opening:
             await asyncio.wait([self._opening], timeout=5)
         if self._socket.eio.state == "connected":
-            # Over polling, engineio's `disconnect` never sends its close packet while another POST is on its way.
+            # Over polling, engineio's `disconnect` never sends its close packet while another POST is in flight.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._socket.eio.queue.join(), 2)
         await self._socket.disconnect()
         # `disconnect` of a refused client leaves the transport and its HTTP session open.
         await self._socket.eio.disconnect()
-        # Not before: the library takes a cancelled handler for one that has returned, and acknowledges.
+        # Cancel the handlers only now: the library treats a cancelled handler as one that returned, and acknowledges.
         for future in self.waiting.values():
             future.cancel()
         self._record("closed")
@@ -112,11 +112,11 @@ class _Session:
         index = len(self.waiting)
         waiting = self.waiting[index] = asyncio.get_running_loop().create_future()
         if self._has_left:
-            # The library still hands out what arrives while it disconnects, but its acks leave no more.
+            # While it disconnects the library still dispatches events, but sends no acks for them.
             return await waiting
-        # The library does not tell a handler whether an ack is wanted; the Node clients prove that.
+        # The library does not tell a handler whether an ack is wanted; the tests with Node clients check that.
         self._record("event", event=event, args=list(args), index=index, wants_ack=True)
-        # Without an await in between, what is recorded is acknowledged in the same step of the loop.
+        # Without an await in between, a recorded event is acknowledged in the same step of the loop.
         return None if self._call.ack.acknowledges(event) else await waiting
 
     def _record(self, kind: str, **details: Any) -> None:

@@ -1,4 +1,4 @@
-"""Engine.IO spoken by hand, for what no client library shows: the packets as they stand on the wire."""
+"""Engine.IO without a client library, for details that no library shows: the packets as they are on the wire."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RawSocket:
         self._connection.send(packet)
 
     def receive(self, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> str:
-        """Return the next text message that is no ping or pong; answer Engine.IO 4's pings."""
+        """Return the next text message that is neither ping nor pong; answer Engine.IO 4's pings."""
         while True:
             packet = self._connection.recv(timeout_seconds)
             assert isinstance(packet, str), "a binary message"
@@ -54,7 +54,7 @@ class RawPolling:
         self._query: dict[str, str] = {"EIO": str(version), "transport": "polling", **(query or {})}
 
     def poll(self) -> httpx.Response:
-        """GET what waits; the first answer's sid is used from then on."""
+        """GET the waiting packets; the sid of the first answer is used from then on."""
         answer = self._deployment.get("/socket.io/", params=self._query)
         if found := re.search(rb'"sid\\?":\\?"([^"\\]+)', answer.content):
             self._query.setdefault("sid", found[1].decode())
@@ -66,7 +66,7 @@ class RawPolling:
         return self._deployment.post("/socket.io/", params=self._query, content=body, headers=headers)
 
     def poll_until(self, needle: bytes) -> bytes:
-        """Poll until all that came holds `needle`, and return all of it."""
+        """Poll until the answers contain `needle`, and return all of them."""
         received = b""
         for _ in range(20):
             received += self.poll().content

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.processes import REPOSITORY, ChildProcess
 
-# What in the environment of whoever runs the tests would configure the server.
+# Variables in the environment of the test run that would configure the server.
 _SETTINGS = re.compile(
     "APP_ENV|NODE_ENV|PORT|HOST|REDIS_URL|SITE_NAME|AUTH_URL|AUTH_SCHEME|API_KEY|USER_ROOM_PREFIX|UPDATE_USER_URL|"
     "PUBLIC_CHANNEL|DEVICE_TTL|RECADO_.*"
@@ -20,19 +20,19 @@ _SETTINGS = re.compile(
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment without any setting of the server, and with `settings`."""
+    """Return this process's environment without the server's variables, plus `settings`."""
     environment = {key: value for key, value in os.environ.items() if not _SETTINGS.fullmatch(key)}
     return environment | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", **settings}
 
 
 class Server(ChildProcess):
-    """The server's process; whoever starts it calls `end`."""
+    """The server's process. The code that starts it calls `end`."""
 
-    #: Its connections are not told to leave one after the other.
+    #: With SIGINT all connections are told to leave at once.
     end_signal = signal.SIGINT
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
-        """Start `python -m app serve` in `directory`; returns when it listens."""
+        """Start `python -m app serve` in `directory`; return when it listens."""
         command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", *arguments]
         super().__init__("server", command, directory, clean_environment(**environment))
         try:
@@ -42,7 +42,7 @@ class Server(ChildProcess):
             raise
 
     def log(self, start: int = 0) -> list[dict[str, Any]]:
-        """Return the log lines from `start` on as values; a line that is no JSON object as {"raw": line}."""
+        """Return the log lines from `start` on, decoded; a line that is no JSON object becomes {"raw": line}."""
         return [_log_line(line) for line in self.lines.snapshot()[start:]]
 
     def _wait_listening(self) -> str:

@@ -1,4 +1,4 @@
-"""The sites that the contract suite's server serves, each with what a group of tests needs."""
+"""The sites that the contract suite's server serves, each with the settings that a group of tests needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.ports import free_port
 from tests.support.tenant import SECRET, Tenant
 
-# A number in the YAML, as many a sites.yml has it; long enough to be found in a log without a false hit.
+# A number in the YAML, as in many a sites.yml; long enough to be found in a log without a false hit.
 NUMERIC_KEY = 9988776655443322
 ORIGIN = "https://www.example.com"
 
@@ -29,15 +29,15 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
         "alpha": {"updateUserUrl": f"{tenant.url}/alpha/users/:id"},
         "beta": {"authScheme": "Bearer", "updateUserUrl": f"{tenant.url}/beta/users/:id"},
         "plain": {"userRoomPrefix": None},
-        # Devices that are soon forgotten, and never.
+        # Devices that expire soon, and devices that never expire.
         "brief": {"device_ttl": 1, "updateUserUrl": f"{tenant.url}/brief/users/:id"},
         "endless": {"device_ttl": 0},
-        # Small bounds.
+        # Small limits.
         "small_batch": {"batch_limit": {"messages": 3}},
         "small_batch_bytes": {"batch_limit": {"bytes": 2000}},
         "small_queue": {"queue_limit": {"messages": 5}},
         "small_queue_bytes": {"queue_limit": {"bytes": 4000}},
-        # The rest of the settings.
+        # The other settings.
         "public": {"publicChannel": "public", "updateUserUrl": f"{tenant.url}/public/users/:id"},
         "members": {"userRoomPrefix": "member", "updateUserUrl": f"{tenant.url}/members/users/:id"},
         "numeric": {"apiKey": NUMERIC_KEY},
@@ -48,7 +48,7 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
 
 
 def load_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
-    """Return two sites with queues that ask nothing of the backend but authUrl, for tests with many clients."""
+    """Return two sites with queues whose only backend call is authUrl, for tests with many clients."""
     contract = contract_sites(tenant)
     return {
         name: contract["alpha"] | {"apiKey": f"{SECRET}-key-{name}", "updateUserUrl": None} for name in ("one", "two")

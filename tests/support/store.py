@@ -1,4 +1,4 @@
-"""What tests of the store and of the core run on: a real Valkey of their own, sites, whole nodes without sockets."""
+"""The ground for tests of the store and the core: a real Valkey of their own, sites, whole nodes without sockets."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _ids = itertools.count(1)
 
 @contextmanager
 def running_valkey(is_durable: bool = False) -> Iterator[Valkey]:
-    """A Valkey in a directory of its own, ended and removed behind the block; durable ones survive a kill."""
-    # A short path: a unix socket's may have 107 characters.
+    """A Valkey in a directory of its own, ended and removed after the block; a durable one survives a kill."""
+    # The path of a unix socket may have 107 characters, so the directory's path is short.
     directory = Path(tempfile.mkdtemp(prefix="recado-"))
     try:
         server = Valkey(directory)
@@ -52,13 +52,13 @@ def running_valkey(is_durable: bool = False) -> Iterator[Valkey]:
 
 
 def address_of(server: Valkey) -> Address:
-    """Where the server listens."""
+    """The address on which the server listens."""
     return Address(path=str(server.socket))
 
 
 @asynccontextmanager
 async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[Redis]:
-    """The commands of one node to the server, closed behind the block."""
+    """One node's link to the server, closed after the block."""
     redis = Redis(address_of(server), timeout_seconds)
     await redis.start()
     try:
@@ -67,14 +67,19 @@ async def linked(server: Valkey, timeout_seconds: float = 2.0) -> AsyncIterator[
         await redis.close()
 
 
+#: Settings of `make_site` that are a protocol's section.
+_SECTIONS = {"channels", "topics", "redis_publish", "resume_ticket"}
+
+
 def make_site(name: str = "shop", **settings: Any) -> Site:
-    """A site with queues and small limits where the test asks for them."""
+    """A site with queues; a test sets smaller limits where it needs them."""
     defaults: dict[str, Any] = {"auth_url": "http://127.0.0.1/rooms", "api_key": "secret", "user_room_prefix": "user_"}
-    return Site(name=name, **(defaults | settings))
+    sections = {type(given): given for given in map(settings.pop, _SECTIONS & settings.keys()) if given is not None}
+    return Site(name=name, sections=sections, **(defaults | settings))
 
 
 def limits(messages: int, size: int = 10_000_000, batch: int = 1_000, batch_bytes: int = 1_000_000) -> dict[str, Any]:
-    """Settings for `make_site`: the bounds of a queue and of a batch."""
+    """Settings for `make_site`: the limits of a queue and of a batch."""
     return {
         "queue_limit": QueueLimit(messages=messages, bytes=size),
         "batch_limit": BatchLimit(messages=batch, bytes=batch_bytes),
@@ -82,7 +87,7 @@ def limits(messages: int, size: int = 10_000_000, batch: int = 1_000, batch_byte
 
 
 def make_message(site: Site, rooms: str | Sequence[str], event: str = "news", **settings: Any) -> Message:
-    """A message whose body is its event and a number that no other has."""
+    """A message whose body is its event and a unique number."""
     number = next(_ids)
     rooms = [rooms] if isinstance(rooms, str) else rooms
     body = settings.pop("body", f'["{event}",{number}]'.encode())
@@ -90,57 +95,57 @@ def make_message(site: Site, rooms: str | Sequence[str], event: str = "news", **
 
 
 class RecordingReceiver:
-    """A client that notes what is written to it, in order, as ("kind", ...). Lives as long as its connection."""
+    """A client that records what is written to it, in order, as ("kind", ...). Lives as long as its connection."""
 
     encoding_key = "test"
 
     def __init__(self) -> None:
-        """Nothing written yet."""
+        """Start with nothing written."""
         #: ("event", seq, body) | ("batch", batch id, bodies) | ("resync",) | ("close", reason) | ("greet",)
         self.written: list[tuple[Any, ...]] = []
-        #: Called with each thing written, after it was noted.
+        #: Called with each thing written, after it was recorded.
         self.on_write: Callable[[tuple[Any, ...]], None] = lambda what: None
         self.connection: Connection | None = None
         self.receipts: list[Callable[[], None]] = []
 
     def encode(self, message: LiveMessage) -> tuple[int, bytes]:
-        """What `send` is given."""
+        """The value that is passed to `send`."""
         return message.seq, message.body
 
     def send(self, encoded: Any) -> None:
-        """Note a message."""
+        """Record a message."""
         self._note("event", *encoded)
 
     def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
-        """Note a batch."""
+        """Record a batch."""
         self._note("batch", batch_id, list(bodies))
 
     def send_resync(self, received: Callable[[], None]) -> None:
-        """Note a `_resync`, and whom to tell when a test says that it has arrived."""
+        """Record a `_resync`, and keep the callback for a test that confirms its receipt."""
         self.receipts.append(received)
         self._note("resync")
 
     def close(self, reason: str) -> None:
-        """Note that the connection was ended."""
+        """Record that the connection was ended."""
         self._note("close", reason)
 
     def greet(self) -> None:
-        """Note the place of what comes first."""
+        """Record the place of the greeting."""
         self._note("greet")
 
     @property
     def kinds(self) -> list[str]:
-        """What kinds of things were written."""
+        """The kinds of everything written."""
         return [what[0] for what in self.written]
 
     @property
     def seqs(self) -> list[int]:
-        """The live messages."""
+        """The seqs of the live messages."""
         return [what[1] for what in self.written if what[0] == "event"]
 
     @property
     def bodies(self) -> list[bytes]:
-        """The bodies in the order written, those of batches among them."""
+        """The bodies in the order written, including those of batches."""
         found: list[bytes] = []
         for what in self.written:
             found += what[2] if what[0] == "batch" else [what[2]] if what[0] == "event" else []
@@ -157,10 +162,10 @@ class RecordingReceiver:
 
 
 class StoreNode:
-    """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. Ended by `close`."""
+    """One node of a cluster, without sockets: store, bus and delivery on a real Valkey. `close` ends it."""
 
     def __init__(self, server: Valkey | str, sites: Sequence[Site]) -> None:
-        """Made by `start`; `server` may be the URL of several that belong together."""
+        """Called by `start`; `server` may be a URL that names several servers of one Redis."""
         location = read_redis_url(server) if isinstance(server, str) else address_of(server)
         self.redis = new_redis(location, 2.0)
         self.name = new_node_id()
@@ -168,12 +173,12 @@ class StoreNode:
         self.counts = Counts()
         self.delivery = Delivery(sites, self.queues, self.counts)
         self.limits = Limits(RedisSeats(self.redis, self.name))
-        self.delivery.on_interrupted = self.limits.restore
+        self.delivery.on_interrupted.append(self.limits.restore)
         self.ticket_store = RedisTickets(self.redis)
         self.tickets = Tickets(self.ticket_store)
         self.bus = Bus(self.redis, self.name, self.delivery, sites=sites)
         self.bus.on_seq = self.queues.note_seq
-        #: Connections of dead nodes that this one has taken out, when the test starts `node`.
+        #: Connections of dead nodes that this node has buried, when the test starts `node`.
         self.buried: list[BuriedConnection] = []
         on_taken_for_dead = self.delivery.bus_interrupted
         self.node = Node(self.redis, self.queues, self.name, sites, on_taken_for_dead, self.buried.append)
@@ -187,13 +192,13 @@ class StoreNode:
         return self
 
     async def close(self) -> None:
-        """End it as a process ends: its connections are left to the heartbeat's chores."""
+        """End it as a process ends: its connections are left for the heartbeat's clean-up."""
         await self.bus.close()
         await self.limits.close()
         await self.redis.close()
 
     async def open(self, site: Site, rooms: str | Sequence[str], device: str = "d") -> RecordingReceiver:
-        """A connection of a user with these rooms, registered."""
+        """A registered connection of a user with these rooms."""
         receiver = self.receiver(site)
         assert receiver.connection
         rooms = [rooms] if isinstance(rooms, str) else rooms
@@ -207,46 +212,46 @@ class StoreNode:
         return receiver
 
     async def publish(self, site: Site, rooms: str | Sequence[str], event: str = "news", **settings: Any) -> bytes:
-        """Send a message; its body."""
+        """Send a message; return its body."""
         message = make_message(site, rooms, event, **settings)
         await self.delivery.publish(message)
         return message.body
 
     def close_connection(self, receiver: RecordingReceiver) -> None:
-        """The client is gone."""
+        """End the client's connection."""
         assert receiver.connection
         self.delivery.close(receiver.connection)
 
     def ack(self, receiver: RecordingReceiver, ack_id: int) -> None:
-        """The client acknowledges a message or a batch."""
+        """Acknowledge a message or a batch as the client."""
         assert receiver.connection
-        self.delivery.receive_ack(receiver.connection, ack_id)
+        receiver.connection.receive_ack(ack_id)
 
 
 def device_of(server: Valkey, site: Site) -> dict[str, str]:
-    """The one device of the site that Redis knows."""
+    """The only device of the site in Redis."""
     (device,) = [value for key, value in server.dump().items() if key.startswith(prefix(site.name) + "device:")]
     return dict(device)
 
 
 def queue_of(server: Valkey, site: Site) -> list[str]:
-    """The bodies that wait for the one device of the site."""
+    """The bodies that wait for the only device of the site."""
     dump = server.dump()
     queues = [value for key, value in dump.items() if key.startswith(prefix(site.name) + "queue:")]
     return [dump[f"{prefix(site.name)}body:{seq}"]["data"] for queue in queues for seq in queue]
 
 
 async def settled(node: StoreNode) -> None:
-    """All that the node has begun to tell Redis has arrived there."""
+    """Wait until everything that the node has begun to write is in Redis."""
     await node.delivery.drain()
 
 
 async def heard(receiver: RecordingReceiver, count: int) -> list[bytes]:
-    """The bodies written, once they are so many."""
+    """The bodies written, once there are this many."""
     await until(lambda: len(receiver.bodies) >= count, f"{count} messages")
     return receiver.bodies
 
 
 async def parts(receiver: RecordingReceiver, count: int) -> None:
-    """So many batches were written."""
+    """Wait until this many batches were written."""
     await until(lambda: len(receiver.batches) >= count, f"{count} batches")

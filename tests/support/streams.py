@@ -1,4 +1,4 @@
-"""What the balancer and the TCP proxy are made of: a peer's bytes, and both ways of a connection passed along."""
+"""The parts of the balancer and the TCP proxy: the bytes of a peer, and a connection passed on in both directions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ READ_BYTES = 256 * 1024
 
 
 class Peer:
-    """One end of a TCP connection with what it has sent and nobody has taken; `abort` or the other side ends it."""
+    """One end of a TCP connection with its received bytes that are not taken yet. `abort` or the other side ends it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Begin with nothing received."""
@@ -25,31 +25,31 @@ class Peer:
         return cls(*await asyncio.open_connection(host, port))
 
     async def fill(self) -> bool:
-        """Wait for more bytes; False when there will be none. Raises OSError when the peer vanished."""
+        """Wait for more bytes; False at the end of the data. Raises OSError when the peer vanished."""
         data = await self._reader.read(READ_BYTES)
         self.received += data
         self.has_ended = not data
         return bool(data)
 
     def take(self, count: int | None = None) -> bytes:
-        """Take the first `count` bytes, or all, out of what was received."""
+        """Take the first `count` received bytes, or all of them."""
         count = len(self.received) if count is None else count
         data = bytes(self.received[:count])
         del self.received[:count]
         return data
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; waits while the peer is slow."""
+        """Send bytes; wait while the peer is slow."""
         self._writer.write(data)
         await self._writer.drain()
 
     def end_writing(self) -> None:
-        """Say that nothing more follows."""
+        """Tell the peer that no more bytes follow."""
         with contextlib.suppress(OSError):
             self._writer.write_eof()
 
     async def close(self) -> None:
-        """Close behind what was written; returns when it has left."""
+        """Close after the written bytes; return when they have been sent."""
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -60,17 +60,20 @@ class Peer:
 
 
 async def stop_listening(server: asyncio.Server) -> None:
-    """Accept no more, then close: asyncio never closes a connection that is between the two at that moment."""
+    """Accept no more connections, then close: asyncio never closes a connection
+    that is between the two at that moment."""
     for listening in server.sockets:
         asyncio.get_running_loop().remove_reader(listening.fileno())
-    # What was accepted in this turn becomes a connection in the next, and is told of in the one behind it.
+    # A socket accepted in this turn becomes a connection in the next turn, and
+    # its callback runs in the turn after that.
     for _ in range(3):
         await asyncio.sleep(0)
     server.close()
 
 
 async def splice(one: Peer, other: Peer, pace: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Pass bytes both ways until both have ended or one has vanished; `pace` is awaited before each piece is sent."""
+    """Pass bytes in both directions until both have ended or one has vanished; `pace`
+    is awaited before each piece is sent."""
     ways = [asyncio.create_task(_pass(one, other, pace)), asyncio.create_task(_pass(other, one, pace))]
     try:
         await asyncio.gather(*ways)

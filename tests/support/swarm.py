@@ -22,10 +22,11 @@ _ANSWER_SECONDS = 10.0
 
 
 class Swarm:
-    """Lives for one test, in a `with`, whose end closes everything."""
+    """A group of light devices. Lives for one test, in a `with`, whose end closes everything."""
 
     def __init__(self, endpoint: Endpoint, site: str, node_url: Callable[[], str] | None = None) -> None:
-        """Connect devices to `site`, at what `node_url` answers for each attempt (else at the endpoint)."""
+        """Connect devices to `site`, at the URL that `node_url` returns for each
+        attempt (without it, at the endpoint)."""
         self.clients: list[SwarmClient] = []
         self.sent: dict[str, Sent] = {}
         self._endpoint = endpoint
@@ -35,7 +36,7 @@ class Swarm:
         self._http: aiohttp.ClientSession | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is connected yet."""
+        """Enter without any connection."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,20 +47,20 @@ class Swarm:
         self._background.close()
 
     def add(self, user: User, device: str = "d1", node_url: Callable[[], str] | None = None) -> SwarmClient:
-        """Make one more device of the user, with its own idea of where to connect if given; `board` connects it."""
+        """Add a device of the user, with its own `node_url` if given; `board` connects it."""
         receipts = Receipts(f"{user.room} {device}", self.sent)
         client = SwarmClient(Identity(self._site, user.token, device), node_url or self._node_url, receipts)
         self.clients.append(client)
         return client
 
     def board(self, clients: Sequence[SwarmClient] | None = None, timeout_seconds: float = 60.0) -> None:
-        """Connect devices (all unless told), all at once, and wait for the `_settings` of each."""
+        """Connect devices (by default all), all at once, and wait for the `_settings` of each."""
         boarding = list(self.clients if clients is None else clients)
         self.each(SwarmClient.connect, boarding)
         self.wait_ready(boarding, timeout_seconds)
 
     def wait_ready(self, clients: Sequence[SwarmClient] | None = None, timeout_seconds: float = 60.0) -> None:
-        """Wait until devices (all unless told) are connected."""
+        """Wait until devices (by default all) are connected."""
         waiting = list(self.clients if clients is None else clients)
 
         def is_ready() -> bool:
@@ -72,7 +73,8 @@ class Swarm:
             raise AssertionError(f"{len(out)} of {len(waiting)} devices are not connected: {out[:5]}") from None
 
     def each(self, action: Callable[[SwarmClient], None], clients: Sequence[SwarmClient] | None = None) -> None:
-        """Do something with each client (all unless told) on the swarm's loop, where they may be touched, and wait."""
+        """Call a function with each client (by default all) on the swarm's loop,
+        the only place to use them, and wait."""
 
         async def run() -> None:
             for client in self.clients if clients is None else clients:
@@ -82,7 +84,7 @@ class Swarm:
 
     @contextlib.contextmanager
     def publishing(self, room: str, publishers: int, per_second: float) -> Iterator[None]:
-        """Send numbered messages to a room while the body runs: so many publishers, each so many messages a second."""
+        """Send numbered messages to a room during the block, from this many publishers at this rate per second each."""
         over = asyncio.Event()
         names = [f"p{len(self.sent) + number}" for number in range(publishers)]
         for name in names:
@@ -99,7 +101,7 @@ class Swarm:
                 publisher.result(_ANSWER_SECONDS + 5)
 
     def send_all(self, room: str, count: int, publishers: int, payload: str = "") -> None:
-        """Send numbered messages to a room as fast as the nodes take them; each answer must be 200."""
+        """Send numbered messages to a room as fast as the nodes accept them; each answer must be 200."""
 
         async def send() -> None:
             names = [f"p{len(self.sent) + number}" for number in range(publishers)]
@@ -113,7 +115,7 @@ class Swarm:
 
     @contextlib.contextmanager
     def jitter(self, every_seconds: float, away_seconds: float, chance: random.Random) -> Iterator[None]:
-        """Cut each connection about every so often, for so long, while the body runs."""
+        """During the block cut each connection at about this interval, for this time."""
         timers: dict[SwarmClient, asyncio.TimerHandle] = {}
 
         def cut(client: SwarmClient) -> None:
@@ -134,8 +136,8 @@ class Swarm:
         return self._background.loop
 
     def check(self, timeout_seconds: float = 30.0, clients: Sequence[SwarmClient] | None = None) -> None:
-        """Every device (all unless told) has everything that was answered 200, in order, nothing twice on one
-        connection."""
+        """Check that every device (by default all) has everything that was answered 200, in
+        order, and nothing twice on one connection."""
         everybody = [client.receipts for client in (self.clients if clients is None else clients)]
         with contextlib.suppress(AssertionError):
             eventually(lambda: all(receipts.has_everything() for receipts in everybody), "all", timeout_seconds, 0.1)
@@ -166,7 +168,7 @@ class Swarm:
         return sum(len(sent.refused) for sent in self.sent.values())
 
     def story(self) -> str:
-        """What happened, in one line."""
+        """A one-line account of what happened."""
         receipts = [client.receipts for client in self.clients]
         return (
             f"{self.answered} answered 200, {self.refused} refused, "

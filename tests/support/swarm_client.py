@@ -1,6 +1,6 @@
-"""A device as light as it can be: Socket.IO 4 over a WebSocket, reconnecting by itself, for tests with hundreds.
+"""A device as light as possible: Socket.IO 4 over a WebSocket, with reconnects, for tests with hundreds of devices.
 
-It reads what it must and acknowledges as it is told; what it received it gives to its `Receipts`.
+It reads only what it needs, acknowledges as configured, and passes received messages to its `Receipts`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.support.receipts import Receipts
 
 _UPGRADE = {"EIO": "4", "transport": "websocket"}
 _ACK_SUFFIX = b"[]"
-#: As the clients' reconnectionDelay, shorter.
+#: The clients' reconnectionDelay, shortened.
 RETRY_SECONDS = 0.1
 _OPENING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a device is: what it says in its CONNECT."""
+    """The identity of a device: the contents of its CONNECT."""
 
     site: str
     token: str
@@ -33,23 +33,23 @@ class Identity:
 
 
 class SwarmClient:
-    """One device from its making to `leave`, through all its connections. Used on one event loop only."""
+    """One device from its creation to `leave`, over all its connections. Used on one event loop only."""
 
     def __init__(self, identity: Identity, node_url: Callable[[], str], receipts: Receipts) -> None:
-        """`node_url` is asked before each attempt to connect."""
+        """`node_url` is called before each attempt to connect."""
         self.identity = identity
         self.receipts = receipts
-        #: Whether `_settings` has come on the present connection.
+        #: Whether `_settings` has arrived on the present connection.
         self.is_ready = False
         self.connects = 0
-        #: What kept it out, the last time.
+        #: The reason of the last refusal or failed attempt.
         self.refusal = ""
-        #: Seconds from an attempt that succeeded to `_settings`, and to everything answered before it.
+        #: Seconds from a successful attempt to `_settings`, and to the last message answered before the attempt.
         self.ready_seconds: list[float] = []
         self.complete_seconds: list[float] = []
-        #: How many of the live messages it leaves without an ack, by chance; batches it always acknowledges.
+        #: The random share of live messages that it does not acknowledge; it always acknowledges batches.
         self.unacknowledged_share = 0.0
-        #: Whether it comes back when the connection is lost.
+        #: Whether it reconnects when the connection is lost.
         self.returns = True
         self._node_url = node_url
         self._chance = random.Random(identity.token)
@@ -60,32 +60,32 @@ class SwarmClient:
         self._is_complete = True
 
     def connect(self) -> None:
-        """Begin to connect, and go on trying."""
+        """Begin to connect, with retries."""
         self._timer = None
         self._attempt = asyncio.ensure_future(self._connect())
 
     def cut(self, away_seconds: float) -> None:
-        """Break the connection without a goodbye and come back after so long."""
+        """Break the connection without a close frame and reconnect after this time."""
         self._drop()
         self._come_back(away_seconds)
 
     def leave(self) -> None:
-        """Break the connection, if any, and stay away."""
+        """Break the connection, if any, and do not reconnect."""
         self.returns = False
         self._drop()
 
     def pause_reading(self) -> None:
-        """Read nothing more from the socket."""
+        """Stop reading from the socket."""
         assert self._wire
         self._wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Read from the socket again."""
         assert self._wire
         self._wire.resume_reading()
 
     def lost(self, wire: _Wire, reason: str) -> None:
-        """From the wire: it has ended."""
+        """Called by the wire: the connection has ended."""
         if wire is self._wire:
             self.refusal = reason
             self._drop()
@@ -93,13 +93,14 @@ class SwarmClient:
                 self._come_back(RETRY_SECONDS)
 
     def opened(self) -> None:
-        """From the wire: Engine.IO is there."""
+        """Called by the wire: the Engine.IO session is open."""
         assert self._wire
         identity = {"token": self.identity.token, "deviceId": self.identity.device}
         self._wire.write(f"40/{self.identity.site},{json.dumps(identity)}".encode())
 
     def packet_received(self, packet: bytes) -> None:
-        """From the wire: a Socket.IO packet of the site's namespace, as it is behind `42/<site>,` or `44/<site>,`."""
+        """Called by the wire with a Socket.IO packet of the site's namespace, without
+        its prefix `42/<site>,` or `44/<site>,`."""
         assert self._wire
         array_at = packet.index(b"[")
         event, *arguments = json.loads(packet[array_at:])

@@ -1,4 +1,4 @@
-"""A TCP proxy that can cut, freeze and delay what goes through it; for the way between a node and its Redis."""
+"""A TCP proxy between a node and its Redis that can cut, freeze and delay the traffic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.waiting import lag
 
 
 class TcpProxy:
-    """Listens on a free port from its making to `end`; its methods may be called from any thread."""
+    """Listens on a free port from its creation to `end`; its methods may be called from any thread."""
 
     def __init__(self, background: BackgroundLoop, target_url: str) -> None:
-        """Pass what comes to the server at `target_url`: `redis://host:port` or `unix://path`."""
+        """Pass connections on to the server at `target_url`: `redis://host:port` or `unix://path`."""
         self._background = background
         self._target = urlsplit(target_url)
         self._links: set[asyncio.Task[None]] = set()
@@ -31,16 +31,16 @@ class TcpProxy:
 
     @property
     def redis_url(self) -> str:
-        """What a node is told as redis.url."""
+        """The value of redis.url for a node behind the proxy."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
-        """How many connections go through it."""
+        """How many connections pass through the proxy."""
         return len(self._links)
 
     def cut(self) -> None:
-        """Break every connection that is there; new ones may come."""
+        """Break every open connection; new ones are accepted."""
         self._background.loop.call_soon_threadsafe(self._cut)
 
     def refuse(self, is_refusing: bool = True) -> None:
@@ -49,27 +49,27 @@ class TcpProxy:
         self.cut()
 
     def freeze(self) -> None:
-        """Swallow nothing and pass nothing: connections stay open, and new ones are accepted."""
+        """Pass nothing on and lose nothing: connections stay open, and new ones are accepted."""
         self._background.loop.call_soon_threadsafe(self._flowing.clear)
 
     def thaw(self) -> None:
-        """Pass on what was held, in order, and whatever follows."""
+        """Pass on the held bytes, in order, and everything after them."""
         self._background.loop.call_soon_threadsafe(self._flowing.set)
 
     def freeze_subscriptions(self) -> None:
-        """As `freeze`, but only connections that subscribe: commands go on."""
+        """Freeze only the connections that subscribe: commands pass."""
         self._background.loop.call_soon_threadsafe(self._subscriptions_flowing.clear)
 
     def thaw_subscriptions(self) -> None:
-        """Pass on what they hold."""
+        """Pass on the bytes that these connections hold."""
         self._background.loop.call_soon_threadsafe(self._subscriptions_flowing.set)
 
     def delay(self, seconds: float) -> None:
-        """Hold each piece that is passed, either way, for so long."""
+        """Delay each piece, in either direction, by this time."""
         self._delay_seconds = seconds
 
     def end(self) -> None:
-        """Stop listening and break what is left."""
+        """Stop listening and break the remaining connections."""
         self._background.run(self._end())
 
     async def _end(self) -> None:

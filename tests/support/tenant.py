@@ -1,4 +1,4 @@
-"""A tenant's backend: answers authUrl by token as each test asks, and records every request with its headers."""
+"""A tenant's backend: answers authUrl by token as each test configures, and records every request with its headers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aiohttp import web
 from tests.support.background import BackgroundLoop
 from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, Recording, lag
 
-# Every token and key of the tests carries this, so that one search of the log finds any that leaked.
+# Every token and key of the tests contains this text, so that one search of the log finds any leak.
 SECRET = "s3cr3t"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What authUrl or updateUserUrl says to one token."""
+    """The answer of authUrl or updateUserUrl to one token."""
 
     status: int = 200
     body: bytes = b"[]"
@@ -40,7 +40,7 @@ class User:
 
 @dataclass(frozen=True)
 class TenantRequest:
-    """One request as it came in; header names in lower case."""
+    """One received request; header names in lower case."""
 
     method: str
     path: str
@@ -49,18 +49,18 @@ class TenantRequest:
 
     @property
     def token(self) -> str | None:
-        """The token behind the scheme of the Authorization header, None when there is no such header."""
+        """The token after the scheme in the Authorization header; None without this header."""
         _, _, token = self.headers.get("authorization", "").partition(" ")
         return token or None
 
 
 class Tenant:
-    """Lives for the test session on the background loop; `close` ends its listener."""
+    """The backend, on the background loop. Lives for the test session; `close` ends its listener."""
 
     def __init__(self, background: BackgroundLoop) -> None:
         """Start listening on a free port."""
         self.requests: Recording[TenantRequest] = Recording()
-        #: How many requests that are answered with a delay were under way at once, at most, since a test set it to 0.
+        #: The peak number of concurrent requests that are answered with a delay, since a test set it to 0.
         self.most_at_once = 0
         self._at_once = 0
         self._background = background
@@ -81,7 +81,7 @@ class Tenant:
         return f"{kind}{next(self._numbers)}"
 
     def user(self, *rooms: str, room: str | None = None) -> User:
-        """Make a user whose authUrl answer is its private room (`user_<id>` unless given) and `rooms`."""
+        """Create a user whose authUrl answer is its private room (`user_<id>` unless given) and `rooms`."""
         number = str(next(self._numbers))
         room = room or f"user_{number}"
         user = User(f"{SECRET}-token-{number}", number, room, (room, *rooms))
@@ -89,15 +89,15 @@ class Tenant:
         return user
 
     def set_rooms(self, token: str | None, *rooms: str) -> None:
-        """From now on authUrl answers this token (None: no token at all) with these rooms."""
+        """Answer this token (None: no token at all) with these rooms from now on."""
         self.answer(token, Answer(body=json.dumps(rooms).encode()))
 
     def answer(self, token: str | None, answer: Answer) -> None:
-        """From now on authUrl gives this token this answer."""
+        """Give this answer of authUrl to this token from now on."""
         self._answers[token] = answer
 
     def answer_updates(self, token: str | None, answer: Answer) -> None:
-        """From now on updateUserUrl gives this token this answer."""
+        """Give this answer of updateUserUrl to this token from now on."""
         self._update_answers[token] = answer
 
     def token(self, answer: Answer) -> str:
@@ -107,13 +107,13 @@ class Tenant:
         return token
 
     def requests_of(self, token: str | None, method: str = "GET") -> list[TenantRequest]:
-        """List the requests that came with this token."""
+        """List the requests with this token."""
         return [request for request in self.requests.snapshot() if (request.token, request.method) == (token, method)]
 
     def wait_for_update(
         self, token: str, key: str, nth: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     ) -> TenantRequest:
-        """Block until the `nth` PUT of `key` (last_connected, last_disconnected) came with this token."""
+        """Block until the `nth` PUT of `key` (last_connected, last_disconnected) with this token has arrived."""
         return self.requests.wait_for(
             lambda request: request.method == "PUT" and request.token == token and key in request.body["user"],
             f"PUT {key} number {nth}",

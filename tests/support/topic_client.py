@@ -1,4 +1,4 @@
-"""Subscribers of topics over httpx, each on a thread of its own, and what backends ask."""
+"""Subscribers of topics over httpx, each on a thread of its own, and a backend's requests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Event = dict[str, Any]
 
 
 class TopicStream:
-    """One subscription from its request to its end; use it in a `with`. `events` are in order as they came."""
+    """One subscription from its request to its end; use it in a `with`. `events` are in the order of arrival."""
 
     def __init__(self, request: httpx.Request, *, is_sse: bool = False) -> None:
-        """Describe it; nothing is sent yet."""
+        """Prepare the subscription; nothing is sent yet."""
         self.events: Recording[Event] = Recording()
         self.ids: list[str | None] = []
         self.types: list[str] = []
@@ -34,14 +34,14 @@ class TopicStream:
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> TopicStream:
-        """Subscribe; the head of the answer has come when this returns."""
+        """Subscribe; return when the head of the answer has arrived."""
         self.response = self._client.send(self._request, stream=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave."""
-        # The socket itself: closing a response that another thread reads waits for that.
+        """End the subscription."""
+        # Shut the socket itself down: closing a response waits for the thread that reads it.
         stream = self.response.extensions["network_stream"]
         with contextlib.suppress(OSError):
             stream.get_extra_info("socket").shutdown(2)
@@ -50,11 +50,11 @@ class TopicStream:
         self._client.close()
 
     def wait(self, count: int, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> list[Event]:
-        """Block until so many events have come, and return all."""
+        """Block until this many events have arrived, and return all."""
         return self.events.wait_until(lambda seen: len(seen) >= count, f"{count} events", timeout_seconds)
 
     def wait_type(self, type_: str, nth: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Event:
-        """Block until an event of this type has come, and return it."""
+        """Block until an event of this type has arrived, and return it."""
         return self.events.wait_for(lambda event: event["e"]["type"] == type_, type_, timeout_seconds, nth)
 
     @property
@@ -72,7 +72,7 @@ class TopicStream:
         return int(self.greeting["connid"])
 
     def details(self) -> list[Any]:
-        """What has come so far from backends."""
+        """The details of the events that backends have emitted so far."""
         return [
             event["e"].get("detail") for event in self.events.snapshot() if not event["ep"]["emitted"].startswith("@")
         ]
@@ -110,10 +110,10 @@ class TopicStream:
 
 
 class TopicBackend:
-    """A site's backend and its pages, at one server or another."""
+    """A site's backend and its pages, at one server."""
 
     def __init__(self, server: Endpoint, site: str) -> None:
-        """Remember whom to ask."""
+        """Remember the server and the site."""
         self.server = server
         self.site = site
         self.path = f"/topics/{site}"
@@ -134,14 +134,14 @@ class TopicBackend:
     def try_emit(
         self, points: Sequence[str | Mapping[str, Any]], type_: str = "news", *details: Any, **body: Any
     ) -> httpx.Response:
-        """POST /event, whatever comes of it."""
+        """POST /event, and return any answer."""
         event = {"type": type_, **({"detail": details[0]} if details else {})}
         return self.ask("POST", "/event", json={"ep": list(points), "e": event, **body})
 
     def emit(
         self, points: str | Sequence[str | Mapping[str, Any]], type_: str = "news", *details: Any, **body: Any
     ) -> None:
-        """POST /event and insist on 200 with an empty body."""
+        """POST /event and require 200 with an empty body."""
         answer = self.try_emit([points] if isinstance(points, str) else points, type_, *details, **body)
         assert (answer.status_code, answer.content) == (200, b""), answer.text
 
@@ -150,6 +150,6 @@ class TopicBackend:
         return self.server.post(f"{self.path}/alive", json={"connid": number, "secret": secret})
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """Ask with the site's key."""
+        """Send a request with the site's key."""
         headers = {**self._auth, **request.pop("headers", {})}
         return self.server.request(method, self.path + path, headers=headers, **request)

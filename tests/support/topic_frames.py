@@ -1,4 +1,4 @@
-"""es-web-notify's frames as a client reads them: `''<length>''<json>`, whatever pieces they come in."""
+"""A reader of es-web-notify's frames as a client has it: `''<length>''<json>`, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _SEPARATOR = "''"
 
 
 class FrameReader:
-    """Takes text in pieces; lives as long as one response. `events` are those that are whole."""
+    """Takes text in pieces; lives as long as one response. `events` are the complete ones."""
 
     def __init__(self) -> None:
-        """Nothing has come."""
+        """Start with nothing received."""
         self.events: list[dict[str, Any]] = []
         self.keep_alives = 0
         self._text = ""
@@ -27,7 +27,7 @@ class FrameReader:
 
     @property
     def rest(self) -> str:
-        """What is not a whole frame yet."""
+        """The text that is not a whole frame yet."""
         return self._text
 
     def _take_frame(self) -> bool:

@@ -1,4 +1,4 @@
-"""The sites of the tests of topics, each with what a group of tests needs."""
+"""The sites of the tests of topics, each with the settings that a group of tests needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.bind_keys import JWT_SECRET, KeyPair
 from tests.support.tenant import SECRET
 
-#: One pair for the session: making one takes a while.
+#: One pair for the session, because its generation takes a while.
 PAIR = KeyPair()
 ORIGIN = "https://www.example.com"
 

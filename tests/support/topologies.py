@@ -1,4 +1,4 @@
-"""Several real Valkeys that belong together: a primary with replicas and Sentinels, and a Cluster."""
+"""Several real Valkeys that form one Redis: a primary with a replica and Sentinels, and a Cluster."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.waiting import eventually
 
 @contextmanager
 def directories() -> Iterator[Iterator[Path]]:
-    """As many directories as are asked for, removed behind the block."""
-    # A short path: a unix socket's may have 107 characters.
+    """As many directories as asked for, removed after the block."""
+    # The path of a unix socket may have 107 characters, so the directory's path is short.
     root = Path(tempfile.mkdtemp(prefix="recado-"))
 
     def new_directories() -> Iterator[Path]:
@@ -60,7 +60,7 @@ class ReplicatedValkey:
 
     @property
     def url(self) -> str:
-        """What `redis.url` says."""
+        """The value of `redis.url`."""
         hosts = ",".join(f"{HOST}:{port}" for port in self._ports)
         return f"redis+sentinel://{hosts}/{self.NAME}"
 
@@ -75,22 +75,22 @@ class ReplicatedValkey:
         return self.servers[self.replica_port]
 
     def is_primary(self, server: Valkey) -> bool:
-        """Whether the server holds itself for a primary."""
+        """Whether the server considers itself a primary."""
         info: Any = server.client.info("replication")
         return str(info["role"]) == "master"
 
     def fail_over(self) -> None:
-        """Have a Sentinel fail over while the primary lives."""
+        """Let a Sentinel fail over while the primary lives."""
         eventually(self._accepts_failover, "the Sentinel to know a replica fit for it", 15, 0.1)
 
     def lag(self) -> int:
-        """How many bytes of what the primary has done the replica has not."""
+        """How many bytes of the primary's writes the replica lacks."""
         return int(self._replication(self.primary_port)["master_repl_offset"]) - int(
             self._replication(self.replica_port)["slave_repl_offset"]
         )
 
     def stop_replication(self) -> None:
-        """From now on the replica hears nothing of the primary; connections that others have stay."""
+        """From now on the replica gets nothing from the primary; other connections stay open."""
         self.primary.client.config_set("requirepass", "for-new-connections-alone")
         self.primary.client.client_kill_filter(_type="replica")
         eventually(
@@ -140,7 +140,7 @@ class ReplicatedValkey:
 
 @contextmanager
 def replicated_valkey(sentinels: int = 3) -> Iterator[ReplicatedValkey]:
-    """A primary, a replica and Sentinels, ended behind the block."""
+    """A primary, a replica and Sentinels, ended after the block."""
     with ExitStack() as stack:
         yield ReplicatedValkey(stack, sentinels)
 
@@ -149,7 +149,7 @@ class ValkeyCluster:
     """A Cluster of primaries with an even share of the slots, and replicas. Lives within `valkey_cluster`."""
 
     def __init__(self, stack: ExitStack, primaries: int, replicas: int) -> None:
-        """Start and join all of them; the first `replicas` primaries have one replica each."""
+        """Start and join all servers; the first `replicas` primaries have one replica each."""
         new_directory = stack.enter_context(directories())
         ports = [free_port() for _ in range(2 * (primaries + replicas))]
         self.servers: dict[int, Valkey] = {}
@@ -165,15 +165,15 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """What `redis.url` says: two of the servers, of which one is enough."""
+        """The value of `redis.url`: two of the servers, of which one is enough."""
         return f"redis+cluster://{HOST}:{self.ports[0]},{HOST}:{self.ports[1]}"
 
     def primary_of(self, key: str) -> Valkey:
-        """The server that has the key now."""
+        """The server that owns the key now."""
         return self.servers[self.port_of(key)]
 
     def port_of(self, key: str) -> int:
-        """Where the key is now, in the view of the first server that lives."""
+        """The port of the server that owns the key now, as the first living server sees it."""
         for first, last, primary, *_ in self._slots():
             if first <= slot_of(key) <= last:
                 return int(primary[1])
@@ -184,16 +184,16 @@ class ValkeyCluster:
         return self.servers[self._replica_ports[self.ports.index(port)]]
 
     def flush(self) -> None:
-        """Forget every key of every primary."""
+        """Delete every key of every primary."""
         for port in self.ports:
             self.servers[port].client.flushall()
 
     def id_of(self, port: int) -> str:
-        """The name of a server in the Cluster."""
+        """The node id of a server in the Cluster."""
         return _text(self.command(port, "CLUSTER", "MYID"))
 
     def command(self, port: int, *words: str | int) -> Any:
-        """Ask one server anything; the answer as it comes."""
+        """Send any command to one server; return the raw answer."""
         client: Any = self.servers[port].client
         return client.execute_command(*words)
 
@@ -242,6 +242,6 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def valkey_cluster(primaries: int = 3, replicas: int = 0) -> Iterator[ValkeyCluster]:
-    """A Cluster, ended behind the block."""
+    """A Cluster, ended after the block."""
     with ExitStack() as stack:
         yield ValkeyCluster(stack, primaries, replicas)

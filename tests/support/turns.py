@@ -1,4 +1,4 @@
-"""Whose turn it is among the processes of one run: tests run beside each other, those that measure run alone."""
+"""Turns of the tests of one run, over all its processes: most tests run in parallel, tests that measure run alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Turns:
 
     @contextlib.contextmanager
     def turn(self, is_alone: bool) -> Iterator[None]:
-        """Wait for a turn beside others, or for one alone, and keep it while the body runs."""
+        """Wait for a shared turn, or for one alone, and keep it while the body runs."""
         with contextlib.ExitStack() as stack:
             # A test that is to run alone keeps the door closed while it waits for the others to leave: they would
             # otherwise take turns for ever.

@@ -1,4 +1,4 @@
-"""A real Valkey on a unix socket whose process the tests may stop, kill and start again on the same data."""
+"""A real Valkey on a unix socket, whose process tests may stop, kill and start again on the same data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.support.waiting import eventually
 
 
 class Valkey:
-    """Lives as long as the deployment that uses it; `end` stops the process and closes the client."""
+    """One Valkey server. Lives as long as the deployment that uses it; `end`
+    stops the process and closes the client."""
 
     def __init__(self, directory: Path, **options: str) -> None:
         """Start a server that keeps its data (append-only file, synced at each write) in `directory`."""
@@ -28,7 +29,7 @@ class Valkey:
         self.start()
 
     def start(self) -> None:
-        """Start the process on the data that is there; returns when it answers."""
+        """Start the process on the existing data; return when it answers."""
         options = {"port": "0", "unixsocket": str(self.socket), "dir": str(self.directory), "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always", "enable-debug-command": "local", **self._options}
         command = [str(get_binary_path())]
@@ -38,23 +39,23 @@ class Valkey:
         eventually(self._answers, "valkey to answer", 30)
 
     def clock_ms(self) -> int:
-        """What the server's clock shows, in milliseconds."""
+        """The time on the server's clock, in milliseconds."""
         clock: Any = self.client.time()
         seconds, microseconds = clock
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def hold_up(self, seconds: float) -> None:
-        """Block until the server has answered nobody for so long (a script could only count its CPU time)."""
+        """Hold the server up for this time, in which it answers no client (a script could only count its CPU time)."""
         client: Any = self.client
         client.execute_command("DEBUG", "SLEEP", str(seconds))
 
     def suspend(self) -> None:
-        """Freeze the process: connections stay open, nothing is answered."""
+        """Freeze the process: connections stay open, and nothing is answered."""
         assert self._process
         self._process.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen process run on."""
+        """Let a frozen process go on."""
         assert self._process
         self._process.signal(signal.SIGCONT)
 
@@ -72,7 +73,7 @@ class Valkey:
             self._process = None
 
     def dump(self) -> dict[str, Any]:
-        """Return every key with everything in it, decoded, whatever its type."""
+        """Return every key with its complete value, decoded, whatever its type."""
         found: dict[str, Any] = {}
         for key in self.client.scan_iter(count=1000):
             found[_text(key)] = self._content(key)

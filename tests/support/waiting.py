@@ -1,7 +1,4 @@
-"""Waiting without sleeping blindly: a thread-safe recording that wakes its waiters, and polls with a deadline.
-
-The only module of the tests that may sleep (tests/test_architecture.py): a test waits for an event, or polls here.
-"""
+"""Waiting without blind sleeps: a thread-safe recording that wakes its waiters, and a poll with a deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +14,8 @@ DEFAULT_TIMEOUT_SECONDS = 8.0
 
 
 class Recording(Generic[T]):
-    """What was seen, in order. Lives as long as the process or client that feeds it; any thread adds, any waits."""
+    """Recorded items, in order. Lives as long as the process or client that feeds
+    it; any thread adds, any thread waits."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -25,18 +23,18 @@ class Recording(Generic[T]):
         self._changed = threading.Condition()
 
     def add(self, item: T) -> None:
-        """Append one item and wake those who wait."""
+        """Append one item and wake the waiting threads."""
         with self._changed:
             self._items.append(item)
             self._changed.notify_all()
 
     def snapshot(self) -> list[T]:
-        """Return a copy of everything recorded so far."""
+        """Return a copy of all recorded items."""
         with self._changed:
             return list(self._items)
 
     def __len__(self) -> int:
-        """Count what was recorded."""
+        """Count the recorded items."""
         with self._changed:
             return len(self._items)
 
@@ -46,7 +44,7 @@ class Recording(Generic[T]):
         what: str,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> list[T]:
-        """Block until `holds` is true of the recording and return that; AssertionError naming `what` after the time."""
+        """Block until `holds` is true of the items and return them; AssertionError naming `what` after the time-out."""
         with self._changed:
             if not self._changed.wait_for(lambda: holds(self._items), timeout_seconds):
                 shown = "\n  ".join(repr(item)[:300] for item in self._items[-20:])
@@ -60,7 +58,7 @@ class Recording(Generic[T]):
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         nth: int = 1,
     ) -> T:
-        """Block until `nth` items match and return that one; AssertionError naming `what` after the time."""
+        """Block until `nth` items match and return that one; AssertionError naming `what` after the time-out."""
         items = self.wait_until(lambda seen: sum(map(matches, seen)) >= nth, what, timeout_seconds)
         return [item for item in items if matches(item)][nth - 1]
 
@@ -71,7 +69,7 @@ def eventually(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.02,
 ) -> T:
-    """Poll `check` until it gives something true and return that; AssertionError naming `what` after the time."""
+    """Poll `check` until its result is true and return it; AssertionError naming `what` after the time-out."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         value = check()
@@ -88,7 +86,8 @@ async def until(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.002,
 ) -> Any:
-    """Poll `check` between turns of the loop until it gives something true; AssertionError naming `what` after it."""
+    """Poll `check` between turns of the loop until its result is true, and return it; AssertionError naming `what`
+    after the time-out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
     while not (value := check()):
@@ -104,7 +103,7 @@ async def until_answer(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     interval_seconds: float = 0.01,
 ) -> T:
-    """Ask until the answer is true and is none of `refusals`; AssertionError naming `what` after the time."""
+    """Ask until the answer is true and is none of `refusals`; AssertionError naming `what` after the time-out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
     while True:
@@ -119,6 +118,6 @@ async def until_answer(
 
 
 async def lag(seconds: float) -> None:
-    """Be as late as a slow network or backend; for the stand-ins of those alone, never for a test that waits."""
+    """Delay a stand-in of a slow network or backend. Only such stand-ins use it, never a test that waits."""
     if seconds:
         await asyncio.sleep(seconds)

@@ -27,7 +27,7 @@ PAUSE_SECONDS = 0.01
 
 
 class EchoSession:
-    """Sends back what one session receives; lives as long as that."""
+    """Sends back the messages of one session; lives as long as that."""
 
     def __init__(self, session: EngineSession) -> None:
         """Bind to the session."""

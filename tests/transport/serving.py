@@ -1,4 +1,4 @@
-"""uvicorn with our protocol classes in the test's own loop, and a peer that sends what it is told, right or wrong."""
+"""uvicorn with our protocol classes in the test's own loop, and a peer that sends any bytes, right or wrong."""
 
 import asyncio
 import contextlib
@@ -57,9 +57,9 @@ class Served:
         return peer
 
     async def close_peers(self) -> None:
-        """Close what peers a test has left open."""
+        """Close the peers that a test has left open."""
         for peer in self._peers:
-            # Aborted, lest what a peer has not got rid of be waited for.
+            # Aborted, so that unsent bytes of a peer are not waited for.
             cast(asyncio.Transport, peer.writer.transport).abort()
             with contextlib.suppress(OSError):
                 await peer.writer.wait_closed()
@@ -91,7 +91,7 @@ async def serving(application: Application, **settings: Any) -> AsyncIterator[Se
     try:
         yield served
     finally:
-        # Whatever a test left open. server.shutdown() would do it too, in a tenth of a second.
+        # Connections that a test has left open. server.shutdown() would close them too, in a tenth of a second.
         for listening in server.servers:
             listening.close()
         for connection in list(served.connections):
@@ -134,7 +134,7 @@ class Recorder:
         self.lost.append((code, reason))
 
     async def until_received(self, count: int) -> list[bytes | tuple[str, bytes]]:
-        """Return what was received once it is `count` messages."""
+        """Return the received messages once there are `count`."""
         await until(lambda: len(self.received) >= count, f"{count} messages")
         return self.received
 
@@ -190,7 +190,7 @@ def client_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: in
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
-    """Return what a close frame holds."""
+    """Return the payload of a close frame."""
     return struct.pack("!H", code) + reason.encode()
 
 
@@ -238,7 +238,7 @@ class Peer:
             return first & 0x0F, await self.reader.readexactly(size)
 
     async def end(self) -> bytes:
-        """Return what the server still sent when it has closed the socket."""
+        """Return the last bytes of the server, up to the end of the socket."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.reader.read()
 

@@ -13,18 +13,24 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.socketio.engine_request import Refusal, Response, Scope
-from app.socketio.socket_server import ConnectRequest, NamespaceConnection, SocketServer
+from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
+from app.socketio.socket_server import SocketServer
 from tests.transport.engineio_echo_server import PAUSE_SECONDS, SETTINGS, serve, serve_lifespan
 
 NAMESPACES = ("/", "/custom")
 
 
 class EchoApplication:
-    """Two namespaces: both tell the client its CONNECT payload, the root one sends back what it receives."""
+    """Two namespaces: both tell the client its CONNECT payload, the root one sends messages back."""
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Know the two namespaces."""
         return namespace in NAMESPACES
+
+    def claims(self, request: ConnectRequest) -> bool:
+        """Claim every client."""
+        return True
 
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
         """Accept everyone, and say so a moment before the event.
@@ -56,7 +62,7 @@ class SocketEcho:
 
     def __init__(self, connect_timeout_seconds: float = 1.0) -> None:
         """Make the Socket.IO server."""
-        self.server = SocketServer(EchoApplication(), SETTINGS, connect_timeout_seconds)
+        self.server = SocketServer(NamespaceRouter([EchoApplication()]), SETTINGS, connect_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve /socket.io/ and nothing else."""

@@ -1,4 +1,4 @@
-"""Ordinary ASGI applications over our protocol class."""
+"""Applications that know ASGI alone, over our protocol class."""
 
 import asyncio
 import logging
@@ -142,7 +142,7 @@ async def test_starlette_sees_the_peer_vanish() -> None:
 
 
 async def test_the_peer_leaves_before_the_answer() -> None:
-    """An application that is still deciding learns that nobody waits any more."""
+    """An application that is still deciding learns that its peer waits no more."""
     seen = []
 
     async def application(_scope: Message, receive: Receive, send: Send) -> None:
@@ -163,7 +163,7 @@ async def test_the_peer_leaves_before_the_answer() -> None:
 @pytest.mark.parametrize("message", [{"type": "websocket.receive"}, {"type": "http.response.start"}])
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_messages_out_of_turn(message: Message, accepts: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A message that does not fit the state raises, naming what was expected."""
+    """A message that does not fit the state raises an error that names the expected one."""
 
     async def application(_scope: Message, _receive: Receive, send: Send) -> None:
         if accepts:
@@ -178,7 +178,7 @@ async def test_messages_out_of_turn(message: Message, accepts: bool, caplog: pyt
 
 
 async def test_a_slow_peer_holds_the_application_up() -> None:
-    """send waits for a peer that does not read, so an ordinary application fills no memory."""
+    """send waits for a peer that does not read, so an application fills no memory."""
     #: How many messages each peer was sent.
     sent: list[int] = []
 
@@ -232,7 +232,7 @@ async def test_a_slow_application_holds_the_peer_up() -> None:
 
 
 async def test_a_cancelled_application_drops_its_socket() -> None:
-    """When uvicorn cancels what has not ended in time, the socket goes too."""
+    """When uvicorn cancels an application that has not ended in time, the socket goes too."""
     async with serving(echo) as served:
         peer = await served.peer()
         for task in list(served.server.server_state.tasks):

@@ -1,4 +1,4 @@
-"""What the official engine.io-protocol suites (versions 4 and 3) check, against the echo server made for them."""
+"""The checks of the official engine.io-protocol suites (versions 4 and 3), against the echo server made for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the official socket.io-protocol suite (version 5) checks, against the echo server made for it."""
+"""The checks of the official socket.io-protocol suite (version 5), against the echo server made for it."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ BREACHES = {
 
 @pytest.mark.parametrize("name", BREACHES)
 async def test_breaches(name: str) -> None:
-    """Each breach of the protocol gets its close code; what came before it counts, what comes behind it does not."""
+    """Each breach of the protocol gets its close code; messages before it count, messages behind it do not."""
     data, code = BREACHES[name]
     application = FastLane(max_message_bytes=1000)
     async with serving(application) as served:
@@ -176,7 +176,7 @@ async def test_the_peer_closes(payload: bytes, expected: tuple[int, str], answer
 
 
 async def test_we_close() -> None:
-    """close() sends what waits, then its code and reason; the socket ends with the peer's answer."""
+    """close() sends the waiting frames, then its code and reason; the socket ends with the peer's answer."""
     application = FastLane()
     async with serving(application) as served:
         peer, recorder = await _only_recorder(application, served)
@@ -285,7 +285,7 @@ async def test_shutdown_of_the_server() -> None:
 
 
 async def test_leaving_reads_on() -> None:
-    """Behind our close frame what the peer had already sent is still handed on, up to its own close frame."""
+    """Behind our close frame the messages that the peer had already sent still arrive, up to its own close frame."""
     application = FastLane()
     async with serving(application) as served:
         peer, recorder = await _only_recorder(application, served)
@@ -302,7 +302,7 @@ async def test_leaving_reads_on() -> None:
 
 
 async def test_closing_reads_no_more() -> None:
-    """Behind an ordinary close what arrives is dropped."""
+    """Messages behind an ordinary close are dropped."""
     application = FastLane()
     async with serving(application) as served:
         peer, recorder = await _only_recorder(application, served)

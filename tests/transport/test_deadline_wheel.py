@@ -91,7 +91,7 @@ async def test_waiting_anew_does_not_delay_others() -> None:
 
 
 async def test_one_failure_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    """An item that raises is logged, those due in the same tick are told."""
+    """An item that raises is logged; the others of the same tick are told."""
 
     class Failing(Item):
         def deadline_passed(self, now: float) -> None:

@@ -37,7 +37,7 @@ def test_codes_that_mean_none_are_not_written(code: int) -> None:
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:
-    """A reason is cut to what a control frame holds, and stays valid UTF-8."""
+    """A reason is cut to the size of a control frame, and stays valid UTF-8."""
     frame = frames.close_frame(1008, "é" * 100)
     assert len(frame) - 2 <= 125
     assert frame[4:].decode() == "é" * 61
@@ -45,13 +45,13 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999])
 def test_codes_a_peer_may_send(code: int) -> None:
-    """Registered codes and those of libraries and applications are accepted."""
+    """Registered codes, and the codes of libraries and applications, are accepted."""
     assert frames.may_be_received(code)
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
 def test_codes_a_peer_must_not_send(code: int) -> None:
-    """Reserved codes and those outside every range are refused."""
+    """Reserved codes, and codes outside every range, are refused."""
     assert not frames.may_be_received(code)
 
 
@@ -79,7 +79,7 @@ def test_short_text_is_unmasked(size: int) -> None:
     ],
 )
 def test_all_else_is_left_to_the_parser(data: bytes) -> None:
-    """What is not exactly one short, masked, unfragmented ASCII text takes the ordinary way."""
+    """Anything but one short, masked, unfragmented ASCII text is left to the parser."""
     assert frames.payload_of_short_text(data) is None
 
 

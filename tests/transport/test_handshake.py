@@ -43,14 +43,14 @@ def test_the_answer_is_the_one_of_the_rfc() -> None:
     ],
 )
 def test_bad_requests_name_what_was_wrong(old: bytes, new: bytes, status: int, named: str) -> None:
-    """Each rule of the handshake has its status and names what it expected."""
+    """Each rule of the handshake has its status and names the expected value."""
     with pytest.raises(handshake.BadHandshake, match=named) as caught:
         handshake.read_request(REQUEST.replace(old, new))
     assert caught.value.status == status
 
 
 def test_a_refusal_is_complete() -> None:
-    """A refusal says how long it is, what it is and that the connection ends, unless the application said so itself."""
+    """A refusal has a length, a type and the end of the connection in its headers, unless the application set them."""
     assert handshake.refusal(403, b"no", []) == (
         b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n"
         b"connection: close\r\n\r\nno"

@@ -14,7 +14,7 @@ from tests.transport.serving import PONG, TEXT, FastLane, Peer, Recorder, Served
 from tests.transport.tls import Certificate
 
 BOUND_BYTES = 1 << 18
-# What asyncio may hold below the encryption, and one frame on top of the bound.
+# The bytes that asyncio may hold below the encryption, and one frame on top of the bound.
 SLACK_BYTES = 1 << 17
 HUGE_BYTES = 1 << 30
 
@@ -127,7 +127,7 @@ def _context_of(peer: Peer) -> Any:
 
 
 async def test_one_frame_over_the_bound() -> None:
-    """A single frame that a fast peer can take passes; what of it waits beyond the bound ends the connection."""
+    """A single frame that a fast peer can take passes; a rest that waits beyond the bound ends the connection."""
     application = FastLane(max_outbox_bytes=1000)
     async with serving(application) as served:
         peer = await served.peer()
@@ -174,7 +174,7 @@ async def test_closing_a_peer_that_does_not_read(
 
 
 async def test_a_half_closed_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that ends its side and reads nothing is dropped after the same time-out, whatever waits for it."""
+    """A peer that ends its side and reads nothing is dropped after the same time-out, with all waiting frames."""
     monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT_SECONDS", 0.1)
     application = FastLane(max_outbox_bytes=HUGE_BYTES)
     async with serving(application) as served:
@@ -202,7 +202,7 @@ async def test_a_ping_flood_is_bounded(slow_peer: tuple[Served, Peer, Recorder])
 
 
 async def test_pongs_come_in_order_with_frames() -> None:
-    """A pong takes its place behind what was written before it."""
+    """A pong takes its place behind earlier frames."""
     application = FastLane()
     async with serving(application) as served:
         peer = await served.peer()

@@ -1,4 +1,4 @@
-"""The parsers on picows: what they report, when they hold something, when they may be used again."""
+"""The parsers on picows: their reports, when they hold bytes, when they may be used again."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tests.transport.serving import BINARY, CLOSE, TEXT, client_frame, close_pay
 
 
 class _Receiver:
-    """Remembers what a parser reports."""
+    """Remembers the reports of a parser."""
 
     def __init__(self) -> None:
         self.reports: list[Any] = []
@@ -49,7 +49,7 @@ async def test_a_read_may_be_bigger_than_the_buffer() -> None:
 
 
 async def test_a_breach_is_reported_behind_the_frames_before_it() -> None:
-    """What came whole before a breach counts, and code and reason of the breach follow."""
+    """Whole frames before a breach count; code and reason of the breach follow."""
     receiver = _Receiver()
     assert not Parser(100).read(receiver, client_frame(TEXT, b"a") + client_frame(TEXT, b"b" * 101))
     assert receiver.reports == [(TEXT, b"a"), (1009, True)]

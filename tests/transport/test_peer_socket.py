@@ -40,7 +40,7 @@ async def ask(path: str, head: str) -> bytes:
 
 
 async def test_requests_that_come_in_are_marked(tmp_path: Path) -> None:
-    """HTTP and WebSocket requests reach the application with the mark; those of the port do not have it."""
+    """HTTP and WebSocket requests reach the application with the mark; requests of the port do not have it."""
     application = Remembering()
     async with serving(application) as served:
         socket = PeerSocket(str(tmp_path / "node.sock"))
@@ -73,7 +73,7 @@ async def test_file_is_the_users_alone_and_goes(tmp_path: Path) -> None:
 
 
 async def test_no_socket_can_be_made(tmp_path: Path) -> None:
-    """Where no file can be made, that is an OSError; a socket that was never started can be closed."""
+    """A path where no file can be made is an OSError; a socket that was never started can be closed."""
     async with serving(Remembering()) as served:
         socket = PeerSocket(str(tmp_path / "none" / "node.sock"))
         with pytest.raises(OSError, match="No such file"):

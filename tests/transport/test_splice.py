@@ -1,4 +1,4 @@
-"""Two sockets joined: what one node is asked another answers, to the byte, and both end together."""
+"""Two joined sockets: another node answers the request of the first, byte by byte, and both end together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Between:
     """An application that joins every WebSocket to another server; lives for one test."""
 
     def __init__(self, socket_path: str | None, url: str | None) -> None:
-        """Where the other one is."""
+        """The place of the other server."""
         self._place = (socket_path, url)
         self.outcomes: list[bool] = []
 
@@ -50,7 +50,7 @@ class Between:
 
 @asynccontextmanager
 async def joined(application: FastLane) -> AsyncIterator[tuple[Served, Served]]:
-    """A server whose WebSockets another one answers: that in front, and the one behind."""
+    """A server in front, and the one behind that answers its WebSockets."""
     async with (
         serving(application) as behind,
         serving(Between(None, f"http://127.0.0.1:{behind.port}")) as front,
@@ -64,7 +64,7 @@ def held_of(front: Served) -> list[splice._End]:
 
 
 async def test_messages_pass_both_ways() -> None:
-    """The handshake is that of the server behind; messages of any length pass, those that came early first."""
+    """The handshake is that of the server behind; messages of any length pass, early ones first."""
     application = FastLane()
     async with joined(application) as (front, _):
         peer = await front.socket()
@@ -116,7 +116,7 @@ async def test_over_tls(certificate: Certificate, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_close_passes() -> None:
-    """Both closing handshakes are those of client and server behind; then nothing is left."""
+    """Client and server behind close with each other, from either side; then nothing is left."""
     application = FastLane()
     async with joined(application) as (front, behind):
         first, second = await front.peer(), await front.peer()
@@ -152,7 +152,7 @@ async def test_a_server_behind_that_vanishes() -> None:
 
 
 async def test_a_half_closed_client_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that ends its side gets what is still written to it; when the other node says nothing, it is dropped."""
+    """A client that ends its side still gets the bytes written to it; when the other node is silent, it is dropped."""
     monkeypatch.setattr(splice, "CLOSE_TIMEOUT_SECONDS", 0.1)
     frozen = Frozen()
     server = await asyncio.get_running_loop().create_server(lambda: frozen, "127.0.0.1", 0)
@@ -181,7 +181,7 @@ class Frozen(asyncio.Protocol):
 
 
 async def test_who_does_not_read_is_not_read_for() -> None:
-    """What waits in between is bounded, in both directions, and all of it arrives when the reader goes on."""
+    """The bytes in between are bounded, in both directions, and all arrive when the reader goes on."""
     application = FastLane(max_message_bytes=1 << 24, max_outbox_bytes=1 << 30)
     async with joined(application) as (front, _):
         peer = await front.peer()
@@ -204,7 +204,7 @@ async def test_who_does_not_read_is_not_read_for() -> None:
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
-    """Where nobody answers, the request still can be."""
+    """A request without a listener behind can still be answered in front."""
     (tmp_path / "file").touch()
     for place in ((str(tmp_path / "none"), None), (str(tmp_path / "file"), None), (None, "http://127.0.0.1:9")):
         between = Between(*place)
@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_before(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_shutdown_of_the_server_between() -> None:
-    """A server that stops closes what it has joined."""
+    """A server that stops closes its joined sockets."""
     application = FastLane()
     async with joined(application) as (front, _):
         peer: Peer = await front.peer()

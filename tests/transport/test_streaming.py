@@ -1,18 +1,16 @@
-"""Responses that go on for long, on the socket itself and over ASGI: heads, chunks, ends of either side, bounds."""
+"""Responses that go on for long, on the socket itself: heads, chunks, ends of either side, bounds."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from app.transport import streaming
 from app.transport.outbox import OUTBOX_FULL
-from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamingResponse, open_stream
+from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, open_stream
 from tests.support.waiting import until
 from tests.transport.serving import Message, Peer, Receive, Send, Served, serving
 
@@ -21,7 +19,7 @@ REQUEST = b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
 
 class Listener:
-    """Who is told what becomes of a stream. Lives for one test."""
+    """The writer of a stream, which is told of its end. Lives for one test."""
 
     def __init__(self) -> None:
         """Nothing has happened."""
@@ -64,7 +62,7 @@ async def opened(served: Served, listener: Listener, request: bytes = REQUEST) -
 
 
 async def test_head_and_chunks() -> None:
-    """The head is written at once, then what is written is a chunk each; the end is the last chunk."""
+    """The head is written at once, then each write is a chunk; the end is the last chunk."""
     listener = Listener()
     async with serving(listener) as served:
         peer = await opened(served, listener)
@@ -136,7 +134,7 @@ async def test_client_leaves(is_abrupt: bool) -> None:
 
 
 async def test_client_has_left_before() -> None:
-    """Who has left before the response begins gets none."""
+    """A client that has left before the response begins gets none."""
     listener = Listener()
     waiting = asyncio.Event()
 
@@ -156,7 +154,7 @@ async def test_client_has_left_before() -> None:
 
 
 async def test_client_that_does_not_read() -> None:
-    """Over the bound the client is cut off; what a slow client reads late is told to the listener."""
+    """A client that does not read is cut off at the bound."""
     listener = Listener()
     async with serving(listener) as served:
         await opened(served, listener)
@@ -169,7 +167,7 @@ async def test_client_that_does_not_read() -> None:
 
 
 async def test_slow_client_drains() -> None:
-    """A client that falls behind within the bound is not cut off, and its catching up is told."""
+    """A client that falls behind within the bound is not cut off, and the listener is told that it has caught up."""
     listener = Listener()
     async with serving(listener) as served:
         peer = await opened(served, listener)
@@ -187,7 +185,7 @@ async def test_slow_client_drains() -> None:
 
 
 async def test_slow_before_it_began() -> None:
-    """A client that has left what was answered before unread is bounded from the first byte."""
+    """A client that has not read an earlier answer is bounded from the first byte."""
     listener = Listener()
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
@@ -259,101 +257,3 @@ async def test_a_request_leaves_no_cycle() -> None:
             await until(lambda: connection() is None, "the connection to be freed")
     finally:
         gc.enable()
-
-
-# Over ASGI
-
-
-class Asgi:
-    """An ASGI server's side of one response. Lives for one test."""
-
-    def __init__(self) -> None:
-        """The client is here and reads."""
-        self.sent: list[dict[str, Any]] = []
-        self.left = asyncio.Event()
-        self.reads = asyncio.Event()
-        self.reads.set()
-
-    async def receive(self) -> dict[str, Any]:
-        """Return when the client has left."""
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        """Take a message once the client reads."""
-        await self.reads.wait()
-        self.sent.append(dict(message))
-
-    @property
-    def body(self) -> bytes:
-        """What has come so far."""
-        return b"".join(message.get("body", b"") for message in self.sent)
-
-
-@pytest.fixture
-async def running() -> Any:
-    """Starts responses and ends them with the test."""
-    tasks: list[asyncio.Task[None]] = []
-
-    def run(listener: Listener, asgi: Asgi) -> AsgiStream:
-        stream = AsgiStream(listener, 1_000)
-        tasks.append(asyncio.create_task(stream.run(HEAD, asgi.receive, asgi.send)))
-        return stream
-
-    yield run
-    await asyncio.gather(*tasks)
-
-
-Run = Callable[[Listener, Asgi], AsgiStream]
-
-
-async def test_asgi(running: Run) -> None:
-    """The head, the body in order without chunks, the end."""
-    listener, asgi = Listener(), Asgi()
-    stream = running(listener, asgi)
-    assert not stream.is_chunked
-    stream.write_frame(b"one ")
-    await until(lambda: asgi.body == b"one ", "the first")
-    stream.write_frame(b"two ")
-    stream.write_frame(b"three")
-    stream.end("enough")
-    stream.write_frame(b"late")
-    await until(lambda: listener.ends == ["enough"], "the end")
-    assert asgi.body == b"one two three"
-    assert asgi.sent[0] == {"type": "http.response.start", "status": 200, "headers": list(HEAD.headers)}
-    assert asgi.sent[-1].get("more_body", False) is False
-
-
-async def test_asgi_client_leaves(running: Run) -> None:
-    """A client that leaves ends it."""
-    listener, asgi = Listener(), Asgi()
-    running(listener, asgi)
-    asgi.left.set()
-    await until(lambda: listener.ends == ["client left"], "the end")
-
-
-async def test_asgi_bound(running: Run) -> None:
-    """What waits for a client that does not read is bounded."""
-    listener, asgi = Listener(), Asgi()
-    stream = running(listener, asgi)
-    await until(lambda: bool(asgi.sent), "the head")
-    asgi.reads.clear()
-    stream.write_frame(b"x" * 900)
-    await asyncio.sleep(0)
-    assert stream.is_slow
-    stream.write_frame(b"x" * 900)
-    await until(lambda: listener.ends == [OUTBOX_FULL], "the end")
-    asgi.reads.set()
-
-
-async def test_asgi_drains(running: Run) -> None:
-    """What was waiting and is sent is told."""
-    listener, asgi = Listener(), Asgi()
-    asgi.reads.clear()
-    stream = running(listener, asgi)
-    stream.write_frame(b"x" * 900)
-    await asyncio.sleep(0)
-    before = listener.drained_count
-    asgi.reads.set()
-    await until(lambda: listener.drained_count > before and not stream.is_slow, "it to drain")
-    stream.end("enough")

@@ -45,7 +45,7 @@ async def _scope_of(path: str, headers: dict[str, Any], **settings: Any) -> Mess
 
 
 async def test_scope() -> None:
-    """The scope says of the request what ASGI wants to know."""
+    """The scope holds the facts of the request that ASGI defines."""
     scope = await _scope_of("/a%20b?c=%20d", {"x_custom": "1", "sec_websocket_protocol": "x, y"})
     assert scope["type"] == "websocket"
     assert scope["asgi"]["spec_version"] == "2.4"
@@ -116,7 +116,7 @@ async def test_the_answer_carries_the_headers_of_all() -> None:
 
 
 async def test_reject_on_the_fast_lane() -> None:
-    """reject() answers with any status and body; what is called behind it does nothing."""
+    """reject() answers with any status and body; later calls do nothing."""
 
     async def application(scope: Message, _receive: Receive, _send: Send) -> None:
         connection = scope["extensions"][EXTENSION]["connection"]

@@ -15,7 +15,7 @@ class Certificate:
 
     @property
     def client_context(self) -> ssl.SSLContext:
-        """What a client that trusts exactly this certificate connects with."""
+        """The context of a client that trusts exactly this certificate."""
         return ssl.create_default_context(cafile=str(self.certificate))
 
 

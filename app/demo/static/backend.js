@@ -45,7 +45,7 @@ function showForm() {
   }
 }
 
-/** While there is a problem there is no request: the curl line of before would be a lie. */
+/** With a problem in the form there is no request: the old curl line would be wrong, and is removed. */
 function showProblem(text) {
   problem.textContent = text;
   fields.args.setAttribute("aria-invalid", String(text !== ""));

@@ -3,7 +3,7 @@
 import { openClient } from "./client.js";
 import { Inbox } from "./inbox.js";
 
-/** What the state says of itself, and what the button does then. */
+/** The words for each state, and the label of the button in it. */
 const STATES = {
   off: { text: "away", action: "Come back" },
   connecting: { text: "connecting…", action: "Disconnect" },
@@ -23,7 +23,7 @@ export class DevicePanel {
   /** From `_settings`: how long messages wait for a device that is away; null before the first connection. */
   #deviceTtlSeconds = null;
 
-  /** @param {{user: string, device: string}} suggestion what the form says at first */
+  /** @param {{user: string, device: string}} suggestion the first values of the form */
   constructor({ user, device }) {
     const template = document.querySelector("#device-template");
     /** The panel; the caller places it. */
@@ -47,7 +47,7 @@ export class DevicePanel {
     this.#form.elements.user.focus();
   }
 
-  /** Connects with what the form says. */
+  /** Connects with the values of the form. */
   connect() {
     if (!("io" in window)) {
       this.#inbox.addError("The Socket.IO client is missing: see the notice above.");
@@ -67,7 +67,7 @@ export class DevicePanel {
   #disconnect() {
     const client = this.#client;
     client.close();
-    // While it was still trying, closing is silent.
+    // A connection that is still being tried closes without an event.
     if (this.#client) {
       this.#changeState("off", "io client disconnect");
     }
@@ -89,7 +89,7 @@ export class DevicePanel {
     }
   }
 
-  /** The one place where the state moves. */
+  /** The one place where the state changes. */
   #changeState(state, reason) {
     const wasConnected = this.#state === "connected";
     this.#state = state;

@@ -1,15 +1,15 @@
-/** The list of what one device saw: messages with their receipts, and what became of the connection. */
+/** The list of one device's events: messages with their receipts, and changes of the connection. */
 
 import { element } from "./elements.js";
 import { Receipt } from "./receipt.js";
 
-/** Older lines go, so that a page left open does not grow for ever. */
+/** Older lines are removed, so that a page left open does not grow for ever. */
 const MAX_LINES = 200;
 const MAX_SHOWN_CHARACTERS = 2000;
-/** Nearer to the end than this, the list follows what arrives; a visitor who has scrolled up is left alone. */
+/** Within this distance of the end, the list follows new lines. A visitor who has scrolled up stays in place. */
 const FOLLOW_PIXELS = 40;
 
-/** What the server's own events mean. */
+/** The meaning of the server's own events. */
 const MEANINGS = {
   _settings: () => "the first event of every connection",
   _batch: ([messages]) => `${count(messages.length, "message")} that waited for this device`,
@@ -20,7 +20,7 @@ const MEANINGS = {
 export class Inbox {
   #region;
   #list;
-  /** @type {Receipt[]} those of the present connection */
+  /** @type {Receipt[]} the receipts of the present connection */
   #receipts = [];
   #isFollowing = true;
   #lastError = { text: "", times: 0, line: null };
@@ -32,7 +32,7 @@ export class Inbox {
     region.addEventListener("scroll", () => {
       this.#isFollowing = region.scrollHeight - region.scrollTop - region.clientHeight < FOLLOW_PIXELS;
     });
-    // A narrower list is a longer one.
+    // In a narrower list the lines wrap, which moves its end.
     new ResizeObserver(() => this.#follow()).observe(region);
   }
 
@@ -78,7 +78,7 @@ export class Inbox {
     return receipt;
   }
 
-  /** The connection is over: what was not acknowledged cannot be any more. */
+  /** The connection is over: its open receipts can no longer be given. */
   endSession() {
     this.#receipts.forEach((receipt) => receipt.expire());
     this.#receipts = [];

@@ -3,7 +3,7 @@
 import { startBackend } from "./backend.js";
 import { DevicePanel } from "./device.js";
 
-/** Who the next panel is for, until the visitor chooses otherwise: a second device first, to show a queue for each. */
+/** The users of the next panels, which the visitor may change. A second device comes first, to show a queue for each. */
 const SUGGESTIONS = [
   { user: "alice", device: "phone" },
   { user: "alice", device: "laptop" },

@@ -12,7 +12,7 @@ export class Receipt {
     this.#acknowledge = acknowledge;
     const button = element("button", { type: "button", className: "quiet" }, "Acknowledge now");
     button.addEventListener("click", () => {
-      // The button goes: the keyboard stays in the list.
+      // The button disappears: move the keyboard's focus to the list.
       this.element.closest("[role=log]").focus();
       this.give();
     });

@@ -1,4 +1,4 @@
-/** What the form means as a request to POST /send, and as a curl command: pure, no page. */
+/** The form as a request to POST /send, and as a curl command. Pure: knows no page. */
 
 export const SITE = "demo";
 const API_KEY = "demo";
@@ -46,7 +46,7 @@ export function curlLine({ url, body }) {
   return `curl ${quote(url)} -H 'Content-Type: application/json' -d ${quote(body)}`;
 }
 
-/** Inside single quotes a shell leaves everything alone but the single quote. */
+/** Inside single quotes a shell changes nothing; only the single quote itself needs escaping. */
 function quote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

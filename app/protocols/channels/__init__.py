@@ -1,1 +1,1 @@
-"""The contract `channels`: HTTP publishers push into channels, plain WebSockets subscribe; see docs/channels.md."""
+"""The contract `channels`: HTTP publishers push into channels, and plain WebSockets subscribe; see docs/channels.md."""

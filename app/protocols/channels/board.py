@@ -1,6 +1,6 @@
-"""The channels of one site that this node's subscribers listen to, and the handing out of what is pushed to them.
+"""The channels of one site that have subscribers on this node, and the delivery of pushes to these subscribers.
 
-Knows of Redis that a channel exists there as the digest of its token, and hears from the core what is pushed.
+Of Redis it knows only that a channel exists there as the digest of its token; the core hands it the pushes.
 """
 
 import asyncio
@@ -18,43 +18,43 @@ _NAMES_PER_COMMAND = 1_000
 
 
 class Channel:
-    """One channel with its subscribers on this node. Lives while it has some."""
+    """One channel with its subscribers on this node. Lives while it has subscribers."""
 
     __slots__ = ("digest", "subscribers")
 
     def __init__(self, digest: bytes) -> None:
-        #: Of its token, which tells it from an earlier channel of the same name.
+        #: The digest of the channel's token, which distinguishes it from an earlier channel of the same name.
         self.digest = digest
         self.subscribers: dict[Subscriber, None] = {}
 
 
 class Board:
-    """Lives as long as the node; one a site."""
+    """The channels and subscribers of one site on this node. Lives as long as the node."""
 
     def __init__(self, site: Site, audiences: Audiences, store: ChannelStore, counts: SiteCounts) -> None:
         self.site = site
-        #: By uuid.
+        #: The subscribers by uuid.
         self.subscribers: dict[str, Subscriber] = {}
-        #: Of the last message that was handed out.
+        #: The seq of the last message that was delivered.
         self.last_seq = 0
-        #: Resumable subscribers that were written to by the message that is being handed out.
+        #: Resumable subscribers that received the message that is being delivered.
         self.behind: list[Subscriber] = []
         self._audiences = audiences
         self._store = store
         self._counts = counts
         self._channels: dict[str, Channel] = {}
         self._deserted: asyncio.Event | None = None
-        #: Deletions heard so far: what Redis said of a channel before one may be out of date.
+        #: Deletions heard so far: an answer of Redis about a channel may be out of date after one.
         self._deletions = 0
 
-    # Who listens
+    # Subscribers
 
     def add(self, subscriber: Subscriber) -> None:
-        """It may be addressed by its uuid."""
+        """Adds a subscriber, which publishers may address by its uuid."""
         self.subscribers[subscriber.uuid] = subscriber
 
     def remove(self, subscriber: Subscriber) -> None:
-        """It is gone from here, and from its channels."""
+        """Removes a subscriber from the board and from its channels."""
         if self.subscribers.get(subscriber.uuid) is subscriber:
             del self.subscribers[subscriber.uuid]
         for name in list(subscriber.channels):
@@ -63,13 +63,14 @@ class Board:
             self._deserted.set()
 
     async def wait_deserted(self) -> None:
-        """Waits until the last of those that are there has gone."""
+        """Waits until the last of the present subscribers has gone."""
         self._deserted = asyncio.Event()
         await self._deserted.wait()
 
     async def enter(self, subscriber: Subscriber, name: str) -> bytes | None:
-        """Subscribes it to a channel, unless it is closed by then; the digest of the channel's token, None: there is no
-        such channel. Nothing is awaited behind the moment from which it gets pushes. Raises StoreUnavailable."""
+        """Subscribes the subscriber to a channel, unless the subscriber is closed by then. Returns the digest of the
+        channel's token; None: the channel does not exist. There is no await after the moment at which the subscriber
+        begins to get pushes. Raises StoreUnavailable."""
         channel = self._channels.get(name)
         if channel is None:
             digest = await self._join(name)
@@ -83,7 +84,7 @@ class Board:
         return channel.digest
 
     def leave(self, subscriber: Subscriber, name: str) -> None:
-        """Nothing more of that channel is written to it."""
+        """Unsubscribes the subscriber: no more pushes of the channel are written to it."""
         subscriber.leave(name)
         channel = self._channels.get(name)
         if channel is not None:
@@ -91,13 +92,13 @@ class Board:
             self._leave_if_deserted(name)
 
     async def exists(self, name: str) -> bool:
-        """Whether there is such a channel. Raises StoreUnavailable."""
+        """Whether the channel exists. Raises StoreUnavailable."""
         return name in self._channels or (await self._store.channel_digests(self.site, [name]))[0] is not None
 
-    # What is heard
+    # Messages
 
     def published(self, message: LiveMessage) -> None:
-        """Hands out a push, or takes note of a deletion."""
+        """Delivers a push, or handles a deletion."""
         assert message.audience is not None, "only messages for audiences get here"
         self.last_seq = message.seq
         detail = decode_detail(message.audience.detail)
@@ -113,8 +114,8 @@ class Board:
             subscriber.ping()
 
     async def verify(self) -> None:
-        """Something was missed, maybe a deletion: what is no channel any more has no subscribers. Raises
-        StoreUnavailable."""
+        """Checks all channels after a loss of messages, because a deletion may be among the lost ones: unsubscribes
+        everyone from channels that no longer exist. Raises StoreUnavailable."""
         names = list(self._channels)
         for start in range(0, len(names), _NAMES_PER_COMMAND):
             part = names[start : start + _NAMES_PER_COMMAND]
@@ -129,7 +130,7 @@ class Board:
             known = (self.subscribers.get(uuid) for uuid in dict.fromkeys(recipients))
             chosen = tuple(subscriber for subscriber in known if subscriber is not None and subscriber in subscribers)
         else:
-            # A copy: writing to one may end it.
+            # Iterate over a copy, because a write may remove the subscriber.
             chosen = tuple(subscribers)
         self._counts.deliveries += len(chosen)
         for subscriber in chosen:
@@ -147,10 +148,11 @@ class Board:
     # Joining and leaving
 
     async def _join(self, name: str) -> bytes | None:
-        """Joins a channel of which nobody here is a subscriber yet; its digest, None: there is none, nothing is joined.
+        """Joins a channel that has no subscribers on this node yet. Returns the digest of its token; None: the channel
+        does not exist, and the node has not joined it.
 
-        The name is joined before Redis is asked, so no deletion behind the answer goes unheard; and one that was heard
-        before the answer came makes it worthless.
+        The node joins the name before it asks Redis, so it hears every deletion that follows the answer. A deletion
+        heard before the answer makes the answer worthless, so Redis is asked again.
         """
         await self._audiences.join(self.site, [name])
         try:
@@ -166,10 +168,10 @@ class Board:
         return digest
 
     def _take_in(self, name: str, digest: bytes) -> Channel:
-        """The channel, joined once, whoever has asked for it meanwhile."""
+        """Returns the channel, joined once even when several subscribers have asked for it at the same time."""
         channel = self._channels.get(name)
         if channel is not None and channel.digest != digest:
-            # Answers come in order, so this one is the newer: that channel is deleted.
+            # Answers arrive in order, so this one is newer and the known channel was deleted.
             self._delete(name, channel.digest)
             channel = None
         if channel is None:

@@ -10,93 +10,98 @@ from app.config.settings import Site
 
 
 class Creation(Enum):
-    """What became of a channel that was to be created."""
+    """The outcome of creating a channel."""
 
     CREATED = "created"
-    #: There is one of that name.
+    #: A channel of that name exists.
     EXISTS = "exists"
-    #: The site has as many as it may have.
+    #: The site has reached its limit of channels.
     FULL = "full"
 
 
 class Kept(Enum):
-    """What became of a subscription that was to be kept."""
+    """The outcome of keeping a subscription in Redis."""
 
     KEPT = "kept"
     #: There is no channel of that name.
     UNKNOWN = "unknown"
-    #: Another connection has taken the subscriber over, or it is forgotten.
+    #: Another connection has taken the subscriber over, or Redis has forgotten it.
     GONE = "gone"
 
 
 class Claim(Struct, frozen=True):
-    """A resumable subscriber as one connection holds it: who resumes takes it over, under the next number."""
+    """A resumable subscriber as held by one connection. A connection that resumes the
+    subscriber takes it over under the next number."""
 
     uuid: str
     number: int
 
 
 class Position(Struct, frozen=True):
-    """Up to which seq a resumable subscriber is known to have everything."""
+    """The seq up to which a resumable subscriber is known to have everything."""
 
     claim: Claim
     seq: int
 
 
 class KeptSubscription(Struct, frozen=True):
-    """A resumable subscriber's channel, as it was when it subscribed."""
+    """A channel of a resumable subscriber, as it was at the time of subscribing."""
 
     channel: str
-    #: What was pushed up to this seq is not for it.
+    #: Pushes up to this seq are not for the subscriber.
     since_seq: int
-    #: Of the channel's token: a channel that was deleted and created again is another one.
+    #: The digest of the channel's token: a channel that was deleted and created again has another digest.
     digest: bytes
-    #: Of the channel's deletion, up to which all that was pushed there is for it; None: it exists.
+    #: The seq of the channel's deletion: pushes up to there are for the subscriber. None: the channel exists.
     deleted_seq: int | None = None
 
 
 class Resumed(Struct, frozen=True):
-    """A subscriber that came back: what it has, and its channels in the order of subscribing, among them those
-    that were deleted behind its position."""
+    """A resumed subscriber: its position, and its channels in the order of subscribing. Channels that were deleted
+    after its position are among them."""
 
     position: Position
     subscriptions: list[KeptSubscription]
 
 
 class ChannelStore(Protocol):
-    """Every method is atomic and raises StoreUnavailable when it may not have happened. Nothing blocks.
+    """The store of channels and resumable subscribers.
 
-    Commands take effect in the order of the calls. A channel is known by the digest of its token, a subscriber by that
-    of its secret; neither secret gets here. What a channel's guard needs is in the hash `channels`, by name.
+    Every method is atomic and raises StoreUnavailable when the command may not have run. No method blocks. Commands
+    take effect in the order of the calls. The store knows the digest of a channel's token and of a subscriber's secret,
+    never the token or the secret. The hash `channels` holds the digests by name; the guard of a push compares with it.
     """
 
     def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
-        """Creates the channel if there is none of that name: of several callers on any nodes one succeeds."""
+        """Creates the channel unless the name is taken: of several callers on any nodes exactly one succeeds."""
 
     def withdraw_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[None]:
-        """Takes back a channel whose `create_channel` failed, so that nobody knows whether it exists. Idempotent."""
+        """Withdraws a channel whose `create_channel` failed, so that its existence was unknown. Idempotent."""
 
     def channel_digests(self, site: Site, channels: Sequence[str]) -> Awaitable[list[bytes | None]]:
-        """The digests of these channels, in their order; None: there is none of that name."""
+        """The digests of these channels, in their order; None: there is no channel of that name."""
 
     def register_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Position]:
-        """Keeps a resumable subscriber for as long as its connection confirms it, and `device_ttl` longer."""
+        """Keeps a resumable subscriber while its connection confirms it, and for `device_ttl` afterwards."""
 
     def resume_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Resumed | None]:
-        """Takes a subscriber over from whatever connection had it; None: no such uuid and secret (any more)."""
+        """Takes a subscriber over from any connection that holds it; None: the
+        uuid is unknown or the secret is wrong."""
 
     def keep_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[Kept]:
-        """A resumable subscriber has subscribed to a channel as it is now; what is pushed from now on is for it."""
+        """Keeps a resumable subscriber's subscription to the channel as it is now;
+        every later push is for the subscriber."""
 
     def drop_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[None]:
-        """It has unsubscribed. Idempotent."""
+        """Drops a subscription. Idempotent."""
 
     def confirm_positions(
         self, site: Site, positions: Sequence[Position], detail: bytes | None = None
     ) -> Awaitable[list[str]]:
-        """Notes how far these are and that they are connected; answers the uuids that others have taken over, or that
-        are forgotten. With `detail`, this node hears it as an audience would, under the site's last seq: then it has
-        heard all up to there."""
+        """Records the positions of these subscribers, and that they are connected. Answers the uuids that other
+        connections have taken over, or that are forgotten. With `detail`, this node hears it as an audience does, after
+        the site's last seq: it has then heard every message up to there."""
 
     def release_subscriber(self, site: Site, position: Position) -> Awaitable[list[str]]:
-        """Its connection is gone: it is kept for `device_ttl` from now. Answers as `confirm_positions`."""
+        """Records the end of the connection: the subscriber is kept for `device_ttl` from
+        now. Answers like `confirm_positions`."""

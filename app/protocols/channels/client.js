@@ -1,4 +1,4 @@
-// Recado's client for channels: connects, subscribes, comes back by itself, and asks for what it missed meanwhile.
+// Recado's client for channels: connects, subscribes, reconnects by itself, and resumes to get the missed pushes.
 //
 //   <script src="https://push.example.com/channels/newsite/client.js"></script>
 //   <script>
@@ -6,12 +6,14 @@
 //     const unsubscribe = channels.subscribe("news", (message) => console.log(message));
 //   </script>
 //
-// `new RecadoChannels(url, options)`: the URL is that of the script unless given, as "wss://push.example.com/channels/newsite".
-// In a module, which has no URL of its own here, it must be given.
-// Options, all of them functions: onstate("connecting" | "open" | "closed"), onmissed(channel) when pushes are lost for good
-// (fetch everything anew; with a channel: what is of that one, which was deleted and is subscribed to again),
-// onerror({code, message, data}) for what the server refuses, and for a channel that is deleted (410): the client goes on
-// trying to subscribe.
+// `new RecadoChannels(url, options)`: a URL looks like "wss://push.example.com/channels/newsite". Without it the client
+// derives it from the script's URL. A module does not know its script's URL here, so a module must pass it.
+// Options, all of them functions:
+//   onstate("connecting" | "open" | "closed")
+//   onmissed(channel): pushes are lost for good, so fetch everything again. With a channel: fetch only what belongs to
+//     this channel, which was deleted and is subscribed to again.
+//   onerror({code, message, data}): the server has refused an action, or a channel was deleted (410). The client keeps
+//     trying to subscribe.
 (function (global) {
   "use strict";
 
@@ -24,11 +26,11 @@
       this.url = url || (script && script.src.replace(/^http/, "ws").replace(/\/client\.js([?#].*)?$/, ""));
       if (!this.url) throw new Error('RecadoChannels: expected a URL, as "wss://push.example.com/channels/newsite"');
       this.options = options || {};
-      this.uuid = null; // by which a publisher may address this client; another one when it could not be resumed
+      this.uuid = null; // a publisher may address this client by it; it changes when the client could not be resumed
       this.secret = null;
       this.callbacks = new Map(); // channel -> set of callbacks
-      this.subscribed = new Set(); // the channels of the page that the server has listed
-      this.deleted = new Set(); // those of the page that were deleted, until they are subscribed to again
+      this.subscribed = new Set(); // the page's channels in the server's list
+      this.deleted = new Set(); // the page's deleted channels, until they are subscribed to again
       this.attempt = 0;
       this.retries = 0;
       this.retry = null;
@@ -37,7 +39,7 @@
       this.connect();
     }
 
-    // Calls `callback(message, channel)` for each push; returns the function that ends it.
+    // Calls `callback(message, channel)` for each push; returns the function that ends the subscription.
     subscribe(channel, callback) {
       let callbacks = this.callbacks.get(channel);
       if (!callbacks) {
@@ -83,7 +85,7 @@
       this.attempt += 1;
     }
 
-    // Anywhere between nothing and the longest pause of this attempt: many clients come back one by one.
+    // A random time from zero to the longest pause of this attempt, so that many clients do not reconnect at once.
     pause(attempt) {
       return Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
     }
@@ -111,11 +113,11 @@
         this.tell("onstate", "open");
       }
       this.compare(subscribedChannels);
-      // A new uuid where the old one was asked for: the server has forgotten this client, and what it missed.
+      // A new uuid instead of the requested one: the server has forgotten this client and the pushes that it missed.
       if (missed || isNew) this.tell("onmissed");
     }
 
-    // The server's list tells what was deleted, and what is subscribed to again.
+    // Finds in the server's list the channels that were deleted, and those that are subscribed to again.
     compare(listed) {
       this.listed = listed;
       const isListed = new Set(listed);
@@ -137,12 +139,12 @@
       this.tell("onerror", error);
     }
 
-    // Whether the server's list is what the page wants.
+    // Whether the server's list equals the page's channels.
     isSettled() {
       return this.listed.length === this.callbacks.size && this.listed.every((channel) => this.callbacks.has(channel));
     }
 
-    // In a while, for the answers to what was sent may be on their way.
+    // Retries after a pause, because the answers to sent actions may be on their way.
     tryAgain() {
       if (this.retry !== null) return;
       this.retry = setTimeout(() => {
@@ -158,7 +160,7 @@
       this.retries = 0;
     }
 
-    // Brings the server's list to what the page wants, which may have changed meanwhile.
+    // Sends the actions that make the server's list equal the page's channels, which may have changed meanwhile.
     catchUp() {
       const isListed = new Set(this.listed);
       for (const channel of this.callbacks.keys()) {
@@ -170,7 +172,7 @@
     }
 
     send(action, channel) {
-      if (!this.isOpen) return; // it comes with catchUp
+      if (!this.isOpen) return; // catchUp sends it later
       this.socket.send(JSON.stringify({ messageType: "CLIENT_ACTION", action, data: { channel } }));
     }
 

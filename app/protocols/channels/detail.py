@@ -1,17 +1,17 @@
-"""What travels beside a push over the bus and in the history: for whom it is, or what else it says. Pure."""
+"""The detail that travels with a push over the bus and in the history: its recipients, or another meaning. Pure."""
 
 import msgspec
 from msgspec import Struct
 
 
 class Detail(Struct, omit_defaults=True):
-    """Beside each message of the protocol; nothing given: a push for all of its channels' subscribers."""
+    """The detail of each message of the protocol; the defaults mean a push for all subscribers of its channels."""
 
-    #: The uuids that alone get it.
+    #: The uuids of the only recipients.
     recipients: list[str] = []
-    #: The channels are deleted: the digest of the token, in hexadecimal, tells which of a name.
+    #: The channels are deleted: the digest of the token, in hexadecimal, tells which channel of that name.
     deleted: str = ""
-    #: No push: all before it was heard.
+    #: The message is a mark and no push: every message before it has been heard.
     is_mark: bool = False
 
 
@@ -21,10 +21,10 @@ MARK = msgspec.json.encode(Detail(is_mark=True))
 
 
 def encode_detail(detail: Detail) -> bytes:
-    """As it travels."""
+    """Encodes a detail for its way over the bus."""
     return msgspec.json.encode(detail)
 
 
 def decode_detail(text: bytes) -> Detail:
-    """As it was given."""
+    """Decodes a detail from the bus."""
     return _decoder.decode(text) or Detail()

@@ -1,4 +1,5 @@
-"""Where the subscribers of one site come in, act and leave: what they ask for is done here, one thing at a time."""
+"""The life of one site's subscribers on this node: opening, actions, end. Each
+subscriber's actions run one at a time."""
 
 import asyncio
 import contextlib
@@ -21,9 +22,9 @@ from app.protocols.channels.positions import Positions
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 
-#: Of a client whose connection is being closed; one that has gone without a word is not waited for.
+#: The time for clients to complete the closing handshake; a client that has gone silently is not awaited longer.
 _FAREWELL_SECONDS = 2.0
-#: Over which plain subscribers are closed when something was lost, so that they do not come back all at once.
+#: The time over which plain subscribers are closed after a loss, so that they do not all reconnect at once.
 _MISSED_SECONDS = 5.0
 _ACTIONS_PER_TURN = 32
 _OUR_REASONS = frozenset(ending.value[1] for ending in Ending)
@@ -32,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Door:
-    """The subscribers of one site on this node; `Owner` of each. Lives as long as the node."""
+    """The subscribers of one site on this node; the `Owner` of each. Lives as long as the node."""
 
     def __init__(
         self, site: Site, audiences: Audiences, store: ChannelStore, limits: Limits, counts: SiteCounts
@@ -46,10 +47,11 @@ class Door:
         self._limits = limits
         self._counts = counts
 
-    # Coming in
+    # Opening
 
     def open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
-        """Its WebSocket is accepted: its first CLIENT_ACK is written now, or once Redis has answered."""
+        """Opens a subscriber whose WebSocket is accepted: writes its first
+        CLIENT_ACK now, or when Redis has answered."""
         self._counts.connections += 1
         if wish.is_plain:
             self._opening.open_plain(subscriber)
@@ -59,7 +61,7 @@ class Door:
             self._errands.start(self._open(subscriber, wish))
 
     def turn_away(self, subscriber: Subscriber, reached: LimitReached) -> None:
-        """Its WebSocket is accepted, for otherwise a browser would not learn why it gets no further."""
+        """Refuses a subscriber on its accepted WebSocket, because otherwise a browser would not learn the reason."""
         self._counts.connections += 1
         self._counts.connects["limited"] += 1
         _log.info("subscriber refused", site=self._site.name, reason=str(reached))
@@ -90,10 +92,10 @@ class Door:
             is_resumable=subscriber.resumption is not None,
         )
 
-    # Acting
+    # Actions
 
     def action_received(self, subscriber: Subscriber) -> None:
-        """From the subscriber: there is something in its inbox."""
+        """Called by the subscriber: its inbox is no longer empty."""
         self._errands.start(self._serve(subscriber))
 
     async def _serve(self, subscriber: Subscriber) -> None:
@@ -104,7 +106,7 @@ class Door:
                     return
                 await self._answer(subscriber, payload)
                 if number % _ACTIONS_PER_TURN == 0:
-                    # What one client sends at once shall not cost the others' time.
+                    # Yield, so that many actions of one client do not delay the other clients.
                     await asyncio.sleep(0)
         subscriber.served()
 
@@ -137,13 +139,13 @@ class Door:
             return
         self._limits.check_rooms(self._site, len(subscriber.channels) + 1)
         if await self._keep(subscriber, channel) and await self.board.enter(subscriber, channel) is not None:
-            # Nothing is awaited in between: the ack comes before the first push.
+            # There is no await in between, so the ack precedes the first push.
             subscriber.acknowledge()
         else:
             _refuse_unknown(subscriber, channel)
 
     async def _keep(self, subscriber: Subscriber, channel: str) -> bool:
-        """Tells Redis of the subscription of a resumable subscriber; False: there is no such channel."""
+        """Tells Redis of a resumable subscriber's subscription; False: there is no such channel."""
         if subscriber.resumption is None:
             return True
         kept = await self._store.keep_subscription(self._site, subscriber.resumption.claim, channel)
@@ -155,7 +157,7 @@ class Door:
         if subscriber.resumption is not None:
             await self._store.drop_subscription(self._site, subscriber.resumption.claim, channel)
         if channel in subscriber.channels:
-            # Written in the same breath: nothing of the channel comes behind this ack.
+            # There is no await in between, so no push of the channel follows this ack.
             self.board.leave(subscriber, channel)
             subscriber.acknowledge()
         elif await self.board.exists(channel):
@@ -163,25 +165,25 @@ class Door:
         else:
             _refuse_unknown(subscriber, channel)
 
-    # Staying
+    # Positions and losses
 
     def last_seq(self) -> int:
-        """From the subscriber: see `Owner`."""
+        """Called by the subscriber: see `Owner`."""
         return self.board.last_seq
 
     def pushed(self, subscriber: Subscriber) -> None:
-        """From the subscriber: see `Owner`."""
+        """Called by the subscriber: see `Owner`."""
         self.board.behind.append(subscriber)
 
     def position_confirmed(self, subscriber: Subscriber) -> None:
-        """From the subscriber: see `Owner`."""
+        """Called by the subscriber: see `Owner`."""
         self._positions.confirmed(_resumption_of(subscriber).position)
 
     def missed(self) -> None:
-        """Something that was pushed is lost: resumable clients are told, the others learn it as the end of their
-        connection, the one sign that the original has."""
+        """Handles a loss of pushes: a resumable client is told; a plain client's connection is closed, which is the
+        only sign of a loss that the original has."""
         self._errands.start(self._errands.until_stored(self.board.verify))
-        # Who is being opened reads the history, and is told what that does not hold.
+        # A subscriber that is being opened reads the history, and is told of pushes that the history no longer holds.
         live = [one for one in self.board.subscribers.values() if one.channels and one.phase is SubscriberPhase.LIVE]
         plain = [one for one in live if one.resumption is None]
         for subscriber in live:
@@ -191,7 +193,7 @@ class Door:
         def those_left() -> list[Subscriber]:
             return [one for one in plain if one.phase is SubscriberPhase.LIVE and not one.is_closing]
 
-        # A few learn it soon.
+        # A small number of subscribers is closed sooner.
         seconds = min(_MISSED_SECONDS, len(plain) * STEP_SECONDS)
         closing = close_in_steps(those_left, lambda one: one.close(Ending.MISSED), seconds)
         self._errands.start(closing)
@@ -199,8 +201,8 @@ class Door:
     # Leaving
 
     def lost(self, subscriber: Subscriber, reason: str) -> None:
-        """From the subscriber: its WebSocket is gone."""
-        # Who was taken over by another connection here is not on the board any more, nor to be released.
+        """Called by the subscriber: its WebSocket is gone."""
+        # A subscriber that another connection took over on this node has left the board, and must not be released.
         if subscriber.resumption is not None and self.board.subscribers.get(subscriber.uuid) is subscriber:
             self._positions.release(subscriber.resumption.position)
         self.board.remove(subscriber)
@@ -210,7 +212,7 @@ class Door:
         _log.info("subscriber disconnected", site=self._site.name, uuid=subscriber.uuid, reason=reason)
 
     async def drain(self, seconds: float) -> None:
-        """Tells all of them to connect elsewhere, spread over this time, and waits until they have gone."""
+        """Tells all subscribers to reconnect elsewhere, spread over this time, and waits until they have gone."""
 
         def those_left() -> list[Subscriber]:
             return [one for one in self.board.subscribers.values() if not one.is_closing]
@@ -221,7 +223,7 @@ class Door:
                 await asyncio.wait_for(self.board.wait_deserted(), _FAREWELL_SECONDS)
 
     async def close(self) -> None:
-        """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""
+        """Waits until all pending writes have reached Redis. Called at the end of the node, with a time-out."""
         await self._errands.drain()
 
 
@@ -239,5 +241,5 @@ def _refuse_unknown(subscriber: Subscriber, channel: str) -> None:
 
 
 def _close_reason(reason: str) -> str:
-    """Few different ones, for the metric: a client may give any text as its own."""
+    """Maps a reason to one of few labels for the metric, because a client may give any text as its reason."""
     return reason if reason in _OUR_REASONS else "client"

@@ -1,4 +1,4 @@
-"""The texts of the contract, in and out: JSON of WS-PushServer, every key written out. Pure: bytes in, values out."""
+"""The messages of the contract, in and out: JSON of WS-PushServer with every key. Pure: bytes in, values out."""
 
 import json
 from collections.abc import Iterable
@@ -7,16 +7,17 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from app.protocols.validation import explain
 from app.transport.frames import text_frame_head
 
 BAD_JSON = "Bad JSON"
 INVALID_MESSAGE = "Invalid message"
-#: A channel's name has at most so many bytes: it is in every push, and a key in Redis.
+#: The maximum length of a channel's name: the name is in every push, and it is a key in Redis.
 MAX_NAME_BYTES = 1_000
 
 
 class Malformed(Exception):
-    """What was sent is not JSON (`BAD_JSON`), or not what is expected (`INVALID_MESSAGE`); `details` says where."""
+    """A message is no JSON (`BAD_JSON`), or has an unexpected shape (`INVALID_MESSAGE`); `details` names the place."""
 
     def __init__(self, text: str, details: str) -> None:
         super().__init__(text)
@@ -24,13 +25,13 @@ class Malformed(Exception):
 
 
 class ChannelData(Struct):
-    """`data` of what names a channel and no more."""
+    """The `data` of a message that names a channel and nothing else."""
 
     channel: str
 
 
 class ClientAction(Struct, rename="camel"):
-    """What a subscriber sends. The uuid, if it says one, must be its own."""
+    """A message from a subscriber. Its uuid, if present, must be the subscriber's own."""
 
     message_type: Literal["CLIENT_ACTION"]
     action: Literal["SUBSCRIBE", "UNSUBSCRIBE"]
@@ -39,7 +40,7 @@ class ClientAction(Struct, rename="camel"):
 
 
 class CreateAction(Struct, rename="camel"):
-    """POST /channel/create."""
+    """The body of POST /channel/create."""
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["CREATE_CHANNEL"]
@@ -47,14 +48,14 @@ class CreateAction(Struct, rename="camel"):
 
 
 class PingData(Struct, rename="camel"):
-    """`data` of a ping."""
+    """The `data` of a ping."""
 
     channel: str
     channel_token: str | None = None
 
 
 class PingAction(Struct, rename="camel"):
-    """POST /channel/ping."""
+    """The body of POST /channel/ping."""
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["PING_CHANNEL"]
@@ -62,14 +63,14 @@ class PingAction(Struct, rename="camel"):
 
 
 class DeleteData(Struct, rename="camel"):
-    """`data` of a deletion."""
+    """The `data` of a deletion."""
 
     channel: str
     channel_token: str
 
 
 class DeleteAction(Struct, rename="camel"):
-    """POST /channel/delete."""
+    """The body of POST /channel/delete."""
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["DELETE_CHANNEL"]
@@ -77,7 +78,7 @@ class DeleteAction(Struct, rename="camel"):
 
 
 class PushData(Struct, rename="camel"):
-    """`data` of a push; no recipients means all subscribers."""
+    """The `data` of a push; without recipients it is for all subscribers."""
 
     channel: str
     channel_token: str
@@ -86,7 +87,7 @@ class PushData(Struct, rename="camel"):
 
 
 class PushAction(Struct, rename="camel"):
-    """POST /push."""
+    """The body of POST /push."""
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["PUSH_MESSAGE"]
@@ -98,7 +99,7 @@ _Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteActio
 
 
 def decode(payload: bytes, kind: type[_Action]) -> _Action:
-    """Reads what was sent. Raises Malformed."""
+    """Decodes a message. Raises Malformed."""
     try:
         if not payload.isascii():
             payload.decode()
@@ -110,14 +111,15 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
 
 
 def _malformed(payload: bytes, error: Exception) -> Malformed:
-    """msgspec stops at the first thing that is wrong: what is no JSON behind it is no JSON."""
+    """Finds the kind of the mistake. msgspec stops at the first mistake: a wrong shape may precede a syntax error, and
+    such a text is no JSON."""
     if isinstance(error, msgspec.ValidationError):
         try:
             msgspec.json.decode(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
             error = syntax
         else:
-            return Malformed(INVALID_MESSAGE, _plain(str(error)))
+            return Malformed(INVALID_MESSAGE, explain(str(error)))
     if isinstance(error, RecursionError):
         return Malformed(BAD_JSON, "JSON is nested too deeply.")
     if _has_half_pair(payload):
@@ -126,7 +128,8 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
 
 
 def _has_half_pair(payload: bytes) -> bool:
-    """Whether that alone is wrong: msgspec takes it for an end of the text, the standard library's JSON allows it."""
+    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text, the standard
+    library's JSON accepts it."""
     try:
         json.dumps(json.loads(payload), ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -136,46 +139,39 @@ def _has_half_pair(payload: bytes) -> bool:
     return False
 
 
-def _plain(reason: str) -> str:
-    """msgspec's words with the key in front: "Expected `str`, got `int` - at `$.data.channel`"."""
-    expected, _, path = reason.partition(" - at ")
-    key = path.strip("`").removeprefix("$").lstrip(".")
-    return f"{key}: {expected}." if key else f"{expected}."
-
-
 def _check_name(channel: str) -> None:
     if not 0 < len(channel.encode()) <= MAX_NAME_BYTES:
         raise Malformed(INVALID_MESSAGE, f"data.channel: expected a name of 1 to {MAX_NAME_BYTES} bytes.")
 
 
 def error(code: int, message: str, details: str | None = None) -> bytes:
-    """An error, for either side."""
+    """An error message, for publishers and subscribers."""
     return _outgoing("ERROR", code, message, {"errorDetails": details})
 
 
 def server_ack(message: str, channel: str, token: str | None = None) -> bytes:
-    """The answer to a publisher; the token is told once, to whoever creates the channel."""
+    """The answer to a publisher; only the answer to a creation has the token."""
     return _outgoing("SERVER_ACK", 200, message, {"channel": channel, "channelToken": token})
 
 
 def client_ack(uuid: str, channels: Iterable[str], extra: dict[str, Any] | None = None) -> bytes:
-    """What a subscriber is told when it connects and after each change; `extra` is beyond the original."""
+    """The message to a subscriber after connecting and after each change; `extra` goes beyond the original."""
     return _outgoing(
         "CLIENT_ACK", 200, "Connected", {"uuid": uuid, "subscribedChannels": list(channels), **(extra or {})}
     )
 
 
 def push_prefix(uuid: str, channels: Iterable[str]) -> bytes:
-    """The part of a push that is a subscriber's own, up to the part that is the same for all."""
+    """The part of a push that depends on the subscriber, up to the part that all subscribers share."""
     whole = _outgoing("CLIENT_PUSH", 200, "Push Message", {"uuid": uuid, "subscribedChannels": list(channels)})
     return whole.removesuffix(b"}}") + b',"pushMessage":'
 
 
 class Push:
-    """One push to one channel, as frames. Lives while it is handed out, longer while a subscriber is replayed to.
+    """One push to one channel, as frames. Lives while it is delivered, and longer while it is held or replayed.
 
-    A frame is its head, the subscriber's prefix and what all share. The head is made anew only when the next prefix
-    has another length, so a push costs no JSON and mostly no arithmetic a subscriber.
+    A frame is a head, the subscriber's prefix, and a part that all subscribers share. The head is computed again only
+    when the next prefix has another length, so a push costs no JSON and mostly no arithmetic per subscriber.
     """
 
     __slots__ = ("_head", "_prefix_bytes", "_shared", "channel", "seq")
@@ -187,8 +183,13 @@ class Push:
         self._prefix_bytes = -1
         self._head = b""
 
+    @property
+    def size(self) -> int:
+        """How many bytes all its frames share."""
+        return len(self._shared)
+
     def frame(self, prefix: bytes) -> bytes:
-        """The frame for a subscriber with this prefix. The hot path: once a delivery."""
+        """The frame for a subscriber with this prefix. The hot path: runs once per delivery."""
         size = len(prefix)
         if size != self._prefix_bytes:
             self._prefix_bytes = size
@@ -197,13 +198,13 @@ class Push:
 
 
 def pack(channel: str, message: str) -> bytes:
-    """A push as a message of the core, `["event",arg]`: what devices get in the room that the channel is bound to."""
+    """Packs a push as a message of the core, `["event",arg]`: devices in the room bound to the channel get this."""
     return msgspec.json.encode([channel, message])
 
 
 def pushed_text(body: bytes) -> str:
-    """What a subscriber is pushed of a message `["event",arg,...]`: its only argument if that is text, else the JSON
-    text of the list of them. A push into a channel has one, its message."""
+    """The text that a subscriber gets of a message `["event",arg,...]`: the only argument if it is text, else the JSON
+    text of the list of arguments. A push into a channel has one argument, its message."""
     arguments = [bytes(argument).strip() for argument in msgspec.json.decode(body, type=list[msgspec.Raw])[1:]]
     if len(arguments) == 1 and arguments[0].startswith(b'"'):
         return msgspec.json.decode(arguments[0], type=str)

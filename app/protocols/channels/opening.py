@@ -1,7 +1,7 @@
-"""How a subscriber begins: as a new one, as one that can be resumed, or as the one that it was before.
+"""How a subscriber begins: as a new one, as a new resumable one, or as the resumption of an earlier one.
 
-A subscriber that comes back gets its channels and what it missed: the site's history of pushes behind its position,
-as far as it is held, page by page, before anything new.
+A resumed subscriber gets back its channels and its missed pushes. They are read page by page from the site's history,
+starting behind its position and as far as the history reaches, and are written before any new push.
 """
 
 import asyncio
@@ -12,42 +12,43 @@ from msgspec import Struct
 
 from app.core.audiences import Audiences
 from app.core.message import History, LiveMessage
+from app.digests import digest
 from app.observe.counts import SiteCounts
 from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, KeptSubscription, Resumed
 from app.protocols.channels.detail import decode_detail
+from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import Push, pushed_text
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
-from app.protocols.http_request import digest
 
 _SECRET_BYTES = 32
-#: Of the history at once: within the outbox, so that a slow reader is waited for and not closed.
+#: The size of a page of the history. A page fits in the outbox, so a slow reader is waited for and not closed.
 _PAGE_MESSAGES = 500
 _UUID_CHARACTERS = 36
 
 
 class OpeningRequest(Struct, frozen=True):
-    """What a client asks for in its query. Its repr holds no secret."""
+    """The wishes of a client, from its query. Its repr holds no secret."""
 
-    #: `resumable=1`: to be told a secret with which it may come back.
+    #: `resumable=1`: the client asks for a secret with which it can resume later.
     is_resumable: bool
-    #: `resume=` and `secret=`: who it was.
+    #: `resume=` and `secret=`: the subscriber to resume.
     uuid: str
     secret: str
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "OpeningRequest":
-        """As the query says."""
+        """The request that the query contains."""
         return cls(query.get("resumable") in ("1", "true"), query.get("resume", ""), query.get("secret", ""))
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a client that knows the original only."""
+        """Whether the client uses the original contract only."""
         return not self.is_resumable and not self.uuid
 
     def __repr__(self) -> str:
-        return f"Wish({self.is_resumable}, {self.uuid!r})"
+        return f"OpeningRequest({self.is_resumable}, {self.uuid!r})"
 
 
 class Opening:
@@ -58,19 +59,19 @@ class Opening:
         self._site = board.site
         self._audiences = audiences
         self._store = store
-        self._counts = counts
+        self._figures = counts.part(ChannelsCounts)
 
     def open_plain(self, subscriber: Subscriber) -> None:
-        """A new subscriber, as in the original: nothing of it is kept anywhere but here."""
+        """Opens a new subscriber as in the original: its state is in this process only."""
         self._board.add(subscriber)
         subscriber.acknowledge()
         subscriber.go_live(0)
 
     async def open(self, subscriber: Subscriber, wish: OpeningRequest) -> None:
-        """The subscriber that it was, else a new one. Raises StoreUnavailable."""
+        """Resumes the requested subscriber, or else opens a new one. Raises StoreUnavailable."""
         resumed = await self._resume(wish)
         if wish.uuid:
-            self._counts.channel_resumes["resumed" if resumed else "refused"] += 1
+            self._figures.resumes["resumed" if resumed else "refused"] += 1
         if subscriber.phase is SubscriberPhase.CLOSED:
             pass
         elif resumed is not None:
@@ -89,7 +90,7 @@ class Opening:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         position = await self._store.register_subscriber(self._site, subscriber.uuid, digest(secret))
         if subscriber.phase is SubscriberPhase.CLOSED:
-            # Gone meanwhile. Nobody knows the secret, and Redis forgets it.
+            # The client has gone meanwhile. It never got the secret, and the keys in Redis expire.
             return
         subscriber.resumption = Resumption(position)
         self._board.add(subscriber)
@@ -101,7 +102,7 @@ class Opening:
         subscriber.resumption = Resumption(resumed.position)
         before = self._board.subscribers.get(wish.uuid)
         if before is not None:
-            # Its connection is dead without our knowing, or the client has two: the newer one counts.
+            # Either the old connection is dead unnoticed, or the client has two: the newer one counts.
             before.close(Ending.TAKEN_OVER)
             self._board.remove(before)
         self._board.add(subscriber)
@@ -109,7 +110,7 @@ class Opening:
         await self._replay(subscriber, resumed, {"secret": wish.secret} if wish.is_resumable else {})
 
     async def _enter_again(self, subscriber: Subscriber, subscriptions: list[KeptSubscription]) -> None:
-        # In their order, which the commands keep, and in one go.
+        # All channels at once. Commands keep the order of their calls, so the order of subscribing stays.
         digests = await asyncio.gather(*(self._board.enter(subscriber, kept.channel) for kept in subscriptions))
         for kept, found in zip(subscriptions, digests, strict=True):
             if found != kept.digest:
@@ -124,9 +125,9 @@ class Opening:
         while subscriber.phase is not SubscriberPhase.CLOSED:
             for message in history.messages:
                 self._write_missed(subscriber, wanted, message)
-            if not history.has_more:
+            if not history.has_more and not subscriber.has_gap:
                 break
-            seq = history.messages[-1].seq
+            seq = history.messages[-1].seq if history.has_more else history.last_seq
             await subscriber.confirm(seq)
             history = await self._read(subscriber, seq)
             if not history.is_complete:
@@ -135,16 +136,17 @@ class Opening:
         if subscriber.phase is not SubscriberPhase.LIVE:
             return
         if told != list(subscriber.channels):
-            # A channel was deleted meanwhile.
+            # A channel was deleted meanwhile: the client's list is out of date.
             subscriber.acknowledge()
         if len(subscriber.channels) == len(resumed.subscriptions):
             subscriber.ping()
         else:
-            # What was pushed before a deletion is known to be its own until it subscribes to the next of that name.
+            # A push from before a channel's deletion can be matched to this subscriber only until it subscribes to the
+            # next channel of that name. So its receipt is awaited here.
             await subscriber.confirm(history.last_seq)
 
     async def _read(self, subscriber: Subscriber, after_seq: int) -> History:
-        """The next page of the history; what comes live from here on is held."""
+        """The next page of the history; pushes that arrive from here on are held."""
         subscriber.forget_held()
         max_bytes = max(1, self._site.outbox_limit_bytes // 2)
         return await self._audiences.history(self._site, after_seq, _PAGE_MESSAGES, max_bytes)
@@ -157,11 +159,11 @@ class Opening:
             if kept is None:
                 continue
             if detail.deleted == kept.digest.hex():
-                # What comes behind is of another channel of that name.
+                # Later pushes belong to another channel of the same name.
                 del wanted[name]
             elif not detail.deleted and _is_for(subscriber, kept, message.seq, detail.recipients):
                 subscriber.write_push(Push(message.seq, name, pushed_text(message.body)))
-                self._counts.channel_replayed += 1
+                self._figures.replayed += 1
 
 
 def _is_for(subscriber: Subscriber, kept: KeptSubscription, seq: int, recipients: list[str]) -> bool:
@@ -170,5 +172,5 @@ def _is_for(subscriber: Subscriber, kept: KeptSubscription, seq: int, recipients
 
 
 def _missed(history: History) -> dict[str, str | bool]:
-    """What a client is told when the history no longer holds all that it missed."""
+    """The mark for a client whose missed pushes are no longer all in the history."""
     return {} if history.is_complete else {"missed": True}

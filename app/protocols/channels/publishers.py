@@ -9,21 +9,24 @@ from app.config.settings import HistoryLimit, Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Audience, Guard, Message
+from app.digests import digest, is_same_secret
 from app.errors import BadRequest, GuardRefused, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import ChannelStore, Creation
 from app.protocols.channels.detail import Detail, encode_detail
+from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
-from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.protocols.channels.settings import Channels
+from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 
-#: 128 characters.
+#: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
 _FOR_EVER_SECONDS = 1_000_000_000
-#: The hash of ChannelStore that says which channels there are.
+#: The hash of ChannelStore with the existing channels.
 _CHANNELS = "channels"
-#: What an error is called where the contract says nothing.
+#: Names of errors that the contract does not name.
 _SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many requests"}
 _RETRY_AFTER_SECONDS = 1
 
@@ -31,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class PublisherAnswer(Struct, frozen=True):
-    """What a publisher is told; its code is the HTTP status too."""
+    """The answer to a publisher; its code is also the HTTP status."""
 
     code: int
     body: bytes
@@ -39,7 +42,7 @@ class PublisherAnswer(Struct, frozen=True):
 
 
 class Publishers:
-    """The publishers of all sites. Lives as long as the node; holds nothing of a request."""
+    """The actions of publishers of all sites. Lives as long as the node; keeps nothing of a request."""
 
     def __init__(self, delivery: Delivery, store: ChannelStore, ids: FlakeIds, errands: Errands) -> None:
         self._delivery = delivery
@@ -48,13 +51,14 @@ class Publishers:
         self._errands = errands
 
     async def create(self, site: Site, body: bytes) -> PublisherAnswer:
-        """Creates a channel; its token is told now and never again. Raises Malformed, StoreError."""
+        """Creates a channel; only this answer contains its token. Raises Malformed, StoreError."""
         channel = messages.decode(body, CreateAction).data.channel
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
             creation = await self._store.create_channel(site, channel, digest(token))
         except StoreUnavailable:
-            # Whether Redis has created it nobody knows: a channel whose token nobody has could never be deleted.
+            # It is unknown whether Redis has created the channel; without its token
+            # it could never be deleted, so withdraw it.
             withdraw = self._store.withdraw_channel
             self._errands.start(self._errands.until_stored(lambda: withdraw(site, channel, digest(token))))
             raise
@@ -66,7 +70,7 @@ class Publishers:
         return PublisherAnswer(200, messages.server_ack("Created", channel, token))
 
     async def ping(self, site: Site, body: bytes) -> PublisherAnswer:
-        """Tells whether a channel exists and the token is its own. Raises Malformed, StoreError."""
+        """Answers whether a channel exists and the token is right. Raises Malformed, StoreError."""
         data = messages.decode(body, PingAction).data
         (expected,) = await self._store.channel_digests(site, [data.channel])
         if expected is None:
@@ -78,9 +82,9 @@ class Publishers:
         return PublisherAnswer(200, messages.server_ack("OK", data.channel))
 
     async def push(self, site: Site, body: bytes) -> PublisherAnswer:
-        """Pushes into a channel: one run of one script, in which the token is checked. Raises Malformed, StoreError."""
+        """Pushes into a channel: one run of one script, which also checks the token. Raises Malformed, StoreError."""
         data = messages.decode(body, PushAction).data
-        # Who is addressed by uuid is alone meant: the room that the channel may be bound to is not.
+        # A push to uuids is for these alone, so it does not go to the room that the channel is bound to.
         bound = [] if data.recipients else [data.channel]
         detail = encode_detail(Detail(recipients=data.recipients))
         audience = Audience("channels", [data.channel], detail, history_of(site), bound)
@@ -109,7 +113,7 @@ class Publishers:
 
 
 class PublisherEndpoint:
-    """Answers the requests of publishers. Lives as long as the node."""
+    """The ASGI endpoint for requests of publishers. Lives as long as the node."""
 
     def __init__(self, sites: dict[str, Site], publishers: Publishers, max_body_bytes: int, counts: Counts) -> None:
         self._keys = {name: digest(site.api_key) for name, site in sites.items()}
@@ -124,10 +128,10 @@ class PublisherEndpoint:
         }
 
     async def __call__(self, site: Site, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request for a path behind the site's."""
+        """Answers one request to a path below the site's."""
         answer = await self._answer(site, path, scope, receive)
         if path in self._actions:
-            self._counts.of(site.name).channel_requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
+            self._counts.of(site.name).part(ChannelsCounts).requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
         if answer.code >= 400:
             _log.info("channel request refused", site=site.name, path=path, status=answer.code)
         await send_answer(send, answer)
@@ -158,8 +162,9 @@ class PublisherEndpoint:
             return _refuse(500, "Internal server error", "Nothing is stored.")
 
     def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> PublisherAnswer | None:
-        """Who may create channels: everybody, or who has the site's key."""
-        if site.channels is None or site.channels.open_create:
+        """Checks the permission to create channels: with `open_create` nobody is
+        refused, else the site's key is required."""
+        if site.require_section(Channels).open_create:
             return None
         key = key_in(query_of(scope), headers)
         if not key:
@@ -171,13 +176,13 @@ class PublisherEndpoint:
 
 
 def history_of(site: Site) -> HistoryLimit:
-    """How much is kept of what is pushed in a site, for subscribers that come back."""
-    assert site.channels is not None, "only sites with channels get here"
-    return HistoryLimit(messages=site.channels.history_messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
+    """The limits of the history of pushes of a site, for subscribers that resume."""
+    messages = site.require_section(Channels).history_messages
+    return HistoryLimit(messages=messages, seconds=site.device_ttl_seconds or _FOR_EVER_SECONDS)
 
 
 def refuse_not_found() -> PublisherAnswer:
-    """There is no such site, or it has no channels."""
+    """The answer for a site that does not exist or has no channels."""
     return _refuse(404, "Not found", "There is no such site, or it has no channels.")
 
 
@@ -194,7 +199,7 @@ def _refuse_token() -> PublisherAnswer:
 
 
 async def send_answer(send: Send, answer: PublisherAnswer) -> None:
-    """Sends it as the response."""
+    """Sends an answer as the response."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
     if answer.retry_after_seconds is not None:
         headers.append((b"retry-after", str(answer.retry_after_seconds).encode()))

@@ -1,4 +1,4 @@
-"""`ChannelStore` on Redis: each method is one run of a script; see `lua/` and `keys.py`."""
+"""`ChannelStore` on Redis: each method is one run of a script; see `lua/` and `redis_keys.py`."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 from app.config.settings import Site
 from app.core.message import Audience
 from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position, Resumed
+from app.protocols.channels.settings import Channels
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.audience import audience_head
 from app.store.keys import prefix
 
-#: A connection confirms its subscriber about twice in this time: if it has not for so long, its node was killed.
+#: A connection confirms its subscriber about twice in this time; without a confirmation its node was killed.
 UNCONFIRMED_SECONDS = 60
 
 
 class RedisChannels:
-    """The channels of all sites, for one node. Holds no state but the link; lives as long as the node."""
+    """The channels of all sites, for one node. Holds no state but the link. Lives as long as the node."""
 
     def __init__(self, redis: Commands, node: str) -> None:
         self._redis = redis
@@ -24,14 +25,13 @@ class RedisChannels:
 
     def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
         """Creates a channel; see `ChannelStore`."""
-        assert site.channels is not None, "only sites with channels get here"
-        most = site.channels.max_channels
+        most = site.require_section(Channels).max_channels
         return _to_creation(
             self._run("create_channel", site, "", self._redis.deadline_ms(prefix(site.name)), channel, digest, most),
         )
 
     def withdraw_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[None]:
-        """Takes a channel back; see `ChannelStore`."""
+        """Withdraws a channel; see `ChannelStore`."""
         return self._run("withdraw_channel", site, channel, digest)
 
     def channel_digests(self, site: Site, channels: Sequence[str]) -> Awaitable[list[bytes | None]]:
@@ -47,23 +47,23 @@ class RedisChannels:
         return _to_resumed(uuid, self._run("resume_subscriber", site, uuid, digest, _ttl_of_connected_ms(site)))
 
     def keep_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[Kept]:
-        """It has subscribed; see `ChannelStore`."""
+        """Keeps a subscription; see `ChannelStore`."""
         return _to_kept(self._run("keep_subscription", site, "keep", claim.uuid, claim.number, channel))
 
     def drop_subscription(self, site: Site, claim: Claim, channel: str) -> Awaitable[None]:
-        """It has unsubscribed; see `ChannelStore`."""
+        """Drops a subscription; see `ChannelStore`."""
         return self._run("keep_subscription", site, "drop", claim.uuid, claim.number, channel)
 
     def confirm_positions(
         self, site: Site, positions: Sequence[Position], detail: bytes | None = None
     ) -> Awaitable[list[str]]:
-        """Notes positions; see `ChannelStore`."""
+        """Records positions; see `ChannelStore`."""
         head = None if detail is None else audience_head(Audience("channels", [], detail))
         told = ("", "", "") if head is None else (self._node, site.name, head)
         return self._confirm(site, _ttl_of_connected_ms(site), told, positions)
 
     def release_subscriber(self, site: Site, position: Position) -> Awaitable[list[str]]:
-        """Its connection is gone; see `ChannelStore`."""
+        """Records the end of a connection; see `ChannelStore`."""
         return self._confirm(site, site.device_ttl_seconds * 1000, ("", "", ""), [position])
 
     def _confirm(
@@ -79,7 +79,7 @@ class RedisChannels:
 
 
 def _ttl_of_connected_ms(site: Site) -> int:
-    """How long a subscriber is kept from a moment at which it was connected; 0: for ever."""
+    """The time to live of a connected subscriber in ms; 0: no expiry."""
     ttl_seconds = site.device_ttl_seconds
     return (ttl_seconds + UNCONFIRMED_SECONDS) * 1000 if ttl_seconds else 0
 

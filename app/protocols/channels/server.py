@@ -4,7 +4,7 @@
     /channels/<site>/push, ...        publishers
     /channels/<site>/client.js        the browser client
 
-It is the core's listener for what is pushed, and hands that to the site's door.
+The server is the core's audience listener for pushes and hands each one to the site's door.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from msgspec import Struct, field
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.errands import Errands
-from app.core.limits import NO_SEAT, Limits
+from app.core.limits import Limits
 from app.core.message import Audience, LiveMessage
+from app.core.seat import NO_SEAT
 from app.errors import LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -34,12 +35,12 @@ from app.protocols.channels.publishers import (
     refuse_not_found,
     send_answer,
 )
-from app.protocols.channels.sockets import POLICY_VIOLATION, Heartbeat, SubscriberSocket
+from app.protocols.channels.settings import Channels
+from app.protocols.channels.sockets import Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
-from app.transport.asgi_websocket import AsgiWebSocket
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.websocket import EXTENSION
+from app.transport.listener import EXTENSION
 
 _CLIENT = "client.js"
 _TICK_SECONDS = 0.25
@@ -49,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ChannelsSettings(Struct, frozen=True):
-    """What the server's configuration says of WebSockets and bodies, and where it wants things counted."""
+    """The server's settings for WebSockets and bodies, and its counters."""
 
     ping_interval_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0
@@ -60,7 +61,7 @@ class ChannelsSettings(Struct, frozen=True):
 
 
 class ChannelsServer:
-    """Lives as long as the node; `drain` ends its connections, `close` waits for what they leave to do."""
+    """Lives as long as the node; `drain` ends its connections, `close` waits for their last commands to Redis."""
 
     def __init__(
         self,
@@ -71,21 +72,19 @@ class ChannelsServer:
         limits: Limits,
         settings: ChannelsSettings,
     ) -> None:
-        """Of the sites it serves those that have channels."""
+        """Serves the sites that have channels."""
         self._settings = settings
         self._limits = limits
         self._errands = Errands()
         counts = settings.counts
         audiences = delivery.audiences("channels", self)
-        self._sites = {name: site for name, site in sites.items() if site.channels is not None}
+        self._sites = {name: site for name, site in sites.items() if site.section(Channels)}
         self.doors = {name: Door(site, audiences, store, limits, counts.of(name)) for name, site in self._sites.items()}
         publishers = Publishers(delivery, store, ids, self._errands)
         self._publishers = PublisherEndpoint(self._sites, publishers, settings.max_body_bytes, counts)
         shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)
         wheel = DeadlineWheel(min(_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
-        beat = settings.ping_interval_seconds, settings.ping_timeout_seconds
-        self._fast_heartbeat = Heartbeat(wheel, *beat, has_pings=True)
-        self._ordinary_heartbeat = Heartbeat(wheel, *beat, has_pings=False)
+        self._heartbeat = Heartbeat(wheel, settings.ping_interval_seconds, settings.ping_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket below `/channels/`."""
@@ -93,7 +92,7 @@ class ChannelsServer:
         path = "/".join(rest).rstrip("/")
         site = self._sites.get(name)
         if scope["type"] == "websocket":
-            await self._serve_websocket(site if not path else None, scope, receive, send)
+            await self._serve_websocket(site if not path else None, scope)
         elif site is None:
             await send_answer(send, refuse_not_found())
         elif path == _CLIENT and scope["method"] in ("GET", "HEAD"):
@@ -102,42 +101,41 @@ class ChannelsServer:
             await self._publishers(site, path, scope, receive, send)
 
     async def drain(self, seconds: float) -> None:
-        """Tells all subscribers to connect elsewhere, spread over this time."""
+        """Closes all connections, spread over this time, so that subscribers connect to other nodes."""
         await asyncio.gather(*(door.drain(seconds) for door in self.doors.values()))
 
     async def close(self) -> None:
-        """Waits until Redis has been told what there was to tell. Called at the end, with a time-out."""
+        """Waits until all pending writes have reached Redis. Called at the end, with a time-out."""
         for door in self.doors.values():
             await door.close()
         await self._errands.drain()
 
-    # What the core calls
+    # Called by the core
 
     def published(self, site: Site, message: LiveMessage) -> None:
-        """A push, or something else that all nodes with subscribers are to know."""
+        """A push or the deletion of a channel, for all nodes with subscribers."""
         door = self.doors.get(site.name)
         if door is not None:
             door.board.published(message)
 
     def missed(self, site: Site) -> None:
-        """Something is lost."""
+        """Messages are lost for good."""
         door = self.doors.get(site.name)
         if door is not None:
             door.missed()
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
-        """The subscribers of a bound channel; whether there is a channel of that name only they have to know."""
-        if site.channels is None:
+        """The subscribers of a bound channel. A channel of that name need not exist: subscribing checks that."""
+        if site.section(Channels) is None:
             return None
         return Audience("channels", [name], encode_detail(Detail()), history_of(site), [name])
 
     # WebSockets
 
-    async def _serve_websocket(self, site: Site | None, scope: Scope, receive: Receive, send: Send) -> None:
-        extension = scope.get("extensions", {}).get(EXTENSION)
-        socket: Any = extension and extension["connection"]
+    async def _serve_websocket(self, site: Site | None, scope: Scope) -> None:
+        socket: Any = scope["extensions"][EXTENSION]["connection"]
         if site is None or not _is_allowed(site, scope):
-            await _refuse(socket, 404 if site is None else 403, receive, send)
+            socket.reject(404 if site is None else 403)
             return
         reached: LimitReached | None = None
         seat = NO_SEAT
@@ -146,38 +144,17 @@ class ChannelsServer:
         except LimitReached as error:
             reached = error
         except StoreUnavailable:
-            await _refuse(socket, 503, receive, send)
+            socket.reject(503)
             return
         door = self.doors[site.name]
-        subscriber = Subscriber(str(uuid4()), door, self._fast_heartbeat if socket else self._ordinary_heartbeat, seat)
-        if socket is not None:
-            socket.accept(
-                subscriber,
-                max_message_bytes=self._settings.max_payload_bytes,
-                max_outbox_bytes=site.outbox_limit_bytes,
-                subprotocol=_subprotocol_of(scope),
-            )
-            _begin(door, subscriber, socket, scope, reached)
-        else:
-            await self._serve_ordinary(door, subscriber, reached, (scope, receive, send))
-
-    async def _serve_ordinary(
-        self,
-        door: Door,
-        subscriber: Subscriber,
-        reached: LimitReached | None,
-        call: tuple[Scope, Receive, Send],
-    ) -> None:
-        scope, receive, send = call
-        socket = AsgiWebSocket(send, door.board.site.outbox_limit_bytes)
-        try:
-            await receive()
-            await send({"type": "websocket.accept", "subprotocol": _subprotocol_of(scope)})
-        except BaseException:
-            self._limits.disconnect(subscriber.seat)
-            raise
+        subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat)
+        socket.accept(
+            subscriber,
+            max_message_bytes=self._settings.max_payload_bytes,
+            max_outbox_bytes=site.outbox_limit_bytes,
+            subprotocol=_subprotocol_of(scope),
+        )
         _begin(door, subscriber, socket, scope, reached)
-        await socket.serve(subscriber, receive, self._settings.max_payload_bytes)
 
 
 def _begin(
@@ -195,24 +172,15 @@ def _address_of(scope: Scope) -> str:
 
 
 def _subprotocol_of(scope: Scope) -> str | None:
-    """The first of those that a client offers, which to us are all the same: a browser that is answered none of them
-    ends the connection (RFC 6455, 4.1 and 4.2.2)."""
+    """The first subprotocol that the client offers; the server treats all alike. A browser ends the connection when the
+    answer names none of them (RFC 6455, 4.1 and 4.2.2)."""
     return next(filter(None, scope.get("subprotocols", ())), None)
 
 
 def _is_allowed(site: Site, scope: Scope) -> bool:
-    """Whether a page of this origin may connect; who is no browser names none."""
+    """Whether a page of this origin may connect. A client that is no browser sends no origin and is allowed."""
     origin = dict(scope["headers"]).get(b"origin")
     return site.origins is None or origin is None or origin.decode("latin-1") in site.origins
-
-
-async def _refuse(socket: Any, status: int, receive: Receive, send: Send) -> None:
-    if socket is not None:
-        socket.reject(status)
-    else:
-        # Before the acceptance this is answered as 403 by any server.
-        await receive()
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
 
 async def _send_client(scope: Scope, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What a subscriber needs of its WebSocket, whichever server it is under, and how one is kept alive and closed."""
+"""The WebSocket as a subscriber needs it, its heartbeat and its ways to end."""
 
 from enum import Enum
 from typing import Protocol
@@ -15,17 +15,17 @@ TRY_AGAIN_LATER = 1013
 
 
 class Ending(Enum):
-    """Why we end a connection: the code and the reason that the client is told, and the metric."""
+    """The reasons to end a connection: the code and the reason in the close frame, and the label of the metric."""
 
     PING_TIMEOUT = (POLICY_VIOLATION, "ping timeout")
     #: Decided by the transport.
     OUTBOX_FULL = (POLICY_VIOLATION, "outbox full")
     RESTART = (SERVICE_RESTART, "the server restarts")
-    #: A plain subscriber learns in no other way that something was lost.
+    #: The close is the only way to tell a plain subscriber about a loss.
     MISSED = (SERVICE_RESTART, "pushes were missed")
-    #: On this node; the newer connection of a subscriber counts.
+    #: Another connection on this node has resumed the subscriber: the newer one counts.
     TAKEN_OVER = (SERVICE_RESTART, "resumed by another connection")
-    #: On another node, or Redis knows the subscriber no more.
+    #: A connection on another node has resumed the subscriber, or Redis no longer knows it.
     GONE = (SERVICE_RESTART, "resumed elsewhere, or forgotten")
     LIMIT = (TRY_AGAIN_LATER, "limit reached")
     STORE_AWAY = (TRY_AGAIN_LATER, "message store not available")
@@ -33,33 +33,27 @@ class Ending(Enum):
 
 
 class SubscriberSocket(Protocol):
-    """What a subscriber needs of its WebSocket, the fast one or the ordinary one."""
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What waits to be sent."""
+    """The WebSocket of a subscriber, as far as the subscriber uses it."""
 
     def write_frame(self, frame: bytes) -> None:
-        """Send a frame behind the others."""
+        """Sends a frame behind the others."""
 
     def write_ping(self) -> None:
-        """Ask for a pong."""
+        """Sends a ping, which asks for a pong."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame behind the others."""
+        """Sends a close frame behind the others."""
 
     def pause_reading(self) -> None:
-        """Hear nothing more for now."""
+        """Stops reading until `resume_reading`."""
 
     def resume_reading(self) -> None:
-        """Hear on."""
+        """Reads again."""
 
 
 class Heartbeat(Struct, frozen=True):
-    """How WebSockets are kept alive, and the dead ones found."""
+    """The timing that keeps WebSockets alive and finds the dead ones."""
 
     wheel: DeadlineWheel
     interval_seconds: float
     timeout_seconds: float
-    #: Whether pings can be sent: not under any other ASGI server, which sends its own.
-    has_pings: bool

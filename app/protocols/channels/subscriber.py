@@ -1,6 +1,6 @@
-"""One WebSocket of a subscriber: what it has subscribed to, what is written to it, its heartbeat.
+"""One WebSocket of a subscriber: its channels, the writing of pushes, its heartbeat.
 
-Synchronous; whom it listens to and what its actions do is its owner's part.
+Synchronous. Its owner decides about the channels and carries out the subscriber's actions.
 """
 
 import asyncio
@@ -8,61 +8,62 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
-from app.core.limits import NO_SEAT, Seat
+from app.core.catch_up import CatchUp
+from app.core.seat import NO_SEAT, Seat
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.messages import Push
 from app.protocols.channels.sockets import Ending, Heartbeat, SubscriberSocket
 from app.transport.deadline_wheel import NOT_WAITING
-from app.transport.websocket import text_frame
+from app.transport.frames import text_frame
 
 
 class Owner(Protocol):
-    """Who acts for subscribers: the door that they came through."""
+    """The side that acts for subscribers: the door through which they connected."""
 
     def last_seq(self) -> int:
-        """The newest seq up to which all who are live have been written what is for them."""
+        """The newest seq of the site. Every live subscriber has been written all its pushes up to this seq."""
 
     def action_received(self, subscriber: "Subscriber") -> None:
-        """Something came into an empty inbox."""
+        """An action has arrived in an empty inbox."""
 
     def position_confirmed(self, subscriber: "Subscriber") -> None:
-        """A resumable subscriber is still there, and has everything up to its position."""
+        """A resumable subscriber is still connected and has everything up to its position."""
 
     def pushed(self, subscriber: "Subscriber") -> None:
-        """A resumable subscriber was written to for the first time since its last ping: it is to be pinged again, so
-        that what it has is known when its connection ends."""
+        """A resumable subscriber was written to for the first time since its last ping. The owner has to ping it again,
+        so that its position is known when its connection ends."""
 
     def lost(self, subscriber: "Subscriber", reason: str) -> None:
         """The WebSocket is gone."""
 
 
 class Resumption:
-    """What makes a subscriber resumable. Lives as long as its connection; the rest is in Redis."""
+    """The state that makes a subscriber resumable. Lives as long as its connection; the rest is in Redis."""
 
     __slots__ = ("claim", "is_behind", "pinged_seq", "replayed_seq", "seq")
 
     def __init__(self, position: Position) -> None:
         self.claim: Claim = position.claim
-        #: Up to here it has everything for sure.
+        #: The client surely has everything up to this seq.
         self.seq = position.seq
-        #: Up to here it has everything once the pong is there.
+        #: The client has everything up to this seq once its pong arrives.
         self.pinged_seq = position.seq
-        #: Up to here it was written everything when it went live.
+        #: Everything up to this seq had been written when the subscriber went live.
         self.replayed_seq = 0
-        #: Whether it was written to since the last ping.
+        #: Whether something was written after the last ping.
         self.is_behind = False
 
     @property
     def position(self) -> Position:
-        """As Redis keeps it."""
+        """The position in the form that Redis keeps."""
         return Position(self.claim, self.seq)
 
 
 class SubscriberPhase(Enum):
-    """What a subscriber does with pushes."""
+    """The phases of a subscriber, by its way with pushes."""
 
-    #: Its first CLIENT_ACK, or what it missed, is not written yet: pushes are held.
+    #: Its first CLIENT_ACK or its missed pushes are not written yet: live pushes are held.
     OPENING = "opening"
     #: Pushes are written at once.
     LIVE = "live"
@@ -99,22 +100,24 @@ class Subscriber:
 
     def __init__(self, uuid: str, owner: Owner, heartbeat: Heartbeat, seat: Seat = NO_SEAT) -> None:
         self.uuid = uuid
-        #: Its place among those that the site's limits count.
+        #: Its place among the connections that the site's limits count.
         self.seat = seat
         #: In the order of subscribing; changed by `enter` and `leave`.
         self.channels: dict[str, None] = {}
         self.phase = SubscriberPhase.OPENING
         self.resumption: Resumption | None = None
-        #: What it has sent and nobody has looked at; whether somebody does.
+        #: Received actions that are not carried out yet.
         self.inbox: list[bytes] = []
+        #: Whether a task is carrying them out.
         self.is_served = True
-        #: Whether it was told to leave.
+        #: Whether this side has begun to close the connection.
         self.is_closing = False
         self.bucket = NOT_WAITING
         self.deadline = 0.0
         self._owner = owner
         self._heartbeat = heartbeat
-        self._held: list[Push] = []
+        #: Set from the first push until it is live.
+        self._held: CatchUp[Push] | None = None
         self._prefix: bytes | None = None
         #: Pings without their pongs.
         self._pings = 0
@@ -123,40 +126,40 @@ class Subscriber:
         self._write_frame: Callable[[bytes], None]
 
     def attach(self, socket: SubscriberSocket) -> None:
-        """The WebSocket is accepted: from here on it is heard and kept alive."""
+        """The WebSocket is accepted: reading and the heartbeat begin."""
         self._socket = socket
         self._write_frame = socket.write_frame
         self._schedule(self._heartbeat.interval_seconds)
 
-    # What its owner calls
+    # Called by its owner
 
     def enter(self, channel: str) -> None:
-        """It gets what is pushed there."""
+        """From now on the subscriber gets the pushes of this channel."""
         self.channels[channel] = None
         self._prefix = None
 
     def leave(self, channel: str) -> None:
-        """It gets nothing of that any more."""
+        """From now on the subscriber gets no push of this channel."""
         self.channels.pop(channel, None)
         self._prefix = None
 
     def expel(self, channel: str) -> None:
-        """The channel is deleted. Who may come back is told, so that it can do something about it; the original tells
-        nobody. One that is being opened is told at its end."""
+        """The channel is deleted. A live resumable subscriber is told, so that its client can react; a plain one is
+        not, as in the original. A subscriber that is still opening is told at the end of its opening."""
         self.leave(channel)
         if self.resumption is not None and self.phase is _LIVE:
             self.acknowledge()
 
     def acknowledge(self, extra: dict[str, Any] | None = None) -> None:
-        """Tells it who it is and what it has subscribed to."""
+        """Writes a CLIENT_ACK, which names the subscriber's uuid and its channels."""
         self.write(messages.client_ack(self.uuid, self.channels, extra))
 
     def write(self, text: bytes) -> None:
-        """Sends one message."""
+        """Writes one message."""
         self._write_frame(text_frame(text))
 
     def push(self, push: Push) -> None:
-        """Writes a push, or holds it. The hot path: once a delivery."""
+        """Writes a push or holds it. The hot path: runs once for each delivery."""
         if self.phase is _LIVE:
             self.write_push(push)
             resumption = self.resumption
@@ -164,57 +167,63 @@ class Subscriber:
                 resumption.is_behind = True
                 self._owner.pushed(self)
         elif self.phase is SubscriberPhase.OPENING:
-            self._held.append(push)
+            if self._held is None:
+                self._held = CatchUp()
+            self._held.hold(push.seq, push.size, push)
 
     def write_push(self, push: Push) -> None:
-        """Writes a push whatever the phase."""
+        """Writes a push in any phase."""
         prefix = self._prefix
         if prefix is None:
             prefix = self._prefix = messages.push_prefix(self.uuid, self.channels)
         self._write_frame(push.frame(prefix))
 
     def forget_held(self) -> None:
-        """What was held is in the history that is about to be read."""
-        self._held.clear()
+        """The history is about to be read: its page covers every push that was held before."""
+        if self._held is not None:
+            self._held.restart()
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a push was dropped from the buffer: the history has to be read again before going live."""
+        return self._held is not None and self._held.has_gap
 
     def go_live(self, last_seq: int) -> None:
-        """Everything up to `last_seq` is written: what was held beyond it follows, then what is pushed."""
+        """Everything up to `last_seq` is written. The held pushes beyond it follow, then live pushes."""
         if self.phase is SubscriberPhase.OPENING:
             self.phase = SubscriberPhase.LIVE
             if self.resumption is not None:
                 self.resumption.replayed_seq = last_seq
-            held, self._held = self._held, []
-            for push in held:
-                # Also of a channel that was deleted since: it was accepted before.
-                if push.seq > last_seq:
-                    self.push(push)
+            held, self._held = self._held, None
+            for push in held.release(last_seq) if held is not None else ():
+                # This includes pushes of a channel that is deleted by now: they were accepted before its deletion.
+                self.push(push)
 
     async def confirm(self, seq: int) -> None:
-        """Waits until it has what was written, which is everything up to `seq`, or is gone."""
-        if self.phase is SubscriberPhase.CLOSED or not (self._heartbeat.has_pings or self._socket.buffered_bytes):
+        """Waits until the client has everything that was written, which reaches up to `seq`, or until it is gone."""
+        if self.phase is SubscriberPhase.CLOSED:
             return
         received = self._received = asyncio.get_running_loop().create_future()
-        if self._heartbeat.has_pings:
-            self._ping(seq)
+        self._ping(seq)
         await received
 
     def ping(self) -> None:
-        """Asks for a pong, which confirms all that it was written."""
-        if self.phase is not SubscriberPhase.LIVE or not self._heartbeat.has_pings:
+        """Asks for a pong, which confirms everything written so far."""
+        if self.phase is not SubscriberPhase.LIVE:
             return
         if not self._pings:
             self._ping(self._owner.last_seq())
         elif self.resumption is not None:
-            # Once the pong of the one before is here.
+            # An earlier ping is unanswered: the next ping follows its pong.
             self.resumption.is_behind = True
 
     def close(self, ending: Ending) -> None:
-        """Ends it; the client may connect anew."""
+        """Closes the connection; the client may reconnect."""
         if self.phase is not SubscriberPhase.CLOSED:
             self.is_closing = True
             self._socket.close(*ending.value)
 
-    # What the transport calls
+    # Called by the transport
 
     def text_received(self, payload: bytes) -> None:
         """One text message."""
@@ -223,7 +232,7 @@ class Subscriber:
             self.is_served = True
             self._owner.action_received(self)
         elif len(self.inbox) == 1:
-            # One at a time, in their order: what comes further waits outside this process.
+            # Actions are served one at a time, in their order. Further ones wait outside this process.
             self._socket.pause_reading()
 
     def served(self) -> None:
@@ -233,11 +242,11 @@ class Subscriber:
             self._socket.resume_reading()
 
     def binary_received(self, payload: bytes) -> None:
-        """One binary message: the contract knows none."""
+        """One binary message, which the contract does not allow."""
         self.write(messages.error(400, messages.BAD_JSON, "Expected a text message, got a binary one."))
 
     def pong_received(self) -> None:
-        """It has what was written before the ping."""
+        """The client has everything that was written before the ping."""
         if not self._pings:
             return
         self._pings -= 1
@@ -253,30 +262,25 @@ class Subscriber:
         self._resolve_received()
 
     def writing_resumed(self) -> None:
-        """Nothing waits to be written any more: where there are no pings, nothing tells more."""
-        if not self._heartbeat.has_pings:
-            self._resolve_received()
+        """Nothing to do: pongs show the client's position."""
 
     def connection_lost(self, code: int, reason: str) -> None:
         """The WebSocket is gone."""
         self.phase = SubscriberPhase.CLOSED
         self._heartbeat.wheel.cancel(self)
         self.inbox.clear()
-        self._held.clear()
+        self._held = None
         self._resolve_received()
         self._owner.lost(self, reason or f"code {code}")
 
-    # What the wheel calls
+    # Called by the deadline wheel
 
     def deadline_passed(self, now: float) -> None:
-        """It was silent for an interval, or for longer than a pong takes."""
+        """The client was silent for a ping interval, or its pong is overdue."""
         if self._pings:
             self.close(Ending.PING_TIMEOUT)
-        elif self._heartbeat.has_pings:
+        else:
             self._ping(self._owner.last_seq() if self.phase is SubscriberPhase.LIVE else 0)
-        elif self.resumption is not None:
-            self._owner.position_confirmed(self)
-            self._schedule(self._heartbeat.interval_seconds)
 
     def _ping(self, seq: int) -> None:
         resumption = self.resumption

@@ -1,1 +1,2 @@
-"""Redis PUBLISH ingress: an application PUBLISHes into Redis, its users get it over Socket.IO or find it waiting."""
+"""Redis PUBLISH ingress: an application PUBLISHes a message into Redis. A connected user gets it over Socket.IO; for
+an absent user it waits in a mailbox."""

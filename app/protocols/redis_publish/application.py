@@ -1,4 +1,4 @@
-"""Redis PUBLISH over Socket.IO: who may join, what `identifier` means, what acks and ends mean."""
+"""Redis PUBLISH over Socket.IO: admission, `identifier`, and the meaning of acks and disconnects."""
 
 import asyncio
 import hmac
@@ -9,15 +9,18 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.core.limits import Limits
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+from app.protocols.redis_publish.settings import RedisPublish
+from app.surrogates import encode_text
 
 MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
@@ -31,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class PublishSite(Struct, frozen=True):
-    """One site's part of this protocol. Lives as long as the node."""
+    """The part of one site in this protocol. Lives as long as the node."""
 
     site: Site
     settings: RedisPublish
@@ -40,7 +43,7 @@ class PublishSite(Struct, frozen=True):
 
 
 class RedisPublishApplication:
-    """What the Socket.IO server calls for the namespaces of this protocol. Lives as long as the server."""
+    """The application that the Socket.IO server calls for this protocol's namespaces. Lives as long as the server."""
 
     def __init__(self, sites: Iterable[PublishSite], limits: Limits, counts: Counts | None = None) -> None:
         self._sites: dict[str, PublishSite] = {}
@@ -54,11 +57,15 @@ class RedisPublishApplication:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accepts_namespace(self, namespace: str) -> bool:
-        """Whether a site is served there."""
+        """Whether a site is served in this namespace."""
         return namespace in self._sites
 
+    def claims(self, request: JoinRequest) -> bool:
+        """Every client that no application before this one has claimed."""
+        return True
+
     async def connect(self, connection: ClientConnection, request: JoinRequest) -> None:
-        """Lets everybody in, from the site's origins; who it is the client says next."""
+        """Admits every client from the site's origins; the client then identifies itself with `identifier`."""
         served = self._sites[request.namespace]
         site = served.site
         if site.origins is not None and request.origin is not None and request.origin not in site.origins:
@@ -79,7 +86,7 @@ class RedisPublishApplication:
         connection.confirm()
 
     def event_received(self, connection: ClientConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """`identifier`; whatever else clients emit is answered if they wait for it, and dropped."""
+        """Handles `identifier`. Any other event is dropped; if it asks for an ack, it gets one."""
         if event == "identifier" and connection.state is not None:
             served, recipient = connection.state
             task = asyncio.ensure_future(self._identify(served, recipient, args[0] if args else None, ack_id))
@@ -95,7 +102,7 @@ class RedisPublishApplication:
             served.mailroom.receive_ack(recipient, ack_id)
 
     def disconnected(self, connection: ClientConnection, reason: str) -> None:
-        """What the client is not known to have waits for its next connection."""
+        """Ends the connection. Messages without a receipt from the client wait for its next connection."""
         if connection.state is None:
             return
         served, recipient = connection.state
@@ -113,7 +120,7 @@ class RedisPublishApplication:
             if recipient.phase is not RecipientPhase.CLOSED:
                 connection.send_event("error", [ALREADY_KNOWN if recipient.user else TOO_MANY_TRIES])
             return
-        # Before anything is awaited: guesses at the same time are counted too.
+        # Count before the first await, so that simultaneous guesses count too.
         recipient.tries += 1
         is_last_try = recipient.tries == MAX_TRIES
         try:
@@ -134,7 +141,7 @@ class RedisPublishApplication:
     async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
         seat = await self._limits.connect(served.site, recipient.address, [user])
         if recipient.phase is not RecipientPhase.NAMELESS:
-            # It has gone, or identified itself twice at the same time.
+            # The client has gone, or it has identified itself twice at the same time.
             self._limits.disconnect(seat)
             return
         recipient.seat = seat
@@ -145,7 +152,7 @@ class RedisPublishApplication:
         _log.info("identified", site=served.site.name, connection=recipient.connection.sid)
 
     async def _user_of(self, served: PublishSite, argument: object) -> str | None:
-        """The user who the client has shown to be, None if it has not."""
+        """The user that the client has proved to be; None without a proof."""
         identifier = read_identifier(argument)
         if identifier is None:
             return None
@@ -153,8 +160,8 @@ class RedisPublishApplication:
         if not served.settings.secure:
             return user
         expected = await served.mailboxes.key_of(user)
-        # A user without a key costs the same time as a wrong key.
-        is_right = hmac.compare_digest(expected or b"", key.encode("utf-8", "surrogatepass"))
+        # The comparison takes the same time for a user without a key and for a wrong key.
+        is_right = hmac.compare_digest(expected or b"", encode_text(key))
         return user if is_right and expected else None
 
     def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:
@@ -165,4 +172,4 @@ class RedisPublishApplication:
             recipient.connection.disconnect()
 
     def _counts_of(self, served: PublishSite) -> Any:
-        return self._counts.of(served.site.name).redis_publish.identifications
+        return self._counts.of(served.site.name).part(RedisPublishCounts).identifications

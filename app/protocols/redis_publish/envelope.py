@@ -1,4 +1,4 @@
-"""The texts of the contract: where a message goes, how it is kept and sent, who a client says it is."""
+"""The texts of the contract: a message's destination, its stored and sent form, and a client's identifier."""
 
 import re
 from typing import Any, Literal
@@ -6,16 +6,16 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-#: A user or channel: a line of its own in what nodes tell each other, and part of a key.
+#: The name of a user or channel: one line of a message between nodes, and part of a key.
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}\Z")
-#: How an entry of ours begins; every other is taken apart.
+#: The beginning of an entry that this server made. Any other entry is decoded and rebuilt.
 _OURS = re.compile(rb'\{"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":true,"payload":"')
 _BUBBLE = b'"bubble":true'
 _NO_BUBBLE = b'"bubble":false'
 
 
 class Destination(Struct, frozen=True):
-    """Whom a message is for."""
+    """The user or channel that a message is for."""
 
     kind: Literal["users", "channels"]
     name: str
@@ -25,18 +25,18 @@ class Destination(Struct, frozen=True):
 
 
 def read_destination(text: str) -> Destination | None:
-    """`users.<uid>`, no `:` in the uid, or `channels.<cid>`; None for anything else."""
+    """Reads `users.<uid>`, without `:` in the uid, or `channels.<cid>`. Returns None for any other text."""
     kind, _, name = text.partition(".")
     if _NAME.match(name) is None:
         return None
     if kind == "users":
-        # What a client identifies itself with ends at the first `:`, so nobody could ever get it.
+        # The user id in a client's identifier ends at the first `:`, so no client could ever get the message.
         return Destination("users", name) if ":" not in name else None
     return Destination("channels", name) if kind == "channels" else None
 
 
 def read_identifier(argument: object) -> tuple[str, str] | None:
-    """User and key from `"<uid>"` or `"<uid>:<key>"`, the key as it is, with all its `:`; None for anything else."""
+    """Returns user and key from `"<uid>"` or `"<uid>:<key>"`; None for anything else. The key keeps all its `:`."""
     if not isinstance(argument, str):
         return None
     user, _, key = argument.partition(":")
@@ -44,18 +44,20 @@ def read_identifier(argument: object) -> tuple[str, str] | None:
 
 
 class Envelopes:
-    """Makes the entries of mailboxes, no two of which are equal; lives as long as its reader of messages.
+    """Makes the entries of mailboxes, no two of them equal. Lives as long as its reader of messages.
 
-    What was published twice within a millisecond gets timestamps a millisecond apart: then an ack means one of them.
+    A message that is published twice within a millisecond gets two timestamps, a millisecond apart: an ack then means
+    exactly one of the two entries.
     """
 
     def __init__(self) -> None:
         self._at_ms = 0
-        #: The newest timestamp of a text, where it may meet the next.
+        #: The newest timestamp of each source and payload, kept while the next timestamp could be the same.
         self._last: dict[tuple[str, bytes], int] = {}
 
     def seal(self, source: str, at_ms: int, payload: bytes) -> bytes:
-        """`{"source", "timestamp", "bubble": true, "payload"}` as JSON; U+FFFD for what is no text."""
+        """Returns `{"source", "timestamp", "bubble": true, "payload"}` as JSON. U+FFFD replaces bytes that are not
+        UTF-8."""
         if at_ms > self._at_ms:
             self._at_ms = at_ms
             self._last = {text: last_ms for text, last_ms in self._last.items() if last_ms >= at_ms}
@@ -67,17 +69,18 @@ class Envelopes:
 
 
 def event_of(entry: bytes, is_first: bool) -> bytes:
-    """`["message",{...}]` for a client, with the `bubble` of its connection. An entry that is not ours is a payload."""
+    """Returns `["message",{...}]` for a client, with the `bubble` of its connection. An entry of another program is
+    rebuilt first."""
     if _OURS.match(entry) is None or not entry.endswith(b'"}'):
         entry = _rebuild(entry)
     if not is_first:
-        # Inside a text its quotes would be escaped: the first is the key.
+        # Quotes inside a text are escaped, so the first match is the key itself.
         entry = entry.replace(_BUBBLE, _NO_BUBBLE, 1)
     return b'["message",' + entry + b"]"
 
 
 def _rebuild(entry: bytes) -> bytes:
-    """An entry that another program has put into the list."""
+    """Rebuilds an entry that another program has put into the list. A text of any other form becomes the payload."""
     try:
         given: Any = msgspec.json.decode(entry)
     except (msgspec.DecodeError, UnicodeDecodeError):

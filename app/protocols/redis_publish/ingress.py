@@ -1,27 +1,29 @@
-"""Takes what an application sends, by PUBLISH or in its stream, to its users' mailboxes, in order. Works only on the
-node that holds the lease; another node can take over at any moment."""
+"""The ingress of a site: delivers an application's messages, from PUBLISH and from its stream, to its users' mailboxes,
+in order. It works only on the node that holds the lease. Another node can take over at any moment."""
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 
 import structlog
 
-from app.config.settings import RedisPublish, Site
+from app.clock import now_ms
+from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable, WrongType
-from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, PublishStream, StreamEntry
+from app.protocols.redis_publish.settings import RedisPublish
 
-#: What was PUBLISHed and not handed over yet; more is lost, as Redis itself loses it for a reader that is too slow.
+#: The bound of messages that are PUBLISHed and not delivered yet. Messages past it are lost, as Redis itself drops
+#: messages for a slow reader.
 MAX_BACKLOG_BYTES = 64_000_000
-#: So many mailboxes are written to at a time.
+#: The number of mailboxes that are written to at a time.
 _AT_ONCE = 500
 _RETRY_SECONDS = 0.25
-#: How often the owner looks for entries that a node read whose lease was over by then.
+#: How often the owner looks for entries that another node read when its lease was already over.
 _CLAIM_SECONDS = 2.0
 _STOP_SECONDS = 0.5
 _NO_DESTINATION = "not users.<uid> (no `:` in it) or channels.<cid>"
@@ -29,10 +31,6 @@ _NO_DESTINATION = "not users.<uid> (no `:` in it) or channels.<cid>"
 _Addressed = tuple[Destination, Letter]
 
 _log = structlog.get_logger(__name__)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Ingress:
@@ -57,9 +55,9 @@ class Ingress:
         self._backlog: deque[_Addressed] = deque()
         self._backlog_bytes = 0
         self._arrived = asyncio.Event()
-        #: Whether everything that was PUBLISHed is delivered.
+        #: Set while every PUBLISHed message is delivered.
         self._is_idle = asyncio.Event()
-        #: Until when the lease is ours: Redis's clock, and monotonic seconds.
+        #: The end of this node's lease: on Redis's clock, and in monotonic seconds.
         self._until_ms = 0
         self._until = 0.0
         self._is_reading = False
@@ -67,11 +65,11 @@ class Ingress:
         self._reading: asyncio.Task[None] | None = None
 
     def lease_renewed(self, until_ms: int, until: float) -> None:
-        """From the lease; see `PublishReader`."""
+        """Notes the end of the lease; see `PublishReader`."""
         self._until_ms, self._until = until_ms, until
 
     def lease_taken(self, gap_ms: int) -> None:
-        """From the lease; see `PublishReader`."""
+        """Starts to deliver and to read; see `PublishReader`."""
         self._counts.holds_lease = 1
         if gap_ms > 0:
             self._counts.lease_gaps += 1
@@ -82,23 +80,23 @@ class Ingress:
         self._reading = asyncio.create_task(self._keep_reading(), name="redis publish stream")
 
     async def stop_reading(self) -> None:
-        """From the lease; see `PublishReader`."""
+        """Stops reading the stream; see `PublishReader`."""
         self._is_reading = False
         reading, self._reading = self._reading, None
         if reading is not None:
-            # What Redis gives to a read that is broken off would be found only by the next claim.
+            # Redis may still assign entries to a read that is cancelled: only the next claim would find them.
             await self._stream.stop()
             await asyncio.wait([reading], timeout=_STOP_SECONDS)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
     async def lease_lost(self) -> None:
-        """From the lease; see `PublishReader`."""
+        """Stops reading and delivering; see `PublishReader`."""
         self._counts.holds_lease = 0
         await self.stop_reading()
         delivering, self._delivering = self._delivering, None
         if delivering is not None:
-            # What was heard is delivered, as far as the lease lasts.
+            # The messages that this node has heard are delivered, as far as the lease lasts.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), _STOP_SECONDS)
             delivering.cancel()
@@ -107,12 +105,12 @@ class Ingress:
         self.forget_published()
 
     def forget_published(self) -> None:
-        """From the feed; see `PublishReader`."""
+        """Empties the backlog; see `PublishReader`."""
         self._backlog.clear()
         self._backlog_bytes = 0
 
     def message_published(self, destination: str, payload: bytes) -> None:
-        """From the feed; see `PublishReader`."""
+        """Adds a message to the backlog; see `PublishReader`."""
         self._counts.received["publish"] += 1
         address = read_destination(destination)
         if address is None or len(payload) > self._max_payload_bytes:
@@ -121,7 +119,7 @@ class Ingress:
         if self._backlog_bytes > MAX_BACKLOG_BYTES:
             self._counts.outcomes["lost"] += 1
             return
-        entry = self._envelopes.seal(f"{self._prefix}.{address}", _now_ms(), payload)
+        entry = self._envelopes.seal(f"{self._prefix}.{address}", now_ms(), payload)
         self._backlog.append((address, Letter(entry)))
         self._backlog_bytes += len(entry)
         self._is_idle.clear()
@@ -135,7 +133,7 @@ class Ingress:
             while self._backlog:
                 errors = await self._deliver(self._take_backlog())
                 if errors:
-                    # Nobody can say whether they have arrived, and PUBLISH promises no more than once.
+                    # These messages may have arrived, and PUBLISH promises at most one delivery: no retry.
                     self._counts.outcomes["lost"] += len(errors)
                     _log.error("published messages lost", site=self._site, count=len(errors), reason=str(errors[0]))
 
@@ -145,9 +143,9 @@ class Ingress:
         return taken
 
     async def _deliver(self, letters: Sequence[_Addressed]) -> list[StoreError]:
-        """Hands letters over; answers the errors of mailboxes that could not be written but may be later.
+        """Delivers letters. Returns the errors of mailboxes where the write failed and a retry may succeed.
 
-        A user's letters are given to Redis in their order, which is that of their arrival.
+        A user's letters go to Redis in the order of their arrival.
         """
         errors: list[StoreError] = []
         given: list[_Addressed] = []
@@ -183,7 +181,7 @@ class Ingress:
         errors = []
         for (destination, letter), answer in zip(given, answers, strict=True):
             if isinstance(answer, WrongType):
-                # Of this mailbox or channel alone, and for good: what is behind it must not wait.
+                # The error concerns this mailbox or channel alone and is permanent: later messages must not wait.
                 form, place = ("stream", f"{letter.stream_id} to ") if letter.stream_id else ("publish", "")
                 self._refuse(form, f"{place}{destination}", str(answer))
             elif isinstance(answer, StoreError):
@@ -206,13 +204,14 @@ class Ingress:
                 await asyncio.sleep(1)
 
     async def _read_stream(self) -> None:
-        """Until something fails: then all that was not acknowledged is claimed, and the mailboxes know what of it had
-        arrived."""
+        """Reads the stream until an error. The next call then claims every unacknowledged entry; the mailboxes
+        recognise entries that had already arrived."""
         envelopes = Envelopes()
         claimed_at = 0.0
         while self._is_reading:
             if monotonic() > self._until:
-                # Woken up after another node has taken over: what this one reads would wait for the next owner.
+                # The process slept past its lease, and another node may have taken over: an entry that this node reads
+                # now would wait for the next owner.
                 raise StoreUnavailable("the lease is over")
             if monotonic() - claimed_at > _CLAIM_SECONDS:
                 await self._claim(envelopes)

@@ -1,7 +1,8 @@
-"""What Redis PUBLISH needs of its Redis: users' mailboxes, the subscription, the stream. The adapters are in `store`.
+"""The ports of Redis PUBLISH to Redis: users' mailboxes, the subscription, the stream. The adapters are the modules
+`redis_*` of this folder.
 
-A mailbox is the list of messages that wait for one user, and who of the user is connected to which node. It lives in
-the application's Redis, which may be another than the server's own.
+A mailbox is the list of messages that wait for one user, and the user's connections with their nodes. It lives in the
+application's Redis, which may be another Redis than the server's own.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -13,9 +14,9 @@ from msgspec import Struct
 class Letter(Struct, frozen=True):
     """One message on its way into mailboxes. Its repr has no payload."""
 
-    #: JSON text, as it is kept and sent; no two of a user are equal.
+    #: JSON text, as it is stored and sent. No two entries of a user are equal.
     entry: bytes
-    #: Where it came from the stream: the id there, and the one that the application gave it.
+    #: Of a letter from the stream: its id in the stream, and the id that the application gave it.
     stream_id: str = ""
     dedupe_id: str = ""
 
@@ -24,112 +25,118 @@ class Letter(Struct, frozen=True):
 
 
 class LetterOutcome(Struct, frozen=True):
-    """What became of a letter in one mailbox."""
+    """The outcome of a letter in one mailbox."""
 
-    #: 'delivered': told to the user's nodes; 'queued': nobody is connected; 'duplicate': it had been there before.
+    #: 'delivered': told to the user's nodes; 'queued': the user is not connected; 'duplicate': it came a second time.
     result: str
     #: Older messages that were dropped because the mailbox was full.
     dropped: int
 
 
 class Part(Struct, frozen=True):
-    """The oldest of what waits for one connection."""
+    """The oldest messages that wait for one connection."""
 
-    #: The number of the last message told to the user's nodes: those told later are not in this answer.
+    #: The number of the last message told to the user's nodes. Messages told later are not in this part.
     last_told: int
     #: Whether the connection is the first of its user, over all nodes.
     is_first: bool
-    #: Whether more waits; otherwise the connection hears messages live from here on.
+    #: Whether more messages wait. If not, the connection hears messages live from here on.
     has_more: bool
     entries: Sequence[bytes]
 
 
 class Told(Struct, frozen=True):
-    """A message for connections of this node that hear messages live."""
+    """A message for the connections of this node that hear messages live."""
 
     user: str
     #: Grows by one with each message told to the user's nodes.
     number: int
     #: The user's first connection, whose `bubble` is true.
     first: tuple[str, int]
-    #: Whether it also waits in the list: for connections that still fetch, or for the client's ack.
+    #: Whether the message also waits in the list, for connections that still fetch or for the client's ack.
     is_listed: bool
     entry: bytes
 
 
 class Mailboxes(Protocol):
-    """The mailboxes of a site. Methods raise StoreUnavailable when they may not have happened; each is atomic.
+    """The mailboxes of a site. Each method is atomic, and raises StoreUnavailable when it may not have taken effect.
 
-    Commands take effect in the order of the calls, not in that of the awaits. Nothing blocks.
+    Commands take effect in the order of the calls, not in the order of the awaits. No method blocks.
     """
 
     def key_of(self, user: str) -> Awaitable[bytes | None]:
-        """The key that the user has to know, None where the application has set none."""
+        """The key that the user must know; None when the application has set no key."""
 
     def members(self, channel: str) -> AsyncIterator[list[str]]:
-        """The users who have subscribed to a channel of the application, each once, in parts."""
+        """The subscribers of a channel of the application, in parts, each user once."""
 
     def deliver(self, user: str, letter: Letter, until_ms: int) -> Awaitable[LetterOutcome]:
         """Puts a letter into a user's mailbox or tells the nodes that the user is connected to, once.
 
-        Refused with StoreUnavailable after `until_ms` of Redis's clock: then the lease is somebody else's.
+        Raises StoreUnavailable after `until_ms` of Redis's clock: then another node may hold the lease.
         """
 
     def join(self, user: str, connection: int) -> Awaitable[Part]:
-        """Registers a connection and answers the first part of what waits; the oldest over conn_limit is dropped.
+        """Registers a connection and returns the first part of the waiting messages. Drops the oldest connection over
+        conn_limit.
 
-        For a connection that is registered already it answers anew what no client is known to have.
+        A second call for a registered connection returns again the messages that no client is known to have.
         """
 
     def take(self, user: str, connection: int, confirmed: Sequence[bytes]) -> Awaitable[Part | None]:
-        """Takes out what a client has, and answers the next part; None when the connection is not registered."""
+        """Removes the messages that a client has, and returns the next part; None when the connection is not
+        registered."""
 
     def confirm(self, user: str, entries: Sequence[bytes]) -> Awaitable[None]:
-        """Takes out what a client has. Repeating it changes nothing."""
+        """Removes the messages that a client has. Idempotent."""
 
     def leave(self, user: str, connection: int, is_last_here: bool) -> Awaitable[None]:
-        """Takes a connection out; with the user's last, what no client is known to have waits. Idempotent."""
+        """Removes a connection. After the user's last connection, messages that no client is known to have wait in the
+        list. Idempotent."""
 
 
 class MailListener(Protocol):
-    """Who serves the connections of this node: plain calls in the order in which Redis published; nothing blocks."""
+    """The listener that serves this node's connections. Calls are synchronous, in the order in which Redis published,
+    and never block."""
 
     def message_told(self, told: Told) -> None:
-        """A message for a user with connections on this node."""
+        """A user with connections on this node gets a message."""
 
     def message_done(self, user: str, digest: str) -> None:
         """One of the user's connections has acknowledged the entry with this SHA-1, in hex."""
 
     def connection_dropped(self, user: str, connection: int) -> None:
-        """The user has opened one connection more than allowed: this one has to go."""
+        """The user has opened one connection more than allowed: closes this connection."""
 
     def subscription_interrupted(self) -> None:
-        """What was told meanwhile is missing, or the node was taken for dead: all its connections join anew."""
+        """Messages were missed, or other nodes took this node for dead: all its connections join again."""
 
 
 class PublishReader(Protocol):
-    """Who takes in what the application sends, while this node owns the subscription."""
+    """The reader of the application's messages, while this node owns the subscription."""
 
     def lease_renewed(self, until_ms: int, until: float) -> None:
-        """The lease is surely this node's until then, on Redis's clock and (in seconds) on `time.monotonic`'s."""
+        """This node surely holds the lease until `until_ms` of Redis's clock, and `until` seconds of
+        `time.monotonic`."""
 
     def lease_taken(self, gap_ms: int) -> None:
-        """This node owns the subscription from here on; nobody did for `gap_ms`."""
+        """This node owns the subscription from here on. No node owned it for `gap_ms` before."""
 
     async def lease_lost(self) -> None:
-        """It does no more; returns when everything that it has heard of is delivered or given up."""
+        """This node no longer owns the subscription. Returns when every message that it heard is delivered or given
+        up."""
 
     async def stop_reading(self) -> None:
-        """The stream is read no further; what is PUBLISHed still is."""
+        """Stops reading the stream. PUBLISHed messages are still taken in."""
 
     def message_published(self, destination: str, payload: bytes) -> None:
-        """The application has PUBLISHed to its channel `<prefix>.<destination>`; a plain call, in Redis's order.
+        """The application has PUBLISHed to its channel `<prefix>.<destination>`. A synchronous call, in Redis's order.
 
-        Before the lease is taken it is held: this node may have been listening before the lease was handed to it.
+        Until this node takes the lease, the message is buffered: the node may listen before the lease is handed to it.
         """
 
     def forget_published(self) -> None:
-        """What was PUBLISHed until here, and is held, is another's."""
+        """Drops the buffered messages: another node delivers everything that was PUBLISHed until here."""
 
 
 class StreamEntry(Struct, frozen=True):
@@ -140,16 +147,16 @@ class StreamEntry(Struct, frozen=True):
 
 
 class PublishStream(Protocol):
-    """The application's stream through its consumer group. Raises StoreUnavailable; whoever asks may ask again."""
+    """The application's stream through its consumer group. Methods raise StoreUnavailable; the caller may retry."""
 
     async def claim(self) -> list[StreamEntry]:
-        """What any node, dead ones among them, has read and not acknowledged, oldest first; [] when that was all."""
+        """Entries that any node, dead nodes included, has read and not acknowledged, oldest first; [] at the end."""
 
     async def read(self) -> list[StreamEntry]:
-        """What nobody has read yet, oldest first; waits a moment for it, and may answer []."""
+        """Entries that no node has read yet, oldest first. Waits a moment for an entry, and may return []."""
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
-        """These are in their mailboxes; they leave the stream."""
+        """Removes entries from the stream: their messages are in the mailboxes."""
 
     async def stop(self) -> None:
-        """Lets a `read` that waits answer at once."""
+        """Makes a waiting `read` return at once."""

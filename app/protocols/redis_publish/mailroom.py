@@ -1,4 +1,4 @@
-"""The users of one site who are connected to this node: mailboxes on one side, recipients on the other."""
+"""The connected users of one site on this node: connects their mailboxes with their recipients."""
 
 import asyncio
 import itertools
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from app.core.errands import Errands
 from app.errors import StoreError
-from app.observe.counts import RedisPublishCounts
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes, Part, Told
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 
@@ -14,7 +14,7 @@ TOO_MANY = "another connection took the place of this one: conn_limit"
 
 
 class Mailroom:
-    """Lives as long as the node; `drain` waits for what it has begun. Implements `MailListener`."""
+    """Lives as long as the node; `drain` waits for commands under way. Implements `MailListener`."""
 
     def __init__(self, node: str, mailboxes: Mailboxes, counts: RedisPublishCounts) -> None:
         self._node = node
@@ -24,8 +24,8 @@ class Mailroom:
         self._errands = Errands()
 
     async def open(self, recipient: Recipient, user: str) -> None:
-        """Registers a client as this user's and begins to write what waits. Raises StoreUnavailable; the client is to
-        come back then, nothing is left behind."""
+        """Registers a client of this user and begins to write the waiting messages. Raises StoreUnavailable; then
+        nothing is left behind, and the client has to reconnect."""
         recipient.user = user
         recipient.fetch()
         self._users.setdefault(user, {})[recipient.number] = recipient
@@ -38,7 +38,7 @@ class Mailroom:
         self._go_on(recipient)
 
     def close(self, recipient: Recipient) -> None:
-        """The client is gone: what it is not known to have waits. Idempotent, returns at once."""
+        """The client is gone: messages without a receipt wait in the mailbox. Idempotent, returns at once."""
         if recipient.phase is RecipientPhase.CLOSED:
             return
         recipient.close()
@@ -84,19 +84,19 @@ class Mailroom:
             self._go_on(recipient)
 
     async def drain(self) -> None:
-        """Waits until what was begun has reached Redis. Called at the end, with a time-out."""
+        """Waits until all commands under way have reached Redis. Called at the end, with a time-out."""
         await self._errands.drain()
 
     def _recipients(self) -> Iterator[Recipient]:
         return itertools.chain.from_iterable(recipients.values() for recipients in list(self._users.values()))
 
     def _go_on(self, recipient: Recipient) -> None:
-        """Asks the client what it has, and tells the mailbox."""
+        """Where due, asks the client for a receipt, passes receipts to the mailbox and asks it for the next part."""
         if not recipient.with_acks and not recipient.is_asked and (pending := recipient.pending):
             recipient.is_asked = True
             confirm_receipt = recipient.connection.session.confirm_receipt
-            # A client answers when packets arrive, and hands them to the page later: it may leave between two of them.
-            # It cannot answer what is asked behind that answer before the page has had all of them.
+            # A client answers a ping when packets arrive, but hands the packets to the page later, and it may leave in
+            # between. It can answer a second ping, sent after the first answer, only when the page has all of them.
             confirm_receipt(lambda: confirm_receipt(lambda: self._receive_receipt(recipient, pending)))
         if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
             recipient.is_settling = True
@@ -122,16 +122,16 @@ class Mailroom:
             return
         is_stale, recipient.is_stale = recipient.is_stale, False
         recipient.fetch()
-        ask = self._join_anew if is_stale else self._take
+        ask = self._join_again if is_stale else self._take
         recipient.receive_part(await self._errands.until_stored(lambda: ask(recipient, confirmed)), self._node)
         self._go_on(recipient)
 
     async def _take(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
         part = await self._mailboxes.take(recipient.user, recipient.number, confirmed)
-        # (None: the node was taken for dead, and its connections with it.)
+        # (None: other nodes took this node for dead, and its connections were taken out.)
         return part or await self._mailboxes.join(recipient.user, recipient.number)
 
-    async def _join_anew(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
+    async def _join_again(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
         if confirmed:
             await self._mailboxes.confirm(recipient.user, confirmed)
         return await self._mailboxes.join(recipient.user, recipient.number)

@@ -1,4 +1,4 @@
-"""What this protocol needs of a Socket.IO server's connections: so much, and no class of it."""
+"""The interface that this protocol needs of a Socket.IO server's connections. It imports no class of that server."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -8,13 +8,13 @@ class ClientSession(Protocol):
     """The transport under a connection."""
 
     def confirm_receipt(self, received: Callable[[], None]) -> None:
-        """Calls `received` once the client has what was sent before, if that ever becomes known."""
+        """Calls `received` once the client has everything that was sent before, if that ever becomes known."""
 
     def limit_outbox(self, max_bytes: int) -> None:
-        """Closes the connection when more than this waits for it."""
+        """Closes the connection when more than `max_bytes` wait for it."""
 
     def close(self, reason: str) -> None:
-        """Ends the transport; the client connects anew by itself."""
+        """Ends the transport. The client reconnects by itself."""
 
 
 class ClientConnection(Protocol):
@@ -35,23 +35,24 @@ class ClientConnection(Protocol):
         """Tells the client that it has joined the namespace."""
 
     def refuse(self, message: str) -> None:
-        """Tells it that it may not."""
+        """Tells the client that it may not join."""
 
     def send_event(self, event: str, args: Sequence[Any]) -> None:
         """Sends an event."""
 
     def send_body(self, body: bytes, ack_id: int | None = None) -> None:
-        """Sends an event that is ready as `["event",arg,...]`, asking for an ack if it has an id."""
+        """Sends an event that is already encoded as `["event",arg,...]`. With an id, the event asks for an ack."""
 
     def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
-        """Answers an event of the client's."""
+        """Sends the ack of a client's event."""
 
     def disconnect(self) -> None:
-        """Removes the client from the namespace, behind what was sent; it does not come back by itself."""
+        """Removes the client from the namespace, after everything that was sent. The client does not reconnect by
+        itself."""
 
 
 class JoinRequest(Protocol):
-    """What a client brings when it joins a namespace."""
+    """A client's request to join a namespace."""
 
     namespace: str
     origin: str | None

@@ -5,29 +5,30 @@
              more waits ────────▼  │ the client has the part before
                                WAITING                                any ──gone──▶ CLOSED
 
-Decides without I/O: `mailroom.py` asks the mailboxes and tells this class what came of it.
+Decides without I/O: `mailroom.py` asks the mailboxes and passes their answers to this class.
 """
 
 from collections.abc import Sequence
 from enum import Enum
 from hashlib import sha1
 
-from app.core.limits import NO_SEAT
+from app.core.catch_up import CatchUp
+from app.core.seat import NO_SEAT
 from app.protocols.redis_publish.envelope import event_of
 from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
 
 
 class RecipientPhase(Enum):
-    """What a recipient does with messages that are told to its node."""
+    """The phases of a recipient, by its way with messages that are announced to its node ("told")."""
 
-    #: It has not said who it is.
+    #: The client has not identified itself.
     NAMELESS = "nameless"
-    #: The mailbox was asked what waits: what is told is held until it is clear what of it the answer covers.
+    #: The mailbox was asked for a part. A told message is held until the answer shows whether the part covers it.
     FETCHING = "fetching"
-    #: A part was written, more waits: what is told waits behind it in the list.
+    #: A part was written and more waits. Told messages wait behind it in the list.
     WAITING = "waiting"
-    #: Written at once.
+    #: Told messages are written at once.
     LIVE = "live"
     #: Nothing is written any more.
     CLOSED = "closed"
@@ -36,76 +37,86 @@ class RecipientPhase(Enum):
 class Recipient:
     """Lives as long as its connection; `close` ends it.
 
-    `pending` are the entries that were written and that the client is not known to have. In a site with acks the
-    client says so for each, in the others its answers to two pings, one after the other, say it for all before.
+    `pending` are the entries that were written and have no receipt yet. In a site with acks the client's ack is the
+    receipt of one entry. In other sites the answers to two pings, one after the other, are the receipt of all entries
+    before the pings.
     """
 
     def __init__(
         self, connection: ClientConnection, address: str, number: int, with_acks: bool, max_pending: int
     ) -> None:
-        """`number` is unique on this node; more than `max_pending` entries are not waited for."""
+        """`number` is unique on this node. At most `max_pending` entries await their receipt."""
         self.connection = connection
         self.address = address
-        #: Its place among those that the site's limits count, given back at its end.
+        #: Its place among the connections that the site's limits count; given back at its end.
         self.seat = NO_SEAT
         self.number = number
         self.with_acks = with_acks
         self.phase = RecipientPhase.NAMELESS
         self.user = ""
-        #: Identifiers that it has given.
+        #: The number of identifiers that the client has tried.
         self.tries = 0
-        #: Something was missed, so that the mailbox has to be asked anew.
+        #: A message was missed, so the mailbox has to be asked again.
         self.is_stale = False
-        #: Entries that the client has, to be taken out of the mailbox.
+        #: Entries with a receipt, to be taken out of the mailbox.
         self.confirmed: list[bytes] = []
-        #: Whether a ping is on its way that will confirm, and whether the mailbox is being told.
+        #: Whether a ping for a receipt is on its way, and whether a task is updating the mailbox.
         self.is_asked = False
         self.is_settling = False
         self._max_pending = max_pending
         self._last_told = 0
-        self._held: list[Told] = []
-        #: Digests of what other connections acknowledged while the mailbox was asked.
-        self._done: list[str] = []
+        #: Both are set while FETCHING: messages that were told, and digests of entries that another connection has
+        #: acknowledged.
+        self._held: CatchUp[Told] | None = None
+        self._done: CatchUp[str] | None = None
         #: Entry -> its ack id, oldest first.
         self._pending: dict[bytes, int] = {}
         self._entries_by_ack: dict[int, bytes] = {}
-        #: Hashes of what was written and is left in the list for connections that fetch, oldest first.
+        #: Hashes of written entries that stay in the list for connections that fetch, oldest first.
         self._listed: dict[int, None] = {}
         self._ack_id = 0
 
     def fetch(self) -> None:
-        """The mailbox is being asked: what is told from here on is held."""
+        """The mailbox is about to be asked: messages that are told from here on are held."""
         if self.phase is not RecipientPhase.CLOSED:
             self.phase = RecipientPhase.FETCHING
-            self._held = []
-            self._done = []
+            self._held = CatchUp()
+            self._done = CatchUp()
 
     def receive_part(self, part: Part, node: str) -> None:
-        """Writes what the mailbox has answered, and goes on live when that is all."""
+        """Writes the part that the mailbox has answered, and goes live if nothing more waits."""
         if part.has_more and self.with_acks:
             self._forget_older(part.entries)
         for entry in part.entries:
-            # After a gap the mailbox also answers what was written before, and what it has not heard to be confirmed.
+            # After a gap the mailbox also returns entries that were written before, and entries whose confirmation has
+            # not reached it yet.
             is_written = entry in self._pending or entry in self.confirmed or hash(entry) in self._listed
             if not is_written:
                 self._write(entry, part.is_first)
         if self.phase is RecipientPhase.CLOSED:
             return
+        held, done, self._held, self._done = self._held, self._done, None, None
+        assert held is not None, "FETCHING always holds"
+        assert done is not None, "FETCHING always holds"
         self._last_told = part.last_told
-        held, self._held = self._held, []
         self.phase = RecipientPhase.WAITING if part.has_more else RecipientPhase.LIVE
-        for digest in self._done:
-            self.receive_done(digest)
-        if part.has_more:
-            return
-        for told in held:
-            if not self.receive_told(told, node):
-                self.is_stale = True
+        # If more waits, a later part contains the held messages. If nothing waits, the acks of other connections do not
+        # matter.
+        if (done if part.has_more else held).has_gap:
+            self.is_stale = True
+        elif part.has_more:
+            for digest in done.release(-1):
+                self.receive_done(digest)
+        else:
+            for told in held.release(part.last_told):
+                if not self.receive_told(told, node):
+                    self.is_stale = True
 
     def receive_told(self, told: Told, node: str) -> bool:
-        """A message for this user on this node, called `node`; False when one before it is missing."""
+        """A message for this user was told to this node, named `node`. False when a message before it is missing."""
         if self.phase is RecipientPhase.FETCHING:
-            self._held.append(told)
+            assert self._held is not None, "FETCHING always holds"
+            self._held.hold(told.number, len(told.entry), told)
         elif self.phase is RecipientPhase.LIVE and told.number > self._last_told:
             if told.number != self._last_told + 1:
                 return False
@@ -114,23 +125,24 @@ class Recipient:
         return True
 
     def receive_ack(self, ack_id: int) -> None:
-        """The client has one message."""
+        """The client has acknowledged one message."""
         entry = self._entries_by_ack.pop(ack_id, None)
         if entry is not None:
             self._pending.pop(entry, None)
             self.confirmed.append(entry)
 
     def receive_done(self, digest: str) -> None:
-        """Another connection has acknowledged the entry with this SHA-1: this one's ack is not waited for any more."""
+        """Another connection has acknowledged the entry with this SHA-1: this one no longer waits for its own ack."""
         if self.phase is RecipientPhase.FETCHING:
-            self._done.append(digest)
+            assert self._done is not None, "FETCHING always holds"
+            self._done.hold(0, len(digest), digest)
         elif self.phase is RecipientPhase.WAITING:
             for entry in self.pending:
                 if sha1(entry, usedforsecurity=False).hexdigest() == digest:
                     self._forget(entry)
 
     def receive_receipt(self, entries: Sequence[bytes]) -> None:
-        """The client has what was written before a ping."""
+        """The client has these entries, which were written before a ping."""
         self.is_asked = False
         for entry in entries:
             if entry in self._pending:
@@ -139,30 +151,30 @@ class Recipient:
 
     @property
     def pending(self) -> list[bytes]:
-        """What was written and the client is not known to have, oldest first."""
+        """The written entries without a receipt, oldest first."""
         return list(self._pending)
 
     @property
     def wants_part(self) -> bool:
-        """Whether the mailbox is to be asked: the client has the part before, or something was missed."""
+        """Whether the mailbox is to be asked: the client has the previous part, or a message was missed."""
         if self.phase is RecipientPhase.WAITING:
             return self.is_stale or not self._pending
         return self.phase is RecipientPhase.LIVE and self.is_stale
 
     def take_confirmed(self) -> list[bytes]:
-        """What is to be taken out of the mailbox, once."""
+        """The entries to take out of the mailbox. Each is returned once."""
         taken, self.confirmed = self.confirmed, []
         return taken
 
     def close(self) -> None:
-        """Nothing is written from here on; what is pending still waits in the mailbox."""
+        """Nothing is written from here on; pending entries still wait in the mailbox."""
         self.phase = RecipientPhase.CLOSED
-        self._held = []
+        self._held = self._done = None
         self._pending = {}
         self._entries_by_ack = {}
 
     def _forget_older(self, oldest: Sequence[bytes]) -> None:
-        """Of the mailbox's oldest entries these are left: another connection has acknowledged those before them."""
+        """`oldest` are the oldest entries left in the mailbox: another connection has acknowledged all before them."""
         left = set(oldest)
         older = self.pending
         if all(entry in self._pending or entry in self.confirmed for entry in oldest):
@@ -176,7 +188,8 @@ class Recipient:
         self._entries_by_ack.pop(self._pending.pop(entry), None)
 
     def _write(self, entry: bytes, is_first: bool, is_owned: bool = True) -> None:
-        """`is_owned`: its receipt takes it out of the mailbox; otherwise that of whoever fetches it there does."""
+        """`is_owned`: this client's receipt takes the entry out of the mailbox. Otherwise the receipt of a connection
+        that fetches the entry from the mailbox does."""
         if self.phase is RecipientPhase.CLOSED or self.connection.is_closed:
             return
         self._ack_id += 1
@@ -189,6 +202,6 @@ class Recipient:
             if self.with_acks:
                 self._entries_by_ack[self._ack_id] = entry
                 if len(self._pending) > self._max_pending:
-                    # A client that never acknowledges: what is in the list comes with its next connection.
+                    # The client never acknowledges: its next connection gets the entries in the list.
                     self._forget(next(iter(self._pending)))
         self.connection.send_body(event_of(entry, is_first), self._ack_id if self.with_acks else None)

@@ -1,4 +1,4 @@
-"""Which node owns a site's subscription to Redis PUBLISH, and which nodes are dead. One beat says and asks both."""
+"""The lease on a site's subscription to Redis PUBLISH, and the search for dead nodes: each beat does both."""
 
 import asyncio
 import contextlib
@@ -7,29 +7,30 @@ from time import monotonic
 import structlog
 from msgspec import Struct
 
-from app.config.settings import RedisPublish, Site
-from app.core.errands import Errands
-from app.errors import StoreError, StoreUnavailable
+from app.config.settings import Site
+from app.errors import StoreError
 from app.protocols.redis_publish.mailbox_ports import PublishReader
 from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.redis_keys import nodes_key, publish_prefix
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
+from app.redis.beat import Beat
 from app.redis.client import Commands
-from app.store.keys import publish_prefix
 
 BEAT_SECONDS = 0.5
-#: The contract has another node own the subscription within 5 s of the owner's death.
+#: The contract promises that another node owns the subscription within 5 s of the owner's death.
 LEASE_SECONDS = 3.0
-#: A node without a beat for so long counts as dead: messages told to its connections wait again.
+#: A node without a beat for this time counts as dead: messages told to its connections wait again.
 DEAD_AFTER_SECONDS = 4.0
-#: What the owner that is about to end waits for another to be ready.
+#: The time that an ending owner waits for another node to be ready.
 _HAND_OVER_SECONDS = 1.0
 _HANDED = -2
 
 _log = structlog.get_logger(__name__)
 
 
-class _Beat(Struct, frozen=True):
-    """What `publish_beat.lua` answers."""
+class _LeaseAnswer(Struct, frozen=True):
+    """The answer of `publish_beat.lua`."""
 
     is_new: bool
     is_mine: bool
@@ -37,148 +38,135 @@ class _Beat(Struct, frozen=True):
     until_ms: int
     until: float
     others: int
-    dead: list[str]
+    #: Dead nodes with their last beats, as `Beat.bury` takes them.
+    dead: list[bytes]
 
 
 class PublishLease:
-    """The beat of one node for one site. Lives as long as the node: `start` begins, `give_up` hands the lease on."""
+    """One node's view of the lease of one site. Lives as long as the node: `start` begins, `give_up` hands the lease
+    on, `close` ends it. Implements `BeatOwner`."""
 
     def __init__(self, redis: Commands, node: str, site: Site, settings: RedisPublish) -> None:
         self._redis = redis
         self._node = node
         self._site = site.name
         self._key = publish_prefix(settings.prefix)
-        self._is_known = False
+        self._beat = Beat(redis, node, nodes_key(settings.prefix), self, site=site.name)
         self._is_mine = False
         self._wants = True
-        #: For how long nobody held the lease that is about to be taken.
+        #: The time without an owner before the take-over that is under way.
         self._gap_ms = 0
-        #: Since when this node, the owner, has not heard the application.
+        #: The time when this node, then the owner, stopped hearing the application.
         self._deaf_since: float | None = None
-        #: Set when this node has heard once who owns the subscription: itself, or another.
+        #: Set after the first beat that shows the owner of the subscription: this node or another.
         self.is_settled = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._errands = Errands()
-        self._burying: set[str] = set()
-        #: To be set before `start`.
+        #: All three have to be set before `start`.
         self.feed: PublishFeed
         self.reader: PublishReader
         self.mailboxes: RedisMailboxes
 
     @property
     def is_mine(self) -> bool:
-        """Whether this node owns the subscription, as far as it knows."""
+        """Whether this node owns the subscription, to its knowledge."""
         return self._is_mine
 
     def start(self) -> None:
-        """Begins to beat."""
-        self._task = asyncio.create_task(self._keep_beating(), name="redis publish lease")
+        """Sends the first beat at once, and further ones from then on."""
+        self.feed.may_ask.set()
+        self._beat.start(BEAT_SECONDS, self.feed.may_ask)
 
     async def give_up(self) -> None:
-        """Hands the lease to another node, if there is one; this one goes on serving its connections. Idempotent."""
+        """Hands the lease to another node, if there is one, and still serves this node's connections. Idempotent."""
         self._wants = False
         if not self._is_mine:
             return
         await self.reader.stop_reading()
         self.feed.handed.clear()
         with contextlib.suppress(StoreError, TimeoutError):
-            if (await self._beat("offer")).others:
+            if (await self._ask("offer")).others:
                 await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
         await self._lose()
         with contextlib.suppress(StoreError):
-            await self._beat("release")
+            await self._ask("release")
 
     async def close(self) -> None:
-        """Beats no more, and is nobody's node any more."""
+        """Stops the beats, and takes this node and its connections out of Redis."""
         await self.give_up()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._beat.close()
         with contextlib.suppress(StoreError):
-            # A beat may have been under way that took the lease.
-            await self._beat("release")
+            # A beat that was still under way may have taken the lease.
+            await self._ask("release")
             await self.mailboxes.bury(self._node)
 
-    async def _keep_beating(self) -> None:
-        while True:
-            try:
-                await self._ask()
-            except StoreUnavailable:
-                pass
-            except StoreError as error:
-                _log.error("redis publish beat failed", site=self._site, reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.feed.may_ask.wait(), BEAT_SECONDS)
-            self.feed.may_ask.clear()
-
-    async def _ask(self) -> None:
+    async def beat(self) -> None:
+        """Shows that this node lives, and takes, keeps or releases the lease as its state requires; see `BeatOwner`."""
         deaf_since, self.feed.deaf_since = self.feed.deaf_since, None
         if deaf_since is not None and self._is_mine:
             self._deaf_since = deaf_since
             await self._lose()
         if not self._wants:
-            await self._act_on(await self._beat("offer" if self._is_mine else "release"))
+            await self._act_on(await self._ask("offer" if self._is_mine else "release"))
             return
         if not self.feed.is_hearing:
-            await self._act_on(await self._beat("release"))
+            await self._act_on(await self._ask("release"))
             return
         is_offered, self.feed.is_offered = self.feed.is_offered, False
         if is_offered and not self._is_mine:
-            # Listening before it is owned: nothing that is PUBLISHed meanwhile is lost.
+            # Listen before owning the lease, so that no message published meanwhile is lost.
             self.feed.handed.clear()
             try:
                 await self.feed.listen()
-                await self._act_on(await self._beat("follow"))
+                await self._act_on(await self._ask("follow"))
             finally:
                 await self._turn_away_unless_mine()
         else:
-            beat = await self._beat("take")
-            if not beat.is_mine:
-                # Somebody else heard the application, and counts the gap.
+            answer = await self._ask("take")
+            if not answer.is_mine:
+                # Another node listens to the application and counts the gap.
                 self._deaf_since = None
-            await self._act_on(beat)
+            await self._act_on(answer)
         self.is_settled.set()
 
-    async def _beat(self, wish: str) -> _Beat:
+    def taken_for_dead(self) -> None:
+        """Another node has buried this one: its connections join again; see `BeatOwner`."""
+        self.feed.listener.subscription_interrupted()
+
+    async def bury(self, node: str, last_beat_ms: int) -> None:
+        """Makes the messages told to a dead node's connections wait again; see `BeatOwner`."""
+        connections = await self.mailboxes.bury(node)
+        _log.warning("node buried", site=self._site, node=node, connections=connections)
+
+    async def _ask(self, wish: str) -> _LeaseAnswer:
         lease_ms, dead_ms = int(LEASE_SECONDS * 1000), int(DEAD_AFTER_SECONDS * 1000)
         asked_at = monotonic()
         is_new, is_mine, gap_ms, until_ms, others, *dead = await self._redis.run(
             "publish_beat", self._key, self._node, lease_ms, dead_ms, wish, int(not self._redis.is_sharded)
         )
-        until = asked_at + LEASE_SECONDS
-        names = [node.decode() for node in dead]
-        return _Beat(bool(is_new), bool(is_mine), gap_ms, until_ms, until, others, names)
+        return _LeaseAnswer(bool(is_new), bool(is_mine), gap_ms, until_ms, asked_at + LEASE_SECONDS, others, dead)
 
-    async def _act_on(self, beat: _Beat) -> None:
-        if beat.is_new and self._is_known:
-            _log.warning("node was taken for dead", site=self._site, node=self._node)
-            self.feed.listener.subscription_interrupted()
-        self._is_known = True
-        if self._is_mine and (not beat.is_mine or beat.gap_ms >= 0):
-            # Also where it is ours again: somebody else may have owned it in between.
+    async def _act_on(self, answer: _LeaseAnswer) -> None:
+        self._beat.answered(answer.is_new)
+        if self._is_mine and (not answer.is_mine or answer.gap_ms >= 0):
+            # This includes a lease that is ours again: another node may have owned it in between.
             await self._lose()
-        if beat.is_mine and self._wants:
-            self.reader.lease_renewed(beat.until_ms, beat.until)
+        if answer.is_mine and self._wants:
+            self.reader.lease_renewed(answer.until_ms, answer.until)
             deaf_ms = int((monotonic() - self._deaf_since) * 1000) + 1 if self._deaf_since else 0
-            self._gap_ms = max(self._gap_ms, beat.gap_ms, deaf_ms)
+            self._gap_ms = max(self._gap_ms, answer.gap_ms, deaf_ms)
             if not self._is_mine:
-                await self._take(is_handed=beat.gap_ms == _HANDED)
-            for node in beat.dead:
-                if node not in self._burying:
-                    # Beside the beats: it may have had many users.
-                    self._burying.add(node)
-                    self._errands.start(self._bury(node))
+                await self._take(is_handed=answer.gap_ms == _HANDED)
+            self._beat.bury(answer.dead)
 
     async def _take(self, is_handed: bool) -> None:
         try:
             await self.feed.listen()
             if is_handed:
-                # What was heard before is the last owner's.
+                # Messages from before the hand-over belong to the last owner.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.feed.handed.wait(), _HAND_OVER_SECONDS)
             self._is_mine = True
         finally:
-            # If it cannot subscribe, the next beat tries again.
+            # If the subscription fails, the next beat tries again.
             await self._turn_away_unless_mine()
         gap_ms, self._gap_ms, self._deaf_since = self._gap_ms, 0, None
         self.reader.lease_taken(gap_ms)
@@ -189,13 +177,6 @@ class PublishLease:
             with contextlib.suppress(StoreError):
                 await self.feed.turn_away()
             self.reader.forget_published()
-
-    async def _bury(self, node: str) -> None:
-        try:
-            connections = await self._errands.until_stored(lambda: self.mailboxes.bury(node))
-            _log.warning("node buried", site=self._site, node=node, connections=connections)
-        finally:
-            self._burying.discard(node)
 
     async def _lose(self) -> None:
         self._is_mine = False

@@ -1,15 +1,23 @@
-"""`Mailboxes` on the application's Redis: each method is one run of the script that bears its name; see `keys.py`."""
+"""`Mailboxes` on the application's Redis: each method runs the script of the same name; see `redis_keys.py`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Part
+from app.protocols.redis_publish.redis_keys import (
+    channel_subscribers,
+    node_users,
+    nodes_key,
+    publish_prefix,
+    user_key,
+    waiting_messages,
+)
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands
-from app.store.keys import publish_prefix
 
-#: For so long an id that the application gave is known.
+#: How long an id from the application is remembered.
 DEDUPE_SECONDS = 86_400
 _SCAN_COUNT = 1_000
 
@@ -24,18 +32,20 @@ class RedisMailboxes:
         self._queue_limit = site.queue_limit
         self._batch_limit = site.batch_limit
         self._own = publish_prefix(settings.prefix)
-        #: For asking who hears them, which the servers of a Cluster cannot answer.
+        #: The prefix of the nodes' channels, for asking whether a node is subscribed. '' in a Cluster: its servers know
+        #: only their own subscribers.
         self._channels = "" if redis.is_sharded else self._own
-        #: For telling those who wait for acks that another connection has given them.
+        #: The prefix of the nodes' channels, for telling connections that wait for an ack that another connection has
+        #: sent it.
         self._waits_for_acks = self._own if settings.ack else ""
 
     def key_of(self, user: str) -> Awaitable[bytes | None]:
         """The user's key; see `Mailboxes`."""
-        return self._redis.command("GET", f"{self._settings.prefix}:users:{user}:key")
+        return self._redis.command("GET", user_key(self._settings.prefix, user))
 
     async def members(self, channel: str) -> AsyncIterator[list[str]]:
         """The subscribers of a channel; see `Mailboxes`."""
-        key = f"{self._settings.prefix}:channels:{channel}:subscribers"
+        key = channel_subscribers(self._settings.prefix, channel)
         # SSCAN may give a member twice.
         cursor, seen = b"0", set[bytes]()
         while True:
@@ -46,7 +56,7 @@ class RedisMailboxes:
             seen.update(found)
 
     def deliver(self, user: str, letter: Letter, until_ms: int) -> Awaitable[LetterOutcome]:
-        """Tells or queues; see `Mailboxes`."""
+        """Tells the user's nodes, or queues; see `Mailboxes`."""
         settings, limit, key = self._settings, self._queue_limit, self._list(user)
         # In a Cluster the lease and the user may be on shards whose clocks differ.
         clocks_ms = self._redis.deadline_ms(key) - self._redis.deadline_ms(self._own)
@@ -69,9 +79,9 @@ class RedisMailboxes:
         return self._outcome(answer)
 
     def join(self, user: str, connection: int) -> Awaitable[Part]:
-        """Registers and answers what waits; see `Mailboxes`."""
+        """Registers a connection, and returns waiting messages; see `Mailboxes`."""
         settings, limit = self._settings, self._batch_limit
-        # First, so that whoever buries this node finds the user.
+        # This comes first, so that a node that buries this one finds the user.
         self._redis.command("SADD", self._users(self._node), user)
         return self._part(
             self._redis.run(
@@ -90,7 +100,7 @@ class RedisMailboxes:
         )
 
     def take(self, user: str, connection: int, confirmed: Sequence[bytes]) -> Awaitable[Part | None]:
-        """Confirms and answers the next part; see `Mailboxes`."""
+        """Confirms messages, and returns the next part; see `Mailboxes`."""
         limit = self._batch_limit
         return self._part_or_none(
             self._redis.run(
@@ -108,11 +118,11 @@ class RedisMailboxes:
         )
 
     def confirm(self, user: str, entries: Sequence[bytes]) -> Awaitable[None]:
-        """Takes out what a client has; see `Mailboxes`."""
+        """Removes the messages that a client has; see `Mailboxes`."""
         return self._redis.run("mailbox_confirm", self._list(user), user, self._waits_for_acks, *entries)
 
     def leave(self, user: str, connection: int, is_last_here: bool) -> Awaitable[None]:
-        """Takes a connection out; see `Mailboxes`."""
+        """Removes a connection; see `Mailboxes`."""
         answer = self._redis.run(
             "mailbox_leave", self._list(user), self._node, connection, self._settings.queue_expiry_seconds
         )
@@ -121,7 +131,7 @@ class RedisMailboxes:
         return answer
 
     async def bury(self, node: str) -> int:
-        """Takes out all connections of a dead node; answers how many. Raises StoreUnavailable; repeat it then."""
+        """Removes all connections of a dead node, and returns how many. Raises StoreUnavailable: then retry."""
         taken, key = 0, self._users(node)
         while users := await self._redis.command("SRANDMEMBER", key, _SCAN_COUNT):
             expiry_seconds = self._settings.queue_expiry_seconds
@@ -134,14 +144,14 @@ class RedisMailboxes:
                 )
             )
             await self._redis.command("SREM", key, *users)
-        await self._redis.command("ZREM", self._own + "nodes", node)
+        await self._redis.command("ZREM", nodes_key(self._settings.prefix), node)
         return taken
 
     def _list(self, user: str) -> str:
-        return f"{self._settings.prefix}:users:{user}:messages"
+        return waiting_messages(self._settings.prefix, user)
 
     def _users(self, node: str) -> str:
-        return f"{self._own}users:{node}"
+        return node_users(self._settings.prefix, node)
 
     async def _outcome(self, answer: Awaitable[Any]) -> LetterOutcome:
         result, dropped = await answer

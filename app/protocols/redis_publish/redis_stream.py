@@ -1,13 +1,14 @@
-"""`PublishStream` on the application's Redis: one consumer group, read on a link of its own because reading waits."""
+"""`PublishStream` on the application's Redis: one consumer group, read on its own link because a read blocks."""
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from app.config.settings import RedisPublish
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.redis_publish.mailbox_ports import StreamEntry
+from app.protocols.redis_publish.redis_keys import stream_key
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Commands, Redis
 from app.redis.link import Link
 
@@ -22,21 +23,21 @@ class RedisPublishStream:
     def __init__(self, redis: Commands, node: str, settings: RedisPublish) -> None:
         self._redis = redis
         self._node = node
-        self._key = f"{settings.prefix}.stream"
+        self._key = stream_key(settings.prefix)
         self._link: Link | None = None
         self._client_id = 0
         self._claimed_until = "0-0"
 
     def close(self) -> None:
-        """Reads no more; what was read and not acknowledged is claimed by whoever reads next."""
+        """Stops reading. The next reader claims the entries that were read and not acknowledged."""
         if self._link is not None:
             self._link.abort()
 
     async def claim(self) -> list[StreamEntry]:
-        """What was read and not acknowledged; see `PublishStream`."""
+        """Takes over entries that were read and not acknowledged; see `PublishStream`."""
         await self._make_group()
         while True:
-            # The lease is ours, so nobody else works on these: they need not have been idle.
+            # This node holds the lease, so no other node works on these entries: they need no idle time.
             answer = await self._redis.command(
                 "XAUTOCLAIM", self._key, GROUP, self._node, 0, self._claimed_until, "COUNT", _READ_COUNT
             )
@@ -49,7 +50,7 @@ class RedisPublishStream:
                 return entries
 
     async def read(self) -> list[StreamEntry]:
-        """What nobody has read; see `PublishStream`."""
+        """Reads new entries; see `PublishStream`."""
         link = self._link
         if link is None or not link.is_open:
             link = self._link = await Link.open(self._shard.address, self._redis.timeout_seconds)
@@ -62,7 +63,7 @@ class RedisPublishStream:
             link.abort()
             raise StoreUnavailable("Redis does not answer") from error
         except StoreError as error:
-            # Somebody has deleted the stream: begin anew.
+            # The stream was deleted: make the group again.
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 await self._make_group()
                 return []
@@ -70,35 +71,36 @@ class RedisPublishStream:
         return _entries(answer[0][1]) if answer else []
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
-        """They leave the stream; see `PublishStream`."""
+        """Removes entries from the stream; see `PublishStream`."""
         acknowledged = self._redis.command("XACK", self._key, GROUP, *ids)
         await self._redis.command("XDEL", self._key, *ids)
         await acknowledged
 
     @property
     def _shard(self) -> Redis:
-        """Who holds the stream: some commands do not begin with its name."""
+        """The shard that holds the stream. Some commands do not begin with the stream's key and cannot be routed by
+        it."""
         shard = self._redis.shard_of(self._key)
         if shard is None:
             raise StoreUnavailable()
         return shard
 
     async def stop(self) -> None:
-        """Lets a `read` that waits answer; see `PublishStream`."""
+        """Makes a waiting `read` return; see `PublishStream`."""
         if self._link is not None and self._link.is_open:
             with contextlib.suppress(StoreError):
                 await self._shard.command("CLIENT", "UNBLOCK", self._client_id)
 
     async def _make_group(self) -> None:
         try:
-            # From the beginning: what was added before the first server ever ran counts too.
+            # The group starts at the first entry: entries from before the first server ever ran count too.
             await self._shard.command("XGROUP", "CREATE", self._key, GROUP, "0", "MKSTREAM")
         except StoreError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
     async def _forget_others(self) -> None:
-        """Nodes that are gone stay consumers for ever otherwise."""
+        """Deletes the consumers of other nodes: otherwise nodes that are gone would stay consumers for ever."""
         for consumer in await self._shard.command("XINFO", "CONSUMERS", self._key, GROUP):
             known = dict(zip(consumer[::2], consumer[1::2], strict=True))
             if known[b"name"] != self._node.encode() and known[b"pending"] == 0:

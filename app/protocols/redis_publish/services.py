@@ -1,25 +1,28 @@
-"""The part of the builder that makes Redis PUBLISH: for each site that has turned it on, adapters, reader, mailroom."""
+"""The builder of Redis PUBLISH: makes adapters, reader and mailroom for each site that has turned it on."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterable
 
-from app.config.settings import RedisPublish, Site
+from app.config.settings import Site
 from app.core.limits import Limits
 from app.errors import ConfigError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.application import PublishSite, RedisPublishApplication
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.address import read_redis_url
 from app.redis.client import Commands, retry
 from app.redis.topology import new_redis
 
-#: A server that listens is expected to hear the application; without the application's Redis it listens all the same.
+#: The longest wait for the subscriptions before the server listens: a server that listens is expected to hear the
+#: application. Without the application's Redis it listens all the same.
 _START_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0
 
@@ -28,7 +31,7 @@ class _SiteServices:
     """One site's parts on this node. Lives from `start` to `close`."""
 
     def __init__(self, site: Site, settings: RedisPublish, redis: Commands, node: str, counts: Counts) -> None:
-        numbers = counts.of(site.name).redis_publish
+        numbers = counts.of(site.name).part(RedisPublishCounts)
         self.mailboxes = RedisMailboxes(redis, node, site, settings)
         self.mailroom = Mailroom(node, self.mailboxes, numbers)
         self.stream = RedisPublishStream(redis, node, settings)
@@ -53,13 +56,13 @@ class PublishServices:
     """Redis PUBLISH on this node, for all its sites. Lives as long as the node: `start`, `drain`, `close`."""
 
     def __init__(self, sites: Iterable[Site], redis: Commands, node: str, limits: Limits, counts: Counts) -> None:
-        """`redis` is the server's own, for sites that name no other. Raises ConfigError."""
+        """`redis` is the server's own Redis, for sites that name no other. Raises ConfigError."""
         self._counts = counts
         self._others: dict[str, Commands] = {}
         self._connecting: list[asyncio.Task[None]] = []
         self._sites: list[_SiteServices] = []
         for site in sites:
-            settings = site.redis_publish
+            settings = site.section(RedisPublish)
             if settings is not None:
                 used = redis if settings.url is None else self._other(site.name, settings.url, redis.timeout_seconds)
                 self._sites.append(_SiteServices(site, settings, used, node, counts))
@@ -70,7 +73,8 @@ class PublishServices:
         return bool(self._sites)
 
     async def start(self) -> None:
-        """Begins; returns when the subscriptions have their owners, or an application's Redis cannot be reached yet."""
+        """Starts all sites. Returns when each subscription has an owner, or when an application's Redis cannot be
+        reached yet."""
         self._connecting = [asyncio.create_task(retry(redis.start)) for redis in self._others.values()]
         for site in self._sites:
             site.start()
@@ -79,14 +83,15 @@ class PublishServices:
                 await asyncio.gather(*(site.lease.is_settled.wait() for site in self._sites))
 
     async def drain(self) -> None:
-        """Hands the leases on, and waits until what clients have left is in Redis. Called when sessions are closed."""
+        """Hands the leases to other nodes, and waits until the clients' last acks and departures are in Redis. Called
+        after the sessions are closed."""
         await asyncio.gather(*(site.lease.give_up() for site in self._sites))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await asyncio.gather(*(site.mailroom.drain() for site in self._sites))
 
     async def close(self) -> None:
-        """Ends everything."""
+        """Closes all sites and their links to Redis."""
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*(site.close() for site in self._sites))

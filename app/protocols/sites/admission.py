@@ -1,6 +1,6 @@
-"""Who may join a site: what a client brings, what the site's backend says of it, and whether there is room for it.
+"""Admission to a site: reads a client's credentials, asks the site's backend for its rooms, and reserves a seat.
 
-Knows the contract's texts; neither sockets nor what happens to those who are let in.
+Knows the contract's texts. It knows no sockets, and nothing of a client's life after the admission.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.address import user_rooms
-from app.core.limits import Limits, Seat
-from app.core.ports import RoomDirectory
+from app.core.limits import Limits
+from app.core.seat import Seat
 from app.errors import AuthRefused, LimitReached, TicketRefused
+from app.protocols.sites.ports import RoomDirectory
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
-from app.socketio.socket_server import ConnectRefused, ConnectRequest
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 
 MISSING_USER_ROOM = "User is missing a private room"
 
@@ -26,20 +28,20 @@ class Refused(ConnectRefused):
 
     def __init__(self, message: str | None = None, result: str = "refused") -> None:
         super().__init__(message)
-        #: As the metric `recado_connects` calls it.
+        #: The result in the metric `recado_connects`.
         self.result = result
 
 
 class Guest(Struct, frozen=True):
-    """Who was let in. Lives until it is registered; its seat is given back with `Admission.leave` on every path."""
+    """An admitted client. Lives until it is registered. Every path gives its seat back with `Admission.leave`."""
 
     device_id: str
     token: str | None
     rooms: Sequence[str]
-    #: The user rooms among them.
+    #: The user rooms among `rooms`.
     users: Sequence[str]
     seat: Seat
-    #: What its resume tickets say; None: it gets none.
+    #: The claims of its resume tickets; None: it gets no tickets.
     claims: Claims | None
 
     def __repr__(self) -> str:
@@ -55,7 +57,7 @@ class Admission:
         self.tickets = tickets
 
     async def admit(self, site: Site, request: ConnectRequest) -> Guest:
-        """Lets a client in, or raises Refused with the text for it, or StoreUnavailable. May be cancelled."""
+        """Admits a client, or raises Refused with the text for the client, or StoreUnavailable. May be cancelled."""
         if site.origins is not None and request.origin is not None and request.origin not in site.origins:
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
@@ -63,7 +65,7 @@ class Admission:
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
             raise Refused(MISSING_USER_ROOM, "no user room")
-        # Last, so that those whom nobody knows take no seat from others, and that behind it nothing can fail.
+        # The seat is taken last: an unknown client takes no seat from others, and no later step can fail and keep it.
         private = [room for room in users if room != site.public_channel]
         try:
             seat = await self._limits.connect(site, request.client_address, private, len(rooms))
@@ -76,10 +78,10 @@ class Admission:
         self._limits.disconnect(seat)
 
     async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None]:
-        """The rooms of the client by its ticket or else its token, and what its next tickets are to say."""
-        if site.resume_ticket is None:
+        """Returns the client's rooms, by its ticket or else by its token, and the claims of its next tickets."""
+        if site.section(ResumeTicket) is None:
             return await self._fetch_rooms(site, credentials), None
-        # Before authUrl is asked: what is revoked while it answers is revoked.
+        # Read before the request to authUrl: a revocation during that request then also covers the new ticket.
         state = await self.tickets.look_up(site, credentials.ticket)
         if credentials.ticket:
             try:
@@ -90,7 +92,7 @@ class Admission:
                     raise Refused(f"Auth error: {refusal}") from None
                 _log.info("ticket refused", site=site.name, reason=str(refusal))
         rooms = await self._fetch_rooms(site, credentials)
-        # Without a token there would be nothing to fall back to once the ticket has expired.
+        # A client without a token gets no ticket: it has no token to fall back to when the ticket expires.
         return rooms, new_claims(site, credentials, rooms, state) if credentials.token else None
 
     async def _fetch_rooms(self, site: Site, credentials: Credentials) -> list[str]:
@@ -101,7 +103,8 @@ class Admission:
 
 
 def credentials_of(request: ConnectRequest) -> Credentials:
-    """What the client brings, as text; the CONNECT payload wins over its query, that over the handshake's."""
+    """Returns the client's credentials as text. The CONNECT payload wins over its query, its query over the
+    handshake's query."""
     found: dict[str, str] = {}
     for source in (request.auth or {}, request.packet_query, request.handshake_query):
         for name in ("token", "deviceId", "meta", "ticket"):

@@ -1,6 +1,7 @@
-"""The sites' side of Socket.IO: who may connect, what a new connection is told first, what acks and ends mean.
+"""The sites' side of Socket.IO: admission, the first events of a new connection, the meaning of acks and disconnects.
 
-Between the Socket.IO server (`socket_server`) and the core: speaks the contract, keeps no state but per connection.
+Stands between the Socket.IO server (`socket_server`) and the core and speaks the contract. Each connection has its own
+state; there is no other.
 """
 
 import asyncio
@@ -12,17 +13,20 @@ from typing import Any
 import structlog
 
 from app.config.settings import Site
-from app.core.address import is_user_room, user_id_of_room
+from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
-from app.core.limits import NO_SEAT
 from app.core.message import LiveMessage
-from app.core.ports import BuriedConnection, UserUpdates
+from app.core.ports import BuriedConnection
+from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
-from app.protocols.sites.admission import Admission, Guest, Refused
+from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
+from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
-from app.socketio.socket_server import ConnectRequest, EncodedPacket, NamespaceConnection
+from app.protocols.sites.user_room import user_id_of_room
+from app.socketio.engine_packet import EncodedPacket
+from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
 
 _ROOT = "/"
 
@@ -45,22 +49,22 @@ class SiteReceiver:
         "token",
     )
 
-    #: All connections of a site are written to in the same words.
+    #: All connections of a site share one encoding of each message.
     encoding_key = "sites"
 
     def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
-        """`prefix` is `42/<site>,`; `with_ack` whether messages ask for an ack."""
+        """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
         self._link = link
         self._prefix = prefix
         self._with_ack = with_ack
-        #: Writes an encoded packet: the hot path, once per delivery.
+        #: Writes an encoded packet. The hot path: runs once for each delivery. Changes with the link's state.
         self.send = link.send_encoded
         self.connection: Connection | None = None
         self.seat = NO_SEAT
         self.renewal: Renewal | None = None
-        #: For logs.
+        #: The device in log lines.
         self.device_id = ""
-        #: The user rooms and the token for the report of the disconnect; only where a site wants one.
+        #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
         self.rooms: Sequence[str] = ()
         self.token: str | None = None
 
@@ -75,10 +79,10 @@ class SiteReceiver:
         self.send(EncodedPacket(b"".join(parts)))
 
     def send_resync(self, received: Callable[[], None]) -> None:
-        """Writes a `_resync`, which clients cannot acknowledge: it has no arguments, and a callback would be one.
+        """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.
 
-        It is asked for before and behind it: a client that had left the site in front of it answers both all the same,
-        but its DISCONNECT comes before the first answer. (One that leaves because of it leaves after that.)
+        Receipts are asked for before and behind it. A client that had left the site before the `_resync` answers both,
+        but its DISCONNECT arrives before the first answer. (A client that leaves because of it leaves after that.)
         """
         session, connection = self._link.session, self.connection
         assert connection is not None, "only a connection of the core is written to"
@@ -88,12 +92,12 @@ class SiteReceiver:
         session.confirm_receipt(lambda: received() if any(was_here) else None)
 
     def close(self, reason: str) -> None:
-        """Closes the transport; a Socket.IO client connects anew by itself then, which it does not after DISCONNECT."""
+        """Closes the transport. A Socket.IO client then reconnects by itself, which it does not after a DISCONNECT."""
         self._link.session.close(reason)
 
 
 class SitesApplication:
-    """What the Socket.IO server calls. Lives as long as the server."""
+    """The application of sites that the Socket.IO server calls. Lives as long as the server."""
 
     def __init__(
         self,
@@ -112,12 +116,17 @@ class SitesApplication:
         self._counts = counts or Counts()
 
     def accepts_namespace(self, namespace: str) -> bool:
-        """Sites, and the root namespace, in which nothing happens: every Socket.IO server has one."""
+        """Accepts sites and the root namespace, which every Socket.IO server has and in which nothing happens."""
         site = self._sites.get(namespace[1:])
         return namespace == _ROOT or (site is not None and site.auth_url is not None)
 
+    def claims(self, request: ConnectRequest) -> bool:
+        """A client that presents a token or a ticket belongs to the sites."""
+        credentials = credentials_of(request)
+        return bool(credentials.token or credentials.ticket)
+
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
-        """Lets a user in whom the site's backend knows; raises ConnectRefused with the contract's texts."""
+        """Admits a user whom the site's backend knows. Raises ConnectRefused with the contract's texts."""
         if request.namespace == _ROOT:
             return
         site = self._sites[request.namespace[1:]]
@@ -139,11 +148,15 @@ class SitesApplication:
         note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
         connection.state = receiver
+        # The hot path: runs once for each delivery.
+        connection.ack_received = receiver.connection.receive_ack
         connection.session.limit_outbox(site.outbox_limit_bytes)
         receiver.device_id, receiver.seat = guest.device_id, guest.seat
 
         def greet() -> None:
             connection.confirm()
+            # No packet is held from here on: the session's own method keeps the order and saves one call.
+            receiver.send = connection.send_encoded
             connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
             if is_reported:
                 receiver.rooms, receiver.token = guest.users, guest.token
@@ -157,26 +170,24 @@ class SitesApplication:
             self._give_up(connection, site, error)
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Clients of a site receive only; what they emit is answered if they wait for it, and dropped."""
+        """Clients of a site only receive. An event from a client is dropped; if it asks for an ack, it gets one."""
         if ack_id is not None:
             connection.send_ack(ack_id, [])
 
     def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
-        """The hot path: once per delivery."""
-        receiver: SiteReceiver | None = connection.state
-        if receiver is not None and receiver.connection is not None:
-            self._delivery.receive_ack(receiver.connection, ack_id)
+        """Ignores the ack. The acks of an admitted client go straight to its connection, see `connect`."""
 
     def disconnected(self, connection: NamespaceConnection, reason: str) -> None:
-        """What the device has not acknowledged waits for its next connection."""
+        """Ends the connection. Messages that the device has not acknowledged wait for its next connection."""
         receiver: SiteReceiver | asyncio.Task[None] | None = connection.state
         connection.state = None
         if isinstance(receiver, asyncio.Task):
-            # Nobody waits any more for what the site's backend says.
+            # Nobody waits any more for the answer of the site's backend.
             receiver.cancel()
             return
         if receiver is None or receiver.connection is None:
             return
+        receiver.send = connection.send_encoded
         site = receiver.connection.site
         rooms, token, now = receiver.rooms, receiver.token, datetime.now(UTC)
 
@@ -201,7 +212,7 @@ class SitesApplication:
         return settings
 
     async def _admit(self, connection: NamespaceConnection, site: Site, request: ConnectRequest) -> Guest:
-        # A client that goes away meanwhile gives up its place in the row before authUrl: see `disconnected`.
+        # A client that disconnects meanwhile gives up its place in the queue for authUrl: see `disconnected`.
         connection.state = asyncio.current_task()
         try:
             return await self._admission.admit(site, request)
@@ -209,13 +220,13 @@ class SitesApplication:
             connection.state = None
 
     def _give_up(self, connection: NamespaceConnection, site: Site, error: StoreError) -> None:
-        """Clients do not come back after a refusal; when the transport ends they do, by themselves."""
+        """Closes the transport instead of refusing: clients reconnect after a close, but not after a refusal."""
         self._counts.of(site.name).connects["unavailable"] += 1
         _log.error("connect failed", site=site.name, connection=connection.sid, reason=str(error))
         connection.session.close("message store not available")
 
     def report_buried(self, buried: BuriedConnection) -> None:
-        """A connection of a node that died has ended: reports it in that node's stead."""
+        """Reports the end of a connection whose node has died, because that node no longer can."""
         if buried.note:
             token = _token_of(buried.note)
             self._report(buried.site, [buried.user_room], token, connected=False, at=buried.since)
@@ -228,7 +239,7 @@ class SitesApplication:
 
 
 def _note_of(token: str | None) -> str:
-    """What is kept beside a connection whose end is to be reported: the token, or that there is none."""
+    """The note beside a connection whose end is to be reported: the token, or the mark for "no token"."""
     return "-" if token is None else "=" + token
 
 

@@ -1,7 +1,7 @@
 """Reads form bodies with bracketed keys, as PHP (`args[0][id]=1`) and Rails (`args[][id]=1`) write them.
 
-Pure, and linear in the size of the body: the library made for this (qs-codec) takes 14 s for 10,000 list items, on
-the loop that serves everybody, and does not begin a new object where Rails does.
+The code is pure, and linear in the size of the body. The library for this format (qs-codec) takes 14 s for 10,000 list
+items, on the event loop that serves every client, and does not begin a new object where Rails does.
 """
 
 from typing import Any
@@ -11,23 +11,23 @@ from app.errors import BadRequest
 
 MAX_FIELDS = 20_000
 MAX_DEPTH = 50
-#: As in the qs library that socket.io-webservice uses: lists with holes are closed up when they are short, and
-#: objects when their numbers are larger than this.
+#: The limit of the qs library, which socket.io-webservice uses. A list with holes is closed up when its highest index
+#: is at most this; with a higher index it is an object.
 _MAX_SPARSE_INDEX = 20
 
 _Path = list[str]
 
 
 class _Object(dict[str, Any]):
-    """A node with named children while a form is read; numbers are names until the end."""
+    """A node with named children, while a form is read. A number counts as a name until the end."""
 
 
 class _List(list[Any]):
-    """A node whose children come in the order of `[]`."""
+    """A node whose children stand in the order of their `[]` fields."""
 
 
 def read_form(body: bytes) -> dict[str, Any]:
-    """The fields of a form: texts, lists and objects of them. Raises BadRequest when it is no such form."""
+    """Returns the fields of a form: texts, and lists and objects of texts. Raises BadRequest for any other body."""
     try:
         fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except UnicodeDecodeError:
@@ -41,7 +41,7 @@ def read_form(body: bytes) -> dict[str, Any]:
 
 
 def _path_of(key: str) -> _Path:
-    """`a[b][][0]` as a, b, "", 0; a key with brackets in any other way is one name."""
+    """Splits `a[b][][0]` into a, b, "", 0. A key with brackets in any other arrangement is one name."""
     name, bracket, rest = key.partition("[")
     if not name or not bracket or not rest.endswith("]"):
         return [key]
@@ -63,7 +63,7 @@ def _insert(root: _Object, path: _Path, value: str) -> None:
             raise _mixed(path)
         node.append(value)
     elif name in node:
-        # A name given twice is a list, as in qs.
+        # A name that is given twice becomes a list, as in qs.
         known = node[name]
         if isinstance(known, _Object):
             raise _mixed(path)
@@ -73,11 +73,11 @@ def _insert(root: _Object, path: _Path, value: str) -> None:
 
 
 def _child(node: Any, name: str, rest: _Path) -> Any:
-    """The node that holds the rest of the path, made if it is not there."""
+    """Returns the node that holds the rest of the path; creates the node if there is none."""
     if isinstance(node, _List):
         if name:
             raise _mixed([name, *rest])
-        # Rack's rule: `[]` goes on with the last object until that has the field already.
+        # Rack's rule: `[]` continues the last object unless that object already has the field.
         last = node[-1] if node else None
         if rest[0] and isinstance(last, _Object) and ("" in rest or not _has(last, rest)):
             return last
@@ -112,7 +112,7 @@ def _mixed(path: _Path) -> BadRequest:
 
 
 def _finished(node: Any) -> Any:
-    """The node as plain lists and dicts: an object whose names are all numbers is a list."""
+    """Returns the node as plain lists and dicts. An object whose names are all numbers becomes a list."""
     if isinstance(node, str):
         return node
     if isinstance(node, _List):

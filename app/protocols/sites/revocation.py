@@ -1,4 +1,4 @@
-"""DELETE /tickets: a site's backend makes resume tickets worthless, of all its users or of those in a room."""
+"""DELETE /tickets: a site's backend revokes resume tickets, of all its users or of the users in a room."""
 
 from collections.abc import Mapping
 
@@ -8,9 +8,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from app.config.settings import Site
+from app.digests import digest, is_same_secret
 from app.errors import StoreUnavailable
-from app.protocols.http_request import digest, is_same_secret, key_in, query_of
+from app.protocols.http_request import key_in, query_of
 from app.protocols.sites.send import INVALID, MISSING
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Tickets
 
 NO_TICKETS = "This site has no resume tickets."
@@ -20,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 def revocation_routes(sites: Mapping[str, Site], tickets: Tickets) -> list[BaseRoute]:
-    """The route, for the builder."""
+    """Returns the route for the node's builder."""
     keys = {name: digest(site.api_key) for name, site in sites.items()}
 
     async def revoke(request: Request) -> Response:
@@ -28,10 +30,10 @@ def revocation_routes(sites: Mapping[str, Site], tickets: Tickets) -> list[BaseR
         name, key = query.get("site", ""), key_in(query, dict(request.scope["headers"]))
         if not name or not key:
             return PlainTextResponse(MISSING, 400)
-        # As long for an unknown site as for a wrong key.
+        # The check takes as long for an unknown site as for a wrong key.
         if not is_same_secret(key, keys.get(name, digest(""))) or name not in sites:
             return PlainTextResponse(INVALID, 401)
-        if sites[name].resume_ticket is None:
+        if sites[name].section(ResumeTicket) is None:
             return PlainTextResponse(NO_TICKETS, 400)
         rooms = request.query_params.getlist("room")
         if "" in rooms:

@@ -1,5 +1,5 @@
-"""POST /send: checks the site's key, reads the message, answers once it is stored. A bare ASGI endpoint: nothing
-stands between uvicorn and it, because it is on the way of every message."""
+"""POST /send: checks the site's key, reads the message, and answers when the message is stored. The endpoint is bare
+ASGI, without a framework between uvicorn and it, because every message passes through it."""
 
 import msgspec
 import structlog
@@ -8,10 +8,12 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.message import Message
 from app.core.ports import Stored
+from app.digests import digest, is_same_secret
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
-from app.protocols.http_request import Receive, Scope, Send, digest, is_same_secret, key_in, query_of, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
+from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import read_send_body
 
 MISSING = "Missing query param 'site' or 'apiKey'."
@@ -26,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SendEndpoint:
-    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+    """The endpoint of all sites. Lives as long as the server, and keeps no state of a request."""
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class SendEndpoint:
             await _answer_error(send, error.status, str(error), as_json)
         except LimitReached as error:
             result = "limited"
-            # The figures tell: a line for each would let one tenant fill the disk of all.
+            # The metrics count these refusals. A log line for each would let one tenant fill the disk of all tenants.
             _log.debug("send refused", site=site.name if site else None, status=error.status, reason=str(error))
             await _answer_error(send, error.status, str(error), as_json, error.retry_after_seconds)
         except StoreUnavailable as error:
@@ -80,11 +82,11 @@ class SendEndpoint:
             self._count(site, result)
 
     def _count(self, site: Site | None, result: str) -> None:
-        # Whoever has no key does not show in a site's numbers.
+        # A caller without a site's key does not count in that site's numbers.
         if site is None:
-            self._counts.sends_unauthorized += 1
+            self._counts.part(StrangerCounts).sends += 1
         else:
-            self._counts.of(site.name).sends[result] += 1
+            self._counts.of(site.name).part(SitesCounts).sends[result] += 1
 
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await read_body(headers, receive, self._max_body_bytes)
@@ -95,7 +97,8 @@ class SendEndpoint:
         return Message(site, self._ids.next_id(), sent.rooms, sent.event, sent.packed, resync)
 
     def _authorized_site(self, query: dict[str, str], headers: dict[bytes, bytes]) -> Site:
-        """The site whose key was presented; unknown sites and wrong keys cost the same time and get the same answer."""
+        """Returns the site whose key the caller presents. An unknown site and a wrong key take the same time and get
+        the same answer."""
         name = query.get("site", "")
         key = key_in(query, headers)
         if not name or not key:
@@ -111,7 +114,7 @@ class SendEndpoint:
 async def _answer_ok(send: Send, message: Message, stored: Stored, as_json: bool) -> None:
     headers, body = _OK
     if as_json:
-        # The id as text: it is larger than the numbers that JavaScript holds exactly.
+        # The id is sent as text: it is larger than the numbers that JavaScript represents exactly.
         body = msgspec.json.encode({"ok": True, "id": str(message.id), "recipients": stored.recipients})
         headers = [_JSON, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,18 +1,25 @@
 """Reads the body of POST /send, as JSON or as the bracketed forms of PHP and Rails, into rooms, event and arguments.
 
-Pure: bytes in, a value or BadRequest out. The arguments of a JSON body are kept as the bytes that were sent.
+The code is pure: it takes bytes, and returns a value or raises BadRequest. The arguments of a JSON body stay the bytes
+that the backend sent.
 """
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
 from app.protocols.sites.form import read_form
+from app.protocols.validation import explain
+
+#: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
+#: parse error.
+RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
 
 
 class SendBody(Struct, frozen=True):
-    """What a backend asks to be sent."""
+    """The message that a backend asks to send."""
 
     rooms: list[str]
     event: str
@@ -30,9 +37,9 @@ _decoder = msgspec.json.Decoder(_SendBody)
 
 
 def read_send_body(content_type: str, body: bytes) -> SendBody:
-    """Reads a body; `content_type` is the header's value, JSON is assumed when it is empty.
+    """Reads a body. `content_type` is the header's value; an empty value means JSON.
 
-    Raises BadRequest that says what was wrong and what was expected.
+    Raises BadRequest, whose text says what is wrong and what is expected.
     """
     media_type = content_type.split(";", 1)[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":
@@ -52,16 +59,9 @@ def _from_json(body: bytes) -> _SendBody:
     except RecursionError:
         raise BadRequest("Body: JSON is nested too deeply.") from None
     except msgspec.ValidationError as error:
-        raise BadRequest(f"Body: {_plain(str(error))}") from None
+        raise BadRequest(f"Body: {explain(str(error))}") from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"Body: expected JSON: {error}.") from None
-
-
-def _plain(reason: str) -> str:
-    """msgspec's words with the key in front: "Expected `str`, got `int` - at `$.event`"."""
-    expected, _, path = reason.partition(" - at ")
-    key = path.strip("`").removeprefix("$.")
-    return f"{key}: {expected}." if key else f"{expected}."
 
 
 def _from_form(body: bytes) -> _SendBody:

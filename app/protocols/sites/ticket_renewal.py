@@ -1,24 +1,27 @@
-"""Keeps the resume tickets of connected clients fresh: a new one in an event before the old one expires.
+"""Renewal of resume tickets: a connected client gets a new ticket in an event before its old ticket expires.
 
-Without it a ticket would be worth nothing to those who have been connected for long, which in a storm are nearly all.
+Without renewal, a client that has been connected for long would hold an expired ticket. In a reconnect storm that is
+nearly every client.
 """
 
 import asyncio
 import random
 
 from app.config.settings import Site
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Tickets
-from app.socketio.socket_server import NamespaceConnection
+from app.socketio.socket_connection import NamespaceConnection
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
 
 EVENT = "_resume_ticket"
 _TICK_SECONDS = 0.25
-#: Of a ticket's time; not all who came at once are renewed at once.
+#: The earliest and latest renewal, as shares of a ticket's lifetime. The spread keeps clients that connected at once
+#: from being renewed at once.
 _SOONEST, _LATEST = 0.4, 0.6
 
 
 class Renewal:
-    """The tickets of one connection. Lives as long as that; `TicketRenewals.stop` ends it."""
+    """The tickets of one connection. Lives as long as the connection; `TicketRenewals.stop` ends it."""
 
     __slots__ = ("_claims", "_connection", "_owner", "_site", "bucket", "deadline")
 
@@ -31,33 +34,33 @@ class Renewal:
         self.deadline = 0.0
 
     def next_ticket(self) -> str | None:
-        """A ticket for now, and another in time; None when there are no more."""
+        """Returns a ticket and schedules its renewal; None when the claims allow no more tickets."""
         ticket = self._owner.tickets.issue(self._site, self._claims)
-        if ticket is not None and self._site.resume_ticket is not None:
+        if ticket is not None:
             share = random.uniform(_SOONEST, _LATEST)
-            wait_seconds = self._site.resume_ticket.ttl_seconds * share
+            wait_seconds = self._site.require_section(ResumeTicket).ttl_seconds * share
             self._owner.wheel.schedule(self, asyncio.get_running_loop().time() + wait_seconds)
         return ticket
 
     def deadline_passed(self, now: float) -> None:
-        """From the wheel."""
+        """Sends the client a new ticket. The deadline wheel calls this."""
         ticket = self.next_ticket()
         if ticket is not None:
             self._connection.send_event(EVENT, [ticket])
 
 
 class TicketRenewals:
-    """Those of all connections. Lives as long as the server."""
+    """The renewals of all connections. Lives as long as the server."""
 
     def __init__(self, tickets: Tickets) -> None:
         self.tickets = tickets
         self.wheel = DeadlineWheel(_TICK_SECONDS)
 
     def start(self, connection: NamespaceConnection, site: Site, claims: Claims) -> Renewal:
-        """Of a connection that has just been let in."""
+        """Returns the renewal of a connection that was just admitted."""
         return Renewal(self, connection, site, claims)
 
     def stop(self, renewal: Renewal | None) -> None:
-        """The connection is gone. Idempotent."""
+        """Ends the renewal of a closed connection. Idempotent."""
         if renewal is not None:
             self.wheel.cancel(renewal)

@@ -1,32 +1,42 @@
-"""Resume tickets: with one a client comes back without authUrl being asked.
+"""Resume tickets: a client that presents one reconnects without a request to authUrl.
 
-A ticket is `<claims>.<signature>`, both Base64 for URLs: JSON and its HMAC-SHA256 under a key that the nodes share. It
-can be read by its owner, it is valid for its device, site and credentials alone, and it can be revoked. What decides is
-plain: the state of the store and the time are passed in.
+A ticket is a JWT, signed with HMAC-SHA256 under a key that the nodes share. Its owner can read it. It is valid for one
+site, device, token and meta alone, and it can be revoked. The decisions are plain functions: the state of the store and
+the time are passed in.
 """
 
 import hashlib
 import hmac
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
+import jwt
 import msgspec
 from msgspec import Struct
 
-from app.config.settings import ResumeTicket, Site
-from app.core.ports import TicketStore
+from app.config.settings import Site
+from app.core.address import room_names
 from app.errors import TicketRefused
 from app.observe.counts import Counts
+from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.ports import TicketStore
+from app.protocols.sites.settings import ResumeTicket
+from app.surrogates import encode_text
 
-#: A longer one is neither given nor read: it has to fit in a URL, and to be cheap to judge.
+#: A longer ticket is neither issued nor read: a ticket has to fit in a URL and to be cheap to check.
 MAX_TICKET_BYTES = 6_000
 _MILLISECONDS = 1000
+_ALGORITHM = "HS256"
+#: The header's `typ` (RFC 8725, 3.11). It keeps any other JWT from being accepted as a ticket.
+_TYPE = "recado-ticket+jwt"
+#: Keeps a ticket from being accepted as another JWT: a reader that expects no audience, or its own, refuses a ticket.
+_AUDIENCE = "recado-ticket"
 
 
 class Credentials(Struct, frozen=True):
-    """What a client brings. Lives while it is let in; its repr has none of it."""
+    """The credentials that a client presents. Lives during the admission; its repr holds no secret."""
 
     token: str | None = None
     meta: str | None = None
@@ -38,53 +48,54 @@ class Credentials(Struct, frozen=True):
 
 
 class Claims(Struct, frozen=True):
-    """What a ticket says. Lives as long as the connection that may be given new ones with it."""
+    """The claims of a ticket. Lives as long as the connection, whose tickets are renewed from them."""
 
     site: str
     rooms: list[str]
     device_id: str
-    #: What authUrl was asked with, unreadable; see `_mark`.
+    #: The token and the meta of the request to authUrl, unreadable; see `_mark`.
     token_mark: str
     meta_mark: str
-    #: When authUrl last said so; by this it is revoked, and comes to an end, however often it is renewed.
+    #: The time of the last answer of authUrl. Revocation and the maximal age count from it, however often the ticket
+    #: is renewed.
     asked_at_ms: int
     generation: int
+    #: On the store's clock, like every time here.
     expires_at_ms: int = 0
 
 
 class TicketState(Struct, frozen=True):
-    """What the store says of a site's tickets at one moment."""
+    """The store's state of a site's tickets at one moment."""
 
     now_ms: int
     key: bytes
     generation: int
-    #: When tickets with one of the rooms asked for were last revoked; 0: never.
+    #: The time of the last revocation of tickets with one of the rooms in question; 0: never.
     revoked_at_ms: int = 0
 
 
 class Tickets:
-    """Gives, renews, judges and revokes the tickets of all sites. Lives as long as the node."""
+    """Issues, renews, checks and revokes the tickets of all sites. Lives as long as the node."""
 
     def __init__(self, store: TicketStore, counts: Counts | None = None) -> None:
         self._store = store
         self._counts = counts or Counts()
-        #: The newest state of each site and when it was heard, for renewing without asking again.
+        #: The newest state of each site and the time of its arrival. Renewals use it and need no request to the store.
         self._heard: dict[str, tuple[TicketState, float]] = {}
 
     async def look_up(self, site: Site, ticket: str | None) -> TicketState:
-        """The state of the store for judging this ticket and giving others. Raises StoreUnavailable."""
-        claims = _read(ticket)[0] if ticket else None
-        rooms = claims.rooms if claims else ()
+        """The store's state, for checking this ticket and issuing others. Raises StoreUnavailable."""
+        rooms = rooms_named_in(ticket) if ticket else ()
         now_ms, key, generation, revoked_at_ms = await self._store.ticket_state(
-            site, secrets.token_hex(32), names_of(rooms)
+            site, secrets.token_hex(32), room_names(rooms)
         )
         state = TicketState(now_ms, key, generation, revoked_at_ms)
         self._heard[site.name] = (state, monotonic())
         return state
 
     def redeem(self, site: Site, credentials: Credentials, state: TicketState) -> Claims:
-        """What the ticket says, if it counts. Raises TicketRefused with the reason for the client."""
-        results = self._counts.of(site.name).tickets
+        """The claims of the ticket, if it is valid. Raises TicketRefused with the reason for the client."""
+        results = self._counts.of(site.name).part(SitesCounts).tickets
         try:
             claims = judge(site, credentials, state)
         except TicketRefused as refusal:
@@ -94,13 +105,13 @@ class Tickets:
         return claims
 
     def issue(self, site: Site, claims: Claims) -> str | None:
-        """A ticket that says this from now on; None when it has come to its end, or would be too long."""
+        """A ticket with these claims, valid from now; None when the maximal age has passed or it would be too long."""
         state, heard_at = self._heard[site.name]
-        assert site.resume_ticket is not None, "only sites with tickets get here"
+        settings = site.require_section(ResumeTicket)
         now_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
-        end_ms = claims.asked_at_ms + site.resume_ticket.max_age_seconds * _MILLISECONDS
-        expires_at_ms = min(now_ms + site.resume_ticket.ttl_seconds * _MILLISECONDS, end_ms)
-        results = self._counts.of(site.name).tickets
+        end_ms = claims.asked_at_ms + settings.max_age_seconds * _MILLISECONDS
+        expires_at_ms = min(now_ms + settings.ttl_seconds * _MILLISECONDS, end_ms)
+        results = self._counts.of(site.name).part(SitesCounts).tickets
         if expires_at_ms <= now_ms:
             return None
         ticket = seal(msgspec.structs.replace(claims, expires_at_ms=expires_at_ms), state.key)
@@ -108,30 +119,30 @@ class Tickets:
         return ticket
 
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
-        """Makes all tickets that name one of the rooms worthless; without rooms all of the site."""
-        settings = site.resume_ticket or ResumeTicket()
-        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, names_of(rooms))
+        """Revokes all tickets that name one of the rooms; without rooms all tickets of the site."""
+        settings = site.section(ResumeTicket) or ResumeTicket()
+        await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, room_names(rooms))
 
 
 def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: TicketState) -> Claims:
-    """What authUrl has just said of these credentials; `state` is from before it was asked, so that what is revoked
-    meanwhile is revoked."""
+    """The claims for a fresh answer of authUrl about these credentials. `state` is from before the request to authUrl,
+    so a revocation during the request also revokes the new ticket."""
     marks = (_mark(state.key, "token", credentials.token), _mark(state.key, "meta", credentials.meta))
     return Claims(site.name, rooms, credentials.device_id, *marks, state.now_ms, state.generation)
 
 
 def seal(claims: Claims, key: bytes) -> str | None:
-    """The ticket; None if it were too long."""
-    content = urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
-    ticket = content + b"." + _signature(key, content)
-    return ticket.decode() if len(ticket) <= MAX_TICKET_BYTES else None
+    """The signed ticket; None if it would be too long."""
+    content = {**msgspec.structs.asdict(claims), "aud": _AUDIENCE}
+    ticket = jwt.encode(content, key, _ALGORITHM, headers={"typ": _TYPE})
+    return ticket if len(ticket) <= MAX_TICKET_BYTES else None
 
 
 def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
-    """What the ticket of the credentials says. Raises TicketRefused, its text for the client, naming why not."""
-    claims, content, signature = _read(credentials.ticket or "")
-    # First of all: whoever made it up learns nothing else.
-    if claims is None or not hmac.compare_digest(signature, _signature(state.key, content)):
+    """The claims of the ticket in the credentials. Raises TicketRefused, whose text tells the client the reason."""
+    # The signature is checked first: the author of a forged ticket learns nothing else.
+    claims = _open(credentials.ticket or "", state.key)
+    if claims is None:
         raise TicketRefused("the resume ticket is not valid", "invalid")
     if claims.site != site.name or claims.device_id != credentials.device_id:
         raise TicketRefused("the resume ticket is of another site or device", "foreign")
@@ -146,29 +157,32 @@ def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
     return claims
 
 
-def names_of(rooms: Sequence[str]) -> list[str]:
-    """Rooms as they are revoked: without case, so that none escapes by its spelling."""
-    return sorted({room.lower() for room in rooms})
+def rooms_named_in(ticket: str) -> list[str]:
+    """The rooms that a ticket names. The signature is not checked yet: one request to the store returns the key and the
+    revocations of these rooms."""
+    claims = _decode(ticket, b"", {"verify_signature": False})
+    return claims.rooms if claims else []
 
 
-def _read(ticket: str) -> tuple[Claims | None, bytes, bytes]:
-    """What it says, whoever wrote it, the signed text and the signature."""
+def _open(ticket: str, key: bytes) -> Claims | None:
+    """The claims of a ticket that is signed with the key; None for everything else."""
+    # A ticket has no `exp`: PyJWT would compare it with this machine's clock, but `judge` uses the store's.
+    return _decode(ticket, key, {"strict_aud": True, "require": ["aud"]})
+
+
+def _decode(ticket: str, key: bytes, options: Any) -> Claims | None:
+    # A JWT has no padding. PyJWT tolerates padding, so one signature would have several spellings.
+    if len(ticket) > MAX_TICKET_BYTES or "=" in ticket:
+        return None
     try:
-        content, _, signature = ticket.encode("ascii").partition(b".")
-        if len(ticket) > MAX_TICKET_BYTES:
-            return None, b"", b""
-        padding = b"=" * (-len(content) % 4)
-        return msgspec.json.decode(urlsafe_b64decode(content + padding), type=Claims), content, signature
-    except (ValueError, msgspec.MsgspecError):
-        return None, b"", b""
-
-
-def _signature(key: bytes, content: bytes) -> bytes:
-    return urlsafe_b64encode(hmac.digest(key, b"ticket:" + content, hashlib.sha256)).rstrip(b"=")
+        read = jwt.decode_complete(ticket, key, [_ALGORITHM], options, audience=_AUDIENCE)
+        return msgspec.convert(read["payload"], Claims) if read["header"].get("typ") == _TYPE else None
+    except (jwt.PyJWTError, msgspec.MsgspecError, ValueError):
+        return None
 
 
 def _mark(key: bytes, kind: str, value: str | None) -> str:
-    """Tells whether a value is the same as another time, and nothing of the value; "" for none."""
+    """A keyed hash of a value: equal for equal values, and it reveals nothing else; "" for no value."""
     if not value:
         return ""
-    return hmac.new(key, f"{kind}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, encode_text(f"{kind}:{value}"), hashlib.sha256).hexdigest()[:32]

@@ -1,1 +1,2 @@
-"""Topics over HTTP: event streams with MQTT's wildcards, as es-web-notify's clients know them, and the same as SSE."""
+"""Topics over HTTP: event streams with the wildcards of MQTT, for clients of
+es-web-notify and as Server-Sent Events."""

@@ -1,7 +1,7 @@
-"""Reads bind keys: who a request is made for, proved by a signed JWT or by the original's RSA-encrypted text.
+"""Reads bind keys: the user of a request, proved by a signed JWT or by the original's RSA-encrypted text.
 
-Decides from what it is given, time included. Every wrong key gets one answer, and an RSA key one decryption whatever
-is wrong with it, so that nobody learns from answers or from time what its padding was (Bleichenbacher's attack).
+Decides from its arguments, the time included. Every wrong key gets the same answer, and every RSA key costs one
+decryption whatever is wrong with it. So neither answers nor times reveal its padding (Bleichenbacher's attack).
 """
 
 import base64
@@ -19,16 +19,15 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.errors import ConfigError, RecadoError
+from app.protocols.topics.settings import Topics
 
-#: A user of the site who is not logged in: bound, but nobody.
-NO_IDENTITY = "[][][]"
-#: What a bindUrl answers instead of a user.
+#: The answers of a bindUrl that mean no user.
 REFUSALS = ("", "__DONT__")
 MAX_JWT_AGE_SECONDS = 60.0
-#: A key may be from the future by this much: its `iat` may have been rounded up.
+#: The tolerance for a key from the future, because its `iat` may have been rounded up.
 MAX_AHEAD_SECONDS = 1.0
 MAX_KEY_BYTES = 8_192
-#: PyJWT says that a shorter secret can be guessed (RFC 7518, 3.2).
+#: PyJWT warns that a shorter secret can be guessed (RFC 7518, 3.2).
 MIN_SECRET_BYTES = 32
 
 
@@ -37,12 +36,12 @@ class BindKeyRefused(RecadoError):
 
 
 class BindKey(Struct, frozen=True):
-    """A key that holds. Its repr has no key in it."""
+    """A valid key. Its repr does not contain the key."""
 
     user: str
-    #: What tells it from every other key.
+    #: The digest that identifies the key.
     digest: bytes
-    #: Whether two keys that were made for two requests always differ: then a second use is a replay for certain.
+    #: Whether two keys made for two requests always differ: then a second use is certainly a replay.
     is_unique: bool
 
     def __repr__(self) -> str:
@@ -58,12 +57,11 @@ _encrypted_decoder = msgspec.json.Decoder(_Encrypted)
 
 
 class BindKeys:
-    """The keys of one site, as its settings give them. Lives as long as the server."""
+    """The keys of one site, from its settings. Lives as long as the server."""
 
     def __init__(self, site: Site) -> None:
-        """Raises ConfigError for a key of the settings that cannot be read."""
-        settings = site.topics
-        assert settings is not None, "only sites with topics have bind keys"
+        """Raises ConfigError for a key in the settings that cannot be read."""
+        settings = site.require_section(Topics)
         self._ttl_seconds = settings.bind_key_ttl_seconds
         self._private_key = _read_private_key(site.name, settings.private_key)
         self._keys: dict[str, Any] = {}
@@ -83,7 +81,7 @@ class BindKeys:
             algorithm = jwt.get_unverified_header(key).get("alg")
             if len(key) > MAX_KEY_BYTES or algorithm not in self._keys:
                 raise BindKeyRefused
-            # Its times we look at ourselves, on our clock.
+            # The times are checked below, against our own clock.
             options: Any = {"require": ["iat", "uid"], "verify_iat": False, "verify_exp": False, "verify_nbf": False}
             claims = jwt.decode(key, self._keys[algorithm], algorithms=[algorithm], options=options)
         except (jwt.PyJWTError, ValueError):
@@ -92,12 +90,12 @@ class BindKeys:
         not_before, expires = claims.get("nbf", 0), claims.get("exp", now_seconds + 1)
         if not (_is_number(not_before) and _is_number(expires) and not_before <= now_seconds < expires):
             raise BindKeyRefused
-        # Without the signature: base64 may say one signature in several ways.
+        # Leave the signature out: base64 can write one signature in several ways.
         signed = key.rpartition(".")[0].encode()
         return BindKey(user_of(claims["uid"]), hashlib.sha256(signed).digest(), isinstance(claims.get("jti"), str))
 
     def read_encrypted(self, key: str, now_seconds: float) -> BindKey:
-        """The user of an RSA-encrypted key; takes as long as a decryption, so call it beside the loop.
+        """The user of an RSA-encrypted key; takes as long as a decryption, so call it in a thread.
 
         Raises BindKeyRefused.
         """
@@ -110,7 +108,7 @@ class BindKeys:
         try:
             text = private_key.decrypt(encrypted if is_sized else b"\x01" * size, PKCS1v15())
         except ValueError:
-            # Where OpenSSL tells a wrong padding at all: newer ones decrypt it to noise.
+            # Some versions of OpenSSL report a wrong padding; newer ones decrypt it to noise.
             text = b""
         try:
             read = _encrypted_decoder.decode(text) if is_sized else _Encrypted()
@@ -121,12 +119,12 @@ class BindKeys:
 
 
 def is_jwt(key: str) -> bool:
-    """Whether a key is of the form to recommend: base64 has no dots."""
+    """Whether a key is a JWT, the recommended form: base64 has no dots."""
     return key.count(".") == 2
 
 
 def bytes_of(key: str) -> bytes:
-    """What the base64 stands for; b"" where it is none, or too long. Spaces and line breaks in it are skipped."""
+    """Decodes base64; b"" when it is invalid or too long. Spaces and line breaks in it are skipped."""
     if len(key) > MAX_KEY_BYTES:
         return b""
     try:
@@ -136,7 +134,7 @@ def bytes_of(key: str) -> bytes:
 
 
 def user_of(value: object) -> str:
-    """A user's id as text: backends count their users. Raises BindKeyRefused where it says nobody."""
+    """A user's id as text: backends also use numbers. Raises BindKeyRefused when the value names no user."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or value in REFUSALS:
@@ -145,7 +143,7 @@ def user_of(value: object) -> str:
 
 
 def _check_age(made_at: object, now_seconds: float, max_age_seconds: float) -> None:
-    # Written so that NaN is refused.
+    # The comparison is written so that NaN is refused.
     if not (_is_number(made_at) and -MAX_AHEAD_SECONDS <= now_seconds - made_at <= max_age_seconds):  # type: ignore[operator]
         raise BindKeyRefused
 

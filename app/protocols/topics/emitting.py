@@ -9,15 +9,15 @@ import structlog
 from app.core.binds import bound_together
 from app.core.delivery import Delivery
 from app.core.message import Message
+from app.digests import digest
 from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
-from app.protocols.http_request import digest
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
 from app.protocols.topics.registry import TopicRegistration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
-from app.protocols.topics.site_topics import SiteTopics, digest_of, lifetime_ms
+from app.protocols.topics.site_topics import SiteTopics, lifetime_ms
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
 
@@ -32,16 +32,16 @@ _EXTENSION_ERRORS = {
 
 
 class Passwords:
-    """Checks passwords of registered topics beside the loop. Lives as long as the server.
+    """Checks passwords of registered topics in a thread. Lives as long as the server.
 
-    A right password is remembered by its digest, for a hash that is slow to guess is slow to check.
+    A right password is remembered by its digest, because a hash that is slow to guess is also slow to check.
     """
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     async def is_right(self, registration: TopicRegistration, password: str | None) -> bool:
-        """Whether this is the password that the topic takes, if it takes one."""
+        """Whether this is the topic's password; always true for a topic without one."""
         if registration.password_hash is None:
             return True
         if password is None:
@@ -57,7 +57,7 @@ class Passwords:
 
 
 class Emitting:
-    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+    """The endpoint of POST /event for all sites. Lives as long as the server; keeps nothing of a request."""
 
     def __init__(
         self, delivery: Delivery, store: TopicStore, identities: Identities, ids: FlakeIds, max_body_bytes: int
@@ -70,7 +70,7 @@ class Emitting:
         self._passwords = Passwords()
 
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
-        """Emits one event, to all its topics or none. Raises BadRequest, StoreError."""
+        """Emits one event to all of its topics or to none. Raises BadRequest, StoreError."""
         result = "failed"
         try:
             emission = read_emission(await exchange.read_body(self._max_body_bytes))
@@ -89,7 +89,7 @@ class Emitting:
             _log.error("event failed", site=topics.site.name, reason=str(error))
             raise
         finally:
-            topics.counts.topic_events[result] += 1
+            topics.figures.events[result] += 1
         await exchange.answer(200)
 
     async def _emit(self, topics: SiteTopics, emission: Emission) -> None:
@@ -98,14 +98,14 @@ class Emitting:
         to = [_emitted(target, registrations) for target in emission.targets]
         if not to:
             return
-        # What only some may hear goes to no room.
+        # A binded event or a whisper has restricted listeners, so it is not sent to a room.
         bound = [
             target.topic
             for target in emission.targets
             if not target.is_binded and target.whisper is None and not has_wildcard(target.topic)
         ]
         together = bound_together(topics.site, bound)
-        # Topics bound to one room are one: what is emitted to one is emitted to all of them, at once.
+        # Topics bound to one room act as one: an event to one of them is emitted to all of them, in one message.
         to += [Emitted(topic) for topic in together if topic not in bound and is_bindable(topic)]
         whom = audience(to, topics.settings.history, together)
         body, id_ = emission.body, self._ids.next_id()
@@ -114,7 +114,8 @@ class Emitting:
     async def _registrations(
         self, topics: SiteTopics, emission: Emission, user: str | None
     ) -> dict[str, TopicRegistration]:
-        """The registrations of all binded targets. Raises BadRequest (403) when one may not be emitted to."""
+        """The registrations of all binded targets. Raises BadRequest (403) when
+        the user may not emit to one of them."""
         names = list(dict.fromkeys(target.topic for target in emission.targets if target.is_binded))
         if not names:
             return {}
@@ -124,7 +125,8 @@ class Emitting:
             if not target.is_binded:
                 continue
             registration = found.get(target.topic)
-            # One answer: who may not publish learns nothing of whether there is a topic, or of its password.
+            # The answer is the same in all three cases: a user who may not publish learns neither whether the topic
+            # exists nor whether the password is right.
             if (
                 registration is None
                 or not registration.may_publish(user)
@@ -135,21 +137,21 @@ class Emitting:
 
 
 class Extending:
-    """POST /alive of all sites. Lives as long as the server; holds nothing of a request."""
+    """The endpoint of POST /alive for all sites. Lives as long as the server; keeps nothing of a request."""
 
     def __init__(self, store: TopicStore, max_body_bytes: int) -> None:
         self._store = store
         self._max_body_bytes = max_body_bytes
 
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
-        """Lets a stream of any node go on for another time-out. Raises BadRequest, StoreError."""
+        """Extends a stream of any node by another time-out. Raises BadRequest, StoreError."""
         proof = read_proof(await exchange.read_body(self._max_body_bytes))
         secret = secrets.token_urlsafe(24)
         extension = await self._store.extend(
             topics.site,
             proof.connection,
-            digest_of(proof.secret),
-            digest_of(secret),
+            digest(proof.secret),
+            digest(secret),
             lifetime_ms(topics),
             topics.settings.max_alive_count,
         )

@@ -7,8 +7,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from app.config.settings import Site
+from app.digests import is_same_secret
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, is_same_secret, key_in, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, read_body
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -23,7 +24,7 @@ _PREFLIGHT_SECONDS = b"7200"
 
 
 class Exchange:
-    """Lives as long as its request."""
+    """One request and its answer. Lives as long as its request."""
 
     def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
         self.site = site
@@ -39,12 +40,12 @@ class Exchange:
 
     @property
     def is_from_foreign_page(self) -> bool:
-        """Whether a browser says that it asks for a page of an origin that the site does not know."""
+        """Whether a browser asks on behalf of a page whose origin the site does not list."""
         origin, known = self.headers.get(b"origin"), self.site.origins
         return known is not None and origin is not None and origin.decode("latin-1") not in known
 
     def cors_headers(self) -> list[Header]:
-        """What lets a page read the answer; nothing for a page that the site does not know."""
+        """The headers that let a page read the answer; none for a page whose origin the site does not list."""
         if self.site.origins is None:
             return [(b"access-control-allow-origin", b"*")]
         origin = self.headers.get(b"origin")
@@ -52,18 +53,18 @@ class Exchange:
         return [*named, (b"vary", b"Origin")]
 
     def check_key(self, digest: bytes) -> None:
-        """Raises BadRequest unless the request presents the API key of this digest: `token=`, or as for /send."""
+        """Raises BadRequest unless the request presents the API key with this digest: in `token=`, or as for /send."""
         if not is_same_secret(self.query.get("token") or key_in(self.query, self.headers), digest):
             raise BadRequest("Token invalid, expected the site's apiKey as token=, X-API-Key or Bearer.", status=401)
 
     async def read_body(self, max_bytes: int) -> bytes:
-        """The body. Raises BadRequest."""
+        """Reads the body. Raises BadRequest."""
         return await read_body(self.headers, self.receive, max_bytes)
 
     async def answer(
         self, status: int, body: bytes = b"", content_type: bytes = TEXT, more: Sequence[Header] = ()
     ) -> None:
-        """Answers it."""
+        """Sends the answer."""
         length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
         kind = [(b"content-type", content_type), (b"x-content-type-options", b"nosniff")] if body else []
         headers = [*kind, *length, (b"cache-control", b"no-store"), *self.cors_headers(), *more]
@@ -71,20 +72,20 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
     async def answer_json(self, value: object, status: int = 200, more: Sequence[Header] = ()) -> None:
-        """Answers with this value."""
+        """Answers with this value as JSON."""
         await self.answer(status, msgspec.json.encode(value), JSON, more)
 
     async def answer_error(self, status: int, reason: str, more: Sequence[Header] = ()) -> None:
         """Answers with the reason as text."""
         if status in (408, 413):
-            # The rest of the body may be on its way.
+            # The rest of the body may be on its way, so the connection must close.
             more = [*more, (b"connection", b"close")]
         if status == 503:
             more = [*more, (b"retry-after", b"1")]
         await self.answer(status, reason.encode("utf-8", "replace"), TEXT, more)
 
     async def answer_preflight(self, methods: Sequence[str]) -> None:
-        """Answers OPTIONS: what a page may send here."""
+        """Answers OPTIONS with the methods and headers that a page may send."""
         allow = ", ".join([*methods, "OPTIONS"]).encode()
         permitted = [
             (b"allow", allow),

@@ -1,7 +1,7 @@
-"""Events as they stand on the wire: es-web-notify's frames, Server-Sent Events, and HTTP's chunks around them.
+"""Events on the wire: es-web-notify's frames, Server-Sent Events, and the chunks of HTTP around them.
 
 A frame is `''<length>''<json>`. The original counts with JavaScript's `length` (UTF-16 units); a reader in another
-language may count characters or bytes. We write everything beyond ASCII as `\\uXXXX`, so that every count is the same.
+language may count characters or bytes. Every character beyond ASCII is written as `\\uXXXX`, so that all counts agree.
 """
 
 import re
@@ -15,15 +15,15 @@ KEEP_ALIVE_FRAME = b"''0''"
 KEEP_ALIVE_COMMENT = b":\n\n"
 RESYNC = "_resync"
 
-# From a character beyond ASCII to the end of its string: long runs are escaped at once.
+# From a character beyond ASCII to the end of its string, so that a long run is escaped at once.
 _BEYOND_ASCII = re.compile('[^\x00-\x7f][^"\\\\\x00-\x1f]*')
-# An `event:` line ends at any of these; EventSource knows no way to quote them.
+# Each of these ends an `event:` line, and EventSource has no way to quote them.
 _LINE_BREAKS = re.compile("[\r\n\0]")
 _parts_decoder = msgspec.json.Decoder(list[Raw])
 
 
 class Encoding(Enum):
-    """How a stream's events are written."""
+    """The format of a stream's events."""
 
     #: es-web-notify's frames.
     FRAMES = "frames"
@@ -32,7 +32,7 @@ class Encoding(Enum):
 
 
 class Event(Struct, frozen=True):
-    """An event on its way to streams: JSON text, ready to be put between what differs from stream to stream."""
+    """An event on its way to streams: the JSON text that all streams share."""
 
     #: Milliseconds since the epoch at which it was emitted.
     at_ms: int
@@ -40,12 +40,12 @@ class Event(Struct, frozen=True):
     type: str
     #: `{"type":...,"detail":...}`
     packed: bytes
-    #: Where a reader that comes back goes on from; 0: nowhere.
+    #: The position after which a returning reader continues; 0: none.
     seq: int = 0
 
     @classmethod
     def from_body(cls, body: bytes, at_ms: int, seq: int) -> "Event":
-        """From the `["type",detail]` that the bus carries: no detail, the only one, or the list of several."""
+        """Builds an event from the `["type",detail]` of the bus: no detail, the single one, or the list of several."""
         name, *details = _parts_decoder.decode(body)
         packed = b'{"type":' + to_ascii(bytes(name))
         if details:
@@ -55,11 +55,11 @@ class Event(Struct, frozen=True):
 
     @property
     def id_line(self) -> bytes:
-        """Where a reader of SSE that comes back goes on behind."""
+        """The SSE line with the position after which a returning reader continues."""
         return b"id: %d\n" % self.seq
 
     def encode(self, requested: str, emitted: str, encoding: Encoding, *, with_id: bool) -> bytes:
-        """The event for whoever subscribed to `requested`; SSE says its `id` only if asked to."""
+        """The event for a subscription to `requested`; SSE contains its `id` only with `with_id`."""
         topics = b'"requested":' + quote(requested) + b',"emitted":' + quote(emitted)
         text = b'{"iat":%d,"ep":{%s},"e":%s}' % (self.at_ms, topics, self.packed)
         if encoding is Encoding.FRAMES:
@@ -69,27 +69,27 @@ class Event(Struct, frozen=True):
 
 
 def event_of_server(type_: str, at_ms: int, detail: object = None) -> Event:
-    """An event that the server makes up for one stream; None is no detail."""
+    """An event of the server for one stream; None means no detail."""
     return Event.from_body(msgspec.json.encode([type_] if detail is None else [type_, detail]), at_ms, 0)
 
 
 def to_frame(text: bytes) -> bytes:
-    """JSON text, ASCII without `'`, as es-web-notify frames it."""
+    """Wraps JSON text, ASCII without `'`, in a frame of es-web-notify."""
     return b"''%d''%s" % (len(text), text)
 
 
 def to_chunk(data: bytes) -> bytes:
-    """HTTP/1.1's chunk of these bytes."""
+    """Wraps bytes in a chunk of HTTP/1.1."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def quote(text: str) -> bytes:
-    """The text as JSON, as it may stand in a frame."""
+    """The text as a JSON string that may stand in a frame."""
     return to_ascii(msgspec.json.encode(text))
 
 
 def to_ascii(text: bytes) -> bytes:
-    """The same JSON with every character beyond ASCII, and `'`, as `\\uXXXX`: they stand nowhere but in strings.
+    """The same JSON with every character beyond ASCII, and `'`, as `\\uXXXX`: outside of strings JSON has none of them.
 
     Line breaks between tokens, which SSE would read as the end of the data, become spaces.
     """

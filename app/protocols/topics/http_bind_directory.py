@@ -1,15 +1,17 @@
-"""Asks a site's bindUrl whose bind key it is."""
+"""Asks a site's bindUrl for the user of a bind key."""
 
 import msgspec
 import structlog
 
-from app.backends.http import BackendError, SitePools
+from app.backends.exchange import BackendError
+from app.backends.site_pools import SitePools
 from app.config.settings import Site
 from app.errors import AuthRefused
+from app.protocols.topics.settings import Topics
 
 _log = structlog.get_logger(__name__)
 
-# What es-web-notify said it sent, though it sent the bare key.
+# The content type that es-web-notify declared, although it sent the bare key.
 _HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -20,8 +22,9 @@ class HttpBindDirectory:
         self._pools = SitePools(timeout_seconds)
 
     async def fetch_user(self, site: Site, bind_key: str) -> object:
-        """What bindUrl answers to the key, None where that is no 200; raises AuthRefused when nothing usable came."""
-        url = site.topics.bind_url if site.topics else None
+        """The answer of bindUrl to the key; None when the status is not 200.
+        Raises AuthRefused without a usable answer."""
+        url = site.require_section(Topics).bind_url
         assert url, "only asked for sites that have a bindUrl"
         try:
             answer = await self._pools.exchange(site.name, "POST", url, _HEADERS, bind_key.encode("utf-8", "replace"))

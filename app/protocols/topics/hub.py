@@ -1,6 +1,6 @@
-"""The streams of this node: how they begin and end, and how what the bus brings reaches them.
+"""The streams of this node: their begin, their end, and the delivery of messages from the bus to them.
 
-Knows no HTTP: who opens a stream hands in the response to write to.
+Knows no HTTP: the opener of a stream hands in the response to write to.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
 from app.core.errands import Errands
-from app.core.limits import Seat
 from app.core.message import Audience, LiveMessage
+from app.core.seat import Seat
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
@@ -27,20 +29,20 @@ from app.protocols.topics.notice import (
     Question,
     audience_of_room,
     is_bindable,
-    now_ms,
 )
 from app.protocols.topics.presence import ClientPresence
-from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, digest_of, lifetime_ms, notice_of, write_message
+from app.protocols.topics.settings import Topics
+from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, lifetime_ms, notice_of, write_message
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
 from app.protocols.topics.topic_store import TopicStore
 from app.transport.deadline_wheel import DeadlineWheel
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 
-#: How late a keep-alive or an end may be.
+#: The largest delay of a keep-alive or of a stream's end.
 _TICK_SECONDS = 0.25
 _HISTORY_MESSAGES = 500
-#: While Redis is away no stream ends for want of its answer.
+#: A stream whose end needs an answer from Redis asks again after this time: an outage of Redis ends no stream.
 _ASK_AGAIN_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -49,36 +51,41 @@ _log = structlog.get_logger(__name__)
 class TopicHub:
     """The streams of all sites on this node. Lives as long as the node: `start` begins, `close` ends it.
 
-    Implements AudienceListener for what the bus brings, and Keeper for its streams.
+    Implements AudienceListener for messages from the bus, and Keeper for its streams.
     """
 
     def __init__(
         self, sites: Iterable[Site], delivery: Delivery, store: TopicStore, ids: FlakeIds, counts: Counts
     ) -> None:
-        self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.topics is not None}
-        #: Called with what another node, or this one, asks all.
+        self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.section(Topics)}
+        #: Called with each question to all nodes, from another node or from this one.
         self.on_question: Callable[[SiteTopics, Question], None] = lambda topics, question: None
-        #: Called when a stream has ended, with its place among those that limits count.
+        #: Called when a stream has ended, with its place among the connections that limits count.
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
         self._store = store
-        self._presence = ClientPresence(self.sites.values(), delivery, store, ids)
+        clients = [(topics.site, topics.clients) for topics in self.sites.values()]
+        self._presence = ClientPresence(clients, delivery.publish, store, ids)
+        delivery.on_interrupted.append(self._presence.restore)
         self._errands = Errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
         self._is_draining = False
 
     async def start(self) -> None:
-        """This node hears what is asked of all nodes. Raises StoreUnavailable when Redis is away."""
+        """Begins to listen to the questions to all nodes. Raises StoreUnavailable when Redis is away."""
         for topics in self.sites.values():
             await self._audiences.join(topics.site, [ALL_NODES])
-        await self._presence.start()
 
     async def close(self) -> None:
-        """Ends what `start` began; streams have been drained by now."""
+        """Ends the presence of clients. All streams have been drained before."""
         await self._presence.close()
 
+    async def bury(self, site: Site, node: str) -> None:
+        """Takes out the streams of a dead node in a site. Raises StoreUnavailable. See `Node.burials`."""
+        await self._presence.bury(site, node)
+
     async def drain(self, seconds: float) -> None:
-        """Ends every stream, spread over this time, so that their clients do not come back all at once."""
+        """Ends every stream, spread over this time, so that clients do not reconnect all at once."""
         self._is_draining = True
         told: set[Stream] = set()
 
@@ -96,12 +103,12 @@ class TopicHub:
         await self._errands.drain()
         await self._presence.drained()
 
-    # A stream's life
+    # The life of a stream
 
     async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
-        """A stream that hears from now on what its subscription meets, and its secret; `begin` lets it write.
+        """A new stream and its secret. From now on the stream holds every message of its topics; `begin` writes them.
 
-        Raises StoreUnavailable; nothing is left behind then. Otherwise its end is told by `stream_ended`.
+        Raises StoreUnavailable; then nothing is left behind. Otherwise `stream_ended` reports the stream's end.
         """
         if self._is_draining:
             self.on_seat_free(caller.seat)
@@ -109,7 +116,7 @@ class TopicHub:
         stream = Stream(self, caller, topics.site)
         secret = secrets.token_urlsafe(24)
         topics.clients[stream.client] += 1
-        topics.counts.streams += 1
+        topics.figures.streams += 1
         topics.joining[stream] = None
         try:
             await self._audiences.join(topics.site, stream.names)
@@ -118,20 +125,20 @@ class TopicHub:
             raise
         try:
             opened = await self._store.open(
-                topics.site, stream.client, topics.clients[stream.client], digest_of(secret), lifetime_ms(topics)
+                topics.site, stream.client, topics.clients[stream.client], digest(secret), lifetime_ms(topics)
             )
         except BaseException:
             self._forget(topics, stream, has_joined=True)
             raise
         stream.number = opened.number
         if opened.is_watched:
-            self._presence.opened(topics, stream, opened.instances)
+            self._presence.opened(topics.site, stream.client, stream.number, opened.instances)
         return stream, secret
 
-    async def begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
-        """Writes what comes first, then what `after_seq` asks for of the history, then what is live.
+    async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
+        """Writes the greeting, then the history behind `after_seq` if it is given, then live events.
 
-        Raises StoreError; then the stream is to be ended.
+        Raises StoreError; then the caller has to end the stream.
         """
         topics = self.sites[stream.site.name]
         now = asyncio.get_running_loop().time()
@@ -145,24 +152,24 @@ class TopicHub:
         await self._write_available(stream)
         if after_seq is not None:
             await self._write_history(stream, after_seq)
-        self._go_live(topics, stream, after_seq or 0)
+        self._go_live(topics, stream)
 
     def give_up(self, stream: Stream, reason: str) -> None:
-        """A stream that has joined, but got no response, or whose response cannot go on."""
+        """Ends a stream that has joined but has no response, or whose response cannot go on."""
         if not stream.end(reason):
             stream.stream_ended(reason)
 
     def stream_over(self, stream: Stream, reason: str) -> None:
-        """From a stream: its response has ended."""
+        """The response of a stream has ended. Called by the stream."""
         self._wheel.cancel(stream)
         topics = self.sites[stream.site.name]
         topics.index.remove(stream)
         self._forget(topics, stream, has_joined=True)
-        topics.counts.stream_ends[reason] += 1
+        topics.figures.stream_ends[reason] += 1
         _log.info("stream ended", site=stream.site.name, connection=stream.number, reason=reason)
 
     def stream_due(self, stream: Stream, now: float) -> None:
-        """From the wheel: it is time for a sign of life, or for the end."""
+        """A keep-alive or the end of a stream is due. Called by the deadline wheel."""
         if now >= stream.ends_at:
             self._errands.start(self._end_unless_extended(stream))
             return
@@ -191,16 +198,16 @@ class TopicHub:
         stream.is_over = True
         stream.held = None
         topics.joining.pop(stream, None)
-        topics.counts.streams -= 1
+        topics.figures.streams -= 1
         topics.clients[stream.client] -= 1
         if not topics.clients[stream.client]:
             del topics.clients[stream.client]
         if has_joined:
             self._audiences.leave(topics.site, stream.names)
         self.on_seat_free(stream.caller.seat)
-        self._presence.ended(topics, stream)
+        self._presence.ended(topics.site, stream.client, stream.number)
 
-    # What is written to a stream before it is live
+    # Writing to a stream before it is live
 
     async def _write_available(self, stream: Stream) -> None:
         topics = [wish.topic for wish in stream.caller.subscription.wishes if wish.topic.startswith(CONNECTION_PREFIX)]
@@ -210,19 +217,18 @@ class TopicHub:
             stream.write_event(event_of_server("available", now_ms(), {"clid_instances": instances}), topic)
 
     async def _write_history(self, stream: Stream, after_seq: int) -> None:
-        """What is still held behind a seq; `_resync` before it where something is not."""
+        """Writes the history behind a seq. If messages are missing before a page, `_resync` is written before it."""
         own = TopicIndex()
         own.add(stream)
-        has_more, is_first = True, True
-        # On the wire a body may be several times as long: escaped, and once for each topic that it meets.
+        has_more = True
+        # On the wire a body may be several times as long: it is escaped, and repeated for each topic that it matches.
         max_bytes = max(1, stream.site.outbox_limit_bytes // 8)
-        while has_more and not stream.is_over:
-            # What comes while the history is read is in it, or behind it.
-            stream.held = []
+        while has_more and stream.held is not None:
+            # A message that arrives during the read is either in this page or has a higher seq: buffer it.
+            stream.held.restart()
             history = await self._audiences.history(stream.site, after_seq, _HISTORY_MESSAGES, max_bytes)
-            if is_first and (not history.is_complete or after_seq > history.last_seq):
+            if not history.is_complete or after_seq > history.last_seq:
                 self.write_resync(stream)
-            is_first = False
             now = asyncio.get_running_loop().time()
             for message in history.messages:
                 if message.seq > after_seq:
@@ -231,34 +237,37 @@ class TopicHub:
             has_more = history.has_more
             if has_more:
                 await stream.drained()
+            elif stream.held is not None and stream.held.has_gap:
+                has_more, after_seq = True, history.last_seq
         if not stream.is_over:
             stream.last_seq = history.last_seq
 
-    def _go_live(self, topics: SiteTopics, stream: Stream, after_seq: int) -> None:
+    def _go_live(self, topics: SiteTopics, stream: Stream) -> None:
         if stream.is_over:
             return
         held, stream.held = stream.held, None
+        assert held is not None, "a stream holds until it is live or over"
         del topics.joining[stream]
         topics.index.add(stream)
-        if held is None:
+        if held.has_gap:
+            # The stream has asked for no history, so the missing messages cannot be read from there.
             self.write_resync(stream)
             return
         own = TopicIndex()
         own.add(stream)
         now = asyncio.get_running_loop().time()
-        for message in held:
-            if message.seq > stream.last_seq:
-                write_message(own, message, now)
+        for message in held.release(stream.last_seq):
+            write_message(own, message, now)
 
     def write_resync(self, stream: Stream) -> None:
-        """Tells a reader that it has missed something: `_resync` for SSE, the same from @SERVER@ for frames."""
+        """Tells a client that it has missed messages: `_resync` in SSE, the same from @SERVER@ in frames."""
         stream.write_event(event_of_server(RESYNC, now_ms()), SERVER_TOPIC)
         self.sites[stream.site.name].counts.resyncs["topics"] += 1
 
-    # What the bus brings
+    # Messages from the bus
 
     def published(self, site: Site, message: LiveMessage) -> None:
-        """From the audiences: an event, or a question."""
+        """Delivers an event, or passes on a question. Called by the audiences."""
         topics = self.sites[site.name]
         notice = notice_of(message)
         if notice.question is not None:
@@ -268,20 +277,20 @@ class TopicHub:
             stream.hold(message)
         now = asyncio.get_running_loop().time()
         try:
-            topics.counts.topic_deliveries += write_message(topics.index, message, now)
+            topics.figures.deliveries += write_message(topics.index, message, now)
         except msgspec.MsgspecError:
-            # Whatever published it: the bus goes on.
+            # One unreadable event, whatever its source, must not stop the bus.
             _log.error("event is unreadable", site=site.name, message=message.id)
 
     def missed(self, site: Site) -> None:
-        """From the audiences: something is lost for good."""
+        """Messages are lost for good. Called by the audiences."""
         for stream in self.sites[site.name].index.streams.values():
             self.write_resync(stream)
         for stream in self.sites[site.name].joining:
-            stream.held = None
+            stream.miss()
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
-        """From the core: whoever listens to the topic of this name."""
+        """The listeners to the topic of this name. Called by the core."""
         if site.name not in self.sites or not is_bindable(name):
             return None
         return audience_of_room(name, self.sites[site.name].settings.history)

@@ -1,8 +1,9 @@
-"""Whom a request is made for: looks at its bind key, and sees to it that a key is not used again.
+"""Finds the user of a request by its bind key, and prevents a second use of the key.
 
-A key may be used once to subscribe, on any node: clients get theirs through browsers, where one may be seen. To emit,
-a key that is never made twice (RSA, or a JWT with `jti`) may be used once; a JWT without `jti` may be used again while
-it is young, because a backend that emits twice in a second makes the same one twice, and it has shown the API key.
+A key may be used once to subscribe, on any node: clients get their keys through browsers, where one may be
+observed. To emit, a key that is unique by construction (RSA, or a JWT with `jti`) may be used once. A JWT
+without `jti` may be used again while it is young: a backend that emits twice in a second makes the same JWT
+twice, and it has presented the API key.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ import time
 from collections.abc import Awaitable, Coroutine, Iterable
 
 from app.config.settings import Site
-from app.core.ports import BindDirectory
 from app.errors import BadRequest
 from app.observe.counts import Counts
 from app.protocols.topics.bind_keys import (
@@ -25,39 +25,41 @@ from app.protocols.topics.bind_keys import (
     is_jwt,
     user_of,
 )
+from app.protocols.topics.figures import TopicsCounts
+from app.protocols.topics.ports import BindDirectory
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.topic_store import TopicStore
 
-#: Longer than any key is good for.
+#: Longer than the maximum age of a JWT.
 _REMEMBERED_SECONDS = MAX_JWT_AGE_SECONDS + MAX_AHEAD_SECONDS + 1
 _REFUSED = BindKeyRefused()
 
 
 class Identities:
-    """The bind keys of all sites. Lives as long as the server."""
+    """The users of requests, by the bind keys of all sites. Lives as long as the server."""
 
     def __init__(self, sites: Iterable[Site], directory: BindDirectory, store: TopicStore, counts: Counts) -> None:
         """Raises ConfigError for a site whose keys cannot be read."""
-        self._keys = {site.name: BindKeys(site) for site in sites if site.topics is not None}
+        self._keys = {site.name: BindKeys(site) for site in sites if site.section(Topics)}
         self._directory = directory
         self._store = store
         self._counts = counts
 
     async def of_subscriber(self, site: Site, key: str | None) -> str | None:
-        """The user who subscribes, None without a key. Raises BadRequest (403), AuthRefused, StoreError."""
+        """The user of a subscriber; None without a key. Raises BadRequest (403), AuthRefused, StoreError."""
         if key is None:
             return None
-        topics = site.topics
-        asks = topics is not None and topics.bind_url is not None and not is_jwt(key)
+        asks = site.require_section(Topics).bind_url is not None and not is_jwt(key)
         return await self._counted(site, self._asked(site, key) if asks else self._read(site, key), b"sub:", True)
 
     async def of_emitter(self, site: Site, key: str | None) -> str | None:
-        """The user for whom a backend emits, None without a key. Raises BadRequest (403), StoreError."""
+        """The user for whom a backend emits; None without a key. Raises BadRequest (403), StoreError."""
         if key is None:
             return None
         return await self._counted(site, self._read(site, key), b"pub:", False)
 
     async def _counted(self, site: Site, reading: Coroutine[None, None, BindKey], use: bytes, is_once: bool) -> str:
-        results = self._counts.of(site.name).bind_keys
+        results = self._counts.of(site.name).part(TopicsCounts).bind_keys
         try:
             key = await reading
             if (is_once or key.is_unique) and not await self._is_first_use(site, use + key.digest):
@@ -65,7 +67,7 @@ class Identities:
                 raise BindKeyRefused
         except BindKeyRefused:
             results["refused"] += 1
-            # One text whatever is wrong.
+            # The text is the same for every mistake.
             raise BadRequest(str(_REFUSED), status=403) from None
         results["accepted"] += 1
         return key.user
@@ -80,9 +82,9 @@ class Identities:
         if len(key) > MAX_KEY_BYTES:
             raise BindKeyRefused
         user = user_of(await self._directory.fetch_user(site, key))
-        # By what it stands for: base64 may say the same in several ways.
+        # Digest the decoded bytes: base64 can write the same bytes in several ways.
         return BindKey(user, hashlib.sha256(bytes_of(key) or key.encode("utf-8", "replace")).digest(), True)
 
     def _is_first_use(self, site: Site, mark: bytes) -> Awaitable[bool]:
-        ttl_seconds = max(_REMEMBERED_SECONDS, site.topics.bind_key_ttl_seconds + 2 if site.topics else 0)
+        ttl_seconds = max(_REMEMBERED_SECONDS, site.require_section(Topics).bind_key_ttl_seconds + 2)
         return self._store.see(site, mark, int(ttl_seconds * 1000))

@@ -1,4 +1,4 @@
-"""Who listens to which topics on this node, and the one way an event is written to all whom it meets."""
+"""The subscriptions to topics on this node, and the one way to write an event to all matching streams."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,13 +12,13 @@ from app.protocols.topics.trie import Trie
 
 
 class Group:
-    """The streams that have subscribed to one topic or pattern. Lives while there is one."""
+    """The streams that have subscribed to one topic or pattern. Lives while it has streams."""
 
     __slots__ = ("binded", "plain", "topic")
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        #: By how they are written to, so that each way is encoded once.
+        #: Grouped by encoding and framing, so that each form of an event is encoded once.
         self.plain: dict[Writing, dict[Stream, None]] = {}
         self.binded: dict[Writing, dict[Stream, None]] = {}
 
@@ -26,7 +26,7 @@ class Group:
         return sum(map(len, self.plain.values())) + sum(map(len, self.binded.values()))
 
     def recipients(self, emitted: Emitted) -> Iterator[tuple[Writing, Iterable[Stream]]]:
-        """Who may have what was emitted, by how they are written to."""
+        """The streams that may get the emitted event, grouped by encoding and framing."""
         allowed = emitted.subscribers
         if allowed is None or EVERYBODY in allowed:
             yield from self.plain.items()
@@ -36,7 +36,7 @@ class Group:
 
 
 class _Share:
-    """Streams that get the same bytes of an event. Lives while it is written."""
+    """Streams that get the same bytes of an event. Lives while these are written."""
 
     __slots__ = ("_emitted", "_requested", "_writing", "streams")
 
@@ -47,36 +47,36 @@ class _Share:
         self.streams = streams
 
     def write(self, event: Event, now: float, *, with_id: bool) -> None:
-        """Writes to all."""
+        """Writes the event to all of the streams."""
         encoding, is_chunked = self._writing
         data = event.encode(self._requested, self._emitted, encoding, with_id=with_id)
         frame = to_chunk(data) if is_chunked else data
-        # The hot path: nothing but this for each stream.
+        # The hot path: nothing else runs for each stream.
         for stream in self.streams:
             stream.wrote_at = now
             stream.write(frame)
 
 
 class TopicIndex:
-    """The subscriptions of some streams. Lives as long as who asks it."""
+    """The subscriptions of a set of streams. Lives as long as its owner."""
 
     def __init__(self) -> None:
         self.streams: dict[int, Stream] = {}
         self._exact: dict[str, Group] = {}
-        # The exact ones again, for emitted wildcards; and the patterns, for which every event is looked up.
+        # The exact topics a second time, for emitted wildcards; and the patterns, in which every event is looked up.
         self._exact_levels: Trie[Group] = Trie()
         self._patterns: Trie[Group] = Trie()
         self._groups_of_patterns: dict[str, Group] = {}
 
     def add(self, stream: Stream) -> None:
-        """The stream hears what its subscription meets."""
+        """Adds a stream, which hears every event that matches its subscription."""
         self.streams[stream.number] = stream
         for wish in stream.caller.subscription.wishes:
             side = self._side(self._group(wish), wish, stream)
             side.setdefault(stream.writing, {})[stream] = None
 
     def remove(self, stream: Stream) -> None:
-        """It does not any more; no-op if it did not."""
+        """Removes a stream; without effect when it is not there."""
         if self.streams.pop(stream.number, None) is None:
             return
         for wish in stream.caller.subscription.wishes:
@@ -97,11 +97,12 @@ class TopicIndex:
                 yield topic, len(group)
 
     def __len__(self) -> int:
-        """How many topics and patterns are subscribed to."""
+        """The number of different topics and patterns."""
         return len(self._exact) + len(self._groups_of_patterns)
 
     def write(self, event: Event, to: Iterable[Emitted], now: float) -> int:
-        """Writes an event to all whom it meets, once for each of their topics; answers how often."""
+        """Writes an event to all matching streams, once for each of their matching
+        topics; answers how many writes it made."""
         written = 0
         numbered: list[_Share] = []
         for emitted in to:
@@ -147,12 +148,13 @@ class TopicIndex:
         return self._exact, self._exact_levels
 
     def _side(self, group: Group, wish: RequestedTopic, stream: Stream) -> dict[Writing, dict[Stream, None]]:
-        # Who wants to be bound but came without a key hears what anybody hears, as it was with the original.
+        # A binded subscription without a key gets what every subscription gets, as with the original.
         return group.binded if wish.is_binded and stream.user is not None else group.plain
 
 
 def _write_numbered(shares: list[_Share], event: Event, now: float) -> None:
-    """Writes the last of what each stream gets of one event with its id: a reader that comes back goes on behind it."""
+    """Writes one event to SSE streams. Only the last part for each stream has the id,
+    after which a returning reader continues."""
     if len(shares) == 1 and shares[0].streams:
         shares[0].write(event, now, with_id=True)
         return

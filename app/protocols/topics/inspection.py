@@ -1,4 +1,4 @@
-"""GET /connections, /state and /memory: what all nodes together hold, each asked over the bus, for backends to see."""
+"""GET /connections, /state and /memory: sums over all nodes, each asked over the bus, for backends."""
 
 import asyncio
 import resource
@@ -22,10 +22,10 @@ from app.protocols.topics.stream import Stream
 from app.protocols.topics.topic_store import TopicStore
 
 TOTAL = "@TOTAL@"
-#: How long the other nodes have to answer.
+#: The time for the other nodes to answer.
 ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.01
-#: What one node tells at most: topics of its state, connections and bytes of its details.
+#: The limits of one node's answer: topics of its state, connections and bytes of its details.
 _MAX_TOPICS = 10_000
 _MAX_DETAILS = 1_000
 _MAX_DETAIL_BYTES = 1_000_000
@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Inspection:
-    """The endpoints of all sites, and this node's answers to others. Lives as long as the server."""
+    """The endpoints of all sites, and this node's answers to other nodes. Lives as long as the server."""
 
     def __init__(self, delivery: Delivery, store: TopicStore, ids: FlakeIds, node: str) -> None:
         self._delivery = delivery
@@ -45,7 +45,8 @@ class Inspection:
         self._errands = Errands()
 
     async def connections(self, exchange: Exchange, topics: SiteTopics) -> None:
-        """How many streams each client has, or one of them, or what those are. Raises StoreError."""
+        """How many streams each client has; or one client's number; or the details of
+        one client's streams. Raises StoreError."""
         client = exchange.query.get("clid")
         if client is None:
             counts = await self._store.clients(topics.site)
@@ -61,7 +62,7 @@ class Inspection:
             await exchange.answer(200, str(instances).encode())
 
     async def state(self, exchange: Exchange, topics: SiteTopics) -> None:
-        """Connections, clients and topics, with counts. Raises StoreError."""
+        """Connections, clients and topics with their counts. Raises StoreError."""
         answers, more = await self._ask(topics, "state")
         sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
         for answer in answers:
@@ -76,7 +77,7 @@ class Inspection:
         await exchange.answer_json({answer["node"]: answer["memory"] for answer in answers}, more=more)
 
     def question_asked(self, topics: SiteTopics, question: Question) -> None:
-        """From the hub: some node wants to know; this one answers through the store."""
+        """Called by the hub: a node asks all nodes a question; this node answers through the store."""
         match question.about:
             case "state":
                 answer: Any = _state(topics)
@@ -90,7 +91,7 @@ class Inspection:
         await self._store.answer(topics.site, question.id, answer)
 
     async def _ask(self, topics: SiteTopics, about: str, client: str = "") -> tuple[list[Any], list[Header]]:
-        """The answers of all nodes that gave one in time, and a header that says how many were asked."""
+        """The answers of all nodes that answered in time, and a header with the number of nodes asked."""
         question = Question(secrets.token_hex(8), about, client)
         message = Message(topics.site, self._ids.next_id(), (), about, b'["?"]', audiences=(question_to_all(question),))
         asked = (await self._delivery.publish(message)).audience_nodes
@@ -137,7 +138,8 @@ def _shown(stream: Stream) -> dict[str, Any]:
 
 
 def memory_mb() -> dict[str, float]:
-    """This process's memory by kind: the peak of what was resident, and where the system tells what is now."""
+    """This process's memory by kind: the peak of resident memory, and the present
+    values where the system reports them."""
     kinds = {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     statm = Path("/proc/self/statm")
     if statm.exists():

@@ -1,10 +1,9 @@
-"""What travels between nodes beside an event: which topics it was emitted to, when, and who may have it."""
-
-import time
+"""The detail of an event between nodes: the topics it was emitted to, its time, and its permitted listeners."""
 
 import msgspec
 from msgspec import Struct
 
+from app.clock import now_ms
 from app.config.settings import HistoryLimit
 from app.core.message import Audience, LiveMessage
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, is_reserved
@@ -14,8 +13,8 @@ PROTOCOL = "topics"
 ALL_NODES = "n"
 #: The audience of nodes with a subscription that holds wildcards.
 ALL_PATTERNS = "w"
-#: The same of wildcards behind @CONNECTION@, which alone can meet its topics: else every coming and going would be told
-#: to whoever listens to any pattern.
+#: The same for wildcards after @CONNECTION@; no other pattern matches topics there. Without this audience every connect
+#: and disconnect would go to all nodes with any pattern.
 CONNECTION_PATTERNS = "wc"
 _EXACT = "t:"
 
@@ -24,19 +23,19 @@ class Emitted(Struct, array_like=True, frozen=True):
     """One topic that an event was emitted to."""
 
     topic: str
-    #: The one stream that is meant; None: all.
+    #: The only stream that gets the event; None: all streams.
     whisper: int | None = None
-    #: Of a binded event: who may listen. None: it is not binded.
+    #: For a binded event the users who may listen; None: the event is not binded.
     subscribers: frozenset[str] | None = None
-    #: The stream that the event is about, which does not hear of it.
+    #: The stream that the event is about; this stream does not get the event.
     origin: int | None = None
 
 
 class Question(Struct, frozen=True):
-    """What one node asks all."""
+    """A question of one node to all nodes."""
 
     id: str
-    #: "state", "memory", or "details" of one client.
+    #: "state", "memory", or "details", which is about one client.
     about: str
     client: str = ""
 
@@ -44,7 +43,7 @@ class Question(Struct, frozen=True):
 class Notice(Struct, frozen=True, omit_defaults=True):
     """The detail of an audience of topics."""
 
-    #: 0 and nothing for what came of a room: then the names of the audience say the topics.
+    #: 0, with an empty `to`, for a message sent to a room: then the names of the audience give the topics.
     at_ms: int = 0
     to: list[Emitted] = []
     question: Question | None = None
@@ -54,22 +53,22 @@ _decoder = msgspec.json.Decoder(Notice)
 
 
 def exact_name(topic: str) -> str:
-    """The audience of nodes with a subscription to just this topic."""
+    """The audience of nodes with a subscription to exactly this topic."""
     return _EXACT + topic
 
 
 def is_bindable(name: str) -> bool:
-    """Whether a name of the site's `binds` can be a topic that is the same as a room."""
+    """Whether a name in the site's `binds` can be a topic that acts as one with a room."""
     return not is_reserved(name) and not has_wildcard(name)
 
 
 def names_joined(topic: str) -> str:
-    """The audience that a node with this subscription joins."""
+    """The audience that a node joins for this subscription."""
     return _patterns_for(topic) if has_wildcard(topic) else exact_name(topic)
 
 
 def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[str] | None = None) -> Audience:
-    """Whoever may hear what is emitted now to these topics."""
+    """The audience of all nodes that may have listeners for an event emitted now to these topics."""
     topics = [emitted.topic for emitted in to]
     exact = [*dict.fromkeys(map(exact_name, topics)), *dict.fromkeys(map(_patterns_for, topics))]
     names = [ALL_NODES] if any(map(has_wildcard, topics)) else exact
@@ -78,20 +77,20 @@ def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[
 
 
 def audience_of_room(topic: str, history: HistoryLimit) -> Audience:
-    """Whoever may hear what is sent to the room that this topic is bound to.
+    """The audience of all nodes that may have listeners for a message to the room that this topic is bound to.
 
-    Nothing is said of it, so that the audiences of several topics bound to one room are one.
+    Its detail is empty, so that the audiences of several topics bound to one room are equal.
     """
     return Audience(PROTOCOL, [exact_name(topic), ALL_PATTERNS], msgspec.json.encode(Notice()), history, [topic])
 
 
 def question_to_all(question: Question) -> Audience:
-    """Every node."""
+    """The audience of every node, with this question."""
     return Audience(PROTOCOL, [ALL_NODES], msgspec.json.encode(Notice(now_ms(), [], question)))
 
 
 def unpack(message: LiveMessage) -> Notice:
-    """What travels with a message."""
+    """Decodes the detail of a message."""
     whom = message.audience
     assert whom is not None, "topics hear of audiences alone"
     notice = _decoder.decode(whom.detail)
@@ -103,8 +102,3 @@ def unpack(message: LiveMessage) -> Notice:
 
 def _patterns_for(topic: str) -> str:
     return CONNECTION_PATTERNS if topic.startswith(CONNECTION_PREFIX) else ALL_PATTERNS
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -1,90 +1,105 @@
-"""Who comes and goes: clients' streams are counted over all nodes, and whoever watches a client is told.
+"""Presence of clients: their streams are counted over all nodes, and watchers of a client are told of each change.
 
-Knows streams as numbers; what a node that died has left is taken out by any other.
+Knows streams as numbers only. When a node dies, another node takes its counts out and publishes the departures.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
-from app.core.delivery import Delivery
+from app.config.settings import Site
 from app.core.errands import Errands
 from app.core.message import Message
+from app.core.ports import Publish
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
-from app.protocols.topics.site_topics import SiteTopics
-from app.protocols.topics.stream import Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, levels_of
 from app.protocols.topics.topic_store import TopicStore
 
-BEAT_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class ClientPresence:
-    """The comings and goings on this node. Lives as long as the node: `start` begins to beat, `close` ends it."""
+    """The clients of this node in all sites with topics. Lives as long as the node, which calls `close`."""
 
-    def __init__(self, sites: Iterable[SiteTopics], delivery: Delivery, store: TopicStore, ids: FlakeIds) -> None:
-        self._sites = list(sites)
-        self._delivery = delivery
+    def __init__(
+        self, sites: Iterable[tuple[Site, Mapping[str, int]]], publish: Publish, store: TopicStore, ids: FlakeIds
+    ) -> None:
+        """`sites` pairs each site with the live counts of streams on this node, by client."""
+        self._streams = {site.name: (site, streams) for site, streams in sites}
+        self._publish_message = publish
         self._store = store
         self._ids = ids
         self._errands = Errands()
-        #: Sites whose counts the store has lost, until it has them again.
-        self._to_restore: set[SiteTopics] = set()
-        self._beating: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Says that the node lives. Raises StoreUnavailable when Redis is away."""
-        for topics in self._sites:
-            await self.beat(topics)
-        if self._sites:
-            self._beating = asyncio.create_task(self._keep_beating(), name="topics beat")
+        #: Names of the sites whose counts Redis may have lost and that are not restored yet.
+        self._to_restore: set[str] = set()
+        self._restoring: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def close(self) -> None:
-        """Ends what `start` began."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        """Stops restoring. Counts of this node that are still in Redis are taken out with the node."""
+        self._is_closed = True
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
 
     async def drained(self) -> None:
-        """Waits until what has ended is known to Redis, and told."""
+        """Waits until Redis knows of all ended streams and their watchers have been told."""
         await self._errands.drain()
 
-    def opened(self, topics: SiteTopics, stream: Stream, instances: int) -> None:
-        """A stream that somebody watches has begun."""
-        self._tell(topics, stream.client, "connect", instances, stream.number)
+    def opened(self, site: Site, client: str, number: int, instances: int) -> None:
+        """A stream of a watched client has begun."""
+        self._tell(site, client, "connect", instances, number)
 
-    def ended(self, topics: SiteTopics, stream: Stream) -> None:
-        """A stream has ended; `topics` counts it no more."""
-        self._errands.start(self._close(topics, stream))
+    def ended(self, site: Site, client: str, number: int) -> None:
+        """A stream has ended, and this node no longer counts it."""
+        self._errands.start(self._close(site, client, number))
 
-    async def beat(self, topics: SiteTopics) -> None:
-        """Says that the node lives, and tells of what a dead one has left. Raises StoreError."""
-        beat = await self._store.beat(topics.site)
-        for departure in beat.departures:
-            self._tell(topics, departure.client, "disconnect", departure.instances, 0)
-        if beat.is_new:
-            self._to_restore.add(topics)
-        if topics in self._to_restore:
-            await self._store.restore(topics.site, topics.clients)
-            self._to_restore.discard(topics)
+    def restore(self) -> None:
+        """Writes this node's counts again: Redis may have lost them, or another node may have taken them out."""
+        self._to_restore.update(self._streams)
+        if not self._is_closed and (self._restoring is None or self._restoring.done()):
+            self._restoring = asyncio.create_task(self._restore(), name="restore topics")
 
-    async def _close(self, topics: SiteTopics, stream: Stream) -> None:
-        store, site = self._store, topics.site
+    async def bury(self, site: Site, node: str) -> None:
+        """Takes out a dead node's streams of a site and publishes the departures. Raises StoreUnavailable."""
+        has_more = site.name in self._streams
+        while has_more:
+            has_more, departures = await self._store.bury(site, node)
+            for departure in departures:
+                self._tell(site, departure.client, "disconnect", departure.instances, 0)
+
+    async def _restore(self) -> None:
+        failed: set[str] = set()
+        while self._to_restore or failed:
+            if not self._to_restore:
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._to_restore, failed = self._to_restore | failed, set()
+            # Take the name before the command starts: an interruption during the command then asks for another one.
+            name = self._to_restore.pop()
+            try:
+                await self._store.restore(*self._streams[name])
+            except StoreUnavailable:
+                failed.add(name)
+            except StoreError as error:
+                _log.error("topics not restored", site=name, reason=str(error))
+
+    async def _close(self, site: Site, client: str, number: int) -> None:
+        _, streams = self._streams[site.name]
         closed = await self._errands.until_stored(
-            lambda: store.close(site, stream.client, topics.clients[stream.client], stream.number or None)
+            lambda: self._store.close(site, client, streams.get(client, 0), number or None)
         )
-        if closed.is_watched and stream.number:
-            self._tell(topics, stream.client, "disconnect", closed.instances, stream.number)
+        if closed.is_watched and number:
+            self._tell(site, client, "disconnect", closed.instances, number)
 
-    def _tell(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
-        self._errands.start(self._publish(topics, client, type_, instances, origin))
+    def _tell(self, site: Site, client: str, type_: str, instances: int, origin: int) -> None:
+        self._errands.start(self._publish(site, client, type_, instances, origin))
 
-    async def _publish(self, topics: SiteTopics, client: str, type_: str, instances: int, origin: int) -> None:
+    async def _publish(self, site: Site, client: str, type_: str, instances: int, origin: int) -> None:
         topic = CONNECTION_PREFIX + client
         try:
             levels_of(topic)
@@ -95,17 +110,6 @@ class ClientPresence:
         body = b'["%s",{"clid_instances":%d}]' % (type_.encode(), instances)
         to = audience([Emitted(topic, origin=origin)], None)
         try:
-            await self._delivery.publish(Message(topics.site, self._ids.next_id(), (), type_, body, audiences=(to,)))
+            await self._publish_message(Message(site, self._ids.next_id(), (), type_, body, audiences=(to,)))
         except (StoreUnavailable, LimitReached) as error:
-            _log.warning("presence not told", site=topics.site.name, reason=str(error))
-
-    async def _keep_beating(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            for topics in self._sites:
-                try:
-                    await self.beat(topics)
-                except StoreUnavailable:
-                    continue
-                except StoreError as error:
-                    _log.error("topics beat failed", site=topics.site.name, reason=str(error))
+            _log.warning("presence not told", site=site.name, reason=str(error))

@@ -1,18 +1,17 @@
-"""`TopicStore` on Redis: each method is a run of a script `lua/topics_*.lua`; see `keys.py`."""
+"""`TopicStore` on Redis: each method is a run of a script `lua/topics_*.lua`; see `redis_keys.py`."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from app.config.settings import Site
-from app.protocols.topics.topic_store import Beat, Closed, Departure, Extension, Opened
+from app.protocols.topics.topic_store import Closed, Departure, Extension, Opened
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
+from app.surrogates import decode_text, encode_text
 
-#: A node that has not said so for so long does not live: its streams count as ended.
-DEAD_AFTER_SECONDS = 7.0
 MAX_REGISTRATIONS = 100_000
-#: How long an answer to another node is kept, and how many to one question.
+#: The lifetime of an answer to another node, and the largest number of answers to one question.
 _ANSWER_MS = 10_000
 _MAX_ANSWERS = 1_000
 _CLIENTS_PER_RUN = 500
@@ -20,61 +19,60 @@ _CONNECTION_PATTERNS = "wc"
 
 
 class RedisTopics:
-    """What topics keep in Redis, for one node. Holds no state but the link; lives as long as the node."""
+    """The state of topics in Redis, for one node. Holds no state but the link; lives as long as the node."""
 
     def __init__(self, redis: Commands, node: str) -> None:
         self._redis = redis
         self._node = node
 
     async def open(self, site: Site, client: str, streams: int, secret: bytes, timeout_ms: int) -> Opened:
-        """A stream begins; see `TopicStore`."""
+        """Registers a stream; see `TopicStore`."""
         names = (_topic_of(client), _CONNECTION_PATTERNS)
-        words: list[Word] = [self._node, _text(client), streams, secret, timeout_ms, *names]
+        words: list[Word] = [self._node, encode_text(client), streams, secret, timeout_ms, *names]
         number, instances, is_watched = await self._run("topics_open", site, *words)
         return Opened(int(number), instances, is_watched == b"1")
 
     async def close(self, site: Site, client: str, streams: int, number: int | None) -> Closed:
-        """A stream has ended; see `TopicStore`."""
+        """Takes out an ended stream; see `TopicStore`."""
         names = (_topic_of(client), _CONNECTION_PATTERNS)
-        words: list[Word] = [self._node, _text(client), streams, "" if number is None else number, *names]
+        words: list[Word] = [self._node, encode_text(client), streams, "" if number is None else number, *names]
         instances, is_watched = await self._run("topics_close", site, *words)
         return Closed(instances, is_watched == b"1")
 
     async def extend(
         self, site: Site, number: int, secret: bytes, new_secret: bytes, timeout_ms: int, at_most: int
     ) -> Extension:
-        """Lets a stream go on; see `TopicStore`."""
+        """Extends a stream; see `TopicStore`."""
         answer = await self._run("topics_extend", site, number, secret, new_secret, timeout_ms, at_most)
         return Extension(answer.decode())
 
     async def remaining_ms(self, site: Site, number: int) -> int:
-        """How long a stream may still go on; see `TopicStore`."""
+        """The remaining time of a stream; see `TopicStore`."""
         return int(await self._run("topics_remaining", site, number))
 
-    async def beat(self, site: Site) -> Beat:
-        """This node lives; see `TopicStore`."""
-        dead_after_ms = int(DEAD_AFTER_SECONDS * 1000)
-        is_new, *found = await self._run("topics_beat", site, self._node, dead_after_ms, _CLIENTS_PER_RUN)
+    async def bury(self, site: Site, node: str) -> tuple[bool, Sequence[Departure]]:
+        """Takes out a part of a dead node's streams; see `TopicStore`."""
+        has_more, *found = await self._run("topics_bury", site, node, _CLIENTS_PER_RUN)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return Beat(bool(is_new), [Departure(_name(client), instances) for client, instances in pairs])
+        return bool(has_more), [Departure(decode_text(client), instances) for client, instances in pairs]
 
     async def restore(self, site: Site, streams: Mapping[str, int]) -> None:
-        """Tells what this node holds; see `TopicStore`."""
+        """Writes this node's counts again; see `TopicStore`."""
         clients = list(streams)
         for start in range(0, max(1, len(clients)), _CLIENTS_PER_RUN):
             part: list[Word] = []
             for client in clients[start : start + _CLIENTS_PER_RUN]:
-                # As it is by now: some have come and gone since the part before.
+                # Read the count now: streams may have begun and ended since the previous part.
                 if count := streams.get(client):
-                    part += (_text(client), count)
+                    part += (encode_text(client), count)
             await self._run("topics_clients", site, "restore", self._node, int(start == 0), *part)
 
     async def instances(self, site: Site, client: str) -> int:
-        """How many streams a client has; see `TopicStore`."""
-        return int(await self._run("topics_clients", site, "one", _text(client)))
+        """The number of a client's streams; see `TopicStore`."""
+        return int(await self._run("topics_clients", site, "one", encode_text(client)))
 
     async def clients(self, site: Site) -> dict[str, int]:
-        """How many streams each client has; see `TopicStore`."""
+        """The number of streams of each client; see `TopicStore`."""
         sums: dict[str, int] = {}
         for node in await self._run("topics_clients", site, "nodes"):
             # HSCAN may answer a client twice.
@@ -86,7 +84,7 @@ class RedisTopics:
                 if cursor == b"0":
                     break
             for client, count in of_node.items():
-                sums[_name(client)] = sums.get(_name(client), 0) + count
+                sums[decode_text(client)] = sums.get(decode_text(client), 0) + count
         return sums
 
     async def register(self, site: Site, topic: str, registration: bytes) -> bool:
@@ -112,7 +110,7 @@ class RedisTopics:
         await self._run("topics_notes", site, "answer", question, answer, _ANSWER_MS, _MAX_ANSWERS)
 
     async def answers(self, site: Site, question: str) -> list[bytes]:
-        """What was answered; see `TopicStore`."""
+        """The answers so far; see `TopicStore`."""
         found: list[bytes] = await self._run("topics_notes", site, "answers", question)
         return found
 
@@ -121,12 +119,4 @@ class RedisTopics:
 
 
 def _topic_of(client: str) -> bytes:
-    return b"t:@CONNECTION@/" + _text(client)
-
-
-def _text(client: str) -> bytes:
-    return client.encode("utf-8", "surrogatepass")
-
-
-def _name(client: bytes) -> str:
-    return client.decode("utf-8", "surrogatepass")
+    return b"t:@CONNECTION@/" + encode_text(client)

@@ -1,4 +1,4 @@
-"""PUT, GET and DELETE /registry/<topic>: who may publish to a topic and who may listen."""
+"""PUT, GET and DELETE /registry/<topic>: the users who may publish to a topic, and the users who may listen."""
 
 import asyncio
 
@@ -22,14 +22,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Registering:
-    """The endpoint of all sites. Lives as long as the server; holds nothing of a request."""
+    """The endpoint of /registry for all sites. Lives as long as the server; keeps nothing of a request."""
 
     def __init__(self, store: TopicStore, max_body_bytes: int) -> None:
         self._store = store
         self._max_body_bytes = max_body_bytes
 
     async def put(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
-        """Registers the topic, in the place of any registration it had. Raises BadRequest, StoreError."""
+        """Registers the topic, or replaces its registration. Raises BadRequest, StoreError."""
         check_registrable(topic)
         registration, password = read_registration(await exchange.read_body(self._max_body_bytes))
         if password is not None:
@@ -45,14 +45,14 @@ class Registering:
         await exchange.answer(201 if is_new else 200, show(topic, registration), JSON)
 
     async def get(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
-        """Shows the registration. Raises BadRequest, StoreError."""
+        """Answers the registration. Raises BadRequest, StoreError."""
         (found,) = await self._store.registrations(topics.site, [topic])
         if found is None:
             raise _unregistered(topic)
         await exchange.answer(200, show(topic, unpack(found)), JSON)
 
     async def delete(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
-        """Forgets the registration. Raises BadRequest, StoreError."""
+        """Deletes the registration. Raises BadRequest, StoreError."""
         if not await self._store.unregister(topics.site, topic):
             raise _unregistered(topic)
         _log.info("topic unregistered", site=topics.site.name, topic=topic)

@@ -1,4 +1,5 @@
-"""Registered topics: who may publish to them, who may subscribe, and the hash of the password that publishing takes."""
+"""Registered topics: the users who may publish, the users who may subscribe, and
+the hash of the password for publishing."""
 
 import base64
 import hashlib
@@ -11,26 +12,28 @@ import msgspec
 from msgspec import Struct
 
 from app.errors import BadRequest
-from app.protocols.topics.bind_keys import NO_IDENTITY
 from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
+from app.surrogates import encode_text
 
 EVERYBODY = "*"
+#: A user of the site who is not logged in: bound, but without identity.
+NO_IDENTITY = "[][][]"
 EVERYBODY_BOUND = "+"
 MAX_USERS = 10_000
 MAX_PASSWORD_BYTES = 1_024
 
-# OWASP's least for scrypt: 16 MB and some 50 ms for each guess.
+# OWASP's minimum for scrypt: 16 MB and some 50 ms for each guess.
 _COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
 _SALT_BYTES = 16
 
 
 class TopicRegistration(Struct, frozen=True, omit_defaults=True):
-    """One registered topic, as Redis keeps it. Its repr has no hash."""
+    """One registered topic, as Redis keeps it. Its repr does not contain the hash."""
 
     owner: str
     pub: tuple[str, ...] = ()
     sub: tuple[str, ...] = ()
-    #: Of `hash_password`; None: publishing takes none.
+    #: A result of `hash_password`; None: publishing needs no password.
     password_hash: str | None = None
 
     def may_publish(self, user: str | None) -> bool:
@@ -39,12 +42,12 @@ class TopicRegistration(Struct, frozen=True, omit_defaults=True):
 
     @property
     def publishers(self) -> tuple[str, ...]:
-        """Who may emit: whom `pub` names, and the owner."""
+        """The users who may emit: those in `pub`, and the owner."""
         return (self.owner, *self.pub)
 
     @property
     def subscribers(self) -> tuple[str, ...]:
-        """Who may listen: whom `sub` names, and the owner."""
+        """The users who may listen: those in `sub`, and the owner."""
         return (self.owner, *self.sub)
 
     def __repr__(self) -> str:
@@ -63,15 +66,15 @@ _registration_decoder = msgspec.json.Decoder(TopicRegistration)
 
 
 def is_among(user: str | None, users: Collection[str]) -> bool:
-    """Whether a list of users holds this one (None: not bound): by name, or by `*`, `+`.
+    """Whether a list of users contains this one (None: not bound): by name, or by `*` or `+`.
 
-    Who is bound without identity is called `[][][]`, and so is found by that name.
+    A user bound without identity has the name `[][][]`, and so is found by that name.
     """
     return EVERYBODY in users or (user is not None and (user in users or EVERYBODY_BOUND in users))
 
 
 def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
-    """Reads the body of a PUT: the registration without a hash, and the password to make it of. Raises BadRequest."""
+    """Reads the body of a PUT: the registration without a hash, and the password to be hashed. Raises BadRequest."""
     try:
         body.decode()
         read = _body_decoder.decode(body)
@@ -80,11 +83,11 @@ def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
     owner = _user(read.owner, "owner")
     if owner in (EVERYBODY, EVERYBODY_BOUND, NO_IDENTITY):
         raise BadRequest("owner: expected one user.")
-    # The original kept "" where no password was wanted.
+    # The original stored "" for a topic without a password.
     password = read.pub_password or None
     if password is not None and not isinstance(password, str):
         raise BadRequest("pub_password: expected text.")
-    if password and len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
+    if password and len(encode_text(password)) > MAX_PASSWORD_BYTES:
         raise BadRequest(f"pub_password: expected at most {MAX_PASSWORD_BYTES} bytes.")
     return TopicRegistration(owner, _users(read.pub, "pub"), _users(read.sub, "sub")), password
 
@@ -99,17 +102,17 @@ def check_registrable(topic: str) -> None:
 
 
 def pack(registration: TopicRegistration) -> bytes:
-    """As Redis keeps it."""
+    """Encodes a registration for Redis."""
     return msgspec.json.encode(registration)
 
 
 def unpack(packed: bytes) -> TopicRegistration:
-    """From Redis."""
+    """Decodes a registration from Redis."""
     return _registration_decoder.decode(packed)
 
 
 def show(topic: str, registration: TopicRegistration) -> bytes:
-    """As GET answers it: the password's place says only whether there is one."""
+    """The registration as GET answers it: instead of the password it says only whether there is one."""
     return msgspec.json.encode(
         {
             "topic": topic,
@@ -122,19 +125,19 @@ def show(topic: str, registration: TopicRegistration) -> bytes:
 
 
 def hash_password(password: str) -> str:
-    """A salted hash that is slow to guess; takes some 50 ms, so call it beside the loop."""
+    """A salted hash that is slow to guess; takes some 50 ms, so call it in a thread."""
     salt = secrets.token_bytes(_SALT_BYTES)
     return ".".join(base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt)))
 
 
 def is_password(password: str, password_hash: str) -> bool:
-    """Whether this is the password that the hash was made of; as slow as making it."""
+    """Whether the hash was made of this password; as slow as making the hash."""
     salt, expected = (base64.b64decode(part) for part in password_hash.split("."))
     return hmac.compare_digest(_scrypt(password, salt), expected)
 
 
 def _scrypt(password: str, salt: bytes) -> bytes:
-    secret = password.encode("utf-8", "surrogatepass")
+    secret = encode_text(password)
     return hashlib.scrypt(secret, salt=salt, n=_COST, r=_BLOCK_SIZE, p=_PARALLELISM, dklen=32)
 
 

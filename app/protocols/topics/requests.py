@@ -1,4 +1,4 @@
-"""The JSON bodies of topics: what a subscriber and a backend may ask for. Pure: bytes in, a value or BadRequest out."""
+"""The JSON bodies of topics: requests of subscribers and backends. Pure: bytes in, a value or BadRequest out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
 from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
+from app.surrogates import encode_text
 
-#: What all topics of one subscription may have together: each level may cost a few hundred bytes.
+#: The limit for all topics of one subscription together: each level may cost a few hundred bytes.
 MAX_LEVELS_IN_ALL = 20_000
 MAX_CLIENT_ID_BYTES = 512
 MAX_EMITTED_TOPICS = 1_000
@@ -17,16 +18,16 @@ MAX_CONNECTION_ID = 2**53
 
 
 class RequestedTopic(Struct, frozen=True):
-    """One topic that a subscriber asks for."""
+    """One topic in a subscription."""
 
     topic: str
     levels: Levels
-    #: Whether only binded events of a registered topic are meant.
+    #: Whether the subscription is to binded events of a registered topic only.
     is_binded: bool
 
 
 class TopicSubscription(Struct, frozen=True):
-    """What a subscriber asks for. Its repr has no key in it."""
+    """The request of a subscriber. Its repr does not contain the key."""
 
     wishes: Sequence[RequestedTopic]
     client: str
@@ -40,7 +41,7 @@ class Target(Struct, frozen=True):
     """One topic that a backend emits to."""
 
     topic: str
-    #: The one connection that is meant; None: all.
+    #: The only connection that gets the event; None: all connections.
     whisper: int | None = None
     is_binded: bool = False
     password: str | None = None
@@ -50,11 +51,11 @@ class Target(Struct, frozen=True):
 
 
 class Emission(Struct, frozen=True):
-    """What a backend emits. Its repr has no key and no payload."""
+    """The request of a backend to emit. Its repr contains neither key nor payload."""
 
     targets: Sequence[Target]
     type: str
-    #: `["type",detail]`, the detail as it was sent.
+    #: `["type",detail]`, with the detail as the backend sent it.
     body: bytes
     bind_key: str | None
 
@@ -63,7 +64,7 @@ class Emission(Struct, frozen=True):
 
 
 class Proof(Struct, frozen=True):
-    """What POST /alive presents. Its repr has no secret."""
+    """The body of POST /alive. Its repr does not contain the secret."""
 
     connection: int
     secret: str
@@ -108,19 +109,19 @@ def read_subscription(body: bytes, max_topics: int) -> TopicSubscription:
 
 
 def subscription_of(wishes: Sequence[RequestedTopic], client: object, bind_key: object) -> TopicSubscription:
-    """A subscription to these topics, each once, by a client that may have no name. Raises BadRequest."""
+    """A subscription to these topics without duplicates; the client may be anonymous. Raises BadRequest."""
     if sum(len(wish.levels) for wish in wishes) > MAX_LEVELS_IN_ALL:
         raise BadRequest(f"ep: expected at most {MAX_LEVELS_IN_ALL} levels in all topics together.")
-    # The original took whatever is no text for no name.
+    # The original treated every value that is not text as no name.
     name = client if isinstance(client, str) and client else ANONYMOUS_CLIENT
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_CLIENT_ID_BYTES:
+    if len(encode_text(name)) > MAX_CLIENT_ID_BYTES:
         raise BadRequest(f"clid: expected at most {MAX_CLIENT_ID_BYTES} bytes.")
     unique = {(wish.topic, wish.is_binded): wish for wish in wishes}
     return TopicSubscription(list(unique.values()), name, _bind_key(bind_key))
 
 
 def read_emission(body: bytes) -> Emission:
-    """Reads the body of POST /event. Raises BadRequest, with 403 for a topic that only the server emits to."""
+    """Reads the body of POST /event. Raises BadRequest, with 403 for a topic that only the server may emit to."""
     read = _decode(_emission_decoder, body)
     targets = [_target(point) for point in _points(read.ep, MAX_EMITTED_TOPICS)]
     if read.e is UNSET or not bytes(read.e).lstrip().startswith(b"{"):
@@ -202,7 +203,7 @@ def _topic_of(point: object) -> tuple[str, dict[str, Any]]:
 
 def _connection_id(value: object, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JavaScript has one kind of number
+        value = int(value)  # JavaScript has only one type of number
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_CONNECTION_ID:
         raise BadRequest(f"{name}: expected the number of a connection.")
     return value

@@ -1,4 +1,4 @@
-"""Topics as an ASGI application: which endpoint of which site answers a request, and what its errors look like."""
+"""Topics as an ASGI application: routes each request to the endpoint of its site, and answers its errors."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -8,16 +8,17 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
-from app.core.ports import BindDirectory
+from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
-from app.protocols.http_request import Receive, Scope, Send, digest, segments_of
+from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.topics.emitting import Emitting, Extending
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
+from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.subscribing import Subscribing
@@ -26,14 +27,14 @@ from app.protocols.topics.topic_store import TopicStore
 Endpoint = Callable[[Exchange, SiteTopics], Awaitable[None]]
 
 _REGISTRY = "registry"
-#: What anybody may ask for; the rest takes the site's API key.
+#: The paths without authentication; all others need the site's API key.
 _OPEN = frozenset(("", "alive", "stream"))
 
 _log = structlog.get_logger(__name__)
 
 
 class TopicsParts(Struct, frozen=True):
-    """What a node's topics are made of. Lives while the server is built."""
+    """The parts that a node's topics are built from. Lives while the server is built."""
 
     delivery: Delivery
     store: TopicStore
@@ -47,10 +48,11 @@ class TopicsParts(Struct, frozen=True):
 
 
 class TopicsServer:
-    """The topics of all sites, under `/topics/<site>`. Lives as long as the node: `start` begins, `close` ends it."""
+    """The topics of all sites, under `/topics/<site>`. Lives as long as the
+    node: `start` starts it, `close` ends it."""
 
     def __init__(self, sites: Mapping[str, Site], parts: TopicsParts) -> None:
-        """Raises ConfigError for a site whose keys cannot be read."""
+        """Raises ConfigError for a site with a key that cannot be read."""
         self.hub = hub = TopicHub(sites.values(), parts.delivery, parts.store, parts.ids, parts.counts)
         hub.on_seat_free = parts.limits.disconnect
         identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
@@ -59,7 +61,7 @@ class TopicsServer:
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
         emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
         self._registering = Registering(parts.store, parts.max_body_bytes)
-        #: By the path behind the site, then by method.
+        #: The endpoints by path below the site's, then by method.
         self._endpoints: dict[str, dict[str, Endpoint]] = {
             "": {"POST": subscribing.post},
             "stream": {"GET": subscribing.get},
@@ -72,7 +74,7 @@ class TopicsServer:
         self._keys = {name: digest(site.api_key) for name, site in sites.items()}
 
     async def start(self) -> None:
-        """Raises StoreUnavailable when Redis is away."""
+        """Starts the hub. Raises StoreUnavailable when Redis is away."""
         await self.hub.start()
 
     async def drain(self, seconds: float) -> None:
@@ -80,13 +82,13 @@ class TopicsServer:
         await self.hub.drain(seconds)
 
     async def close(self) -> None:
-        """Ends what `start` began."""
+        """Stops everything that `start` has started."""
         await self.hub.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; `scope["path"]` begins with `/topics/`."""
         if scope["type"] != "http":
-            # A WebSocket is refused by closing it before it is accepted.
+            # Closing a WebSocket before its acceptance refuses it.
             await send({"type": "websocket.close"})
             return
         _, name, *rest = [*segments_of(scope), ""]

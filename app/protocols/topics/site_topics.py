@@ -1,18 +1,19 @@
-"""One site's streams on this node, and the one way in which a message reaches them."""
+"""The streams of one site on this node, and the one way in which a message reaches them."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
-from app.config.settings import Site, Topics
+from app.config.settings import Site
 from app.core.message import LiveMessage
 from app.observe.counts import SiteCounts
+from app.protocols.topics.figures import TopicsCounts
 from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import Notice, unpack
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
 
-#: What the store knows of a stream outlives it by this much, for an /alive that crosses its end.
+#: The store keeps a stream for this time after its deadline, for an /alive that arrives late.
 GRACE_MS = 2_000
 
 
@@ -20,15 +21,15 @@ class SiteTopics:
     """The streams of one site on this node. Lives as long as the node."""
 
     def __init__(self, site: Site, counts: SiteCounts) -> None:
-        assert site.topics is not None, "only sites that have turned topics on"
         self.site = site
-        self.settings: Topics = site.topics
+        self.settings = site.require_section(Topics)
         self.counts = counts
-        #: Those that are live.
+        self.figures = counts.part(TopicsCounts)
+        #: The live streams.
         self.index = TopicIndex()
-        #: Those that are not yet.
+        #: The streams that are not live yet.
         self.joining: dict[Stream, None] = {}
-        #: All, by client.
+        #: The number of all streams, by client.
         self.clients: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Stream]:
@@ -36,12 +37,12 @@ class SiteTopics:
 
 
 def lifetime_ms(topics: SiteTopics) -> int:
-    """How long the store knows of a stream that nobody extends."""
+    """The time that the store keeps a stream without extension."""
     return int(topics.settings.connection_timeout_seconds * 1000) + GRACE_MS
 
 
 def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
-    """Writes an event to all whom it meets; answers how often."""
+    """Writes an event to all matching streams; returns the number of writes."""
     notice = notice_of(message)
     event: Event | None = message.encoded.get(Encoding)
     if event is None:
@@ -50,13 +51,8 @@ def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
 
 
 def notice_of(message: LiveMessage) -> Notice:
-    """What travels with a message, read once."""
+    """The notice of a message, decoded once."""
     notice: Notice | None = message.encoded.get(Notice)
     if notice is None:
         notice = message.encoded[Notice] = unpack(message)
     return notice
-
-
-def digest_of(secret: str) -> bytes:
-    """As the store keeps it: random texts need no salt."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

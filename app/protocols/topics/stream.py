@@ -1,4 +1,4 @@
-"""One subscriber: the response that its events are written to, what it asked for, and until when it may go on."""
+"""One subscriber: its subscription, the response for its events, and its deadlines."""
 
 import asyncio
 import math
@@ -8,23 +8,21 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from app.config.settings import Site
-from app.core.limits import Seat
+from app.core.catch_up import CatchUp
 from app.core.message import LiveMessage
+from app.core.seat import Seat
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
 from app.protocols.topics.notice import names_joined
 from app.protocols.topics.requests import TopicSubscription
 from app.transport.deadline_wheel import NOT_WAITING
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 
-#: How an event is encoded, and whether as chunks of HTTP: streams with an equal one share their bytes.
+#: The encoding of events, and whether they are chunks of HTTP. Streams with an equal Writing share encoded bytes.
 Writing: TypeAlias = tuple[Encoding, bool]
-
-#: Messages kept for a stream that is not live yet; past it they come from the history, or are missing.
-MAX_HELD = 1_000
 
 
 class Keeper(Protocol):
-    """Who looks after streams."""
+    """The side that manages streams: their deadlines and their ends."""
 
     def stream_due(self, stream: "Stream", now: float) -> None:
         """The deadline of the stream has passed."""
@@ -34,15 +32,15 @@ class Keeper(Protocol):
 
 
 class Caller(Struct, frozen=True):
-    """Whose stream it is. Its repr names nobody."""
+    """The client behind a stream. Its repr names no user."""
 
     subscription: TopicSubscription
-    #: Whom a bind key has named; None: not bound.
+    #: The user that a bind key has named; None: not bound.
     user: str | None
     encoding: Encoding
-    #: Its place among those that the site's limits count.
+    #: Its place among the connections that the site's limits count.
     seat: Seat
-    #: Of its request, credentials taken out, `name: value` by line.
+    #: The headers of its request without credentials, one `name: value` on a line.
     headers: bytes
 
     def __repr__(self) -> str:
@@ -75,24 +73,24 @@ class Stream:
         self.keeper = keeper
         self.caller = caller
         self.site = site
-        #: Unique in the site; 0 until the store has given one.
+        #: Unique in the site; 0 until the store has assigned one.
         self.number = 0
-        #: Up to here it got what it asked for of the history.
+        #: The history up to this seq has been written.
         self.last_seq = 0
-        #: Of the audiences that it has joined, each once.
+        #: The names of the audiences that it has joined, each once.
         self.names = list(dict.fromkeys(names_joined(wish.topic) for wish in caller.subscription.wishes))
         self.writing: Writing = (caller.encoding, False)
-        #: Takes ready bytes, as `writing` says.
+        #: Writes encoded bytes in the form that `writing` describes.
         self.write: Callable[[bytes], None] = _drop
-        self._response: Response | None = None
+        self._response: StreamingResponse | None = None
         self.is_over = False
-        #: Messages that came before it was live; None: it is live, or has missed some.
-        self.held: list[LiveMessage] | None = []
+        #: Set until the stream is live or over.
+        self.held: CatchUp[LiveMessage] | None = CatchUp()
         self._drained: asyncio.Event | None = None
-        # Both in seconds of the loop's clock.
+        # Both in seconds on the loop's clock.
         self.wrote_at = 0.0
         self.ends_at = math.inf
-        # Of the deadline wheel.
+        # Both belong to the deadline wheel.
         self.bucket = NOT_WAITING
         self.deadline = 0.0
 
@@ -103,11 +101,11 @@ class Stream:
 
     @property
     def user(self) -> str | None:
-        """Whom a bind key has named."""
+        """The user that a bind key has named; None: not bound."""
         return self.caller.user
 
-    def answer_with(self, response: Response) -> None:
-        """Events are written to this response from now on."""
+    def answer_with(self, response: StreamingResponse) -> None:
+        """From now on events are written to this response."""
         self._response = response
         self.writing = (self.caller.encoding, response.is_chunked)
         self.write = response.write_frame
@@ -115,9 +113,12 @@ class Stream:
     def hold(self, message: LiveMessage) -> None:
         """Keeps a message until the stream is live."""
         if self.held is not None:
-            self.held.append(message)
-            if len(self.held) > MAX_HELD:
-                self.held = None
+            self.held.hold(message.seq, len(message.body), message)
+
+    def miss(self) -> None:
+        """Messages are lost. A stream that is not live yet reads its history again, or is told `_resync`."""
+        if self.held is not None:
+            self.held.lose()
 
     def write_event(self, event: Event, topic: str) -> None:
         """Writes an event that is meant for this stream alone."""
@@ -128,7 +129,7 @@ class Stream:
         self.write(to_chunk(data) if self.writing[1] else data)
 
     def write_keep_alive(self, now: float) -> None:
-        """Shows that the stream lives."""
+        """Writes a keep-alive, which shows the client that the stream lives."""
         self.wrote_at = now
         self.write_data(KEEP_ALIVE_FRAME if self.caller.encoding is Encoding.FRAMES else KEEP_ALIVE_COMMENT)
 
@@ -140,18 +141,18 @@ class Stream:
         return True
 
     async def drained(self) -> None:
-        """Waits until what was written has left the process, or the stream is over."""
+        """Waits until everything written has left the process, or until the stream is over."""
         while self._response is not None and self._response.is_slow and not self.is_over:
             self._drained = asyncio.Event()
             await self._drained.wait()
 
     def stream_drained(self) -> None:
-        """From the response."""
+        """Everything written has left the process. Called by the response."""
         if self._drained is not None:
             self._drained.set()
 
     def stream_ended(self, reason: str) -> None:
-        """From the response."""
+        """The response has ended. Called by the response."""
         if self.is_over:
             return
         self.is_over = True
@@ -161,9 +162,9 @@ class Stream:
         self.keeper.stream_over(self, reason)
 
     def deadline_passed(self, now: float) -> None:
-        """From the deadline wheel."""
+        """The stream's deadline has passed. Called by the deadline wheel."""
         self.keeper.stream_due(self, now)
 
 
 def _drop(data: bytes) -> None:
-    """Before the response and after it nothing can be written."""
+    """Drops data: without a response, before its start or after its end, nothing can be written."""

@@ -1,8 +1,7 @@
 """The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
 
-import asyncio
-import contextlib
 import re
+from typing import Protocol
 
 import structlog
 
@@ -10,20 +9,18 @@ from app.core.limits import Limits
 from app.errors import BadRequest, StoreError
 from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.requests import RequestedTopic, TopicSubscription, read_subscription, subscription_of
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
-from app.transport.streaming import EXTENSION, AsgiStream, StreamHead, StreamOffer, open_stream
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, StreamOffer, open_stream
 
 _MAX_HEADER_BYTES = 8_192
 _MAX_SEQ = 2**53
-# Names of headers whose values nobody needs to see again; the query of a Referer may hold anything.
+# Names of headers whose values may be secret. The query of a Referer may be secret too, see `shown_headers`.
 _SECRET_HEADER = re.compile(b"auth|cookie|token|secret|key|password|credential|session|csrf")
-# No proxy may keep, bundle or compress what streams: nginx heeds x-accel-buffering, others no-transform.
+# No proxy may cache, buffer or compress a stream: nginx obeys x-accel-buffering, others no-transform.
 _STREAM_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-cache, no-store, max-age=0, must-revalidate, no-transform"),
@@ -34,10 +31,24 @@ _STREAM_HEADERS = [
 _log = structlog.get_logger(__name__)
 
 
+class StreamHost(Protocol):
+    """The streams of a node, as these endpoints need them. Lives as long as the server."""
+
+    async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
+        """A new stream, which holds messages from now on, and its secret. Raises StoreUnavailable; then nothing is left
+        behind."""
+
+    async def begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
+        """Writes the greeting, the history behind `after_seq`, and then live events. Raises StoreError."""
+
+    def give_up(self, stream: Stream, reason: str) -> None:
+        """Ends a stream that has joined, whether or not it has a response."""
+
+
 class Subscribing:
     """The endpoints of all sites. Lives as long as the server; holds nothing of a request."""
 
-    def __init__(self, hub: TopicHub, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
+    def __init__(self, hub: StreamHost, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
         self._hub = hub
         self._identities = identities
         self._limits = limits
@@ -72,7 +83,7 @@ class Subscribing:
         client = exchange.scope.get("client")
         users = () if user is None else (user,)
         seat = await self._limits.connect(topics.site, client[0] if client else "", users, len(subscription.wishes))
-        # The stream's end, in whichever way, gives the seat back.
+        # The end of the stream, for any reason, gives the seat back.
         caller = Caller(subscription, user, encoding, seat, shown_headers(exchange.scope["headers"]))
         stream, secret = await self._hub.join(topics, caller)
         kind = TEXT if encoding is Encoding.FRAMES else b"text/event-stream"
@@ -86,30 +97,15 @@ class Subscribing:
             encoding=encoding.value,
             is_bound=user is not None,
         )
-        offer: StreamOffer | None = exchange.scope.get("extensions", {}).get(EXTENSION)
-        if offer is None:
-            await self._respond_over_asgi(exchange, stream, secret, head, after_seq)
-            return
+        offer: StreamOffer = exchange.scope["extensions"][EXTENSION]
         response = open_stream(offer, head, stream)
         if response is None:
             self._hub.give_up(stream, "client left")
             return
-        # From here on nothing of ASGI is left: this call returns, the response goes on.
+        # From here on ASGI has no part in the response: this call returns and the response goes on.
         await self._begin(stream, secret, response, after_seq)
 
-    async def _respond_over_asgi(
-        self, exchange: Exchange, stream: Stream, secret: str, head: StreamHead, after_seq: int | None
-    ) -> None:
-        response = AsgiStream(stream, head.max_outbox_bytes)
-        beginning = asyncio.create_task(self._begin(stream, secret, response, after_seq))
-        try:
-            await response.run(head, exchange.receive, exchange.send)
-        finally:
-            beginning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beginning
-
-    async def _begin(self, stream: Stream, secret: str, response: Response, after_seq: int | None) -> None:
+    async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
         try:
             await self._hub.begin(stream, secret, response, after_seq)
         except StoreError as error:
@@ -121,7 +117,7 @@ class Subscribing:
 
 
 def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A request's headers for /connections, credentials taken out, `name: value` by line."""
+    """The headers of a request for /connections: without credentials, one `name: value` on a line."""
     lines = []
     for name, value in headers:
         if _SECRET_HEADER.search(name):
@@ -133,7 +129,8 @@ def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _last_seq(exchange: Exchange) -> int | None:
-    """Behind which event the reader wants to go on; 0, and so all there is, for what was never one of our ids."""
+    """The seq behind which the client wants to go on. For an id that is not one of ours it is 0, which replays the
+    whole history."""
     given = exchange.headers.get(b"last-event-id", b"").decode("latin-1") or exchange.query.get("lastEventId")
     if given is None:
         return None

@@ -1,8 +1,9 @@
-"""What a topic is: its levels, its wildcards, its bounds, and which topics are the server's own."""
+"""The rules of topics: levels, wildcards, bounds, and the topics of the server's own."""
 
 from app.errors import BadRequest
+from app.surrogates import encode_text
 
-#: Far beyond what topics are for; MQTT allows 65,535 bytes, but each level costs a node of the trie.
+#: Far more than topics need. MQTT allows 65,535 bytes, but each level costs a node of the trie.
 MAX_TOPIC_BYTES = 4_096
 MAX_LEVELS = 128
 
@@ -18,11 +19,11 @@ Levels = tuple[str, ...]
 def levels_of(topic: str) -> Levels:
     """The levels of a topic, or of a pattern of topics.
 
-    Raises BadRequest for what MQTT 3.1.1 section 4.7 does not allow, and for what is over our bounds.
+    Raises BadRequest for a topic that MQTT 3.1.1 section 4.7 forbids, and for one over our bounds.
     """
     if not topic:
         raise BadRequest("Topic is empty, expected at least one character.")
-    if len(topic.encode("utf-8", "surrogatepass")) > MAX_TOPIC_BYTES:
+    if len(encode_text(topic)) > MAX_TOPIC_BYTES:
         raise BadRequest(f"Topic is too long, expected at most {MAX_TOPIC_BYTES} bytes.")
     if "\0" in topic:
         raise BadRequest("Topic holds U+0000, which no topic may.")
@@ -40,12 +41,12 @@ def has_wildcard(topic: str) -> bool:
 
 
 def is_reserved(topic: str) -> bool:
-    """Whether only the server emits to this topic."""
+    """Whether only the server may emit to this topic."""
     return topic.startswith("@")
 
 
 def is_hidden(level: str) -> bool:
-    """Whether a wildcard does not stand for this first level: MQTT's `$` topics, and the server's own."""
+    """Whether wildcards do not match this first level: MQTT's `$` topics, and the server's own topics."""
     return level.startswith(("$", "@"))
 
 

@@ -1,4 +1,4 @@
-"""What topics need of the store beyond audiences: who is connected on all nodes, what is registered, what was used."""
+"""The store of topics beyond audiences: the streams of all nodes, registered topics and used bind keys."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import Enum
@@ -10,102 +10,99 @@ from app.config.settings import Site
 
 
 class Opened(Struct, frozen=True):
-    """A stream that the store knows now."""
+    """A stream that is now in the store."""
 
-    #: Its number, unique in the site over all nodes and times, below 2^53.
+    #: Its number: below 2^53, unique in the site over all nodes and for all time.
     number: int
-    #: How many streams of its client there are on all nodes, with this one.
+    #: The number of its client's streams on all nodes, this one included.
     instances: int
-    #: Whether any node listens to what clients come and go.
+    #: Whether any node listens for this client's coming and going.
     is_watched: bool
 
 
 class Closed(Struct, frozen=True):
-    """A stream that the store has forgotten."""
+    """A stream that is no longer in the store."""
 
     instances: int
     is_watched: bool
 
 
 class Extension(Enum):
-    """What came of asking that a stream may go on."""
+    """The results of an attempt to extend a stream."""
 
-    #: It may, and its secret is the new one.
+    #: The stream is extended and has the new secret.
     EXTENDED = "extended"
     #: There is no such stream.
     UNKNOWN = "unknown"
-    #: The secret is not its own.
+    #: The secret is not the stream's.
     WRONG = "wrong"
-    #: It was extended as often as it may.
+    #: The stream was extended as often as the limit allows.
     EXHAUSTED = "exhausted"
 
 
 class Departure(Struct, frozen=True):
-    """A client of which a dead node held streams."""
+    """A client that had streams on a dead node."""
 
     client: str
-    #: How many of its streams are left on all nodes.
+    #: The number of its streams that are left on all nodes.
     instances: int
-
-
-class Beat(Struct, frozen=True):
-    """What a node hears when it says that it lives."""
-
-    #: Whether the store did not know it, and so knows none of its streams.
-    is_new: bool
-    departures: Sequence[Departure]
 
 
 class TopicStore(Protocol):
     """Streams, registered topics and used keys of all nodes. Every method is atomic and raises StoreUnavailable.
 
-    Counts are told as they are on this node, not as changes, so every method but `open` and `see` may be repeated.
+    Methods take the present count of this node, not a change, so every method but `open` and `see` may be repeated.
     Commands take effect in the order of the calls.
     """
 
     def open(self, site: Site, client: str, streams: int, secret: bytes, timeout_ms: int) -> Awaitable[Opened]:
-        """A stream of a client begins; `streams` is how many this node holds of the client, with it.
+        """Registers a stream of a client. `streams` is the count of the client's streams on this node, with this one.
 
-        `secret` is the digest of what may extend it, `timeout_ms` how long it lives unless it is.
+        `secret` is the digest of the secret that may extend the stream, `timeout_ms` its lifetime without extension.
         """
 
     def close(self, site: Site, client: str, streams: int, number: int | None) -> Awaitable[Closed]:
-        """A stream has ended; `streams` is how many this node still holds of the client."""
+        """Takes out an ended stream. `streams` is the count of the client's streams that are left on this node."""
 
     def extend(
         self, site: Site, number: int, secret: bytes, new_secret: bytes, timeout_ms: int, at_most: int
     ) -> Awaitable[Extension]:
-        """Lets a stream of any node go on for so long, at most so often."""
+        """Gives a stream of any node `timeout_ms` from now, unless it was extended `at_most` times already."""
 
     def remaining_ms(self, site: Site, number: int) -> Awaitable[int]:
-        """How long a stream may still go on; 0 or less: no longer."""
+        """The remaining time of a stream; 0 or less: it has passed."""
 
-    def beat(self, site: Site) -> Awaitable[Beat]:
-        """This node lives; takes out a part of what a dead one has left. Each departure is answered to one node."""
+    def bury(self, site: Site, node: str) -> Awaitable[tuple[bool, Sequence[Departure]]]:
+        """Takes out a part of a dead node's streams. Returns whether more are left, and the departures of this part.
+
+        Each departure is returned to one caller only, even when several nodes bury at the same time.
+        """
 
     def restore(self, site: Site, streams: Mapping[str, int]) -> Awaitable[None]:
-        """Tells how many streams this node holds by client, after the store has lost it. Reads `streams` as it goes."""
+        """Writes the counts of this node's streams by client again, after the store has lost them. Reads `streams`
+        while it runs."""
 
     def instances(self, site: Site, client: str) -> Awaitable[int]:
-        """How many streams of a client there are on all nodes."""
+        """The number of a client's streams on all nodes."""
 
     def clients(self, site: Site) -> Awaitable[dict[str, int]]:
-        """The same of all clients."""
+        """The number of streams on all nodes, for each client."""
 
     def register(self, site: Site, topic: str, registration: bytes) -> Awaitable[bool]:
-        """Keeps a registration, in the place of any; whether there was none. Raises StoreError for one too many."""
+        """Keeps a registration and replaces an earlier one; returns whether there was none. Raises StoreError when
+        there are too many."""
 
     def registrations(self, site: Site, topics: Sequence[str]) -> Awaitable[list[bytes | None]]:
-        """The registrations of these topics, None for those without."""
+        """The registrations of these topics; None for a topic without one."""
 
     def unregister(self, site: Site, topic: str) -> Awaitable[bool]:
-        """Forgets a registration; whether there was one."""
+        """Forgets a registration; returns whether there was one."""
 
     def see(self, site: Site, mark: bytes, ttl_ms: int) -> Awaitable[bool]:
         """Whether this mark is seen for the first time within `ttl_ms`, on any node."""
 
     def answer(self, site: Site, question: str, answer: bytes) -> Awaitable[None]:
-        """Answers a question of some node, which asks within seconds."""
+        """Answers a question of another node, which collects the answers within seconds."""
 
     def answers(self, site: Site, question: str) -> Awaitable[list[bytes]]:
-        """What has been answered so far."""
+        """The answers to a question so far."""

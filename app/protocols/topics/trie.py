@@ -1,6 +1,6 @@
-"""Finds the subscriptions that a topic meets, with `+` and `#` on either side, without looking at all of them.
+"""Finds the subscriptions that match a topic, with `+` and `#` on either side, without a look at all of them.
 
-Knows levels and whatever values it is given; iterative throughout, so depth is no danger.
+Knows only levels and opaque values. Every algorithm is iterative, so deep topics cannot exhaust the stack.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class _Node(Generic[V]):
-    """One level of some pattern. Lives while a pattern leads through it."""
+    """One level of a pattern. Lives while at least one pattern contains it."""
 
     __slots__ = ("children", "value")
 
@@ -22,17 +22,18 @@ class _Node(Generic[V]):
 
 
 class Trie(Generic[V]):
-    """Patterns with one value each. Lives as long as its owner; what is removed leaves nothing behind.
+    """Patterns with one value each. Lives as long as its owner; a removed pattern leaves nothing behind.
 
-    Two patterns meet when there is a topic that both match, by MQTT 3.1.1 section 4.7: `+` is one level, `#` the rest
-    or nothing, and a wildcard in the first place never stands for a level that begins with `$` (nor `@`, see topic.py).
+    Two patterns match when there is a topic that both match, by MQTT 3.1.1 section 4.7: `+` stands for one
+    level, `#` for the rest or nothing, and a wildcard in the first place never stands for a level that
+    begins with `$` (nor `@`, see topic.py).
     """
 
     def __init__(self) -> None:
         self._root: _Node[V] = _Node()
 
     def add(self, levels: Levels, value: V) -> None:
-        """Gives the pattern this value, in the place of any it had."""
+        """Sets the value of the pattern."""
         node = self._root
         for level in levels:
             if node.children is None:
@@ -44,7 +45,7 @@ class Trie(Generic[V]):
         node.value = value
 
     def remove(self, levels: Levels) -> None:
-        """Takes the pattern out; raises KeyError when it is not there."""
+        """Removes the pattern; raises KeyError when it is not there."""
         path = [self._root]
         for level in levels:
             path.append((path[-1].children or {})[level])
@@ -57,7 +58,7 @@ class Trie(Generic[V]):
             parent.children = parent.children or None
 
     def matches(self, levels: Levels) -> Iterator[V]:
-        """The values of all patterns that meet this topic or pattern, each once, in no promised order."""
+        """The values of all patterns that match this topic or pattern, each once, in no particular order."""
         waiting = [(self._root, 0)]
         while waiting:
             node, index = waiting.pop()
@@ -86,7 +87,7 @@ class Trie(Generic[V]):
                     waiting.append((any_level, index + 1))
 
     def _below(self, start: _Node[V], *, is_root: bool) -> Iterator[V]:
-        """The values of a node and of all beneath it, which is what an emitted `#` stands for."""
+        """The values of a node and of all nodes below it, which is the meaning of an emitted `#`."""
         waiting = [start]
         while waiting:
             node = waiting.pop()

@@ -1,16 +1,9 @@
 -- include mode
+-- include clock
 -- Put before every script. KEYS[1] is the site's key prefix, 'recado:{site}:'; every key of a script begins with it,
 -- so a script stays on the one Cluster slot of its site. The keys are listed in store/keys.py.
 local P = KEYS[1]
 local call = redis.call
-
--- Milliseconds since the epoch: ARGV's value when the caller moves the clock (tests), else Redis's own clock, so that
--- all nodes count device_ttl on one clock.
-local function clock(given)
-  if given ~= '' then return tonumber(given) end
-  local time = call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
 
 -- The key of a device in the hash `devices`; the length in front keeps it unambiguous whatever the names hold.
 local function device_name(user, device)

@@ -1,4 +1,4 @@
-"""The generator's frames are what RFC 6455 asks of a client."""
+"""The generator's frames are those that RFC 6455 asks of a client."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Nodes with channels on a real Valkey, and subscribers on sockets that note what is written."""
+"""Nodes with channels on a real Valkey, and subscribers on sockets that record what is written."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.config.settings import Channels, Site
+from app.config.settings import Site
 from app.core.limits import Limits
+from app.digests import digest
 from app.ids import FlakeIds
 from app.protocols.channels.door import Door
 from app.protocols.channels.opening import OpeningRequest
 from app.protocols.channels.publishers import Publishers
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
+from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import Heartbeat
 from app.protocols.channels.subscriber import Subscriber
-from app.protocols.http_request import digest
 from app.store.seats import RedisSeats
 from app.transport.deadline_wheel import DeadlineWheel
 from tests.protocols.channels.test_subscriber import Socket
@@ -36,11 +37,11 @@ _numbers = itertools.count(1)
 
 
 class Client:
-    """A subscriber without a network: its socket notes, its pongs come when the test says so."""
+    """A subscriber without a network: its socket records the writes, and a test may control its pongs."""
 
     def __init__(self, door: Door, wish: OpeningRequest, answers_pings: bool) -> None:
         self.socket = Socket()
-        heartbeat = Heartbeat(DeadlineWheel(1), 60, 60, has_pings=True)
+        heartbeat = Heartbeat(DeadlineWheel(1), 60, 60)
         self.subscriber = Subscriber(str(uuid4()), door, heartbeat)
         if answers_pings:
             self.socket.write_ping = self.subscriber.pong_received  # type: ignore[method-assign]
@@ -48,18 +49,18 @@ class Client:
         door.open(self.subscriber, wish)
 
     async def acked(self, count: int = 1) -> dict[str, Any]:
-        """The data of the CLIENT_ACK of this number, once it is there."""
+        """The data of the CLIENT_ACK with this number, once it was written."""
         return dict((await until(lambda: self._acks()[count - 1 : count], f"ack {count}"))[0]["data"])
 
     async def act(self, action: str, channel: str) -> dict[str, Any]:
-        """SUBSCRIBE or UNSUBSCRIBE; what is answered."""
+        """Send SUBSCRIBE or UNSUBSCRIBE; return the answer."""
         before = len(self.socket.written)
         text = {"messageType": "CLIENT_ACTION", "action": action, "data": {"channel": channel}}
         self.subscriber.text_received(msgspec.json.encode(text))
         return dict((await until(lambda: self.socket.written[before:], f"{action} {channel} to be answered"))[0])
 
     async def pushed(self, count: int) -> list[str]:
-        """The messages pushed to it, once they are so many."""
+        """The messages pushed to it, once there are this many."""
         await until(lambda: len(self.messages) >= count, f"{count} pushes")
         return self.messages
 
@@ -71,11 +72,11 @@ class Client:
 
     @property
     def closings(self) -> list[Any]:
-        """How it was closed."""
+        """The close codes and reasons written to it."""
         return [one for one in self.socket.written if isinstance(one, tuple)]
 
     def lose(self) -> None:
-        """Its connection is gone."""
+        """Lose the connection."""
         self.subscriber.connection_lost(1006, "")
 
     def _acks(self) -> list[dict[str, Any]]:
@@ -86,7 +87,7 @@ class Client:
 
 
 class ChannelsNode:
-    """One node with the protocol; lives for one test."""
+    """One node with the protocol. Lives for one test."""
 
     def __init__(self, node: StoreNode, site: Site) -> None:
         self.node = node
@@ -102,26 +103,26 @@ class ChannelsNode:
         self.tokens: dict[str, str] = {}
 
     async def create(self, *channels: str) -> None:
-        """Create channels, each with its name as token."""
+        """Create channels; the name of each is also its token."""
         for channel in channels:
             await self.store.create_channel(self.site, channel, digest(channel))
 
     async def push(self, channel: str, message: str, *recipients: str) -> int:
-        """Push with the right token; the status."""
+        """Push with the right token; return the status."""
         data = {"channel": channel, "channelToken": channel, "recipients": list(recipients), "message": message}
         return (await self._publishers.push(self.site, _action("PUSH_MESSAGE", data))).code
 
     async def delete(self, channel: str) -> int:
-        """Delete a channel; the status."""
+        """Delete a channel; return the status."""
         data = {"channel": channel, "channelToken": channel}
         return (await self._publishers.delete(self.site, _action("DELETE_CHANNEL", data))).code
 
     def client(self, wish: OpeningRequest = PLAIN, answers_pings: bool = True) -> Client:
-        """A subscriber that connects."""
+        """A connecting subscriber."""
         return Client(self.door, wish, answers_pings)
 
     async def settled(self) -> None:
-        """All that was begun has reached Redis."""
+        """Wait until everything that was started has reached Redis."""
         await self.node.delivery.drain()
         await self.server.close()
 
@@ -131,14 +132,14 @@ def _action(action: str, data: dict[str, Any]) -> bytes:
 
 
 class NodeStarter:
-    """Starts nodes on the shared Valkey, closed at the end of the test."""
+    """Starts nodes on the shared Valkey; they are closed at the end of the test."""
 
     def __init__(self, server: Valkey, stack: AsyncExitStack) -> None:
         self._server = server
         self._stack = stack
 
     async def __call__(self, site: Site = SITE) -> ChannelsNode:
-        """One node for this site."""
+        """Start one node for this site."""
         node = await StoreNode.start(self._server, [site])
         self._stack.push_async_callback(node.close)
         return ChannelsNode(node, site)

@@ -1,4 +1,5 @@
-"""Who hears which channel, on real nodes and a real Valkey: joined once, left by the last, never one that is gone."""
+"""The board on real nodes and a real Valkey: a channel is joined once, left by its last subscriber, and no subscriber
+remains after its end."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ Digests = Callable[..., Awaitable[list[bytes | None]]]
 
 
 def joined(valkey: Valkey) -> list[str]:
-    """The channels that any node has joined."""
+    """The channels that at least one node has joined."""
     start = f"{prefix(SITE.name)}audience:channels:"
     return sorted(key.removeprefix(start) for key in valkey.dump() if key.startswith(start))
 
 
 async def test_a_channel_is_joined_once_and_left_by_the_last(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Many who subscribe at once are one for Redis, and so is the end of the last of them."""
+    """Concurrent subscriptions on a node join the channel once in Redis, and the end of the last one leaves it."""
     node = await start_node()
     await node.create("news")
     clients = [node.client() for _ in range(5)]
@@ -42,7 +43,7 @@ async def test_a_channel_is_joined_once_and_left_by_the_last(start_node: NodeSta
 
 
 async def test_an_unknown_channel_leaves_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Asking for what is not there costs Redis nothing that stays."""
+    """A request for an unknown channel leaves nothing in Redis."""
     node = await start_node()
     client = node.client()
     for action in ("SUBSCRIBE", "UNSUBSCRIBE"):
@@ -52,7 +53,7 @@ async def test_an_unknown_channel_leaves_nothing(start_node: NodeStarter, valkey
 
 
 async def test_who_is_gone_before_the_answer_leaves_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A connection that ends while it subscribes is on no list."""
+    """A connection that ends while it subscribes leaves nothing behind."""
     node = await start_node()
     await node.create("news")
     client = node.client()
@@ -68,7 +69,7 @@ async def test_who_is_gone_before_the_answer_leaves_nothing(start_node: NodeStar
 async def test_a_deletion_while_it_is_joined(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, is_recreated: bool
 ) -> None:
-    """What Redis said before the deletion was heard is worthless: it is asked again."""
+    """An answer of Redis from before a heard deletion is discarded, and Redis is asked again."""
     node = await start_node()
     await node.create("news")
     ask: Digests = node.store.channel_digests
@@ -93,7 +94,8 @@ async def test_a_deletion_while_it_is_joined(
 
 
 async def test_a_late_deletion_is_of_the_older_channel(start_node: NodeStarter) -> None:
-    """Who has subscribed to the new channel of a name stays when the deletion of the old one comes at last."""
+    """The subscriber of a new channel stays subscribed when the late deletion of
+    the old channel of that name arrives."""
     node, other = await start_node(), await start_node()
     await node.create("news")
     held: list[tuple[object, object]] = []
@@ -104,7 +106,7 @@ async def test_a_late_deletion_is_of_the_older_channel(start_node: NodeStarter) 
     await first.act("SUBSCRIBE", "news")
     await other.delete("news")
     await until(lambda: held, "the deletion")
-    # As if the answer to this node's question had overtaken it.
+    # Create the channel as if the answer to this node's question had overtaken the deletion.
     await other.store.create_channel(SITE, "news", bytes(32))
     first.lose()
     second = node.client()
@@ -114,7 +116,8 @@ async def test_a_late_deletion_is_of_the_older_channel(start_node: NodeStarter) 
 
 
 async def test_a_missed_deletion_is_found(start_node: NodeStarter) -> None:
-    """When something was missed Redis is asked which channels there are: others and new ones have no subscribers."""
+    """After a loss of messages the node asks Redis which channels exist: deleted and
+    recreated ones lose their subscribers."""
     node = await start_node()
     await node.create("gone", "again", "stays")
     client = node.client()
@@ -128,7 +131,7 @@ async def test_a_missed_deletion_is_found(start_node: NodeStarter) -> None:
 
 
 async def test_without_redis_nothing_is_half_done(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who cannot be subscribed is told, stays connected, and may try again."""
+    """A client that cannot be subscribed gets an error, stays connected, and may try again."""
     node = await start_node()
     await node.create("news")
     client = node.client()
@@ -146,7 +149,7 @@ async def test_without_redis_nothing_is_half_done(start_node: NodeStarter, monke
 
 
 async def test_a_send_to_a_bound_room(start_node: NodeStarter) -> None:
-    """A bound channel hears what is sent to the room, in one order with what is pushed."""
+    """A bound channel gets the messages sent to its room, in one order with the pushes."""
     site = replace(SITE, binds={"news": "hall"})
     node = await start_node(site)
     await node.create("news")
@@ -158,7 +161,7 @@ async def test_a_send_to_a_bound_room(start_node: NodeStarter) -> None:
 
 
 async def test_one_failing_subscriber_is_written_to_last_time(start_node: NodeStarter) -> None:
-    """A subscriber that ends while a push is handed out disturbs nobody."""
+    """A subscriber that ends while a push is delivered does not disturb the others."""
     node = await start_node()
     await node.create("news")
     clients = [node.client() for _ in range(3)]
@@ -178,7 +181,7 @@ async def test_one_failing_subscriber_is_written_to_last_time(start_node: NodeSt
 
 
 async def test_a_bus_that_breaks_loses_nothing(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Pushes and deletions of the time without a subscription come behind it, in order and once."""
+    """Pushes and deletions made while the subscription is broken arrive after its renewal, in order and once."""
     node, other = await start_node(), await start_node()
     await node.create("news", "gone")
     clients = [node.client() for _ in range(2)]
@@ -188,7 +191,7 @@ async def test_a_bus_that_breaks_loses_nothing(start_node: NodeStarter, valkey: 
     numbers = []
     for number in range(30):
         if number % 10 == 5:
-            # What is published until the nodes have subscribed again reaches nobody.
+            # Messages published until the nodes have subscribed again reach no node.
             valkey.client.client_kill_filter(_type="pubsub")
         if number == 15:
             await other.delete("gone")

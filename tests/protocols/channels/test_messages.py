@@ -1,4 +1,4 @@
-"""The texts of the contract, byte by byte, and what is refused as which mistake."""
+"""The messages of the contract, byte by byte, and the error for each kind of mistake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTION: dict[str, Any] = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE",
 
 
 def test_every_key_is_written() -> None:
-    """The messages of the original, in its order of keys, nulls among them."""
+    """The messages equal the original's, in its order of keys, nulls among them."""
     assert messages.client_ack("u", ["a", "b"]) == (
         b'{"messageType":"CLIENT_ACK","code":200,"message":"Connected","data":{"uuid":"u","subscribedChannels":["a","b"]}}'
     )
@@ -29,7 +29,7 @@ def test_every_key_is_written() -> None:
 
 
 def test_what_is_beyond_the_original_comes_behind_it() -> None:
-    """A CLIENT_ACK may hold more, at the end of its data."""
+    """Keys beyond the original come at the end of a CLIENT_ACK's data."""
     ack = json.loads(messages.client_ack("u", [], {"secret": "s", "missed": True}))
     assert list(ack["data"]) == ["uuid", "subscribedChannels", "secret", "missed"]
 
@@ -37,7 +37,7 @@ def test_what_is_beyond_the_original_comes_behind_it() -> None:
 @pytest.mark.parametrize("channels", [["a"], ["a", 'quote"and\\'], ["é" * 100], [str(n) for n in range(5_000)]])
 @pytest.mark.parametrize("text", ["", "x", 'a "b"\n\x00é😀', "x" * 200, "x" * 70_000])
 def test_a_push_is_one_frame_of_two_parts(channels: list[str], text: str) -> None:
-    """The subscriber's own part and the shared one make the frame of the whole message, whatever their lengths."""
+    """The subscriber's own part and the shared part form the frame of the whole message, whatever their lengths."""
     whole = {
         "messageType": "CLIENT_PUSH",
         "code": 200,
@@ -51,7 +51,7 @@ def test_a_push_is_one_frame_of_two_parts(channels: list[str], text: str) -> Non
 
 
 def test_prefixes_of_several_lengths_in_turns() -> None:
-    """The head that is kept from one subscriber to the next is never the wrong one."""
+    """The cached head always fits the prefix, whatever the lengths of successive prefixes."""
     push = Push(1, "a", "x" * 60)
     prefixes = [messages.push_prefix("u", ["a"] * count) for count in (1, 2, 1, 1, 30, 2, 1)]
     alone = [Push(1, "a", "x" * 60).frame(prefix) for prefix in prefixes]
@@ -70,12 +70,13 @@ def test_prefixes_of_several_lengths_in_turns() -> None:
     ],
 )
 def test_what_is_pushed_of_a_message(body: bytes, text: str) -> None:
-    """The only argument if it is text; else the JSON text of the arguments, as they were sent."""
+    """The text of a push is the only argument if that is text; else the JSON
+    text of the arguments, as they were sent."""
     assert messages.pushed_text(body) == text
 
 
 def test_a_good_action() -> None:
-    """Names of any script, keys that we do not know, a uuid or none."""
+    """Names of any script, unknown keys, and an absent uuid are accepted."""
     assert decode(json.dumps(ACTION).encode(), ClientAction).data.channel == "news"
     more = ACTION | {"uuid": "u", "more": {"a": [1]}, "data": {"channel": "новости", "x": None}}
     action = decode(json.dumps(more, ensure_ascii=False).encode(), ClientAction)
@@ -100,7 +101,7 @@ def test_a_good_action() -> None:
     ],
 )
 def test_what_is_no_json(payload: bytes) -> None:
-    """Bad JSON, also where the shape was wrong before the syntax was."""
+    """A syntax error is reported as Bad JSON, also when a wrong shape precedes it."""
     with pytest.raises(Malformed, match=r"^Bad JSON$") as refusal:
         decode(payload, ClientAction)
     assert refusal.value.details
@@ -108,7 +109,7 @@ def test_what_is_no_json(payload: bytes) -> None:
 
 @pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\ud800\u0041"])
 def test_half_a_surrogate_pair(half: str) -> None:
-    """Is no character, and the error says so."""
+    """Half of a surrogate pair is no character, and the error says so."""
     with pytest.raises(Malformed, match=r"^Bad JSON$") as refusal:
         decode(json.dumps(ACTION).replace("news", half).encode(), ClientAction)
     assert "surrogate" in refusal.value.details
@@ -129,14 +130,14 @@ def test_half_a_surrogate_pair(half: str) -> None:
     ],
 )
 def test_what_has_another_shape(change: dict[str, Any], details: str) -> None:
-    """Invalid message, with the key and what was expected there."""
+    """Another shape is reported as Invalid message, with the key and the expected value."""
     with pytest.raises(Malformed, match=r"^Invalid message$") as refusal:
         decode(json.dumps(ACTION | change).encode(), ClientAction)
     assert details in refusal.value.details
 
 
 def test_no_secret_in_what_is_said_of_a_mistake() -> None:
-    """The details of a refusal name the key, never what stood there."""
+    """The details of a refusal name the key and never its value."""
     data = {"channel": "a", "channelToken": "s3cr3t", "recipients": 5, "message": "m"}
     action = {"messageType": "SERVER_ACTION", "action": "PUSH_MESSAGE", "data": data}
     with pytest.raises(Malformed) as refusal:
@@ -148,14 +149,14 @@ def test_no_secret_in_what_is_said_of_a_mistake() -> None:
     "detail", [Detail(), Detail(recipients=["a\nb"]), Detail(deleted="00ff"), Detail(is_mark=True)]
 )
 def test_details_travel(detail: Detail) -> None:
-    """What is said of a push beside it comes back as it was, in one line."""
+    """An encoded detail decodes to the same value, and is one line."""
     text = encode_detail(detail)
     assert b"\n" not in text
     assert decode_detail(text) == detail
 
 
 def test_the_least_is_said() -> None:
-    """A push for all says nothing beside it; a mark is a mark."""
+    """The detail of a push for all is empty, and `null` decodes to the same detail."""
     assert encode_detail(Detail()) == b"{}"
     assert decode_detail(b"null") == Detail()
     assert decode_detail(MARK).is_mark

@@ -1,4 +1,4 @@
-"""How subscribers begin and come back, on real nodes: what is held, replayed, told, and refused."""
+"""The opening and the resumption of subscribers, on real nodes: held, replayed, reported and refused."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from app.core import catch_up
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.channels import positions
 from app.protocols.channels.channel_store import Claim, Position
 from app.protocols.channels.opening import OpeningRequest
-from app.protocols.http_request import digest
+from app.protocols.channels.settings import Channels
 from app.store.keys import prefix
 from tests.protocols.channels.conftest import RESUMABLE, SITE, ChannelsNode, Client, NodeStarter
-from tests.support.store import make_message
+from tests.support.store import make_message, make_site
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Positions are told to Redis at once."""
+    """Send positions to Redis at once."""
     monkeypatch.setattr(positions, "FLUSH_AFTER_SECONDS", 0.0)
 
 
 async def subscribed(node: ChannelsNode, *channels: str) -> tuple[Client, OpeningRequest]:
-    """A resumable client with these channels, and the wish with which it comes back."""
+    """A resumable client with these channels, and the request with which it resumes."""
     client = node.client(RESUMABLE)
     ack = await client.acked()
     for channel in channels:
@@ -35,7 +37,7 @@ async def subscribed(node: ChannelsNode, *channels: str) -> tuple[Client, Openin
 
 
 def position_of(valkey: Valkey, wish: OpeningRequest) -> int:
-    """How far Redis has it."""
+    """The subscriber's position in Redis."""
     return int(valkey.dump()[f"{prefix(SITE.name)}subscriber:{wish.uuid}"]["seq"])
 
 
@@ -51,14 +53,14 @@ def position_of(valkey: Valkey, wish: OpeningRequest) -> int:
     ],
 )
 def test_what_a_client_asks_for(query: dict[str, str], wish: OpeningRequest) -> None:
-    """Anything else in the query is no wish; the secret is in no repr."""
+    """Unknown values in the query are ignored; the secret is not in the repr."""
     assert OpeningRequest.of(query) == wish
     assert wish.is_plain == (not wish.is_resumable and not wish.uuid)
     assert "'s'" not in repr(wish)
 
 
 async def test_a_plain_subscriber_needs_no_redis(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is greeted at once, whatever Redis does; one that wants to come back is asked to try again."""
+    """A plain subscriber gets its CLIENT_ACK at once, whatever Redis does; a resumable one is asked to try again."""
     node = await start_node()
 
     async def fail(*arguments: object) -> None:
@@ -75,7 +77,8 @@ async def test_a_plain_subscriber_needs_no_redis(start_node: NodeStarter, monkey
 async def test_who_is_gone_while_it_is_opened_leaves_nothing(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, valkey: Valkey, when: str
 ) -> None:
-    """Whatever is awaited when its connection ends: it is on no list of the node, and may be resumed as before."""
+    """A connection that ends at any await during its opening leaves nothing on
+    the node, and can be resumed as before."""
     node = await start_node()
     await node.create("news")
     client, wish = await subscribed(node, "news")
@@ -106,8 +109,8 @@ async def test_who_is_gone_while_it_is_opened_leaves_nothing(
 
 
 async def test_a_position_moves_on_where_nothing_is_pushed(start_node: NodeStarter, valkey: Valkey) -> None:
-    """A site that pushes much elsewhere forgets nothing of a quiet channel: with each sign of life its subscriber is
-    known to have missed nothing, up to what the node has heard."""
+    """Many pushes to other channels do not outdate the position of a quiet channel's subscriber: each pong confirms
+    that it has missed nothing, up to the last message that the node has heard."""
     node, other = await start_node(), await start_node()
     await node.create("quiet", "busy")
     client, wish = await subscribed(node, "quiet")
@@ -128,7 +131,7 @@ async def test_a_position_moves_on_where_nothing_is_pushed(start_node: NodeStart
 
 
 async def test_without_a_single_push_nothing_is_missed(start_node: NodeStarter) -> None:
-    """Other messages of the site move its seq on, and say nothing of pushes."""
+    """Other messages of the site raise its seq, and do not count as missed pushes."""
     node = await start_node()
     await node.create("news")
     client, wish = await subscribed(node, "news")
@@ -140,7 +143,7 @@ async def test_without_a_single_push_nothing_is_missed(start_node: NodeStarter) 
 
 
 async def test_pushes_while_the_history_is_read(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several pages, and pushes that come while each is read: all of them once, in order."""
+    """Over several pages of history, with pushes during each read, every push arrives once and in order."""
     site = replace(SITE, outbox_limit_bytes=2_000)
     node = await start_node(site)
     await node.create("news")
@@ -171,8 +174,51 @@ async def test_pushes_while_the_history_is_read(start_node: NodeStarter, monkeyp
     assert got[20:] == [f"{when} {page}" for page in range(1, pages + 1) for when in ("before", "behind")]
 
 
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+@pytest.mark.parametrize("history_messages", [50, 4])
+async def test_more_pushes_than_are_held_while_the_history_is_read(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, bound: str, history_messages: int
+) -> None:
+    """Pushes past the bound are read from the history, once and in order; a second CLIENT_ACK says `missed` where the
+    history does not hold them any more."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node = await start_node(make_site(channels=Channels(open_create=True, history_messages=history_messages)))
+    await node.create("news")
+    client, wish = await subscribed(node, "news")
+    client.lose()
+    await node.settled()
+    await node.push("news", "0")
+    audiences = node.board._audiences
+    read = audiences.history
+    sent = ["0"]
+
+    async def read_while_pushed(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        if len(sent) < 11:
+            for _ in range(5):
+                sent.append(str(len(sent)))
+                await node.push("news", sent[-1])
+            last_seq = (await read(*arguments)).last_seq
+            await until(lambda: node.board.last_seq == last_seq, "the pushes to be heard")
+        return history
+
+    monkeypatch.setattr(audiences, "history", read_while_pushed)
+    again = node.client(wish)
+    await until(lambda: again.subscriber.phase.value == "live", "the end of the replay")
+    assert "missed" not in await again.acked()
+    if history_messages == 50:
+        assert again.messages == sent
+        assert len(again._acks()) == 1
+    else:
+        assert again.messages == [number for number in sent if number not in ("1", "6")]
+        assert (await again.acked(2))["missed"] is True
+        assert (await again.acked(3))["missed"] is True
+    await node.push("news", "live")
+    await until(lambda: again.messages[-1] == "live", "the live push")
+
+
 async def test_a_page_that_is_gone_is_told(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the history is trimmed faster than a client reads it, a second CLIENT_ACK says that some is missed."""
+    """When the history is trimmed faster than a client reads it, a second CLIENT_ACK reports missed pushes."""
     site = replace(SITE, outbox_limit_bytes=2_000)
     node = await start_node(site)
     await node.create("news")
@@ -193,8 +239,8 @@ async def test_a_page_that_is_gone_is_told(start_node: NodeStarter, monkeypatch:
 
 
 async def test_another_connection_takes_over(start_node: NodeStarter) -> None:
-    """On another node: the older one learns it with its next pong. On the same: at once, and what it still had to say
-    of its position ends nobody."""
+    """After a takeover on another node the older connection is closed at its next pong; after one on the same node, at
+    once. A late position of the older connection does not close the newer one."""
     node, other = await start_node(), await start_node()
     await node.create("news")
     client, wish = await subscribed(node, "news")
@@ -216,7 +262,8 @@ async def test_another_connection_takes_over(start_node: NodeStarter) -> None:
 
 
 async def test_what_is_lost_for_good_is_told(start_node: NodeStarter) -> None:
-    """A resumable subscriber by its CLIENT_ACK, a plain one by its end; who has no channel has lost nothing."""
+    """A loss is reported to a resumable subscriber by a CLIENT_ACK and to a plain one by its end; a subscriber without
+    channels has lost nothing."""
     node = await start_node()
     await node.create("news")
     kept, _ = await subscribed(node, "news")
@@ -230,7 +277,7 @@ async def test_what_is_lost_for_good_is_told(start_node: NodeStarter) -> None:
 
 
 async def test_a_client_that_leaves_while_it_is_replayed_to(start_node: NodeStarter, valkey: Valkey) -> None:
-    """It keeps the position of the page that it confirmed."""
+    """A client that leaves during its replay keeps the position of the last page that it confirmed."""
     site = replace(SITE, outbox_limit_bytes=2_000)
     node = await start_node(site)
     await node.create("news")
@@ -252,7 +299,7 @@ async def test_a_client_that_leaves_while_it_is_replayed_to(start_node: NodeStar
 
 
 async def test_a_mark_is_no_push(start_node: NodeStarter) -> None:
-    """Nobody is written anything because of it."""
+    """A mark causes no write to any subscriber."""
     node = await start_node()
     await node.create("news")
     client, _ = await subscribed(node, "news")
@@ -266,7 +313,7 @@ async def test_a_mark_is_no_push(start_node: NodeStarter) -> None:
 
 
 async def test_what_was_replayed_is_confirmed(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Its pong says that it is there, on a node too that has heard nothing live: it does not come again."""
+    """A pong confirms the replay, also on a node that has heard nothing live: it is not replayed again."""
     node, other = await start_node(), await start_node()
     await node.create("news")
     client, wish = await subscribed(node, "news")
@@ -284,7 +331,8 @@ async def test_what_was_replayed_is_confirmed(start_node: NodeStarter, valkey: V
 
 @pytest.mark.parametrize("what", ["noise", "expired"])
 async def test_who_has_everything_has_missed_nothing(start_node: NodeStarter, valkey: Valkey, what: str) -> None:
-    """However much was pushed elsewhere while it was connected without a word, and when all of that is forgotten."""
+    """A subscriber that has everything misses nothing, however much was pushed elsewhere while it was connected and
+    silent, even when all of that has left the history."""
     node, other = await start_node(), await start_node()
     await node.create("quiet", "busy")
     client, wish = await subscribed(node, "quiet")
@@ -301,8 +349,8 @@ async def test_who_has_everything_has_missed_nothing(start_node: NodeStarter, va
 
 @pytest.mark.parametrize("is_recreated", [False, True])
 async def test_pushes_of_before_a_deletion_are_replayed(start_node: NodeStarter, is_recreated: bool) -> None:
-    """They were accepted before: who was away gets them, again until it has confirmed them, in a list without the
-    channel, and nothing of the next channel of that name."""
+    """Pushes made before a channel's deletion are replayed to a subscriber that was away, and again until it confirms
+    them. Its list lacks the channel, and it gets nothing of the next channel of that name."""
     node, other = await start_node(), await start_node()
     await node.create("news", "stays")
     client, wish = await subscribed(node, "news", "stays")
@@ -319,7 +367,7 @@ async def test_pushes_of_before_a_deletion_are_replayed(start_node: NodeStarter,
         body = b'["news","of another channel"]'
         await node.node.delivery.publish(make_message(SITE, [], body=body, audiences=[audience]))
     for _ in range(2):
-        # Without a pong it comes again.
+        # Without a pong the replay is repeated.
         again = Client(other.door, wish, answers_pings=False)
         assert (await again.acked())["subscribedChannels"] == ["stays"]
         assert await again.pushed(2) == ["before", "too"]
@@ -335,7 +383,8 @@ async def test_pushes_of_before_a_deletion_are_replayed(start_node: NodeStarter,
 
 
 async def test_a_deletion_behind_the_history_is_told(start_node: NodeStarter) -> None:
-    """What was pushed before it is not held any more: `missed`, though no channel is left."""
+    """When the pushes before a deletion have left the history, the CLIENT_ACK has
+    `missed`, although no channel is left."""
     node = await start_node()
     await node.create("news", "busy")
     client, wish = await subscribed(node, "news")
@@ -350,7 +399,8 @@ async def test_a_deletion_behind_the_history_is_told(start_node: NodeStarter) ->
 
 
 async def test_a_deletion_while_the_history_is_read(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pushes of before are written, whether they were read or held; then the list without the channel."""
+    """Pushes made before a deletion are written, both those read from the history and the held ones; then comes the
+    list without the channel."""
     node = await start_node()
     await node.create("news")
     client, wish = await subscribed(node, "news")
@@ -376,7 +426,7 @@ async def test_a_deletion_while_the_history_is_read(start_node: NodeStarter, mon
 async def test_the_list_after_a_deletion_during_the_replay(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first CLIENT_ACK had the channel: another one follows what was pushed there."""
+    """When the first CLIENT_ACK listed the channel, another CLIENT_ACK follows the channel's last pushes."""
     site = replace(SITE, outbox_limit_bytes=2_000)
     node = await start_node(site)
     await node.create("news")

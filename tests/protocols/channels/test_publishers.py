@@ -1,4 +1,4 @@
-"""Publishers without a network: what is done in Redis by each of their requests, and what when Redis fails."""
+"""Publishers without a network: the commands of each request in Redis, and the answers when Redis fails."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import Channels
+from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
 from app.protocols.channels.publishers import history_of
-from app.protocols.http_request import digest
+from app.protocols.channels.settings import Channels
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 
 async def ask(node: ChannelsNode, path: str, body: object, method: str = "POST", **headers: str) -> tuple[int, Any]:
-    """One request to a path behind the site's: the status and the answer."""
+    """Send one request to a path below the site's; return the status and the answer."""
     sent: list[dict[str, Any]] = []
     scope = {
         "type": "http",
@@ -39,12 +39,12 @@ async def ask(node: ChannelsNode, path: str, body: object, method: str = "POST",
 
 
 def action(name: str, **data: object) -> dict[str, object]:
-    """The body of a request."""
+    """Encode the body of a request."""
     return {"messageType": "SERVER_ACTION", "action": name, "data": {"channel": "news", **data}}
 
 
 async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Valkey) -> None:
-    """Token, publishing and history: whatever there is to do is one EVALSHA, also where the token is wrong."""
+    """A push checks the token, publishes and extends the history in one EVALSHA, also with a wrong token."""
     node = await start_node()
     await node.create("news")
     for token, status in (("news", 200), ("wrong", 403)):
@@ -58,7 +58,8 @@ async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Va
 async def test_a_creation_that_nobody_knows_of_is_taken_back(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis has created the channel and its answer is lost: the caller gets 503, and may create it again."""
+    """When Redis has created the channel and its answer is lost, the caller gets
+    503 and can create the channel again."""
     node = await start_node()
     create = node.store.create_channel
 
@@ -82,7 +83,7 @@ async def test_a_creation_that_nobody_knows_of_is_taken_back(
 async def test_redis_fails(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
 ) -> None:
-    """The caller learns that nothing has happened, and nothing of Redis's own words."""
+    """When Redis fails the answer says that nothing has happened, and contains none of Redis's own words."""
     node = await start_node()
 
     async def fail(*arguments: object) -> None:
@@ -95,7 +96,7 @@ async def test_redis_fails(
 
 
 async def test_the_deletion_is_heard_in_the_order_of_the_pushes(start_node: NodeStarter) -> None:
-    """What was pushed before it arrives, and nothing behind it."""
+    """Pushes made before a deletion arrive, and no later ones."""
     node = await start_node()
     await node.create("news")
     client = node.client()
@@ -108,7 +109,7 @@ async def test_the_deletion_is_heard_in_the_order_of_the_pushes(start_node: Node
 
 
 def test_how_much_is_kept() -> None:
-    """As many pushes as the site says, for its device_ttl; where that is 0, as good as for ever."""
+    """The history keeps as many pushes as the site sets, for its device_ttl; with 0 practically for ever."""
     site = make_site(channels=Channels(history_messages=7), device_ttl_seconds=60)
     assert (history_of(site).messages, history_of(site).seconds) == (7, 60)
     assert history_of(make_site(channels=Channels(), device_ttl_seconds=0)).seconds > 10**8

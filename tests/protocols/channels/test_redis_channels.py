@@ -1,4 +1,4 @@
-"""Channels and their resumable subscribers in Redis: one creator, one holder, and nothing that stays for ever."""
+"""Channels and their resumable subscribers in Redis: one creator, one holder, and no keys that stay for ever."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from hashlib import sha256
 
 import pytest
 
-from app.config.settings import Channels, Site
+from app.config.settings import Site
 from app.errors import StoreUnavailable
 from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position
 from app.protocols.channels.redis_channels import UNCONFIRMED_SECONDS, RedisChannels
+from app.protocols.channels.settings import Channels
 from app.redis.client import Redis
 from app.store.keys import prefix
 from tests.support.store import make_site
@@ -30,13 +31,13 @@ async def store(redis: Redis) -> RedisChannels:
 
 
 def subscriber(valkey: Valkey, site: Site = SITE) -> dict[str, str]:
-    """What Redis keeps of the subscriber."""
+    """The fields that Redis keeps for the subscriber."""
     found: dict[str, str] = valkey.dump()[f"{prefix(site.name)}subscriber:u"]
     return found
 
 
 async def test_one_of_many_creates_a_channel(store: RedisChannels) -> None:
-    """Of many at once one does; its digest is the channel's, whatever bytes it holds."""
+    """Of many concurrent callers exactly one creates the channel; its digest is stored, whatever bytes it has."""
     digests = [bytes([number]) * 32 for number in range(10)]
     answers = await asyncio.gather(*(store.create_channel(SITE, "a", digest) for digest in digests))
     assert sorted(answer.value for answer in answers) == ["created", *["exists"] * 9]
@@ -45,14 +46,14 @@ async def test_one_of_many_creates_a_channel(store: RedisChannels) -> None:
 
 
 async def test_as_many_channels_as_there_may_be(store: RedisChannels) -> None:
-    """One more is refused, one that exists is said to exist."""
+    """One channel over the limit is refused; an existing channel is reported as existing."""
     answers = [await store.create_channel(SITE, name, ONE) for name in ("a", "b", "c", "d", "a")]
     created, full, exists = Creation.CREATED, Creation.FULL, Creation.EXISTS
     assert answers == [created, created, created, full, exists]
 
 
 async def test_a_channel_whose_creator_does_not_know(store: RedisChannels) -> None:
-    """It is taken back by its digest alone, as often as one likes, and another's of that name stays."""
+    """A channel is withdrawn by its digest only, repeatedly without error, and another creator's channel stays."""
     await store.create_channel(SITE, "a", ONE)
     await store.withdraw_channel(SITE, "a", TWO)
     assert await store.channel_digests(SITE, ["a"]) == [ONE]
@@ -64,7 +65,7 @@ async def test_a_channel_whose_creator_does_not_know(store: RedisChannels) -> No
 async def test_a_creation_that_comes_too_late(
     store: RedisChannels, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has stopped waiting for the answer has created nothing."""
+    """A creation after the caller's deadline creates nothing."""
     monkeypatch.setattr(redis, "deadline_ms", lambda key: 1)
     with pytest.raises(StoreUnavailable):
         await store.create_channel(SITE, "a", ONE)
@@ -72,8 +73,8 @@ async def test_a_creation_that_comes_too_late(
 
 
 async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> None:
-    """With its secret it gets its position and channels in their order; those that are another by now with the seq up
-    to which they were its own, and only while it may lack something of them."""
+    """A resumed subscriber gets its position and its channels in their order. A channel that was deleted since is
+    listed with the seq of its deletion, until the subscriber has confirmed everything up to there."""
     for name in ("z", "m\nn", "a"):
         await store.create_channel(SITE, name, ONE)
     position = await store.register_subscriber(SITE, "u", SECRET)
@@ -92,7 +93,7 @@ async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> 
     valkey.client.zadd(f"{start}gone:channels", {ONE: 20})
     valkey.client.hdel(f"{start}channels", "z")
     for claim in (3, 4):
-        # Until it is known to have everything up to there.
+        # The channel is listed until the subscriber has everything up to the deletion.
         resumed = await store.resume_subscriber(SITE, "u", SECRET)
         assert resumed
         assert resumed.position == Position(Claim("u", claim), 7)
@@ -105,7 +106,7 @@ async def test_a_subscriber_comes_back(store: RedisChannels, valkey: Valkey) -> 
 
 
 async def test_what_others_were_pushed_is_not_missed(store: RedisChannels, valkey: Valkey) -> None:
-    """Where nothing was pushed into its channels behind its position, the position is that of this moment."""
+    """When nothing was pushed into its channels after its position, the position moves to the present seq."""
     await store.create_channel(SITE, "a", ONE)
     claim = (await store.register_subscriber(SITE, "u", SECRET)).claim
     await store.keep_subscription(SITE, claim, "a")
@@ -131,7 +132,7 @@ async def test_who_is_not_known(store: RedisChannels, valkey: Valkey, uuid: str,
 
 
 async def test_only_the_newest_claim_counts(store: RedisChannels, valkey: Valkey) -> None:
-    """What an older connection still says of its subscriber is not heeded, and it is told so."""
+    """Commands with an older claim have no effect, and their answer says so."""
     await store.create_channel(SITE, "a", ONE)
     old = (await store.register_subscriber(SITE, "u", SECRET)).claim
     await store.keep_subscription(SITE, old, "a")
@@ -148,7 +149,7 @@ async def test_only_the_newest_claim_counts(store: RedisChannels, valkey: Valkey
 
 
 async def test_subscriptions_are_kept_and_dropped(store: RedisChannels, valkey: Valkey) -> None:
-    """An unknown channel is not kept; one that is dropped leaves nothing."""
+    """A subscription to an unknown channel is not kept; a dropped one leaves nothing."""
     claim = (await store.register_subscriber(SITE, "u", SECRET)).claim
     assert await store.keep_subscription(SITE, claim, "a") is Kept.UNKNOWN
     await store.create_channel(SITE, "a", ONE)
@@ -159,8 +160,8 @@ async def test_subscriptions_are_kept_and_dropped(store: RedisChannels, valkey: 
 
 
 async def test_how_long_a_subscriber_is_kept(store: RedisChannels, valkey: Valkey) -> None:
-    """device_ttl from the end of its connection; while it is confirmed a little longer, for its node may be killed; and
-    for ever where device_ttl is 0."""
+    """A subscriber is kept for device_ttl from the end of its connection. While it is confirmed the time is a little
+    longer, in case its node is killed. With device_ttl 0 it is kept for ever."""
 
     def left(site: Site = SITE) -> int:
         return int(valkey.client.ttl(f"{prefix(site.name)}subscriber:u"))
@@ -182,7 +183,7 @@ async def test_how_long_a_subscriber_is_kept(store: RedisChannels, valkey: Valke
 
 
 async def test_before_the_first_push_nothing_is_missing(store: RedisChannels, valkey: Valkey) -> None:
-    """Once there is a channel it is known that nothing was pushed yet, whatever else the site sends meanwhile."""
+    """From the first channel on the history is complete without any push, whatever else the site sends."""
     valkey.client.set(f"{prefix('shop')}seq", 50)
     await store.create_channel(SITE, "a", ONE)
     marks = valkey.dump()[f"{prefix('shop')}histories"]

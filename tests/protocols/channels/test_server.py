@@ -1,4 +1,4 @@
-"""The protocol as an ASGI application under another server's WebSockets: no fast lane there, and no pings of ours."""
+"""The protocol as the only application of Recado's own server, with subscribers of another library (`websockets`)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from websockets.typing import Subprotocol
 from app.errors import LimitReached, StoreUnavailable
 from app.protocols.channels.door import Door
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
-from tests.support.waiting import until
 from tests.transport.serving import serving
 
 
-class Other:
-    """The server and how to reach it; lives for one test."""
+class ServedChannels:
+    """The server and its address. Lives for one test."""
 
     def __init__(self, node: ChannelsNode, port: int) -> None:
         self.node = node
@@ -28,19 +27,19 @@ class Other:
 
     @contextlib.asynccontextmanager
     async def connected(self, query: str = "") -> AsyncIterator[ClientConnection]:
-        """A subscriber."""
+        """A connected subscriber."""
         async with connect(self.base + query, compression=None, proxy=None) as socket:
             yield socket
 
 
 @contextlib.asynccontextmanager
-async def other_server(start_node: NodeStarter) -> AsyncIterator[Other]:
+async def served_channels(start_node: NodeStarter) -> AsyncIterator[ServedChannels]:
     """Serve a node's channels."""
     node = await start_node()
     await node.create("news")
     application: Any = node.server
-    async with serving(application, interface="asgi3", ws="websockets-sansio", access_log=False) as served:
-        yield Other(node, served.port)
+    async with serving(application, interface="asgi3", access_log=False) as server:
+        yield ServedChannels(node, server.port)
         await node.server.drain(0)
         await node.settled()
 
@@ -52,25 +51,25 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def subscribe(socket: ClientConnection) -> dict[str, Any]:
-    """Subscribe; what is answered."""
+    """Subscribe; return the answer."""
     action = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE", "data": {"channel": "news"}}
     await socket.send(json.dumps(action))
     return await receive(socket)
 
 
 async def test_subscribe_and_receive(start_node: NodeStarter) -> None:
-    """The same messages as over the fast lane."""
-    async with other_server(start_node) as other, other.connected() as socket:
+    """A subscriber gets the messages of the contract, also long ones and ones outside ASCII."""
+    async with served_channels(start_node) as served, served.connected() as socket:
         uuid = (await receive(socket))["data"]["uuid"]
         assert (await subscribe(socket))["data"] == {"uuid": uuid, "subscribedChannels": ["news"]}
         for text in ("x", "é" * 200, "y" * 70_000):
-            await other.node.push("news", text)
+            await served.node.push("news", text)
             assert (await receive(socket))["data"]["pushMessage"] == {"channel": "news", "message": text}
 
 
 async def test_many_actions_at_once(start_node: NodeStarter) -> None:
-    """They are read one after the other, as they are served."""
-    async with other_server(start_node) as other, other.connected() as socket:
+    """Actions are read one after the other, at the pace at which they are served."""
+    async with served_channels(start_node) as served, served.connected() as socket:
         await receive(socket)
         action = '{"messageType":"CLIENT_ACTION","action":"%s","data":{"channel":"%s"}}'
         for number in range(100):
@@ -79,37 +78,24 @@ async def test_many_actions_at_once(start_node: NodeStarter) -> None:
         assert [(await receive(socket))["code"] for _ in range(200)] == [200, 404] * 100
 
 
-async def test_resume_without_pings(start_node: NodeStarter) -> None:
-    """What was got since the connection began comes again, and then what was missed."""
-    async with other_server(start_node) as other:
-        async with other.connected("?resumable=1") as socket:
-            ack = (await receive(socket))["data"]
-            await subscribe(socket)
-            await other.node.push("news", "got")
-            await receive(socket)
-        await until(lambda: not other.node.board.subscribers, "the end")
-        await other.node.settled()
-        await other.node.push("news", "missed")
-        async with other.connected(f"?resume={ack['uuid']}&secret={ack['secret']}") as socket:
-            assert (await receive(socket))["data"] == {"uuid": ack["uuid"], "subscribedChannels": ["news"]}
-            assert [(await receive(socket))["data"]["pushMessage"]["message"] for _ in range(2)] == ["got", "missed"]
-
-
 @pytest.mark.parametrize("offered", [["a"], ["b", "a"]])
 async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None:
-    """The first of those that a client offers, without which a browser would not connect."""
+    """The server accepts the first subprotocol that a client offers; without an answer a browser would not connect."""
     subprotocols = [Subprotocol(one) for one in offered]
-    async with other_server(start_node) as other, connect(other.base, subprotocols=subprotocols, proxy=None) as socket:
+    async with (
+        served_channels(start_node) as served,
+        connect(served.base, subprotocols=subprotocols, proxy=None) as socket,
+    ):
         assert socket.subprotocol == offered[0]
         assert (await receive(socket))["data"]["subscribedChannels"] == []
 
 
 async def test_drain(start_node: NodeStarter) -> None:
-    """Every subscriber is told to come back, and has gone when it returns."""
-    async with other_server(start_node) as other, other.connected() as socket:
+    """Every subscriber is told to reconnect, and has gone when `drain` returns."""
+    async with served_channels(start_node) as served, served.connected() as socket:
         await receive(socket)
-        await other.node.server.drain(0.2)
-        assert not other.node.board.subscribers
+        await served.node.server.drain(0.2)
+        assert not served.node.board.subscribers
         with pytest.raises(ConnectionClosed) as end:
             await receive(socket)
         assert end.value.rcvd
@@ -118,18 +104,18 @@ async def test_drain(start_node: NodeStarter) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "x"])
 async def test_what_is_not_there(start_node: NodeStarter, path: str) -> None:
-    """Refused before it opens; under such a server that is always 403."""
-    async with other_server(start_node) as other:
+    """A WebSocket to an unknown site or path is refused with 404 before it opens."""
+    async with served_channels(start_node) as served:
         with pytest.raises(InvalidStatus) as refusal:
-            async with other.connected(path):
+            async with served.connected(path):
                 pass
-        assert refusal.value.response.status_code == 403
+        assert refusal.value.response.status_code == 404
 
 
 async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom a limit meets is told why and closed; without Redis nobody who is counted gets in."""
-    async with other_server(start_node) as other:
-        limits = other.node.server._limits
+    """A subscriber over a limit gets the reason and is closed; without Redis a counted subscriber is refused."""
+    async with served_channels(start_node) as served:
+        limits = served.node.server._limits
 
         async def reach(*arguments: object) -> None:
             raise LimitReached("Too many connections", "connections")
@@ -138,7 +124,7 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
             raise StoreUnavailable
 
         monkeypatch.setattr(limits, "connect", reach)
-        async with other.connected() as socket:
+        async with served.connected() as socket:
             error = await receive(socket)
             assert (error["code"], error["data"]["errorDetails"]) == (429, "Too many connections")
             with pytest.raises(ConnectionClosed) as end:
@@ -147,15 +133,15 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
             assert (end.value.rcvd.code, end.value.rcvd.reason) == (1013, "limit reached")
         monkeypatch.setattr(limits, "connect", fail)
         with pytest.raises(InvalidStatus):
-            async with other.connected():
+            async with served.connected():
                 pass
 
 
 async def test_an_action_that_fails_for_no_known_reason(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours ends the one connection with 1011, and the others go on."""
-    async with other_server(start_node) as other, other.connected() as one, other.connected() as two:
+    """An internal error closes its own connection with 1011, and other connections go on."""
+    async with served_channels(start_node) as served, served.connected() as one, served.connected() as two:
         for socket in (one, two):
             await receive(socket)
 

@@ -1,4 +1,4 @@
-"""One subscriber on a socket that notes what is done to it: what is written when, and how the dead are found."""
+"""One subscriber on a socket that records its calls: the order of the writes, and the detection of dead clients."""
 
 from __future__ import annotations
 
@@ -17,75 +17,74 @@ from tests.support.waiting import until
 
 
 class Socket:
-    """Notes what is written: messages, "ping", ("close", code, reason). Lives for one test."""
+    """Records what is written: messages, "ping", ("close", code, reason). Lives for one test."""
 
     def __init__(self) -> None:
         self.written: list[Any] = []
-        self.buffered_bytes = 0
         self.is_paused = False
 
     def write_frame(self, frame: bytes) -> None:
-        """Note the message."""
+        """Record the message."""
         start = {126: 4, 127: 10}.get(frame[1], 2)
         self.written.append(json.loads(frame[start:]))
 
     def write_ping(self) -> None:
-        """Note it."""
+        """Record the ping."""
         self.written.append("ping")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Note it."""
+        """Record the close."""
         self.written.append(("close", code, reason))
 
     def pause_reading(self) -> None:
-        """Note it."""
+        """Record the pause."""
         self.is_paused = True
 
     def resume_reading(self) -> None:
-        """Note it."""
+        """Record the resumption."""
         self.is_paused = False
 
     @property
     def pushed(self) -> list[str]:
-        """The messages of the pushes."""
+        """The messages of the recorded pushes."""
         return [one["data"]["pushMessage"]["message"] for one in self.written if isinstance(one, dict)]
 
 
 class Owner:
-    """Notes what it is told. Lives for one test."""
+    """Records the calls of the subscriber. Lives for one test."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.seq = 0
 
     def last_seq(self) -> int:
-        """As the test says."""
+        """The value that the test sets."""
         return self.seq
 
     def action_received(self, subscriber: Subscriber) -> None:
-        """Note it."""
+        """Record the call."""
         self.told.append(("action",))
 
     def position_confirmed(self, subscriber: Subscriber) -> None:
-        """Note it."""
+        """Record the call."""
         assert subscriber.resumption
         self.told.append(("confirmed", subscriber.resumption.seq))
 
     def pushed(self, subscriber: Subscriber) -> None:
-        """Note it."""
+        """Record the call."""
         self.told.append(("pushed",))
 
     def lost(self, subscriber: Subscriber, reason: str) -> None:
-        """Note it."""
+        """Record the call."""
         self.told.append(("lost", reason))
 
 
 class Scene:
-    """A subscriber between the two, live unless the test says otherwise."""
+    """A subscriber between a socket and an owner, live unless the test asks for another phase."""
 
-    def __init__(self, is_resumable: bool = False, has_pings: bool = True, seconds: float = 60) -> None:
+    def __init__(self, is_resumable: bool = False, seconds: float = 60) -> None:
         self.owner, self.socket = Owner(), Socket()
-        heartbeat = Heartbeat(DeadlineWheel(0.005), seconds, seconds, has_pings)
+        heartbeat = Heartbeat(DeadlineWheel(0.005), seconds, seconds)
         self.subscriber = Subscriber("u", self.owner, heartbeat)
         if is_resumable:
             self.subscriber.resumption = Resumption(Position(Claim("u", 1), 5))
@@ -93,19 +92,19 @@ class Scene:
         self.subscriber.enter("news")
 
     def push(self, seq: int) -> None:
-        """Push a message that is its seq."""
+        """Push a message whose text is its seq."""
         self.owner.seq = seq
         self.subscriber.push(Push(seq, "news", str(seq)))
 
     @property
     def pings(self) -> int:
-        """How many were sent."""
+        """The number of pings sent."""
         return self.socket.written.count("ping")
 
 
 async def test_pushes_are_held_until_it_is_live() -> None:
-    """While it is opened pushes wait; what the history has brought is not written again; what was
-    pushed into a channel that is deleted by then is."""
+    """During the opening pushes are held. Held pushes that the history has brought are not written again; held pushes
+    of a channel that was deleted meanwhile are written."""
     scene = Scene()
     for seq in (1, 2, 3):
         scene.push(seq)
@@ -119,7 +118,7 @@ async def test_pushes_are_held_until_it_is_live() -> None:
 
 
 async def test_what_is_held_is_forgotten_where_the_history_has_it() -> None:
-    """Before a page is read nothing needs to be held."""
+    """Pushes held before a page is read are dropped, because the page contains them."""
     scene = Scene()
     scene.push(1)
     scene.subscriber.forget_held()
@@ -129,7 +128,7 @@ async def test_what_is_held_is_forgotten_where_the_history_has_it() -> None:
 
 
 async def test_list_in_a_push_is_that_of_its_moment() -> None:
-    """Entering and leaving change the list in the next push."""
+    """Entering and leaving a channel change the list in the next push."""
     scene = Scene()
     scene.subscriber.go_live(0)
     scene.push(1)
@@ -142,7 +141,7 @@ async def test_list_in_a_push_is_that_of_its_moment() -> None:
 
 
 async def test_a_pong_confirms_what_was_written_before_its_ping() -> None:
-    """Not what was written behind it, for which there is another ping once the pong is here."""
+    """A pong does not confirm pushes written after its ping; another ping follows for these."""
     scene = Scene(is_resumable=True)
     scene.subscriber.go_live(5)
     scene.push(7)
@@ -159,7 +158,8 @@ async def test_a_pong_confirms_what_was_written_before_its_ping() -> None:
 
 
 async def test_a_pong_confirms_what_was_replayed() -> None:
-    """Also where this node has heard nothing of it live, and where a ping of the heartbeat was under way."""
+    """The pong of a replay confirms it, also when this node heard nothing of it live, and
+    when a heartbeat's ping was in flight."""
     scene = Scene(is_resumable=True, seconds=0.02)
     await until(lambda: scene.pings == 1, "a ping of its heartbeat")
     scene.subscriber.go_live(8)
@@ -173,18 +173,19 @@ async def test_a_pong_confirms_what_was_replayed() -> None:
 
 @pytest.mark.parametrize("is_resumable", [False, True])
 async def test_who_may_come_back_is_told_of_a_deletion(is_resumable: bool) -> None:
-    """By a CLIENT_ACK with the list after it; a plain client gets no byte that the original does not send."""
+    """A resumable client is told of a deletion by a CLIENT_ACK with the list after it; a plain client gets no byte that
+    the original does not send."""
     scene = Scene(is_resumable)
     scene.subscriber.enter("other")
     scene.subscriber.expel("other")
-    assert scene.socket.written == []  # it is being opened
+    assert scene.socket.written == []  # the subscriber is being opened
     scene.subscriber.go_live(5)
     scene.subscriber.expel("news")
     assert [one["data"] for one in scene.socket.written] == [{"uuid": "u", "subscribedChannels": []}] * is_resumable
 
 
 async def test_a_pong_that_nobody_asked_for_confirms_nothing() -> None:
-    """A client may send pongs as it likes (RFC 6455, 5.5.3)."""
+    """A pong without a ping confirms nothing, because a client may send pongs at any time (RFC 6455, 5.5.3)."""
     scene = Scene(is_resumable=True)
     scene.subscriber.go_live(5)
     scene.push(7)
@@ -193,7 +194,7 @@ async def test_a_pong_that_nobody_asked_for_confirms_nothing() -> None:
 
 
 async def test_a_plain_subscriber_is_pinged_for_its_life_alone() -> None:
-    """No ping goes behind its pushes."""
+    """A plain subscriber gets no ping after its pushes, only those of the heartbeat."""
     scene = Scene()
     scene.subscriber.go_live(0)
     scene.push(1)
@@ -201,7 +202,7 @@ async def test_a_plain_subscriber_is_pinged_for_its_life_alone() -> None:
 
 
 async def test_who_answers_pings_lives_and_who_does_not_is_closed() -> None:
-    """A ping after each interval; without its pong in time the end."""
+    """A ping is sent after each interval; without its pong in time the connection is closed."""
     scene = Scene(seconds=0.03)
     scene.subscriber.go_live(0)
     for count in (1, 2, 3):
@@ -213,23 +214,10 @@ async def test_who_answers_pings_lives_and_who_does_not_is_closed() -> None:
     assert scene.owner.told == [("lost", "ping timeout")]
 
 
-async def test_without_pings_it_is_left_to_the_server() -> None:
-    """Under another ASGI server nothing is pinged and nobody closed; Redis hears that a resumable one is there."""
-    scene = Scene(is_resumable=True, has_pings=False, seconds=0.02)
-    scene.subscriber.go_live(5)
-    await until(lambda: len(scene.owner.told) >= 2, "signs of life")
-    scene.push(7)
-    scene.subscriber.ping()
-    heard = len(scene.owner.told)
-    await until(lambda: len(scene.owner.told) >= heard + 2, "more signs of life")
-    assert set(scene.owner.told) == {("confirmed", 5), ("pushed",)}
-    assert scene.socket.pushed == ["7"]
-    assert len(scene.socket.written) == 1
-
-
 @pytest.mark.parametrize("end", ["pong", "lost"])
 async def test_confirm_waits_for_the_pong_or_the_end(end: str) -> None:
-    """A page of the history is confirmed before the next is written; an older ping's pong is not that of the page."""
+    """A page of the history is confirmed before the next is written; the pong of an
+    older ping does not confirm the page."""
     scene = Scene(is_resumable=True, seconds=0.02)
     await until(lambda: scene.pings == 1, "a ping of its heartbeat")
     waiting = asyncio.ensure_future(scene.subscriber.confirm(8))
@@ -246,23 +234,11 @@ async def test_confirm_waits_for_the_pong_or_the_end(end: str) -> None:
     await waiting
 
 
-async def test_confirm_without_pings_waits_until_all_is_written() -> None:
-    """All that can be known there is that the server has taken it."""
-    scene = Scene(is_resumable=True, has_pings=False)
-    await scene.subscriber.confirm(8)
-    scene.socket.buffered_bytes = 10
-    waiting = asyncio.ensure_future(scene.subscriber.confirm(8))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    scene.subscriber.writing_resumed()
-    await waiting
-
-
 async def test_one_action_at_a_time() -> None:
-    """What comes while one is served is not read from the socket; afterwards it is."""
+    """An action that arrives while another one is served is not read from the socket until that one is done."""
     scene = Scene()
     scene.subscriber.text_received(b"a")
-    assert scene.owner.told == []  # it is being opened, which is being served
+    assert scene.owner.told == []  # the opening counts as an action that is being served
     scene.subscriber.inbox.clear()
     scene.subscriber.served()
     scene.subscriber.text_received(b"b")
@@ -277,7 +253,7 @@ async def test_one_action_at_a_time() -> None:
 
 
 async def test_the_end() -> None:
-    """Nothing is written, held or kept alive any more, and the owner hears of it once."""
+    """After its end nothing is written, held or kept alive, and the owner is told once."""
     scene = Scene(is_resumable=True)
     scene.subscriber.go_live(5)
     scene.subscriber.connection_lost(1001, "going away")

@@ -1,4 +1,4 @@
-"""Who is let in, what `identifier` does, and what is left behind when a client goes at any moment."""
+"""Admission of clients, the event `identifier`, and the state that is left when a client goes at any moment."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from app.protocols.redis_publish.application import (
     PublishSite,
     RedisPublishApplication,
 )
+from app.protocols.redis_publish.figures import RedisPublishCounts
+from app.protocols.redis_publish.settings import RedisPublish
 from app.store.seats import RedisSeats
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
 from tests.support.valkey import Valkey
@@ -30,7 +32,7 @@ from tests.support.waiting import until
 
 
 class Request(Struct):
-    """What a client brings."""
+    """A client's request to join."""
 
     namespace: str = "/news"
     origin: str | None = None
@@ -46,8 +48,9 @@ class Case:
         self.node = PublishNode(valkey, self.site, "aa")
         self.counts = Counts()
         limits = Limits(RedisSeats(self.node.redis, "aa"))
-        assert self.site.redis_publish
-        served = PublishSite(self.site, self.site.redis_publish, self.node.mailboxes, self.node.mailroom)
+        served = PublishSite(
+            self.site, self.site.require_section(RedisPublish), self.node.mailboxes, self.node.mailroom
+        )
         self.application = RedisPublishApplication([served], limits, self.counts)
 
     async def connect(self, **request: Any) -> PublishClient:
@@ -58,15 +61,15 @@ class Case:
         return client
 
     def identify(self, client: PublishClient, *args: Any, ack_id: int | None = None) -> None:
-        """It emits `identifier`."""
+        """Sends the client's event `identifier`."""
         self.application.event_received(client, "identifier", list(args), ack_id)
 
     def key(self, user: str, key: str) -> None:
-        """The user's key."""
+        """Sets the user's key."""
         self.valkey.client.set(f"rm:users:{user}:key", key)
 
     def connections(self, user: str = "u") -> int:
-        """How many Redis knows."""
+        """The number of connections in Redis."""
         return int(self.valkey.client.hlen(f"recado:{{rm:users:{user}:messages}}:connections"))
 
 
@@ -81,7 +84,7 @@ async def case(valkey: Valkey) -> AsyncIterator[Case]:
 
 
 async def test_namespaces(case: Case) -> None:
-    """The site's and its route are served, nothing else."""
+    """The namespaces of the site and of its route are served, and no other."""
     names = ("/news", "/rm", "/", "/other", "news")
     assert [name for name in names if case.application.accepts_namespace(name)] == ["/news", "/rm"]
     for name in ("/news", "/rm"):
@@ -91,7 +94,7 @@ async def test_namespaces(case: Case) -> None:
 
 @pytest.mark.parametrize(("origin", "is_let_in"), [(None, True), ("https://ours", True), ("https://theirs", False)])
 async def test_origin(case: Case, origin: str | None, is_let_in: bool) -> None:
-    """The site's `origins` hold here too."""
+    """The site's `origins` apply here too."""
     client = await case.connect(origin=origin)
     assert client.written == ([("confirm",)] if is_let_in else [("refuse", ORIGIN_REFUSED)])
     case.identify(client, "u:k")
@@ -100,29 +103,30 @@ async def test_origin(case: Case, origin: str | None, is_let_in: bool) -> None:
 
 
 async def test_identified(case: Case) -> None:
-    """The right key lets a client in; its callback is called; another identifier is refused."""
+    """The right key admits a client, and its callback is called. A second identifier is refused."""
     client = await case.connect()
     case.identify(client, "u:k", ack_id=7)
     await until(lambda: case.connections() == 1, "the connection")
     assert client.written == [("confirm",), ("ack", 7)]
     case.identify(client, "u:k")
     await until(lambda: client.written[-1] == ("error", ALREADY_KNOWN), "the error")
-    assert case.counts.of("news").redis_publish.identifications == {"accepted": 1}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"accepted": 1}
 
 
 async def test_wrong_tries(case: Case) -> None:
-    """Form and key are told apart, never the user from the key; after three tries the client is disconnected."""
+    """The answer distinguishes a wrong form from a wrong key, but never an unknown user from a wrong key. After three
+    tries the client is disconnected."""
     client = await case.connect()
     for argument in (7, "u:wrong", "nobody:k"):
         case.identify(client, argument)
         await until(lambda: not case.application._tasks, "an answer")
     errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
     assert client.written == [("confirm",), *errors, ("disconnect",)]
-    assert case.counts.of("news").redis_publish.identifications == {"refused": MAX_TRIES}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"refused": MAX_TRIES}
 
 
 async def test_guesses_at_once(case: Case) -> None:
-    """The fourth of four tries at once is not looked at, right as it may be."""
+    """Of four tries at once the fourth is not looked at, even if it is right."""
     client = await case.connect()
     for argument in ("u:1", "u:2", "u:3", "u:k"):
         case.identify(client, argument)
@@ -132,7 +136,7 @@ async def test_guesses_at_once(case: Case) -> None:
 
 
 async def test_two_right_ones_at_once(case: Case) -> None:
-    """A client that identifies itself twice without waiting has one connection and one seat."""
+    """A client that identifies itself twice without waiting gets one connection and one seat."""
     client = await case.connect()
     for _ in range(2):
         case.identify(client, "u:k")
@@ -144,7 +148,7 @@ async def test_two_right_ones_at_once(case: Case) -> None:
 
 
 async def test_limits_of_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection over a limit of the site is told so; one that ends gives its place back."""
+    """A connection over a limit of the site is told so. A connection that ends gives its place back."""
     monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
     clients = [await case.connect() for _ in range(3)]
     for client in clients:
@@ -158,7 +162,7 @@ async def test_limits_of_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_client_that_goes_while_it_is_looked_up(case: Case) -> None:
-    """Nothing stays behind of a client that goes before its key was compared."""
+    """Nothing is left of a client that goes before its key was compared."""
     client = await case.connect()
     case.identify(client, "u:k")
     await asyncio.sleep(0)
@@ -170,16 +174,16 @@ async def test_client_that_goes_while_it_is_looked_up(case: Case) -> None:
 
 
 async def test_redis_away(case: Case) -> None:
-    """A client that cannot be looked up is to come back: its transport is closed."""
+    """While Redis is away the client's transport is closed, so that the client reconnects."""
     client = await case.connect()
     await case.node.redis.close()
     case.identify(client, "u:k")
     await until(lambda: client.written[-1] == ("close", STORE_AWAY), "the end")
-    assert case.counts.of("news").redis_publish.identifications == {"unavailable": 1}
+    assert case.counts.of("news").part(RedisPublishCounts).identifications == {"unavailable": 1}
 
 
 async def test_other_events(case: Case) -> None:
-    """Whatever else a client emits is answered if it waits for that, and means nothing."""
+    """Any other event of a client is answered if the client asks for an ack, and has no effect."""
     client = await case.connect()
     case.application.event_received(client, "hello", [1], None)
     case.application.event_received(client, "hello", [], 3)

@@ -27,7 +27,7 @@ from app.protocols.redis_publish.envelope import Destination, Envelopes, event_o
     ],
 )
 def test_destination(text: str, expected: Destination | None) -> None:
-    """Only `users.` and `channels.` with a name that fits a key and a line are destinations."""
+    """Only `users.` and `channels.` with a name that fits in a key and in a line are destinations."""
     assert read_destination(text) == expected
     if expected is not None:
         assert str(expected) == text
@@ -47,12 +47,12 @@ def test_destination(text: str, expected: Destination | None) -> None:
     ],
 )
 def test_identifier(argument: object, expected: tuple[str, str] | None) -> None:
-    """The first colon ends the user; the key is all behind it."""
+    """The first colon ends the user. The rest is the key."""
     assert read_identifier(argument) == expected
 
 
 def test_no_two_entries_are_equal() -> None:
-    """Equal texts of one millisecond get timestamps of their own, and one that follows does not meet them."""
+    """Equal texts of one millisecond get different timestamps, and a later equal text does not get one of them."""
     envelopes = Envelopes()
     entries = [envelopes.seal("rm.users.u", at_ms, b"x") for at_ms in (5, 5, 5, 6, 7, 8, 20)]
     assert [json.loads(entry)["timestamp"] for entry in entries] == [5, 6, 7, 8, 9, 10, 20]
@@ -61,7 +61,7 @@ def test_no_two_entries_are_equal() -> None:
 
 
 def test_event_has_the_bubble_of_its_connection() -> None:
-    """`bubble` is changed and nothing else, whatever the source and the payload look like."""
+    """Only `bubble` changes, for any source and payload."""
     source, payload = 'rm.users."bubble":true,', '{"bubble":true}'
     entry = Envelopes().seal(source, 5, payload.encode())
     for is_first in (True, False):
@@ -82,5 +82,5 @@ def test_event_has_the_bubble_of_its_connection() -> None:
     ],
 )
 def test_entry_of_another_program(entry: bytes, expected: dict[str, object]) -> None:
-    """An entry that is not ours becomes a message all the same."""
+    """An entry of another program becomes a message all the same."""
     assert json.loads(event_of(entry, False)) == ["message", {**expected, "bubble": False}]

@@ -1,4 +1,4 @@
-"""What an application sends, on its way into mailboxes that note what they are given, or fail."""
+"""The ingress, from an application's messages to mailboxes that record letters or fail."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import cast
 
 import pytest
 
-from app.config.settings import RedisPublish, SiteLimits
+from app.config.settings import SiteLimits
 from app.errors import StoreError, StoreUnavailable, WrongType
-from app.observe.counts import RedisPublishCounts
 from app.protocols.redis_publish import ingress as ingress_module
+from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.ingress import Ingress
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, StreamEntry
+from app.protocols.redis_publish.settings import RedisPublish
 from tests.support.publish_node import publish_site
 from tests.support.waiting import until
 
 
 class FakeMailboxes:
-    """Notes what is delivered; fails as often as it is told to."""
+    """Records deliveries, and fails as often as the test says."""
 
     def __init__(self) -> None:
         self.delivered: list[tuple[str, str, str]] = []
@@ -33,7 +34,7 @@ class FakeMailboxes:
         self.gate.set()
 
     async def deliver(self, user: str, letter: Letter, until_ms: int) -> LetterOutcome:
-        """Note user, payload and stream id."""
+        """Records user, payload and stream id."""
         await self.gate.wait()
         self.until_ms.append(until_ms)
         if self.failures:
@@ -42,7 +43,7 @@ class FakeMailboxes:
         return LetterOutcome("queued", 0)
 
     async def members(self, channel: str) -> AsyncIterator[list[str]]:
-        """What the test says, in parts."""
+        """The members that the test sets, in parts."""
         if channel in self.wrong_channels:
             raise WrongType("WRONGTYPE")
         for part in self.channels.get(channel, []):
@@ -51,7 +52,7 @@ class FakeMailboxes:
 
 
 class FakeStream:
-    """Gives what the test has put in; keeps what was not acknowledged."""
+    """Returns the entries of the test, and keeps the unacknowledged ones."""
 
     def __init__(self) -> None:
         self.unread: list[StreamEntry] = []
@@ -60,11 +61,11 @@ class FakeStream:
         self.is_stopped = asyncio.Event()
 
     async def claim(self) -> list[StreamEntry]:
-        """What is pending."""
+        """Returns the pending entries."""
         return list(self.pending)
 
     async def read(self) -> list[StreamEntry]:
-        """What is new, or a moment later nothing."""
+        """Returns new entries, or nothing after a moment."""
         if not self.unread:
             try:
                 await asyncio.wait_for(self.is_stopped.wait(), 0.01)
@@ -75,22 +76,22 @@ class FakeStream:
         return read
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
-        """They are done."""
+        """Removes the entries."""
         self.acknowledged += ids
         self.pending = [entry for entry in self.pending if entry.id not in ids]
 
     async def stop(self) -> None:
-        """Wake `read`."""
+        """Wakes `read`."""
         self.is_stopped.set()
 
     def add(self, id_: str, to: str, payload: str, **fields: str) -> None:
-        """An entry that nobody has read."""
+        """Adds an entry that no node has read."""
         encoded = {name.encode(): value.encode() for name, value in fields.items()}
         self.unread.append(StreamEntry(id_, {b"to": to.encode(), b"payload": payload.encode(), **encoded}))
 
 
 class Case:
-    """An ingress with what it works on. Lives for one test."""
+    """An ingress with its fakes. Lives for one test."""
 
     def __init__(self, max_payload_bytes: int = 1_000, message_bytes: int = 0) -> None:
         self.mailboxes = FakeMailboxes()
@@ -101,26 +102,26 @@ class Case:
         self.ingress = Ingress(site, settings, cast(Mailboxes, self.mailboxes), self.stream, self.counts)
 
     def own(self, gap_ms: int = 0) -> None:
-        """The lease is this node's."""
+        """Gives the lease to this node."""
         self.ingress.lease_renewed(77, monotonic() + 60)
         self.ingress.lease_taken(gap_ms)
 
     async def delivered(self, count: int) -> list[tuple[str, str, str]]:
-        """What was delivered, once it is so much."""
+        """Waits for this number of deliveries and returns them."""
         await until(lambda: len(self.mailboxes.delivered) >= count, f"{count} letters")
         return self.mailboxes.delivered
 
 
 @pytest.fixture
 async def case() -> AsyncIterator[Case]:
-    """With the defaults; let go of at the end."""
+    """An ingress with the default settings, which loses its lease at the end."""
     case = Case()
     yield case
     await case.ingress.lease_lost()
 
 
 async def test_order_of_users_and_channels(case: Case) -> None:
-    """Letters are given in the order of the PUBLISHes, a channel's to each member, and with the lease's end."""
+    """Letters are delivered in the order of the PUBLISHes, a channel's to each member, with the end of the lease."""
     case.own()
     case.mailboxes.channels["c"] = [["a", "b"], ["c", "not\na name"]]
     for number in range(4):
@@ -136,7 +137,7 @@ async def test_order_of_users_and_channels(case: Case) -> None:
 
 @pytest.mark.parametrize("destination", ["users.", "others.a", "users", "users.a\nb", "users.a:b"])
 async def test_no_destination(case: Case, destination: str) -> None:
-    """What names nobody is refused and counted."""
+    """A message without a valid destination is refused and counted."""
     case.own()
     case.ingress.message_published(destination, b"x")
     case.ingress.message_published("users.a", b"y")
@@ -146,7 +147,7 @@ async def test_no_destination(case: Case, destination: str) -> None:
 
 @pytest.mark.parametrize(("max_payload", "message_bytes"), [(10, 0), (10, 20), (20, 10)])
 async def test_too_long(max_payload: int, message_bytes: int) -> None:
-    """The shorter of max_payload and the site's message_bytes holds, for both forms."""
+    """The smaller of max_payload and the site's message_bytes applies, for both forms."""
     case = Case(max_payload, message_bytes)
     case.own()
     for size in (10, 11):
@@ -160,7 +161,7 @@ async def test_too_long(max_payload: int, message_bytes: int) -> None:
 
 
 async def test_published_messages_that_fail_are_lost(case: Case) -> None:
-    """PUBLISH promises no more than once: what failed is counted as lost, the rest goes on."""
+    """PUBLISH promises at most one delivery: a failed message is counted as lost, and the rest are delivered."""
     case.mailboxes.failures = [StoreUnavailable(), StoreError("OTHER")]
     case.own(gap_ms=1_500)
     for number in range(4):
@@ -171,7 +172,7 @@ async def test_published_messages_that_fail_are_lost(case: Case) -> None:
 
 
 async def test_stream_entries_that_fail_are_read_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry that could not be delivered is not acknowledged; it is claimed and delivered, with its id."""
+    """An entry that could not be delivered is not acknowledged. It is claimed and delivered, with its id."""
     monkeypatch.setattr(ingress_module, "_RETRY_SECONDS", 0.01)
     case.mailboxes.failures = [StoreUnavailable()]
     case.stream.add("5-0", "users.a", "first")
@@ -184,7 +185,7 @@ async def test_stream_entries_that_fail_are_read_again(case: Case, monkeypatch: 
 
 
 async def test_keys_of_a_wrong_type_are_refused(case: Case) -> None:
-    """A channel or list that holds something else stops nothing: what goes there is refused, the rest goes on."""
+    """A channel or list of a wrong type blocks nothing: its messages are refused, and the rest are delivered."""
     case.mailboxes.wrong_channels = {"bad"}
     case.mailboxes.failures = [WrongType("WRONGTYPE")]
     for number, to in enumerate(("channels.bad", "users.bad", "users.a")):
@@ -200,7 +201,7 @@ async def test_keys_of_a_wrong_type_are_refused(case: Case) -> None:
 
 
 async def test_stream_is_not_read_after_the_lease(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that has slept past its lease reads nothing until it is renewed."""
+    """A node that has slept past its lease reads nothing until the lease is renewed."""
     monkeypatch.setattr(ingress_module, "_RETRY_SECONDS", 0.01)
     looks: list[float] = []
 
@@ -219,7 +220,8 @@ async def test_stream_is_not_read_after_the_lease(case: Case, monkeypatch: pytes
 
 
 async def test_what_is_heard_before_the_lease(case: Case) -> None:
-    """It is held: delivered when the lease is taken, but for what is another's."""
+    """A message heard before the lease is buffered, and delivered when the lease is taken, unless another node delivers
+    it."""
     case.ingress.message_published("users.a", b"theirs")
     case.ingress.forget_published()
     case.ingress.message_published("users.a", b"ours")
@@ -229,7 +231,8 @@ async def test_what_is_heard_before_the_lease(case: Case) -> None:
 
 
 async def test_end_of_the_lease(case: Case) -> None:
-    """What was heard is delivered before it returns; what cannot be, in time, is counted as lost."""
+    """Messages that were heard are delivered before `lease_lost` returns. Messages that cannot be delivered in time are
+    counted as lost."""
     case.own()
     case.ingress.message_published("users.a", b"heard")
     await case.ingress.lease_lost()
@@ -245,7 +248,7 @@ async def test_end_of_the_lease(case: Case) -> None:
 
 
 async def test_backlog_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that does not answer makes nothing grow without end."""
+    """While Redis does not answer, the backlog does not grow without bound."""
     monkeypatch.setattr(ingress_module, "MAX_BACKLOG_BYTES", 10_000)
     case.mailboxes.gate.clear()
     for _ in range(1_000):

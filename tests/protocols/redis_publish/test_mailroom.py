@@ -1,15 +1,15 @@
-"""Mailboxes on a real Valkey, mailrooms of two nodes, and clients of which the test says what they have."""
+"""Mailboxes on a real Valkey, mailrooms of two nodes, and clients whose receipts the test gives."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from app.config.settings import BatchLimit
+from app.core import catch_up
 from app.errors import StoreUnavailable
 from app.protocols.redis_publish.mailroom import TOO_MANY
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
@@ -26,13 +26,13 @@ async def nodes(valkey: Valkey) -> AsyncIterator[list[PublishNode]]:
 
 
 async def test_what_no_client_is_known_to_have_waits(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """A message that was written, and of which no receipt came, waits in the list when the connection is gone."""
+    """A message that was written without a receipt waits in the list after its connection is gone."""
     client, _ = await nodes[0].open()
     for payload in ("1", "2", "3"):
         assert await nodes[1].publish(payload) == "delivered"
         await until(lambda payload=payload: client.payloads[-1:] == [payload], payload)  # type: ignore[misc]
         if payload == "2":
-            # The question that is open is the first message's, then that of the second.
+            # The open question is about the first message; after it comes one about the second.
             client.answer()
             client.answer()
     assert waiting(valkey) == []
@@ -47,7 +47,7 @@ async def test_what_no_client_is_known_to_have_waits(nodes: list[PublishNode], v
 
 
 async def test_client_that_leaves_behind_one_receipt(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """One receipt is the transport's: a client that leaves before the second may not have shown any of it."""
+    """The first receipt is the transport's own: a client that leaves before the second may not have any message."""
     for number in range(2):
         await nodes[0].publish(str(number))
     client, _ = await nodes[0].open()
@@ -59,7 +59,8 @@ async def test_client_that_leaves_behind_one_receipt(nodes: list[PublishNode], v
 
 
 async def test_next_part_follows_the_receipt(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """A part is taken out, and the next written, when the client has it; what comes meanwhile goes behind the rest."""
+    """A part is removed, and the next one written, when the client has it. A message during the fetch goes to the
+    end."""
     for number in range(7):
         assert await nodes[0].publish(str(number)) == "queued"
     client, recipient = await nodes[0].open()
@@ -78,7 +79,8 @@ async def test_next_part_follows_the_receipt(nodes: list[PublishNode], valkey: V
 
 
 async def test_a_second_connection_while_the_first_fetches(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """A message comes once to the connection that fetches, from the list, and once to the one that hears live."""
+    """A message comes once to the connection that fetches, from the list, and once to the connection that hears
+    live."""
     for number in range(4):
         await nodes[0].publish(str(number))
     slow, _ = await nodes[0].open()
@@ -100,8 +102,8 @@ async def test_a_second_connection_while_the_first_fetches(nodes: list[PublishNo
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["told", "deaf"])
 async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut: bool) -> None:
-    """A connection that never acknowledges its part goes on, with what is left and then live, when another has done it
-    for the user; also when its node could not hear of it at that moment."""
+    """A connection that never acknowledges its part continues, with the rest and then live, when another connection of
+    the user has acknowledged it; also when its node could not hear of the ack at that moment."""
     site = publish_site(batch_limit=BatchLimit(messages=3), ack=True)
     async with publish_nodes(valkey, site, "aa", "bb") as (first, second):
         for number in range(8):
@@ -111,8 +113,8 @@ async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut:
         assert silent.payloads == other.payloads == ["0", "1", "2"]
         for ack_id in range(1, 9):
             await until(lambda ack_id=ack_id: len(other.payloads) >= ack_id, "the next")  # type: ignore[misc]
-            if is_cut and ack_id == 2 and first.feed._link is not None:
-                first.feed._link.abort()
+            if is_cut and ack_id == 2:
+                first.feed.subscription.give_up()
             second.mailroom.receive_ack(acknowledging, ack_id)
             await second.mailroom.drain()
         await until(is_live(recipient), "the silent one to be live")
@@ -124,12 +126,11 @@ async def test_part_that_another_connection_acknowledges(valkey: Valkey, is_cut:
 
 
 async def test_subscription_that_was_cut(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """What was told while a node was deaf comes from the mailbox when it hears again, once."""
+    """Messages told while a node was deaf come from the mailbox when the node hears again, once."""
     client, recipient = await nodes[0].open()
     await nodes[1].publish("1")
     await until(lambda: client.payloads == ["1"], "the first")
-    assert nodes[0].feed._link is not None
-    nodes[0].feed._link.abort()
+    nodes[0].feed.subscription.give_up()
     await nodes[1].publish("2")
     await until(lambda: client.payloads == ["1", "2"], "the second")
     await until(is_live(recipient), "live")
@@ -139,7 +140,7 @@ async def test_subscription_that_was_cut(nodes: list[PublishNode], valkey: Valke
 
 
 async def test_dead_node(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """What was told to a node that died waits once it is buried; the bubble goes to another connection at once."""
+    """Messages told to a dead node wait after its burial. The bubble goes to another connection at once."""
     lost, _ = await nodes[0].open("v")
     dead, _ = await nodes[0].open()
     client, _ = await nodes[1].open()
@@ -156,7 +157,8 @@ async def test_dead_node(nodes: list[PublishNode], valkey: Valkey) -> None:
 
 
 async def test_node_that_was_buried_alive(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """Its clients are registered again when it finds out, and get what they missed, once."""
+    """The clients of a node that was buried alive are registered again when it finds out, and get missed messages
+    once."""
     client, recipient = await nodes[0].open()
     await nodes[1].publish("1")
     await until(lambda: client.payloads == ["1"], "the first")
@@ -165,7 +167,7 @@ async def test_node_that_was_buried_alive(nodes: list[PublishNode], valkey: Valk
     assert await nodes[1].publish("2") == "queued"
     nodes[0].mailroom.subscription_interrupted()
     await until(lambda: client.payloads == ["1", "2"], "the second")
-    # The first question is about the first message alone.
+    # The first question is only about the first message.
     while client.answer():
         await nodes[0].mailroom.drain()
     assert waiting(valkey) == []
@@ -175,7 +177,7 @@ async def test_node_that_was_buried_alive(nodes: list[PublishNode], valkey: Valk
 
 
 async def test_connection_over_the_limit(valkey: Valkey) -> None:
-    """The oldest is told why and disconnected; what it was not known to have is not lost with it."""
+    """The oldest connection is told the reason and disconnected. A message that it is not known to have is not lost."""
     async with publish_nodes(valkey, publish_site(conn_limit=1), "aa", "bb") as (first, second):
         old, recipient = await first.open()
         await second.publish("1")
@@ -188,7 +190,7 @@ async def test_connection_over_the_limit(valkey: Valkey) -> None:
 
 
 async def test_client_that_leaves_while_it_is_registered(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """Nothing stays registered of a client that has gone before the mailbox has answered."""
+    """A client that goes before the mailbox has answered does not stay registered."""
     client, recipient = nodes[0].client()
     opening = asyncio.ensure_future(nodes[0].mailroom.open(recipient, "u"))
     await asyncio.sleep(0)
@@ -200,7 +202,7 @@ async def test_client_that_leaves_while_it_is_registered(nodes: list[PublishNode
 
 
 async def test_redis_away(nodes: list[PublishNode], valkey: Valkey) -> None:
-    """`open` fails at once; a receipt that cannot be told now is told later."""
+    """`open` fails at once. A receipt that cannot reach Redis now is delivered later."""
     client, _ = await nodes[0].open()
     await nodes[1].publish("1")
     await until(lambda: client.payloads == ["1"], "the message")
@@ -217,9 +219,14 @@ async def test_redis_away(nodes: list[PublishNode], valkey: Valkey) -> None:
 
 
 @pytest.mark.parametrize("ack", [False, True], ids=["receipts", "acks"])
-async def test_whatever_happens(valkey: Valkey, chance: random.Random, ack: bool) -> None:
-    """Clients come, go and confirm, feeds are cut, nodes die: every message is had by somebody or waits (with acks: it
-    waits unless it was acknowledged), and each client has what it got once and in order."""
+@pytest.mark.parametrize("bound", [1, catch_up.MAX_MESSAGES])
+async def test_whatever_happens(
+    valkey: Valkey, chance: random.Random, monkeypatch: pytest.MonkeyPatch, ack: bool, bound: int
+) -> None:
+    """Clients connect, leave and confirm, feeds break, nodes die. In every order of these events, each message reaches
+    a client or waits (with acks: it waits unless it was acknowledged), and each client gets its messages once and in
+    order. This holds for a large and for a very small bound of the held messages."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", bound)
     site = publish_site(batch_limit=BatchLimit(messages=3), conn_limit=4, ack=ack)
     for _ in range(6):
         valkey.client.flushall()
@@ -228,25 +235,25 @@ async def test_whatever_happens(valkey: Valkey, chance: random.Random, ack: bool
 
 
 class Shuffle:
-    """One random course of events. Lives for one run."""
+    """One random sequence of events. Lives for one run."""
 
     def __init__(self, nodes: list[PublishNode], chance: random.Random) -> None:
         self.nodes = nodes
         self.chance = chance
         self.sent: list[str] = []
         self.acknowledged: set[str] = set()
-        #: All there ever were, and those that have not left by themselves.
+        #: All clients ever opened, and the clients that have not left by themselves.
         self.everybody: list[tuple[PublishNode, PublishClient, Recipient]] = []
         self.present: list[tuple[PublishNode, PublishClient, Recipient]] = []
 
     async def run(self) -> None:
-        """Let it happen, and check what came of it."""
+        """Runs the events, and checks the result."""
         steps = (self.publish, self.open, self.leave, self.confirm, self.cut, self.kill)
         for _ in range(self.chance.randrange(40, 120)):
             (step,) = self.chance.choices(steps, (50, 15, 10, 20, 3, 2))
             await step()
             for _ in range(self.chance.randrange(-3, 4)):
-                # What was begun before goes on meanwhile, as far as chance will have it.
+                # Let earlier steps proceed for a random number of turns.
                 await self.nodes[0].redis.command("PING")
         await self.settle()
         left = waiting(self.nodes[0].valkey)
@@ -258,40 +265,38 @@ class Shuffle:
             assert client.payloads == sorted(set(client.payloads), key=int)
 
     async def publish(self) -> None:
-        """A message for the user."""
+        """Sends a message to the user."""
         self.sent.append(str(len(self.sent)))
         await self.nodes[0].publish(self.sent[-1])
 
     async def open(self) -> None:
-        """A connection of the user, at any node."""
+        """Opens a connection of the user, at any node."""
         node = self.chance.choice(self.nodes)
         self.present.append((node, *await node.open()))
         self.everybody.append(self.present[-1])
 
     async def leave(self) -> None:
-        """A client goes."""
+        """Disconnects a client."""
         if self.present:
             self.present.pop(self.chance.randrange(len(self.present)))[1].disconnect()
 
     async def confirm(self) -> None:
-        """A client answers what it was asked, or acknowledges one of its messages."""
+        """Makes a client answer its open question, or acknowledge one of its messages."""
         if self.present:
             node, client, recipient = self.chance.choice(self.present)
             client.answer()
-            messages = [what for what in client.written if what[0] == "message" and what[3] is not None]
+            messages = [packet for packet in client.written if packet[0] == "message" and packet[3] is not None]
             if messages and not client.is_closed and node in self.nodes:
                 _, payload, _, ack_id = self.chance.choice(messages)
                 node.mailroom.receive_ack(recipient, ack_id)
                 self.acknowledged.add(payload)
 
     async def cut(self) -> None:
-        """A node's subscription breaks."""
-        link: Any = self.chance.choice(self.nodes).feed._link
-        if link is not None:
-            link.abort()
+        """Breaks a node's subscription."""
+        self.chance.choice(self.nodes).feed.subscription.give_up()
 
     async def kill(self) -> None:
-        """A node dies, and is buried."""
+        """Kills a node, and buries it."""
         if len(self.nodes) > 1:
             dead = self.nodes.pop()
             await dead.mailroom.drain()
@@ -299,7 +304,7 @@ class Shuffle:
             await self.nodes[0].mailboxes.bury(dead.name)
 
     async def settle(self) -> None:
-        """Until nobody is asked any more."""
+        """Waits until no client has an open question."""
 
         def is_quiet() -> bool:
             was_asked = [client.answer() for _, client, _ in self.everybody]

@@ -1,4 +1,4 @@
-"""The order in which a client gets its messages, and what it is known to have."""
+"""The order in which a client gets its messages, and the messages that it is known to have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from app.core import catch_up
 from app.protocols.redis_publish.envelope import Envelopes
 from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
@@ -17,7 +18,7 @@ NODE = "aa"
 
 
 class FakeConnection:
-    """A client that notes what is written to it, and may leave after so many messages."""
+    """A client that records the messages written to it, and may leave after a number of them."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, bool, int | None]] = []
@@ -25,7 +26,7 @@ class FakeConnection:
         self.leaves_after = 1_000
 
     def send_body(self, body: bytes, ack_id: int | None = None) -> None:
-        """Note payload, bubble and ack id."""
+        """Records payload, bubble and ack id."""
         _, message = json.loads(body)
         self.written.append((message["payload"], message["bubble"], ack_id))
         if len(self.written) == self.leaves_after:
@@ -33,7 +34,7 @@ class FakeConnection:
 
     @property
     def payloads(self) -> list[str]:
-        """What was written."""
+        """The payloads of the written messages."""
         return [payload for payload, _, _ in self.written]
 
 
@@ -43,7 +44,7 @@ def entry(payload: str) -> bytes:
 
 
 def part(*payloads: str, last_told: int = 0, has_more: bool = False, is_first: bool = True) -> Part:
-    """An answer of the mailbox."""
+    """A part from the mailbox."""
     return Part(last_told, is_first, has_more, [entry(payload) for payload in payloads])
 
 
@@ -53,7 +54,7 @@ def told(number: int, first: tuple[str, int] = (NODE, 1), is_listed: bool = Fals
 
 
 def recipient(with_acks: bool = False, max_pending: int = 100) -> tuple[Recipient, FakeConnection]:
-    """Connection number 1 of this node, which has asked its mailbox."""
+    """Connection number 1 of this node, which fetches its first part."""
     connection: Any = FakeConnection()
     made = Recipient(cast(ClientConnection, connection), "", 1, with_acks, max_pending)
     made.fetch()
@@ -61,7 +62,8 @@ def recipient(with_acks: bool = False, max_pending: int = 100) -> tuple[Recipien
 
 
 def test_live_follows_what_waited() -> None:
-    """What is told while the mailbox is asked is held: what the answer covers is left out, the rest follows it."""
+    """A message told during a fetch is buffered. Messages that the part covers are dropped; the rest follow the
+    part."""
     client, connection = recipient()
     for number in (4, 5, 6):
         assert client.receive_told(told(number), NODE)
@@ -75,7 +77,8 @@ def test_live_follows_what_waited() -> None:
 
 
 def test_more_waits() -> None:
-    """While more waits, what is told is left to the list; the next part is wanted when the client has all before."""
+    """While more messages wait, a told message stays in the list. The next part is wanted when the client has the last
+    one."""
     client, connection = recipient()
     client.receive_told(told(1), NODE)
     client.receive_part(part("a", "b", last_told=1, has_more=True), NODE)
@@ -94,7 +97,7 @@ def test_more_waits() -> None:
 
 
 def test_a_missing_number_is_noticed() -> None:
-    """A message that is not the next is not written: the mailbox has to be asked; what it repeats is left out."""
+    """A message out of sequence is not written: the mailbox must be asked. Repeated messages are left out."""
     client, connection = recipient()
     client.receive_part(part(), NODE)
     assert client.receive_told(told(1), NODE)
@@ -107,7 +110,7 @@ def test_a_missing_number_is_noticed() -> None:
 
 
 def test_gap_among_the_held() -> None:
-    """A message missing among those that were held is noticed too."""
+    """A gap among the buffered messages is noticed too."""
     client, connection = recipient()
     client.receive_told(told(1), NODE)
     client.receive_told(told(3), NODE)
@@ -117,8 +120,43 @@ def test_gap_among_the_held() -> None:
     assert client.wants_part
 
 
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+def test_too_much_while_the_mailbox_is_asked(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Past the bound no held message is written: the mailbox has to be asked again, and answers with all of them."""
+    monkeypatch.setattr(catch_up, bound, 2)
+    client, connection = recipient()
+    for number in range(1, 5):
+        client.receive_told(told(number), NODE)
+    client.receive_part(part("a"), NODE)
+    assert (connection.payloads, client.wants_part) == (["a"], True)
+    client.is_stale = False
+    client.fetch()
+    client.receive_part(part("a", "m1", "m2", "m3", "m4", last_told=4), NODE)
+    assert (connection.payloads, client.wants_part) == (["a", "m1", "m2", "m3", "m4"], False)
+
+
+def test_too_much_while_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound messages are in the list behind the part; acks of another connection that were not held are found
+    by asking the mailbox again."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
+    client, connection = recipient(with_acks=True)
+    for number in range(1, 4):
+        client.receive_told(told(number, is_listed=True), NODE)
+    client.receive_part(part("a", "b", last_told=3, has_more=True), NODE)
+    assert (connection.payloads, client.wants_part) == (["a", "b"], False)
+    client.fetch()
+    for payload in ("a", "b"):
+        client.receive_done(sha1(entry(payload)).hexdigest())
+    client.receive_part(part("a", "b", last_told=3, has_more=True), NODE)
+    assert client.wants_part
+    client.is_stale = False
+    client.fetch()
+    client.receive_part(part("m1", "m2", last_told=3, has_more=True), NODE)
+    assert client.pending == [entry("m1"), entry("m2")]
+
+
 def test_confirmed_while_fetching_is_not_written_again() -> None:
-    """What the client confirmed while the mailbox was asked anew may still be in the answer."""
+    """A message that the client confirms during a second fetch may still be in the part, and is not written again."""
     client, connection = recipient()
     client.receive_part(part(), NODE)
     client.receive_told(told(1), NODE)
@@ -129,7 +167,7 @@ def test_confirmed_while_fetching_is_not_written_again() -> None:
 
 
 def test_bubble() -> None:
-    """Only the first connection, over all nodes, has it: in what waited and live."""
+    """Only the user's first connection, over all nodes, has the bubble: in waiting messages and in live ones."""
     client, connection = recipient()
     client.receive_part(part("a", is_first=False), NODE)
     client.receive_told(told(1, first=(NODE, 1)), NODE)
@@ -139,7 +177,8 @@ def test_bubble() -> None:
 
 
 def test_what_others_fetch_is_not_confirmed_here() -> None:
-    """A message that also waits for a connection that fetches is taken out when that has it, not when this has."""
+    """A message that also waits for a fetching connection is removed when that connection has it, not when this one
+    has."""
     client, _ = recipient()
     client.receive_part(part(), NODE)
     client.receive_told(told(1, is_listed=True), NODE)
@@ -148,7 +187,7 @@ def test_what_others_fetch_is_not_confirmed_here() -> None:
 
 
 def test_acks() -> None:
-    """With acks each message has an id of its own, and only what was acknowledged is confirmed, once."""
+    """With acks each message has its own id. Only an acknowledged message is confirmed, and only once."""
     client, connection = recipient(with_acks=True)
     client.receive_part(part("a"), NODE)
     client.receive_told(told(1, is_listed=True), NODE)
@@ -160,7 +199,8 @@ def test_acks() -> None:
 
 
 def test_a_client_that_never_acknowledges_costs_a_bounded_memory() -> None:
-    """Over the bound the oldest is not waited for any more; its ack means nothing, it comes again."""
+    """Over the bound the oldest message is no longer waited for. Its ack then means nothing, and the message comes
+    again."""
     client, _ = recipient(with_acks=True, max_pending=2)
     client.receive_part(part("a", "b", "c"), NODE)
     assert client.pending == [entry("b"), entry("c")]
@@ -172,7 +212,7 @@ def test_a_client_that_never_acknowledges_costs_a_bounded_memory() -> None:
 
 @pytest.mark.parametrize("has_more", [False, True])
 def test_client_that_leaves_while_it_is_written_to(has_more: bool) -> None:
-    """Nothing is written to it behind its end, and nothing counts as received."""
+    """No message is written to the client after its end, and no message counts as received."""
     client, connection = recipient()
     connection.leaves_after = 2
     client.receive_told(told(1), NODE)
@@ -189,7 +229,8 @@ def test_client_that_leaves_while_it_is_written_to(has_more: bool) -> None:
 
 
 def test_acks_of_another_connection() -> None:
-    """What another connection acknowledges is not waited for here, whether it is heard before or behind the part."""
+    """The ack of another connection ends the wait for that message here, whether it is heard before the part or
+    after."""
     client, connection = recipient(with_acks=True)
     client.receive_done(sha1(entry("a")).hexdigest())
     client.receive_part(part("a", "b", has_more=True), NODE)
@@ -202,7 +243,7 @@ def test_acks_of_another_connection() -> None:
 
 
 def test_acks_of_another_connection_that_were_missed() -> None:
-    """What is older than what the mailbox still has was acknowledged; what is younger still waits for its ack."""
+    """Messages older than the rest of the mailbox were acknowledged. Younger ones still wait for their acks."""
     client, _ = recipient(with_acks=True)
     client.receive_part(part("a", "b", "c"), NODE)
     client.fetch()

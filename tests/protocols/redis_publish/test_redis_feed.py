@@ -1,4 +1,4 @@
-"""What a node hears of Redis PUBLISH: told messages, drops, offers; the application only while it listens."""
+"""The feed of a node: told messages, drops and offers always; the application's messages only while it listens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from app.errors import StoreUnavailable
-from app.protocols.redis_publish import redis_feed
 from app.protocols.redis_publish.mailbox_ports import Told
 from app.protocols.redis_publish.redis_feed import PublishFeed
+from app.protocols.redis_publish.settings import RedisPublish
+from app.redis import subscription as subscription_module
 from app.redis.client import Redis
 from tests.redis.fake_redis import relayed_redis
 from tests.support.publish_node import publish_site
@@ -22,45 +23,44 @@ CHANNEL = "recado:redis_publish:{rm}:aa"
 
 
 class Heard:
-    """Notes what a feed says, in order."""
+    """Records the calls of a feed, in order."""
 
     def __init__(self) -> None:
         self.all: list[Any] = []
 
     def message_told(self, told: Told) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append(told)
 
     def message_done(self, user: str, digest: str) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append(("done", user, digest))
 
     def connection_dropped(self, user: str, connection: int) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append(("drop", user, connection))
 
     def subscription_interrupted(self) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append("interrupted")
 
     def message_published(self, destination: str, payload: bytes) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append((destination, payload))
 
     def forget_published(self) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append("forget")
 
     def lease_renewed(self, until_ms: int, until: float) -> None:
-        """Note it."""
+        """Records the call."""
         self.all.append(("lease", until_ms))
 
 
 def new_feed(redis: Redis) -> tuple[PublishFeed, Heard]:
-    """A feed that is not started, and what it will say."""
+    """A feed that is not started, and the recorder of its calls."""
     site, heard = publish_site(), Heard()
-    assert site.redis_publish
-    feed = PublishFeed(redis, "aa", site, site.redis_publish)
+    feed = PublishFeed(redis, "aa", site, site.require_section(RedisPublish))
     noting: Any = heard
     feed.listener = feed.reader = noting
     return feed, heard
@@ -68,7 +68,7 @@ def new_feed(redis: Redis) -> tuple[PublishFeed, Heard]:
 
 @pytest.fixture
 async def case(redis: Redis) -> AsyncIterator[tuple[PublishFeed, Heard]]:
-    """A feed that hears."""
+    """A feed whose subscription is confirmed."""
     feed, heard = new_feed(redis)
     feed.start()
     await until(lambda: feed.is_hearing, "the feed to hear")
@@ -77,7 +77,7 @@ async def case(redis: Redis) -> AsyncIterator[tuple[PublishFeed, Heard]]:
 
 
 async def test_what_nodes_are_told(case: tuple[PublishFeed, Heard], valkey: Valkey) -> None:
-    """A message's entry may hold anything, a user's name anything but control characters."""
+    """A message's entry may hold any text, a user's name any text without control characters."""
     feed, heard = case
     valkey.client.publish(CHANNEL, 'message\nsöze.1\n7\nbb.12\n1\n{"a":\n"b"}')
     valkey.client.publish(CHANNEL, "drop\nsöze.1\n3")
@@ -88,7 +88,8 @@ async def test_what_nodes_are_told(case: tuple[PublishFeed, Heard], valkey: Valk
 
 
 async def test_application_is_heard_while_it_is_listened_to(case: tuple[PublishFeed, Heard], valkey: Valkey) -> None:
-    """Of the application's channels just those with the prefix are heard, without it, from `listen` to `turn_away`."""
+    """From `listen` to `turn_away` the feed hears the application's channels with the prefix, and reports them without
+    it."""
     feed, heard = case
     valkey.client.publish("rm.users.early", "x")
     await feed.listen()
@@ -101,7 +102,7 @@ async def test_application_is_heard_while_it_is_listened_to(case: tuple[PublishF
 
 
 async def test_hand_over(case: tuple[PublishFeed, Heard], valkey: Valkey) -> None:
-    """Behind the marker the old owner hears no more; the new one forgets what came before it."""
+    """After the marker the old owner hears no more messages. The new owner forgets the messages before it."""
     feed, heard = case
     await feed.listen()
     for channel, text in (("rm.users.a", "1"), (CHANNEL, "handed\nto"), ("rm.users.a", "2"), (CHANNEL, "handed\nfrom")):
@@ -114,7 +115,8 @@ async def test_hand_over(case: tuple[PublishFeed, Heard], valkey: Valkey) -> Non
 
 
 async def test_subscription_that_breaks(case: tuple[PublishFeed, Heard], valkey: Valkey) -> None:
-    """It is made anew, and says so; the application is not listened to any more, and nothing is owned."""
+    """A broken subscription is made again and reported. The feed no longer listens to the application, and owns
+    nothing."""
     feed, heard = case
     await feed.listen()
     valkey.client.client_kill_filter(_type="pubsub")
@@ -128,8 +130,8 @@ async def test_subscription_that_breaks(case: tuple[PublishFeed, Heard], valkey:
 
 async def test_subscription_that_is_silent(valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One on which the probe does not come back is given up, and a command on it fails in time."""
-    monkeypatch.setattr(redis_feed, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(redis_feed, "DEAF_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
     async with relayed_redis(tmp_path, valkey) as (relayed, fake, address):
         redis = Redis(address, 0.3)
         await redis.start()

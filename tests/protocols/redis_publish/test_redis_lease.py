@@ -1,4 +1,4 @@
-"""Who owns the subscription: beats of several nodes on a real Valkey, with readers that note what they hear."""
+"""The owner of the subscription: beats of several nodes on a real Valkey, with readers that record their calls."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.protocols.redis_publish import redis_lease
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.publish_node import publish_site
 from tests.support.store import address_of
@@ -22,7 +23,7 @@ KEY = "recado:redis_publish:{rm}:"
 
 
 class Reader:
-    """Notes what it is told; implements `PublishReader` and `MailListener`."""
+    """Records its calls. Implements `PublishReader` and `MailListener`."""
 
     def __init__(self) -> None:
         self.gaps: list[int] = []
@@ -32,61 +33,60 @@ class Reader:
         self.interruptions = 0
 
     def lease_renewed(self, until_ms: int, until: float) -> None:
-        """Nothing to note."""
+        """Does nothing."""
 
     def lease_taken(self, gap_ms: int) -> None:
-        """It is the owner."""
+        """Becomes the owner."""
         self.gaps.append(gap_ms)
         self.is_owner = True
         self.heard += self.held
         self.held = []
 
     async def stop_reading(self) -> None:
-        """Nothing to stop."""
+        """Does nothing."""
 
     async def lease_lost(self) -> None:
-        """It is no more."""
+        """Stops being the owner."""
         self.is_owner = False
 
     def message_published(self, destination: str, payload: bytes) -> None:
-        """Note it, or hold it."""
+        """Records the message as heard, or buffers it before the lease."""
         (self.heard if self.is_owner else self.held).append(payload)
 
     def forget_published(self) -> None:
-        """Forget what is held."""
+        """Drops the buffered messages."""
         self.held = []
 
     def subscription_interrupted(self) -> None:
-        """Note it."""
+        """Counts the call."""
         self.interruptions += 1
 
     def message_told(self, told: object) -> None:
-        """Nobody is told."""
+        """Does nothing."""
 
     def message_done(self, user: str, digest: str) -> None:
-        """Nobody is told."""
+        """Does nothing."""
 
     def connection_dropped(self, user: str, connection: int) -> None:
-        """Nobody is dropped."""
+        """Does nothing."""
 
 
 class LeaseNode:
     """One node. Lives until `close`, or `kill`."""
 
     def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
-        """Made, not started."""
-        assert site.redis_publish
+        """Makes a node without starting it."""
         self.name = name
         self.reader = Reader()
         self.redis = Redis(address_of(valkey), 2.0)
-        self.feed = PublishFeed(self.redis, name, site, site.redis_publish)
-        self.lease = PublishLease(self.redis, name, site, site.redis_publish)
+        self.feed = PublishFeed(self.redis, name, site, site.require_section(RedisPublish))
+        self.lease = PublishLease(self.redis, name, site, site.require_section(RedisPublish))
         self.feed.listener = self.feed.reader = self.lease.reader = self.reader
         self.lease.feed = self.feed
-        self.lease.mailboxes = RedisMailboxes(self.redis, name, site, site.redis_publish)
+        self.lease.mailboxes = RedisMailboxes(self.redis, name, site, site.require_section(RedisPublish))
 
     async def start(self) -> LeaseNode:
-        """Begin."""
+        """Starts the node."""
         await self.redis.start()
         self.feed.start()
         self.lease.start()
@@ -94,13 +94,12 @@ class LeaseNode:
 
     async def kill(self) -> None:
         """End without a word."""
-        assert self.lease._task
-        self.lease._task.cancel()
+        await self.lease._beat.close()
         await self.feed.close()
         await self.redis.close()
 
     async def close(self) -> None:
-        """End properly."""
+        """Ends the node in order."""
         await self.lease.close()
         await self.feed.close()
         await self.redis.close()
@@ -111,7 +110,7 @@ Start = Callable[..., "asyncio.Future[LeaseNode]"]
 
 @pytest.fixture
 async def start(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    """Starts nodes with a short lease; ends those that are left."""
+    """Starts nodes with a short lease, and ends the remaining ones."""
     monkeypatch.setattr(redis_lease, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(redis_lease, "LEASE_SECONDS", 0.4)
     monkeypatch.setattr(redis_lease, "DEAD_AFTER_SECONDS", 0.6)
@@ -128,7 +127,7 @@ async def start(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_one_owner(start: Start) -> None:
-    """Of several nodes one owns the subscription, the first one without a gap."""
+    """One of several nodes owns the subscription. The first owner has no gap before it."""
     first = await start("aa")
     await until(lambda: first.reader.is_owner, "the first to own it")
     others = [await start(name) for name in ("bb", "cc")]
@@ -138,8 +137,8 @@ async def test_one_owner(start: Start) -> None:
 
 
 async def test_owner_dies(start: Start, valkey: Valkey) -> None:
-    """Another takes over at its next beat, because the owner hears nothing any more; it counts the gap, and buries the
-    dead."""
+    """Another node takes over at its next beat, because the owner has no subscription any more. It counts the gap, and
+    buries the dead node."""
     first, second = await start("aa"), await start("bb")
     await until(lambda: first.reader.is_owner, "the first to own it")
     await first.kill()
@@ -149,17 +148,16 @@ async def test_owner_dies(start: Start, valkey: Valkey) -> None:
 
 
 async def test_owner_hangs(start: Start) -> None:
-    """An owner that is subscribed but beats no more is replaced when its lease is over."""
+    """An owner that is subscribed but sends no beats is replaced when its lease is over."""
     first, second = await start("aa"), await start("bb")
     await until(lambda: first.reader.is_owner, "the first to own it")
-    assert first.lease._task
-    first.lease._task.cancel()
+    await first.lease._beat.close()
     await until(lambda: second.reader.is_owner, "the second to own it")
     assert 350 < second.reader.gaps[0] < 2_000
 
 
 async def test_owner_hands_over(start: Start, valkey: Valkey) -> None:
-    """Two nodes that hand over while an application PUBLISHes hear each message in one of them, in order."""
+    """Two nodes that hand over while an application PUBLISHes hear each message at exactly one of them, in order."""
     first, second = await start("aa"), await start("bb")
     await until(lambda: first.reader.is_owner and second.feed.is_hearing, "the first to own it")
     sent: list[bytes] = []
@@ -181,7 +179,7 @@ async def test_owner_hands_over(start: Start, valkey: Valkey) -> None:
 
 
 async def test_the_last_gives_up(start: Start, valkey: Valkey) -> None:
-    """With nobody to hand it to the lease is released; whoever comes takes it at once and counts the gap."""
+    """Without another node the lease is released. The next node takes it at once and counts the gap."""
     first = await start("aa")
     await until(lambda: first.reader.is_owner, "the first to own it")
     await first.close()
@@ -192,12 +190,11 @@ async def test_the_last_gives_up(start: Start, valkey: Valkey) -> None:
 
 
 async def test_deaf_owner(start: Start) -> None:
-    """An owner whose subscription breaks owns it anew when it hears again, and counts the time in which it was deaf; a
-    node that was forgotten learns of it."""
+    """An owner whose subscription breaks takes the lease again when it hears again, and counts the time in which it was
+    deaf. A node that was forgotten learns of it."""
     first = await start("aa")
     await until(lambda: first.reader.is_owner, "the first to own it")
-    assert first.feed._link is not None
-    first.feed._link.abort()
+    first.feed.subscription.give_up()
     await until(lambda: len(first.reader.gaps) == 2, "the subscription to be back")
     assert first.reader.interruptions == 1
     assert 0 < first.reader.gaps[1] < 1_000
@@ -206,7 +203,8 @@ async def test_deaf_owner(start: Start) -> None:
 
 
 async def test_lease_that_others_had_meanwhile(start: Start, valkey: Valkey) -> None:
-    """An owner that finds another in its place lets go; when it is its own again it begins anew."""
+    """An owner that finds another node in its place gives the lease up. It starts again when the lease is its own
+    again."""
     first = await start("aa")
     await until(lambda: first.reader.is_owner, "the first to own it")
     other = valkey.client.pubsub()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The scripts of a mailbox: who is told, what waits, what is dropped, what is a duplicate, what comes too late."""
+"""The scripts of a mailbox: told nodes, waiting messages, dropped messages, duplicates, and late letters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.config.settings import BatchLimit, QueueLimit
 from app.errors import StoreUnavailable, WrongType
 from app.protocols.redis_publish.mailbox_ports import Letter
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.publish_node import FAR_MS, publish_site
 from tests.support.valkey import Valkey
@@ -27,29 +28,28 @@ def letter(payload: str, **ids: str) -> Letter:
 def mailboxes(redis: Redis, node: str = "aa", **settings: Any) -> RedisMailboxes:
     """The mailboxes of a site."""
     site = publish_site(**settings)
-    assert site.redis_publish
-    return RedisMailboxes(redis, node, site, site.redis_publish)
+    return RedisMailboxes(redis, node, site, site.require_section(RedisPublish))
 
 
 def payloads(valkey: Valkey, key: str = LIST) -> list[str]:
-    """What a list holds."""
+    """The payloads in a list."""
     client: Any = valkey.client
     return [json.loads(entry)["payload"] for entry in client.lrange(key, 0, -1)]
 
 
 @pytest.fixture
 def box(redis: Redis) -> RedisMailboxes:
-    """With the defaults."""
+    """The mailboxes of a site with the default settings."""
     return mailboxes(redis)
 
 
 async def test_the_repr_of_a_letter_has_no_payload() -> None:
-    """It may end up in a log."""
+    """The repr of a letter has no payload, because it may be logged."""
     assert "hidden" not in repr(letter("hidden"))
 
 
 async def test_late_letters_are_refused(box: RedisMailboxes, valkey: Valkey) -> None:
-    """After the end of the lease, on Redis's clock, nothing is delivered: it is another's."""
+    """After the end of the lease, on Redis's clock, nothing is delivered: another node may own the subscription."""
     seconds, microseconds = valkey.client.time()
     now_ms = seconds * 1000 + microseconds // 1000
     with pytest.raises(StoreUnavailable):
@@ -59,7 +59,8 @@ async def test_late_letters_are_refused(box: RedisMailboxes, valkey: Valkey) -> 
 
 
 async def test_full_list_drops_the_oldest(redis: Redis, valkey: Valkey) -> None:
-    """Over the number, or the bytes, of the site's queue_limit the oldest go, and it says how many."""
+    """Over the number or the bytes of the site's queue_limit the oldest messages are dropped, and counted in the
+    outcome."""
     box = mailboxes(redis, queue_limit=QueueLimit(messages=3))
     dropped = [(await box.deliver("u", letter(str(n)), FAR_MS)).dropped for n in range(5)]
     assert dropped == [0, 0, 0, 1, 1]
@@ -76,7 +77,7 @@ async def test_full_list_drops_the_oldest(redis: Redis, valkey: Valkey) -> None:
 
 
 async def test_what_was_told_is_bounded_too(redis: Redis, valkey: Valkey) -> None:
-    """A client that never confirms makes nothing grow without end."""
+    """A client that never confirms does not make a list grow without bound."""
     box = mailboxes(redis, queue_limit=QueueLimit(messages=3))
     await box.join("u", 1)
     for number in range(9):
@@ -86,7 +87,7 @@ async def test_what_was_told_is_bounded_too(redis: Redis, valkey: Valkey) -> Non
 
 
 async def test_entries_of_the_stream_are_taken_once(box: RedisMailboxes, valkey: Valkey) -> None:
-    """An entry that is handed over again is a duplicate, also one that comes late; one that was skipped is not."""
+    """An entry that is delivered again is a duplicate, even late. An entry that was skipped is not a duplicate."""
     results = {}
     for stream_id in ("5-0", "5-1", "7-0", "5-1", "6-0", "6-0", "10-0", "9-0"):
         results[stream_id] = (await box.deliver("u", letter(stream_id, stream_id=stream_id), FAR_MS)).result
@@ -94,14 +95,14 @@ async def test_entries_of_the_stream_are_taken_once(box: RedisMailboxes, valkey:
     assert results["5-1"] == results["6-0"] == "duplicate"
     for number in range(40):
         await box.deliver("v", letter("x", stream_id=f"{100 + number}-0"), FAR_MS)
-    # Too old to be remembered: it must have been taken.
+    # The entry is too old to be remembered: it counts as taken.
     assert (await box.deliver("v", letter("x", stream_id="101-0"), FAR_MS)).result == "duplicate"
     assert valkey.client.llen("recado:{rm:users:v:messages}:taken") == 32
     assert valkey.client.ttl("recado:{rm:users:v:messages}:taken") > 80_000
 
 
 async def test_list_of_a_wrong_type(box: RedisMailboxes, valkey: Valkey) -> None:
-    """What cannot be put there has not been taken: once the key is right the same entry arrives."""
+    """A message that cannot be put there does not count as taken. Once the key is right, the same entry arrives."""
     valkey.client.set(LIST, "no list")
     given = letter("x", stream_id="5-0", dedupe_id="mine")
     for _ in range(2):
@@ -116,7 +117,7 @@ async def test_list_of_a_wrong_type(box: RedisMailboxes, valkey: Valkey) -> None
 
 
 async def test_list_that_becomes_another_type(box: RedisMailboxes, valkey: Valkey) -> None:
-    """The dead node of such a user is buried like any other, and what was told is kept until the key is right."""
+    """The dead node of such a user is buried as usual. Its told messages are kept until the key is right."""
     for user in ("u", "v"):
         await box.join(user, 1)
         assert (await box.deliver(user, letter(user), FAR_MS)).result == "delivered"
@@ -129,7 +130,7 @@ async def test_list_that_becomes_another_type(box: RedisMailboxes, valkey: Valke
 
 
 async def test_ids_of_the_application(box: RedisMailboxes, valkey: Valkey) -> None:
-    """A second message with the application's id is a duplicate, for this user alone, for a day."""
+    """A second message with the same id of the application is a duplicate, only for this user, for a day."""
     first = await box.deliver("u", letter("a", stream_id="1-0", dedupe_id="x"), FAR_MS)
     again = await box.deliver("u", letter("b", stream_id="2-0", dedupe_id="x"), FAR_MS)
     other = await box.deliver("v", letter("a", stream_id="1-0", dedupe_id="x"), FAR_MS)
@@ -139,7 +140,7 @@ async def test_ids_of_the_application(box: RedisMailboxes, valkey: Valkey) -> No
 
 
 async def test_parts(redis: Redis, valkey: Valkey) -> None:
-    """A part holds at most so many messages, and so many bytes but for the first."""
+    """A part holds at most this number of messages, and this number of bytes, except that the first is always in it."""
     box = mailboxes(redis, batch_limit=BatchLimit(messages=3, bytes=1_000))
     for payload in ("a", "b", "c", "d", "x" * 2_000, "y" * 900, "z" * 900):
         await box.deliver("u", letter(payload), FAR_MS)
@@ -157,7 +158,7 @@ async def test_parts(redis: Redis, valkey: Valkey) -> None:
 
 
 async def test_keys_are_gone_when_nothing_is_left(box: RedisMailboxes, valkey: Valkey) -> None:
-    """A user who was here, and for whom nothing waits, leaves only what expires."""
+    """A user who was here, and has no waiting messages, leaves only keys that expire."""
     part = await box.join("u", 1)
     assert part.is_first
     await box.deliver("u", letter("a", stream_id="1-0"), FAR_MS)
@@ -169,7 +170,7 @@ async def test_keys_are_gone_when_nothing_is_left(box: RedisMailboxes, valkey: V
 
 
 async def test_leaving_twice_changes_nothing(box: RedisMailboxes, valkey: Valkey) -> None:
-    """Nor does confirming twice: both may be repeated when nobody knows whether they have arrived."""
+    """A second leave or confirm changes nothing: the caller may retry both after an unknown outcome."""
     await box.join("u", 1)
     await box.join("u", 2)
     for payload in ("a", "b"):
@@ -183,7 +184,7 @@ async def test_leaving_twice_changes_nothing(box: RedisMailboxes, valkey: Valkey
 
 
 async def test_queue_lives_on_with_what_was_told(redis: Redis, valkey: Valkey) -> None:
-    """What goes back into the list when the last connection ends lives as long as if it were new."""
+    """Messages that go back into the list after the last connection live as long as new ones."""
     box = mailboxes(redis, queue_expiry_seconds=100)
     await box.join("u", 1)
     await box.deliver("u", letter("a"), FAR_MS)
@@ -192,7 +193,7 @@ async def test_queue_lives_on_with_what_was_told(redis: Redis, valkey: Valkey) -
 
 
 async def test_members_once(box: RedisMailboxes, valkey: Valkey) -> None:
-    """The subscribers of a channel, thousands of them, each once."""
+    """Each of thousands of subscribers of a channel is returned once."""
     users = {f"user{number}" for number in range(5_000)}
     valkey.client.sadd("rm:channels:c:subscribers", *users)
     found = [user async for part in box.members("c") for user in part]
@@ -201,7 +202,8 @@ async def test_members_once(box: RedisMailboxes, valkey: Valkey) -> None:
 
 
 async def test_bury_takes_only_that_node(redis: Redis, valkey: Valkey) -> None:
-    """The connections of one node go, of all its users; other nodes' stay, and the node is forgotten."""
+    """A burial removes the connections of one node, of all its users, and the node itself. Other nodes' connections
+    stay."""
     dead, other = mailboxes(redis), mailboxes(redis, "bb")
     for number in range(1_500):
         await dead.join(f"u{number}", number)

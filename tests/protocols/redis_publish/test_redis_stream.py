@@ -1,4 +1,4 @@
-"""The stream and its group: read once, claimed from whoever has not finished, deleted and made anew."""
+"""The stream and its group: entries are read once and claimed by the next reader; a deleted stream is made again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.config.settings import RedisPublish
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.client import Redis
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -17,20 +17,21 @@ from tests.support.waiting import until
 
 @pytest.fixture
 async def stream(redis: Redis) -> AsyncIterator[RedisPublishStream]:
-    """The stream as node `aa` reads it."""
+    """The stream, as the node `aa` reads it."""
     one = RedisPublishStream(redis, "aa", RedisPublish())
     yield one
     one.close()
 
 
 def add(valkey: Valkey, *payloads: str) -> list[str]:
-    """Add entries; their ids."""
+    """Adds entries, and returns their ids."""
     client: Any = valkey.client
     return [client.xadd("rm.stream", {"to": "users.u", "payload": payload}).decode() for payload in payloads]
 
 
 async def test_what_was_added_before_the_first_node(stream: RedisPublishStream, valkey: Valkey) -> None:
-    """The group begins at the beginning; entries carry their fields, and leave the stream when acknowledged."""
+    """The group starts at the first entry. Entries carry their fields, and leave the stream when they are
+    acknowledged."""
     ids = add(valkey, "a", "b")
     assert await stream.claim() == []
     entries = await stream.read()
@@ -42,7 +43,8 @@ async def test_what_was_added_before_the_first_node(stream: RedisPublishStream, 
 
 
 async def test_claim(stream: RedisPublishStream, redis: Redis, valkey: Valkey) -> None:
-    """What another has read and not acknowledged is claimed, all of it in order; consumers without any are removed."""
+    """Entries that another node read and did not acknowledge are claimed, all of them in order. Idle consumers are
+    removed."""
     dead = RedisPublishStream(redis, "bb", RedisPublish())
     ids = add(valkey, *map(str, range(450)))
     await dead.claim()
@@ -59,7 +61,7 @@ async def test_claim(stream: RedisPublishStream, redis: Redis, valkey: Valkey) -
 
 
 async def test_deleted_entries(stream: RedisPublishStream, redis: Redis, valkey: Valkey) -> None:
-    """An entry that the application deleted while it was pending is no entry any more."""
+    """An entry that the application deleted while it was pending is not returned."""
     dead = RedisPublishStream(redis, "bb", RedisPublish())
     ids = add(valkey, "a", "b")
     await dead.claim()
@@ -70,7 +72,7 @@ async def test_deleted_entries(stream: RedisPublishStream, redis: Redis, valkey:
 
 
 async def test_deleted_stream(stream: RedisPublishStream, valkey: Valkey) -> None:
-    """A stream that is deleted while it is read is made anew."""
+    """A stream that is deleted during a read is made again."""
     await stream.claim()
     reading = asyncio.ensure_future(stream.read())
     await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the read to wait")
@@ -81,7 +83,7 @@ async def test_deleted_stream(stream: RedisPublishStream, valkey: Valkey) -> Non
 
 
 async def test_stop(stream: RedisPublishStream, valkey: Valkey) -> None:
-    """A read that waits answers at once when it is told to, and leaves nothing behind."""
+    """A waiting read returns at once when it is stopped, and leaves nothing behind."""
     await stream.stop()
     await stream.claim()
     reading = asyncio.ensure_future(stream.read())

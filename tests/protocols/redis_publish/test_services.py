@@ -1,4 +1,4 @@
-"""The part of the builder that makes Redis PUBLISH."""
+"""The builder of Redis PUBLISH."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.store import make_site
 
 
 async def test_sites_without_it_cost_nothing() -> None:
-    """Where no site has turned it on there is nothing to start, and no namespace."""
+    """Without a site that has turned it on there is nothing to start, and no namespace."""
     redis = Redis(Address(), 1.0)
     services = PublishServices([make_site()], redis, "aa", Limits(RedisSeats(redis, "aa")), Counts())
     assert not services
@@ -27,7 +27,7 @@ async def test_sites_without_it_cost_nothing() -> None:
 
 
 def test_url_that_is_wrong() -> None:
-    """What is wrong with the URL of an application's Redis names the site and not the URL."""
+    """An error in the URL of an application's Redis names the site and not the URL."""
     redis = Redis(Address(), 1.0)
     site = publish_site(url="redis://:hush@127.0.0.1/one")
     with pytest.raises(ConfigError, match=r"^news\.redisPublish\.url: ") as caught:

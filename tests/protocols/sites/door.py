@@ -1,14 +1,16 @@
-"""The application of the sites behind a Socket.IO server on one node, its tenant's backend played by the test."""
+"""The application of the sites behind a Socket.IO server on one node. The test plays the tenant's backend."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.config.settings import ResumeTicket, Site, SiteLimits
+from app.config.settings import Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.settings import ResumeTicket
+from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
 from tests.support.store import StoreNode, make_site
@@ -31,7 +33,7 @@ SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK)}
 
 
 class Directory:
-    """The tenant's backend: answers what the test says, and remembers who asked. Lives for one test."""
+    """The tenant's backend: gives the answers of the test and remembers the callers. Lives for one test."""
 
     def __init__(self) -> None:
         self.answer: list[str] | str = ["user_1"]
@@ -41,7 +43,7 @@ class Directory:
         self.may_answer.set()
 
     async def fetch_rooms(self, site: Site, token: str | None, meta: str | None) -> list[str]:
-        """Rooms, or a refusal with the text."""
+        """Returns rooms, or raises a refusal with the text."""
         self.asked.append((site.name, token, meta))
         try:
             await self.may_answer.wait()
@@ -54,14 +56,14 @@ class Directory:
 
 
 class Updates:
-    """Remembers what was reported. Lives for one test."""
+    """Remembers the reports. Lives for one test."""
 
     def __init__(self) -> None:
         self.reported: list[tuple[str, str, str | None, bool]] = []
         self.moments: list[datetime] = []
 
     def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
-        """A user came or went."""
+        """Records that a user came or went."""
         assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
         self.reported.append((site.name, user_id, token, connected))
         self.moments.append(at)
@@ -78,10 +80,10 @@ class Door:
         self.application = SitesApplication(
             SITES, node.delivery, Admission(self.directory, node.limits, node.tickets), self.updates
         )
-        self.server = SocketServer(self.application)
+        self.server = SocketServer(NamespaceRouter([self.application]))
 
     async def client(self, version: int = 4, query: str = "") -> Client:
-        """A session that has joined no site; old clients are in the root unasked."""
+        """A session that has joined no site. An old client is in the root without asking."""
         client = Client(self.server, version, query.encode())
         if version == 3:
             assert await received(client, 1) == ["40"]
@@ -89,7 +91,7 @@ class Door:
         return client
 
     async def connected(self, packet: str = '40/site,{"token":"t"}', version: int = 4) -> Client:
-        """A session that has joined a site; what it was greeted with is taken."""
+        """A session that has joined a site, with its greeting already taken."""
         client = await self.client(version)
         await client.send(packet.encode())
         await received(client, 2)
@@ -97,6 +99,6 @@ class Door:
 
 
 async def received(client: Client, count: int) -> list[str]:
-    """So many packets, taken."""
+    """Waits for this number of packets and takes them."""
     await until(lambda: len(client.socket.written) >= count, f"{count} packets")
     return [packet.decode() for packet in client.received()]

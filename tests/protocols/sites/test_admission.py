@@ -1,4 +1,4 @@
-"""Who is let in: by ticket or token, within the site's limits; on a real Valkey, without a network."""
+"""Admission by ticket or by token, within the site's limits. On a real Valkey, without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 async def refused(door: Door, rooms: list[str], version: int = 4) -> str:
-    """What a client with these rooms is told by the site with limits; its transport stays open."""
+    """The refusal that the site with limits sends to a client with these rooms. The client's transport stays open."""
     client = await door.client(version)
     door.directory.answer = rooms
     await client.send(b"40/bound")
@@ -26,8 +26,8 @@ async def refused(door: Door, rooms: list[str], version: int = 4) -> str:
 
 
 async def test_limits_of_connections(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a limit the client is told which in a refusal of the contract's kind, in both generations' form; what ends
-    makes room, and at the end nothing is counted."""
+    """A refusal names the limit that was reached, in the contract's form for both generations. A connection that ends
+    makes room. At the end nothing is counted."""
     monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
     door.directory.answer = ["user_1", "public"]
     first = await door.connected("40/bound")
@@ -46,7 +46,7 @@ async def test_limits_of_connections(door: Door, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_client_that_goes_away_is_not_asked_about(door: Door) -> None:
-    """A connect that waits for the site's backend ends with its client, and leaves nothing."""
+    """A connect that waits for the site's backend ends with its client, and leaves nothing behind."""
     door.directory.may_answer.clear()
     client = await door.client()
     await client.send(b"40/bound")
@@ -60,7 +60,7 @@ async def test_a_client_that_goes_away_is_not_asked_about(door: Door) -> None:
 
 
 async def test_a_client_that_goes_away_while_it_is_counted(door: Door) -> None:
-    """Its seat is given back, whether or not Redis had counted it."""
+    """The seat of such a client is given back, whether or not Redis had counted it."""
     door.directory.answer = ["user_1"]
     client = await door.client()
     door.valkey.suspend()
@@ -82,7 +82,7 @@ def ticket_in(packet: str) -> str:
 
 
 async def come_back(door: Door, engine_version: int = 4, /, **credentials: str) -> list[str]:
-    """What a client is written that joins with these credentials."""
+    """The packets that the server sends to a client that joins with these credentials."""
     query = urlencode(credentials)
     packet = f"40/back,{json.dumps(credentials)}" if engine_version == 4 else f"40/back?{query}"
     client = await door.client(engine_version)
@@ -93,13 +93,13 @@ async def come_back(door: Door, engine_version: int = 4, /, **credentials: str) 
 
 
 async def hears(client: Client, ending: str) -> None:
-    """Waits until the client was last written this."""
+    """Waits until the last packet to the client has this ending."""
     await until(lambda: client.socket.written and client.socket.written[-1].endswith(ending.encode()), ending)
 
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_coming_back_with_a_ticket(door: Door, version: int) -> None:
-    """A ticket from `_settings` lets the client in again, with its token or without, and authUrl is not asked; the
+    """A ticket from `_settings` admits the client again, with or without its token, and authUrl is not asked. The
     client gets messages, and another ticket."""
     door.directory.answer = ["user_1", "editors"]
     first = await come_back(door, version, token="t", deviceId="d", meta="m")
@@ -119,7 +119,7 @@ async def test_coming_back_with_a_ticket(door: Door, version: int) -> None:
 
 
 async def test_who_has_no_ticket(door: Door) -> None:
-    """Sites that have not asked for tickets give none and heed none; without a token there is none to give."""
+    """A site without resume tickets gives none and ignores them. A client without a token gets no ticket."""
     client = await door.client()
     await client.send(b'40/site,{"token":"t","ticket":"x"}')
     _, settings = await received(client, 2)
@@ -129,7 +129,7 @@ async def test_who_has_no_ticket(door: Door) -> None:
 
 
 async def test_a_ticket_that_does_not_count(door: Door) -> None:
-    """It is as if there were none where there is a token; without one the client is told what is wrong with it."""
+    """With a token, an invalid ticket is ignored. Without a token, the client is told the ticket's fault."""
     (_, settings) = await come_back(door, token="t", deviceId="d")
     ticket = ticket_in(settings)
     (refusal,) = await come_back(door, deviceId="other", ticket=ticket)
@@ -140,14 +140,14 @@ async def test_a_ticket_that_does_not_count(door: Door) -> None:
     for credentials in ({"deviceId": "other", "ticket": ticket}, {"deviceId": "d", "ticket": "made.up"}):
         await come_back(door, 4, token="t", **credentials)
     assert len(door.directory.asked) == 3
-    # Whose token it is decides, not the ticket that another user left behind in the browser.
+    # The token decides the user, not the ticket that another user left behind in the browser.
     door.directory.answer = ["user_2"]
     await come_back(door, token="of user 2", deviceId="d", ticket=ticket)
     assert door.directory.asked[-1] == ("back", "of user 2", None)
 
 
 async def test_tickets_are_in_no_log_and_no_repr(door: Door) -> None:
-    """Nor is anything else that the client brought."""
+    """Tickets and tokens are in no log line, and no credential is in a repr."""
     with capture_logs() as lines:
         (_, settings) = await come_back(door, token=TOKEN, deviceId="d")
         await come_back(door, token=TOKEN, deviceId="other", ticket=ticket_in(settings))

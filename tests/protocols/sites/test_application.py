@@ -1,4 +1,4 @@
-"""What a site's client is told on the wire, in which order, and on whose word; on a real Valkey, without a network."""
+"""A site's client on the wire: the events, their order and their source. On a real Valkey, without a network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.transport.serving import serving
 
 
 async def test_greeting(door: Door) -> None:
-    """First the CONNECT packet, then `_settings`, the first event; without waiting messages there is no `_batch`."""
+    """The first packet is CONNECT, the first event `_settings`. Without waiting messages there is no `_batch`."""
     client = await door.client()
     await client.send(b'40/site,{"token":"t"}')
     connect, settings = await received(client, 2)
@@ -36,7 +36,7 @@ async def test_greeting(door: Door) -> None:
 
 
 async def test_batch_follows_the_settings(door: Door) -> None:
-    """What waits comes as one event with one ack, right behind `_settings`; its ack empties the queue."""
+    """Waiting messages come as one event with one ack, directly after `_settings`. The ack empties the queue."""
     client = await door.connected('40/site,{"token":"t","deviceId":"d"}')
     client.engine.close("transport close")
     for number in (1, 2):
@@ -69,7 +69,8 @@ async def test_batch_follows_the_settings(door: Door) -> None:
 async def test_credentials(
     door: Door, packet: str, version: int, handshake: str, expected: tuple[str | None, str | None]
 ) -> None:
-    """The CONNECT payload wins over its packet's query, that over the handshake's; each value on its own."""
+    """The CONNECT payload wins over the packet's query, and that over the handshake's query, for each value
+    separately."""
     client = await door.client(version, handshake)
     await client.send(packet.encode())
     await until(lambda: door.directory.asked, "the question")
@@ -86,14 +87,15 @@ async def test_credentials(
     ],
 )
 async def test_refusals(door: Door, answer: list[str] | str, text: str) -> None:
-    """The contract's texts, in the form of each version; the session stays open and may ask again."""
+    """A refusal has the contract's text in the form of each version. The session stays open, and the client may
+    retry."""
     door.directory.answer = answer
     for version, refusal in ((4, f'44/site,{{"message":"{text}"}}'), (3, f'44/site,"{text}"')):
         client = await door.client(version)
         await client.send(b"40/site")
         assert await received(client, 1) == [refusal]
         assert client.engine.is_open
-    # The last one asks again, with more luck.
+    # The last of them retries, and succeeds.
     assert door.updates.reported == []
     assert not [key for key in door.valkey.dump() if "device" in key]
     door.directory.answer = ["user_1"]
@@ -102,7 +104,7 @@ async def test_refusals(door: Door, answer: list[str] | str, text: str) -> None:
 
 
 async def test_public_channel_is_room_enough(door: Door) -> None:
-    """A visitor of the public channel needs no room of its own, and nobody is told of it."""
+    """A visitor in the public channel needs no own room, and is not reported."""
     door.directory.answer = ["public", "news"]
     client = await door.connected()
     await door.node.publish(SITE, "public", body=b'["e"]')
@@ -111,7 +113,8 @@ async def test_public_channel_is_room_enough(door: Door) -> None:
 
 
 async def test_store_away(door: Door) -> None:
-    """While Redis is away a client's transport ends: then it comes back by itself, not so after a refusal."""
+    """While Redis is away the server ends a client's transport, so that the client reconnects by itself. It does not
+    after a refusal."""
     await door.node.redis.close()
     client = await door.client()
     await client.send(b"40/site")
@@ -120,7 +123,7 @@ async def test_store_away(door: Door) -> None:
 
 
 async def test_namespaces(door: Door) -> None:
-    """Sites by their exact names, and the root, in which nothing happens."""
+    """Namespaces are the sites by their exact names, and the root, where nothing happens."""
     accepted = [name for name in ("/", "/site", "/plain", "/Site", "/site/", "/unknown", "") if accepts(door, name)]
     assert accepted == ["/", "/site", "/plain"]
     client = await door.client()
@@ -130,13 +133,13 @@ async def test_namespaces(door: Door) -> None:
 
 
 def accepts(door: Door, namespace: str) -> bool:
-    """Whether the namespace is one."""
+    """Whether the server accepts the namespace."""
     return door.application.accepts_namespace(namespace)
 
 
 @pytest.mark.parametrize(("site", "is_let_in"), [(NARROW, False), (SITE, True)])
 async def test_origins(door: Door, site: Site, is_let_in: bool) -> None:
-    """A site may narrow the origins of browsers; where it does not, any may connect."""
+    """A site may restrict the origins of browsers. Without a restriction any origin may connect."""
     client = await door.client()
     await client.send(f"40/{site.name}".encode())
     answer = (await received(client, 1))[0]
@@ -145,7 +148,7 @@ async def test_origins(door: Door, site: Site, is_let_in: bool) -> None:
 
 
 async def test_reports(door: Door) -> None:
-    """updateUserUrl hears of each user room when the client is connected and when it has gone, with its token."""
+    """updateUserUrl hears of each user room, with the token, when the client has connected and when it has gone."""
     door.directory.answer = ["user_8", "public", "user_3_admin"]
     client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
     came = [("site", "8", TOKEN, True), ("site", "3", TOKEN, True)]
@@ -156,7 +159,7 @@ async def test_reports(door: Door) -> None:
 
 
 async def test_end_that_another_node_has_reported(door: Door) -> None:
-    """A node that was taken for dead does not report what another has reported in its stead."""
+    """A node that was taken for dead does not repeat the report that another node has made for it."""
     client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
     await RedisQueues(door.node.redis, "survivor", 1_000_000).bury(SITE, door.node.name, "")
     client.engine.close("transport close")
@@ -166,7 +169,8 @@ async def test_end_that_another_node_has_reported(door: Door) -> None:
 
 @pytest.mark.parametrize("token", [None, "", TOKEN])
 async def test_reports_in_a_dead_nodes_stead(door: Door, valkey: Valkey, token: str | None) -> None:
-    """What a dead node's connections were is enough to report their ends: each user, its token, the last beat."""
+    """The connections of a dead node are stored with enough to report their ends: each user, its token, the last
+    beat."""
     door.directory.answer = ["user_8", "public", "user_3_admin"]
     await door.connected("40/site," + json.dumps({} if token is None else {"token": token}))
     came = door.updates.reported
@@ -181,7 +185,7 @@ async def test_reports_in_a_dead_nodes_stead(door: Door, valkey: Valkey, token: 
 
 
 async def test_tokens_are_kept_for_reports_alone(door: Door, valkey: Valkey) -> None:
-    """A token is in Redis while its user is connected, only where the site wants reports."""
+    """A token is in Redis only while its user is connected, and only for a site that wants reports."""
     client = await door.connected(f'40/site,{{"token":"{TOKEN}"}}')
     for other in ("plain", "quiet"):
         await door.connected(f'40/{other},{{"token":"{TOKEN}"}}')
@@ -192,7 +196,7 @@ async def test_tokens_are_kept_for_reports_alone(door: Door, valkey: Valkey) -> 
 
 
 async def test_plain_site_reports_nobody(door: Door) -> None:
-    """Without userRoomPrefix there are no users to tell of, and messages ask for no ack."""
+    """A site without userRoomPrefix has no users to report, and its messages ask for no ack."""
     client = await door.connected("40/plain,")
     await door.node.publish(PLAIN, "user_1", body=b'["e",1]')
     assert await received(client, 1) == ['42/plain,["e",1]']
@@ -201,7 +205,7 @@ async def test_plain_site_reports_nobody(door: Door) -> None:
 
 
 async def test_client_that_goes_while_its_backend_is_asked(door: Door) -> None:
-    """Nothing is registered for a client that has gone meanwhile, and nobody is told of it."""
+    """A client that goes while its backend is asked is neither registered nor reported."""
     door.directory.may_answer.clear()
     client = await door.client()
     await client.send(b"40/site")
@@ -215,7 +219,7 @@ async def test_client_that_goes_while_its_backend_is_asked(door: Door) -> None:
 
 
 async def test_acks(door: Door) -> None:
-    """The ack of a message removes it; one that means nothing does nothing; one before the connect neither."""
+    """The ack of a message removes it. An unknown ack does nothing, and neither does an ack before the connect."""
     client = await door.client()
     await client.send(b"43/site,5[]", b"40/site")
     await received(client, 2)
@@ -230,14 +234,15 @@ async def test_acks(door: Door) -> None:
 
 
 async def test_what_clients_emit(door: Door) -> None:
-    """Clients of a site only listen: what they emit is dropped, and acknowledged if they wait for it."""
+    """Clients of a site only listen: an event from a client is dropped, and acknowledged if the client asks for an
+    ack."""
     client = await door.connected()
     await client.send(b'42/site,["hello",1]', b'42/site,3["hello"]')
     assert await received(client, 1) == ["43/site,3[]"]
 
 
 async def told_resync(door: Door) -> Client:
-    """A client that was sent a `_resync` for an ack out of turn, with a question before and behind it."""
+    """A client that got a `_resync` for an ack out of turn, with a ping before and after it."""
     client = await door.connected()
     for number in (1, 2):
         await door.node.publish(SITE, "user_1", "a", body=f'["a",{number}]'.encode(), resync=True)
@@ -257,8 +262,8 @@ async def told_resync(door: Door) -> Client:
     ],
 )
 async def test_resync_is_repeated_unless_received(door: Door, answers: tuple[bytes, ...], is_repeated: bool) -> None:
-    """`_resync`, a bare event, comes again at the next connect unless the client is known to have got it: a client
-    that had left the site before it came answers for the transport, yet has not heard of it."""
+    """`_resync`, a bare event, is sent again at the next connect unless the client is known to have it. A client that
+    left the site before `_resync` came still answers the ping of the transport, but did not get the event."""
     client = await told_resync(door)
     await client.send(*answers)
     client.engine.close("transport close")
@@ -271,7 +276,7 @@ async def test_resync_is_repeated_unless_received(door: Door, answers: tuple[byt
 
 
 async def test_log(door: Door) -> None:
-    """Lines name the site and the device, never the token; a refusal says why."""
+    """Log lines name the site and the device, never the token. A refusal names its reason."""
     with capture_logs() as lines:
         client = await door.connected(json_packet(token=TOKEN, deviceId="phone", meta="m-secret"))
         client.engine.close("transport close")
@@ -291,13 +296,13 @@ def json_packet(**auth: str) -> str:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_under_another_asgi_server(door: Door, transport: str) -> None:
-    """Without our WebSocket class, so without a fast lane, a site works the same: live, acknowledged, replayed."""
-    async with serving(door.server.asgi, interface="asgi3", ws="websockets-sansio", access_log=False) as served:
+async def test_pythons_own_client(door: Door, transport: str) -> None:
+    """A client of python-socketio gets messages live, acknowledges them, and gets a replay of the others."""
+    async with serving(door.server.asgi, interface="asgi3", access_log=False) as served:
         url = f"http://127.0.0.1:{served.port}?token=t&deviceId=d"
 
         async def connected(heard: list[str], batches: list[object]) -> Any:
-            # python-socketio acknowledges an event when its handler returns: that of "kept" does not.
+            # python-socketio acknowledges an event when its handler returns: the handler of "kept" does not return.
             async def keep() -> None:
                 heard.append("kept")
                 await asyncio.Event().wait()

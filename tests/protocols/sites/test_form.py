@@ -1,4 +1,4 @@
-"""Bracketed forms: what PHP and Rails write, what is refused, and that the time grows with the size alone."""
+"""Bracketed forms: those of PHP and Rails are read, others are refused, and the time grows only with the size."""
 
 import contextlib
 
@@ -30,7 +30,7 @@ from app.protocols.sites.form import MAX_DEPTH, MAX_FIELDS, read_form
     ],
 )
 def test_php_and_plain_forms(form: str, fields: dict[str, object]) -> None:
-    """Lists, objects and texts nest as PHP writes them; keys that are no bracketed ones are names as they stand."""
+    """Lists, objects and texts nest as PHP writes them. A key without proper brackets is a name as it stands."""
     assert read_form(form.encode()) == fields
 
 
@@ -44,7 +44,7 @@ def test_php_and_plain_forms(form: str, fields: dict[str, object]) -> None:
     ],
 )
 def test_rails_lists_of_objects(form: str, args: list[object]) -> None:
-    """In `[]` a new object begins when the last one has the field already, as in Rack."""
+    """In `[]` a new object begins when the last object already has the field, as in Rack."""
     assert read_form(form.encode()) == {"args": args}
 
 
@@ -62,7 +62,7 @@ def test_rails_lists_of_objects(form: str, args: list[object]) -> None:
     ],
 )
 def test_what_is_refused(form: bytes) -> None:
-    """A name that is two things at once, bytes that are no UTF-8, too deep and too wide forms are refused in words."""
+    """A name with two types at once, bytes that are not UTF-8, and too deep or too wide forms are refused in words."""
     with pytest.raises(BadRequest, match=r"^Body: .*\.$"):
         read_form(form)
 
@@ -75,7 +75,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 
 def test_nodes_of_a_wide_form_are_visited_a_bounded_number_of_times() -> None:
-    """20,000 items in any notation are read whole; a quadratic reader would need minutes for them."""
+    """20,000 items in any notation are read whole. A quadratic reader would need minutes for them."""
     for key in ("args[]", "args[%d]", "args[%d][a]", "args[][a]"):
         form = "&".join((key % n if "%" in key else key) + f"={n}" for n in range(MAX_FIELDS))
         assert len(read_form(form.encode())["args"]) == MAX_FIELDS

@@ -9,10 +9,10 @@ from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from app.config.settings import ResumeTicket
 from app.errors import TicketRefused
 from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
 from app.protocols.sites.send import INVALID, MISSING
+from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
@@ -32,14 +32,14 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 
 @pytest.fixture
 async def client(node: StoreNode) -> AsyncIterator[AsyncClient]:
-    """A backend that asks it."""
+    """A backend that calls the route."""
     routes = revocation_routes({"shop": SITE, "plain": PLAIN}, node.tickets)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield client
 
 
 async def counts(node: StoreNode, *tickets: str) -> list[bool]:
-    """Which of the tickets count."""
+    """Which of the tickets are valid."""
     found = []
     for ticket in tickets:
         try:
@@ -52,13 +52,14 @@ async def counts(node: StoreNode, *tickets: str) -> list[bool]:
 
 
 async def given(node: StoreNode, room: str) -> str:
-    """A ticket of somebody in the room."""
+    """A ticket of a user in the room."""
     claims = new_claims(SITE, Credentials("t"), [room], await node.tickets.look_up(SITE, None))
     return node.tickets.issue(SITE, claims) or ""
 
 
 async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
-    """Those with a room named, once or several times; without one all of the site."""
+    """A revocation covers tickets with a named room, one or several; without a room it covers all tickets of the
+    site."""
     tickets = [await given(node, room) for room in ("user_1", "user_2", "user_3", "user_4")]
     answer = await client.delete(f"/tickets?site=shop&apiKey={KEY}&room=user_1")
     assert (answer.status_code, answer.text) == (200, "OK")
@@ -84,7 +85,7 @@ async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
     ],
 )
 async def test_mistakes(client: AsyncClient, node: StoreNode, query: str, status: int, text: str) -> None:
-    """Each is named, and nothing is revoked."""
+    """The answer names each mistake, and nothing is revoked."""
     ticket = await given(node, "user_1")
     answer = await client.delete(f"/tickets?{query}")
     assert (answer.status_code, answer.text) == (status, text)
@@ -92,13 +93,13 @@ async def test_mistakes(client: AsyncClient, node: StoreNode, query: str, status
 
 
 async def test_other_methods(client: AsyncClient) -> None:
-    """405 with what is allowed."""
+    """Another method gets 405 with the allowed one."""
     answer = await client.post(f"/tickets?site=shop&apiKey={KEY}")
     assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE")
 
 
 async def test_redis_away(client: AsyncClient, node: StoreNode) -> None:
-    """503 with Retry-After; a line in the log, and no key in any."""
+    """While Redis is away the answer is 503 with Retry-After. The log gets a line, and no line has a key."""
     await node.redis.close()
     with capture_logs() as lines:
         answer = await client.delete(f"/tickets?site=shop&apiKey={KEY}")

@@ -1,4 +1,4 @@
-"""POST /send through its ASGI callable, on a real Valkey: every line of the contract's section."""
+"""POST /send through its ASGI callable, on a real Valkey: every line of its section in docs/backends.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_BODY_BYTES = 1_000
 
 @dataclass
 class Answer:
-    """What a request was answered."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -46,7 +46,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     method: str = "POST",
 ) -> Answer:
-    """One request, its body in one part or several; a part None is the client's going away."""
+    """Makes one request, with its body in one part or several. A part None means that the client goes away."""
     parts = [body] if isinstance(body, bytes) else list(body)
     events: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts) - 1}
@@ -62,7 +62,7 @@ async def exchange(
     headers: Mapping[str, str],
     method: str = "POST",
 ) -> Answer:
-    """One request as a server hands it over."""
+    """Makes one request as a server hands it over."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -99,7 +99,8 @@ def endpoint(node: StoreNode) -> SendEndpoint:
 
 
 async def test_accepted_message_is_stored(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
-    """200 and `OK` as plain text, once every queue holds the message; a connected device gets it."""
+    """The answer is 200 and `OK` as plain text once every queue holds the message. A connected device gets the
+    message."""
     receiver = await node.open(SITE, "user_1")
     answer = await ask(endpoint)
     assert (answer.status, answer.body) == (200, b"OK")
@@ -109,7 +110,8 @@ async def test_accepted_message_is_stored(endpoint: SendEndpoint, node: StoreNod
 
 
 async def test_answer_as_json(endpoint: SendEndpoint, node: StoreNode) -> None:
-    """With `Accept: application/json` the answer is JSON: the id, as text, and how many devices it was stored for."""
+    """With `Accept: application/json` the answer is JSON with the id, as text, and the number of devices with the
+    message."""
     await node.open(SITE, "user_1", "a")
     await node.open(SITE, "user_1", "b")
     answer = await ask(endpoint, headers={"accept": "application/json, */*"})
@@ -123,7 +125,7 @@ async def test_answer_as_json(endpoint: SendEndpoint, node: StoreNode) -> None:
 
 @pytest.mark.parametrize("query", ["", "site=newsite", f"apiKey={KEY}", f"site=&apiKey={KEY}", "site=newsite&apiKey="])
 async def test_missing_site_or_key(endpoint: SendEndpoint, query: str) -> None:
-    """Without a site or a key: 400 with the original's words."""
+    """A request without a site or a key gets 400 with the text of the original server."""
     answer = await ask(endpoint, query=query)
     assert (answer.status, answer.body.decode()) == (400, MISSING)
     assert MISSING == "Missing query param 'site' or 'apiKey'."
@@ -143,7 +145,7 @@ async def test_missing_site_or_key(endpoint: SendEndpoint, query: str) -> None:
     ],
 )
 async def test_wrong_site_or_key(endpoint: SendEndpoint, query: str) -> None:
-    """A wrong key and an unknown site have the same answer, which is no hint; the body is not even read."""
+    """A wrong key and an unknown site get the same answer, which gives no hint. The body is not even read."""
     answer = await exchange(endpoint, [], query, {})
     assert (answer.status, answer.body.decode()) == (401, INVALID)
     assert INVALID == "ApiKey invalid."
@@ -168,18 +170,18 @@ async def test_key_in_a_header(endpoint: SendEndpoint, headers: dict[str, str]) 
     [{"authorization": f"Basic {KEY}"}, {"authorization": KEY}, {"authorization": "Bearer"}, {"x-api-key": ""}],
 )
 async def test_no_key_in_the_headers(endpoint: SendEndpoint, headers: dict[str, str]) -> None:
-    """Other headers are no key."""
+    """Other headers do not count as a key."""
     assert (await ask(endpoint, query="site=newsite", headers=headers)).status == 400
 
 
 async def test_key_of_the_query_counts(endpoint: SendEndpoint) -> None:
-    """Where the key stands in the query a header does not mend it."""
+    """A right key in a header does not replace a wrong key in the query."""
     answer = await ask(endpoint, query="site=newsite&apiKey=wrong", headers={"x-api-key": KEY})
     assert answer.status == 401
 
 
 async def test_keys_are_compared_as_text(node: StoreNode) -> None:
-    """A key that is a number in YAML, or no ASCII, is compared as text."""
+    """A key that is a number in YAML, or is not ASCII, is compared as text."""
     sites = {"n": make_site("n", api_key="007"), "u": make_site("u", api_key="schlüssel ☃")}
     endpoint = SendEndpoint(sites, node.delivery, FlakeIds(1, 1), MAX_BODY_BYTES)
     assert (await ask(endpoint, query="site=n&apiKey=007")).status == 200
@@ -202,7 +204,7 @@ async def test_keys_are_compared_as_text(node: StoreNode) -> None:
     ],
 )
 async def test_bad_body(endpoint: SendEndpoint, body: bytes, reason: str) -> None:
-    """400 with the reason."""
+    """A bad body gets 400 with the reason."""
     answer = await ask(endpoint, body)
     assert answer.status == 400
     assert reason in answer.body.decode()
@@ -218,7 +220,8 @@ async def test_form_body(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey
 
 
 async def test_large_bodies(endpoint: SendEndpoint) -> None:
-    """413 past the bound: as announced, as counted while it comes, and as it would be stored."""
+    """A body past the bound gets 413: by its announced length, by the bytes that arrive, and by its size when
+    stored."""
     body = BODY.ljust(MAX_BODY_BYTES)
     assert (await ask(endpoint, body, headers={"content-length": str(len(body))})).status == 200
     announced = await exchange(endpoint, [], QUERY, {"content-length": str(MAX_BODY_BYTES + 1)})
@@ -235,14 +238,14 @@ async def test_large_bodies(endpoint: SendEndpoint) -> None:
 
 
 async def test_body_in_parts(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
-    """A body is put together from its parts, empty ones too."""
+    """A body is joined from its parts, also from empty parts."""
     await node.open(SITE, "user_1")
     assert (await ask(endpoint, [BODY[:5], b"", BODY[5:]])).status == 200
     assert queue_of(valkey, SITE) == ['["news",1]']
 
 
 async def test_client_that_goes_in_the_middle(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
-    """A request that breaks off is not taken for its first half."""
+    """A request that breaks off is not read as a shorter complete request."""
     await node.open(SITE, "user_1")
     events: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": BODY, "more_body": True},
@@ -254,13 +257,13 @@ async def test_client_that_goes_in_the_middle(endpoint: SendEndpoint, node: Stor
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "DELETE"])
 async def test_other_methods(endpoint: SendEndpoint, method: str) -> None:
-    """405, which names the method that works."""
+    """Another method gets 405 with the method that works."""
     answer = await ask(endpoint, method=method)
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
 async def test_send_that_reaches_no_one(endpoint: SendEndpoint, valkey: Valkey) -> None:
-    """No rooms, rooms without users, users without devices: 200, and nothing is kept."""
+    """A send without rooms, without users in them or without devices gets 200, and nothing is kept."""
     for rooms in ("[]", '["user_1"]', '"nobody"'):
         assert (await ask(endpoint, f'{{"rooms":{rooms},"event":"e"}}'.encode())).status == 200
     assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq"}
@@ -288,14 +291,14 @@ async def test_resync(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey, q
 
 
 async def test_rooms_stand_for_users(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
-    """A shared room, in whatever case, stands for its users; each device gets the message once."""
+    """A shared room, in any case of letters, stands for its users. Each device gets the message once."""
     await node.open(SITE, ["user_1", "News", "All"])
     await ask(endpoint, b'{"rooms":["NEWS","all","user_1"],"event":"e","args":[]}')
     assert queue_of(valkey, SITE) == ['["e"]']
 
 
 async def test_site_without_queues(endpoint: SendEndpoint, node: StoreNode, valkey: Valkey) -> None:
-    """The event goes to the sockets in the rooms now; nothing is kept."""
+    """On a site without queues the event goes to the sockets that are in the rooms now. Nothing is kept."""
     receiver = await node.open(PLAIN, "user_1")
     assert (await ask(endpoint, query=f"site=plain&apiKey={KEY}")).status == 200
     assert await heard(receiver, 1) == [b'["news",1]']
@@ -303,7 +306,8 @@ async def test_site_without_queues(endpoint: SendEndpoint, node: StoreNode, valk
 
 
 async def test_over_the_rate(endpoint: SendEndpoint, valkey: Valkey) -> None:
-    """429 with Retry-After and what is allowed; nothing is stored, and other sites notice nothing."""
+    """Over the rate a send gets 429 with Retry-After and the allowed rate. Nothing is stored; other sites are not
+    affected."""
     query = f"site=bound&apiKey={KEY}"
     assert [(await ask(endpoint, query=query)).status for _ in range(2)] == [200, 200]
     seq = valkey.client.get(prefix("bound") + "seq")
@@ -317,7 +321,7 @@ async def test_over_the_rate(endpoint: SendEndpoint, valkey: Valkey) -> None:
 
 
 async def test_over_the_message_limit(endpoint: SendEndpoint, valkey: Valkey) -> None:
-    """413 with what was expected; it does not count as sent."""
+    """A message over the limit gets 413 with the limit, and does not count as sent."""
     body = b'{"rooms":["user_1"],"event":"news","args":["123456789012345678901234567890"]}'
     for _ in range(3):
         answer = await ask(endpoint, body, f"site=bound&apiKey={KEY}")
@@ -327,7 +331,7 @@ async def test_over_the_message_limit(endpoint: SendEndpoint, valkey: Valkey) ->
 
 
 async def test_redis_away(endpoint: SendEndpoint, node: StoreNode) -> None:
-    """503 with Retry-After: the message is not stored."""
+    """While Redis is away a send gets 503 with Retry-After: the message is not stored."""
     await node.redis.close()
     for accept in ("*/*", "application/json"):
         answer = await ask(endpoint, headers={"accept": accept})
@@ -337,7 +341,7 @@ async def test_redis_away(endpoint: SendEndpoint, node: StoreNode) -> None:
 
 
 async def test_redis_that_stops_answering(node: StoreNode, endpoint: SendEndpoint, valkey: Valkey) -> None:
-    """503 within the time-out of the link, and what was given up is not stored later."""
+    """A send gets 503 within the time-out of the link. A command that was given up is not applied later."""
     node.redis.timeout_seconds = 0.5
     await node.open(SITE, "user_1")
     loop = asyncio.get_running_loop()
@@ -352,7 +356,7 @@ async def test_redis_that_stops_answering(node: StoreNode, endpoint: SendEndpoin
 
 
 async def test_store_that_refuses(endpoint: SendEndpoint, valkey: Valkey) -> None:
-    """Something is wrong with what Redis holds: 500 with a plain sentence, nothing of Redis in it."""
+    """When Redis holds a wrong value, a send gets 500 with a plain sentence that shows nothing of Redis."""
     valkey.client.rpush(prefix("newsite") + "seq", "no number")
     answer = await ask(endpoint)
     assert (answer.status, answer.body) == (500, b"The message is not stored.")
@@ -360,7 +364,7 @@ async def test_store_that_refuses(endpoint: SendEndpoint, valkey: Valkey) -> Non
 
 
 async def test_log_names_the_site_and_no_secret(endpoint: SendEndpoint, node: StoreNode) -> None:
-    """A line tells of the message without its content; a refusal tells of the site without any key."""
+    """A log line names the message without its content. A line about a refusal names the site without any key."""
     with capture_logs() as lines:
         await ask(endpoint, b'{"rooms":["user_1"],"event":"news","args":["private"]}')
         await ask(endpoint, query="site=newsite&apiKey=wrong-secret")
@@ -374,7 +378,7 @@ async def test_log_names_the_site_and_no_secret(endpoint: SendEndpoint, node: St
 
 
 def test_random_requests(shared_valkey: Valkey) -> None:
-    """Whatever a client sends, it is an answer of the contract and no exception."""
+    """Any request of a client gets an answer of the contract and never an exception."""
     with asyncio.Runner() as runner:
         node = runner.run(StoreNode.start(shared_valkey, list(SITES.values())))
         endpoint = SendEndpoint(SITES, node.delivery, FlakeIds(1, 1), MAX_BODY_BYTES)

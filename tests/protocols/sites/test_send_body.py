@@ -1,4 +1,4 @@
-"""Bodies of POST /send: JSON and forms into rooms, event and the text that clients get, or a reason."""
+"""Bodies of POST /send: JSON and forms become rooms, event and the text for clients, or a reason."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.message import RESERVED_EVENTS
 from app.errors import BadRequest
-from app.protocols.sites.send_body import SendBody, read_send_body
+from app.protocols.sites.send_body import RESERVED_EVENTS, SendBody, read_send_body
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 
 def read_json(**keys: Any) -> SendBody:
-    """A JSON body with these keys, read."""
+    """Reads a JSON body with these keys."""
     return read_send_body(JSON, json.dumps({"rooms": ["r"], "event": "e"} | keys).encode())
 
 
 def read_args(text: str) -> bytes:
-    """What becomes of arguments that were sent as this text."""
+    """The packed arguments of a body with this text as `args`."""
     return read_send_body(JSON, f'{{"rooms":["r"],"event":"e","args":{text}}}'.encode()).packed
 
 
 def test_json_body() -> None:
-    """Rooms, event and arguments are read; keys that mean nothing here are left out."""
+    """Rooms, event and arguments are read. Unknown keys are left out."""
     body = b'{"rooms": ["a", "b"], "event": "news", "args": [1, {"x": null}], "more": {"rooms": 1}}'
     assert read_send_body(JSON, body) == SendBody(["a", "b"], "news", b'["news",1, {"x": null}]')
 
@@ -56,7 +55,7 @@ def test_json_body() -> None:
     ],
 )
 def test_arguments_are_kept_as_they_were_sent(args: str, packed: str) -> None:
-    """A list is the arguments, any other value the one argument; numbers and escapes are not written anew."""
+    """A list is the arguments; any other value is the only argument. Numbers and escapes keep their spelling."""
     assert read_args(args).decode() == packed
 
 
@@ -66,7 +65,7 @@ def test_left_out_arguments() -> None:
 
 
 def test_event_names_are_escaped() -> None:
-    """Whatever an event is called, the packet is JSON."""
+    """The packet is JSON for any name of an event."""
     for event in ('say "hi"', "a\\b", "new\nline", "ü", "\u2028", "connected"):
         sent = read_json(event=event, args=[1])
         assert json.loads(sent.packed) == [event, 1]
@@ -74,7 +73,7 @@ def test_event_names_are_escaped() -> None:
 
 
 def test_one_room() -> None:
-    """A room may stand without a list, also one with an empty name; an empty list is a list."""
+    """A single room may stand without a list, also with an empty name. An empty list is a list."""
     assert read_json(rooms="r").rooms == ["r"]
     assert read_json(rooms="").rooms == [""]
     assert read_json(rooms=[]).rooms == []
@@ -108,7 +107,7 @@ def test_one_room() -> None:
     ],
 )
 def test_bad_json(body: bytes, reason: str) -> None:
-    """The reason names what is wrong and what was expected."""
+    """The reason names the mistake and the expected value."""
     with pytest.raises(BadRequest, match=reason) as caught:
         read_send_body(JSON, body)
     assert caught.value.status == 400
@@ -117,7 +116,7 @@ def test_bad_json(body: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("event", sorted(RESERVED_EVENTS))
 def test_reserved_events(event: str) -> None:
-    """The server's own events cannot be sent, as JSON or as a form."""
+    """The server's own events cannot be sent, neither as JSON nor as a form."""
     with pytest.raises(BadRequest, match=f"event: {event} is reserved"):
         read_json(event=event)
     with pytest.raises(BadRequest, match=f"event: {event} is reserved"):
@@ -126,13 +125,13 @@ def test_reserved_events(event: str) -> None:
 
 @pytest.mark.parametrize("content_type", ["", JSON, "Application/JSON; charset=utf-8", " application/vnd.x+json"])
 def test_content_types_of_json(content_type: str) -> None:
-    """JSON is taken by its usual names, and where none is given."""
+    """JSON is accepted by its usual content types, and without one."""
     assert read_send_body(content_type, b'{"rooms":"r","event":"e"}').rooms == ["r"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", "json", "application/xml"])
 def test_other_content_types(content_type: str) -> None:
-    """Anything else is refused with what is expected."""
+    """Any other content type is refused with the expected ones."""
     with pytest.raises(BadRequest, match="Content-Type: expected application/json or"):
         read_send_body(content_type, b'{"rooms":"r","event":"e"}')
 
@@ -152,7 +151,7 @@ def test_other_content_types(content_type: str) -> None:
     ],
 )
 def test_form(form: str, rooms: list[str], packed: list[object]) -> None:
-    """Bracketed keys make lists and objects; values are texts."""
+    """Bracketed keys make lists and objects. All values are texts."""
     sent = read_send_body(f"{FORM}; charset=UTF-8", form.encode())
     assert (sent.rooms, json.loads(sent.packed)) == (rooms, packed)
 
@@ -173,7 +172,7 @@ def test_form(form: str, rooms: list[str], packed: list[object]) -> None:
     ],
 )
 def test_bad_form(form: bytes, reason: str) -> None:
-    """The reason names what is wrong and what was expected."""
+    """The reason names the mistake and the expected value."""
     with pytest.raises(BadRequest, match=reason):
         read_send_body(FORM, form)
 
@@ -190,7 +189,7 @@ bodies = st.one_of(
 
 @given(st.sampled_from([JSON, FORM, ""]), bodies)
 def test_random_bytes_are_refused_or_understood(content_type: str, body: bytes) -> None:
-    """Whatever comes, the answer is a reason or a packet that is valid JSON with the event in front."""
+    """Any bytes give either a reason or a packet that is valid JSON and begins with the event."""
     with suppress(BadRequest):
         sent = read_send_body(content_type, body)
         assert json.loads(sent.packed)[0] == sent.event
@@ -205,7 +204,7 @@ json_values = st.recursive(
 
 @given(st.text(min_size=1), st.lists(json_values, max_size=4), st.booleans())
 def test_any_arguments_arrive_as_sent(event: str, args: list[object], is_ascii: bool) -> None:
-    """Every JSON value reaches the client as the backend wrote it, whether or not it escapes."""
+    """Every JSON value reaches the client as the backend wrote it, with or without escapes."""
     body = json.dumps({"args": args, "rooms": [], "event": event}, ensure_ascii=is_ascii).encode()
     if event not in RESERVED_EVENTS:
         assert json.loads(read_send_body(JSON, body).packed) == [event, *args]

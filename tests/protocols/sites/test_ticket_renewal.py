@@ -1,4 +1,4 @@
-"""Tickets of those who are connected are renewed in time."""
+"""Resume tickets of connected clients are renewed in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.store import settled
 
 
 async def test_a_connected_client_gets_new_tickets(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before its ticket expires it gets the next one in an event, until it leaves."""
+    """A client gets its next ticket in an event before the old one expires, until it leaves."""
     monkeypatch.setattr(ticket_renewal, "_SOONEST", 0.0001)
     monkeypatch.setattr(ticket_renewal, "_LATEST", 0.0001)
     client = await door.client()
@@ -21,7 +21,7 @@ async def test_a_connected_client_gets_new_tickets(door: Door, monkeypatch: pyte
     assert renewed.startswith('42/back,["_resume_ticket","')
     await come_back(door, deviceId="d", ticket=ticket_in(renewed))
     assert len(door.directory.asked) == 1
-    for session in list(door.server.eio.sockets.values()):
+    for session in list(door.server.engine.sessions.values()):
         session.close("transport close")
     assert len(door.application._renewals.wheel) == 0
     await settled(door.node)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.config.settings import Site
-from app.core.limits import NO_SEAT
 from app.core.message import Message
+from app.core.seat import NO_SEAT
 from app.ids import FlakeIds
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.hub import TopicHub
@@ -35,7 +35,7 @@ def topics_site(name: str = "shop", **settings: Any) -> Site:
 
 
 def caller(*topics: str, client: str = "me", user: str | None = None, encoding: Encoding = Encoding.FRAMES) -> Caller:
-    """Somebody who asks for these topics; `!` before one asks for what is bound."""
+    """A subscriber to these topics; `!` before a topic asks for binded events."""
     wishes = [
         RequestedTopic(topic.lstrip("!"), levels_of(topic.lstrip("!")), topic.startswith("!")) for topic in topics
     ]
@@ -48,29 +48,29 @@ class MemoryResponse:
     is_chunked = False
 
     def __init__(self) -> None:
-        """Nothing is written, and the client reads."""
+        """Start with nothing written, for a client that reads."""
         self.stream: Stream
         self.is_slow = False
         self.reason: str | None = None
         self._written: list[bytes] = []
 
     def write_frame(self, frame: bytes) -> None:
-        """Keep it."""
+        """Keep the frame."""
         self._written.append(frame)
 
     def end(self, reason: str) -> None:
-        """End, as a socket would."""
+        """End the stream, as a socket does."""
         self.reason = reason
         self.stream.stream_ended(reason)
 
     @property
     def text(self) -> str:
-        """All that was written."""
+        """Everything written, as text."""
         return b"".join(self._written).decode()
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events among it, of frames or SSE."""
+        """The events in the text, from frames or SSE."""
         if not self.text.startswith("''"):
             return [json.loads(line[6:]) for line in self.text.splitlines() if line.startswith("data: ")]
         reader = FrameReader()
@@ -79,7 +79,8 @@ class MemoryResponse:
 
     @property
     def details(self) -> list[Any]:
-        """The details of what backends have emitted, and the types of what the server says but for the greeting."""
+        """The details of the events from backends, and the types of the events
+        from the server, without the greeting."""
         return [
             event["e"]["type"] if event["ep"]["emitted"].startswith("@") else event["e"].get("detail")
             for event in self.events[1:]
@@ -90,11 +91,12 @@ class HubNode:
     """One node with its hub. Lives for one test."""
 
     def __init__(self, node: StoreNode, site: Site) -> None:
-        """Made by `start_hub`."""
+        """Called by `start_hub`."""
         self.node = node
         self.site = site
         self.store = RedisTopics(node.redis, node.name)
         self.hub = TopicHub([site], node.delivery, self.store, FlakeIds(0, 1), node.counts)
+        node.node.burials.append(self.hub.bury)
 
     @property
     def topics(self) -> SiteTopics:
@@ -109,7 +111,7 @@ class HubNode:
     async def begin(
         self, stream: Stream, secret: str, after_seq: int | None = None, is_slow: bool = False
     ) -> MemoryResponse:
-        """Give a stream that has joined its response, to a client that reads or does not."""
+        """Give a joined stream its response, to a client that reads or to a slow one."""
         response = MemoryResponse()
         response.is_slow = is_slow
         response.stream = stream
@@ -117,7 +119,7 @@ class HubNode:
         return response
 
     async def emit(self, detail: object, *to: Emitted | str, is_kept: bool = True) -> int:
-        """Emit an event; its seq."""
+        """Emit an event; return its seq."""
         targets = [Emitted(target) if isinstance(target, str) else target for target in to]
         whom = audience(targets, self.topics.settings.history if is_kept else None)
         body = json.dumps(["t", detail]).encode()

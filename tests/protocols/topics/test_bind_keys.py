@@ -1,4 +1,4 @@
-"""Bind keys: who they name, and one answer and one amount of work for every key that is wrong."""
+"""Bind keys: the users they name, and one answer and one amount of work for every wrong key."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config.settings import Site, Topics
+from app.config.settings import Site
 from app.errors import ConfigError
 from app.protocols.topics.bind_keys import BindKeyRefused, BindKeys, is_jwt, user_of
+from app.protocols.topics.settings import Topics
 from tests.support.bind_keys import JWT_SECRET, KeyPair, jwt_of
 
 NOW = 1_800_000_000.0
@@ -25,7 +26,7 @@ PAIR = KeyPair()
 
 def keys_with(**settings: Any) -> BindKeys:
     """The keys of a site with these settings."""
-    return BindKeys(Site(name="shop", api_key="k", topics=Topics(**settings)))
+    return BindKeys(Site(name="shop", api_key="k", sections={Topics: Topics(**settings)}))
 
 
 KEYS = keys_with(jwt_secret=JWT_SECRET, jwt_public_key=PAIR.public_pem, private_key=PAIR.private_pem)
@@ -48,7 +49,7 @@ def encrypted(**claims: Any) -> str:
     [token(), token(PAIR.private, "RS256"), token(iat=NOW - 60), token(iat=NOW + 1), token(exp=NOW + 5, nbf=NOW - 5)],
 )
 def test_jwt_that_holds(key: str) -> None:
-    """HS256 with the secret or RS256 with the public key, at most 60 s old."""
+    """A JWT signed with HS256 and the secret, or RS256 and the public key, is valid for at most 60 s."""
     assert KEYS.read_jwt(key, NOW).user == "u1"
 
 
@@ -87,7 +88,8 @@ def test_jwt_that_holds(key: str) -> None:
     ],
 )
 def test_jwt_that_does_not_hold(key: str) -> None:
-    """Wrong, cut, too old, of the future, without a user: refused, and always in the same words."""
+    """A JWT that is wrong, truncated, too old, from the future or without a user
+    is refused, always with the same text."""
     with pytest.raises(BindKeyRefused, match=r"^Invalid bind_key\.$"):
         KEYS.read_jwt(key, NOW)
 
@@ -105,7 +107,7 @@ def test_public_key_is_no_secret() -> None:
 
 
 def test_site_without_keys() -> None:
-    """Nobody is bound where the site has said nothing of keys."""
+    """Without keys in the settings of the site every key is refused."""
     bare = keys_with()
     with pytest.raises(BindKeyRefused):
         bare.read_jwt(token(), NOW)
@@ -117,12 +119,12 @@ def test_site_without_keys() -> None:
     ("claims", "user"), [({}, "u1"), ({"iat": NOW - 3}, "u1"), ({"uid": 17}, "17"), ({"uid": "[][][]"}, "[][][]")]
 )
 def test_encrypted_key_that_holds(claims: dict[str, Any], user: str) -> None:
-    """Base64 of RSA with PKCS#1 v1.5, at most bind_key_ttl old; users may be numbers."""
+    """An encrypted key is base64 of RSA with PKCS#1 v1.5, at most bind_key_ttl old; its user may be a number."""
     assert KEYS.read_encrypted(encrypted(**claims), NOW).user == user
 
 
 def test_ttl_of_encrypted_keys() -> None:
-    """bind_key_ttl is the site's."""
+    """The site's bind_key_ttl limits the age of encrypted keys."""
     patient = keys_with(private_key=PAIR.private_pem, bind_key_ttl_seconds=30.0)
     assert patient.read_encrypted(encrypted(iat=NOW - 29), NOW).user == "u1"
 
@@ -155,13 +157,13 @@ WRONG: dict[str, Callable[[], str]] = {
 
 @pytest.mark.parametrize("make", WRONG.values(), ids=list(WRONG))
 def test_encrypted_key_that_does_not_hold(make: Callable[[], str]) -> None:
-    """Whatever is wrong with a key, its padding included, the words are the same."""
+    """The text of the refusal is the same for every mistake in a key, a wrong padding included."""
     with pytest.raises(BindKeyRefused, match=r"^Invalid bind_key\.$"):
         KEYS.read_encrypted(make(), NOW)
 
 
 def test_one_decryption_whatever_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every key, right or wrong, costs exactly one decryption of a whole block: there is no shorter way out."""
+    """Every key, right or wrong, costs exactly one decryption of a whole block, without a shortcut."""
     sizes: list[int] = []
 
     class Counting:
@@ -180,7 +182,7 @@ def test_one_decryption_whatever_is_wrong(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_wrong_padding_takes_as_long_as_wrong_json() -> None:
-    """The median time of a key with broken padding is that of one whose text is wrong."""
+    """The median time for a key with a broken padding equals that for one with a wrong text."""
     times: dict[str, list[float]] = {"padding": [], "no JSON": [], "expired": []}
     for _ in range(60):
         for kind, taken in times.items():
@@ -195,7 +197,7 @@ def test_wrong_padding_takes_as_long_as_wrong_json() -> None:
 
 
 def test_digest_knows_a_key_again() -> None:
-    """One key has one digest however its base64 is written; two keys of one user have two, if they were made twice."""
+    """A key has one digest, however its base64 is written; two keys made separately for one user have two digests."""
     key = encrypted()
     spaced = "\n".join(key[start : start + 64] for start in range(0, len(key), 64))
     first = KEYS.read_encrypted(key, NOW)
@@ -207,14 +209,14 @@ def test_digest_knows_a_key_again() -> None:
 
 
 def test_kinds_of_keys() -> None:
-    """A JWT has two dots, which base64 has not."""
+    """A JWT has two dots; base64 has none."""
     assert is_jwt(jwt_of("u1"))
     assert not is_jwt(encrypted())
 
 
 @pytest.mark.parametrize("value", [None, "", "__DONT__", 1.5, True, [], {}])
 def test_nobody(value: object) -> None:
-    """What is no user's id, or a refusal, names nobody."""
+    """A value that is no user's id, and each refusal of a bindUrl, names no user."""
     with pytest.raises(BindKeyRefused):
         user_of(value)
 
@@ -229,7 +231,7 @@ def test_nobody(value: object) -> None:
     ],
 )
 def test_keys_that_cannot_be_read(settings: dict[str, str], name: str) -> None:
-    """The setting is named when the server starts; its value is not."""
+    """At the server's start the error for an unreadable key names the setting and not its value."""
     with pytest.raises(ConfigError, match=f"site shop: topics.{name}") as caught:
         keys_with(**settings)
     assert settings[name] not in str(caught.value)

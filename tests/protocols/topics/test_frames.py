@@ -1,4 +1,4 @@
-"""Events on the wire: frames that can be cut anywhere, counts on which every language agrees, SSE, chunks."""
+"""Events on the wire: frames that may be split anywhere, lengths that are equal in every language, SSE, chunks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def event(detail: object = DETAIL, type_: str = "news", seq: int = 7) -> Event:
 
 
 def test_frame() -> None:
-    """A frame is the count of characters between pairs of ', then JSON with the contract's keys."""
+    """A frame is the number of characters between pairs of ', then JSON with the contract's keys."""
     data = event().encode("a/+", "a/b", Encoding.FRAMES, with_id=True).decode()
     _, length, text = data.split("''")
     assert int(length) == len(text)
@@ -41,7 +41,8 @@ def test_frame() -> None:
 
 
 def test_every_count_is_the_same() -> None:
-    """JavaScript's length, characters and bytes agree, because everything beyond ASCII is escaped; so is every '."""
+    """JavaScript's length, characters and bytes are equal, because every character
+    beyond ASCII is escaped; so is every '."""
     text = event().encode("münchen/ü'", "münchen/ü'", Encoding.FRAMES, with_id=True).decode().split("''")[2]
     assert text.isascii()
     assert "'" not in text
@@ -50,13 +51,13 @@ def test_every_count_is_the_same() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_escaping_keeps_the_text(text: str) -> None:
-    """What was escaped reads as it was."""
+    """Escaped text decodes to the original text."""
     assert json.loads(quote(text)) == text
     assert json.loads(to_ascii(json.dumps({text: [text]}, ensure_ascii=False, indent=1).encode())) == {text: [text]}
 
 
 def test_cut_at_every_border() -> None:
-    """Three frames and a keep-alive are read the same wherever they are cut in two, and in three."""
+    """Three frames and a keep-alive are read the same wherever they are split in two or three pieces."""
     frames = [event(n).encode("t", "t", Encoding.FRAMES, with_id=True) for n in range(3)]
     stream = (frames[0] + KEEP_ALIVE_FRAME + frames[1] + frames[2]).decode()
     whole = FrameReader()
@@ -81,12 +82,12 @@ def test_cut_at_every_border() -> None:
     ],
 )
 def test_arguments_of_a_bridged_message(body: bytes, expected: object) -> None:
-    """No argument is no detail, one is the detail, several are a list."""
+    """No argument means no detail, one argument is the detail, several become a list."""
     assert json.loads(Event.from_body(body, 1, 1).packed) == expected
 
 
 def test_numbers_are_kept() -> None:
-    """A number arrives with the digits it was sent with."""
+    """A number arrives with the digits with which it was sent."""
     assert b"12345678901234567890.10" in Event.from_body(b'["t",12345678901234567890.10]', 1, 1).packed
 
 
@@ -100,7 +101,7 @@ def test_sse() -> None:
 
 
 def test_sse_has_no_line_of_its_callers() -> None:
-    """Neither a type nor a detail with line breaks makes a line of its own."""
+    """Line breaks in a type or a detail do not make an SSE line of their own."""
     packed = Event.from_body(b'["a\\r\\nid: 9\\u0000",\n{"b":\r\n1}]', 1, 7)
     text = packed.encode("t", "t", Encoding.SSE, with_id=True).decode()
     assert text.count("\n") == 4
@@ -109,7 +110,7 @@ def test_sse_has_no_line_of_its_callers() -> None:
 
 
 def test_of_the_server() -> None:
-    """Without a detail there is none."""
+    """An event of the server without a detail has no `detail` key."""
     assert json.loads(event_of_server("_resync", 5).packed) == {"type": "_resync"}
     assert json.loads(event_of_server("available", 5, {"clid_instances": 2}).packed)["detail"] == {"clid_instances": 2}
 

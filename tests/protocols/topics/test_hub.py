@@ -1,20 +1,23 @@
-"""A stream's life on real nodes: joining, history, live, its deadlines, its end; and what is told of it to others."""
+"""The life of a stream on real nodes: joining, history, live phase, deadlines, end; and the events about its client."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from app.config.settings import HistoryLimit, Topics
+from app.config.settings import HistoryLimit
+from app.core import catch_up
+from app.core.message import LiveMessage
+from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
-from app.protocols.topics import stream as stream_module
+from app.protocols.topics import presence as presence_module
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
-from app.protocols.topics.redis_topics import DEAD_AFTER_SECONDS
-from app.protocols.topics.site_topics import digest_of
-from app.store.keys import prefix
+from app.protocols.topics.settings import Topics
+from app.protocols.topics.stream import Stream
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -22,13 +25,18 @@ from tests.support.waiting import until
 SITE = topics_site(topics=Topics())
 
 
+def held_by(stream: Stream) -> list[LiveMessage]:
+    """The messages that are kept until the stream is live."""
+    return stream.held._messages if stream.held is not None else []
+
+
 async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> None:
-    """What is emitted after `join` has returned is written behind the greeting, once, in order."""
+    """An event emitted after `join` has returned is written after the greeting, once and in order."""
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a", "b/+"))
     await node.emit(1, "a")
     await node.emit(2, "b/c")
-    await until(lambda: len(stream.held or []) == 2, "both")
+    await until(lambda: len(held_by(stream)) == 2, "both")
     response = await node.begin(stream, secret)
     await node.emit(3, "a")
     await until(lambda: response.details == [1, 2, 3], "all")
@@ -36,21 +44,52 @@ async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> No
 
 
 async def test_too_much_between(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that misses something before it is live is told `_resync`, and is live then."""
-    monkeypatch.setattr(stream_module, "MAX_HELD", 1)
+    """A stream that misses an event before it is live gets `_resync` and then live events."""
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 1)
     node: HubNode = await start_hub(SITE)
     stream, secret = await node.hub.join(node.topics, caller("a"))
     await node.emit(1, "a")
     await node.emit(2, "a")
-    await until(lambda: stream.held is None, "too much")
+    await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
     response = await node.begin(stream, secret)
     await node.emit(3, "a")
     await until(lambda: response.details == ["_resync", 3], "the rest")
     assert node.topics.counts.resyncs["topics"] == 1
 
 
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+@pytest.mark.parametrize("messages", [50, 4])
+async def test_too_much_while_the_history_is_read(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch, bound: str, messages: int
+) -> None:
+    """Messages past the bound are read from the history, once and in order; `_resync` stands where the history does not
+    hold them any more."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=messages, seconds=60))))
+    first = await node.emit("known", "a")
+    stream, secret = await node.hub.join(node.topics, caller("a"))
+    read = node.hub._audiences.history
+    sent: list[int] = []
+
+    async def read_slowly(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        if len(sent) < 10:
+            for number in range(len(sent), len(sent) + 5):
+                sent.append(number)
+                await node.emit(number, "a")
+            await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
+        return history
+
+    monkeypatch.setattr(node.hub._audiences, "history", read_slowly)
+    response = await node.begin(stream, secret, first)
+    await node.emit("live", "a")
+    await until(lambda: response.details[-1:] == ["live"], "the live one")
+    expected = [*sent, "live"] if messages == 50 else ["_resync", 1, 2, 3, 4, "_resync", 6, 7, 8, 9, "live"]
+    assert response.details == expected
+
+
 async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long history is written in parts; what comes meanwhile follows."""
+    """A long history is written in parts; events emitted meanwhile follow."""
     monkeypatch.setattr(module, "_HISTORY_MESSAGES", 3)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
@@ -69,7 +108,7 @@ async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch, leaves: bool) -> None:
-    """The next part waits until a slow client has read; one that leaves meanwhile gets no more."""
+    """The next part waits until a slow client has read; a client that leaves meanwhile gets no more."""
     monkeypatch.setattr(module, "_HISTORY_MESSAGES", 1)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
@@ -87,11 +126,29 @@ async def test_slow_reader_of_history(start_hub: StartHub, monkeypatch: pytest.M
         stream.stream_drained()
     written = await beginning
     assert written.details == ([0] if leaves else [0, 1, 2])
-    assert node.topics.counts.streams == (0 if leaves else 1)
+    assert node.topics.figures.streams == (0 if leaves else 1)
+
+
+async def test_page_that_is_gone(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the history is trimmed faster than a slow client reads it, `_resync` stands where events are missing."""
+    monkeypatch.setattr(module, "_HISTORY_MESSAGES", 1)
+    node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=3, seconds=60))))
+    first = await node.emit("known", "a")
+    for number in range(2):
+        await node.emit(number, "a")
+    stream, secret = await node.hub.join(node.topics, caller("a"))
+    beginning = asyncio.create_task(node.begin(stream, secret, first, is_slow=True))
+    await until(lambda: stream._drained is not None, "the first part")
+    for number in range(2, 6):
+        await node.emit(number, "a")
+    assert isinstance(stream._response, MemoryResponse)
+    stream._response.is_slow = False
+    stream.stream_drained()
+    assert (await beginning).details == [0, "_resync", 3, 4, 5]
 
 
 async def test_history_that_is_not_enough(start_hub: StartHub) -> None:
-    """`_resync` stands before what is still held; a whisper is not told to another stream."""
+    """`_resync` precedes the events that the history still holds; a whisper is not replayed to another stream."""
     node: HubNode = await start_hub(topics_site(topics=Topics(history=HistoryLimit(messages=2, seconds=60))))
     first = await node.emit("known", "a")
     for number in range(4):
@@ -105,7 +162,7 @@ async def test_history_that_is_not_enough(start_hub: StartHub) -> None:
 
 
 async def test_missed(start_hub: StartHub) -> None:
-    """When something is lost for good every stream is told, those that are joining when they are live."""
+    """After a loss every live stream gets `_resync` at once, and every joining one when it is live."""
     node: HubNode = await start_hub(SITE)
     live = await node.open(caller("a"))
     joining = await node.hub.join(node.topics, caller("a"))
@@ -115,7 +172,7 @@ async def test_missed(start_hub: StartHub) -> None:
 
 
 async def test_end_leaves_nothing(start_hub: StartHub) -> None:
-    """A stream that has ended is in no count, hears nothing, and its names are left."""
+    """An ended stream is in no count and hears nothing, and its node has left its audiences."""
     node: HubNode = await start_hub(SITE)
     response = await node.open(caller("a", "b/#", "!c", user="u"))
     assert dict(node.topics.index.counts()) == {"a": 1, "b/#": 1, "c": 1}
@@ -124,16 +181,16 @@ async def test_end_leaves_nothing(start_hub: StartHub) -> None:
     await node.hub.drained()
     assert response.details == []
     assert dict(node.topics.index.counts()) == {}
-    assert (dict(node.topics.clients), node.topics.counts.streams) == ({}, 0)
+    assert (dict(node.topics.clients), node.topics.figures.streams) == ({}, 0)
     assert await node.store.clients(SITE) == {}
-    assert node.topics.counts.stream_ends == {"enough": 1}
+    assert node.topics.figures.stream_ends == {"enough": 1}
     await node.node.delivery.drain()
     joined = await node.node.redis.command("SMEMBERS", f"recado:{{shop}}:joined:{node.node.name}")
     assert joined == {b"audience:topics:n"} or joined == [b"audience:topics:n"]
 
 
 async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the store does not take it, nothing of the stream is left here, and its place is free."""
+    """When the store refuses the stream, the node keeps nothing of it, and its place is free."""
     node: HubNode = await start_hub(SITE)
     freed: list[object] = []
     node.hub.on_seat_free = freed.append
@@ -148,7 +205,7 @@ async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPa
                 await node.hub.join(node.topics, caller("a"))
     await node.hub.drained()
     assert len(freed) == 2
-    assert (list(node.topics), dict(node.topics.clients), node.topics.counts.streams) == ([], {}, 0)
+    assert (list(node.topics), dict(node.topics.clients), node.topics.figures.streams) == ([], {}, 0)
     await node.hub.drain(0)
     with pytest.raises(StoreUnavailable, match="stops"):
         await node.hub.join(node.topics, caller("a"))
@@ -156,20 +213,20 @@ async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPa
 
 
 async def test_response_that_never_began(start_hub: StartHub) -> None:
-    """A client that left before its response is forgotten like any other."""
+    """A stream whose client left before the response began is removed like any other."""
     node: HubNode = await start_hub(SITE)
     stream, _ = await node.hub.join(node.topics, caller("a"))
     node.hub.give_up(stream, "client left")
-    assert (list(node.topics), node.topics.counts.stream_ends) == ([], {"client left": 1})
+    assert (list(node.topics), node.topics.figures.stream_ends) == ([], {"client left": 1})
 
 
 async def test_deadlines(start_hub: StartHub) -> None:
-    """Signs of life come while nothing else does; the end comes at its time unless the store was told otherwise."""
+    """A silent stream gets keep-alives, and ends at its time-out unless it was extended in the store."""
     node: HubNode = await start_hub(topics_site(topics=Topics(connection_timeout_seconds=1.0, keep_alive_seconds=0.3)))
     short = await node.open(caller("a"))
     extended = await node.open(caller("a", encoding=Encoding.SSE))
     number, secret = extended.stream.number, extended.events[0]["e"]["detail"]["secret"]
-    await node.store.extend(node.site, number, digest_of(secret), b"new", 60_000, 1)
+    await node.store.extend(node.site, number, digest(secret), b"new", 60_000, 1)
     await until(lambda: short.reason == "timeout", "the end")
     assert "''0''" in short.text
     assert "\n:\n\n" in extended.text
@@ -178,7 +235,7 @@ async def test_deadlines(start_hub: StartHub) -> None:
 
 
 async def test_presence(start_hub: StartHub) -> None:
-    """Of a client's coming and going its watchers hear, on any node, but no stream of its own."""
+    """The connect and disconnect of a client reach its watchers on any node, and not the client's own stream."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", "@CONNECTION@/+", client="w"))
@@ -189,32 +246,46 @@ async def test_presence(start_hub: StartHub) -> None:
     stream.end("enough")
     await until(lambda: watcher.details[3:] == ["disconnect", "disconnect"], "its going")
     assert [event["e"]["detail"] for event in watcher.events[1:]] == [{"clid_instances": n} for n in (0, 1, 1, 0, 0)]
-    # Names that no topic may have are nobody's to watch.
+    # No stream can watch a client whose name is no valid topic.
     for odd in ("a+b", "#", "+", "x" * 5000):
         (await two.open(caller("a", client=odd))).end("enough")
     await two.open(caller("a", client="last"))
     await until(lambda: watcher.details[5:] == ["connect"], "the last")
 
 
-async def test_dead_node(start_hub: StartHub, valkey: Valkey) -> None:
-    """What a node that died has held is told as gone; a node that was taken for dead tells its streams anew."""
+async def test_dead_node(start_hub: StartHub) -> None:
+    """The clients of a dead node are reported as disconnected. A node that was buried alive registers its streams
+    again."""
     one: HubNode = await start_hub(SITE)
     two: HubNode = await start_hub(SITE)
+    three: HubNode = await start_hub(SITE)
     watcher = await one.open(caller("@CONNECTION@/x", client="w"))
     await two.open(caller("a", client="x"))
     await until(lambda: watcher.details[1:] == ["connect"], "its coming")
-    # Its last beat is put back, by more than a node may be silent.
-    valkey.client.zincrby(f"{prefix(SITE.name)}topics:nodes", -DEAD_AFTER_SECONDS * 1000, two.node.name)
-    await one.hub._presence.beat(one.topics)
+    await two.node.node.beat()
+    # Two nodes bury it at the same time.
+    await asyncio.gather(*(node.node.node.bury(two.node.name, 1) for node in (one, three)))
     await until(lambda: watcher.details[2:] == ["disconnect"], "its going")
     assert await one.store.clients(SITE) == {"w": 1}
-    await one.hub._presence.beat(one.topics)
-    await two.hub._presence.beat(two.topics)
-    assert await one.store.clients(SITE) == {"w": 1, "x": 1}
+    await two.node.node.beat()
+    await until_clients(one, {"w": 1, "x": 1})
+    for node in (one, three):
+        await node.hub.drained()
+    await one.emit("end", "@CONNECTION@/x")
+    await until(lambda: len(watcher.details) > 3, "the end")
+    # For events to the server's own topics, `details` shows the type.
+    assert watcher.details[3:] == ["t"]
+
+
+async def until_clients(node: HubNode, clients: dict[str, int]) -> None:
+    """The store counts these streams, and no others."""
+    async with asyncio.timeout(8):
+        while await node.store.clients(SITE) != clients:
+            pass
 
 
 async def test_unreadable_event(start_hub: StartHub) -> None:
-    """A body that is no event is passed over; the next one comes."""
+    """A body that is no event is skipped; the next event arrives."""
     node: HubNode = await start_hub(SITE)
     response = await node.open(caller("a"))
     await node.emit(1, "a")
@@ -222,9 +293,8 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
     held: list[object] = []
     stream, _ = await node.hub.join(node.topics, caller("a"))
     await node.emit(2, "a")
-    await until(lambda: bool(stream.held), "the second")
-    assert stream.held
-    broken = stream.held[0]
+    await until(lambda: held_by(stream), "the second")
+    broken = held_by(stream)[0]
     broken.body, broken.encoded = b"[1", {}
     node.hub.published(SITE, broken)
     held.append(broken)
@@ -233,18 +303,74 @@ async def test_unreadable_event(start_hub: StartHub) -> None:
 
 
 async def test_restore_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that Redis has forgotten tells its streams anew, at the next beat if this one fails."""
+    """A node that Redis has forgotten writes its counts again, and retries until Redis has them."""
+    monkeypatch.setattr(presence_module, "_RETRY_SECONDS", 0.01)
     node: HubNode = await start_hub(SITE)
+    await node.node.node.beat()
     await node.open(caller("a", client="x"))
     await node.node.redis.command("FLUSHALL")
+    failures = 0
 
     async def fail(*_: object) -> None:
+        nonlocal failures
+        failures += 1
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(node.store, "restore", fail)
-        with pytest.raises(StoreUnavailable):
-            await node.hub._presence.beat(node.topics)
+        await node.node.node.beat()
+        await until(lambda: failures > 2, "some attempts")
+        assert await node.store.clients(SITE) == {}
+    await until_clients(node, {"x": 1})
+
+
+async def test_interrupted_bus(start_hub: StartHub, valkey: Valkey) -> None:
+    """After an interruption of the bus the node writes its counts again: Redis may have lost them in a failover."""
+    node: HubNode = await start_hub(SITE)
+    await node.open(caller("a", client="x"))
+    await node.node.redis.command(
+        "DEL", "recado:{shop}:topics:clients", f"recado:{{shop}}:topics:clients:{node.node.name}"
+    )
     assert await node.store.clients(SITE) == {}
-    await node.hub._presence.beat(node.topics)
-    assert await node.store.clients(SITE) == {"x": 1}
+    valkey.client.client_kill_filter(_type="pubsub")
+    await until_clients(node, {"x": 1})
+
+
+async def test_restore_that_is_interrupted(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption during a restoration of counts starts another one, because the first part may be lost too."""
+    node: HubNode = await start_hub(SITE)
+    await node.open(caller("a", client="x"))
+    restore, may_go_on, calls = node.store.restore, asyncio.Event(), 0
+
+    async def restore_slowly(*words: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await restore(*words)
+        await may_go_on.wait()
+
+    monkeypatch.setattr(node.store, "restore", restore_slowly)
+    node.node.delivery.bus_interrupted()
+    await until(lambda: calls == 1, "the first")
+    await node.node.redis.command("FLUSHALL")
+    node.node.delivery.bus_interrupted()
+    may_go_on.set()
+    await until_clients(node, {"x": 1})
+    assert calls == 2
+    await node.hub.close()
+    node.node.delivery.bus_interrupted()
+    await node.node.redis.command("PING")
+    assert calls == 2
+
+
+async def test_node_that_ends_leaves_no_counts(start_hub: StartHub) -> None:
+    """Streams that a node has not taken out before its end are taken out with the node, and their watchers are told."""
+    one: HubNode = await start_hub(SITE)
+    two: HubNode = await start_hub(SITE)
+    watcher = await one.open(caller("@CONNECTION@/x", client="w"))
+    await two.node.node.start()
+    await two.open(caller("a", client="x"))
+    await until(lambda: watcher.details[1:] == ["connect"], "its coming")
+    await two.hub.close()
+    await two.node.node.close()
+    assert await one.store.clients(SITE) == {"w": 1}
+    await until(lambda: watcher.details[2:] == ["disconnect"], "its going")

@@ -1,4 +1,4 @@
-"""Who hears what of the streams of one node, how it is written, and that nothing is left of a stream that is gone."""
+"""The streams that get an event on one node, the form in which it is written, and the removal of ended streams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.stream import Keeper, Stream
-from app.transport.streaming import Stream as Response
+from app.transport.streaming import StreamingResponse
 from tests.protocols.topics.conftest import MemoryResponse, caller, topics_site
 
 EVENT = Event(1, "t", b'{"type":"t"}', 7)
@@ -21,24 +21,24 @@ def stream_in(
     encoding: Encoding = Encoding.FRAMES,
     is_chunked: bool = False,
 ) -> MemoryResponse:
-    """A stream that hears these topics."""
+    """A stream with these topics."""
     stream = Stream(cast(Keeper, None), caller(*topics, user=user, encoding=encoding), topics_site())
     stream.number = len(index.streams) + 1
     response = MemoryResponse()
     response.stream = stream
     response.is_chunked = is_chunked
-    stream.answer_with(cast(Response, response))
+    stream.answer_with(cast(StreamingResponse, response))
     index.add(stream)
     return response
 
 
 def requested(response: MemoryResponse) -> list[str]:
-    """For which topics events have come."""
+    """The requested topics of the events received."""
     return [event["ep"]["requested"] for event in response.events]
 
 
 def test_each_topic_once() -> None:
-    """A stream hears an event once for each of its topics that meets it; others nothing."""
+    """A stream gets an event once for each of its matching topics; other streams get nothing."""
     index = TopicIndex()
     one, two = stream_in(index, "a/b", "a/+", "#", "c"), stream_in(index, "a", "b/#")
     assert index.write(EVENT, [Emitted("a/b")], 5.0) == 3
@@ -49,7 +49,7 @@ def test_each_topic_once() -> None:
 
 
 def test_bytes_are_shared() -> None:
-    """Streams that are written to alike get the very same bytes; chunks and SSE are others."""
+    """Streams with the same encoding and framing get the same bytes object; chunked and SSE streams get other bytes."""
     index = TopicIndex()
     ways = [(Encoding.FRAMES, False), (Encoding.FRAMES, False), (Encoding.FRAMES, True), (Encoding.SSE, False)]
     responses = [stream_in(index, "a", encoding=encoding, is_chunked=chunked) for encoding, chunked in ways]
@@ -61,7 +61,7 @@ def test_bytes_are_shared() -> None:
 
 
 def test_id_is_on_the_last_part() -> None:
-    """However many parts one event gives a stream of SSE, only its last has the id."""
+    """Of the parts that one event gives an SSE stream, only the last has the id."""
     index = TopicIndex()
     many = stream_in(index, "a", "+", "b", encoding=Encoding.SSE)
     single = stream_in(index, "b", encoding=Encoding.SSE)
@@ -72,7 +72,7 @@ def test_id_is_on_the_last_part() -> None:
 
 
 def test_whisper() -> None:
-    """A whisper is for one stream, if it listens there, and `origin` is for all but one."""
+    """A whisper reaches one stream, if it has the topic; `origin` excludes one stream."""
     index = TopicIndex()
     one, two = stream_in(index, "a"), stream_in(index, "a")
     assert index.write(EVENT, [Emitted("a", whisper=1)], 0.0) == 1
@@ -83,7 +83,7 @@ def test_whisper() -> None:
 
 
 def test_bound() -> None:
-    """Binded events are for binded streams whose users may listen, and for all where `*` may."""
+    """Binded events reach binded streams whose users may listen, and all streams where `*` may."""
     index = TopicIndex()
     plain, bound = stream_in(index, "a"), stream_in(index, "!a", user="u")
     other, unbound = stream_in(index, "!a", user="v"), stream_in(index, "!a")
@@ -103,7 +103,7 @@ def test_bound() -> None:
 
 
 def test_nothing_is_left() -> None:
-    """When the last stream has gone the index is empty; removing twice does nothing."""
+    """When the last stream is removed the index is empty; a second removal has no effect."""
     index = TopicIndex()
     responses = [stream_in(index, "a", "a/+", "!a", user="u"), stream_in(index, "a", "#", encoding=Encoding.SSE)]
     assert dict(index.counts()) == {"a": 3, "a/+": 1, "#": 1}

@@ -1,13 +1,16 @@
-"""What Redis knows of topics: numbers, counts over nodes and what a dead node leaves, secrets, registrations, notes."""
+"""The keys of topics in Redis: stream numbers, counts over nodes, a dead node's
+clients, secrets, registrations, notes."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from app.config.settings import Topics
 from app.errors import StoreError
 from app.protocols.topics import redis_topics as module
 from app.protocols.topics.redis_topics import RedisTopics
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.topic_store import Departure, Extension
 from app.redis.client import Redis
 from app.store.keys import prefix
@@ -27,12 +30,12 @@ def one(redis: Redis) -> RedisTopics:
 
 @pytest.fixture
 def two(redis: Redis) -> RedisTopics:
-    """Another."""
+    """Another node."""
     return RedisTopics(redis, "bb")
 
 
 async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> None:
-    """Numbers are unique over nodes, below 2^53, and go on growing after Redis has lost its data."""
+    """Numbers are unique over nodes, below 2^53, and keep growing after Redis has lost its data."""
     numbers = [(await store.open(SITE, "me", 1, b"s", 1000)).number for store in (one, two, one)]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 2**53
@@ -44,7 +47,7 @@ async def test_numbers(one: RedisTopics, two: RedisTopics, valkey: Valkey) -> No
 
 
 async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
-    """A client's streams are counted over all nodes, from what each last said; sites are apart."""
+    """A client's streams are counted over all nodes, from the last number that each node sent; sites are separate."""
     assert (await one.open(SITE, "me", 1, b"s", 1000)).instances == 1
     assert (await two.open(SITE, "me", 1, b"s", 1000)).instances == 2
     assert (await two.open(SITE, "me", 2, b"s", 1000)).instances == 3
@@ -55,7 +58,7 @@ async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
     assert await one.instances(SITE, "nobody") == 0
     closed = await two.close(SITE, "me", 1, None)
     assert closed.instances == 2
-    # Said twice is said once.
+    # A repeated command does not count twice.
     assert (await two.close(SITE, "me", 1, None)).instances == 2
     assert (await two.close(SITE, "me", 0, None)).instances == 1
     assert (await one.close(SITE, "me", 0, None)).instances == 0
@@ -63,7 +66,7 @@ async def test_counts(one: RedisTopics, two: RedisTopics) -> None:
 
 
 async def test_many_clients(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many are told and read in parts, each once."""
+    """A large number of clients is restored and read in parts, each client once."""
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 10)
     streams = {f"client {number}": number for number in range(1, 1000)}
     await one.open(SITE, "gone", 1, b"s", 1000)
@@ -74,7 +77,7 @@ async def test_many_clients(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_is_watched(one: RedisTopics, redis: Redis) -> None:
-    """Whoever opens or closes hears whether a node listens to the client's topic, or to patterns."""
+    """`open` and `close` answer whether a node listens to the client's topic, or to patterns."""
     assert (await one.open(SITE, "me", 1, b"s", 1000)).is_watched is False
     for name in ("t:@CONNECTION@/me", "wc"):
         key = f"{prefix(SITE.name)}audience:topics:{name}"
@@ -95,7 +98,7 @@ async def is_over(store: RedisTopics, number: int) -> None:
 
 
 async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
-    """The right secret extends and is replaced, so often and no more; the end comes by itself or by closing."""
+    """The right secret extends the stream and is replaced, up to the limit; the time ends by itself or by `close`."""
     number = (await one.open(SITE, "me", 1, b"first", 5_000)).number
     assert 4_000 < await two.remaining_ms(SITE, number) <= 5_000
     assert await two.extend(SITE, number, b"wrong", b"x", 60_000, 2) is Extension.WRONG
@@ -112,30 +115,31 @@ async def test_extend(one: RedisTopics, two: RedisTopics) -> None:
     assert await two.extend(SITE, other, b"s", b"x", 60_000, 9) is Extension.UNKNOWN
 
 
-async def test_dead_node(one: RedisTopics, two: RedisTopics, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a node without beats has left is taken out in parts, each answered to one node; then it is forgotten."""
+async def test_dead_node(redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead node's streams are taken out in parts, each returned to one burying node; then the node is forgotten."""
+    one, two, three = (RedisTopics(redis, name) for name in ("aa", "bb", "cc"))
     monkeypatch.setattr(module, "_CLIENTS_PER_RUN", 2)
-    assert (await one.beat(SITE)).is_new
-    assert not (await one.beat(SITE)).is_new
     for client in ("x", "y", "z"):
         await two.open(SITE, client, 1, b"s", 60_000)
     await one.open(SITE, "x", 1, b"s", 60_000)
-    # Its last beat is put that far back.
-    valkey.client.zincrby(f"{prefix(SITE.name)}topics:nodes", -module.DEAD_AFTER_SECONDS * 1000, "bb")
-    beats = [await one.beat(SITE) for _ in range(4)]
-    departures = [departure for beat in beats for departure in beat.departures]
+    # Two nodes bury it at the same time.
+    burials = await asyncio.gather(*(store.bury(SITE, "bb") for store in (one, three, one, three)))
+    assert [has_more for has_more, _ in burials] == [True, False, False, False]
+    departures = [departure for _, part in burials for departure in part]
     assert sorted(departures, key=lambda departure: departure.client) == [
         Departure("x", 1),
         Departure("y", 0),
         Departure("z", 0),
     ]
     assert await one.clients(SITE) == {"x": 1}
-    # It lives after all, and learns that it was taken out.
-    assert (await two.beat(SITE)).is_new
+    assert valkey.client.smembers(prefix(SITE.name) + "topics:clients") == {b"aa"}
+    # The node lives after all, and writes its counts again.
+    await two.restore(SITE, {"y": 2})
+    assert await one.clients(SITE) == {"x": 1, "y": 2}
 
 
 async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations are kept by topic and site; there may be so many."""
+    """Registrations are kept by topic and site, up to the limit."""
     monkeypatch.setattr(module, "MAX_REGISTRATIONS", 2)
     assert await one.register(SITE, "a/b", b"1") is True
     assert await one.register(SITE, "a/b", b"2") is False
@@ -151,7 +155,7 @@ async def test_registry(one: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_notes(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mark is seen for the first time once, on any node; answers are kept for a while, and so many."""
+    """A mark is new once, on any node; answers are kept for a while, up to the limit."""
     assert [await store.see(SITE, b"\xff\n", 60_000) for store in (one, two, one)] == [True, False, False]
     assert await one.see(OTHER, b"\xff\n", 60_000)
     monkeypatch.setattr(module, "_MAX_ANSWERS", 2)
@@ -162,7 +166,7 @@ async def test_notes(one: RedisTopics, two: RedisTopics, monkeypatch: pytest.Mon
 
 
 async def test_nothing_is_left(one: RedisTopics, valkey: Valkey) -> None:
-    """When streams have ended nothing of them stands in Redis, and every note has an end."""
+    """When streams have ended Redis keeps nothing of them, and every note has an expiry."""
     for _ in range(3):
         opened = await one.open(SITE, "me", 1, b"s", 60_000)
         await one.close(SITE, "me", 0, opened.number)
@@ -173,6 +177,5 @@ async def test_nothing_is_left(one: RedisTopics, valkey: Valkey) -> None:
         key.decode().removeprefix(base): valkey.client.pttl(key) for key in valkey.client.scan_iter(f"{base}topics:*")
     }
     assert keys.pop("topics:number") == -1
-    assert keys.pop("topics:nodes") == -1
     assert set(keys) == {"topics:seen:mark", "topics:answers:q"}
     assert all(ttl > 0 for ttl in keys.values())

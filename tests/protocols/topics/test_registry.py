@@ -1,4 +1,4 @@
-"""Registered topics: lists of users, passwords, and what is kept of both."""
+"""Registered topics: lists of users, passwords, and the stored form of both."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from app.protocols.topics.registry import (
     ],
 )
 def test_is_among(user: str | None, users: list[str], expected: bool) -> None:
-    """`*` is everybody, `+` everybody bound, `[][][]` who is bound without identity."""
+    """`*` matches everybody, `+` every bound user, `[][][]` a user bound without identity."""
     assert is_among(user, users) is expected
     assert is_among(user, frozenset(users)) is expected
 
 
 def test_owner() -> None:
-    """The owner may both."""
+    """The owner may publish and listen."""
     registration = TopicRegistration("boss", ("p",), ("s",))
     assert registration.may_publish("boss")
     assert not registration.may_publish("s")
@@ -50,7 +50,7 @@ def test_owner() -> None:
 
 
 def test_password() -> None:
-    """Equal passwords have different hashes, and only the right one is right."""
+    """Equal passwords have different hashes, and only the right password matches its hash."""
     one, two = hash_password("open \U0001f600"), hash_password("open \U0001f600")
     assert one != two
     assert "open" not in one
@@ -59,7 +59,7 @@ def test_password() -> None:
 
 
 def test_kept_and_shown() -> None:
-    """What Redis keeps reads as it was; what is shown has no hash; nor has a repr."""
+    """A stored registration reads as before; neither the shown form nor the repr contains the hash."""
     registration = TopicRegistration("boss", ("1",), ("*",), "hash")
     assert unpack(pack(registration)) == registration
     assert unpack(pack(TopicRegistration("boss"))) == TopicRegistration("boss")
@@ -75,7 +75,7 @@ def test_kept_and_shown() -> None:
 
 @pytest.mark.parametrize(("value", "password"), [("x", "x"), ("", None), (None, None)])
 def test_password_of_a_body(value: object, password: str | None) -> None:
-    """An empty password is none, as it was with the original."""
+    """An empty password means none, as with the original."""
     body = json.dumps({"owner": 7, "pub_password": value, "pub": None, "sub": ["a", 5]}).encode()
     assert read_registration(body) == (TopicRegistration("7", (), ("a", "5")), password)
 
@@ -89,7 +89,7 @@ def test_password_of_a_body(value: object, password: str | None) -> None:
     ],
 )
 def test_what_is_no_registration(body: bytes) -> None:
-    """It is refused with 400."""
+    """An invalid registration is refused with 400."""
     with pytest.raises(BadRequest) as caught:
         read_registration(body)
     assert caught.value.status == 400
@@ -97,7 +97,7 @@ def test_what_is_no_registration(body: bytes) -> None:
 
 @pytest.mark.parametrize(("topic", "status"), [("a/+", 400), ("#", 400), ("", 400), ("@SERVER@", 403)])
 def test_what_cannot_be_registered(topic: str, status: int) -> None:
-    """Patterns and the server's own topics cannot."""
+    """Patterns and the server's own topics cannot be registered."""
     with pytest.raises(BadRequest) as caught:
         check_registrable(topic)
     assert caught.value.status == status

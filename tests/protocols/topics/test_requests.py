@@ -1,4 +1,4 @@
-"""What subscribers and backends may ask for, and the reason when they ask for something else."""
+"""The valid requests of subscribers and backends, and the reasons for refused ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from app.protocols.topics.requests import (
 
 
 def packed(value: object) -> bytes:
-    """As a body."""
+    """Encode a value as a body."""
     return json.dumps(value).encode()
 
 
 def test_subscription() -> None:
-    """Topics come as text or as objects; the same topic counts once, bound and not bound are two."""
+    """Topics are given as text or as objects; a repeated topic counts once, and its
+    bound and plain forms are two topics."""
     points: list[Any] = ["a/b", {"topic": "a/b"}, {"topic": "a/b", "binded": True}, {"topic": "c/#", "binded": "yes"}]
     read = read_subscription(packed({"ep": points, "clid": "me", "bind_key": "k", "more": 1}), 10)
     assert [(wish.topic, wish.is_binded) for wish in read.wishes] == [("a/b", False), ("a/b", True), ("c/#", False)]
@@ -32,7 +33,7 @@ def test_subscription() -> None:
 
 @pytest.mark.parametrize("client", [None, 7, "", {}])
 def test_client_without_name(client: object) -> None:
-    """Whatever is no text is no name, as it was with the original."""
+    """A client name that is not text counts as no name, as with the original."""
     assert read_subscription(packed({"ep": [], "clid": client}), 10).client == "@ANON_CONNECTION@"
 
 
@@ -62,21 +63,21 @@ def test_client_without_name(client: object) -> None:
     ],
 )
 def test_what_is_no_subscription(body: bytes, reason: str) -> None:
-    """The reason is said, with 400."""
+    """An invalid subscription is refused with the reason and 400."""
     with pytest.raises(BadRequest, match=reason) as caught:
         read_subscription(body, 10)
     assert caught.value.status == 400
 
 
 def test_levels_in_all_are_bounded() -> None:
-    """A body of a few hundred KB cannot make a hundred thousand nodes of the trie."""
+    """The limit on levels keeps a body of a few hundred KB from creating a hundred thousand nodes of the trie."""
     topics = [f"{number}/" + "a/" * 126 for number in range(200)]
     with pytest.raises(BadRequest, match="levels in all"):
         read_subscription(packed({"ep": topics}), 1_000)
 
 
 def test_emission() -> None:
-    """Targets with what each says; the detail is kept byte by byte."""
+    """Each target keeps its own options; the detail is kept byte by byte."""
     points: list[Any] = [
         "a",
         {"topic": "b/+", "whisper": 7, "binded": True, "password": "p"},
@@ -93,7 +94,7 @@ def test_emission() -> None:
 
 
 def test_emission_without_detail() -> None:
-    """No detail is none; null is one."""
+    """A missing detail is no detail; null is a detail."""
     assert read_emission(b'{"ep":[],"e":{"type":"t"}}').body == b'["t"]'
     assert read_emission(b'{"ep":[],"e":{"type":"t","detail":null}}').body == b'["t",null]'
 
@@ -117,14 +118,14 @@ def test_emission_without_detail() -> None:
     ],
 )
 def test_what_is_no_emission(value: object, status: int, reason: str) -> None:
-    """The reason is said; to the server's own topics nobody emits."""
+    """An invalid emission is refused with the reason; a topic of the server's own is refused."""
     with pytest.raises(BadRequest, match=reason) as caught:
         read_emission(packed(value))
     assert caught.value.status == status
 
 
 def test_proof() -> None:
-    """A connection and its secret."""
+    """The body of /alive names a connection and its secret."""
     read = read_proof(b'{"connid": 12, "secret": "s"}')
     assert (read.connection, read.secret) == (12, "s")
     assert "'s'" not in repr(read)
@@ -134,13 +135,13 @@ def test_proof() -> None:
     "value", [{}, {"connid": 1}, {"secret": "s"}, {"connid": "1", "secret": "s"}, {"connid": -1, "secret": "s"}]
 )
 def test_what_is_no_proof(value: object) -> None:
-    """Both are needed."""
+    """Both the connection and the secret are required."""
     with pytest.raises(BadRequest):
         read_proof(packed(value))
 
 
 def test_no_secret_in_a_repr() -> None:
-    """Neither keys nor passwords nor payloads show."""
+    """No repr shows a key, a password or a payload."""
     subscription = read_subscription(packed({"ep": ["a"], "bind_key": "s3cr3t"}), 10)
     emission = read_emission(
         packed(

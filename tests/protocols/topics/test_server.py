@@ -1,4 +1,4 @@
-"""Topics as a bare ASGI application, as servers without our extension see it; and the failures of what it needs."""
+"""Topics as the only application of Recado's own server: streams, slow and leaving clients, failing dependencies."""
 
 from __future__ import annotations
 
@@ -7,175 +7,204 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 
-from app.config.settings import Topics
 from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
 from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
+from app.protocols.topics.settings import Topics
 from tests.protocols.topics.conftest import topics_site
 from tests.support.store import StoreNode
 from tests.support.topic_frames import FrameReader
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
+from tests.transport.serving import Peer, Served, serving
 
 SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/"), outbox_limit_bytes=20_000)
 
 
 class Exchanged:
-    """One request to the application, and what it answers. Lives for one test."""
+    """One request and the received part of its answer. Lives for one test."""
 
-    def __init__(self, server: TopicsServer, method: str, path: str, body: bytes = b"", query: bytes = b"") -> None:
-        """Begin it."""
-        self.sent: list[dict[str, Any]] = []
+    def __init__(self, http: aiohttp.ClientSession, method: str, url: str, body: bytes = b"") -> None:
+        """Begin the request."""
+        self.response: aiohttp.ClientResponse
+        self.body = b""
+        self.is_whole = False
         self.left = asyncio.Event()
-        self.reads = asyncio.Event()
-        self.reads.set()
-        self._body: bytes | None = body
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query,
-            "headers": [(b"x-api-key", b"secret")],
-            "http_version": "1.1",
-        }
-        self.task = asyncio.create_task(server(scope, self._receive, self._send))
+        self.task = asyncio.create_task(self._exchange(http, method, url, body))
 
-    async def _receive(self) -> dict[str, Any]:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body}
-        await self.left.wait()
-        return {"type": "http.disconnect"}
+    async def _exchange(self, http: aiohttp.ClientSession, method: str, url: str, body: bytes) -> None:
+        async with http.request(method, url, data=body, headers={"x-api-key": "secret"}) as self.response:
+            reading = asyncio.create_task(self._read())
+            leaving = asyncio.create_task(self.left.wait())
+            await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self.response.close()
+            leaving.cancel()
+            await asyncio.gather(reading, leaving, return_exceptions=True)
 
-    async def _send(self, message: Any) -> None:
-        await self.reads.wait()
-        self.sent.append(dict(message))
+    async def _read(self) -> None:
+        async for piece in self.response.content.iter_any():
+            self.body += piece
+        # aiohttp raises before this line where the last chunk is missing.
+        self.is_whole = True
 
     @property
     def status(self) -> int:
-        """Of the answer."""
-        return int(self.sent[0]["status"])
-
-    @property
-    def body(self) -> bytes:
-        """What has come of it."""
-        return b"".join(message.get("body", b"") for message in self.sent)
+        """The status of the answer."""
+        return self.response.status
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The frames in it."""
+        """The events received so far."""
         reader = FrameReader()
         reader.feed(self.body.decode())
         return reader.events
 
 
+class ServedTopics:
+    """The protocol of one node behind an HTTP server, and a client. Lives for one test."""
+
+    def __init__(self, topics: TopicsServer, served: Served, http: aiohttp.ClientSession) -> None:
+        self.topics = topics
+        self._served = served
+        self._base = f"http://127.0.0.1:{served.port}"
+        self._http = http
+
+    @property
+    def stream_ends(self) -> dict[str, int]:
+        """The number of ended streams, by reason."""
+        return dict(self.topics.hub.sites["shop"].figures.stream_ends)
+
+    def begin(self, method: str, path: str, body: bytes = b"") -> Exchanged:
+        """Begin a request."""
+        return Exchanged(self._http, method, self._base + path, body)
+
+    async def silent_peer(self, body: bytes) -> Peer:
+        """Subscribe as a client that never reads the answer."""
+        peer = await self._served.socket()
+        peer.pause_reading()
+        peer.writer.write(b"POST /topics/shop/ HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        return peer
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> Exchanged:
+        """Return a request with its whole answer."""
+        exchanged = self.begin(method, path, body)
+        await exchanged.task
+        return exchanged
+
+
 @pytest.fixture
-async def server(valkey: Valkey) -> AsyncIterator[TopicsServer]:
-    """The application on a node without HTTP."""
+async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
+    """The application of one node behind an HTTP server."""
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
     parts = TopicsParts(node.delivery, store, directory, node.limits, FlakeIds(0, 1), node.counts, node.name, 1_000)
     topics = TopicsServer({SITE.name: SITE}, parts)
     await topics.start()
-    yield topics
+    application: Any = topics
+    async with (
+        serving(application, interface="asgi3", access_log=False) as served,
+        aiohttp.ClientSession() as http,
+    ):
+        yield ServedTopics(topics, served, http)
+        await topics.drain(0)
     await topics.hub.drained()
     await topics.close()
     await directory.aclose()
     await node.close()
 
 
-async def ask(server: TopicsServer, method: str, path: str, body: bytes = b"") -> Exchanged:
-    """A request with its whole answer."""
-    exchanged = Exchanged(server, method, path, body)
-    await exchanged.task
-    return exchanged
-
-
-async def test_stream(server: TopicsServer) -> None:
-    """A stream goes over `send`, and ends when the client leaves."""
-    stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
+async def test_stream(server: ServedTopics) -> None:
+    """A stream brings the events, and ends when the client leaves."""
+    stream = server.begin("POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
-    assert (await ask(server, "POST", "/topics/shop/event", b'{"ep":["a"],"e":{"type":"t"}}')).status == 200
+    assert (await server.ask("POST", "/topics/shop/event", b'{"ep":["a"],"e":{"type":"t"}}')).status == 200
     await until(lambda: len(stream.events) == 2, "the event")
-    assert dict(stream.sent[0]["headers"])[b"content-type"] == b"text/plain;charset=utf-8"
+    assert stream.response.headers["content-type"] == "text/plain;charset=utf-8"
     stream.left.set()
     await stream.task
-    assert server.hub.sites["shop"].counts.stream_ends == {"client left": 1}
+    await until(lambda: server.stream_ends == {"client left": 1}, "the end")
 
 
-async def test_drain(server: TopicsServer) -> None:
-    """A drain ends it as a complete response."""
-    stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
+async def test_drain(server: ServedTopics) -> None:
+    """A drain ends the stream as a complete response."""
+    stream = server.begin("POST", "/topics/shop/", b'{"ep":["a"]}')
     await until(lambda: stream.events, "the greeting")
-    await server.drain(0.1)
+    await server.topics.drain(0.1)
     await stream.task
-    assert stream.sent[-1] == {"type": "http.response.body", "body": b""}
-    assert (await ask(server, "POST", "/topics/shop/", b'{"ep":["a"]}')).status == 503
+    assert stream.is_whole
+    assert (await server.ask("POST", "/topics/shop/", b'{"ep":["a"]}')).status == 503
 
 
-async def test_slow_reader(server: TopicsServer) -> None:
-    """A client that does not read is cut off at the bound."""
-    stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["a"]}')
-    await until(lambda: stream.events, "the greeting")
-    stream.reads.clear()
+async def test_slow_reader(server: ServedTopics) -> None:
+    """A client that does not read is cut off at the limit."""
+    peer = await server.silent_peer(b'{"ep":["a"]}')
+    stream = await until(lambda: next(iter(server.topics.hub.sites["shop"]), None), "the stream")
+    await until(lambda: stream._response is not None, "its response")
+    # More than the kernel's buffers hold.
+    while not server.stream_ends and not stream._response.is_slow:
+        stream.write_data(b"x" * 10_000)
+        await asyncio.sleep(0)
     body = json.dumps({"ep": ["a"], "e": {"type": "t", "detail": "x" * 900}}).encode()
     for _ in range(40):
-        assert (await ask(server, "POST", "/topics/shop/event", body)).status == 200
-    await until(stream.task.done, "the end")
-    assert server.hub.sites["shop"].counts.stream_ends == {"outbox full": 1}
+        assert (await server.ask("POST", "/topics/shop/event", body)).status == 200
+    await until(lambda: server.stream_ends == {"outbox full": 1}, "the end")
+    peer.close()
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreUnavailable(), 503), (StoreError("odd"), 500)])
 async def test_store_that_fails(
-    server: TopicsServer, monkeypatch: pytest.MonkeyPatch, error: StoreError, status: int
+    server: ServedTopics, monkeypatch: pytest.MonkeyPatch, error: StoreError, status: int
 ) -> None:
-    """503 while Redis is away, 500 when it says something else."""
+    """The answer is 503 while Redis is away, and 500 when Redis answers another error."""
 
     async def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(RedisTopics, "open", fail)
     monkeypatch.setattr(RedisTopics, "clients", fail)
-    assert (await ask(server, "POST", "/topics/shop/", b'{"ep":["a"]}')).status == status
-    assert (await ask(server, "GET", "/topics/shop/connections")).status == status
+    assert (await server.ask("POST", "/topics/shop/", b'{"ep":["a"]}')).status == status
+    assert (await server.ask("GET", "/topics/shop/connections")).status == status
 
 
-async def test_store_that_fails_later(server: TopicsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose beginning fails behind its head is ended, so that the client comes back."""
+async def test_store_that_fails_later(server: ServedTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that fails after its head was sent is ended, so that the client reconnects."""
 
     async def fail(*_: object) -> None:
         raise StoreUnavailable
 
     monkeypatch.setattr(RedisTopics, "instances", fail)
-    stream = Exchanged(server, "POST", "/topics/shop/", b'{"ep":["@CONNECTION@/x"]}')
+    stream = server.begin("POST", "/topics/shop/", b'{"ep":["@CONNECTION@/x"]}')
     await stream.task
-    assert server.hub.sites["shop"].counts.stream_ends == {"message store not available": 1}
+    assert stream.is_whole
+    assert server.stream_ends == {"message store not available": 1}
 
 
-async def test_bind_url_that_fails(server: TopicsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """502 with the reason."""
-    answer = await ask(server, "POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')
+async def test_bind_url_that_fails(server: ServedTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure of bindUrl is answered 502 with the reason."""
+    answer = await server.ask("POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')
     assert (answer.status, answer.body) == (502, b"Bind error: connection failed")
 
     async def refuse(*_: object) -> None:
         raise AuthRefused("Bind error: odd")
 
     monkeypatch.setattr(HttpBindDirectory, "fetch_user", refuse)
-    assert (await ask(server, "POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')).body == b"Bind error: odd"
+    assert (await server.ask("POST", "/topics/shop/", b'{"ep":["a"],"bind_key":"k"}')).body == b"Bind error: odd"
 
 
-async def test_body_too_large(server: TopicsServer) -> None:
-    """413 for more than the bound, wherever a body is taken."""
+async def test_body_too_large(server: ServedTopics) -> None:
+    """A body over the limit is answered 413 on every path that reads one."""
     for method, path in (("POST", ""), ("POST", "/event"), ("POST", "/alive"), ("PUT", "/registry/a")):
-        assert (await ask(server, method, f"/topics/shop{path}", b" " * 1001)).status == 413
+        assert (await server.ask(method, f"/topics/shop{path}", b" " * 1001)).status == 413
 
 
-async def test_websocket(server: TopicsServer) -> None:
+async def test_websocket(server: ServedTopics) -> None:
     """A WebSocket is refused."""
     sent: list[dict[str, Any]] = []
 
@@ -185,5 +214,5 @@ async def test_websocket(server: TopicsServer) -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "websocket.connect"}
 
-    await server({"type": "websocket", "path": "/topics/shop/"}, receive, send)
+    await server.topics({"type": "websocket", "path": "/topics/shop/"}, receive, send)
     assert sent == [{"type": "websocket.close"}]

@@ -1,4 +1,4 @@
-"""What may be a topic."""
+"""The rules for a valid topic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.protocols.topics.topic import MAX_LEVELS, MAX_TOPIC_BYTES, has_wildcard
     ],
 )
 def test_levels(topic: str, levels: tuple[str, ...]) -> None:
-    """Levels are what stands between slashes, empty ones too (MQTT 3.1.1, 4.7.1.1)."""
+    """The levels of a topic are the texts between slashes, empty ones too (MQTT 3.1.1, 4.7.1.1)."""
     assert levels_of(topic) == levels
 
 
@@ -46,13 +46,13 @@ def test_levels(topic: str, levels: tuple[str, ...]) -> None:
     ],
 )
 def test_what_is_no_topic(topic: str, reason: str) -> None:
-    """What MQTT forbids, and what is over our bounds, is refused with the reason."""
+    """A topic that MQTT forbids, or one over our limits, is refused with the reason."""
     with pytest.raises(BadRequest, match=re.escape(reason)):
         levels_of(topic)
 
 
 def test_kinds() -> None:
-    """Wildcards, the server's own topics, and what a wildcard in the first place does not stand for."""
+    """Wildcards, the server's own topics, and first levels that wildcards do not match are recognized."""
     assert [has_wildcard(topic) for topic in ("a/+", "#", "a")] == [True, True, False]
     assert [is_reserved(topic) for topic in ("@SERVER@", "@x", "a/@x")] == [True, True, False]
     assert [is_hidden(level) for level in ("$SYS", "@SERVER@", "a$")] == [True, True, False]

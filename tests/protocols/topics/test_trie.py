@@ -1,4 +1,5 @@
-"""Which subscriptions a topic meets: MQTT's own examples, wildcards on both sides, any others by a naive search."""
+"""The subscriptions that match a topic: MQTT's own examples, wildcards on both sides,
+and a comparison with a naive search."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from app.protocols.topics.topic import Levels, levels_of
 from app.protocols.topics.trie import Trie
 
-# Subscribed, emitted, whether they meet.
+# Subscribed topic, emitted topic, whether they match.
 MQTT_SECTION_4_7 = [
     # 4.7.1.2, `#`
     ("sport/tennis/player1/#", "sport/tennis/player1", True),
@@ -84,7 +85,7 @@ BOTH_SIDES = [
 
 
 def meets(subscribed: str, emitted: str) -> bool:
-    """Ask a trie that holds this one pattern."""
+    """Search a trie that holds only this pattern."""
     trie: Trie[str] = Trie()
     trie.add(levels_of(subscribed), subscribed)
     return list(trie.matches(levels_of(emitted))) == [subscribed]
@@ -92,18 +93,18 @@ def meets(subscribed: str, emitted: str) -> bool:
 
 @pytest.mark.parametrize(("subscribed", "emitted", "expected"), MQTT_SECTION_4_7)
 def test_mqtt_rules(subscribed: str, emitted: str, expected: bool) -> None:
-    """A subscription meets a topic exactly as MQTT 3.1.1 section 4.7 says."""
+    """A subscription matches a topic exactly as MQTT 3.1.1 section 4.7 says."""
     assert meets(subscribed, emitted) == expected
 
 
 @pytest.mark.parametrize(("subscribed", "emitted", "expected"), BOTH_SIDES)
 def test_wildcards_on_both_sides(subscribed: str, emitted: str, expected: bool) -> None:
-    """A wildcard in the emitted topic stands for the same as one in a subscription."""
+    """A wildcard in the emitted topic has the same meaning as one in a subscription."""
     assert meets(subscribed, emitted) == expected
 
 
 def naive(subscribed: Levels, emitted: Levels, is_first: bool = True) -> bool:
-    """Whether some topic matches both: the definition, level by level."""
+    """Whether some topic matches both patterns, level by level, as the definition says."""
     if subscribed[:1] == ("#",) or emitted[:1] == ("#",):
         other = emitted if subscribed[:1] == ("#",) else subscribed
         return not (is_first and other and other[0].startswith(("$", "@")))
@@ -130,7 +131,7 @@ _patterns = st.one_of(_pattern, st.just(("#",)))
 
 @given(st.lists(_patterns, max_size=25, unique=True), st.lists(_patterns, max_size=25), _patterns)
 def test_against_a_naive_search(added: list[Levels], removed: list[Levels], emitted: Levels) -> None:
-    """Whatever was added and removed, the trie finds what a look at every subscription finds, each once."""
+    """After any additions and removals the trie finds the same subscriptions as a naive search, each once."""
     trie: Trie[Levels] = Trie()
     for pattern in added:
         trie.add(pattern, pattern)
@@ -142,7 +143,7 @@ def test_against_a_naive_search(added: list[Levels], removed: list[Levels], emit
 
 @given(st.lists(_patterns, max_size=25, unique=True))
 def test_nothing_is_left_behind(patterns: list[Levels]) -> None:
-    """When everything was removed the trie is as empty as a new one."""
+    """When every pattern is removed the trie is as empty as a new one."""
     trie: Trie[int] = Trie()
     for number, pattern in enumerate(patterns):
         trie.add(pattern, number)
@@ -153,7 +154,7 @@ def test_nothing_is_left_behind(patterns: list[Levels]) -> None:
 
 
 def test_many_levels() -> None:
-    """Ten thousand levels, which no request gets past `levels_of` with, are walked without recursion."""
+    """Ten thousand levels, more than `levels_of` ever accepts, are searched without recursion."""
     trie: Trie[str] = Trie()
     deep = ("a",) * 10_000
     trie.add(deep, "deep")

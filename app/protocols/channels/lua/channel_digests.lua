@@ -1,5 +1,5 @@
 -- include shared
--- The digests of the tokens of channels, in their order; changes nothing.
+-- Reads the digests of channels' tokens, in the order of the channels.
 -- KEYS[1] prefix
 -- ARGV    channel ...
 return call('HMGET', P .. 'channels', unpack(ARGV))

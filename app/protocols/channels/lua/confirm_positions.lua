@@ -1,9 +1,9 @@
 -- include shared
--- Notes how far resumable subscribers are, and lets them live on.
+-- Records the positions of resumable subscribers and extends their time to live.
 -- KEYS[1] prefix
--- ARGV    ms to live, 0 = for ever | node to be told the last seq, '' = none | site | head of what it is told
+-- ARGV    ms to live, 0 = for ever | node that gets the last seq, '' = none | site | head of the message to it
 --         | then per subscriber: uuid | claim | seq
--- Answers the uuids that another connection has, or nobody.
+-- Answers the uuids that another connection holds, or that are forgotten.
 local gone = {}
 for i = 5, #ARGV, 3 do
   local key = P .. 'subscriber:' .. ARGV[i]

@@ -1,7 +1,7 @@
 -- include shared
--- Creates a channel of the protocol `channels`, unless there is one of that name.
+-- Creates a channel of the protocol `channels`, unless the name is taken.
 -- KEYS[1] prefix
--- ARGV    now | deadline of this request, '' = none | channel | digest of its token | at most so many channels
+-- ARGV    now | deadline of this request, '' = none | channel | digest of its token | limit of channels
 -- Answers 'created', 'exists' or 'full'
 if ARGV[2] ~= '' and clock(ARGV[1]) > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
@@ -11,7 +11,7 @@ if call('HEXISTS', key, ARGV[3]) == 1 then return 'exists' end
 if call('HLEN', key) >= tonumber(ARGV[5]) then return 'full' end
 call('HSET', key, ARGV[3], ARGV[4])
 call('HSET', P .. 'latest:channels', ARGV[3], last_seq())
--- Before the first channel nothing was pushed: from here on it is known that nothing is missing.
+-- Nothing was pushed before the first channel existed, so the history is complete from here on.
 if call('HSETNX', P .. 'histories', 'channels.last', last_seq()) == 1 then
   call('HSET', P .. 'histories', 'channels.floor', last_seq())
 end

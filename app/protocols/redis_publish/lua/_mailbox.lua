@@ -1,26 +1,22 @@
--- Put before the scripts of Redis PUBLISH (mailbox_*). KEYS[1] is the list where a user's messages wait, a key of the
--- application's. All else that a script keeps of the user begins with 'recado:{<that key>}:', so that a Cluster has it
--- on the same slot. The keys are listed in store/keys.py.
+-- include clock
+-- The shared beginning of the scripts of Redis PUBLISH (mailbox_*). KEYS[1] is the list where a user's messages wait, a
+-- key of the application. Every other key that a script keeps for the user begins with 'recado:{<that key>}:', so that
+-- a Cluster has it on the same slot. The keys are listed in redis_keys.py.
 local P = 'recado:{' .. KEYS[1] .. '}:'
 local call = redis.call
 local waiting = KEYS[1]
--- Messages told to the nodes of a user who is connected, until one of them says that a client has it.
+-- Messages told to the nodes of a connected user. Each stays here until a node reports that a client has it.
 local told = P .. 'told'
--- '<node>.<number>' -> '<order>f' while what waits is being fetched for it, '<order>l' when it hears messages live.
+-- '<node>.<number>' -> '<order>f' while the connection fetches waiting messages, '<order>l' when it hears them live.
 local connections = P .. 'connections'
 local state = P .. 'state'
--- The newest ids that came from the stream.
+-- The newest ids of entries from the stream.
 local taken = P .. 'taken'
 local STATE_SECONDS = 86400
 
-local function now_ms()
-  local time = call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
--- The connection that came first, or nil. With a prefix of nodes' channels, that of a node that has died a moment ago
--- does not count while there is another: somebody's `bubble` must be true. ('' in a Cluster, whose servers know only
--- of their own subscribers.)
+-- Returns the user's first connection, or nil. With a prefix of nodes' channels, a connection of a node that died a
+-- moment ago does not count while there is another: the `bubble` of one live connection must be true. (The prefix is ''
+-- in a Cluster, whose servers know only their own subscribers.)
 local function first_of(fields, channels)
   local is_heard = {}
   local function is_dead(field)
@@ -38,17 +34,17 @@ local function first_of(fields, channels)
   return first
 end
 
--- Whether the application keeps something else under the name of the list.
+-- Whether the application keeps a value of another type under the list's key.
 local function is_no_list()
   local kind = call('TYPE', waiting).ok
   return kind ~= 'none' and kind ~= 'list'
 end
 
--- What was told and not confirmed comes behind what waits: it is younger.
+-- Appends the told and unconfirmed messages to the waiting messages, which are older.
 local function queue_told(expiry_seconds)
   local entries = call('LRANGE', told, 0, -1)
   if #entries == 0 then return end
-  -- Kept, so that whoever leaves or is buried can go all the same.
+  -- The messages stay in `told`, without an error, so that a connection can still leave or be buried.
   if is_no_list() then
     call('EXPIRE', told, expiry_seconds)
     return
@@ -58,7 +54,7 @@ local function queue_told(expiry_seconds)
   call('EXPIRE', waiting, expiry_seconds)
 end
 
--- The nodes of connections to which parts of what waits are still sent, but for this one.
+-- Returns the nodes of the connections that still fetch waiting messages, except for the connection `own`.
 local function nodes_fetching(own)
   local fields, nodes, seen = call('HGETALL', connections), {}, {}
   for i = 1, #fields, 2 do
@@ -71,9 +67,9 @@ local function nodes_fetching(own)
   return nodes
 end
 
--- A client has the entries from ARGV[from] on. Equal entries are one entry: see the timestamps of
--- protocols/redis_publish/envelope.py. With a prefix of nodes' channels those hear of it whose connections wait for the
--- acks of what they were sent.
+-- Removes the entries from ARGV[from] on, which a client has. Equal entries are one entry: see the timestamps of
+-- protocols/redis_publish/envelope.py. With a prefix of nodes' channels, the nodes whose connections wait for acks of
+-- their parts are told.
 local function confirm(from, uid, prefix, own)
   local nodes = prefix ~= '' and nodes_fetching(own) or {}
   for i = from, #ARGV do
@@ -84,8 +80,8 @@ local function confirm(from, uid, prefix, own)
   end
 end
 
--- The oldest of what waits, for one connection; when that is all, it hears messages live from here on.
--- Answers { number of the last message told, 1 when it is the user's first connection, 1 when more waits, entry ... }
+-- Returns the oldest waiting messages for one connection. When no more wait, it hears messages live from here on.
+-- Answers { number of the last message told, 1 when it is the user's first connection, 1 when more wait, entry ... }
 local function part_for(field, max_count, max_bytes, channels)
   local entries = call('LRANGE', waiting, 0, max_count)
   local bytes, count = 0, 0

@@ -1,14 +1,14 @@
 -- include mailbox
--- Hands one message to one user: told to the nodes of a user who is connected, put in the list of one who is not.
+-- Delivers one message to one user: tells the nodes of a connected user, or appends it to the list of an absent user.
 -- KEYS[1] the user's waiting messages
--- ARGV    user id | entry | until when the caller holds the lease, in ms of Redis's clock | seconds that the list lives
---         | '1': it waits until the client acknowledges it | most messages | most bytes | prefix of nodes' channels
---         | the same, '' in a Cluster | id of the stream's entry, '' = none | the application's own id, '' = none
---         | seconds that this id is known
+-- ARGV    user id | entry | end of the caller's lease, in ms of Redis's clock | seconds that the list lives
+--         | '1': the message waits until the client acknowledges it | most messages | most bytes
+--         | prefix of nodes' channels | the same, '' in a Cluster | id of the stream's entry, '' = none
+--         | the application's own id, '' = none | seconds that this id is remembered
 -- Answers { 'delivered', 'queued' or 'duplicate', messages dropped because the list was full }
 local uid, entry, expiry_seconds = ARGV[1], ARGV[2], ARGV[4]
--- Somebody else owns the subscription by now, and hands it over himself.
-if now_ms() > tonumber(ARGV[3]) then return redis.error_reply('LATE the lease is over') end
+-- Another node may own the subscription by now. That node delivers the message itself.
+if clock('') > tonumber(ARGV[3]) then return redis.error_reply('LATE the lease is over') end
 
 local function is_after(id, other)
   local ms, number = string.match(id, '(%d+)-(%d+)')
@@ -27,12 +27,12 @@ for i = 1, #fields, 2 do
   end
   if string.sub(fields[i + 1], -1) == 'f' then is_fetched = true end
 end
--- Who still fetches what waits gets it from there, behind the rest.
+-- A connection that still fetches waiting messages gets this one from the list, behind the others.
 local in_list = #nodes == 0 or is_fetched or ARGV[5] == '1'
--- Before anything is written: what is refused has not been taken.
+-- This check comes before the first write: a refused message has not been taken.
 if in_list and is_no_list() then return redis.error_reply('WRONGTYPE ' .. waiting .. ' is no list') end
 
--- The stream is read in order, but what a node read whose lease was over meanwhile is taken from it later.
+-- The stream is read in order, but entries that a node read before it lost its lease are claimed from it later.
 local TAKEN = 32
 if ARGV[10] ~= '' then
   local is_full = call('LLEN', taken) == TAKEN
@@ -47,10 +47,10 @@ if ARGV[11] ~= '' and not call('SET', P .. 'id:' .. redis.sha1hex(ARGV[11]), 1, 
   return { 'duplicate', 0 }
 end
 
--- With what Redis itself needs for it. A list is kept in pieces of 8 KB: looking at all of them costs little.
+-- The size includes Redis's own overhead. A list is kept in pieces of 8 KB: a sample of all of them costs little.
 local function bytes_of(list) return call('MEMORY', 'USAGE', list, 'SAMPLES', 0) end
 
--- The oldest go when it is too much.
+-- Appends the entry, and drops the oldest messages over the bounds. Returns the number of dropped messages.
 local function add_to(list)
   local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
   local length = call('RPUSH', list, entry)

@@ -1,16 +1,16 @@
 -- include mailbox
--- Registers a connection of a user and answers the first part of what waits. Run again it looks anew.
+-- Registers a user's connection, and returns the first part of the waiting messages. A second run reads them again.
 -- KEYS[1] the user's waiting messages
 -- ARGV    user id | node | connection number | most connections | seconds that the list lives | most messages
 --         | most bytes | prefix of nodes' channels | the same, '' in a Cluster
--- Answers what part_for does.
+-- Answers the result of part_for.
 local field = ARGV[2] .. '.' .. ARGV[3]
 queue_told(ARGV[5])
 local known = call('HGET', connections, field)
 local order = known and string.match(known, '%d+') or call('HINCRBY', state, 'order', 1)
 call('PERSIST', state)
 call('HSET', connections, field, order .. 'f')
--- One more than allowed: the oldest has to go.
+-- The user has more connections than allowed: drop the oldest.
 while call('HLEN', connections) > tonumber(ARGV[4]) do
   local oldest = first_of(call('HGETALL', connections))
   local node, number = string.match(oldest, '^([^.]+)%.(.+)')

@@ -1,8 +1,9 @@
 -- include mailbox
--- A connection is gone, or all of a node's. With the last of the user, what no client is known to have waits again.
+-- Removes one connection, or all connections of a node. After the user's last connection, messages that no client is
+-- known to have wait again.
 -- KEYS[1] the user's waiting messages
 -- ARGV    node | connection number, '' = all of the node | seconds that the list lives
--- Answers how many connections were taken out.
+-- Answers the number of removed connections.
 local taken = 0
 for _, field in ipairs(call('HKEYS', connections)) do
   local node, number = string.match(field, '^([^.]+)%.(.+)')

@@ -1,9 +1,9 @@
 -- include mailbox
--- A client has the part before: it is taken out, and the next part answered.
+-- Removes the previous part, which a client has, and returns the next part.
 -- KEYS[1] the user's waiting messages
 -- ARGV    node | connection number | most messages | most bytes | prefix of nodes' channels, '' in a Cluster
---         | user id | the prefix also in a Cluster, '' = nobody waits for acks | entry ...
--- Answers what part_for does, or nothing when the connection is not registered any more.
+--         | user id | the prefix also in a Cluster, '' = no connection waits for acks | entry ...
+-- Answers the result of part_for, or an empty list when the connection is no longer registered.
 local field = ARGV[1] .. '.' .. ARGV[2]
 confirm(8, ARGV[6], ARGV[7], field)
 if call('HEXISTS', connections, field) == 0 then return {} end

@@ -1,23 +1,24 @@
--- A node that serves a site's Redis PUBLISH says that it lives, and takes, keeps or gives back the lease on the
--- subscription. (Not of a site's queues: no shared part, own keys.)
+-- include living
+-- The beat of a node that serves a site's Redis PUBLISH: registers the node as alive, and takes, keeps or gives back
+-- the lease on the subscription. (The script does not touch a site's queues: it has no shared part, and its own keys.)
 -- KEYS[1] 'recado:redis_publish:{<prefix>}:'
 -- ARGV    node | ms that the lease lasts | ms after which a node counts as dead
---         | 'take': if nobody holds it; 'follow': also if its holder offers it; 'offer': to others, but keep it until one
---         has taken it; 'release': whether or not there is another
---         | '1': this server knows all subscribers, it is none of a Cluster
--- Answers { 1 when this node was not known, 1 when it holds the lease, ms that nobody held it before (-1: it was held,
---           -2: it was handed over), until when it is held in ms of Redis's clock, other nodes that hear, dead node, ... }
+--         | 'take': take the lease if it is free; 'follow': also if its holder offers it; 'offer': offer it to others,
+--         but keep it until another node has taken it; 'release': give it up, whether or not there is another node
+--         | '1': this server knows all subscribers, because it is not in a Cluster
+-- Answers { 1 when this node was not known, 1 when it holds the lease, ms that the lease was free before (-1: it was
+--           held, -2: it was handed over), end of the lease in ms of Redis's clock, number of other nodes that hear,
+--           dead node, its last beat in ms, ... }
 local P = KEYS[1]
 local call = redis.call
-local time = call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local node = ARGV[1]
-local is_new = call('ZADD', P .. 'nodes', now, node)
+local nodes, node = P .. 'nodes', ARGV[1]
+local now = clock('')
+local is_new = note_beat(nodes, node, now)
 local holder = call('GET', P .. 'lease')
 local function is_deaf(other)
   return ARGV[5] == '1' and call('PUBSUB', 'NUMSUB', P .. other)[2] == 0
 end
--- Who is not subscribed owns nothing: it is dead, or deaf and knows it.
+-- A holder that is not subscribed loses the lease: it is dead, or it is deaf and knows it.
 if holder and holder ~= node and is_deaf(holder) then
   call('DEL', P .. 'lease', P .. 'offer')
   holder = false
@@ -25,7 +26,7 @@ end
 local wish = ARGV[4]
 local gap = -1
 local others = {}
-for _, other in ipairs(call('ZRANGE', P .. 'nodes', 0, -1)) do
+for _, other in ipairs(call('ZRANGE', nodes, 0, -1)) do
   if other ~= node and not is_deaf(other) then others[#others + 1] = other end
 end
 if wish == 'offer' or wish == 'release' then
@@ -40,11 +41,13 @@ if wish == 'offer' or wish == 'release' then
     for _, other in ipairs(others) do call('PUBLISH', P .. other, 'offer') end
   end
 elseif not holder then
-  -- Since the last sign of who held it: he may have lived on for a moment, so this is rather too long than too short.
+  -- The gap counts from the last beat of the previous holder. That node may have lived a moment longer, so the gap is
+  -- too long rather than too short.
   gap = now - tonumber(call('GET', P .. 'held') or now)
   holder = node
 elseif wish == 'follow' and holder ~= node and call('GET', P .. 'offer') == holder then
-  -- Both listen at this moment. What was PUBLISHed before these two messages is the old owner's, the rest the new one's.
+  -- Both nodes listen at this moment. The old owner delivers the messages PUBLISHed before these two, the new owner all
+  -- later messages.
   call('PUBLISH', P .. holder, 'handed\nfrom')
   call('PUBLISH', P .. node, 'handed\nto')
   call('DEL', P .. 'offer')
@@ -56,7 +59,4 @@ if holder == node then
   call('SET', P .. 'held', now)
 end
 local answer = { is_new, holder == node and 1 or 0, gap, now + tonumber(ARGV[2]), #others }
-for _, dead in ipairs(call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now - tonumber(ARGV[3]))) do
-  answer[#answer + 1] = dead
-end
-return answer
+return append_dead(answer, nodes, now, ARGV[3])

@@ -1,10 +1,10 @@
 -- include shared
--- Makes resume tickets worthless: those with one of the rooms, or, without a room, all of the site.
+-- Revokes resume tickets: the tickets with one of the rooms or, without a room, all tickets of the site.
 -- KEYS[1] prefix
--- ARGV    now | ms after which no ticket of now can be used any more | room in lower case ...
+-- ARGV    now | ms after which every ticket issued until now has expired | room in lower case ...
 local now = clock(ARGV[1])
 local key = P .. 'revoked'
--- More than these would be a burden for every connect.
+-- The most rooms in the set: a larger set would be a burden for every connect. Past it, all tickets are revoked.
 local MOST = 100000
 for i = 3, #ARGV do call('ZADD', key, now, ARGV[i]) end
 call('ZREMRANGEBYSCORE', key, '-inf', now - tonumber(ARGV[2]))

@@ -1,8 +1,8 @@
 -- include shared
--- What a node must know to give a resume ticket, or to judge one.
+-- Returns the state that a node needs to issue a resume ticket or to check one.
 -- KEYS[1] prefix
--- ARGV    now | a key for the site if it has none yet | room in lower case ...   (those of a ticket)
--- Answers { now in ms, the site's key, generation of its tickets, when tickets with one of the rooms were last revoked }
+-- ARGV    now | a key for the site if it has none yet | room in lower case ...   (the rooms of a ticket)
+-- Answers { now in ms, the site's key, generation of its tickets, time of the last revocation of one of the rooms }
 local now = clock(ARGV[1])
 local key = P .. 'tickets'
 call('HSETNX', key, 'key', ARGV[2])

@@ -1,11 +1,12 @@
 -- include shared
 -- include topics
--- A stream of topics has ended.
+-- Records the end of a stream of topics.
 -- KEYS[1] prefix
--- ARGV    node | client | streams of the client on the node that are left | number of the stream, '' = none
---         | client's topic (a name of an audience) | name of the patterns that meet it
+-- ARGV    node | client | remaining streams of the client on the node | number of the stream, '' = none
+--         | client's topic (a name of an audience) | audience of the patterns that match it
 -- Answers { streams of the client on all nodes, '1' when some node listens to the client's topic }
-local key = P .. 'topics:clients:' .. ARGV[1]
+local key = clients_key(ARGV[1])
 if ARGV[4] ~= '' then call('DEL', P .. 'topics:stream:' .. ARGV[4]) end
 if ARGV[3] == '0' then call('HDEL', key, ARGV[2]) else call('HSET', key, ARGV[2], ARGV[3]) end
+note_holder(ARGV[1])
 return { topic_instances(ARGV[2]), audience_is_there('topics', ARGV[5], ARGV[6]) }

@@ -1,7 +1,7 @@
 -- include shared
--- Lets a stream go on. Both secrets are digests, so that comparing them tells nothing.
+-- Extends a stream. Both secrets are digests, so that the time of the comparison reveals nothing.
 -- KEYS[1] prefix
--- ARGV    number | digest of the secret given | digest of the next secret | ms | at most so often
+-- ARGV    number | digest of the presented secret | digest of the next secret | ms | limit of extensions
 -- Answers 'extended', 'unknown', 'wrong' or 'exhausted'
 local key = P .. 'topics:stream:' .. ARGV[1]
 local found = call('HMGET', key, 'secret', 'extended')

@@ -1,9 +1,9 @@
 -- include shared
--- What nodes leave for one another, for a short while.
+-- Short-lived notes of nodes for one another: used keys, and answers to questions.
 -- KEYS[1] prefix
--- ARGV    'see' | digest of a key | ms                    Answers 1 when it was not seen before.
---         'answer' | question | answer | ms | at most so many
---         'answers' | question                            Answers what was answered.
+-- ARGV    'see' | digest of a key | ms                    Answers 1 when the digest is new.
+--         'answer' | question | answer | ms | limit of answers
+--         'answers' | question                            Answers the collected answers.
 if ARGV[1] == 'see' then
   return call('SET', P .. 'topics:seen:' .. ARGV[2], '', 'NX', 'PX', ARGV[3]) and 1 or 0
 end

@@ -1,8 +1,8 @@
 -- include shared
--- Registered topics.
+-- Reads, writes or deletes registered topics.
 -- KEYS[1] prefix
 -- ARGV    'get' | topic ...                              Answers their registrations.
---         'put' | topic | registration | at most so many Answers 1 when there was none.
+--         'put' | topic | registration | limit of topics Answers 1 when there was none.
 --         'delete' | topic                               Answers 1 when there was one.
 local key = P .. 'topics:registry'
 if ARGV[1] == 'get' then

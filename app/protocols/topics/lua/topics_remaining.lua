@@ -1,6 +1,6 @@
 -- include shared
--- How long a stream may still go on.
+-- Reads how long a stream may still go on.
 -- KEYS[1] prefix
 -- ARGV    number
--- Answers ms; below 0: it is not known any more.
+-- Answers ms; a number below 0 means that the stream is unknown.
 return call('PTTL', P .. 'topics:stream:' .. ARGV[1])

@@ -1,0 +1,49 @@
+"""The connections to the tenants' backends, apart for each site, with one time-out for a whole exchange."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from app.backends.exact_pool import ExactPool, default_context
+from app.backends.exchange import BackendAnswer, BackendError, BackendPool, Header
+
+_HEADERS = [(b"accept", b"application/json"), (b"user-agent", b"recado")]
+
+PoolKind = Callable[[ssl.SSLContext], BackendPool]
+
+
+class SitePools:
+    """A pool for each site, so that a slow backend delays its own site alone.
+
+    Lives as long as the adapter that owns it, which calls `aclose`.
+    """
+
+    def __init__(self, timeout_seconds: float, fast: PoolKind | None = None) -> None:
+        """With `fast`, a request whose headers are ASCII goes through that kind of pool; every other through httpx."""
+        self._timeout_seconds = timeout_seconds
+        self._fast = fast
+        self._pools: dict[tuple[str, PoolKind], BackendPool] = {}
+
+    async def exchange(
+        self, site: str, method: str, url: str, headers: list[Header], content: bytes = b""
+    ) -> BackendAnswer:
+        """Sends the request and reads the answer; a redirect is an answer like any other. Raises BackendError."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._pool(site, headers).exchange(method, url, [*_HEADERS, *headers], content)
+        except TimeoutError:
+            raise BackendError("timed out", "TimeoutError", was_answered=False) from None
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            await pool.close()
+
+    def _pool(self, site: str, headers: list[Header]) -> BackendPool:
+        is_ascii = all(value.isascii() for _, value in headers)
+        kind: PoolKind = self._fast if self._fast and is_ascii else ExactPool
+        pool = self._pools.get((site, kind))
+        if pool is None:
+            pool = self._pools[site, kind] = kind(default_context())
+        return pool

@@ -1,0 +1,42 @@
+"""Channels as one of the protocols: routes, settings, metrics, and the life on a node."""
+
+from app.protocols.channels.figures import METRICS
+from app.protocols.channels.redis_channels import RedisChannels
+from app.protocols.channels.server import ChannelsServer, ChannelsSettings
+from app.protocols.channels.settings import SECTION
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+
+#: The paths of WS-PushServer, which accepts each with and without a slash at its end.
+_MOUNTS = {("websocket", "/"): ""} | {
+    ("http", f"{path}{slash}"): f"{path}{slash}"
+    for path in ("/channel/create", "/channel/ping", "/channel/delete", "/push")
+    for slash in ("", "/")
+}
+
+
+class _NodeChannels(NodeProtocol):
+    """The channels of one node. Lives as long as the node."""
+
+    def __init__(self, services: NodeServices) -> None:
+        config = services.config
+        settings = ChannelsSettings(
+            ping_interval_seconds=config.ping_interval_ms / 1000,
+            ping_timeout_seconds=config.ping_timeout_ms / 1000,
+            max_body_bytes=config.max_body_bytes,
+            max_payload_bytes=config.max_payload_bytes,
+            counts=services.counts,
+        )
+        store = RedisChannels(services.redis, services.node)
+        self._server = ChannelsServer(config.sites, services.delivery, store, services.ids, services.limits, settings)
+        self.application = self._server
+
+    async def drain(self, seconds: float) -> None:
+        """Tells all subscribers to reconnect elsewhere."""
+        await self._server.drain(seconds)
+
+    async def settle(self) -> None:
+        """Waits until the positions of subscribers are in Redis."""
+        await self._server.close()
+
+
+CHANNELS = ProtocolSpec("channels", _NodeChannels, section=SECTION, metrics=METRICS, mounts=_MOUNTS)

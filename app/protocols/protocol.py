@@ -1,0 +1,103 @@
+"""The contract of a protocol, as the configuration, the metrics and the builder of a node see it.
+
+A protocol is one folder whose `ProtocolSpec` stands in `listed.py`. The spec holds the facts that are known before any
+node runs: name, section, figures, original paths. `open` makes the protocol's part of one node, a `NodeProtocol`: its
+applications and routes, and its life from `start` to `close`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from starlette.routing import BaseRoute
+
+from app.config.section import SectionSpec
+from app.config.settings import Config, Site
+from app.core.delivery import Delivery
+from app.core.limits import Limits
+from app.ids import FlakeIds
+from app.observe.counts import Counts
+from app.observe.metric import Metric
+from app.protocols.http_request import Receive, Scope, Send
+from app.redis.client import Commands
+
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: A kind of ASGI scope and a path: `("http", "/push")`.
+MountedPath = tuple[str, str]
+
+
+class NodeServices(Struct, frozen=True):
+    """The parts of a node that its protocols use. Lives as long as the node."""
+
+    config: Config
+    #: The node's name.
+    node: str
+    #: The server's own Redis.
+    redis: Commands
+    delivery: Delivery
+    limits: Limits
+    ids: FlakeIds
+    counts: Counts
+    #: Called with a site and a dead node, until each has returned: whatever a protocol keeps of that node goes.
+    burials: list[Callable[[Site, str], Awaitable[None]]]
+
+
+class NodeProtocol:
+    """One protocol on one node. A subclass overrides the members that it needs. Lives as long as the node.
+
+    opened ──start──▶ serving ──drain──▶ its clients have been told to leave ──settle──▶ Redis knows ──close──▶ ended
+
+    `close` is called in every case, also when `start` was not called or has failed.
+    """
+
+    #: Busy path -> its ASGI application, which the server calls without a framework in between.
+    endpoints: Mapping[str, AsgiApp] = {}
+    #: The application of every path below `/<name of the protocol>/`; None: there is none.
+    application: AsgiApp | None = None
+    #: Other routes, served through Starlette.
+    routes: Sequence[BaseRoute] = ()
+    #: The application of its Socket.IO namespaces; None: it has none.
+    namespaces: Any = None
+    #: How long `settle` may take; None: as long as a command to Redis.
+    settle_seconds: float | None = None
+
+    async def start(self) -> None:
+        """Starts to serve. Raises StoreUnavailable when Redis is away."""
+
+    async def drain(self, seconds: float) -> None:
+        """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""
+
+    async def settle(self) -> None:
+        """Waits until the last work of its connections has reached Redis. Called after every protocol has drained, and
+        cancelled after `settle_seconds`."""
+
+    async def close(self) -> None:
+        """Ends everything that `open` and `start` began."""
+
+
+class ProtocolSpec(Struct, frozen=True):
+    """One protocol, independent of any node. Lives as long as the process."""
+
+    #: The name in paths, in `mounts`, and of its audiences.
+    name: str
+    #: Makes its part of a node. Raises ConfigError.
+    open: Callable[[NodeServices], NodeProtocol]
+    #: Its section of a site's block in sites.yml.
+    section: SectionSpec | None = None
+    #: Checks all sites together. Raises ConfigError.
+    check_sites: Callable[[Config], None] = lambda config: None
+    #: Its figures; docs/metrics.md explains each.
+    metrics: Sequence[Metric] = ()
+    #: A path of the server that it replaces -> the path behind `/<name>/<site>`. These paths are served when `mounts`
+    #: names one of its sites.
+    mounts: Mapping[MountedPath, str] = {}
+
+    @property
+    def is_mountable(self) -> bool:
+        """Whether it can serve a site at the paths of the server that it replaces."""
+        return bool(self.mounts)
+
+    def check(self, config: Config) -> None:
+        """Raises ConfigError for settings that are valid one by one but not together."""
+        self.check_sites(config)

@@ -1,0 +1,35 @@
+"""The protocol Redis PUBLISH: its namespaces, and its life on a node."""
+
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.redis_publish.figures import METRICS
+from app.protocols.redis_publish.services import PublishServices
+from app.protocols.redis_publish.settings import SECTION, check_sections
+
+
+class _NodePublish(NodeProtocol):
+    """Redis PUBLISH on one node. Lives as long as the node."""
+
+    #: `settle` hands the leases over, then waits for the mailboxes. Each of the two steps has its own time-out.
+    settle_seconds = 5.0
+
+    def __init__(self, services: NodeServices) -> None:
+        sites = services.config.sites.values()
+        self._services = PublishServices(sites, services.redis, services.node, services.limits, services.counts)
+        self.namespaces = self._services.application
+
+    async def start(self) -> None:
+        """Starts listening to the applications."""
+        await self._services.start()
+
+    async def settle(self) -> None:
+        """Hands the leases to other nodes, and waits for the mailboxes."""
+        await self._services.drain()
+
+    async def close(self) -> None:
+        """Closes the services of all sites."""
+        await self._services.close()
+
+
+REDIS_PUBLISH = ProtocolSpec(
+    "redis_publish", _NodePublish, section=SECTION, check_sites=check_sections, metrics=METRICS
+)

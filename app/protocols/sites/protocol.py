@@ -1,0 +1,39 @@
+"""The protocol of sites: users over Socket.IO, POST /send and DELETE /tickets."""
+
+from app.backends.room_directory import HttpRoomDirectory
+from app.backends.user_updates import HttpUserUpdates
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.sites.admission import Admission
+from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.figures import METRICS
+from app.protocols.sites.redis_tickets import RedisTickets
+from app.protocols.sites.revocation import revocation_routes
+from app.protocols.sites.send import SendEndpoint
+from app.protocols.sites.send_body import RESERVED_EVENTS
+from app.protocols.sites.settings import SECTION
+from app.protocols.sites.tickets import Tickets
+
+
+class _NodeSites(NodeProtocol):
+    """The sites of one node. Lives as long as the node."""
+
+    def __init__(self, services: NodeServices) -> None:
+        config, counts, delivery = services.config, services.counts, services.delivery
+        self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
+        self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
+        tickets = Tickets(RedisTickets(services.redis), counts)
+        admission = Admission(self._directory, services.limits, tickets)
+        application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
+        delivery.on_buried = application.report_buried
+        delivery.reserved_events = RESERVED_EVENTS
+        self.namespaces = application
+        self.endpoints = {"/send": SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)}
+        self.routes = revocation_routes(config.sites, tickets)
+
+    async def close(self) -> None:
+        """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""
+        await self._updates.aclose()
+        await self._directory.aclose()
+
+
+SITES = ProtocolSpec("sites", _NodeSites, section=SECTION, metrics=METRICS)

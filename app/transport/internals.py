@@ -1,0 +1,106 @@
+"""Internals of uvicorn and picows that Recado overrides, calls or reads. A list, used by no code.
+
+These names are no documented interface: any release may change them. pyproject.toml therefore bounds both libraries
+from above, and tests/transport/test_internals.py compares this list with the installed releases, and with the code of
+`app`. Before a bound moves, the code around each name here has to be read again:
+
+- `transport/http.py` derives from HttpToolsProtocol: it keeps the bytes behind an upgrade request, and takes the socket
+  of a request over for a stream;
+- `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;
+- `transport/peer_socket.py` makes HTTP protocols for a second listening socket;
+- `transport/share.py` keeps one object for each ServerState;
+- `node/http_server.py` derives from Server: it drains between the signal and the end of accepting;
+- `transport/parser.py` drives a picows parser that owns no socket.
+"""
+
+_SOCKETS = "(self, sockets=None)"
+_PROTOCOL = "(self, config, server_state, app_state, _loop=None)"
+
+#: uvicorn's callables by module and name, with their parameters.
+UVICORN_CALLABLES = {
+    "uvicorn.config:Config.load": "(self)",
+    "uvicorn.lifespan.off:LifespanOff.__init__": "(self, config)",
+    "uvicorn.protocols.http.flow_control:FlowControl.__init__": "(self, transport)",
+    "uvicorn.protocols.http.flow_control:FlowControl.resume_reading": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.__init__": _PROTOCOL,
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol._unset_keepalive_if_required": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.data_received": "(self, data)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.handle_websocket_upgrade": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_headers_complete": "(self)",
+    "uvicorn.protocols.utils:get_local_addr": "(transport)",
+    "uvicorn.protocols.utils:get_remote_addr": "(transport)",
+    "uvicorn.protocols.utils:is_ssl": "(transport)",
+    # The form of a WebSocket class: uvicorn makes ours as it makes its own.
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.__init__": _PROTOCOL,
+    "uvicorn.server:Server.__init__": "(self, config)",
+    "uvicorn.server:Server.capture_signals": "(self)",
+    "uvicorn.server:Server.handle_exit": "(self, sig, frame)",
+    "uvicorn.server:Server.serve": _SOCKETS,
+    "uvicorn.server:Server.shutdown": _SOCKETS,
+    "uvicorn.server:Server.startup": _SOCKETS,
+}
+
+#: Attributes of uvicorn's objects, by class.
+UVICORN_ATTRIBUTES = {
+    "Config": (
+        "access_log",
+        "asgi_version",
+        "http_protocol_class",
+        "limit_concurrency",
+        "loaded_app",
+        "reset_contextvars",
+        "root_path",
+        "ws_max_size",
+    ),
+    "FlowControl": ("write_paused",),
+    "HttpToolsProtocol": (
+        "connections",
+        "cycle",
+        "flow",
+        "parser",
+        "pipeline",
+        "scope",
+        "server_state",
+        "transport",
+    ),
+    "LifespanOff": ("state",),
+    "RequestResponseCycle": ("disconnected", "response_complete", "response_started", "scope"),
+    # `lifespan` and `servers` exist from `serve` and `startup` on.
+    "Server": ("config", "force_exit", "server_state", "should_exit", "started"),
+    "ServerState": ("connections", "default_headers", "tasks"),
+}
+
+#: The parameters of picows' parser, which takes them by position alone.
+PICOWS_PARSER = (
+    "host_port",
+    "ws_path",
+    "is_client_side",
+    "ws_listener_factory",
+    "logger",
+    "disconnect_on_exception",
+    "websocket_handshake_timeout",
+    "enable_auto_ping",
+    "auto_ping_idle_timeout",
+    "auto_ping_reply_timeout",
+    "auto_ping_strategy",
+    "enable_auto_pong",
+    "max_frame_size",
+    "extra_headers",
+    "read_buffer_init_size",
+)
+
+#: picows' methods by class, with their parameters.
+PICOWS_METHODS = {
+    "WSFrame.get_payload_as_bytes": "(self)",
+    "WSListener.on_ws_frame": "(self, transport, frame)",
+    "WSProtocol.buffer_updated": "(self, nbytes)",
+    "WSProtocol.connection_made": "(self, transport)",
+    "WSProtocol.get_buffer": "(self, size_hint)",
+}
+
+#: Attributes of picows' objects, by class.
+PICOWS_ATTRIBUTES = {
+    "WSFrame": ("fin", "msg_type", "rsv1", "rsv2", "rsv3", "tail_size"),
+    "WSProtocol": ("transport",),
+    "WSTransport": ("close_handshake",),
+}

@@ -1,0 +1,235 @@
+"""Every example of README.md and docs/ is run or checked; an example that cannot run is listed with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.conftest import TOKEN, Pages, shape
+from tests.support.channels import Subscription
+from tests.support.configuration import load_config
+from tests.support.deployment import Deployment
+from tests.support.examples import Example, all_examples, example
+from tests.support.processes import REPOSITORY
+from tests.support.tenant import Answer, Tenant
+from tests.support.topic_client import TopicBackend
+from tests.support.waiting import eventually
+
+Run = Callable[[str], str]
+
+#: Example -> why no test here runs it.
+NOT_RUN = {
+    "README.md sh 1": "clones and installs; scripts/serve is what tests/demo starts, scripts/test runs this",
+    "README.md sh 4": "installs into the reader's environment",
+    "docs/deployment.md sh 1": "installs into the reader's environment",
+    "docs/deployment.md sh 2": "sets variables for a node; tests/docs/test_configuration.py knows their names",
+    "docs/deployment.md sh 3": "needs Docker",
+    "docs/deployment.md sh 4": "needs Docker",
+    "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",
+    "docs/topics.md sh 2": "tests/contract/test_topics_browser.py, beside the stream",
+    "docs/topics.md html 1": "tests/contract/test_topics_browser.py: EventSource of a browser",
+    "docs/topics.md html 2": "tests/contract/test_topics_browser.py: fetch of a browser",
+}
+#: Examples that a test of their own runs.
+STORIES = {
+    "README.md html 1",
+    "docs/backends.md json 1",
+    "docs/backends.md json 2",
+    "docs/channels.md html 1",
+    "docs/channels.md js 1",
+    "docs/channels.md json 1",
+    "docs/channels.md json 2",
+    "docs/channels.md sh 1",
+    "docs/channels.md sh 2",
+    "docs/clients.md html 1",
+    "docs/clients.md js 1",
+    "docs/clients.md js 2",
+    "docs/clients.md js 3",
+    "docs/redis-publish.md html 1",
+    "docs/redis-publish.md json 1",
+    "docs/redis-publish.md sh 1",
+    "docs/topics.md json 1",
+}
+EXAMPLES = [one for one in all_examples() if str(one) not in NOT_RUN and str(one) not in STORIES]
+SETTINGS = [one for one in EXAMPLES if one.language == "yaml"]
+COMMANDS = [one for one in EXAMPLES if one.language == "sh"]
+
+SEND = example("docs/backends.md", "sh", 1)
+PAGE = example("docs/clients.md", "html", 1)
+#: The last line of the page, which differs by the client's version.
+_REFUSED = PAGE.text.splitlines()[-2].strip()
+_TELLS_SETTINGS = 'socket.on("_settings", (settings) => report("settings", settings));'
+
+
+def test_every_example_is_run_or_listed() -> None:
+    """An example is settings, a command, told in a story, or listed with a reason; the lists name only examples."""
+    assert [str(one) for one in EXAMPLES if one not in SETTINGS and one not in COMMANDS] == []
+    assert (STORIES | NOT_RUN.keys()) - {str(one) for one in all_examples()} == set()
+    here = (REPOSITORY / "tests" / "docs" / "test_examples.py").read_text()
+    tests = {path for reason in NOT_RUN.values() for path in re.findall(r"tests/\S+\.py", reason)}
+    assert [path for path in tests if not (REPOSITORY / path).exists()] == []
+    assert [name for name in STORIES if not _is_named(name, here)] == []
+
+
+def _is_named(name: str, source: str) -> bool:
+    page, language, number = name.split()
+    return f'"{page}", "{language}", {number}' in source
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_settings_are_loaded(settings: Example, tmp_path: Path) -> None:
+    """An example in YAML is a config.yml, where its first line says so, or else a sites.yml that the server takes."""
+    is_server = settings.text.startswith("# config.yml")
+    file = tmp_path / ("config.yml" if is_server else "sites.yml")
+    file.write_text(settings.text)
+    config = load_config(file if is_server else None, None if is_server else file, {})
+    assert is_server or config.sites
+
+
+@pytest.mark.parametrize("commands", COMMANDS, ids=str)
+def test_commands_run(commands: Example, run: Run, server: Deployment) -> None:
+    """A shell example succeeds as it stands, with another address; the answer of /send and /tickets is `OK`."""
+    printed = run(commands.text)
+    expected = len(re.findall(r"curl .*/(?:send|tickets)\?", commands.text))
+    assert printed.count("OK") >= expected
+
+
+@pytest.mark.parametrize("page", [example("README.md", "html", 1), PAGE], ids=str)
+def test_page_receives_and_acknowledges(page: Example, pages: Pages, run: Run, tenant: Tenant) -> None:
+    """The page shows a live message and, in a `_batch`, one sent in its absence. It acknowledges both, so each arrives
+    once."""
+    tenant.set_rooms(TOKEN, *json.loads(example("docs/backends.md", "json", 1).text))
+    device = tenant.unique("device")
+
+    def visit() -> Any:
+        opened = pages.open(page, change=lambda text: text.replace("090909", device), after=_TELLS_SETTINGS)
+        assert opened.wait_call("settings")[0]["device_ttl"] == 3600
+        return opened
+
+    first = visit()
+    run(SEND.text)
+    assert first.wait_call("show") == [{"id": 3}]
+    first.end()
+    run(SEND.text)
+    second = visit()
+    assert second.wait_call("handle") == ["news", [{"id": 3}]]
+    run(SEND.text)
+    second.wait_call("show")
+    second.end()
+    third = visit()
+    run(SEND.text)
+    third.wait_call("show")
+    assert third.names() == ["settings", "show"]
+
+
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        (4, _REFUSED),
+        (3, example("docs/clients.md", "js", 1).text),
+        (2, example("docs/clients.md", "js", 2).text),
+        (1, example("docs/clients.md", "js", 2).text),
+    ],
+)
+def test_refused_page_connects_again(version: int, line: str, pages: Pages, tenant: Tenant) -> None:
+    """With the line for its version a page that is refused tries again until it is let in."""
+    token = tenant.token(Answer(403))
+
+    def change(text: str) -> str:
+        assert _REFUSED in text
+        return text.replace(_REFUSED, line).replace(TOKEN, token)
+
+    page = pages.open(PAGE, version=version, change=change, after=_TELLS_SETTINGS)
+    eventually(lambda: len(tenant.requests_of(token)) >= 2, "a second try")
+    tenant.set_rooms(token, "user_8")
+    page.wait_call("settings")
+
+
+def test_resume_tickets(pages: Pages, tenant: Tenant) -> None:
+    """The three lines keep a ticket, with which the page reconnects without a request to authUrl."""
+    user = tenant.user()
+    after = _TELLS_SETTINGS + 'socket.on("_settings", () => report("ticket", ticket));' + _RECONNECTS
+    values = {"token": user.token, "deviceId": "phone"}
+    page = pages.open(example("docs/clients.md", "js", 3), values=values, after=after)
+    page.wait_call("settings", nth=2)
+    assert page.wait_call("ticket") == [page.wait_call("settings")[0]["resume_ticket"]]
+    assert len(tenant.requests_of(user.token)) == 1
+
+
+_RECONNECTS = 'socket.once("_settings", () => setTimeout(() => socket.disconnect().connect(), 10));'
+
+
+def test_update_user_url(pages: Pages, tenant: Tenant) -> None:
+    """The request to updateUserUrl has the path and the form that the page shows."""
+    user = tenant.user()
+    pages.open(PAGE, change=lambda text: text.replace(TOKEN, user.token))
+    request = tenant.wait_for_update(user.token, "last_connected")
+    shown = json.loads(example("docs/backends.md", "json", 2).text)
+    assert request.path == f"/users/{user.id}"
+    assert request.body["id"] == user.id
+    assert shape(request.body) == shape(shown)
+    moment = request.body["user"]["last_connected"]
+    assert re.sub(r"\d", "0", moment) == re.sub(r"\d", "0", shown["user"]["last_connected"])
+
+
+def test_channels(pages: Pages, run: Run, server: Deployment) -> None:
+    """The commands create a channel and push; the page and the served client print it; messages have the form shown."""
+    created = json.loads(run(example("docs/channels.md", "sh", 1).text))
+    token = created["data"]["channelToken"]
+    page = pages.open(example("docs/channels.md", "html", 1))
+    module = example("docs/channels.md", "js", 1)
+    client = pages.load("/channels/shop/client.js")
+    subscribed = module.text.replace("onstate: (state) => {}", "onstate: (state) => report(state)")
+    subscribed = subscribed.replace("channels.close();", "")
+    second = pages.open(Example(module.page, "js", 1, f"{client.text};{subscribed}"))
+    with Subscription(server.url, "shop") as subscriber:
+        shown = [json.loads(example("docs/channels.md", "json", 1).text)]
+        shown.append(json.loads(example("docs/channels.md", "json", 2).text))
+        assert shape(subscriber.ack) == shape(shown[0])
+        subscriber.subscribe("news")
+        second.wait_call("open")
+        push = example("docs/channels.md", "sh", 2).text.replace("TOKEN", token)
+        eventually(lambda: _pushed(run, push) and "log" in page.names() and "show" in second.names(), "the pushes")
+        assert shape(subscriber.receive()) == shape(shown[1])
+    assert page.wait_call("log") == ["hello"]
+    assert second.wait_call("show") == ["hello"]
+
+
+def _pushed(run: Run, push: str) -> bool:
+    """Push once more: a page may have connected and not subscribed yet."""
+    return bool(json.loads(run(push))["message"] == "Sent")
+
+
+def test_topics(server: Deployment) -> None:
+    """A frame of a stream has the form that the page shows."""
+    shown = json.loads(example("docs/topics.md", "json", 1).text)
+    shop = TopicBackend(server, "shop")
+    with shop.subscribe("orders/#") as stream:
+        shop.emit("orders/42", shown["e"]["type"], shown["e"]["detail"])
+        frame = stream.wait_type(shown["e"]["type"])
+    assert {key: frame[key] for key in ("ep", "e")} == {key: shown[key] for key in ("ep", "e")}
+    assert shape(frame) == shape(shown)
+
+
+def test_redis_publish(pages: Pages, run: Run, server: Deployment) -> None:
+    """The commands leave a message for a user; the page gets it, in the form shown, and what is published then."""
+    run(example("docs/redis-publish.md", "sh", 1).text)
+    waiting = server.redis.client
+    name = "rm:users:user1:messages"
+    eventually(lambda: waiting.llen(name), "the message to wait")
+    (entry,) = [json.loads(text) for text in waiting.lrange(name, 0, -1)]
+    shown = json.loads(example("docs/redis-publish.md", "json", 1).text)
+    assert shape(entry) == shape({key: shown[key] for key in entry})
+    page = pages.open(
+        example("docs/redis-publish.md", "html", 1),
+        after='socket.on("message", (message) => report("message", message));',
+    )
+    assert page.wait_call("log") == ["Hello!"]
+    assert shape(page.wait_call("message")[0]) == shape(shown)
+    run("redis-cli PUBLISH rm.users.user1 'Again!'")
+    assert page.wait_call("log", nth=2) == ["Again!"]
