@@ -167,8 +167,8 @@ async def test_commands_of_a_site_keep_their_order(cluster: ValkeyCluster, nodes
 
 
 async def test_loser_of_a_slot_answers_nothing_more(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """What is under way at a primary that has lost a slot fails when the new map is taken over: it is not answered
-    behind what is called from then on, elsewhere."""
+    """A command in flight at a primary that has lost a slot fails when the new map is taken over: its reply could
+    arrive after replies from the slot's new primary."""
     site = SITES[0]
     redis = nodes[0].redis
     assert isinstance(redis, RedisCluster)

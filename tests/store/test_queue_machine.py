@@ -109,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         return self.runner.run(call())
 
-    # What may happen
+    # Events
 
     @rule(milliseconds=st.sampled_from((1, 5_000, 9_999, 10_000)))
     def move_clock(self, milliseconds: int) -> None:
@@ -282,7 +282,7 @@ class QueueMachine(RuleBasedStateMachine):
         for one in [one for one in self.connections if one[0] == index and one[1][0] == node]:
             self.forgotten.append((*one, self.connections.pop(one)))
 
-    # What must hold after each of them
+    # Facts that hold after each event
 
     @invariant()
     def store_agrees(self) -> None:
