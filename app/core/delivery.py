@@ -20,6 +20,9 @@ from app.core.ports import AudienceListener, BuriedConnection, QueueStore, Recei
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 
+#: Rooms told to Redis in one command after a gap: one for all would not end within its time-out.
+_ROOMS_PER_COMMAND = 1_000
+
 _log = structlog.get_logger(__name__)
 
 
@@ -278,7 +281,9 @@ class Delivery:
                 self._refill_if_missed(connection)
         elif rooms := list(connections.rooms):
             connections.restart()
-            self._errands.start(self._errands.until_stored(lambda: self._store.join(site, rooms)))
+            for start in range(0, len(rooms), _ROOMS_PER_COMMAND):
+                part = rooms[start : start + _ROOMS_PER_COMMAND]
+                self._errands.start(self._errands.until_stored(partial(self._store.join, site, part)))
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """Asks the store again for a connection that is live, and asked the store before the last gap."""

@@ -27,6 +27,7 @@
 | histories | hash | <protocol>.last: seq of its last message, .floor: up to which some may be missing, .bytes |
 | latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
 | gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
+| nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `rooms` holds the rooms of a device
 in the public channel; for other devices `users` holds them. A note is kept for the protocol, which gets it when another

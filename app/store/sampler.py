@@ -12,6 +12,8 @@ from app.redis.client import Commands
 from app.store.keys import prefix
 
 SAMPLE_SECONDS = 15.0
+#: Sites that are sampled in a second: with many sites each has its turn later.
+_SITES_AT_ONCE = 20
 #: Devices of one site in a sample: some 200 commands in one script run, a tenth of a millisecond of Redis's time.
 _MAX_DEVICES = 64
 
@@ -40,7 +42,9 @@ class QueueSampler:
 
     async def sample(self) -> None:
         """Samples each site once, one after the other. Raises StoreUnavailable when Redis is away."""
-        for site in self._sites:
+        for number, site in enumerate(self._sites, 1):
+            if number % _SITES_AT_ONCE == 0:
+                await asyncio.sleep(1)
             answer = await self._redis.run("sample", prefix(site.name), "", _MAX_DEVICES)
             devices, sampled, messages, longest, oldest_ms = answer
             sample = QueueSample(devices, sampled, messages, longest, oldest_ms / 1000)

@@ -148,7 +148,7 @@ async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Va
 async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valkey) -> None:
     """After Redis has taken no writes for a while every last beat is old, and living nodes do not bury each other."""
     members = [await cluster.join() for _ in range(3)]
-    valkey.client.config_set("maxmemory", 1)
+    valkey.client.config_set("min-replicas-to-write", 1)
     try:
         oldest = max(valkey.client.zscore(NODES, member.name) or 0 for member in members)
 
@@ -158,7 +158,7 @@ async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valke
 
         await until(has_passed, "every beat to be old")
     finally:
-        valkey.client.config_set("maxmemory", 0)
+        valkey.client.config_set("min-replicas-to-write", 0)
     lifted_at = max(valkey.client.zscore(NODES, member.name) or 0 for member in members)
     later = lifted_at + 2000 * DEAD_AFTER_SECONDS
     await until(lambda: all((valkey.client.zscore(NODES, member.name) or 0) > later for member in members), "beats")

@@ -24,6 +24,7 @@ The application's own keys begin with its prefix (`rm`) and have no hash tag:
 | offer | string | the same node, while it waits for another to take the lease over |
 | held | string | the time when the lease was last known to be held (ms) |
 | users:<node> | set | users with connections on a node |
+| users:<node>:buried | set | the same of a dead node, while its connections are removed |
 """
 
 

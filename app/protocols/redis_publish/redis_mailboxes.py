@@ -132,20 +132,26 @@ class RedisMailboxes:
 
     async def bury(self, node: str) -> int:
         """Removes all connections of a dead node, and returns how many. Raises StoreUnavailable: then retry."""
-        taken, key = 0, self._users(node)
-        while users := await self._redis.command("SRANDMEMBER", key, _SCAN_COUNT):
+        taken, buried = 0, f"{self._users(node)}:buried"
+        while users := await self._users_to_bury(node, buried):
             expiry_seconds = self._settings.queue_expiry_seconds
-            taken += sum(
-                await asyncio.gather(
-                    *(
-                        self._redis.run("mailbox_leave", self._list(user.decode()), node, "", expiry_seconds)
-                        for user in users
-                    )
-                )
-            )
-            await self._redis.command("SREM", key, *users)
+            leaving = [
+                self._redis.run("mailbox_leave", self._list(user.decode()), node, "", expiry_seconds) for user in users
+            ]
+            taken += sum(await asyncio.gather(*leaving))
+            await self._redis.command("SREM", buried, *users)
         await self._redis.command("ZREM", nodes_key(self._settings.prefix), node)
         return taken
+
+    async def _users_to_bury(self, node: str, buried: str) -> list[bytes]:
+        """Some users of a dead node. All are moved aside first, in one command: users that the node adds later, because
+        it was only paused, stay in its own set for a later burial."""
+        users: list[bytes] = await self._redis.command("SRANDMEMBER", buried, _SCAN_COUNT)
+        if users or not await self._redis.command("EXISTS", self._users(node)):
+            return users
+        await self._redis.command("RENAMENX", self._users(node), buried)
+        users = await self._redis.command("SRANDMEMBER", buried, _SCAN_COUNT)
+        return users
 
     def _list(self, user: str) -> str:
         return waiting_messages(self._settings.prefix, user)

@@ -84,8 +84,14 @@ local function remove_connection(handle, node, number, now, ttl)
   return 1
 end
 
+-- The site's last seq: live messages with a higher seq follow the answer of a script. The script and a send are never
+-- interleaved, so no message falls between.
+local function last_seq()
+  return call('GET', P .. 'seq') or '0'
+end
+
 -- Waiting messages with a seq above `after`, oldest first: at most `max_count`, and at most `max_bytes` unless the
--- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }.
+-- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }, or nil when a body is not there.
 local function waiting(handle, after, max_count, max_bytes)
   local key = P .. 'queue:' .. handle
   local answer, bytes, count, start = { '0' }, 0, 0, 0
@@ -95,6 +101,7 @@ local function waiting(handle, after, max_count, max_bytes)
     for _, seq in ipairs(entries) do
       if tonumber(seq) > after then
         local body = call('HGET', P .. 'body:' .. seq, 'data')
+        if not body then return nil end
         bytes = bytes + #body
         count = count + 1
         if count > 1 and (count > max_count or bytes > max_bytes) then
@@ -107,6 +114,17 @@ local function waiting(handle, after, max_count, max_bytes)
     end
     start = start + 256
   end
+end
+
+-- The same. Where the body of a waiting message is gone (evicted, or deleted by hand) the queue is dropped and the device
+-- is marked as lost: it gets a _resync, and is not refused for ever.
+local function waiting_or_lost(handle, after, max_count, max_bytes)
+  local answer = waiting(handle, after, max_count, max_bytes)
+  if answer then return answer end
+  call('UNLINK', P .. 'nothing')
+  drop_queue(handle, nil)
+  call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
+  return { '0' }
 end
 
 -- The next seq, the site's clock of messages. It starts at the milliseconds since 2020 times 16. So it grows on after
@@ -157,12 +175,6 @@ local function refusal_of(terms, now)
   if early > 0 then return { '', math.ceil(early) } end
   call('SET', P .. 'due', string.format('%.3f', due + pause), 'PX', math.ceil(due + pause - now))
   return nil
-end
-
--- The site's last seq: live messages with a higher seq follow the answer of a script. The script and a send are never
--- interleaved, so no message falls between.
-local function last_seq()
-  return call('GET', P .. 'seq') or '0'
 end
 
 -- Checks the guard of a message, the condition for its publication. It stands from ARGV[i] on: 0, or

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...

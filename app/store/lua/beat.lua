@@ -5,6 +5,7 @@
 -- Answers { 1 when this node was not known, node, its last beat in ms, ... }; a `~` before a node: see keys.py
 local nodes, node = KEYS[1], ARGV[1]
 local now = clock('')
-local is_new = note_beat(nodes, node, now)
+-- First, since it needs no memory: a script whose first write needs none runs in a full Redis too.
 redis.call('ZREM', nodes, '~' .. node)
+local is_new = note_beat(nodes, node, now)
 return append_dead({ is_new }, nodes, now, ARGV[2])

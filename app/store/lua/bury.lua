@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Takes connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix
 -- ARGV    node | its last beat in ms, '' = now | device ttl in ms, 0 = for ever | at most so many devices, and names

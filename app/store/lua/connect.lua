@@ -44,6 +44,8 @@ local function handle_of(user)
   if handle then
     local deadline = call('ZSCORE', P .. 'expiry', handle)
     if not deadline or tonumber(deadline) > now then return handle end
+    -- In a full Redis too: freeing begins with a write that needs no memory.
+    call('UNLINK', P .. 'nothing')
     remove_device(handle)
   end
   handle = tostring(call('INCR', P .. 'handle'))
@@ -60,7 +62,8 @@ for i = 11, #ARGV do
   call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10])
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
+  local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
-  answer[#answer + 1] = { handle, tostring(lost), waiting(handle, 0, max_count, max_bytes) }
+  answer[#answer + 1] = { handle, tostring(lost), part }
 end
 return answer

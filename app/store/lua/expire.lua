@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Forgets devices that have been away for longer than device_ttl.
 -- KEYS[1] prefix
 -- ARGV    now | most devices

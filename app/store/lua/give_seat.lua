@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Takes one connection out of the counts.
 -- KEYS[1] prefix
 -- ARGV    node | name under which the connection was counted ...

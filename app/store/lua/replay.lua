@@ -11,14 +11,11 @@ local answer = { last_seq() }
 for i = 5, #ARGV, 2 do
   local handle = ARGV[i]
   local key = P .. 'device:' .. handle
-  local state = 'here'
-  if call('EXISTS', key) == 0 then
-    state = 'lost'
-  elseif call('HEXISTS', key, field) == 0 then
-    state = 'gone'
-  else
-    state = call('HGET', key, 'lost') or state
+  local state, part = 'lost', { '0' }
+  if call('EXISTS', key) == 1 then
+    part = waiting_or_lost(handle, tonumber(ARGV[i + 1]), tonumber(ARGV[3]), tonumber(ARGV[4]))
+    state = call('HEXISTS', key, field) == 0 and 'gone' or call('HGET', key, 'lost') or 'here'
   end
-  answer[#answer + 1] = { state, waiting(handle, tonumber(ARGV[i + 1]), tonumber(ARGV[3]), tonumber(ARGV[4])) }
+  answer[#answer + 1] = { state, part }
 end
 return answer

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Sets the counts of a node, all of them, in one or more parts.
 -- KEYS[1] prefix
 -- ARGV    node | '1' for the first part: the earlier counts are deleted | counted name | count | ...

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Notes that the _resync of these devices has arrived: the next connect need not repeat it, unless more was lost since.
 -- KEYS[1] prefix
 -- ARGV    last seq that the _resync covers | handle ...

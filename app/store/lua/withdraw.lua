@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Takes out a connection whose registration got no answer.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | device id | user room ...

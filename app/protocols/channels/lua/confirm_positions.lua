@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Records the positions of resumable subscribers and extends their time to live.
 -- KEYS[1] prefix
 -- ARGV    ms to live, 0 = for ever | node that gets the last seq, '' = none | site | head of the message to it

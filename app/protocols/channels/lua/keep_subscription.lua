@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Keeps or drops a resumable subscriber's subscription to a channel.
 -- KEYS[1] prefix
 -- ARGV    'keep' or 'drop' | uuid | claim | channel

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Withdraws a channel whose creation got no answer.
 -- KEYS[1] prefix
 -- ARGV    channel | digest of its token

@@ -1,4 +1,5 @@
 -- include mailbox
+-- include frees
 -- Removes messages that a client has.
 -- KEYS[1] the user's waiting messages
 -- ARGV    user id | prefix of nodes' channels, '' = no connection waits for acks | entry ...

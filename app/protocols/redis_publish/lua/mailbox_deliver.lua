@@ -66,8 +66,10 @@ local function add_to(list)
   return dropped
 end
 
-local dropped = add_to(in_list and waiting or told)
-if in_list then call('EXPIRE', waiting, expiry_seconds) end
+local list = in_list and waiting or told
+local dropped = add_to(list)
+-- Told messages expire too: all nodes of their user may have vanished for good.
+call('EXPIRE', list, expiry_seconds)
 if #nodes == 0 then return { 'queued', dropped } end
 local number = call('HINCRBY', state, 'told', 1)
 local message = table.concat({ 'message', uid, number, first_of(fields, ARGV[9]), in_list and 1 or 0, entry }, '\n')

@@ -1,4 +1,5 @@
 -- include mailbox
+-- include frees
 -- Removes one connection, or all connections of a node. After the user's last connection, messages that no client is
 -- known to have wait again.
 -- KEYS[1] the user's waiting messages

@@ -1,4 +1,5 @@
 -- include mailbox
+-- include frees
 -- Removes the previous part, which a client has, and returns the next part.
 -- KEYS[1] the user's waiting messages
 -- ARGV    node | connection number | most messages | most bytes | prefix of nodes' channels, '' in a Cluster

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Revokes resume tickets: the tickets with one of the rooms or, without a room, all tickets of the site.
 -- KEYS[1] prefix
 -- ARGV    now | ms after which every ticket issued until now has expired | room in lower case ...

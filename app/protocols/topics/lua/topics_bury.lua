@@ -1,5 +1,6 @@
 -- include shared
 -- include topics
+-- include frees
 -- Takes out a part of the clients whose streams a dead node held. Each client is answered to one caller only, so its
 -- departure is told once, whichever nodes bury at the same time.
 -- KEYS[1] prefix

@@ -1,5 +1,6 @@
 -- include shared
 -- include topics
+-- include frees
 -- Records the end of a stream of topics.
 -- KEYS[1] prefix
 -- ARGV    node | client | remaining streams of the client on the node | number of the stream, '' = none
