@@ -6,7 +6,7 @@ Plain look-ups and calls; the hub knows neither the source of a message nor the 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from contextlib import contextmanager
 
 from app.config.settings import Site
@@ -163,7 +163,7 @@ class SiteConnections:
         return deserted
 
     @property
-    def rooms(self) -> Iterable[str]:
+    def rooms(self) -> KeysView[str]:
         """The rooms with connections on this node, in a site without queues."""
         return self._rooms.keys()
 

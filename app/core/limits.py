@@ -12,6 +12,7 @@ from itertools import islice
 import structlog
 
 from app.config.settings import Site
+from app.core.errands import Errands
 from app.core.message import Message
 from app.core.ports import SeatStore
 from app.core.seat import NO_SEAT, Seat
@@ -19,7 +20,6 @@ from app.core.seat_row import SeatRow
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 
-_RETRY_SECONDS = 0.25
 #: How long a connect waits for counts that are being restored.
 _PATIENCE_SECONDS = 2.0
 _PART = 500
@@ -35,8 +35,9 @@ _log = structlog.get_logger(__name__)
 class Limits:
     """The limits of all sites on one node. Lives as long as the node, which calls `close`."""
 
-    def __init__(self, store: SeatStore, counts: Counts | None = None) -> None:
+    def __init__(self, store: SeatStore, counts: Counts | None = None, errands: Errands | None = None) -> None:
         self._store = store
+        self._errands = errands or Errands()
         self._counts = counts or Counts()
         self._ledgers: dict[str, _Ledger] = {}
 
@@ -53,7 +54,7 @@ class Limits:
             return NO_SEAT
         ledger = self._ledgers.get(site.name)
         if ledger is None:
-            ledger = self._ledgers[site.name] = _Ledger(site, self._store)
+            ledger = self._ledgers[site.name] = _Ledger(site, self._store, self._errands)
         reached = await ledger.take([(name, maximum) for _, name, maximum in bounds])
         if reached:
             limit = bounds[reached - 1][0]
@@ -94,7 +95,8 @@ class _Ledger:
     until no other command is under way and Redis has been given the real counts of this node.
     """
 
-    def __init__(self, site: Site, store: SeatStore) -> None:
+    def __init__(self, site: Site, store: SeatStore, errands: Errands) -> None:
+        self._errands = errands
         self._site = site
         self._store = store
         self._row = SeatRow(lambda: store.silence_seconds(site))
@@ -165,20 +167,17 @@ class _Ledger:
 
     async def _restore(self) -> None:
         try:
-            while True:
-                await self._nobody_asks.wait()
-                try:
-                    await self._tell()
-                    return
-                except StoreUnavailable:
-                    await asyncio.sleep(_RETRY_SECONDS)
+            await self._errands.until_stored(self._tell, self._site.name)
         except StoreError as error:
             _log.error("seats not restored", site=self._site.name, reason=str(error))
         finally:
             self._restoring = None
 
     async def _tell(self) -> None:
-        """In parts. A seat that is given back meanwhile is not in a later part, or its command follows that part."""
+        """Tells Redis the counts when no command is under way.
+
+        In parts. A seat that is given back meanwhile is not in a later part, or its command follows that part."""
+        await self._nobody_asks.wait()
         names = iter(list(self._held))
         is_first = True
         while (part := list(islice(names, _PART))) or is_first:

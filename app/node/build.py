@@ -60,7 +60,7 @@ class Services:
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
-        self.limits = Limits(RedisSeats(redis, node), counts)
+        self.limits = Limits(RedisSeats(redis, node), counts, self.delivery.new_errands())
         self.delivery.on_interrupted.append(self.limits.restore)
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.redis.address import Address
 from app.redis.link import PASSING_ERRORS, Link, Word
@@ -102,8 +102,8 @@ class Redis:
     """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as it is a primary:
     `start` connects, `close` ends it.
 
-    A command fails with StoreUnavailable at once while there is no link, and when none of the commands under way was
-    answered for `timeout_seconds`; then the link is given up and made anew.
+    A command fails with StoreAway at once while there is no link. It fails with StoreUnavailable when none of the
+    commands under way was answered for `timeout_seconds`; then the link is given up and made again.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Redis:
         """Gives a command; see `Link.command`."""
         if self._link is None:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            future.set_exception(StoreUnavailable())
+            future.set_exception(StoreAway())
             future.exception()  # asyncio shall not complain if nobody waits for it
             return future
         return self._link.command(*words)

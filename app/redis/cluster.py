@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.redis.address import Address, ClusterSeeds
 from app.redis.client import Redis, RunScript
@@ -224,6 +224,6 @@ class RedisCluster:
 
 def _failed() -> "asyncio.Future[Any]":
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(StoreUnavailable("No server of the Cluster holds this key's slot."))
+    future.set_exception(StoreAway("No server of the Cluster holds this key's slot."))
     future.exception()  # asyncio shall not complain if nobody waits for it
     return future

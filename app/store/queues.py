@@ -53,6 +53,11 @@ class RedisQueues:
         #: Milliseconds since the epoch for scripts; "" is Redis's own clock. Tests move it.
         self.now_ms: int | str = ""
 
+    def is_away(self, site: str) -> bool:
+        """Whether there is no link for the site; see `QueueStore`."""
+        shard = self._redis.shard_of(prefix(site))
+        return shard is None or not shard.is_available
+
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores a message and tells the nodes; see `QueueStore`."""
         limit = message.site.queue_limit

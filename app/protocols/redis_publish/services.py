@@ -34,6 +34,7 @@ class _SiteServices:
         numbers = counts.of(site.name).part(RedisPublishCounts)
         self.mailboxes = RedisMailboxes(redis, node, site, settings)
         self.mailroom = Mailroom(node, self.mailboxes, numbers)
+        self.mailroom.errands.is_away = lambda _: not redis.is_available
         self.stream = RedisPublishStream(redis, node, settings)
         self.feed = PublishFeed(redis, node, site, settings)
         self.lease = PublishLease(redis, node, site, settings)

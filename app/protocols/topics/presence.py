@@ -27,14 +27,19 @@ class ClientPresence:
     """The clients of this node in all sites with topics. Lives as long as the node, which calls `close`."""
 
     def __init__(
-        self, sites: Iterable[tuple[Site, Mapping[str, int]]], publish: Publish, store: TopicStore, ids: FlakeIds
+        self,
+        sites: Iterable[tuple[Site, Mapping[str, int]]],
+        publish: Publish,
+        store: TopicStore,
+        ids: FlakeIds,
+        errands: Errands,
     ) -> None:
         """`sites` pairs each site with the live counts of streams on this node, by client."""
         self._streams = {site.name: (site, streams) for site, streams in sites}
         self._publish_message = publish
         self._store = store
         self._ids = ids
-        self._errands = Errands()
+        self._errands = errands
         #: Names of the sites whose counts Redis may have lost and that are not restored yet.
         self._to_restore: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
@@ -91,7 +96,7 @@ class ClientPresence:
     async def _close(self, site: Site, client: str, number: int) -> None:
         _, streams = self._streams[site.name]
         closed = await self._errands.until_stored(
-            lambda: self._store.close(site, client, streams.get(client, 0), number or None)
+            lambda: self._store.close(site, client, streams.get(client, 0), number or None), site.name
         )
         if closed.is_watched and number:
             self._tell(site, client, "disconnect", closed.instances, number)
