@@ -20,6 +20,7 @@ from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
+from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
 
@@ -93,6 +94,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         _load(config_path, sites_path), **{name: value for name, value in settings.items() if value is not None}
     )
     configure_logging(config.log_level, config.log_format)
+    ignore_hangup()
     try:
         if config.workers > 1:
             workers.supervise(config, demo)

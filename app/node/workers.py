@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 from app.config.settings import Config
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.port import SharedPort
-from app.node.signals import end_signals
+from app.node.signals import end_signals, ignore_hangup
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.observe.log import configure_logging
 from app.redis.embedded import EmbeddedValkey, end_with_parent
@@ -248,6 +248,7 @@ async def _supervise(config: Config, demo: bool, port: SharedPort, directory: st
 def work(serve: Serve) -> int:
     """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `_FAILURES`."""
     task: Task = pickle.load(sys.stdin.buffer)
+    ignore_hangup()
     configure_logging(task.config.log_level, task.config.log_format)
     structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:
