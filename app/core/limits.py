@@ -19,6 +19,7 @@ from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counts import Counts
+from app.watched_tasks import start_logged
 
 #: How long a connect waits for counts that are being restored.
 _PATIENCE_SECONDS = 2.0
@@ -143,7 +144,7 @@ class _Ledger:
     def restore(self) -> None:
         """Gives Redis the counts of this node, with retries until Redis has taken them."""
         if self._restoring is None:
-            self._restoring = asyncio.create_task(self._restore(), name="restore seats")
+            self._restoring = start_logged(self._restore(), "restore seats")
 
     async def close(self) -> None:
         """Ends the tasks."""

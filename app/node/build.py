@@ -41,6 +41,7 @@ from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
+from app.watched_tasks import current_tasks
 
 
 class Services:
@@ -77,7 +78,14 @@ class Services:
         self.sessions = SessionRouter(self.socket_server, routing)
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
-        self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
+        tasks = current_tasks()
+        self.health = Health(
+            {
+                "redis": lambda: self.redis.is_available,
+                "bus": lambda: self.bus.is_hearing,
+                "tasks": lambda: tasks.are_whole,
+            }
+        )
         listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)

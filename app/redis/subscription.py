@@ -15,6 +15,7 @@ from app.observe.counts import Durations
 from app.redis.address import Address
 from app.redis.client import Commands, Redis, retry
 from app.redis.link import Link
+from app.watched_tasks import start_watched
 
 PROBE_SECONDS = 1.0
 #: A subscription without an echo of a probe for this long is given up: a node must not stay deaf.
@@ -128,8 +129,8 @@ class Subscription:
 
     def _keep(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._keep_subscribed(), name=f"{self._name} subscribe"),
-            asyncio.create_task(self._keep_probing(), name=f"{self._name} probe"),
+            start_watched(self._keep_subscribed(), f"{self._name} subscribe"),
+            start_watched(self._keep_probing(), f"{self._name} probe"),
         ]
 
     async def _keep_subscribed(self) -> None:

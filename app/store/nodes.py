@@ -21,6 +21,7 @@ from app.redis.beat import Beat
 from app.redis.client import Commands
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
+from app.watched_tasks import start_watched
 
 BEAT_SECONDS = 2.0
 #: A node without a beat for so long counts as dead: its devices are disconnected within 10 s of its end.
@@ -80,7 +81,7 @@ class Node:
         """Announces the node. Raises StoreUnavailable when Redis is away."""
         await self.beat()
         self._beat.start(BEAT_SECONDS)
-        self._expiry = asyncio.create_task(self._keep_expiring(), name="device expiry")
+        self._expiry = start_watched(self._keep_expiring(), "device expiry")
 
     async def close(self) -> None:
         """Takes the node out: what it still holds counts as disconnected now."""

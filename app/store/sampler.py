@@ -10,6 +10,7 @@ from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts, QueueSample
 from app.redis.client import Commands
 from app.store.keys import prefix
+from app.watched_tasks import start_watched
 
 SAMPLE_SECONDS = 15.0
 #: Of one site: some 200 commands within one script run, about a tenth of a millisecond of Redis's time.
@@ -30,7 +31,7 @@ class QueueSampler:
 
     def start(self) -> None:
         """Looks at once, and then every SAMPLE_SECONDS."""
-        self._task = asyncio.create_task(self._keep_sampling(), name="queue samples")
+        self._task = start_watched(self._keep_sampling(), "queue samples")
 
     async def close(self) -> None:
         """Looks no more."""

@@ -20,6 +20,7 @@ from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.address import read_redis_url
 from app.redis.client import Commands, retry
 from app.redis.topology import new_redis
+from app.watched_tasks import start_watched
 
 #: The longest wait for the subscriptions before the server listens: a server that listens is expected to hear the
 #: application. Without the application's Redis it listens all the same.
@@ -76,7 +77,10 @@ class PublishServices:
     async def start(self) -> None:
         """Starts all sites. Returns when each subscription has an owner, or when an application's Redis cannot be
         reached yet."""
-        self._connecting = [asyncio.create_task(retry(redis.start)) for redis in self._others.values()]
+        self._connecting = [
+            start_watched(retry(redis.start), "redis publish connect", may_return=True)
+            for redis in self._others.values()
+        ]
         for site in self._sites:
             site.start()
         with contextlib.suppress(TimeoutError):

@@ -17,6 +17,7 @@ from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, levels_of
 from app.protocols.topics.topic_store import TopicStore
+from app.watched_tasks import start_logged
 
 _RETRY_SECONDS = 1.0
 
@@ -68,7 +69,7 @@ class ClientPresence:
         """Writes this node's counts again: Redis may have lost them, or another node may have taken them out."""
         self._to_restore.update(self._streams)
         if not self._is_closed and (self._restoring is None or self._restoring.done()):
-            self._restoring = asyncio.create_task(self._restore(), name="restore topics")
+            self._restoring = start_logged(self._restore(), "restore topics")
 
     async def bury(self, site: Site, node: str) -> None:
         """Takes out a dead node's streams of a site and publishes the departures. Raises StoreUnavailable."""
