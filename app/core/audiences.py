@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
+import structlog
+
 from app.config.settings import Site
 from app.core.catch_up import CatchUp
 from app.core.errands import Errands
@@ -14,6 +16,8 @@ from app.core.leavings import Leavings
 from app.core.message import History, LiveMessage
 from app.core.ports import AudienceListener, QueueStore
 from app.errors import StoreAway
+
+_log = structlog.get_logger(__name__)
 
 #: Names in one command when all names are joined again.
 _NAMES_PER_COMMAND = 1_000
@@ -47,6 +51,8 @@ class Audiences:
         self._store = store
         self._errands = errands
         self.is_away = store.is_away
+        #: Counts messages whose listener has failed.
+        self.faults: Counter[str] = Counter()
         self._feeds: dict[str, _Feed] = {}
 
     async def join(self, site: Site, names: Iterable[str]) -> None:
@@ -110,7 +116,12 @@ class Audiences:
     def _hand_on(self, site: Site, feed: _Feed, message: LiveMessage) -> None:
         if feed.last_seq is None or message.seq > feed.last_seq:
             feed.last_seq = message.seq
-            self.listener.published(site, message)
+            try:
+                self.listener.published(site, message)
+            except Exception:
+                # The messages behind this one, and the listeners of other protocols, go on.
+                self.faults[self.protocol] += 1
+                _log.exception("listener failed", protocol=self.protocol, site=site.name, seq=message.seq)
 
     async def _fill(self, site: Site, feed: _Feed, held: CatchUp[LiveMessage]) -> None:
         try:

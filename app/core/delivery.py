@@ -56,6 +56,7 @@ class Delivery:
         """The audiences of a protocol, asked for once; `listener` hears the messages that are published to them."""
         self._listeners[protocol] = listener
         audiences = self._audiences[protocol] = Audiences(protocol, listener, self._store, self._errands)
+        audiences.faults = self._counts.faults
         return audiences
 
     def is_away(self, site: Site) -> bool:
@@ -161,7 +162,11 @@ class Delivery:
             connections.forget_counter()
             self._refill(connections.site)
         for listener in self.on_interrupted:
-            listener()
+            try:
+                listener()
+            except Exception:
+                self._counts.faults["interruption"] += 1
+                _log.exception("listener failed")
 
     async def drain(self) -> None:
         """Waits until all acks and ends of connections have reached Redis. Called at the end, with a time-out."""

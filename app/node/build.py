@@ -61,6 +61,7 @@ class Services:
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
+        self.bus.faults = counts.faults
         self.limits = Limits(RedisSeats(redis, node), counts, self.delivery.new_errands())
         self.delivery.on_interrupted.append(self.limits.restore)
         self._node = Node(
@@ -84,7 +85,8 @@ class Services:
                 "redis": lambda: self.redis.is_available,
                 "bus": lambda: self.bus.is_hearing,
                 "tasks": lambda: tasks.are_whole,
-            }
+            },
+            dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values())),
         )
         listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())

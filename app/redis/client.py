@@ -325,13 +325,15 @@ def _info(answer: bytes) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-async def retry(connect: Callable[[], Awaitable[None]]) -> None:
-    """Tries to connect until it works, with growing pauses."""
+async def retry(connect: Callable[[], Awaitable[None]], on_failure: Callable[[StoreError], None] | None = None) -> None:
+    """Tries to connect until it works, with growing pauses. `on_failure` is told the first error."""
     attempt = 0
     while True:
         try:
             await connect()
-        except StoreError:
+        except StoreError as error:
+            if on_failure is not None and not attempt:
+                on_failure(error)
             await asyncio.sleep(_RECONNECT_SECONDS[min(attempt, len(_RECONNECT_SECONDS) - 1)])
             attempt += 1
         else:

@@ -4,6 +4,8 @@ Knows nothing of what the messages mean: the owner says which channels it wants 
 """
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
@@ -71,6 +73,8 @@ class Subscription:
         #: Messages that arrived before `on_made` was called.
         self._early: list[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        #: Counts the errors that the owner has raised for a message or a call, by the name of the subscription.
+        self.faults: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Subscribes, and keeps the subscription alive from then on. Raises StoreUnavailable when Redis is away."""
@@ -138,7 +142,7 @@ class Subscription:
             await self._broken.wait()
             await retry(self._subscribe)
             if self._channels:
-                self.on_made()
+                self._guard(self.on_made)
                 self._hand_on_early()
 
     async def _subscribe(self) -> None:
@@ -148,7 +152,7 @@ class Subscription:
         if self._link is not None:
             link, self._link = self._link, None
             link.abort()
-            self.on_lost()
+            self._guard(self.on_lost)
         if self._channels:
             self._early = []
             link = await self._open(self._channels)
@@ -177,7 +181,7 @@ class Subscription:
         if link is self._link:
             self._link = None
             self._broken.set()
-            self.on_lost()
+            self._guard(self.on_lost)
 
     async def _keep_probing(self) -> None:
         while True:
@@ -201,7 +205,7 @@ class Subscription:
             else:
                 self._early.append(push[2])
         elif push[0] == b"pmessage":
-            self.on_matched(push[2], push[3])
+            self._guard(self.on_matched, push[2], push[3])
         elif push[0] == b"sunsubscribe" and self._link is not None:
             # A slot has left this primary, and with it the channels of its sites.
             self._link.abort()
@@ -212,10 +216,20 @@ class Subscription:
             self._hand_on(data)
 
     def _hand_on(self, data: bytes) -> None:
-        if data.startswith(_PROBE):
+        if not data.startswith(_PROBE):
+            self._guard(self._on_message, data)
+            return
+        # Anybody with the channel's name can publish something that begins like a probe.
+        with contextlib.suppress(ValueError):
             self._probe_seconds.observe(monotonic() - float(data[len(_PROBE) :]))
-        else:
-            self._on_message(data)
+
+    def _guard(self, call: Callable[..., None], *arguments: bytes) -> None:
+        """Calls the owner. An error is the owner's alone: the link, and with it all other messages, goes on."""
+        try:
+            call(*arguments)
+        except Exception:
+            self.faults[self._name] += 1
+            _log.exception(f"{self._name} listener failed")
 
 
 def _ignore(*_: object) -> None:

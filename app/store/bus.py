@@ -1,6 +1,7 @@
 """How this node hears of messages: a subscription to its own channels at each primary, and the form of a message."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -38,6 +39,8 @@ class Bus:
         self._node = node
         self._listener = listener
         self._probe_seconds = probe_seconds or Durations()
+        #: Counts messages whose listeners have failed.
+        self.faults: Counter[str] = Counter()
         #: Called with the site and the seq of each message that arrives.
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         self._sites = [site.name for site in sites]
@@ -83,6 +86,7 @@ class Bus:
         channels = partial(self.channels_of, shard)
         subscription = Subscription("bus", shard, channels, self._receive, self._probe_seconds, shard.is_sharded)
         subscription.on_made = self._subscribed_again
+        subscription.faults = self.faults
         self._subscriptions[shard] = subscription
         return subscription
 

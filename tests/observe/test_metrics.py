@@ -39,6 +39,7 @@ def filled() -> Counts:
     counts.sessions = lambda: 5
     counts.redis_answered("send", 0.002)
     counts.redis_errors["OOM"] += 1
+    counts.faults["bus"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():

@@ -4,11 +4,15 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 
+import structlog
+
 from app.core.errands import Errands
 from app.errors import StoreAway, StoreError
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes, Part, Told
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+
+_log = structlog.get_logger(__name__)
 
 TOO_MANY = "another connection took the place of this one: conn_limit"
 
@@ -66,10 +70,18 @@ class Mailroom:
     def message_told(self, told: Told) -> None:
         """From the feed; see `MailListener`."""
         for recipient in list(self._users.get(told.user, {}).values()):
-            if not recipient.receive_told(told, self._node):
-                recipient.is_stale = True
-                self._counts.gaps += 1
-            self._go_on(recipient)
+            try:
+                self._tell(recipient, told)
+            except Exception:
+                # The user's other clients get the message; this one connects again and takes it from the mailbox.
+                _log.exception("receiver failed", user=told.user, number=recipient.number)
+                recipient.connection.session.close("internal error")
+
+    def _tell(self, recipient: Recipient, told: Told) -> None:
+        if not recipient.receive_told(told, self._node):
+            recipient.is_stale = True
+            self._counts.gaps += 1
+        self._go_on(recipient)
 
     def message_done(self, user: str, digest: str) -> None:
         """From the feed; see `MailListener`."""
