@@ -17,7 +17,7 @@ from app.core.message import Message
 from app.core.ports import SeatStore
 from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
-from app.errors import LimitReached, StoreError, StoreUnavailable
+from app.errors import LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.watched_tasks import start_logged
 
@@ -119,6 +119,9 @@ class _Ledger:
         self._nobody_asks.clear()
         try:
             reached = await self._store.take_seat(self._site, bounds)
+        except StoreAway:
+            # Nothing was sent: the counts in Redis are as they were.
+            raise
         except BaseException:
             self.restore()
             raise

@@ -53,11 +53,7 @@ class Door:
         """Opens a subscriber whose WebSocket is accepted: writes its first
         CLIENT_ACK now, or when Redis has answered."""
         self._counts.connections += 1
-        if self._errands.is_away(self._site.name):
-            # Also a plain one: it could not subscribe to any channel.
-            self._counts.connects["unavailable"] += 1
-            subscriber.close(Ending.STORE_AWAY)
-        elif wish.is_plain:
+        if wish.is_plain:
             self._opening.open_plain(subscriber)
             self._opened(subscriber)
             subscriber.served()
