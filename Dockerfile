@@ -10,7 +10,8 @@ RUN python -m venv /opt/recado
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY app app
 COPY --from=clients /src/app/static/vendor app/static/vendor
-RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock .
+RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock \
+    && /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home recado && install -d -o recado /data /etc/recado

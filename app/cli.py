@@ -12,10 +12,12 @@ from typing import Any
 
 import click
 import msgspec
+import structlog
 from msgspec import Struct
 
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send
+from app.config.advice import warnings_of
 from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
@@ -25,6 +27,10 @@ from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
+_LOOPBACK = "127.0.0.1"
+_SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
+
+_log = structlog.get_logger(__name__)
 
 _config_option = click.option(
     "--config", "config_path", metavar="FILE", help="config.yml to read (env RECADO_CONFIG; default ./config.yml)."
@@ -46,9 +52,18 @@ class Failure(click.ClickException):
 
 
 class ConfigFailure(Failure):
-    """Ends the command when the configuration is not usable."""
+    """Ends the command when the configuration is not usable, with one line for each mistake."""
 
     exit_code = 2
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(str(error))
+        self._mistakes = error.mistakes
+
+    def show(self, file: Any = None) -> None:
+        """Writes the lines."""
+        for mistake in self._mistakes:
+            click.echo(f"recado: {mistake}", err=True, file=file)
 
 
 class SendOptions(Struct, frozen=True):
@@ -74,7 +89,7 @@ def recado() -> None:
 @recado.command()
 @_config_option
 @_sites_option
-@click.option("--host", metavar="ADDRESS", help="Address to listen on (env HOST; default 0.0.0.0).")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (env HOST; default 0.0.0.0, --demo 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 picks a free one (env PORT).")
 @click.option("--demo", is_flag=True, help="Add the site 'demo' and the page /demo to try things out.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded server keeps its data.")
@@ -90,18 +105,23 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
       PORT=8080 REDIS_URL=redis://localhost recado serve --sites /etc/recado/sites.yml
       recado serve --workers 4
     """
-    config = msgspec.structs.replace(
-        _load(config_path, sites_path), **{name: value for name, value in settings.items() if value is not None}
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = msgspec.structs.replace(_load(config_path, sites_path), **given)
+    if demo and "host" not in given and config.host == Config().host:
+        # Its key is known to everybody: only this machine reaches it, unless an address is given.
+        config = msgspec.structs.replace(config, host=_LOOPBACK)
     configure_logging(config.log_level, config.log_format)
     ignore_hangup()
+    if config.sites or not demo:
+        for warning in warnings_of(config, _SECTIONS):
+            _log.warning("configuration", reason=warning)
     try:
         if config.workers > 1:
             workers.supervise(config, demo)
         else:
             run.run(config, PROTOCOLS, demo)
     except ConfigError as error:
-        raise ConfigFailure(str(error)) from None
+        raise ConfigFailure(error) from None
     except RecadoError as error:
         raise Failure(str(error)) from None
 
@@ -128,10 +148,12 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
     for site in config.sites.values():
         click.echo(f"OK site {site.name}: {_describe(site)}")
-        for section in filter(None, (protocol.section for protocol in PROTOCOLS)):
+        for section in _SECTIONS:
             settings = site.section(section.settings)
             if settings is not None:
                 click.echo(f"OK site {site.name}: {section.key}: {section.describe(settings)}")
+    for warning in warnings_of(config, _SECTIONS):
+        click.echo(f"WARNING {warning}")
 
 
 @recado.command()
@@ -195,7 +217,7 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
     try:
         return load_config(config_path, sites_path, os.environ, PROTOCOLS)
     except ConfigError as error:
-        raise ConfigFailure(str(error)) from None
+        raise ConfigFailure(error) from None
 
 
 def _configured_key(config: Config, site_name: str) -> str:

@@ -24,6 +24,11 @@ class RecadoError(Exception):
 class ConfigError(RecadoError):
     """The configuration is not usable."""
 
+    @property
+    def mistakes(self) -> list[str]:
+        """One line for each mistake."""
+        return str(self).splitlines()
+
 
 class BadRequest(RecadoError):
     """The request is not what this endpoint expects."""

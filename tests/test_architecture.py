@@ -15,7 +15,7 @@ from tests.support.prose import sentences_of
 
 ROOT = Path(__file__).parent.parent
 #: Folders and files whose prose is not yet as `test_prose_is_plain` wants it. Delete an entry when its prose is.
-PROSE_PENDING: set[str] = {"app/redis", "app/store", "tests/redis", "tests/store"}
+PROSE_PENDING: set[str] = set()
 PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
 
 

@@ -108,6 +108,8 @@ def test_serve_fails_with_one_line(
         raise error
 
     monkeypatch.setattr(app.node.run, "run", fail)
+    # Nothing to warn of.
+    Path("sites.yml").write_text("shop: {authUrl: 'http://127.0.0.1:9/', apiKey: pu3WqTqXo0CqE5q1H5o0Jw}")
     result = run("serve")
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert result.stderr == f"recado: {' '.join(str(error).split())}\n"
@@ -122,7 +124,28 @@ def test_check_config(run: Run) -> None:
         "OK environment production: port 1337, Redis, sites: 2",
         "OK site newsite: queues for rooms that begin with 'user_', kept 60 s after a disconnect",
         "OK site plain: no queues (no userRoomPrefix)",
+        "WARNING newsite.apiKey: has fewer than 16 characters and can be guessed, `recado keys new` makes a key",
+        "WARNING plain.apiKey: has fewer than 16 characters and can be guessed, `recado keys new` makes a key",
     ]
+
+
+def test_demo_listens_on_loopback(run: Run, served: list[tuple[Config, bool]]) -> None:
+    """The demo's key is known to everybody: only this machine reaches it, unless an address is given."""
+    for arguments, environ, host in (
+        (["--demo"], {}, "127.0.0.1"),
+        (["--demo", "--host", "0.0.0.0"], {}, "0.0.0.0"),
+        (["--demo"], {"HOST": "10.0.0.7"}, "10.0.0.7"),
+        ([], {}, "0.0.0.0"),
+    ):
+        assert run("serve", *arguments, **environ).exit_code == 0
+        assert served.pop()[0].host == host
+
+
+def test_every_mistake_is_a_line(run: Run) -> None:
+    """Several mistakes are several lines on stderr."""
+    Path("config.yml").write_text("production: {prot: 1, workers: 0}")
+    lines = run("check-config").stderr.splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == ["config.yml", "config.yml"]
 
 
 @pytest.mark.parametrize("command", ["check-config", "serve", "send --site a --room b --event c"])

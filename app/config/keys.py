@@ -31,7 +31,7 @@ _LogLevel = Annotated[str, _one_of(LogLevel)]
 _LogFormat = Annotated[str, _one_of(LogFormat)]
 _Origin = Annotated[
     str,
-    matching(r"^[a-z][a-z0-9+.-]*://[^\s/?#]+\Z", "an origin such as https://www.example.com, without a path"),
+    matching(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#]+\Z", "an origin such as https://www.example.com, without a path"),
 ]
 _NodeUrl = Annotated[
     str,

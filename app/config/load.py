@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from app.config.keys import Blocks, Configured, EnvironmentKeys, SharedKeys, SiteKeys
+from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
 from app.config.settings import Config, Site
 from app.config.yaml_file import read_yaml_file
@@ -47,6 +48,7 @@ _PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
 )
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
@@ -61,17 +63,26 @@ def load_config(
     """The settings of this process, with these protocols. A path given here, or in RECADO_CONFIG or RECADO_SITES, must
     exist.
 
-    An empty environment variable counts as not set. Raises ConfigError: one line that names the file or the variable,
-    the key and the expected value.
+    An empty environment variable counts as not set. Raises ConfigError: for each mistake one line that names the file
+    or the variable, the key and the expected value.
     """
     variables = {name: value for name, value in environ.items() if value != ""}
     blocks = Blocks(protocols)
-    config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables, blocks)
-    sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables, blocks)
+    mistakes = Mistakes()
+    config, sites = Config(), dict[str, Site]()
+    with mistakes.noted():
+        config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables, blocks)
+    with mistakes.noted():
+        sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables, blocks)
+    # The checks below need the values that have just been read.
+    mistakes.raise_any()
     config = msgspec.structs.replace(config, sites=sites)
-    _check_mounts(config, protocols)
+    with mistakes.noted():
+        _check_mounts(config, protocols)
     for protocol in protocols:
-        protocol.check(config)
+        with mistakes.noted():
+            protocol.check(config)
+    mistakes.raise_any()
     return config
 
 
@@ -88,7 +99,9 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str], types: B
     file = Path(path or "config.yml")
     environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
     # Check every block: a mistake in another environment's shows before the day on which that one is used.
-    blocks = _read_blocks(file, types.environment, must_exist=path is not None)
+    mistakes = Mistakes()
+    blocks = _read_blocks(file, types.environment, variables, mistakes, must_exist=path is not None)
+    mistakes.raise_any()
     if blocks and environment not in blocks:
         raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
     config = Config(environment=environment)
@@ -139,10 +152,14 @@ def _load_sites(
     path: str | Path | None, config: Config, variables: Mapping[str, str], types: Blocks
 ) -> dict[str, Site]:
     file = Path(path or "sites.yml")
-    blocks = _read_blocks(file, types.site, must_exist=path is not None)
-    for name in blocks:
-        check_site_name(name, str(file))
-    sites = {name: _site(name, config, block, types, f"{file}: {name}") for name, block in blocks.items()}
+    mistakes = Mistakes()
+    blocks = _read_blocks(file, types.site, variables, mistakes, must_exist=path is not None)
+    sites: dict[str, Site] = {}
+    for name, block in blocks.items():
+        with mistakes.noted():
+            check_site_name(name, str(file))
+            sites[name] = _site(name, config, block, types, f"{file}: {name}")
+    mistakes.raise_any()
     single = variables.get("SITE_NAME")
     if single is not None:
         check_site_name(single, "environment variable SITE_NAME")
@@ -154,11 +171,15 @@ def _load_sites(
     return sites
 
 
-def _read_blocks(file: Path, block_type: type[_Block], *, must_exist: bool) -> dict[str, _Block]:
-    return {
-        name: decode_block(raw, block_type, partial(_place, file, name))
-        for name, raw in read_yaml_file(file, must_exist=must_exist).items()
-    }
+def _read_blocks(
+    file: Path, block_type: type[_Block], environ: Mapping[str, str], mistakes: Mistakes, *, must_exist: bool
+) -> dict[str, _Block]:
+    """The blocks without a mistake, by name; the mistakes of the others are noted."""
+    blocks: dict[str, _Block] = {}
+    for name, raw in read_yaml_file(file, must_exist=must_exist).items():
+        with mistakes.noted():
+            blocks[name] = decode_block(raw, block_type, partial(_place, file, name), environ)
+    return blocks
 
 
 def _place(file: Path, name: str, key: str) -> str:
@@ -172,7 +193,7 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
             section, _, name = key.rpartition(".")
             (raw.setdefault(section, {}) if section else raw)[name] = variables[variable]
     variable_of = {key: variable for variable, key in keys.items()}
-    return decode_block(raw, block_type, lambda key: f"environment variable {variable_of[key]}", from_text=True)
+    return decode_block(raw, block_type, lambda key: f"environment variable {variable_of[key]}")
 
 
 def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str) -> Site:
@@ -187,7 +208,15 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
         raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
     inherited = {limit: getattr(config, limit) for limit in SharedKeys.__struct_fields__}
     turned_on = {section.settings: _overlay(section.settings(), keys.given()) for section, keys in sections.items()}
+    if block.origins is not None:
+        given["origins"] = tuple(map(_as_browsers_send, block.origins))
     return _overlay(Site(name=name, api_key=block.api_key, **inherited, sections=turned_on), given)
+
+
+def _as_browsers_send(origin: str) -> str:
+    """The origin in the form of the header: in lower case, without its scheme's own port (RFC 6454, 6.2)."""
+    scheme, _, host = origin.lower().partition("://")
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, 'no port'))}"
 
 
 def _overlay(settings: _Settings, given: Mapping[str, Any]) -> _Settings:

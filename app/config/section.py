@@ -4,14 +4,16 @@ Knows nothing of files, of the environment, or of the defaults: a key that is ab
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from app.errors import ConfigError
+from app.config.mistakes import Mistakes
+from app.config.references import resolve
 
 #: A pattern, as msgspec quotes it -> its meaning, for the error line.
 _MEANINGS: dict[str, str] = {}
@@ -87,6 +89,8 @@ class SectionSpec(Struct, frozen=True):
     settings: type[Struct]
     #: Whether a site with this section needs no authUrl.
     is_sufficient: bool = True
+    #: Whether `binds` may name its channels or topics.
+    is_bindable: bool = False
     #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
 
@@ -104,23 +108,65 @@ _Block = TypeVar("_Block", bound=Section)
 
 
 def decode_block(
-    raw: object, block_type: type[_Block], place: Callable[[str], str], *, from_text: bool = False
+    raw: object, block_type: type[_Block], place: Callable[[str], str], environ: Mapping[str, str] | None = None
 ) -> _Block:
-    """The block's typed form. `from_text` reads numbers from text, as environment variables need it.
+    """The block's typed form. Without `environ` numbers are read from text, as environment variables need it; with it
+    references to the environment and to files are resolved.
 
-    `place` returns the name of a dotted key's place, for the error line. Raises ConfigError.
+    `place` returns the name of a dotted key's place, for the error line. Raises ConfigError with every mistake.
     """
-    try:
-        return msgspec.convert({} if raw is None else raw, block_type, strict=not from_text, dec_hook=_decode_path)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        key = re.sub(r"\[.*?\]", "", path.rstrip("`")).lstrip(".")
-        unknown = re.fullmatch("Object contains unknown field `(.*)`", message, re.DOTALL)
-        if unknown:
-            full_key = f"{key}.{unknown[1]}" if key else unknown[1]
-            keys = ", ".join(_keys_of(block_type, key))
-            raise ConfigError(f"{place(full_key)}: unknown key, expected one of {keys}") from None
-        raise ConfigError(f"{place(key)}: {_in_words(message)}") from None
+    mistakes = Mistakes()
+    block = _Reader(place, environ, mistakes).read({} if raw is None else raw, block_type, "")
+    mistakes.raise_any()
+    return block
+
+
+class _Reader:
+    """Reads one block key by key, so that a mistake in one hides no other. Lives while it reads."""
+
+    def __init__(self, place: Callable[[str], str], environ: Mapping[str, str] | None, mistakes: Mistakes) -> None:
+        self._place = place
+        self._environ = environ
+        self._mistakes = mistakes
+
+    def read(self, raw: object, section: type[_Block], path: str) -> _Block:
+        """The section without the keys that hold a mistake."""
+        if not isinstance(raw, dict):
+            self._convert(raw, section, path)
+            return section()
+        fields = {field.encode_name: field for field in msgspec.structs.fields(section)}
+        given: dict[str, Any] = {}
+        for key, value in raw.items():
+            full_key = f"{path}.{key}" if path else str(key)
+            if key not in fields:
+                self._mistakes.add(f"{self._place(full_key)}: unknown key, {_hint(str(key), fields)}")
+            elif value is not None:
+                given[fields[key].name] = self._read_key(value, fields[key], full_key)
+        return section(**given)
+
+    def _read_key(self, value: object, field: msgspec.structs.FieldInfo, path: str) -> Any:
+        inner = [kind for kind in get_args(field.type) if isinstance(kind, type) and issubclass(kind, Section)]
+        if inner:
+            return self.read(value, inner[0], path)
+        with self._mistakes.noted_at(self._place(path)):
+            resolved = value if self._environ is None else resolve(value, self._environ)
+            return self._convert(resolved, field.type, path, strict=self._environ is not None and resolved is value)
+        return None
+
+    def _convert(self, value: object, kind: Any, path: str, *, strict: bool = True) -> Any:
+        try:
+            return msgspec.convert(value, kind, strict=strict, dec_hook=_decode_path)
+        except msgspec.ValidationError as error:
+            message = str(error).partition(" - at `$")[0]
+            self._mistakes.add(f"{self._place(path)}: {_in_words(message)}")
+            return None
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    """The key that was probably meant, or all keys that may stand there."""
+    by_lower_case = {name.lower(): name for name in known}
+    close = get_close_matches(key.lower(), by_lower_case, n=1)
+    return f"did you mean {by_lower_case[close[0]]}?" if close else f"expected one of {', '.join(known)}"
 
 
 def _as_written(value: object) -> str:
@@ -132,16 +178,6 @@ def _decode_path(_: type, value: object) -> Path:
     if not isinstance(value, str) or not value:
         raise TypeError("Expected `str` of length >= 1")  # the wording of msgspec
     return Path(value)
-
-
-def _keys_of(block_type: type[Section], key: str) -> list[str]:
-    """The keys that may stand in the block, or in the section at the key in the block."""
-    fields = {f.encode_name: f for f in msgspec.structs.fields(block_type)}
-    if not key:
-        return list(fields)
-    section, _, rest = key.partition(".")
-    section_type = next(kind for kind in get_args(fields[section].type) if kind is not type(None))
-    return _keys_of(section_type, rest)
 
 
 def _in_words(message: str) -> str:

@@ -184,13 +184,13 @@ class Delivery:
         # The acks of the device's last connection go first: otherwise the batch brings their messages again.
         self._acks[site.name].flush()
         connection.epoch = connections.epoch
-        with connections.strays.kept():
+        with connections.strays.kept() as kept:
             registration = await self._register(connection, device_id, rooms)
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
                 is_lost = connections.add(connection) or any(device.is_lost for device in registration.devices)
-                if connection.epoch != connections.epoch:
+                if kept.has_gap:
                     connection.miss()
         if connection.phase is ConnectionPhase.CLOSED:
             self._errands.start(self._disconnect(connection))

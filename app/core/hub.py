@@ -21,48 +21,61 @@ from app.observe.counts import Counts, SiteCounts
 _log = structlog.get_logger(__name__)
 
 
+class PendingRegistration:
+    """One registration that is under way. Lives from the question to the store until its answer is handled."""
+
+    __slots__ = ("begun", "has_gap")
+
+    def __init__(self, begun: int) -> None:
+        #: How many messages had been kept in all when it began.
+        self.begun = begun
+        #: Whether a message that arrived since was lost: the store is to be asked again.
+        self.has_gap = False
+
+
 class Strays:
     """Messages kept for connections whose registration is under way: each message until all registrations that had
     begun before it have ended. Lives as long as its site's connections.
 
     Messages for devices that are known here are kept too: the older connection of such a device may be dead without
-    anybody knowing.
+    anybody knowing. The bounds are those of `catch_up.py`; past them every registration under way has a gap.
     """
 
     def __init__(self) -> None:
         self._messages: deque[LiveMessage] = deque()
         self._bytes = 0
         self._dropped = 0
-        #: Registrations under way, oldest first: how many messages had been kept in all when each began.
-        self._begun: dict[object, int] = {}
+        #: Registrations under way, oldest first.
+        self._under_way: dict[PendingRegistration, None] = {}
 
     def __iter__(self) -> Iterator[LiveMessage]:
         """The kept messages, oldest first."""
         return iter(self._messages)
 
-    def keep(self, message: LiveMessage) -> bool:
-        """Keeps the message while a registration is under way; False past the bounds of `catch_up.py`, where the
-        registrations under way need another answer of the store."""
-        if self._begun:
+    def keep(self, message: LiveMessage) -> None:
+        """Keeps the message while a registration is under way."""
+        if self._under_way:
             self._messages.append(message)
             self._bytes += len(message.body)
-            return is_within_bounds(len(self._messages), self._bytes)
-        return True
+            if not is_within_bounds(len(self._messages), self._bytes):
+                self.lose()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[PendingRegistration]:
         """Messages that arrive within this block are kept."""
-        registration = object()
-        self._begun[registration] = self._dropped + len(self._messages)
+        registration = PendingRegistration(self._dropped + len(self._messages))
+        self._under_way[registration] = None
         try:
-            yield
+            yield registration
         finally:
-            del self._begun[registration]
-            kept_in_all = self._dropped + len(self._messages)
-            self._drop(next(iter(self._begun.values()), kept_in_all) - self._dropped)
+            del self._under_way[registration]
+            oldest = next(iter(self._under_way), None)
+            self._drop(len(self._messages) if oldest is None else oldest.begun - self._dropped)
 
-    def clear(self) -> None:
-        """Drops all messages."""
+    def lose(self) -> None:
+        """Messages are missing: every registration under way has a gap, and needs no kept message."""
+        for registration in self._under_way:
+            registration.has_gap = True
         self._drop(len(self._messages))
 
     def _drop(self, count: int) -> None:
@@ -78,7 +91,7 @@ class SiteConnections:
         """`resync` is called for each connection of a device whose queue a message has dropped, with the message's
         seq."""
         self.site = site
-        #: Grows with every gap: an answer of the store from an earlier epoch may have a gap behind it.
+        #: Grows with every gap on the bus: an answer of the store from an earlier epoch may have the gap behind it.
         self.epoch = 0
         self._resync = resync
         self._counts = counts or SiteCounts()
@@ -104,9 +117,9 @@ class SiteConnections:
         self._counter = None
 
     def miss(self) -> None:
-        """Messages are missing. Answers of the store that are on their way may not cover them: the epoch tells."""
+        """The bus has lost messages, and answers of the store that are on their way may not cover them."""
         self.epoch += 1
-        self.strays.clear()
+        self.strays.lose()
 
     def deliver(self, message: LiveMessage) -> None:
         """Hands a message to its connections. The hot path: once per message, a few steps per recipient."""
@@ -115,8 +128,7 @@ class SiteConnections:
             return
         self._counts.bus_messages += 1
         self._counts.deliveries += len(message.recipients)
-        if not self.strays.keep(message):
-            self.miss()
+        self.strays.keep(message)
         devices = self._devices
         for handle in message.recipients:
             for connection in devices.get(handle, ()):

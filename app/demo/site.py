@@ -15,7 +15,7 @@ from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 _API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     # Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
     "Cache-Control": "no-cache",

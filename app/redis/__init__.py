@@ -1,1 +1,1 @@
-"""Links to Redis: one server, a primary behind Sentinels, a Cluster, the embedded server."""
+"""Links to Redis: one server, a primary behind Sentinels, a Cluster, the embedded server; subscriptions and beats."""

@@ -1,14 +1,14 @@
-"""Where Redis is and how to log in: what `redis.url` may say, in each of its forms. Opens nothing.
+"""Where Redis is and how to log in: the forms of `redis.url`. Opens nothing.
 
-| URL | is |
+| URL | meaning |
 | --- | --- |
-| `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS | one Redis (or address in front of some) |
+| `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS | one Redis (or an address in front of some) |
 | `unix://[user:password@]/path[?db=number]` | one Redis on a socket |
 | `redis+sentinel://[user:password@]host[:port],.../name[/database]` | the primary that these Sentinels call `name` |
-| `redis+cluster://[user:password@]host[:port],...` | the Cluster that these servers are part of |
+| `redis+cluster://[user:password@]host[:port],...` | the Cluster to which these servers belong |
 
-Options behind a question mark: `ssl_ca_certs=<file>` and `ssl_cert_reqs=none` with TLS; `sentinel_username` and
-`sentinel_password`, the Sentinels' own login (the one before the `@` is Redis's).
+Options follow a question mark: with TLS `ssl_ca_certs=<file>` and `ssl_cert_reqs=none`; `sentinel_username` and
+`sentinel_password` are the Sentinels' own login (the login before the `@` is Redis's).
 """
 
 import ssl
@@ -26,7 +26,7 @@ _EXPECTED = "redis.url: expected a URL with redis://, rediss:// or unix://, or r
 
 
 class Address(Struct, frozen=True):
-    """Where one server is and how to log in; the repr has no password."""
+    """The address of one server, with the login; the repr shows no password."""
 
     host: str = "127.0.0.1"
     port: int = 6379
@@ -40,21 +40,21 @@ class Address(Struct, frozen=True):
         return self.path or f"{self.host}:{self.port}"
 
     def at(self, host: str, port: int) -> "Address":
-        """Another server with the same login."""
+        """The address of another server with the same login."""
         return structs.replace(self, host=host, port=port, path=None)
 
 
 class SentinelGroup(Struct, frozen=True):
-    """Sentinels, and the name under which they watch a primary with its replicas."""
+    """Sentinels, and the name under which they watch a primary and its replicas."""
 
     sentinels: tuple[Address, ...]
     name: str
-    #: How to log in to the primary, wherever it is.
+    #: The login of the primary, wherever the primary is.
     login: Address
 
 
 class ClusterSeeds(Struct, frozen=True):
-    """Servers of a Cluster, of which any one tells of the others."""
+    """Some servers of a Cluster; any one of them names all the others."""
 
     servers: tuple[Address, ...]
 
@@ -63,7 +63,7 @@ Location = Address | SentinelGroup | ClusterSeeds
 
 
 def read_redis_url(url: str) -> Location:
-    """What the URL says. Raises ConfigError, which names what was expected and shows no secret."""
+    """Reads a URL. Raises ConfigError, whose text names what was expected and shows no secret."""
     scheme, _, rest = url.partition("://")
     base, _, form = scheme.partition("+")
     rest, _, query = rest.partition("?")

@@ -1,6 +1,6 @@
 """The beat by which a node shows that it lives, and the burial of nodes that beat no more.
 
-Knows nothing of what a node leaves behind: its owner takes that out. The Lua side is `lua/_living.lua`.
+Knows nothing of the data that a dead node leaves: the owner takes them out. The Lua side is `lua/_living.lua`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BeatOwner(Protocol):
-    """What a beat is for: a set of nodes in Redis, and what each of them has there."""
+    """The owner of a beat knows a set of nodes in Redis and the data that each of them has there."""
 
     async def beat(self) -> None:
         """Notes in Redis that this node lives, and hands the answer to `Beat.answered`. Raises StoreError."""
@@ -27,7 +27,7 @@ class BeatOwner(Protocol):
         """Redis had forgotten this node: another node has buried it, or Redis has lost its data."""
 
     async def bury(self, node: str, last_beat_ms: int) -> None:
-        """Takes out what a dead node has left, and last the node itself. Raises StoreError.
+        """Takes out the data of a dead node, and last the node itself. Raises StoreError.
 
         The next beat names the node again if it is still there.
         """
@@ -98,7 +98,7 @@ class Beat:
                 if await self._is_still_dead(node, last_beat_ms):
                     await self._owner.bury(node, last_beat_ms)
             except StoreUnavailable:
-                return  # the next beat finds what is left
+                return  # the next beat finds the rest
             except StoreError as error:
                 _log.error("burial failed", **self._labels, node=node, reason=str(error))
 

@@ -1,4 +1,4 @@
-"""Redis as the rest of `store` sees it: scripts and commands on one link, watched, and made anew when it breaks."""
+"""Redis as `store` sees it: scripts and commands on one link, which is watched and replaced when it breaks."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,13 @@ from app.redis.scripts import Script, load_scripts, packed_scripts
 from app.watched_tasks import start_watched
 
 _WATCH_SECONDS = 0.1
-#: What a new link takes before its first command, in time-outs of a command.
+#: The time that a new link may take before its first command, in time-outs of a command.
 _SETUP_TIMEOUTS = 3
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
-#: How often a primary that others choose is looked for anew while the link to it is fine.
+#: How often the place of a primary that can move is asked for while the link to it is fine.
 _LOCATE_SECONDS = 1.0
 
-#: Errors that say that this is not the server to ask.
+#: Errors by which a server says that it is the wrong one to ask.
 _ASTRAY = frozenset(("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN"))
 
 _log = structlog.get_logger(__name__)
@@ -32,16 +32,16 @@ RunScript = Callable[..., Awaitable[Any]]
 
 
 class Commands(Protocol):
-    """The commands of one node to all of its Redis, be it one server or a Cluster: `Redis` and `Cluster`.
+    """The commands of one node to its Redis, whether that is one server or a Cluster: `Redis` and `RedisCluster`.
 
     Commands and scripts of one key take effect in the order of the calls. They fail with StoreUnavailable when they may
     not have happened, and at once while there is no link.
     """
 
-    #: Called with Redis's run id and a way to run scripts when a link is made anew, before anybody else gets it. In a
-    #: Cluster that is one of its primaries: a script of a site that it does not hold answers 0.
+    #: Called with Redis's run id and a way to run scripts when a new link stands, before any other caller can use it.
+    #: In a Cluster the link leads to one of the primaries: there a script of a site that it does not hold answers 0.
     on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None
-    #: Called when `shards`, or what they hold, is not what it was.
+    #: Called when `shards`, or the slots that they hold, have changed.
     on_shards_changed: Callable[[], None] | None
     timeout_seconds: float
 
@@ -64,10 +64,10 @@ class Commands(Protocol):
         """The primaries."""
 
     def shard_of(self, key: str) -> "Redis | None":
-        """Which of them holds a key; None while nobody knows."""
+        """The primary that holds a key; None while that is unknown."""
 
     def deadline_ms(self, key: str) -> int:
-        """When the caller of a command of this key given now will have stopped waiting, on the clock of its Redis."""
+        """When the caller of a command given now will have stopped waiting, on the clock of the key's Redis."""
 
     def command(self, *words: Word) -> "asyncio.Future[Any]":
         """Gives a command whose second word is its key."""
@@ -77,18 +77,21 @@ class Commands(Protocol):
 
 
 class Locator(Protocol):
-    """Who knows where a primary is that may move. `Redis` closes it."""
+    """Finds a primary that can move. `Redis` closes it."""
 
     async def locate(self) -> Address:
-        """Where it is now. Raises StoreUnavailable when nobody says so within the time-out."""
+        """The address of the primary now. Raises StoreUnavailable when no answer comes within the time-out."""
 
     def close(self) -> None:
-        """Asks no more."""
+        """Ends the search."""
 
 
 class _PendingAnswer:
-    """The answer of a script to come. Lives until it is awaited, if it is: whoever gave the command may be cancelled
-    before, and a coroutine that nobody awaits is a warning."""
+    """The future answer of a script. Lives until it is awaited.
+
+    It is no coroutine: the caller may be cancelled before it awaits, and Python warns of a coroutine that is never
+    awaited.
+    """
 
     __slots__ = ("_wait",)
 
@@ -100,8 +103,8 @@ class _PendingAnswer:
 
 
 class Redis:
-    """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as it is a primary:
-    `start` connects, `close` ends it.
+    """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as the server is a
+    primary: `start` connects, `close` ends it.
 
     A command fails with StoreAway at once while there is no link. It fails with StoreUnavailable when none of the
     commands under way was answered for `timeout_seconds`; then the link is given up and made again.
@@ -115,8 +118,8 @@ class Redis:
         locator: Locator | None = None,
         is_sharded: bool = False,
     ) -> None:
-        """`locator` says where the primary is now; without it the address is always the same."""
-        #: Where the link leads, or led last.
+        """`locator` finds the primary; without it the address never changes."""
+        #: The address of the link, or of the last one.
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.is_sharded = is_sharded
@@ -125,11 +128,11 @@ class Redis:
         self._counts = counts or Counts()
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
         self.on_shards_changed: Callable[[], None] | None = None
-        #: Called when the link is lost, and when an answer says that this is not the server to ask.
+        #: Called when the link is lost, and when an answer says that this is the wrong server to ask.
         self.on_astray: Callable[[], None] = lambda: None
         self._link: Link | None = None
         self._clock_offset_ms = 0.0
-        #: When an answer was last seen to have come, or nobody to wait for one; on the loop's clock.
+        #: When the watch last saw that an answer had arrived, or that none was due; on the loop's clock.
         self._moved_at = 0.0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,7 +144,7 @@ class Redis:
         self.begin()
 
     def begin(self) -> None:
-        """Connects in the background, if need be again and again."""
+        """Connects in the background, with retry."""
         if self._link is None:
             self._broken.set()
         work = [(self._keep_connected(), "redis reconnect"), (self._watch(), "redis watch")]
@@ -166,30 +169,30 @@ class Redis:
 
     @property
     def shards(self) -> "Sequence[Redis]":
-        """This one."""
+        """This primary."""
         return (self,)
 
     def shard_of(self, key: str) -> "Redis | None":
-        """This one, whatever the key."""
+        """This primary, whatever the key."""
         return self
 
     def give_up(self) -> None:
-        """Ends the link, so that it is made anew; commands without an answer fail."""
+        """Ends the link, so that a new one is made; commands without an answer fail."""
         if self._link is not None:
             self._link.abort()
 
     def refused(self, code: str) -> None:
-        """An answer on a link to this server was an error."""
+        """Notes that an answer of this server was an error."""
         self._counts.redis_errors[code if code in PASSING_ERRORS or code == "NOSCRIPT" else "other"] += 1
         if code in _ASTRAY:
             self.on_astray()
         if code == "READONLY":
-            # It is a replica now. The same address may lead to the primary the next time.
+            # The server is a replica now. The next link to the same address may lead to the primary.
             self.give_up()
 
     def deadline_ms(self, key: str) -> int:
-        """When the caller of a command given now will have stopped waiting, on Redis's clock."""
-        # Not later than the watch may give up the link: what Redis finds in its socket then, it must not do any more.
+        """The time, on Redis's clock, when the caller of a command given now will have stopped waiting."""
+        # At the latest when the watch may give up the link: a command that Redis reads after that must not run.
         now = asyncio.get_running_loop().time()
         is_waiting = self._link is not None and self._link.is_waiting
         given_up_at = (self._moved_at if is_waiting else now - _WATCH_SECONDS) + self._stall_seconds
@@ -200,7 +203,7 @@ class Redis:
         if self._link is None:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             future.set_exception(StoreAway())
-            future.exception()  # asyncio shall not complain if nobody waits for it
+            future.exception()  # so that asyncio does not complain when nobody awaits it
             return future
         return self._link.command(*words)
 
@@ -215,7 +218,7 @@ class Redis:
             return await answer
         except StoreError as error:
             if "(LATE)" in str(error) and self._link is not None:
-                # Maybe its clock has jumped against ours (the machine slept): the next deadlines shall be right.
+                # The clocks may have drifted apart (the machine slept): correct the next deadlines.
                 self._compare_clocks(self._link)
             raise
         finally:
@@ -227,7 +230,7 @@ class Redis:
         link.on_refusal = self.refused
         link.reload = packed_scripts(self.is_sharded)
         try:
-            # Several round trips, and all scripts on the way: longer than one command may take.
+            # Several round trips and the text of all scripts: this takes longer than one command may.
             async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds):
                 run_id = await self._check_server(link, address)
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
@@ -238,20 +241,20 @@ class Redis:
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {address} does not answer") from error
-        except BaseException:  # refused, or given up by who waits for it
+        except BaseException:  # Redis refused, or the caller was cancelled
             link.abort()
             raise
         if not link.is_open:
-            # It broke behind the last answer, before anybody watched it.
+            # The link broke after the last answer, before the watch knew it.
             raise StoreUnavailable(f"Redis at {address} has closed the connection")
         self.address = address
-        # Not when the link before this one was given up: deadlines of now would lie in the past.
+        # Without this the time of the last link would count, and new deadlines would lie in the past.
         self._moved_at = asyncio.get_running_loop().time()
         self._link = link
 
     async def _check_server(self, link: Link, address: Address) -> str:
-        """The id of this run of the server's process, if it is what was looked for; a replica that takes over has its
-        own."""
+        """The run id of the server's process, which differs for a replica that takes over. Raises StoreError for a
+        server of the wrong mode, StoreUnavailable for a replica."""
         server, replication = await asyncio.gather(link.command("INFO", "server"), link.command("INFO", "replication"))
         facts = _info(server) | _info(replication)
         mode = facts.get("server_mode") or facts.get("redis_mode") or "standalone"  # Valkey's word or Redis's
@@ -285,7 +288,7 @@ class Redis:
                 self.on_astray()
 
     async def _follow(self, locator: Locator) -> None:
-        """Leaves a primary that is one no longer though it still answers: what it stores would be lost."""
+        """Leaves a server that still answers but is no longer the primary: its new writes would be lost."""
         while True:
             await asyncio.sleep(_LOCATE_SECONDS)
             with contextlib.suppress(StoreError):
@@ -301,7 +304,7 @@ class Redis:
             _log.warning("redis is back", address=str(self.address))
 
     async def _watch(self) -> None:
-        """Gives up a link on which nothing moves (Redis stopped, the network cut): one timer, not one a command."""
+        """Gives up a link without progress (Redis stopped, the network cut). One timer serves all commands."""
         loop = asyncio.get_running_loop()
         watched, answered = self._link, -1
         while True:
@@ -315,18 +318,18 @@ class Redis:
 
     @property
     def _stall_seconds(self) -> float:
-        """How long a link on which nothing moves is kept: the watch, which looks once in a while, is not to be late."""
+        """How long a link without progress is kept: less than the time-out, because the watch looks at intervals."""
         return self.timeout_seconds - _WATCH_SECONDS
 
 
 def _info(answer: bytes) -> dict[str, str]:
-    """The lines of an INFO."""
+    """The fields of an INFO."""
     lines = (line.partition(":") for line in answer.decode("utf-8", "replace").splitlines())
     return {name: value for name, _, value in lines}
 
 
 async def retry(connect: Callable[[], Awaitable[None]], on_failure: Callable[[StoreError], None] | None = None) -> None:
-    """Tries to connect until it works, with growing pauses. `on_failure` is told the first error."""
+    """Connects; after each failure it tries again, with growing pauses. `on_failure` is told the first error."""
     attempt = 0
     while True:
         try:

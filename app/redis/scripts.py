@@ -1,7 +1,7 @@
-"""The Lua scripts of every package as Redis gets them: by name, each behind the fragments that it includes.
+"""The Lua scripts of all packages in the form that Redis gets, by name.
 
-Each package keeps its scripts in a folder `lua/`. A script whose first lines are `-- include <fragment>` gets the text
-of `<fragment>.lua` in front. The names of scripts are unique over all packages.
+Each package keeps its scripts in a folder `lua/`. A line `-- include <name>` is replaced by the fragment `_<name>.lua`
+of any package; fragments include others the same way. No two packages have a script of the same name.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Script(Struct, frozen=True):
 
 @cache
 def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
-    """Every script by name. `is_sharded` chooses the form for a Cluster. Raises ValueError for a name used twice."""
+    """All scripts by name. `is_sharded` chooses the form for a Cluster. Raises ValueError for a repeated name."""
     fragments = _fragments(is_sharded)
     scripts: dict[str, Script] = {}
     for file in _files():
@@ -53,11 +53,11 @@ def _files() -> Iterator[Path]:
 
 
 def _fragments(is_sharded: bool) -> dict[str, str]:
-    """The texts that scripts include, by name."""
+    """The texts that scripts can include, by name."""
     mode = f"local IS_SHARDED = {str(is_sharded).lower()}\n"
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 
 def _expand(text: str, fragments: dict[str, str]) -> str:
-    """The text with the fragments that it includes in its place, and those that they include in theirs."""
+    """The text with each include line replaced by its fragment, in fragments too."""
     return _INCLUDE.sub(lambda found: _expand(fragments[found[1]], fragments), text)

@@ -1,7 +1,7 @@
-"""Asks Sentinels where the primary is. Knows nothing of what the primary is for.
+"""Asks Sentinels where the primary is. Does not know what the primary is used for.
 
-Why not redis-py's client: it takes the first Sentinel's word, one after the other. One that is cut off from the others
-still names the primary of before; here all are asked at once, and the newest configuration wins.
+redis-py's client is not used here: it asks one Sentinel after the other and takes the first answer. A Sentinel that is
+cut off from the others still names the old primary; so all are asked at once, and the newest configuration wins.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Sentinels:
         self._links: dict[Address, Link] = {}
 
     async def locate(self) -> Address:
-        """Where the primary is. Raises StoreUnavailable when no Sentinel says so within the time-out."""
+        """The address of the primary. Raises StoreUnavailable when no Sentinel names it within the time-out."""
         answers = await asyncio.gather(*map(self._ask, self._group.sentinels), return_exceptions=True)
         known = [answer for answer in answers if not isinstance(answer, BaseException)]
         if not known:
@@ -35,7 +35,7 @@ class Sentinels:
             link.abort()
 
     async def _ask(self, sentinel: Address) -> tuple[int, str, int]:
-        """The number of the newest configuration that a Sentinel knows, and the primary's host and port in it."""
+        """The number of the newest configuration that one Sentinel knows, with the primary's host and port."""
         async with asyncio.timeout(self._timeout_seconds):
             link = self._links.get(sentinel)
             if link is None or not link.is_open:
@@ -43,7 +43,7 @@ class Sentinels:
             try:
                 words = await link.command("SENTINEL", "MASTER", self._group.name)
             except asyncio.CancelledError:
-                # It has not answered in time: the next question goes over a new connection.
+                # The Sentinel has not answered in time: the next question goes over a new connection.
                 link.abort()
                 raise
         texts = [word.decode() for word in words]

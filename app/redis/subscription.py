@@ -1,6 +1,6 @@
 """A subscription that is kept alive: watched by a probe, given up when it is deaf, and made again by retry.
 
-Knows nothing of what the messages mean: the owner says which channels it wants and gets what is published there.
+Does not know what messages mean: the owner names its channels and gets the messages that are published there.
 """
 
 import asyncio
@@ -55,11 +55,11 @@ class Subscription:
         self._on_message = on_message
         self._probe_seconds = probe_seconds or Durations()
         self._prefix = "S" if is_sharded else ""
-        #: Called each time when the subscription stands, but not by `start`: what was published before it is missing.
+        #: Called for each new subscription but that of `start`: messages that were published before it are missing.
         self.on_made: Callable[[], None] = _ignore
         #: Called when the subscription breaks.
         self.on_lost: Callable[[], None] = _ignore
-        #: Called with channel and payload of what a pattern matched; see `command`.
+        #: Called with channel and payload of a message that a pattern matched; see `command`.
         self.on_matched: Callable[[bytes, bytes], None] = _ignore
         #: The channels of the subscription, or of the attempt that is under way.
         self._channels: list[str] = []

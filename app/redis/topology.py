@@ -1,4 +1,4 @@
-"""From where Redis is to the commands that reach it: one server, a primary behind Sentinels, or a Cluster."""
+"""Makes the commands for a location of Redis: one server, a primary behind Sentinels, or a Cluster."""
 
 from app.observe.counts import Counts
 from app.redis.address import ClusterSeeds, Location, SentinelGroup
@@ -8,7 +8,7 @@ from app.redis.sentinel import Sentinels
 
 
 def new_redis(location: Location, timeout_seconds: float, counts: Counts | None = None) -> Commands:
-    """The commands of one node, not connected yet."""
+    """The commands of one node; they are not connected yet."""
     if isinstance(location, ClusterSeeds):
         return RedisCluster(location, timeout_seconds, counts)
     if isinstance(location, SentinelGroup):

@@ -1,4 +1,4 @@
-"""Audiences in the words of the scripts, the bus and the histories: see `read_audiences` in lua/_shared.lua."""
+"""Audiences as the scripts, the bus and the histories write them: see `read_audiences` in lua/_shared.lua."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from app.redis.link import Word
 
 
 class _Head(Struct, array_like=True):
-    """What travels of an audience. Lives while it is written or read."""
+    """The part of an audience that travels with a message. Lives while it is written or read."""
 
     protocol: str
     names: list[str]
@@ -21,12 +21,12 @@ _decoder = msgspec.json.Decoder(_Head)
 
 
 def audience_head(audience: Audience) -> bytes:
-    """What travels of an audience beside the message."""
+    """The part of an audience that travels with a message."""
     return msgspec.json.encode(_Head(audience.protocol, list(audience.names), Raw(audience.detail)))
 
 
 def audience_words(audiences: Sequence[Audience]) -> list[Word]:
-    """The words of a command that say whom a message is for beside its rooms."""
+    """The words of a command that name the audiences of a message."""
     words: list[Word] = [len(audiences)]
     for audience in audiences:
         head = audience_head(audience)
@@ -37,12 +37,12 @@ def audience_words(audiences: Sequence[Audience]) -> list[Word]:
 
 
 def guard_words(guard: Guard | None) -> list[Word]:
-    """The words of a command that say on what a message depends: see `check_guard` in lua/_shared.lua."""
+    """The words of a command that state the condition of a message: see `check_guard` in lua/_shared.lua."""
     return [0] if guard is None else [1, guard.hash, guard.field, guard.digest, int(guard.is_removed)]
 
 
 def parse_head(head: bytes) -> Audience:
-    """The audience of a message that the bus or a history brought."""
+    """The audience of a message from the bus or a history."""
     read = _decoder.decode(head)
     return Audience(read.protocol, read.names, bytes(read.detail))
 

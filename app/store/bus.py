@@ -1,4 +1,4 @@
-"""How this node hears of messages: a subscription to its own channels at each primary, and the form of a message."""
+"""The bus: this node's subscription at each primary, and the form of a message on it."""
 
 import asyncio
 from collections import Counter
@@ -23,8 +23,7 @@ _rooms_decoder = msgspec.json.Decoder(list[str])
 
 
 class Bus:
-    """What one node hears: a subscription at each primary. Lives as long as the node: `start` subscribes, `close` ends
-    it."""
+    """The subscriptions of one node. Lives as long as the node: `start` subscribes, `close` ends them."""
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class Bus:
 
 
 def parse(data: bytes) -> tuple[str, int, LiveMessage]:
-    """A bus message (see `tell` in lua/_shared.lua): its site, its counter and what it carries."""
+    """Reads a bus message (see `tell` in lua/_shared.lua): its site, its counter and the message in it."""
     kind, site, counter, seq, id_, recipients, resync, body = data.split(b"\n", 7)
     message = LiveMessage(int(seq), id_.decode(), body)
     if kind == b"audience":

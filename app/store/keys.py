@@ -1,6 +1,6 @@
-"""The names of everything Recado keeps in Redis. Scripts get a site's prefix; what they put behind it is listed here.
+"""The names of all keys of Recado in Redis. Scripts get a site's prefix and append the names that are listed here.
 
-| behind `recado:{site}:` | type | holds |
+| after `recado:{site}:` | type | holds |
 | --- | --- | --- |
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
@@ -9,13 +9,13 @@
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
-| queue:<handle> | list | seqs of the messages that wait, oldest first |
-| body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; gone with the last |
-| bytes | hash | handle → bytes that wait, for queues long enough to matter |
-| expiry | sorted set | handle by deadline, of devices that are away |
+| queue:<handle> | list | seqs of the waiting messages, oldest first |
+| body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; deleted with the last |
+| bytes | hash | handle → waiting bytes, for queues that are long enough to matter |
+| expiry | sorted set | handle by deadline, for devices that are away |
 | node:<node> | set | handles connected to a node |
-| buried:<node> | string | connections of this node with a note were taken out by another; kept for a day |
-| seats | set | nodes that hold connections which a limit of the site counts |
+| buried:<node> | string | another node has taken out connections of this node with a note; kept for a day |
+| seats | set | nodes with connections that a limit of the site counts |
 | seats:<node> | hash | `all`, `address:<address>`, `user:<user room>` → how many of those connections the node holds |
 | due | string | when what was sent would have been sent at `sends_per_second`, in ms; expires then |
 | run | hash | id of the Redis process, restored: the last seq it knew when the first node came back to it |
@@ -28,56 +28,56 @@
 | latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
 | gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
 
-`lost` is the seq at which the device's queue was dropped, while a `_resync` is due; `rooms` is what `users` holds for
-others, of a device in the public channel. A note is what the protocol wants to know when another node takes the
-connection out: sites keep the user's token there, where they have an updateUserUrl, and nowhere else.
+`lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `rooms` holds the rooms of a device
+in the public channel; for other devices `users` holds them. A note is kept for the protocol, which gets it when another
+node takes the connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 
-Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: dead, with sites that no other node has
-known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (where it
-listens for other nodes, as JSON, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the
-channels `recado:bus:<node>`; in a Cluster these are `recado:{site}:bus:<node>`.
+Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
+has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
+other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the channels `recado:bus:<node>`; in a
+Cluster the channels are `recado:{site}:bus:<node>`.
 """
 
 NODES = "recado:nodes"
 
 
 def prefix(site: str) -> str:
-    """What every key of a site begins with; the hash tag keeps a site on one Cluster shard."""
+    """The beginning of every key of a site; the hash tag keeps a site on one shard of a Cluster."""
     return f"recado:{{{site}}}:"
 
 
 def bus_channel(node: str) -> str:
-    """The channel on which a node hears of messages."""
+    """The channel on which a node hears messages."""
     return f"recado:bus:{node}"
 
 
 def shard_channel(node: str, site: str) -> str:
-    """The channel on which a node hears of a site's messages in a Cluster."""
+    """The channel on which a node hears a site's messages in a Cluster."""
     return f"{prefix(site)}bus:{node}"
 
 
 def node_sites(node: str) -> str:
-    """The key that holds which sites a node serves, for those who bury it."""
+    """The key with the names of a node's sites, for the nodes that bury it."""
     return f"recado:sites:{node}"
 
 
 def worker_lease(datacenter: int, worker: int) -> str:
-    """The key that holds which node uses a worker id."""
+    """The key with the name of the node that uses a worker id."""
     return f"recado:worker:{datacenter}:{worker}"
 
 
 def node_place(node: str) -> str:
-    """The key that holds where a node listens for the others."""
+    """The key with the place where a node listens for the others."""
     return f"recado:place:{node}"
 
 
 def members_key(room: str) -> str:
-    """Behind a site's prefix: who holds connections in a room."""
+    """After a site's prefix: the nodes with connections in a room."""
     return f"members:{room}"
 
 
 def audience_key(protocol: str, name: str) -> str:
-    """Behind a site's prefix: who listens to a name of a protocol."""
+    """After a site's prefix: the nodes that listen to a name of a protocol."""
     return f"audience:{protocol}:{name}"

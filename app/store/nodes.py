@@ -1,6 +1,6 @@
-"""This node among the others: its heartbeat, its lease on a worker id, and the chores that any one node has to do.
+"""This node among the others: its beat, its lease on a worker id, and the chores that some node has to do.
 
-The chores: taking out what a dead node left behind, and forgetting devices whose time to live is over.
+The chores: to take out what a dead node has left, and to forget devices whose time to live is over.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from app.store.queues import RedisQueues
 from app.watched_tasks import start_watched
 
 BEAT_SECONDS = 2.0
-#: A node without a beat for so long counts as dead: its devices are disconnected within 10 s of its end.
+#: A node without a beat for this long counts as dead: its devices are disconnected within 10 s of its end.
 DEAD_AFTER_SECONDS = 7.0
-#: Once Redis is back every node that lives has beaten again within so many beats.
+#: Once Redis is back, every living node has beaten again within this many beats.
 _GRACE_BEATS = 2
 EXPIRE_SECONDS = 0.5
 _LEASE_MS = 60_000
-#: Before the name of a dead node among the nodes: only sites are left that nobody has known since.
+#: Stands before the name of a dead node when only sites are left that no other node has known since.
 _LEFT = "~"
 
 _log = structlog.get_logger(__name__)
 
 
 def new_node_id() -> str:
-    """A name for one run of one process; hexadecimal, because scripts put it between `.` and `,`."""
+    """A name for one run of one process. It is hexadecimal, because scripts put it between `.` and `,`."""
     return secrets.token_hex(5)
 
 
@@ -53,9 +53,9 @@ class Node:
         on_taken_for_dead: Callable[[], None],
         on_buried: Callable[[BuriedConnection], None],
     ) -> None:
-        """`on_taken_for_dead`: others may have taken out what this node had in Redis, or Redis has forgotten it.
+        """`on_taken_for_dead`: other nodes may have taken out what this node had in Redis, or Redis has lost it.
 
-        `on_buried` is told each connection of a dead node that this node, and no other, has taken out.
+        `on_buried` is called with each connection of a dead node that this node, and no other, has taken out.
         """
         self.id = node
         self._redis = redis
@@ -63,11 +63,11 @@ class Node:
         self._sites = {site.name: site for site in sites}
         self._on_taken_for_dead = on_taken_for_dead
         self._on_buried = on_buried
-        #: Called with each site and a dead node: protocols take out what that node has left there beside connections.
-        #: They raise StoreUnavailable when they could not; then they are called again.
+        #: Called with a site and a dead node: a protocol takes out what the node has left there beside connections. It
+        #: raises StoreUnavailable when it could not; then it is called again.
         self.burials: list[Callable[[Site, str], Awaitable[None]]] = []
         self._lease: str | None = None
-        #: The ids that the lease is for, and the place that was asked for.
+        #: The ids that the lease is for, and the place that the configuration asks for.
         self._ids: FlakeIds | None = None
         self._wanted: tuple[int | None, int | None] = (None, None)
         self._beat = Beat(redis, node, NODES, self)
@@ -84,26 +84,26 @@ class Node:
         self._expiry = start_watched(self._keep_expiring(), "device expiry")
 
     async def close(self) -> None:
-        """Takes the node out: what it still holds counts as disconnected now."""
+        """Takes the node out: connections that it still holds count as disconnected now."""
         if self._expiry is not None:
             self._expiry.cancel()
             await asyncio.gather(self._expiry, return_exceptions=True)
         await self._beat.close()
         if self._redis.is_available:
-            # Where a shard of a Cluster is away the others do it, as for a dead node.
+            # Sites of a shard that is away are left to the other nodes, as those of a dead node.
             with contextlib.suppress(StoreUnavailable):
                 await self.bury(self.id, "")
                 if self._lease is not None:
                     await self._redis.command("DEL", self._lease)
 
     async def lease_ids(self, ids: FlakeIds, datacenter: int | None, worker: int | None) -> None:
-        """Moves the ids to a place where no other node's are while this one lives; also when the lease is lost."""
+        """Moves the ids to a place that no other node uses while this one lives, and again when the lease is lost."""
         self._wanted = (datacenter, worker)
         ids.move(*await self.lease_worker(datacenter, worker))
         self._ids = ids
 
     async def lease_worker(self, datacenter: int | None, worker: int | None) -> tuple[int, int]:
-        """A (datacenter, worker) that no other node uses while this one lives; what is given stays as it is."""
+        """A (datacenter, worker) that no other node uses while this one lives; a number that is given is kept."""
         places = [
             (d, w)
             for d in ([datacenter] if datacenter is not None else range(MAX_DATACENTER + 1))
@@ -138,7 +138,7 @@ class Node:
         self._on_taken_for_dead()
 
     def _may_judge(self, now: float) -> bool:
-        """Whether another node's silence is its own: when Redis was away, or took no writes, nobody could beat."""
+        """Whether silence of another node is its own: while Redis was away, or took no writes, no node could beat."""
         if now - self._beat_at > DEAD_AFTER_SECONDS / 2:
             self._beating_since = now
         self._beat_at = now
@@ -151,13 +151,13 @@ class Node:
     async def _renew_lease(self, lease: str) -> None:
         if await self._redis.run("lease", lease, self.id, _LEASE_MS):
             return
-        # Redis or this node was away for longer than a lease lasts.
+        # Redis or this node was away for longer than the lease lasts.
         place = await self.lease_worker(*self._wanted)
         _log.warning("worker id lost", lease=lease, place=place)
         if self._ids is not None:
             self._ids.move(*place)
 
-    # What dead nodes left behind
+    # Burials
 
     async def bury(self, name: str, last_beat_ms: int | str) -> None:
         """Takes a node out of the sites that this node knows; the others are left to a node that knows them.

@@ -1,4 +1,4 @@
-"""Where each node listens for the others, in Redis beside its beat: told every few seconds, remembered once found."""
+"""Where each node listens for the others. Redis holds it, renewed every few seconds; a place once found is cached."""
 
 import asyncio
 import contextlib
@@ -13,22 +13,22 @@ from app.store.keys import node_place
 from app.watched_tasks import start_watched
 
 _ANNOUNCE_SECONDS = 2.0
-#: A node that has not said for so long where it is cannot be found any more.
+#: A node that has not announced its place for this long cannot be found any more.
 _EXPIRY_MS = 15_000
-#: More nodes than ever live at once; the ones that were found first are forgotten first.
+#: More nodes than ever live at once; the place that was found first is forgotten first.
 _MAX_REMEMBERED = 1024
 
 _decoder = msgspec.json.Decoder(Place)
 
 
 class RedisPlaces:
-    """Tells where this node is, finds the others. Lives as long as the node: `start` announces, `close` ends it."""
+    """Announces this node's place and finds the others'. Lives as long as the node: `start` begins, `close` ends it."""
 
     def __init__(self, redis: Commands, node: str, place: Place) -> None:
         self._redis = redis
         self._key = node_place(node)
         self._announced = msgspec.json.encode(place)
-        # A place stays right while its node lives, so nothing here grows old; also while Redis is away.
+        # A place stays right while its node lives, so no entry expires, and all serve while Redis is away.
         self._found: dict[str, Place] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -38,7 +38,7 @@ class RedisPlaces:
         self._task = start_watched(self._keep_announcing(), "node place")
 
     async def close(self) -> None:
-        """The node cannot be found any more."""
+        """Removes the place: the node cannot be found any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -63,7 +63,7 @@ class RedisPlaces:
         return place
 
     def forget(self, node: str) -> None:
-        """The place was wrong; see `NodePlaces`."""
+        """Forgets a place that was wrong; see `NodePlaces`."""
         self._found.pop(node, None)
 
     async def _announce(self) -> None:
@@ -72,11 +72,11 @@ class RedisPlaces:
     async def _keep_announcing(self) -> None:
         while True:
             await asyncio.sleep(_ANNOUNCE_SECONDS)
-            # Away: what others have found they remember; the next announcement comes soon after it is back.
+            # While Redis is away the others use what they have found; the next announcement soon follows its return.
             with contextlib.suppress(StoreError):
                 await self._announce()
 
 
 def _as_seen_from_here(place: Place) -> Place:
-    """Without the socket where no such file is: the node is on another machine, or in another container."""
+    """The place without its socket when this machine has no such file: the node is elsewhere, or in a container."""
     return place if place.socket and Path(place.socket).is_socket() else Place(url=place.url)

@@ -47,10 +47,10 @@ class RedisQueues:
         self._node = node
         self._max_message_bytes = max_message_bytes
         self._prefixes: dict[str, str] = {}
-        #: The highest seq that this node has heard of, by site.
+        #: The highest seq that this node knows of, by site.
         self._highest: dict[str, int] = {}
         redis.on_reconnect = self._recover
-        #: Milliseconds since the epoch for scripts; "" is Redis's own clock. Tests move it.
+        #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
         self.now_ms: int | str = ""
 
     def is_away(self, site: str) -> bool:
@@ -135,13 +135,13 @@ class RedisQueues:
         return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles))
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
-        """Takes out a connection that may be registered; see `QueueStore`."""
+        """Takes out a connection that may have been registered; see `QueueStore`."""
         ttl_ms = site.device_ttl_seconds * 1000
         users = user_rooms(site, rooms)
         return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, encode_text(device_id), *users)
 
     def replay(self, site: Site, connection: int, after: Sequence[tuple[bytes, int]]) -> Awaitable[Replay]:
-        """What waits behind a seq; see `QueueStore`."""
+        """Reads messages that wait after a seq; see `QueueStore`."""
         limit = site.batch_limit
         words: list[Word] = [word for pair in after for word in pair]
         return self._replayed(self._run("replay", site, self._node, connection, limit.messages, limit.bytes, *words))
@@ -154,43 +154,43 @@ class RedisQueues:
         return self._run("ack", site, *words)
 
     def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
-        """Their `_resync` has arrived; see `QueueStore`."""
+        """Notes that the `_resync` of these devices has arrived; see `QueueStore`."""
         return self._run("settle", site, last_seq, *handles)
 
     def join(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
-        """This node has connections in the rooms; see `QueueStore`."""
+        """Notes that this node has connections in the rooms; see `QueueStore`."""
         return self._run("member", site, "join", self._node, *map(members_key, rooms))
 
     def leave(self, site: Site, rooms: Sequence[str]) -> Awaitable[None]:
-        """This node has none any more; see `QueueStore`."""
+        """Notes that this node has no connection in the rooms any more; see `QueueStore`."""
         return self._run("member", site, "leave", self._node, *map(members_key, rooms))
 
     def join_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
-        """This node listens to the names; see `QueueStore`."""
+        """Notes that this node listens to the names; see `QueueStore`."""
         keys = [audience_key(protocol, name) for name in names]
         return _number(self._run("member", site, "join", self._node, *keys))
 
     def leave_audience(self, site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
-        """This node does not listen to them any more; see `QueueStore`."""
+        """Notes that this node does not listen to the names any more; see `QueueStore`."""
         keys = [audience_key(protocol, name) for name in names]
         return _number(self._run("member", site, "leave", self._node, *keys))
 
     def history(
         self, site: Site, protocol: str, after_seq: int, max_messages: int, max_bytes: int
     ) -> Awaitable[History]:
-        """What a protocol's history holds; see `QueueStore`."""
+        """Reads a protocol's history; see `QueueStore`."""
         return self._history(site, self._run("history", site, protocol, after_seq, max_messages, max_bytes))
 
     async def expire(self, site: Site, at_most: int = 200) -> int:
-        """Forgets devices that have been away for longer than their time to live; answers how many it found."""
+        """Forgets devices that have been away for longer than their time to live; answers how many."""
         return int(await self._run("expire", site, self.now_ms, at_most))
 
     async def bury(
         self, site: Site, node: str, last_beat_ms: int | str, at_most: int = 500
     ) -> tuple[bool, list[BuriedConnection]]:
-        """Takes connections of a dead node out of a site: whether any are left, and those that were taken out.
+        """Takes connections of a dead node out of a site: whether more are left, and the ones that were taken out.
 
-        They count as gone since its last beat; "" is now.
+        They count as gone since the node's last beat; "" is now.
         """
         ttl_ms = site.device_ttl_seconds * 1000
         left, since_ms, *taken = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
@@ -205,7 +205,7 @@ class RedisQueues:
         return self._redis.run(script, key, *words)
 
     async def _recover(self, run_id: str, run: RunScript) -> None:
-        """Redis may have come back without its newest writes: see recover.lua."""
+        """Checks whether Redis has come back without its newest writes: see recover.lua."""
         known = list(self._highest.items())
         runs = [run("recover", prefix(site), run_id, highest) for site, highest in known]
         for (site, _), marked in zip(known, await asyncio.gather(*runs), strict=True):
@@ -213,7 +213,7 @@ class RedisQueues:
                 _log.error("redis has lost messages", site=site, devices_to_resync=marked)
 
     def note_seq(self, site: str, seq: int) -> None:
-        """This node has heard of a seq: Redis must know it when it comes back."""
+        """Notes a seq that this node knows of: Redis must know it when it comes back."""
         if seq > self._highest.get(site, 0):
             self._highest[site] = seq
 
@@ -226,7 +226,7 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
-        """When a send would come too late, and where the site has a limit, how many may be sent."""
+        """The deadline of a send, with rate and burst where the site has a limit: `terms` in lua/_shared.lua."""
         rate = site.limits.sends_per_second
         if not rate:
             return self._deadline(site)

@@ -1,4 +1,4 @@
-"""How much waits in the sites' queues: a look at a few devices now and then, at a cost that does not grow with them."""
+"""How many messages wait in the sites' queues: a sample of a few devices at intervals, whose cost does not grow."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,34 +13,34 @@ from app.store.keys import prefix
 from app.watched_tasks import start_watched
 
 SAMPLE_SECONDS = 15.0
-#: Of one site: some 200 commands within one script run, about a tenth of a millisecond of Redis's time.
+#: Devices of one site in a sample: some 200 commands in one script run, a tenth of a millisecond of Redis's time.
 _MAX_DEVICES = 64
 
 _log = structlog.get_logger(__name__)
 
 
 class QueueSampler:
-    """Lives as long as the node: `start` begins to look, `close` ends it."""
+    """Lives as long as the node: `start` begins to sample, `close` ends it."""
 
     def __init__(self, redis: Commands, sites: Iterable[Site], counts: Counts) -> None:
-        """What is found goes to the counts of each site."""
+        """Samples go to the counts of each site."""
         self._redis = redis
         self._sites = [site for site in sites if site.has_queues]
         self._counts = counts
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Looks at once, and then every SAMPLE_SECONDS."""
+        """Samples at once, and then every SAMPLE_SECONDS."""
         self._task = start_watched(self._keep_sampling(), "queue samples")
 
     async def close(self) -> None:
-        """Looks no more."""
+        """Ends the samples."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def sample(self) -> None:
-        """Looks once, at one site after the other. Raises StoreUnavailable when Redis is away."""
+        """Samples each site once, one after the other. Raises StoreUnavailable when Redis is away."""
         for site in self._sites:
             answer = await self._redis.run("sample", prefix(site.name), "", _MAX_DEVICES)
             devices, sampled, messages, longest, oldest_ms = answer

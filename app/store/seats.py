@@ -1,4 +1,4 @@
-"""`SeatStore` on Redis: how many connections a site has on all nodes, where it has a limit of them."""
+"""`SeatStore` on Redis: how many connections a site has on all nodes, for sites with a limit of connections."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from app.store.keys import NODES, prefix
 
 
 class RedisSeats:
-    """The connections of all sites that are counted, for one node. Holds no state; lives as long as the node."""
+    """The counted connections of all sites, for one node. Holds no state; lives as long as the node."""
 
     def __init__(self, redis: Commands, node: str) -> None:
         self._redis = redis
@@ -22,16 +22,16 @@ class RedisSeats:
         return self._run("take_seat", site, self._redis.deadline_ms(prefix(site.name)), *words)
 
     def give_seat(self, site: Site, names: Sequence[str]) -> Awaitable[None]:
-        """Counts it no more; see `SeatStore`."""
+        """Takes a connection out of the counts; see `SeatStore`."""
         return self._run("give_seat", site, *names)
 
     def set_seats(self, site: Site, counts: Mapping[str, int], is_first: bool) -> Awaitable[None]:
-        """Sets what this node holds; see `SeatStore`."""
+        """Sets the counts of this node; see `SeatStore`."""
         words = [word for count in counts.items() for word in count]
         return self._run("set_seats", site, int(is_first), *words)
 
     async def silence_seconds(self, site: Site) -> float:
-        """How long a node with counted connections has not beaten; see `SeatStore`."""
+        """How long the quietest node with counted connections has not beaten; see `SeatStore`."""
         # Two commands, because in a Cluster the nodes' beats are in another slot.
         nodes = await self._redis.command("SMEMBERS", prefix(site.name) + "seats")
         return int(await self._redis.run("silence", NODES, *nodes)) / 1000

@@ -258,9 +258,9 @@ def test_merged_yaml(load: Load) -> None:
 @pytest.mark.parametrize(
     ("config", "line"),
     [
-        ("production: {prot: 1}", "config.yml: production.prot: unknown key, expected one of "),
-        ("production: {redis: {uri: x}}", "config.yml: production.redis.uri: unknown key, expected one of url"),
-        ("production: {}\nother: {prot: 1}", "config.yml: other.prot: unknown key, expected one of "),
+        ("production: {prot: 1}", "config.yml: production.prot: unknown key, did you mean port?"),
+        ("production: {redis: {uri: x}}", "config.yml: production.redis.uri: unknown key, did you mean url?"),
+        ("production: {}\nother: {prot: 1}", "config.yml: other.prot: unknown key, did you mean port?"),
         ("production: {port: soon}", "config.yml: production.port: expected a whole number, got text"),
         ("production: {port: 65536}", "config.yml: production.port: expected a whole number <= 65535"),
         ("production: {port: true}", "config.yml: production.port: expected a whole number, got true or false"),
@@ -305,7 +305,7 @@ def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("sites", "line"),
     [
-        (f"a: {{{SITE}, authURL: x}}", "sites.yml: a.authURL: unknown key, expected one of "),
+        (f"a: {{{SITE}, authURL: x}}", "sites.yml: a.authURL: unknown key, did you mean authUrl?"),
         ("a: {apiKey: k}", "sites.yml: a: authUrl is missing, expected a URL that begins with http:// or https://"),
         ("a:", "sites.yml: a: authUrl is missing, expected a URL that begins with http:// or https://"),
         ("a: {authUrl: 'http://x/'}", "sites.yml: a: apiKey is missing, expected the text that /send must present"),
@@ -463,3 +463,44 @@ def test_sites_do_not_share_what_they_hear(load: Load) -> None:
     for prefix in ("recado", "recado:x"):
         assert "and not recado" in mistake(load, None, shop % (f"prefix: '{prefix}'", "prefix: other"))
     assert load(None, shop % ("prefix: recados", "prefix: other")).sites["shop"].section(RedisPublish) is not None
+
+
+def test_every_mistake_is_named_at_once(load: Load) -> None:
+    """One run names the mistakes of both files, each in a line of its own, with the key that was probably meant."""
+    with pytest.raises(ConfigError) as caught:
+        load(
+            "production: {prot: 1, io: {pingInterval: x}, device_ttl: -1}",
+            "a: {authURL: x, apiKey: 5, chanels: {}}\n"
+            "b: {authUrl: 'http://x/', apiKey: k, topics: {history: {sec: 1}}}",
+        )
+    assert caught.value.mistakes == [
+        "config.yml: production.prot: unknown key, did you mean port?",
+        "config.yml: production.io.pingInterval: expected a whole number, got text",
+        "config.yml: production.device_ttl: expected a whole number >= 0",
+        "sites.yml: a.authURL: unknown key, did you mean authUrl?",
+        "sites.yml: a.chanels: unknown key, did you mean channels?",
+        "sites.yml: b.topics.history.sec: unknown key, did you mean seconds?",
+    ]
+
+
+def test_secrets_from_elsewhere(load: Load, tmp_path: Path) -> None:
+    """A value may name an environment variable or a file; numbers too; its content is in no error."""
+    (tmp_path / "key").write_text("hidden-in-a-file\n")
+    site = "a: {authUrl: 'http://${HOSTNAME}/rooms', apiKey: 'file:key', device_ttl: '${SECONDS}'}"
+    read = load(None, site, {"HOSTNAME": "auth", "SECONDS": "60"}).sites["a"]
+    assert (read.auth_url, read.api_key, read.device_ttl_seconds) == ("http://auth/rooms", "hidden-in-a-file", 60)
+    line = mistake(load, None, site, environ={"HOSTNAME": "auth", "SECONDS": "hidden"})
+    assert line == "sites.yml: a.device_ttl: expected a whole number, got text"
+    line = mistake(load, None, site, environ={"SECONDS": "60"})
+    assert line == "sites.yml: a.authUrl: ${HOSTNAME}: expected an environment variable of this name"
+
+
+def test_origins_are_as_browsers_send_them(load: Load) -> None:
+    """An origin in capitals, or with the port of its scheme, is the one that browsers send."""
+    origins = "['HTTPS://www.Example.com:443', 'http://a.b:80', 'https://a.b:8443', 'app://x:443']"
+    assert load(None, f"a: {{{SITE}, origins: {origins}}}").sites["a"].origins == (
+        "https://www.example.com",
+        "http://a.b",
+        "https://a.b:8443",
+        "app://x:443",
+    )

@@ -506,6 +506,7 @@ def test_site_with_a_backend_of_its_own(server: Deployment, drivers: Drivers, te
     of_site.wait_event("sent")
     assert of_site.names() == ["sent"]
     assert client.names() == ["message"]
+    both.wait_received("u7")
     connect.close()
     both.close()
     eventually(lambda: both.connections("u7") == 0, "the user to be gone")

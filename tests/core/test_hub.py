@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import cast
 
+import pytest
+
+from app.core import catch_up
 from app.core.connection import AckCollector, Connection, ConnectionPhase
 from app.core.hub import SiteConnections
 from app.core.message import LiveMessage, Waiting
@@ -138,6 +141,38 @@ def test_message_is_kept_no_longer_than_registrations_need_it() -> None:
             place.tell(4, A)
         assert [message.seq for message in strays] == [3, 4]
     assert list(strays) == []
+
+
+@pytest.mark.parametrize("bound", ["MAX_MESSAGES", "MAX_BYTES"])
+def test_too_much_during_a_registration_is_a_gap_of_those_under_way(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Past the bound nothing is kept for the registrations under way; a later one misses nothing, and the connections
+    that are registered need no other answer of the store."""
+    monkeypatch.setattr(catch_up, bound, 3)
+    place = Place()
+    strays = place.connections.strays
+    with strays.kept() as first, strays.kept() as second:
+        for seq in range(1, 5):
+            place.connections.deliver(LiveMessage(seq, "", b"x", [A]))
+        assert list(strays) == []
+        with strays.kept() as third:
+            place.tell(5, A)
+            assert [message.seq for message in strays] == [5]
+        assert (first.has_gap, second.has_gap, third.has_gap) == (True, True, False)
+        assert place.connections.epoch == 0
+    assert list(strays) == []
+
+
+def test_gap_on_the_bus_is_one_of_the_registrations_under_way() -> None:
+    """A message behind the gap is not written to them before the missing ones."""
+    place = Place()
+    with place.connections.strays.kept() as registration:
+        place.tell(5, A)
+        place.connections.miss()
+        assert registration.has_gap
+        assert list(place.connections.strays) == []
+    assert place.connections.epoch == 1
 
 
 def test_dropped_queue_is_told_to_every_connection() -> None:

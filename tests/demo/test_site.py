@@ -33,7 +33,7 @@ def test_files_carry_the_policy(demo: DemoServer, path: str) -> None:
     each time, and answer 304 if unchanged."""
     answer = ask(demo, path)
     assert answer.status_code == 200
-    assert answer.headers["content-security-policy"] == "default-src 'self'"
+    assert answer.headers["content-security-policy"] == "default-src 'self'; frame-ancestors 'none'"
     assert answer.headers["cache-control"] == "no-cache"
     assert ask(demo, path, **{"If-None-Match": answer.headers["etag"]}).status_code == 304
 

@@ -86,8 +86,9 @@ def test_settings_are_loaded(settings: Example, tmp_path: Path) -> None:
     """An example in YAML is a config.yml, where its first line says so, or else a sites.yml that the server takes."""
     is_server = settings.text.startswith("# config.yml")
     file = tmp_path / ("config.yml" if is_server else "sites.yml")
-    file.write_text(settings.text)
-    config = load_config(file if is_server else None, None if is_server else file, {})
+    (tmp_path / "newsite-key").write_text("a key from a file\n")
+    file.write_text(settings.text.replace("/run/secrets", str(tmp_path)))
+    config = load_config(file if is_server else None, None if is_server else file, {"AUTH_HOST": "auth.example.com"})
     assert is_server or config.sites
 
 

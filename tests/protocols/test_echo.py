@@ -70,7 +70,7 @@ def test_its_section_is_checked(tmp_path: Path) -> None:
     """A wrong section of the new protocol stops the start with its own sentence, and an unknown key with the known."""
     for section, sentence in (
         ("{prefix: 'much too long a prefix'}", "shop.echo.prefix: expected at most 10 characters"),
-        ("{prefx: x}", "shop.echo.prefx: unknown key, expected one of prefix"),
+        ("{prefx: x}", "shop.echo.prefx: unknown key, did you mean prefix?"),
     ):
         server = EchoServer(tmp_path, f"shop: {{apiKey: k, echo: {section}}}")
         assert server.wait(20) != 0

@@ -1,4 +1,4 @@
-"""A server that answers what a test says, and a relay in front of a real Valkey that can go silent."""
+"""A server whose answers a test decides, and a relay in front of a real Valkey that can go silent."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class FakeRedis:
     """Lives within `fake_redis`."""
 
     def __init__(self, answer: Callable[[Served, bytes], None]) -> None:
-        """`answer` is called with what was read; it writes to the connection's transport or closes it."""
+        """`answer` is called with the bytes of each read; it writes to the connection's transport or closes it."""
         self.answer = answer
-        #: Every connection ever, in order; those that are open.
+        #: All connections ever, in order; and the open ones.
         self.accepted: list[Served] = []
         self.opened: set[Served] = set()
 
@@ -50,7 +50,7 @@ class FakeRedis:
 async def fake_redis(
     path: Path, answer: Callable[[Served, bytes], None], name: str = "s"
 ) -> AsyncIterator[tuple[FakeRedis, Address]]:
-    """A server on a socket of this name in the directory, ended with its connections behind the block."""
+    """A server on a socket of this name in the directory; it ends with its connections after the block."""
     fake = FakeRedis(answer)
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(lambda: Served(fake), path / name)
@@ -80,7 +80,7 @@ class Relay(asyncio.Protocol):
 
 
 class RelayedRedis:
-    """Hands everything on to a real Valkey; lives within `relayed_redis`."""
+    """Passes everything on to a real Valkey; lives within `relayed_redis`."""
 
     def __init__(self, valkey: Valkey) -> None:
         """Nothing connected yet."""
@@ -90,7 +90,7 @@ class RelayedRedis:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def answer(self, served: Served, data: bytes) -> None:
-        """Hand on what a client sent."""
+        """Pass on the bytes of a client."""
         way = self._ways.get(served)
         if way:
             way.transport.write(data)

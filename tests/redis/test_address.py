@@ -1,4 +1,4 @@
-"""What `redis.url` may say in each of its forms, and what is refused, without a secret in the words."""
+"""The forms of `redis.url`, and the texts of refusals, which hold no secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_one_server(url: str, expected: Address) -> None:
 
 
 def test_sentinels() -> None:
-    """The hosts are Sentinels, the login before them and the database are Redis's, the options are the Sentinels'."""
+    """The hosts are Sentinels; the login before them and the database are for Redis, the options for the Sentinels."""
     found = read_redis_url("redis+sentinel://u:pw@a,b:5000,[::1]/my%20master/3?sentinel_password=spw")
     assert found == SentinelGroup(
         (
@@ -58,7 +58,7 @@ def test_cluster() -> None:
 
 @pytest.mark.parametrize("form", ["rediss://h", "rediss+sentinel://h/m", "rediss+cluster://h"])
 def test_tls(form: str) -> None:
-    """With rediss certificates are checked, of every server, unless the URL says otherwise."""
+    """With rediss the certificates of every server are checked, unless the URL says otherwise."""
     for found in _addresses(form):
         assert found.tls
         assert found.tls.check_hostname
@@ -100,13 +100,13 @@ def test_bad_url(url: str, expected: str) -> None:
 
 
 def test_missing_certificates(tmp_path: Path) -> None:
-    """A file of certificates that is not there is named as what is wrong."""
+    """A missing file of certificates is named in the error."""
     with pytest.raises(ConfigError, match=r"ssl_ca_certs: expected a file of certificates"):
         read_redis_url(f"rediss://host?ssl_ca_certs={tmp_path}/none.pem")
 
 
 def test_repr_has_no_password() -> None:
-    """What is logged of a location is where it is."""
+    """The repr of a location shows where it is, and no login."""
     assert repr(Address(host="h", port=1, username="bob", password=PASSWORD)) == "h:1"
     assert repr(Address(path="/run/s", password=PASSWORD)) == "/run/s"
     for url in (f"redis+sentinel://u:{PASSWORD}@h/m?sentinel_password={PASSWORD}", f"redis+cluster://u:{PASSWORD}@h"):

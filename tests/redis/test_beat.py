@@ -1,4 +1,4 @@
-"""The beat of a node: when it beats, what it makes of the answers, and how dead nodes are buried beside it."""
+"""The beat of a node: its times, its answers, and the burials of dead nodes beside it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Owner:
 
 @pytest.fixture
 async def owner(redis: Redis, valkey: Valkey) -> AsyncIterator[Owner]:
-    """A node among four others, whose last beats Redis knows."""
+    """A node; Redis knows the last beats of three others."""
     valkey.client.zadd(NODES, {"a": 1, "b": 2, "c": 3})
     owner = Owner(redis)
     yield owner
@@ -92,7 +92,7 @@ async def test_errors_do_not_end_it(owner: Owner) -> None:
         for error in (StoreUnavailable(), StoreError("WRONG")):
             owner.beat_error = error
             beats = owner.beats
-            await until(lambda: owner.beats > beats + 2, "beats behind it")  # noqa: B023  # awaited in the loop
+            await until(lambda: owner.beats > beats + 2, "beats after it")  # noqa: B023  # awaited in the loop
     assert [(line["event"], line["site"], line["reason"]) for line in logs] == [("beat failed", "shop", "WRONG")]
 
 

@@ -29,7 +29,7 @@ SLOW = "local begin = os.clock() while os.clock() < begin + 0.5 do end"
 
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
-    """A process that the test may kill, whose data survive it."""
+    """A process that the test may kill; its data survive."""
     with running_valkey(is_durable=True) as server:
         yield server
 
@@ -41,7 +41,7 @@ def queues(redis: Redis) -> RedisQueues:
 
 
 async def test_commands_and_scripts_keep_the_order_of_the_calls(queues: RedisQueues, valkey: Valkey) -> None:
-    """What counts is when a method is called, not when its answer is awaited."""
+    """The order of effects is the order of the calls, not that of the awaits."""
     registration = await queues.connect(SITE, 1, "d", ["user_1"])
     answers = [queues.send(make_message(SITE, "user_1")) for _ in range(5)]
     closing = queues.disconnect(SITE, 1, [registration.devices[0].handle])
@@ -52,7 +52,7 @@ async def test_commands_and_scripts_keep_the_order_of_the_calls(queues: RedisQue
 
 
 async def test_emptied_script_cache(queues: RedisQueues, valkey: Valkey) -> None:
-    """SCRIPT FLUSH, or a fail-over to a server that has never seen the scripts, is not noticed by callers."""
+    """Callers do not notice a SCRIPT FLUSH, or a failover to a server without the scripts."""
     await queues.connect(SITE, 1, "d", ["user_1"])
     valkey.client.script_flush()
     stored = await asyncio.gather(*(queues.send(make_message(SITE, "user_1")) for _ in range(5)))
@@ -62,7 +62,7 @@ async def test_emptied_script_cache(queues: RedisQueues, valkey: Valkey) -> None
 
 @contextmanager
 def configured(valkey: Valkey, **options: str) -> Iterator[None]:
-    """Valkey with other options while the block runs."""
+    """Valkey with other options within the block."""
     client: Any = valkey.client
     names = [option.replace("_", "-") for option in options]
     before = client.config_get(*names)
@@ -81,7 +81,7 @@ def configured(valkey: Valkey, **options: str) -> Iterator[None]:
 async def test_refused_writes(
     queues: RedisQueues, redis: Redis, valkey: Valkey, option: str, value: str, code: str
 ) -> None:
-    """A Redis that takes no writes refuses sends whole, keeps its link, is counted, and is used again afterwards."""
+    """A Redis that takes no writes refuses whole sends and is counted; the link stays, and later sends succeed."""
     handle = (await queues.connect(SITE, 1, "d", ["user_1"])).devices[0].handle
     first = await queues.send(make_message(SITE, "user_1"))
     link = redis._link
@@ -100,7 +100,7 @@ async def test_refused_writes(
 
 
 async def test_full_redis_takes_acks(queues: RedisQueues, valkey: Valkey) -> None:
-    """What makes room is done though memory is full: acks and ends of connections."""
+    """Commands that free memory work although memory is full: acks and ends of connections."""
     handle = (await queues.connect(SITE, 1, "d", ["user_1"])).devices[0].handle
     sent = [await queues.send(make_message(SITE, "user_1", body=body)) for body in (b"one", b"two")]
     with configured(valkey, maxmemory="1"):
@@ -110,7 +110,7 @@ async def test_full_redis_takes_acks(queues: RedisQueues, valkey: Valkey) -> Non
 
 
 async def test_busy_redis(queues: RedisQueues, redis: Redis, valkey: Valkey) -> None:
-    """Somebody's endless script: sends are refused in time, and stored again once it is killed."""
+    """While a foreign script runs endlessly, sends are refused in time; after its end they are stored again."""
     await queues.connect(SITE, 1, "d", ["user_1"])
     redis.timeout_seconds = 0.5
     with configured(valkey, busy_reply_threshold="50"):
@@ -134,7 +134,7 @@ async def test_busy_redis(queues: RedisQueues, redis: Redis, valkey: Valkey) -> 
 
 
 async def test_slow_script_is_waited_for(queues: RedisQueues, redis: Redis, valkey: Valkey) -> None:
-    """A script of half a second holds a send up, and does not fail it: the time-out is longer."""
+    """A script of half a second delays a send and does not fail it: the time-out is longer."""
     redis.timeout_seconds = 10
     await queues.connect(SITE, 1, "d", ["user_1"])
     link = redis._link
@@ -145,7 +145,7 @@ async def test_slow_script_is_waited_for(queues: RedisQueues, redis: Redis, valk
 
 
 async def test_replica_is_not_taken_for_redis(own_valkey: Valkey) -> None:
-    """One address, behind which the primary has become a replica: refused at once, looked for again until it is one."""
+    """A primary that becomes a replica refuses commands at once; the link is retried until it is a primary again."""
     async with linked(own_valkey) as redis:
         queues = RedisQueues(redis, "aa", 1_000_000)
         await queues.connect(SITE, 1, "d", ["user_1"])
@@ -164,7 +164,7 @@ async def test_replica_is_not_taken_for_redis(own_valkey: Valkey) -> None:
 
 
 async def test_cut_link_is_made_anew(redis: Redis, valkey: Valkey) -> None:
-    """Redis ends the connection: what was under way fails, and soon commands work again."""
+    """Redis ends the connection: commands in flight fail, and soon commands work again."""
     blocked = redis.command("BLPOP", "nothing", 0)
     await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the command to block")
     valkey.client.client_kill_filter(_type="normal", skipme=True)
@@ -175,7 +175,7 @@ async def test_cut_link_is_made_anew(redis: Redis, valkey: Valkey) -> None:
 
 
 async def test_killed_redis_comes_back_with_its_data(own_valkey: Valkey) -> None:
-    """While Redis is away everything fails at once; started again, it is used again, with its queues."""
+    """While Redis is away every command fails at once; after its start the queues are there and used again."""
     async with linked(own_valkey) as redis:
         queues = RedisQueues(redis, "aa", 1_000_000)
         await queues.connect(SITE, 1, "d", ["user_1"])
@@ -229,7 +229,7 @@ async def test_stepping_clock_does_not_refuse_sends_for_ever(queues: RedisQueues
 
 
 async def test_slow_answers_do_not_cut_the_link(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as answers come the link is kept, however many commands wait."""
+    """The link is kept as long as answers arrive, however many commands wait."""
     link = redis._link
     redis.timeout_seconds = 0.5
     for _ in range(8):
@@ -238,7 +238,7 @@ async def test_slow_answers_do_not_cut_the_link(redis: Redis, monkeypatch: pytes
 
 
 async def test_start_without_redis(tmp_path: Path) -> None:
-    """A start without Redis fails with StoreUnavailable and leaves nothing running."""
+    """A start without Redis fails with StoreUnavailable and leaves no task."""
     redis = Redis(Address(path=str(tmp_path / "nowhere")), 1.0)
     with pytest.raises(StoreUnavailable, match="nowhere"):
         await redis.start()
@@ -249,7 +249,7 @@ async def test_start_without_redis(tmp_path: Path) -> None:
 
 
 async def test_close_fails_what_is_under_way(valkey: Valkey) -> None:
-    """Whoever still waits at the end hears StoreUnavailable; nobody waits for ever."""
+    """At the end, callers that still wait get StoreUnavailable; none waits for ever."""
     async with linked(valkey) as redis:
         blocked = redis.command("BLPOP", "nothing", 0)
         await until(lambda: valkey.client.info("clients")["blocked_clients"] == 1, "the command to block")
@@ -259,7 +259,7 @@ async def test_close_fails_what_is_under_way(valkey: Valkey) -> None:
 
 
 async def test_link_that_breaks_as_soon_as_it_is_made(tmp_path: Path) -> None:
-    """A server that answers and is gone in the same moment: the link is not taken for a good one for ever."""
+    """A server that answers and closes in the same moment: the link is not taken for a working one."""
 
     def answer(served: Served, data: bytes) -> None:
         if b"SETNAME" in data:

@@ -1,4 +1,4 @@
-"""A Cluster: each site at its primary, in order, heard over its shard, and found again when it moves."""
+"""A Cluster: each site is at its primary, in order, heard on its shard, and found again when it moves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shared_cluster() -> Iterator[ValkeyCluster]:
 
 @pytest.fixture
 def cluster(shared_cluster: ValkeyCluster) -> ValkeyCluster:
-    """The same, with nothing in it."""
+    """The same Cluster, emptied."""
     shared_cluster.flush()
     return shared_cluster
 
@@ -52,12 +52,12 @@ async def nodes(cluster: ValkeyCluster) -> AsyncIterator[list[StoreNode]]:
 
 
 def shards_of(cluster: ValkeyCluster) -> set[int]:
-    """Where the sites are."""
+    """The ports of the primaries that hold the sites."""
     return {cluster.port_of(prefix(site.name)) for site in SITES}
 
 
 def other_port(cluster: ValkeyCluster, site: Site) -> int:
-    """A primary that does not hold the site."""
+    """The port of a primary that does not hold the site."""
     return next(port for port in cluster.ports if port != cluster.port_of(prefix(site.name)))
 
 
@@ -73,13 +73,13 @@ async def move(cluster: ValkeyCluster, site: Site, port: int) -> None:
     ("key", "slot"), [("123456789", 0x31C3), ("recado:{123456789}:x", 0x31C3), ("a{}b", slot_of("a{}b")), ("", 0)]
 )
 def test_slot(key: str, slot: int) -> None:
-    """A key's slot is that of what its first braces hold, by the checksum that the Cluster's specification names."""
+    """A key's slot is that of the text in its first braces, by the checksum of the Cluster's specification."""
     assert slot_of(key) == slot
     assert slot_of("{}") != slot_of("")
 
 
 async def test_sites_live_on_their_shards(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """Sends to sites on all shards arrive on the node that holds the device, in order, whichever node took them."""
+    """Sends to sites on all shards arrive at the node that holds the device, in order, whichever node accepted them."""
     assert len(shards_of(cluster)) == 3
     receivers = {site.name: await nodes[0].open(site, "user_1") for site in SITES}
     sent = {site.name: [await nodes[number % 2].publish(site, "user_1") for number in range(20)] for site in SITES}
@@ -119,7 +119,7 @@ async def test_site_moves_between_shards(cluster: ValkeyCluster, nodes: list[Sto
 
 
 async def test_keys_on_the_move_are_waited_for(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """A slot that moves key by key: no script runs on half of its keys; sends are refused until it is whole again."""
+    """While a slot moves key by key no script runs on half of its keys: sends are refused until the slot is whole."""
     site = SITES[1]
     receiver = await nodes[0].open(site, "user_1")
     first = await nodes[0].publish(site, "user_1")
@@ -142,7 +142,7 @@ async def test_keys_on_the_move_are_waited_for(cluster: ValkeyCluster, nodes: li
 
 
 async def test_commands_of_a_site_keep_their_order(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """What is answered after a slot has moved was called after all that was answered or refused before."""
+    """A command that is answered after a slot has moved was called after all that were answered or refused before."""
     site = SITES[2]
     key = f"{prefix(site.name)}test"
     home = cluster.port_of(prefix(site.name))
@@ -167,8 +167,8 @@ async def test_commands_of_a_site_keep_their_order(cluster: ValkeyCluster, nodes
 
 
 async def test_loser_of_a_slot_answers_nothing_more(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """What is under way at a primary that has lost a slot fails when the new map is taken over: it is not answered
-    behind what is called from then on, elsewhere."""
+    """A command in flight at a primary that has lost a slot fails when the new map is taken over: its reply could
+    arrive after replies from the slot's new primary."""
     site = SITES[0]
     redis = nodes[0].redis
     assert isinstance(redis, RedisCluster)
@@ -183,7 +183,7 @@ async def test_loser_of_a_slot_answers_nothing_more(cluster: ValkeyCluster, node
 
 
 async def test_quiet_site_is_heard_where_it_has_moved(cluster: ValkeyCluster) -> None:
-    """A node learns that a site has moved though nobody says anything: its subscription there has ended."""
+    """A node learns that a quiet site has moved: its subscription there has ended."""
     quiet = [make_site(name, user_room_prefix=None) for name in ("shop", "news")]
     home, away = cluster.port_of(prefix("news")), other_port(cluster, quiet[1])
     assert cluster.port_of(prefix("shop")) == home
@@ -219,7 +219,7 @@ async def test_primary_that_dies_and_comes_back(cluster: ValkeyCluster, nodes: l
 
 
 async def test_each_site_is_heard_where_it_is(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """A node subscribes to a site's channel at the site's primary, and nowhere else."""
+    """A node subscribes to a site's channel at the site's primary, and at no other."""
     for port in cluster.ports:
         mine = [site.name for site in SITES if cluster.port_of(prefix(site.name)) == port]
         channels = {channel.decode() for channel in cluster.command(port, "PUBSUB", "SHARDCHANNELS")}
@@ -227,7 +227,7 @@ async def test_each_site_is_heard_where_it_is(cluster: ValkeyCluster, nodes: lis
 
 
 async def test_form_of_url_that_does_not_fit(cluster: ValkeyCluster, valkey: Valkey) -> None:
-    """One server of a Cluster is not taken for all of Redis, nor the other way round."""
+    """A server of a Cluster is refused where one Redis is expected, and the other way round."""
     address = Address(port=cluster.ports[0])
     with pytest.raises(StoreError, match="runs in cluster mode: expected another form"):
         await Redis(address, 2.0).start()
@@ -236,7 +236,7 @@ async def test_form_of_url_that_does_not_fit(cluster: ValkeyCluster, valkey: Val
 
 
 async def test_no_server_of_the_cluster_answers() -> None:
-    """A start without any server of the Cluster fails with StoreUnavailable and leaves nothing running."""
+    """A start without any server of the Cluster fails with StoreUnavailable and leaves no task."""
     redis = RedisCluster(ClusterSeeds((address_nowhere(),)), 1.0)
     with pytest.raises(StoreUnavailable):
         await redis.start()
@@ -248,7 +248,7 @@ async def test_no_server_of_the_cluster_answers() -> None:
 
 
 def address_nowhere() -> Address:
-    """Nobody listens there."""
+    """An address on which no server listens."""
     return Address(port=1)
 
 
@@ -267,12 +267,12 @@ def _is_reached(redis: Commands, key: str, port: int) -> bool:
 
 
 async def _publish_patiently(node: StoreNode, site: Site) -> bytes:
-    """Send a message as a backend does that repeats what was answered 503."""
+    """Send a message as a backend that repeats each request that was answered 503."""
     return await until_answer(lambda: node.publish(site, "user_1"), "a send to be taken", (StoreUnavailable,), 30)
 
 
 async def test_the_silence_of_those_with_seats(nodes: list[StoreNode], cluster: ValkeyCluster) -> None:
-    """The seats are in the site's slot, the nodes' beats in another."""
+    """The silence of nodes with seats is known although seats and beats are in different slots."""
     first, second = (RedisSeats(node.redis, node.name) for node in nodes)
     cluster.primary_of(NODES).client.zadd(NODES, {nodes[0].name: 1_000})
     for site in SITES:

@@ -1,4 +1,4 @@
-"""The private Valkey: its data survive whatever ends it, it ends with its owner, and one directory has one server."""
+"""The private Valkey: its data survive any end, it ends with its owner, and one directory has one server."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ asyncio.run(own())
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Where the data are kept; not there yet."""
+    """The data directory, which does not exist yet."""
     return tmp_path / "some" / "data"
 
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where sockets are made, to see what is left of them; short, as their paths have to be."""
+    """The directory of sockets, to see which ones are left; its path is short, because socket paths have to be."""
     directory = Path(tempfile.mkdtemp(prefix="r-"))
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     yield directory
@@ -62,12 +62,12 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def files_in(directory: Path) -> list[str]:
-    """What is there."""
+    """The names in a directory."""
     return sorted(path.name for path in directory.iterdir())
 
 
 def mode_of(path: str) -> int:
-    """Who may do what with it."""
+    """The permissions of a file."""
     return Path(path).stat().st_mode
 
 
@@ -81,7 +81,7 @@ async def ask(address: Address, *words: str) -> object:
 
 
 async def test_data_survive_an_orderly_end(data_dir: Path) -> None:
-    """A second start on the same directory finds what the first one stored; nothing else is left of the first."""
+    """A second start on the same directory finds the data of the first one; nothing else is left of it."""
     for expected in (None, b"yes"):
         embedded = EmbeddedValkey(data_dir)
         await embedded.start()
@@ -95,7 +95,7 @@ async def test_data_survive_an_orderly_end(data_dir: Path) -> None:
 
 
 async def test_killed_valkey_is_started_anew(data_dir: Path) -> None:
-    """Valkey dies: it comes back on the same socket with its data."""
+    """A Valkey that dies is started again on the same socket with its data."""
     embedded = EmbeddedValkey(data_dir)
     await embedded.start()
     try:
@@ -119,7 +119,7 @@ async def until_answering(address: Address) -> None:
 
 
 async def test_killed_owner_takes_valkey_along(data_dir: Path) -> None:
-    """SIGKILL of the server: its Valkey ends by itself, and the next start finds the data."""
+    """After SIGKILL of the server its Valkey ends by itself, and the next start finds the data."""
     owner = ChildProcess(
         "owner",
         [sys.executable, "-c", OWNER, str(data_dir)],
@@ -142,7 +142,7 @@ async def test_killed_owner_takes_valkey_along(data_dir: Path) -> None:
 
 
 async def test_second_server_on_a_directory_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers would write over each other: the second says who is in its way, and the first goes on."""
+    """Two servers would overwrite each other: the second is refused with the reason, and the first goes on."""
     monkeypatch.setattr(embedded_module, "_LOCK_SECONDS", 0.1)
     first, second = EmbeddedValkey(data_dir), EmbeddedValkey(data_dir)
     await first.start()
@@ -156,7 +156,7 @@ async def test_second_server_on_a_directory_is_refused(data_dir: Path, monkeypat
 
 
 async def test_directory_that_cannot_be_used(tmp_path: Path) -> None:
-    """A file in the directory's place is named, with what was expected."""
+    """A file in the place of the directory is named in the error, with what was expected."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         embedded = EmbeddedValkey(path)
@@ -166,7 +166,7 @@ async def test_directory_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 async def test_broken_data_are_not_thrown_away(data_dir: Path) -> None:
-    """Valkey that does not start on its data is an error that points to its log, not an empty store."""
+    """A Valkey that cannot read its data is an error that names its log, not an empty store."""
     (data_dir / "appendonlydir").mkdir(parents=True)
     (data_dir / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     embedded = EmbeddedValkey(data_dir)
@@ -177,7 +177,7 @@ async def test_broken_data_are_not_thrown_away(data_dir: Path) -> None:
 
 
 async def test_long_path(tmp_path: Path, temporary: Path) -> None:
-    """A data directory may lie deeper than the path of a unix socket may be long."""
+    """The path of a data directory may be longer than that of a unix socket."""
     data_dir = tmp_path / ("long" * 30) / ("longer" * 20)
     embedded = EmbeddedValkey(data_dir)
     await embedded.start()
@@ -188,7 +188,7 @@ async def test_long_path(tmp_path: Path, temporary: Path) -> None:
 
 
 async def test_only_its_owner_may_connect(data_dir: Path) -> None:
-    """The socket is for nobody else, and there is no port."""
+    """No other user may open the socket, and there is no port."""
     embedded = EmbeddedValkey(data_dir)
     await embedded.start()
     assert mode_of(str(embedded.address.path)) & 0o077 == 0
@@ -198,7 +198,7 @@ async def test_only_its_owner_may_connect(data_dir: Path) -> None:
 
 @pytest.fixture
 def idle_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the place of Valkey a program that does nothing until SIGTERM; tests answer for it."""
+    """A program that does nothing until SIGTERM replaces Valkey; tests answer in its place."""
     binary = tmp_path / "valkey"
     binary.write_text("#!/bin/sh\nexec sleep 60\n")
     binary.chmod(0o700)
@@ -361,3 +361,27 @@ async def test_data_that_take_long_to_load(data_dir: Path, monkeypatch: pytest.M
     assert await ask(again.address, "GET", "kept") == b"yes"
     await again.stop()
     assert "embedded valkey loads its data" in [line["event"] for line in logs]
+
+
+async def test_start_that_is_cancelled(idle_binary: None, tmp_path: Path) -> None:
+    """Whenever the wait for the start is cancelled, no connection is left open."""
+    embedded = EmbeddedValkey(tmp_path)
+
+    def answer(served: Served, data: bytes) -> None:
+        served.transport.write(b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * data.count(b"*"))
+
+    async with fake_redis(tmp_path, answer, "valkey.sock") as (fake, _):
+        await embedded.start()
+        was_done = False
+        for turns in range(100):
+            waiting = asyncio.ensure_future(embedded._answers())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_done = waiting.done()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            if was_done:
+                break
+        assert was_done
+        await until(lambda: not fake.opened, "every connection to be closed")
+    await embedded.stop()

@@ -32,13 +32,13 @@ async def link(valkey: Valkey) -> AsyncIterator[Link]:
 
 
 def reads(valkey: Valkey) -> int:
-    """How often the server has read from its clients."""
+    """How many reads from clients the server has made."""
     stats: Any = valkey.client.info("stats")
     return int(stats["total_reads_processed"])
 
 
 async def test_answers_come_in_the_order_of_commands(link: Link) -> None:
-    """Each command's future has its own answer, whoever awaits which first."""
+    """Each command's future gets its own answer, in whatever order they are awaited."""
     answers = [link.command("INCR", "n") for _ in range(100)]
     assert [await answer for answer in reversed(answers)] == list(range(100, 0, -1))
 
@@ -51,7 +51,7 @@ async def test_commands_of_one_turn_leave_in_one_write(link: Link, valkey: Valke
 
 
 async def test_words_are_binary_safe(link: Link) -> None:
-    """Texts, bytes and numbers arrive as they are."""
+    """Texts, bytes and numbers arrive unchanged."""
     value = bytes(range(256)) * 300
     await link.command("SET", b"k\r\n\x00", value)
     assert await link.command("GET", "k\r\n\x00") == value
@@ -60,7 +60,7 @@ async def test_words_are_binary_safe(link: Link) -> None:
 
 
 async def test_pushes_go_to_their_callback(valkey: Valkey) -> None:
-    """Published messages are no answers; the answers of commands are no pushes."""
+    """Published messages do not count as answers, and answers of commands do not count as pushes."""
     pushes: list[list[Any]] = []
     subscriber = await Link.open(address_of(valkey), 2.0, on_push=pushes.append)
     await subscriber.command("SUBSCRIBE", "c")
@@ -93,7 +93,7 @@ async def test_pushes_go_to_their_callback(valkey: Valkey) -> None:
     ],
 )
 async def test_errors_are_mapped(link: Link, reply: str, error_type: type[StoreError]) -> None:
-    """What passes is StoreUnavailable, a wrong type WrongType, all else StoreError with its code; the link lives on."""
+    """A passing error is StoreUnavailable, a wrong type WrongType, another StoreError with its code; the link stays."""
     with pytest.raises(StoreError) as caught:
         await link.command("EVAL", "return redis.error_reply(ARGV[1])", 0, reply)
     assert type(caught.value) is error_type
@@ -102,7 +102,7 @@ async def test_errors_are_mapped(link: Link, reply: str, error_type: type[StoreE
 
 
 async def test_real_errors_of_a_full_redis(valkey: Valkey, link: Link) -> None:
-    """A Redis without memory for a write answers with an error that passes."""
+    """A Redis without memory for a write answers with a passing error."""
     valkey.client.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable):
@@ -130,7 +130,7 @@ async def test_broken_connection_fails_all_that_wait(valkey: Valkey) -> None:
 
 
 async def test_cancelled_command_does_not_shift_the_answers(link: Link) -> None:
-    """Who stops waiting leaves the others' answers where they belong."""
+    """A caller that stops waiting does not shift the answers of the others."""
     first, second = link.command("ECHO", "1"), link.command("ECHO", "2")
     first.cancel()
     assert await second == b"2"
@@ -138,7 +138,7 @@ async def test_cancelled_command_does_not_shift_the_answers(link: Link) -> None:
 
 @pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+OK\r\n+OK\r\n"])
 async def test_nonsense_ends_the_connection(tmp_path: Path, nonsense: bytes) -> None:
-    """Something that is no Redis, or answers what nobody asked, is left: no answer can be trusted any more."""
+    """A server that is no Redis, or sends an answer without a command, is left: no answer can be trusted any more."""
     async with fake_redis(tmp_path, lambda served, data: served.transport.write(nonsense)) as (_, address):
         with suppress(StoreUnavailable):
             link = await Link.open(address, 2.0)
@@ -146,7 +146,7 @@ async def test_nonsense_ends_the_connection(tmp_path: Path, nonsense: bytes) -> 
 
 
 async def test_silent_server_does_not_answer(tmp_path: Path) -> None:
-    """A server that takes the connection and says nothing: StoreUnavailable after the time-out."""
+    """A server that accepts the connection and sends nothing is StoreUnavailable after the time-out."""
     async with fake_redis(tmp_path, lambda served, data: None) as (fake, address):
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await Link.open(address, 0.1)
@@ -154,7 +154,7 @@ async def test_silent_server_does_not_answer(tmp_path: Path) -> None:
 
 
 async def test_opening_that_is_given_up(tmp_path: Path) -> None:
-    """Who stops waiting for a connection leaves none behind."""
+    """A caller that stops waiting for a connection leaves none open."""
     async with fake_redis(tmp_path, lambda served, data: None) as (fake, address):
         opening = asyncio.create_task(Link.open(address, 5.0))
         await until(lambda: fake.opened, "the connection")
@@ -165,7 +165,7 @@ async def test_opening_that_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    """No server: StoreUnavailable that names the address."""
+    """Without a server the error is StoreUnavailable with the address."""
     with pytest.raises(StoreUnavailable, match="nowhere"):
         await Link.open(Address(path=str(tmp_path / "nowhere")), 1.0)
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1 "):
@@ -176,12 +176,12 @@ FIRST, SECOND = "return redis.call('RPUSH', 'l', 'first')", "return redis.call('
 
 
 def digest(text: str) -> str:
-    """By which Redis knows a script."""
+    """The digest by which Redis knows a script."""
     return hashlib.sha1(text.encode()).hexdigest()
 
 
 async def test_forgotten_scripts_run_in_the_order_of_the_calls(link: Link, valkey: Valkey) -> None:
-    """Scripts that Redis has forgotten are loaded and run again, in their order, before what is called meanwhile."""
+    """Scripts that Redis has forgotten are loaded and run again, in order, before commands that were called later."""
     link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", text)) for text in (FIRST, SECOND)]  # type: ignore[arg-type]
     valkey.client.script_flush()
     names = [FIRST, SECOND, SECOND, FIRST, SECOND]
@@ -194,7 +194,7 @@ async def test_forgotten_scripts_run_in_the_order_of_the_calls(link: Link, valke
 
 
 async def test_what_overtook_a_forgotten_script_is_not_answered(link: Link, valkey: Valkey) -> None:
-    """Somebody else loads scripts between: what ran before an earlier call fails, as if the link had broken."""
+    """Another node loads the scripts first: a command that overtook an earlier call fails, as on a broken link."""
     link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", text)) for text in (FIRST, SECOND)]  # type: ignore[arg-type]
     valkey.client.script_flush()
     refused = link.command("EVALSHA", digest(FIRST), 0)
@@ -207,7 +207,7 @@ async def test_what_overtook_a_forgotten_script_is_not_answered(link: Link, valk
 
 
 async def test_scripts_that_cannot_be_loaded_end_the_link(link: Link, valkey: Valkey) -> None:
-    """When Redis does not take the scripts back either nobody waits for ever."""
+    """When Redis refuses to load the scripts again, no caller waits for ever."""
     link.reload = [hiredis.pack_command(("SCRIPT", "LOAD", "no lua"))]  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable):
         await link.command("EVALSHA", digest("never loaded"), 0)
@@ -215,7 +215,7 @@ async def test_scripts_that_cannot_be_loaded_end_the_link(link: Link, valkey: Va
 
 
 async def test_log_in(valkey: Valkey) -> None:
-    """User, password and database of the address are used; a wrong password is refused without being shown."""
+    """User, password and database of the address are used; the error for a wrong password does not show it."""
     client: Any = valkey.client
     client.execute_command("ACL", "SETUSER", "bob", "on", f">{PASSWORD}", "~*", "+@all")
     path = str(valkey.socket)

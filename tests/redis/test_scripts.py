@@ -1,4 +1,4 @@
-"""The Lua scripts as Redis gets them."""
+"""The Lua scripts in the form that Redis gets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.redis.scripts import load_scripts, packed_scripts
 
 
 def test_scripts_carry_their_digest() -> None:
-    """Each script is known by the SHA-1 of its text; those of a site begin with the shared part."""
+    """The digest of a script is the SHA-1 of its text; scripts of a site contain the shared part."""
     scripts = load_scripts()
     assert set(scripts) >= {"send", "connect", "ack", "disconnect", "replay", "settle", "expire", "bury", "beat"}
     assert "_shared" not in scripts
@@ -19,7 +19,7 @@ def test_scripts_carry_their_digest() -> None:
 
 
 def test_a_cluster_has_scripts_of_its_own() -> None:
-    """In a Cluster a site's scripts publish on its shard; they are other scripts, with other digests."""
+    """In a Cluster a site's scripts publish on its shard: their texts and digests differ."""
     one, many = load_scripts(), load_scripts(is_sharded=True)
     assert one.keys() == many.keys()
     assert one["send"].digest != many["send"].digest
@@ -28,7 +28,7 @@ def test_a_cluster_has_scripts_of_its_own() -> None:
 
 
 def test_every_script_can_be_loaded_again() -> None:
-    """What a link gives a Redis that has forgotten the scripts holds all of them."""
+    """The commands for a Redis that has forgotten the scripts load all of them."""
     packed = b"".join(packed_scripts(False))
     assert packed.count(b"SCRIPT") == len(load_scripts())
     assert all(script.text.encode() in packed for script in load_scripts().values())

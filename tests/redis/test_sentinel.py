@@ -21,14 +21,14 @@ SITE = make_site()
 
 @pytest.fixture
 def replicated() -> Iterator[ReplicatedValkey]:
-    """A primary, a replica and a Sentinel of the test's own."""
+    """A primary, a replica and a Sentinel for one test."""
     with replicated_valkey(sentinels=1) as replicated:
         yield replicated
 
 
 @pytest.fixture
 async def nodes(replicated: ReplicatedValkey) -> AsyncIterator[list[StoreNode]]:
-    """Two nodes that know the Sentinels alone."""
+    """Two nodes that know only the Sentinels."""
     async with AsyncExitStack() as stack:
         nodes = []
         for _ in range(2):
@@ -38,7 +38,7 @@ async def nodes(replicated: ReplicatedValkey) -> AsyncIterator[list[StoreNode]]:
 
 
 def _ports(nodes: list[StoreNode]) -> set[int]:
-    """Where the nodes' commands go."""
+    """The ports to which the nodes' commands go."""
     return {node.redis.shards[0].address.port for node in nodes}
 
 
@@ -47,7 +47,7 @@ async def _publish_patiently(node: StoreNode) -> bytes:
 
 
 async def test_primary_dies(replicated: ReplicatedValkey, nodes: list[StoreNode]) -> None:
-    """The replica takes over: every node follows, what was stored is there in order, connections stay."""
+    """The replica takes over: every node follows, stored messages are there in order, connections stay."""
     receiver = await nodes[0].open(SITE, "user_1")
     sent = [await nodes[number % 2].publish(SITE, "user_1") for number in range(20)]
     await heard(receiver, 20)
@@ -80,7 +80,7 @@ async def test_replica_lagged(replicated: ReplicatedValkey, nodes: list[StoreNod
 
 
 async def test_primary_that_was_replaced_is_left(replicated: ReplicatedValkey, nodes: list[StoreNode]) -> None:
-    """A failover on demand: the old primary still answers, and nodes leave it all the same."""
+    """After a failover on demand the old primary still answers, and nodes leave it all the same."""
     receiver = await nodes[0].open(SITE, "user_1")
     await nodes[0].publish(SITE, "user_1")
     replicated.fail_over()
@@ -95,7 +95,7 @@ async def test_primary_that_was_replaced_is_left(replicated: ReplicatedValkey, n
 
 
 def _answer_as(port: int, epoch: int) -> Callable[[Served, bytes], None]:
-    """What a Sentinel answers that knows of this primary since this configuration."""
+    """The answer of a Sentinel that knows this primary since this configuration."""
     words = ["name", "m", "ip", "10.0.0.1", "port", str(port), "config-epoch", str(epoch)]
 
     def answer(served: Served, data: bytes) -> None:
@@ -109,7 +109,7 @@ def _answer_as(port: int, epoch: int) -> Callable[[Served, bytes], None]:
 
 
 async def test_newest_configuration_wins(tmp_path: Path) -> None:
-    """Of several Sentinels the one with the newest view is believed, whoever is asked first; one away costs nothing."""
+    """The newest configuration wins, whichever Sentinel answers first; a Sentinel that is away costs no time."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     async with (
@@ -124,7 +124,7 @@ async def test_newest_configuration_wins(tmp_path: Path) -> None:
 
 
 async def test_silent_sentinel(tmp_path: Path) -> None:
-    """One that accepts and never answers holds nobody up for longer than the time-out."""
+    """A Sentinel that accepts and never answers delays a caller by the time-out at most."""
     for name in ("silent", "well"):
         (tmp_path / name).mkdir()
     async with (
@@ -137,7 +137,7 @@ async def test_silent_sentinel(tmp_path: Path) -> None:
 
 
 async def test_nobody_knows_the_primary(replicated: ReplicatedValkey) -> None:
-    """A name that no Sentinel has heard of, and Sentinels that are away, are StoreUnavailable with the reason."""
+    """A name that no Sentinel knows, and Sentinels that are away, are StoreUnavailable with the reason."""
     group = read_redis_url(replicated.url)
     assert isinstance(group, SentinelGroup)
     sentinels = Sentinels(SentinelGroup(group.sentinels, "nobody", group.login), 1.0)

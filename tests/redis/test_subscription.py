@@ -1,4 +1,4 @@
-"""A subscription that is kept alive: what it hands on and when, and what makes it subscribe again."""
+"""A subscription that is kept alive: the messages it hands on, and the reasons to subscribe again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 
 class Owner:
-    """Wants channels and notes what it is told, in order. Lives for one test."""
+    """Wants channels and notes all calls, in order. Lives for one test."""
 
     def __init__(self, redis: Redis, *channels: str) -> None:
         """Not subscribed yet."""
@@ -70,7 +70,7 @@ def _pushed(message: bytes) -> bytes:
 
 
 async def test_messages_and_no_probes(quick_probes: None, owner: Owner, valkey: Valkey) -> None:
-    """The owner gets what is published to its channels; echoes of probes are measured, and not handed on."""
+    """The owner gets the messages of its channels; echoes of probes are measured, and not handed on."""
     valkey.client.publish("news", "1")
     valkey.client.publish("other", "2")
     await until(lambda: owner.told, "the message")
@@ -165,7 +165,7 @@ async def test_server_that_comes_late(tmp_path: Path, quick_probes: None) -> Non
 
 
 async def test_refused_subscription(tmp_path: Path) -> None:
-    """A server that refuses the subscription is StoreUnavailable or StoreError for `start`, and counted as refusal."""
+    """A server that refuses the subscription makes `start` fail, and is counted by its error."""
 
     def refuse(served: Served, data: bytes) -> None:
         if b"SETNAME" in data:

@@ -1,4 +1,4 @@
-"""What should stand in Redis for a site's model, key by key as store/keys.py describes them, and what does."""
+"""The keys that Redis should hold for a site's model, as store/keys.py describes them, and the keys that it holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Store = dict[str, Any]
 
 
 def read_store(client: Any) -> Store:
-    """Every key with all that it holds, members of sets sorted; three round trips."""
+    """Every key with its whole value, members of sets sorted; three round trips."""
     keys = client.keys("*")
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
@@ -29,7 +29,7 @@ def part_of(site: Site, store: Store) -> Store:
 
 
 def expected_keys(model: SiteModel, found: Store, counted_from: int) -> Store:
-    """The site's keys from the model. In `bytes` are queues of `counted_from` messages, maybe others."""
+    """The site's keys from the model. `bytes` holds queues from `counted_from` messages on, and may hold others."""
     store: Store = {}
     if model.last_seq:
         store["seq"] = str(model.last_seq)

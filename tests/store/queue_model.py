@@ -1,4 +1,4 @@
-"""The rules of devices and queues once more, in plain lists and dictionaries, to compare the store with."""
+"""The rules of devices and queues in plain lists and dictionaries, as a model for comparison with the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Device:
     queue: list[Sent] = field(default_factory=list)
     connections: set[ConnectionKey] = field(default_factory=set)
     deadline: int = 0
-    #: The seq at which its queue was dropped, while a `_resync` is due; else 0.
+    #: The seq at which its queue was dropped, while a `_resync` is due, else 0.
     lost_at: int = 0
 
     @property
@@ -48,13 +48,13 @@ class Device:
 
     @property
     def nodes(self) -> set[str]:
-        """Where it is connected."""
+        """The nodes to which it is connected."""
         return {node for node, _ in self.connections}
 
 
 @dataclass
 class Told:
-    """What one node hears on the bus of one message."""
+    """The bus message of one node for one message."""
 
     node: str
     counter: int
@@ -65,16 +65,16 @@ class Told:
 
 
 class SiteModel:
-    """What one site's part of the store should hold. Lives as long as the machine."""
+    """The expected content of one site in the store. Lives as long as the machine."""
 
     def __init__(self, site: Site) -> None:
-        """Nothing yet."""
+        """Begins empty."""
         self.site = site
         self.devices: dict[Key, Device] = {}
         self.last_seq = 0
         self.last_handle = 0
         self.counters: dict[str, int] = {}
-        #: Every message ever accepted, by seq: an ack may name any.
+        #: Every message that was ever accepted, by seq: an ack may name any of them.
         self.sent: dict[int, Sent] = {}
 
     def device(self, handle: bytes) -> Device | None:
@@ -97,7 +97,7 @@ class SiteModel:
         return found
 
     def send(self, rooms: list[str], sent: Sent, now: int) -> tuple[int, int, list[Told]]:
-        """Devices stored for, devices whose queue ran over, and what each node hears."""
+        """The devices that store it, the devices whose queue ran over, and the bus message of each node."""
         self.sent[sent.seq] = sent
         self.last_seq = sent.seq
         stored: list[Device] = []
@@ -115,7 +115,7 @@ class SiteModel:
         return len(stored), len(dropped), [self._tell(node, sent, stored, dropped) for node in nodes]
 
     def disconnect(self, connection: ConnectionKey, devices: list[Device], now: int) -> None:
-        """The connection is taken out; a device's time begins with its last one."""
+        """Takes a connection out; with its last connection a device's time to live begins."""
         for device in devices:
             if connection in device.connections:
                 device.connections.remove(connection)
@@ -141,7 +141,7 @@ class SiteModel:
         return calls
 
     def waiting(self, device: Device, after: int) -> tuple[list[Entry], bool]:
-        """The next part of a queue behind a seq, and whether more follows."""
+        """The next part of a queue after a seq, and whether more follows."""
         entries: list[Entry] = []
         limit = self.site.batch_limit
         behind = [(sent.seq, sent.body) for sent in device.queue if sent.seq > after]
@@ -153,14 +153,14 @@ class SiteModel:
         return entries, False
 
     def expire(self, now: int) -> int:
-        """Forgets the devices whose time is over; how many they were."""
+        """Forgets the devices whose time is over; answers how many."""
         expired = [key for key, device in self.devices.items() if device.is_expired(now)]
         for key in expired:
             del self.devices[key]
         return len(expired)
 
     def bury(self, node: str, since: int) -> list[str]:
-        """Takes out a node's connections; a user room for each."""
+        """Takes out a node's connections; answers the user room of each."""
         users = []
         for (user, _), device in self.devices.items():
             for connection in [one for one in device.connections if one[0] == node]:

@@ -16,10 +16,10 @@ from tests.support.valkey import Valkey
 
 
 class OneValkey:
-    """All sites on one server. Lives for the test."""
+    """A place with all sites on one server. Lives for the test."""
 
     def __init__(self, valkey: Valkey) -> None:
-        """The server is emptied before each run."""
+        """Made once; each run empties the server."""
         self._valkey = valkey
 
     def redis(self) -> Commands:
@@ -35,7 +35,7 @@ class OneValkey:
         return read_store(self._valkey.client)
 
     def subscribe(self, nodes: Sequence[str], sites: Sequence[str]) -> dict[str, Any]:
-        """What the nodes are told of each site: all of it in one subscription."""
+        """The bus messages of all sites, in one subscription."""
         client: Any = self._valkey.client
         bus = client.pubsub(ignore_subscribe_messages=True)
         bus.subscribe(*map(bus_channel, nodes))
@@ -45,10 +45,10 @@ class OneValkey:
 
 
 class ThreePrimaries:
-    """Sites on different shards of a Cluster. Lives for the test."""
+    """A place with sites on different shards of a Cluster. Lives for the test."""
 
     def __init__(self, cluster: ValkeyCluster) -> None:
-        """The Cluster is emptied before each run."""
+        """Made once; each run empties the Cluster."""
         self._cluster = cluster
 
     def redis(self) -> Commands:
@@ -60,12 +60,12 @@ class ThreePrimaries:
         self._cluster.flush()
 
     def read(self) -> Store:
-        """Every key with all that it holds, of all shards."""
+        """Every key of all shards with its whole value."""
         stores = [read_store(self._cluster.servers[port].client) for port in self._cluster.ports]
         return {key: value for store in stores for key, value in store.items()}
 
     def subscribe(self, nodes: Sequence[str], sites: Sequence[str]) -> dict[str, Any]:
-        """What the nodes are told of each site, at its primary."""
+        """The bus messages of each site, at its primary."""
         return {site: self._subscribe(nodes, site) for site in sites}
 
     def _subscribe(self, nodes: Sequence[str], site: str) -> Any:

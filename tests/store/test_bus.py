@@ -1,4 +1,4 @@
-"""What a node hears: the form of a message, in order, and a subscription that breaks or falls silent."""
+"""The bus of a node: the form and order of messages, and a subscription that breaks or falls silent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SITE = make_site()
 
 
 class Listener:
-    """Notes what it hears. Lives for one test."""
+    """Notes messages and interruptions. Lives for one test."""
 
     def __init__(self) -> None:
         """Nothing heard yet."""
@@ -42,13 +42,13 @@ class Listener:
 
     @property
     def bodies(self) -> list[bytes]:
-        """What the messages carried."""
+        """The bodies of the messages."""
         return [message.body for _, _, message in self.messages]
 
 
 @pytest.fixture
 def listener() -> Listener:
-    """Who hears the bus."""
+    """The listener of the bus."""
     return Listener()
 
 
@@ -71,7 +71,7 @@ async def publish(redis: Redis, count: int) -> list[bytes]:
 
 
 def test_parse_message_for_devices() -> None:
-    """Recipients and those whose queue was dropped by handle; the body may hold anything, newlines too."""
+    """Recipients and devices with a dropped queue are handles; the body may hold anything, also newlines."""
     site, counter, message = parse('message\nsöp\n7\n31000000001\n99\n1,22\n3\n["e",\n\n"ü"]'.encode())
     assert (site, counter, message.seq, message.id) == ("söp", 7, 31000000001, "99")
     assert (list(message.recipients), list(message.resync_recipients)) == ([b"1", b"22"], [b"3"])
@@ -80,20 +80,20 @@ def test_parse_message_for_devices() -> None:
 
 
 def test_parse_message_for_nobody() -> None:
-    """No recipients are none, not one without a name."""
+    """An empty list of recipients is empty, and not one recipient without a name."""
     _, _, message = parse(b"message\ns\n1\n2\n3\n\n\n")
     assert (list(message.recipients), list(message.resync_recipients), message.body) == ([], [], b"")
 
 
 def test_parse_message_for_rooms() -> None:
-    """A site without queues addresses rooms, whatever their names hold."""
+    """A message of a site without queues names rooms, whatever characters they have."""
     _, _, message = parse(b'rooms\ns\n1\n2\n3\n["a,b","\\n\\u00fc",""]\n\n["e"]')
     assert message.rooms == ["a,b", "\nü", ""]
     assert list(message.recipients) == []
 
 
 async def test_messages_are_heard_in_the_order_of_acceptance(bus: Bus, redis: Redis, listener: Listener) -> None:
-    """Each message once, with a counter that grows by one, in the order in which the store took them."""
+    """Each message arrives once, with a counter that grows by one, in the order in which the store accepted them."""
     sent = await publish(redis, 50)
     await until(lambda: len(listener.messages) == 50, "the messages")
     assert listener.bodies == sent
@@ -102,7 +102,7 @@ async def test_messages_are_heard_in_the_order_of_acceptance(bus: Bus, redis: Re
 
 
 async def test_node_hears_its_own_channel_alone(bus: Bus, redis: Redis, listener: Listener, valkey: Valkey) -> None:
-    """What concerns other nodes is not sent to this one."""
+    """Messages for other nodes are not sent to this one."""
     assert valkey.client.pubsub_channels() == [bus_channel("aa").encode()]
     other = RedisQueues(redis, "bb", 1_000_000)
     await other.connect(SITE, 1, "other", ["user_2"])
@@ -115,7 +115,7 @@ async def test_node_hears_its_own_channel_alone(bus: Bus, redis: Redis, listener
 async def test_cut_subscription_is_made_anew_and_told(
     bus: Bus, redis: Redis, listener: Listener, valkey: Valkey
 ) -> None:
-    """The listener learns of a broken subscription once the new one stands: what comes from then on is heard."""
+    """The listener learns of a broken subscription when the new one stands: later messages are heard."""
     for _ in range(2):
         valkey.client.client_kill_filter(_type="pubsub")
         await until(lambda: listener.interruptions, "the interruption")
@@ -129,7 +129,7 @@ async def test_cut_subscription_is_made_anew_and_told(
 async def test_silent_subscription_is_given_up(
     valkey: Valkey, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A subscription over which probes stop coming back is replaced, though its connection looks fine."""
+    """A subscription without echoes of probes is replaced, though its connection looks fine."""
     monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.02)
     monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.3)
     async with relayed_redis(tmp_path, valkey) as (relay, fake, address):
@@ -153,7 +153,7 @@ async def test_silent_subscription_is_given_up(
 async def test_probes_keep_a_quiet_bus(
     redis: Redis, listener: Listener, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing is published the subscription stays, and probes are no messages."""
+    """A quiet subscription stays, and probes are not handed on as messages."""
     monkeypatch.setattr(subscription_module, "PROBE_SECONDS", 0.01)
     monkeypatch.setattr(subscription_module, "DEAF_AFTER_SECONDS", 0.2)
     bus = Bus(redis, "aa", listener)
@@ -171,7 +171,7 @@ async def test_probes_keep_a_quiet_bus(
 
 
 async def test_start_without_an_answer(redis: Redis, listener: Listener, tmp_path: Path) -> None:
-    """A Redis that does not answer SUBSCRIBE, or goes behind the answer, is StoreUnavailable, not a deaf node."""
+    """A Redis that does not answer SUBSCRIBE is StoreUnavailable, and does not leave the node deaf."""
 
     def answer(served: Served, data: bytes) -> None:
         if b"SETNAME" in data:
@@ -187,7 +187,7 @@ async def test_start_without_an_answer(redis: Redis, listener: Listener, tmp_pat
 
 
 async def test_subscription_that_breaks_as_soon_as_it_is_made(listener: Listener, tmp_path: Path) -> None:
-    """A server that confirms the subscription and is gone in the same moment: the node does not stay deaf."""
+    """A server confirms the subscription and closes in the same moment: the node does not stay deaf."""
 
     def answer(served: Served, data: bytes) -> None:
         if b"SETNAME" in data:
@@ -208,9 +208,9 @@ async def test_subscription_that_breaks_as_soon_as_it_is_made(listener: Listener
 
 
 async def test_interruption_is_told_before_what_follows_it(listener: Listener, tmp_path: Path) -> None:
-    """What arrives in one piece with a new subscription's confirmation is heard after the interruption, not before it.
+    """A message in one piece with the confirmation of a new subscription is heard after the interruption, not before.
 
-    Else the listener takes that message for the next one, and what was published in between for heard.
+    Otherwise the listener takes that message for the next one, and does not miss those that were published in between.
     """
     message = b"message\nshop\n5\n31000000005\n99\n1\n\n[]"
     push = b"*3\r\n$7\r\nmessage\r\n$13\r\nrecado:bus:aa\r\n$%d\r\n%b\r\n" % (len(message), message)
@@ -238,7 +238,7 @@ async def test_interruption_is_told_before_what_follows_it(listener: Listener, t
 
 
 async def test_closed_bus_is_not_made_anew(redis: Redis, listener: Listener, valkey: Valkey) -> None:
-    """After its end there is no subscription, and none begins."""
+    """After its end there is no subscription, and no new one begins."""
     bus = Bus(redis, "aa", listener)
     await bus.start()
     await bus.close()

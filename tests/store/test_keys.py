@@ -1,4 +1,4 @@
-"""The names of keys: one Cluster slot a site, none shared between sites, none undocumented."""
+"""The names of keys: one Cluster slot for a site, no key shared between sites, and no key undocumented."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPTS = sorted(APP.rglob("lua"))
 
 @pytest.mark.parametrize("site", ["shop", "a:b", "söz", "x y"])
 def test_keys_of_a_site_share_a_slot(site: str) -> None:
-    """The site is the hash tag: whatever stands behind the prefix, a Cluster keeps it on one shard."""
+    """The site is the hash tag: a Cluster keeps every key with the prefix on one shard."""
     slots = {key_slot((keys.prefix(site) + key).encode()) for key in ("seq", "queue:1", "room:{other}", "user:a}b")}
     assert slots == {key_slot(site.encode())}
 

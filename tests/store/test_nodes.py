@@ -1,4 +1,4 @@
-"""Nodes among themselves: who lives, who is buried, worker ids, and the forgetting of devices."""
+"""Nodes among themselves: living and dead nodes, worker ids, and the expiry of devices."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Member:
 
 
 class Cluster:
-    """Starts members on the shared Valkey; lives for one test, at whose end they are closed."""
+    """Starts members on the shared Valkey. Lives for one test, which closes them at its end."""
 
     def __init__(self, valkey: Valkey, stack: AsyncExitStack) -> None:
         """`stack` closes them."""
@@ -64,7 +64,7 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
-    """Nodes in a hurry."""
+    """Nodes with short times."""
     monkeypatch.setattr(nodes_module, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(nodes_module, "DEAD_AFTER_SECONDS", DEAD_AFTER_SECONDS)
     monkeypatch.setattr(nodes_module, "EXPIRE_SECONDS", 0.02)
@@ -79,19 +79,19 @@ def alive(valkey: Valkey) -> set[str]:
 
 
 async def kill(member: Member) -> None:
-    """End the node without a word, as SIGKILL does."""
+    """End the node without any command to Redis, as SIGKILL does."""
     await member.redis.close()
 
 
 def test_node_ids_differ_and_suit_the_scripts() -> None:
-    """Each run of a process has a name of its own, without what the scripts put around it."""
+    """Each run of a process has its own name, without the characters that scripts put around it."""
     names = {new_node_id() for _ in range(1_000)}
     assert len(names) == 1_000
     assert all(set(name) <= set("0123456789abcdef") for name in names)
 
 
 async def test_living_nodes_are_known_and_beat(cluster: Cluster, valkey: Valkey) -> None:
-    """A node announces itself at its start and keeps saying that it lives."""
+    """A node announces itself at its start and beats from then on."""
     one, other = await cluster.join(), await cluster.join()
     assert alive(valkey) == {one.name, other.name}
     first_beat = valkey.client.zscore(NODES, one.name)
@@ -100,7 +100,7 @@ async def test_living_nodes_are_known_and_beat(cluster: Cluster, valkey: Valkey)
 
 
 async def test_dead_node_is_buried(cluster: Cluster, valkey: Valkey) -> None:
-    """A killed node's devices count as disconnected since its last beat, by another node's doing, within seconds."""
+    """Within seconds another node takes a killed node out: its devices count as disconnected since its last beat."""
     dead, living = await cluster.join(), await cluster.join()
     await dead.queues.connect(SITE, 1, "d", ["user_1"])
     await dead.queues.join(PLAIN, ["a", "b"])
@@ -122,7 +122,7 @@ async def test_dead_node_is_buried(cluster: Cluster, valkey: Valkey) -> None:
 
 
 async def test_large_dead_node_is_buried_in_parts(cluster: Cluster, valkey: Valkey) -> None:
-    """A node with more devices than one script run takes is buried all the same."""
+    """A node with more devices than one script run takes out is buried too."""
     dead = await cluster.join()
     await asyncio.gather(*(dead.queues.connect(SITE, number, "d", [f"user_{number}"]) for number in range(1_200)))
     living = await cluster.join()
@@ -133,10 +133,10 @@ async def test_large_dead_node_is_buried_in_parts(cluster: Cluster, valkey: Valk
 
 
 async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Valkey) -> None:
-    """A node that was paused too long and buried learns it from its next beat, once."""
+    """A node that was paused for too long and buried learns it from its next beat, once."""
     paused, living = await cluster.join(), await cluster.join()
     await paused.queues.connect(SITE, 1, "d", ["user_1"])
-    # What its burial by another does, while it goes on: the same as a pause, without the waiting.
+    # Another node buries it while it goes on: this has the effect of a pause, without the wait.
     await living.node.bury(paused.name, "")
     await until(lambda: paused.taken_for_dead, "the node to be told")
     assert sorted(device_of(valkey, SITE)) == ["device", "user"]
@@ -146,7 +146,7 @@ async def test_node_that_was_taken_for_dead_is_told(cluster: Cluster, valkey: Va
 
 
 async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valkey) -> None:
-    """When Redis took no writes for so long that every node's last beat is old, the living do not bury each other."""
+    """After Redis has taken no writes for a while every last beat is old, and living nodes do not bury each other."""
     members = [await cluster.join() for _ in range(3)]
     valkey.client.config_set("maxmemory", 1)
     try:
@@ -167,7 +167,7 @@ async def test_silence_of_redis_is_nobodys_death(cluster: Cluster, valkey: Valke
 
 
 async def test_silence_counts_while_redis_answers(redis: Redis, valkey: Valkey) -> None:
-    """A node judges others once it has beaten for two beats without a pause: until then nobody may have been able."""
+    """A node judges others after two beats without a pause: before, no node may have been able to beat."""
     member = Member(redis)
     beats = (100, 102, 104, 106, 110, 112, 114)
     assert [member.node._may_judge(now) for now in beats] == [False, False, True, True, False, False, True]
@@ -179,7 +179,7 @@ async def test_silence_counts_while_redis_answers(redis: Redis, valkey: Valkey) 
 
 
 async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
-    """However many nodes are left, one of them is told each connection of the dead one, with its last beat."""
+    """Each connection of a dead node is told to one of the nodes that are left, with the last beat."""
     dead = await cluster.join()
     living = [await cluster.join() for _ in range(3)]
     for number in range(700):
@@ -194,7 +194,7 @@ async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
 
 
 async def test_sites_are_buried_by_who_knows_them(cluster: Cluster, valkey: Valkey) -> None:
-    """A node that knows only some of a dead one's sites leaves the others to one that does, however late it comes."""
+    """A node leaves the sites that it does not know to a node that knows them, however late that one comes."""
     other_site = make_site("other")
     dead = await cluster.join(SITE, other_site)
     for site in (SITE, other_site):
@@ -214,7 +214,7 @@ async def test_sites_are_buried_by_who_knows_them(cluster: Cluster, valkey: Valk
 
 
 async def test_node_that_wakes_half_buried_is_told(cluster: Cluster, valkey: Valkey) -> None:
-    """A node whose sites were not all known learns of its burial, too, and is not taken for dead any more."""
+    """A node with sites that were not all known also learns of its burial, and counts as living again."""
     paused = await cluster.join(SITE, make_site("other"))
     living = await cluster.join(SITE)
     await paused.queues.connect(SITE, 1, "d", ["user_1"], "note")
@@ -226,7 +226,7 @@ async def test_node_that_wakes_half_buried_is_told(cluster: Cluster, valkey: Val
 
 
 async def test_wiped_redis_is_noticed_by_every_node(cluster: Cluster, valkey: Valkey) -> None:
-    """When Redis has lost everything each node hears that it was forgotten: its rooms and devices are gone, too."""
+    """When Redis has lost everything each node is told that it was forgotten: its rooms and devices are lost too."""
     one, other = await cluster.join(), await cluster.join()
     valkey.client.flushall()
     await until(lambda: one.taken_for_dead and other.taken_for_dead, "both to be told")
@@ -247,7 +247,7 @@ async def test_closed_node_leaves_nothing(cluster: Cluster, valkey: Valkey) -> N
 
 
 async def test_close_while_redis_is_away(cluster: Cluster) -> None:
-    """The end of a node does not wait for a Redis that is not there."""
+    """The end of a node does not wait for a Redis that is away."""
     member = await cluster.join()
     await member.redis.close()
     async with asyncio.timeout(1):
@@ -264,7 +264,7 @@ async def test_start_while_redis_is_away(valkey: Valkey) -> None:
 
 
 async def test_worker_leases_are_unique(cluster: Cluster, valkey: Valkey) -> None:
-    """Each node of a datacenter gets a worker id that no other has; when all are taken, the next is refused."""
+    """Each node of a datacenter gets its own worker id; when all are taken, the next node is refused."""
     member = await cluster.join()
     places = [await Member(member.redis).node.lease_worker(5, None) for _ in range(32)]
     assert sorted(places) == [(5, worker) for worker in range(32)]
@@ -276,7 +276,7 @@ async def test_worker_leases_are_unique(cluster: Cluster, valkey: Valkey) -> Non
 
 
 async def test_given_place_is_kept(cluster: Cluster, valkey: Valkey) -> None:
-    """Whoever configures both numbers has chosen: nothing is leased."""
+    """With both numbers configured no lease is taken."""
     member = await cluster.join()
     assert await member.node.lease_worker(3, 0) == (3, 0)
     assert valkey.client.keys("recado:worker:*") == []
@@ -292,7 +292,7 @@ async def test_lease_is_kept_by_beating(cluster: Cluster, valkey: Valkey) -> Non
 
 
 async def test_lost_lease_is_replaced(cluster: Cluster, valkey: Valkey) -> None:
-    """A node whose lease ran out and was taken meanwhile takes another place; if nobody took it, it keeps it."""
+    """A node whose lease ran out keeps its place, or takes another one if another node has taken it."""
     member, other = await cluster.join(), await cluster.join()
     place = (5, await _place_of(member, 5))
     valkey.client.delete(worker_lease(*place))
@@ -305,7 +305,7 @@ async def test_lost_lease_is_replaced(cluster: Cluster, valkey: Valkey) -> None:
 
 
 async def _place_of(member: Member, datacenter: int) -> int:
-    """The worker id in the ids of a member, which are leased if they are not yet."""
+    """The worker id in the ids of a member; the member leases a place first if it has none."""
     if not member.has_lease:
         member.has_lease = True
         await member.node.lease_ids(member.ids, datacenter, None)
@@ -317,7 +317,7 @@ def _worker_of(member: Member) -> int:
 
 
 async def test_devices_are_forgotten_in_time(cluster: Cluster, valkey: Valkey) -> None:
-    """After device_ttl no key names the device or its user, without anybody asking; also of very many devices."""
+    """After device_ttl no key names the device or its user, without any request; also with very many devices."""
     site = make_site(device_ttl_seconds=1)
     forever = make_site("forever", device_ttl_seconds=0)
     member = await cluster.join(site, forever)
@@ -332,7 +332,7 @@ async def test_devices_are_forgotten_in_time(cluster: Cluster, valkey: Valkey) -
 
 
 async def test_chores_survive_an_absence_of_redis(cluster: Cluster, valkey: Valkey) -> None:
-    """A node whose link breaks beats again as soon as there is a new one."""
+    """A node whose link breaks beats again as soon as there is a new link."""
     member = await cluster.join()
     valkey.client.client_kill_filter(_type="normal", skipme=True)
     await until(lambda: member.redis.is_available, "a new link")
@@ -348,7 +348,7 @@ def test_channel_of_a_node_is_its_own() -> None:
 async def test_site_that_cannot_be_reached_keeps_no_other_waiting(
     cluster: Cluster, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dead node is taken out of the sites that can be reached; of the others as soon as they can be."""
+    """A dead node is taken out of all sites that can be reached, and out of the others as soon as possible."""
     dead, living = await cluster.join(), await cluster.join()
     await dead.queues.connect(SITE, 1, "d", ["user_1"], "note")
     await dead.queues.join(PLAIN, ["a"])
@@ -370,7 +370,7 @@ async def test_site_that_cannot_be_reached_keeps_no_other_waiting(
 
 
 async def test_protocols_bury_too(cluster: Cluster, valkey: Valkey) -> None:
-    """What protocols have in a site is taken out of it with the node; when they cannot, they are called again."""
+    """Protocols take part in a burial, site by site; a protocol that fails is called again."""
     dead, living = await cluster.join(), await cluster.join()
     called: list[tuple[str, str]] = []
 

@@ -1,4 +1,4 @@
-"""Where nodes listen: told, found, remembered, forgotten."""
+"""The places where nodes listen: announced, found, cached, forgotten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ URL = "http://10.0.0.7:1337"
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[str]:
-    """The path of a unix socket that is there."""
+    """The path of a unix socket that exists."""
     path = str(tmp_path / "node.sock")
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(path)
@@ -30,7 +30,7 @@ def listening(tmp_path: Path) -> Iterator[str]:
 
 
 async def test_a_node_is_found_while_it_lives(redis: Redis, valkey: Valkey, listening: str) -> None:
-    """A node's place is known to others from its start to its end, with an expiry; who never was has none."""
+    """A node's place is known to others from its start to its end, with an expiry; an unknown node has none."""
     here, there = RedisPlaces(redis, "ab", Place(listening, URL)), RedisPlaces(redis, "cd", Place())
     await here.start()
     assert await there.find("ab") == Place(listening, URL)
@@ -38,7 +38,7 @@ async def test_a_node_is_found_while_it_lives(redis: Redis, valkey: Valkey, list
     assert await there.find("ef") is None
     await here.close()
     assert valkey.client.keys("*") == []
-    # What was found is remembered until it proves wrong.
+    # A place that was found is cached until it proves wrong.
     assert await there.find("ab") == Place(listening, URL)
     there.forget("ab")
     assert await there.find("ab") is None
@@ -46,7 +46,7 @@ async def test_a_node_is_found_while_it_lives(redis: Redis, valkey: Valkey, list
 
 
 async def test_a_socket_elsewhere_is_none(redis: Redis, tmp_path: Path) -> None:
-    """A socket that is no file here, or no socket, is on another machine: only the URL counts."""
+    """A socket that does not exist here, or is no socket, is on another machine: only the URL counts."""
     (tmp_path / "file").touch()
     for path in ("/nowhere/node.sock", str(tmp_path / "file")):
         here = RedisPlaces(redis, "ab", Place(path, URL))
@@ -56,7 +56,7 @@ async def test_a_socket_elsewhere_is_none(redis: Redis, tmp_path: Path) -> None:
 
 
 async def test_it_is_said_again_and_again(redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that has lost the place is told anew."""
+    """A place that Redis has lost is announced again."""
     monkeypatch.setattr(places_module, "_ANNOUNCE_SECONDS", 0.01)
     here = RedisPlaces(redis, "ab", Place(url=URL))
     await here.start()
@@ -66,7 +66,7 @@ async def test_it_is_said_again_and_again(redis: Redis, valkey: Valkey, monkeypa
 
 
 async def test_without_redis(redis: Redis) -> None:
-    """While Redis is away, what was found before still is; others are not, and nothing fails but the start."""
+    """While Redis is away cached places are found and others are not; only the start fails."""
     here, there = RedisPlaces(redis, "ab", Place(url=URL)), RedisPlaces(redis, "cd", Place(url=URL))
     await here.start()
     assert await there.find("ab") == Place(url=URL)
@@ -79,7 +79,7 @@ async def test_without_redis(redis: Redis) -> None:
 
 
 async def test_memory_is_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more nodes than may be remembered, those found first are asked for again."""
+    """When the cache is full, the place that was found first is asked for again."""
     monkeypatch.setattr(places_module, "_MAX_REMEMBERED", 2)
     everybody = [RedisPlaces(redis, name, Place(url=f"http://{name}")) for name in ("a", "b", "c")]
     for one in everybody:

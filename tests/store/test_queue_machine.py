@@ -1,4 +1,4 @@
-"""The queue rules in any order of events, against a plain model beside a real Valkey, with a clock that the test moves.
+"""The queue rules under any order of events: a real Valkey against a plain model, with a clock that the test moves.
 
 RECADO_MACHINE_RUNS=1000 makes it run long.
 """
@@ -60,7 +60,7 @@ START_MS = 1_700_000_000_000
 USER_ROOMS = ("user_1", "user_2", "public")
 SHARED_ROOMS = ("News", "news", "USER_1", "b:*", "")
 EVENTS = ("x", "y")
-#: What two devices of a user may be called to be mistaken for one another.
+#: Names by which two devices of a user could be mistaken for one another.
 DEVICE_IDS = ("", "1:user_1:*")
 
 site_indexes = st.integers(0, len(SITES) - 1)
@@ -76,7 +76,7 @@ class QueueMachine(RuleBasedStateMachine):
     place: ClassVar[OneValkey | ThreePrimaries]
 
     def __init__(self) -> None:
-        """Link two nodes to an empty store, and listen to what both are told."""
+        """Link two nodes to an empty store, and listen to the bus messages of both."""
         super().__init__()
         self.now = START_MS
         self.models = [SiteModel(site) for site in SITES]
@@ -109,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         return self.runner.run(call())
 
-    # What may happen
+    # Events
 
     @rule(milliseconds=st.sampled_from((1, 5_000, 9_999, 10_000)))
     def move_clock(self, milliseconds: int) -> None:
@@ -120,7 +120,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(index=site_indexes, node=st.sampled_from(NODES), device=st.sampled_from(DEVICE_IDS), rooms=rooms_of_a_user)
     def connect(self, index: int, node: str, device: str, rooms: list[str]) -> None:
-        """A connection is registered and told what waits."""
+        """A connection is registered and gets the waiting messages."""
         self.numbers += 1
         key = (node, self.numbers)
         model = self.models[index]
@@ -139,7 +139,7 @@ class QueueMachine(RuleBasedStateMachine):
         resync=st.booleans(),
     )
     def send(self, index: int, rooms: list[str], event: str, size: int, resync: bool) -> None:
-        """A message is stored for whom it concerns, and their nodes hear of it."""
+        """A message is stored for the addressed devices, and their nodes hear it."""
         model = self.models[index]
         body = f"{event}\n{len(model.sent)}".encode().ljust(size, b".")
         answer = self.ask("send", NODES[0], Message(model.site, 7, rooms, event, body, resync))
@@ -153,7 +153,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(model.devices for model in self.models))
     @rule(data=st.data(), size=st.integers(10, 15), resync=st.booleans())
     def send_several(self, data: st.DataObject, size: int, resync: bool) -> None:
-        """Messages of several events to a device that is known, so that something waits for it."""
+        """A known device gets messages of several events, so that some wait for it."""
         index = data.draw(st.sampled_from([index for index, model in enumerate(self.models) if model.devices]))
         user, _ = data.draw(st.sampled_from(list(self.models[index].devices)))
         for event in data.draw(st.lists(st.sampled_from(EVENTS), min_size=2, max_size=4)):
@@ -191,7 +191,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), is_forgotten=st.booleans())
     def disconnect(self, data: st.DataObject, is_forgotten: bool) -> None:
-        """A connection ends; or is withdrawn by its name, when nobody knows whether it was registered."""
+        """A connection ends, or is withdrawn by its name when it is unknown whether it was registered."""
         index, key = data.draw(st.sampled_from(list(self.connections)))
         devices = self.connections.pop((index, key))
         self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
@@ -202,14 +202,14 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.forgotten)
     @rule(data=st.data())
     def disconnect_again(self, data: st.DataObject) -> None:
-        """To repeat a disconnect changes nothing, whatever has become of the devices."""
+        """A repeated disconnect changes nothing, whatever has happened to the devices since."""
         index, key, devices = data.draw(st.sampled_from(self.forgotten))
         self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
 
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), device_id=st.sampled_from(DEVICE_IDS), rooms=rooms_of_a_user)
     def withdraw(self, data: st.DataObject, device_id: str, rooms: list[str]) -> None:
-        """A connection is taken out by names: of the devices of these names, and of no others."""
+        """A connection is taken out of the devices with these names, and of no others."""
         index, key = data.draw(st.sampled_from(list(self.connections)))
         model = self.models[index]
         self.ask("withdraw", key[0], model.site, key[1], device_id, rooms)
@@ -219,7 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.connections or self.forgotten)
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
-        """A connection asks what waits behind a message: of devices that are there, were lost, or are gone."""
+        """A connection asks for messages after a seq, for devices that are there, were lost, or are gone."""
         known = [(*one, devices) for one, devices in self.connections.items()] + self.forgotten
         index, key, devices = data.draw(st.sampled_from(known))
         model = self.models[index]
@@ -235,7 +235,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(model.sent for model in self.models))
     @rule(data=st.data())
     def ack(self, data: st.DataObject) -> None:
-        """Acks of several messages by several devices in one call: of the right ones, of strangers, twice, too late."""
+        """Acks of several messages by several devices in one call: right, foreign, repeated and late ones."""
         model = data.draw(st.sampled_from([model for model in self.models if model.sent]))
         handles = st.sampled_from([*(device.handle for device in model.devices.values()), b"99"])
         seqs = st.sampled_from([*list(model.sent)[-8:], 1, 10**30])
@@ -251,7 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), index=site_indexes)
     def settle(self, data: st.DataObject, index: int) -> None:
-        """A `_resync` has arrived, also at a device that is gone; one older than the loss settles nothing."""
+        """A `_resync` has arrived, also at a device that is gone; a `_resync` older than the loss settles nothing."""
         model = self.models[index]
         handle = data.draw(st.sampled_from([*(device.handle for device in model.devices.values()), b"99"]))
         last_seq = data.draw(st.sampled_from([*model.sent, 1]))
@@ -272,7 +272,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(index=site_indexes, node=st.sampled_from(NODES), ago=st.sampled_from((0, 7_000)), at_most=st.integers(1, 3))
     def bury(self, index: int, node: str, ago: int, at_most: int) -> None:
-        """A dead node's connections are taken out, as of its last beat."""
+        """A dead node's connections are taken out; they ended with its last beat."""
         model = self.models[index]
         has_more, users = True, []
         while has_more:
@@ -282,11 +282,11 @@ class QueueMachine(RuleBasedStateMachine):
         for one in [one for one in self.connections if one[0] == index and one[1][0] == node]:
             self.forgotten.append((*one, self.connections.pop(one)))
 
-    # What must hold after each of them
+    # Facts that hold after each event
 
     @invariant()
     def store_agrees(self) -> None:
-        """Queues, bodies, bytes, rooms and states in Redis are those of the model, and nothing else is there."""
+        """Queues, bodies, bytes, rooms and states in Redis are those of the model, and there are no other keys."""
         store = self.place.read()
         for model in self.models:
             found = part_of(model.site, store)
@@ -310,7 +310,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:
-    """What a replay says of a device."""
+    """The answer of a replay for a device."""
     device = model.device(handle)
     if device is None:
         return "lost"
@@ -320,13 +320,13 @@ def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:
 
 
 def test_queue_rules_in_any_order(valkey: Valkey) -> None:
-    """Whatever the order of sends, acks, connects, ends and expiries, the store says and holds what the model does."""
+    """In any order of sends, acks, connects, ends and expiries, the store answers and holds the same as the model."""
     QueueMachine.place = OneValkey(valkey)
     run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "200")))
 
 
 def test_queue_rules_in_a_cluster() -> None:
-    """The same where the sites are on different shards: no script touches a key of another slot."""
+    """The same with sites on different shards: no script touches a key of another slot."""
     with valkey_cluster() as cluster:
         assert len({cluster.port_of(prefix(site.name)) for site in SITES}) == len(SITES)
         QueueMachine.place = ThreePrimaries(cluster)
@@ -334,7 +334,7 @@ def test_queue_rules_in_a_cluster() -> None:
 
 
 def run_machine(runs: int) -> None:
-    """So many runs on the place that it was given."""
+    """Run the machine this many times in a place."""
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(

@@ -56,12 +56,12 @@ async def send(queues: RedisQueues, site: Site, rooms: str | Sequence[str], even
 
 
 async def ack(queues: RedisQueues, site: Site, seq: int, *handles: bytes, is_batch: bool = False) -> list[bytes]:
-    """An ack by these devices; who is to be told `_resync`."""
+    """An ack by these devices; answers the devices that get `_resync`."""
     return await queues.ack(site, [AckGroup(is_batch, seq, list(handles))])
 
 
 async def test_device_ids_of_every_kind_are_devices_of_their_own(queues: RedisQueues) -> None:
-    """Whatever a device is called, it has its own queue, finds it again, and touches no other."""
+    """A device of any name has its own queue, finds it again, and touches no other."""
     handles = {}
     names = [*STRANGE, HALF_A_CHARACTER]
     for number, name in enumerate(names):
@@ -91,14 +91,14 @@ async def test_rooms_of_every_kind(queues: RedisQueues, room: str) -> None:
 
 
 async def test_two_names_never_make_one_device(queues: RedisQueues) -> None:
-    """Where the user room ends and the device id begins is unmistakable."""
+    """The end of the user room and the beginning of the device id are unambiguous."""
     one = await connect(queues, SITE, "user_1:a", "b", 1)
     other = await connect(queues, SITE, "user_1", "a:b", 2)
     assert one.handle != other.handle
 
 
 async def test_sites_share_nothing(queues: RedisQueues, valkey: Valkey) -> None:
-    """Equal names in two sites are different devices; a handle of one means nothing in the other."""
+    """Equal names in two sites are different devices; a handle of one site is unknown in the other."""
     other = make_site("shop2")
     mine, theirs = await connect(queues, SITE, "user_1"), await connect(queues, other, "user_1")
     assert mine.handle == theirs.handle
@@ -126,7 +126,7 @@ async def test_large_room_is_read_in_parts(queues: RedisQueues, valkey: Valkey) 
 
 
 async def test_long_queue_is_replayed_in_order(queues: RedisQueues) -> None:
-    """A queue of 10,000 messages comes in parts that together are all of them, and one more drops it."""
+    """A queue of 10,000 messages is read in parts that together are complete; one more message drops it."""
     device = await connect(queues, SITE, "user_1")
     seqs = [await send(queues, SITE, "user_1", body=b"x") for _ in range(10_000)]
     found: list[int] = []
@@ -179,7 +179,7 @@ async def test_message_larger_than_a_batch_goes_alone(queues: RedisQueues) -> No
 
 
 async def test_send_to_nobody(queues: RedisQueues, valkey: Valkey) -> None:
-    """No rooms, unknown rooms, devices long gone: accepted, stored for none, and nothing of it is kept."""
+    """A message to no rooms, unknown rooms or devices long gone is accepted, stored for none, and not kept."""
     assert (await queues.send(make_message(SITE, []))).recipients == 0
     assert (await queues.send(make_message(SITE, ["user_1", "news"]))).recipients == 0
     queues.now_ms = 1_700_000_000_000
@@ -205,7 +205,7 @@ async def test_connected_device_does_not_age(queues: RedisQueues) -> None:
 
 
 async def test_expired_device_leaves_no_key(queues: RedisQueues, valkey: Valkey) -> None:
-    """After device_ttl nothing names the device, its user or its rooms any more, messages and lost queue included."""
+    """After device_ttl no key names the device, its user or its rooms any more, messages and lost queue included."""
     site = make_site(**limits(2))
     queues.now_ms = 1_700_000_000_000
     device = await connect(queues, site, ["user_1", "user_1b", "News"])
@@ -218,7 +218,7 @@ async def test_expired_device_leaves_no_key(queues: RedisQueues, valkey: Valkey)
 
 
 async def test_new_device_of_an_expired_name_is_another(queues: RedisQueues) -> None:
-    """A device that comes back too late, before it was forgotten, begins with nothing and under another handle."""
+    """A device that comes back too late, before it was forgotten, begins empty and under another handle."""
     queues.now_ms = 1_700_000_000_000
     first = await connect(queues, SITE, "user_1")
     await send(queues, SITE, "user_1")
@@ -231,14 +231,14 @@ async def test_new_device_of_an_expired_name_is_another(queues: RedisQueues) -> 
 
 
 async def test_rooms_are_those_of_the_newest_connection(queues: RedisQueues) -> None:
-    """A user who has gained and lost a room is in the new ones only, with all devices."""
+    """A user who has gained and lost a room is only in the new rooms, with all devices."""
     await connect(queues, SITE, ["user_1", "old", "both"], "phone", 1)
     await connect(queues, SITE, ["user_1", "both", "new"], "laptop", 2)
     assert [(await queues.send(make_message(SITE, room))).recipients for room in ("old", "both", "new")] == [0, 2, 2]
 
 
 async def test_visitors_of_the_public_channel_share_no_other_room(queues: RedisQueues) -> None:
-    """Who is in the public channel gets what is sent there, and nothing that is meant for another visitor's rooms."""
+    """A visitor in the public channel gets its messages, and none for another visitor's rooms."""
     site = make_site(public_channel="public")
     visitor = await connect(queues, site, ["public"], "v", 1)
     reader = await connect(queues, site, ["public", "readers"], "r", 2)
@@ -253,7 +253,7 @@ async def test_visitors_of_the_public_channel_share_no_other_room(queues: RedisQ
 
 
 async def test_late_ack_of_resync_message_is_no_reason_for_resync(queues: RedisQueues) -> None:
-    """A second ack, one after the queue was dropped, one of a stranger's message: nothing happens."""
+    """A second ack, an ack after the queue was dropped, and an ack of another device's message change nothing."""
     device = await connect(queues, SITE, "user_1")
     other = await connect(queues, SITE, "user_2", number=2)
     first, second = [await send(queues, SITE, "user_1", resync=True) for _ in range(2)]
@@ -264,7 +264,7 @@ async def test_late_ack_of_resync_message_is_no_reason_for_resync(queues: RedisQ
 
 
 async def test_resync_rule_looks_at_the_own_event_alone(queues: RedisQueues, valkey: Valkey) -> None:
-    """Older messages of other events do not matter; of the own event they do, also those sent without resync."""
+    """Older messages of other events do not matter; those of the same event do, also when sent without resync."""
     device = await connect(queues, SITE, "user_1")
     await send(queues, SITE, "user_1", "other", body=b"other")
     first = await send(queues, SITE, "user_1", "news", resync=True)
@@ -276,7 +276,7 @@ async def test_resync_rule_looks_at_the_own_event_alone(queues: RedisQueues, val
 
 
 async def test_batch_ack_removes_exactly_the_batch(queues: RedisQueues, valkey: Valkey) -> None:
-    """What came after the batch stays, also when its messages were sent with resync."""
+    """Messages after the batch stay, also when those in it were sent with resync."""
     device = await connect(queues, SITE, "user_1")
     seqs = [await send(queues, SITE, "user_1", resync=True, body=b"batch") for _ in range(3)]
     await send(queues, SITE, "user_1", resync=True, body=b"later")
@@ -291,7 +291,7 @@ async def test_no_acks(queues: RedisQueues) -> None:
 
 
 async def test_seq_moves_on_after_redis_has_lost_its_data(queues: RedisQueues, valkey: Valkey) -> None:
-    """Seqs fit JavaScript's numbers, and begin anew above all that were given out before."""
+    """Seqs fit JavaScript's numbers; after a loss of all data they begin above all earlier ones."""
     await send(queues, SITE, [])
     before = await send(queues, SITE, [])
     # Numbers are reckoned in sixteenths of a millisecond.
@@ -303,7 +303,7 @@ async def test_seq_moves_on_after_redis_has_lost_its_data(queues: RedisQueues, v
 
 
 async def test_plain_site_tells_the_nodes_in_the_rooms(queues: RedisQueues, redis: Redis, valkey: Valkey) -> None:
-    """Each node with connections in any of the rooms is told once; after the last has left, none; nothing is stored."""
+    """Each node with connections in one of the rooms is told once, and not after the last has left; none is stored."""
     plain = make_site("plain", user_room_prefix=None)
     other = RedisQueues(redis, "bb", 1_000_000)
     await queues.join(plain, ["a", "b"])
@@ -319,7 +319,7 @@ async def test_plain_site_tells_the_nodes_in_the_rooms(queues: RedisQueues, redi
 async def test_what_was_given_up_is_not_carried_out(
     queues: RedisQueues, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sends, publishes, connects carry a deadline on Redis's clock: past it they are refused, and leave nothing."""
+    """Sends, publishes and connects carry a deadline on Redis's clock: after it they are refused and leave no trace."""
     await connect(queues, SITE, "user_1")
     before = await redis.command("HLEN", f"{prefix(SITE.name)}devices")
     passed: Word = 1_000
@@ -334,7 +334,7 @@ async def test_what_was_given_up_is_not_carried_out(
 
 
 async def test_full_redis_stores_nothing_at_all(queues: RedisQueues, valkey: Valkey) -> None:
-    """Redis without memory refuses a send as a whole: not one queue holds it."""
+    """Redis without memory refuses a send as a whole: no queue holds it."""
     for number in range(3):
         await connect(queues, SITE, f"user_{number}", number=number)
     before = valkey.dump()
@@ -388,13 +388,13 @@ async def test_whose_end_it_is_to_report(queues: RedisQueues, other_node: RedisQ
     await other_node.bury(SITE, "aa", "")
     for _ in range(2):
         assert await queues.disconnect(SITE, 2, handles) == [False, False]
-    # The node has woken up: what it registers from then on is its own again.
+    # The node has woken up: its new connections are its own again.
     await queues.connect(SITE, 3, "d", ["user_1"], "note")
     assert await queues.disconnect(SITE, 3, handles) == [True, False]
 
 
 async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, valkey: Valkey) -> None:
-    """When Redis has lost its data nobody else has reported the end."""
+    """When Redis has lost its data, no other node has reported the end."""
     device = (await queues.connect(SITE, 1, "d", ["user_1"], "note")).devices[0]
     valkey.client.flushall()
     assert await queues.disconnect(SITE, 1, [device.handle]) == [True]

@@ -1,4 +1,4 @@
-"""A Redis that comes back without its newest writes: nothing lost stays silent, and no seq is given twice."""
+"""A Redis that comes back without its newest writes: every loss is told, and no seq is given twice."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SITE = make_site()
 
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
-    """A process that the test may kill, whose data survive it."""
+    """A process that the test may kill; its data survive."""
     with running_valkey(is_durable=True) as server:
         yield server
 
 
 def _restart(server: Valkey, loses_newest: bool) -> None:
-    """Kill it and start it again, with the data it has now or with those copied by `_copy`."""
+    """Kill it and start it again, with its present data or with those that `_copy` copied."""
     server.kill()
     if loses_newest:
         shutil.rmtree(server.directory / "appendonlydir")
@@ -34,7 +34,7 @@ def _restart(server: Valkey, loses_newest: bool) -> None:
 
 @pytest.mark.parametrize("loses_newest", [True, False])
 async def test_lost_tail(own_valkey: Valkey, loses_newest: bool) -> None:
-    """After a restart that lost a message every device is due a `_resync`; after one that lost nothing none is."""
+    """After a restart that lost a message a `_resync` is due for every device; after one without loss for none."""
     async with linked(own_valkey) as redis:
         queues = RedisQueues(redis, "aa", 1_000_000)
         handle = (await queues.connect(SITE, 1, "d", ["user_1"])).devices[0].handle
@@ -51,7 +51,7 @@ async def test_lost_tail(own_valkey: Valkey, loses_newest: bool) -> None:
 
 
 async def test_second_node_finds_its_own_loss(own_valkey: Valkey) -> None:
-    """A node that comes back later, after others have sent, still finds that a message it had accepted is gone."""
+    """A node that comes back later, after others have sent, still finds that a message it had accepted is lost."""
     async with linked(own_valkey) as one, linked(own_valkey) as two:
         first, second = RedisQueues(one, "aa", 1_000_000), RedisQueues(two, "bb", 1_000_000)
         handle = (await first.connect(SITE, 1, "d", ["user_1"])).devices[0].handle

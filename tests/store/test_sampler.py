@@ -1,4 +1,4 @@
-"""What the sampler finds in the queues of a real Valkey, and how little of them it looks at."""
+"""The samples of queues in a real Valkey, and the bounded part of them that is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 
 
 async def test_sample_of_no_device(node: StoreNode) -> None:
-    """A site that nobody has joined is all zeros; one without queues is not looked at."""
+    """A site without devices is all zeros; a site without queues is not sampled."""
     counts = Counts()
     await QueueSampler(node.redis, [SITE, PLAIN], counts).sample()
     sample = counts.of(SITE.name).queues
@@ -54,7 +54,7 @@ async def test_sample_counts_what_waits(node: StoreNode) -> None:
 
 
 async def test_sample_is_bounded(node: StoreNode) -> None:
-    """However many devices a site has, a bounded number is looked at, in a bounded number of commands."""
+    """Of any number of devices a bounded number is sampled, with a bounded number of commands."""
     for number in range(100):
         await node.open(SITE, "user_1", device=f"d{number}")
     await node.publish(SITE, "user_1")
@@ -67,7 +67,7 @@ async def test_sample_is_bounded(node: StoreNode) -> None:
 
 
 async def test_sampler_looks_at_once_and_ends(node: StoreNode) -> None:
-    """A started sampler looks without being asked; a closed one leaves no task behind."""
+    """A started sampler samples by itself; a closed one leaves no task."""
     await node.open(SITE, "user_1")
     counts = Counts()
     sampler = QueueSampler(node.redis, [SITE], counts)

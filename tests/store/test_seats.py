@@ -14,12 +14,12 @@ SITE = make_site()
 
 @pytest.fixture
 def seats(redis: Redis) -> RedisSeats:
-    """Of one node."""
+    """The seats of one node."""
     return RedisSeats(redis, "aa")
 
 
 async def test_the_first_bound_that_is_reached_is_named(seats: RedisSeats, redis: Redis, valkey: Valkey) -> None:
-    """Counted under every name or none, together with what other nodes hold."""
+    """A connection is counted under every name or under none; the counts of all nodes are added."""
     other = RedisSeats(redis, "bb")
     bounds = [("user:1", 2), ("all", 3)]
     assert [await seats.take_seat(SITE, bounds), await other.take_seat(SITE, bounds)] == [0, 0]
@@ -34,7 +34,7 @@ async def test_the_first_bound_that_is_reached_is_named(seats: RedisSeats, redis
 
 
 async def test_nothing_is_left(seats: RedisSeats, valkey: Valkey) -> None:
-    """When all are given back no key remains; giving back what is not known changes nothing."""
+    """When all are given back no key remains; to give back an unknown seat changes nothing."""
     await seats.take_seat(SITE, [("user:1", 2), ("all", 3)])
     await seats.give_seat(SITE, ["user:1", "all"])
     await seats.give_seat(SITE, ["user:1", "all"])
@@ -42,7 +42,7 @@ async def test_nothing_is_left(seats: RedisSeats, valkey: Valkey) -> None:
 
 
 async def test_a_node_says_what_it_holds(seats: RedisSeats, valkey: Valkey) -> None:
-    """The first part makes what was known forgotten, the others add to it; nothing held leaves nothing."""
+    """The first part replaces the earlier counts, the others add to it; without counts no key remains."""
     await seats.take_seat(SITE, [("user:1", 2), ("all", 3)])
     await seats.set_seats(SITE, {"user:2": 1}, is_first=True)
     await seats.set_seats(SITE, {"all": 1}, is_first=False)
@@ -52,7 +52,7 @@ async def test_a_node_says_what_it_holds(seats: RedisSeats, valkey: Valkey) -> N
 
 
 async def test_the_silence_of_those_with_seats(seats: RedisSeats, redis: Redis, valkey: Valkey) -> None:
-    """The quietest node counts that holds seats in the site; one that is not known has been buried."""
+    """The quietest node with seats in the site counts; a node that is not known has been buried."""
     for node in ("bb", "cc"):
         await RedisSeats(redis, node).take_seat(SITE, [("all", 9)])
     assert await seats.silence_seconds(SITE) == 0
@@ -66,7 +66,7 @@ async def test_the_silence_of_those_with_seats(seats: RedisSeats, redis: Redis, 
 async def test_a_connect_that_comes_too_late_is_not_counted(
     seats: RedisSeats, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller has been told that Redis is away, and has set the counts right."""
+    """After its deadline a request is refused: its caller was told that Redis is away, and has corrected the counts."""
     monkeypatch.setattr(redis, "deadline_ms", lambda key: 1)
     with pytest.raises(StoreError):
         await seats.take_seat(SITE, [("all", 3)])

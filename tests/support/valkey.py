@@ -36,7 +36,7 @@ class Valkey:
         for key, value in options.items():
             command += [f"--{key}", value]
         self._process = ChildProcess("valkey", command, REPOSITORY)
-        eventually(self._answers, "valkey to answer")
+        eventually(self._answers, "valkey to answer", 30)
 
     def clock_ms(self) -> int:
         """The time on the server's clock, in milliseconds."""

@@ -24,4 +24,4 @@ class ChannelsKeys(Section):
     max_channels: Amount | None = None
 
 
-SECTION = SectionSpec("channels", ChannelsKeys, Channels)
+SECTION = SectionSpec("channels", ChannelsKeys, Channels, is_bindable=True)

@@ -50,5 +50,9 @@ class TopicsKeys(Section):
 
 
 SECTION = SectionSpec(
-    "topics", TopicsKeys, Topics, secrets=frozenset(("jwt_secret", "jwt_public_key", "private_key", "bind_url"))
+    "topics",
+    TopicsKeys,
+    Topics,
+    is_bindable=True,
+    secrets=frozenset(("jwt_secret", "jwt_public_key", "private_key", "bind_url")),
 )

@@ -1,22 +1,22 @@
 -- include mode
 -- include clock
--- Put before every script. KEYS[1] is the site's key prefix, 'recado:{site}:'; every key of a script begins with it,
--- so a script stays on the one Cluster slot of its site. The keys are listed in store/keys.py.
+-- Included by every script of a site. KEYS[1] is the site's key prefix, 'recado:{site}:'; every key of a script begins
+-- with it, so a script stays on the one Cluster slot of its site. The keys are listed in store/keys.py.
 local P = KEYS[1]
 local call = redis.call
 
--- The key of a device in the hash `devices`; the length in front keeps it unambiguous whatever the names hold.
+-- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
 end
 
--- Drops `count` references to a body; the body goes with the last of them.
+-- Drops `count` references to a body; the body is deleted with the last reference.
 local function release(seq, count)
   local key = P .. 'body:' .. seq
   if call('HINCRBY', key, 'refs', -count) <= 0 then call('DEL', key) end
 end
 
--- Empties a device's queue. `keep` is a seq whose body has no references counted yet (the one being sent).
+-- Empties a device's queue. `keep` is a seq whose body has no counted references yet (the message that is being sent).
 local function drop_queue(handle, keep)
   local key = P .. 'queue:' .. handle
   for _, seq in ipairs(call('LRANGE', key, 0, -1)) do
@@ -26,19 +26,19 @@ local function drop_queue(handle, keep)
   call('HDEL', P .. 'bytes', handle)
 end
 
--- Writes what a device is to the hashes that /send reads: 'node,node' while connected, '@deadline' while away.
+-- Writes the state of a device to the hashes that /send reads: 'node,node' while connected, '@deadline' while away.
 local function set_state(handle, user, rooms, state)
   call('HSET', P .. 'user:' .. user, handle, state)
   for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
 end
 
--- The rooms of a device: its user's, or its own where its "user" is the public channel.
+-- The rooms of a device: its user's, or its own when its "user" is the public channel.
 local function rooms_of(handle, user)
   local packed = call('HGET', P .. 'device:' .. handle, 'rooms') or call('HGET', P .. 'users', user)
   return packed and cjson.decode(packed) or {}
 end
 
--- The device's state from its connections: fields 'c:<node>.<number>' of its hash.
+-- The state of a device by its connections, which are the fields 'c:<node>.<number>' of its hash.
 local function state_of(handle)
   local nodes, seen = {}, {}
   for _, field in ipairs(call('HKEYS', P .. 'device:' .. handle)) do
@@ -52,7 +52,7 @@ local function state_of(handle)
   return table.concat(nodes, ',')
 end
 
--- Forgets a device that is away: after this no key, field or member names it; nor its user, if it was the last device.
+-- Forgets a device that is away: no key, field or member names it any more, nor its user if this was the last device.
 local function remove_device(handle)
   local key = P .. 'device:' .. handle
   local named = call('HMGET', key, 'user', 'device')
@@ -67,8 +67,8 @@ local function remove_device(handle)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
 end
 
--- A connection of a device is gone: when it was the last one, its time to live begins at `now`.
--- Answers 1 when the connection was known, and sets the state in every room.
+-- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
+-- time to live begins at `now`. Answers 1 when the connection was known, else 0.
 local function remove_connection(handle, node, number, now, ttl)
   local key = P .. 'device:' .. handle
   if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0 end
@@ -84,8 +84,8 @@ local function remove_connection(handle, node, number, now, ttl)
   return 1
 end
 
--- Waiting entries behind `after`, oldest first, at most `max_count` and (but for the first) `max_bytes`.
--- Answers { more ('1' or '0'), seq, body, seq, body, ... }.
+-- Waiting messages with a seq above `after`, oldest first: at most `max_count`, and at most `max_bytes` unless the
+-- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }.
 local function waiting(handle, after, max_count, max_bytes)
   local key = P .. 'queue:' .. handle
   local answer, bytes, count, start = { '0' }, 0, 0, 0
@@ -109,8 +109,8 @@ local function waiting(handle, after, max_count, max_bytes)
   end
 end
 
--- The next seq: the site's clock of messages. It starts at the milliseconds since 2020 times 16, so that it also moves
--- on after Redis has lost its data (below 16,000 messages a second on average), and stays below 2^53 for JavaScript.
+-- The next seq, the site's clock of messages. It starts at the milliseconds since 2020 times 16. So it grows on after
+-- Redis has lost its data (up to 16,000 messages a second on average), and stays below 2^53 for JavaScript.
 local function next_seq(now)
   local seq = call('INCR', P .. 'seq')
   if seq == 1 then
@@ -120,11 +120,11 @@ local function next_seq(now)
   return string.format('%.0f', seq)
 end
 
--- How often this run has told a node.
+-- How many messages this run has handed to nodes.
 local tells = 0
 
--- Hands one message to a node. The counter is per site and node: the node sees a gap when one did not arrive.
--- In a Cluster (IS_SHARDED) the node hears on a channel of the site's slot: see ARCHITECTURE.md.
+-- Hands one message to a node. The counter is for one site and node: a jump tells the node that a message was lost.
+-- In a Cluster (IS_SHARDED) the node hears on a channel of the site's slot, because PUBLISH would go to every server.
 local function tell(node, kind, site, ...)
   local counter = call('HINCRBY', P .. 'bus', node, 1)
   tells = tells + 1
@@ -136,9 +136,9 @@ local function tell(node, kind, site, ...)
   end
 end
 
--- Whether a send is to be refused. `terms` is its deadline in ms of Redis's clock, '' = none, and where the site has a
--- limit ',<sends a second>,<sends at once>' behind it. Answers nothing, or what the script is to answer: an error, or
--- { '', ms until the rate allows it }.
+-- Whether a send is refused. `terms` is its deadline in ms of Redis's clock, '' = none; for a site with a limit
+-- ',<sends a second>,<sends at once>' follows. Answers nil, or the answer for the caller of the script: an error, or
+-- { '', ms until the rate allows the send }.
 local function refusal_of(terms, now)
   if terms == '' then return nil end
   local deadline, rate, burst = tonumber(terms), nil, nil
@@ -148,10 +148,10 @@ local function refusal_of(terms, now)
   end
   if deadline and now > deadline then return redis.error_reply('LATE the caller has stopped waiting') end
   if not rate then return nil end
-  -- One number is kept: when all that was sent would have been sent at the rate, without a burst.
+  -- One number is kept: the time when all sends so far would have been made at the rate, without a burst.
   local pause = 1000 / rate
   local due = tonumber(call('GET', P .. 'due') or 0)
-  -- Later than it can be: the clock went back, or the limit was changed.
+  -- A time later than possible: the clock went back, or the limit was changed.
   if due < now or due > now + pause * burst then due = now end
   local early = due - now - pause * (burst - 1)
   if early > 0 then return { '', math.ceil(early) } end
@@ -159,15 +159,16 @@ local function refusal_of(terms, now)
   return nil
 end
 
--- The site's last seq: live messages after it follow what a script answered. A script that answers it and a send are
--- never interleaved, so nothing falls between.
+-- The site's last seq: live messages with a higher seq follow the answer of a script. The script and a send are never
+-- interleaved, so no message falls between.
 local function last_seq()
   return call('GET', P .. 'seq') or '0'
 end
 
--- What a message depends on stands from ARGV[i] on: 0, or 1 | hash | field | what it must hold | '1': the field goes with it.
--- Answers the index behind it and, where it does not hold, what the script is to answer. (Lua keeps one copy of equal
--- texts and compares their places: the comparison takes the same time whatever differs.)
+-- Checks the guard of a message, the condition for its publication. It stands from ARGV[i] on: 0, or
+-- 1 | hash | field | the value that the field must have | '1' when the field is deleted with the message.
+-- Answers the index after the guard and, when it does not hold, the answer for the caller of the script. (Lua keeps one
+-- copy of equal texts and compares their places: the comparison takes the same time whatever differs.)
 local function check_guard(i)
   if ARGV[i] == '0' then return i + 1 end
   local held = call('HGET', P .. ARGV[i + 1], ARGV[i + 2])
@@ -175,8 +176,8 @@ local function check_guard(i)
   return i + 5
 end
 
--- The message of this seq is accepted: what goes with it goes. Of names that are kept for a protocol it is known when that
--- was, as far as the protocol's history reaches back.
+-- The message of this seq is accepted: deletes the field of its guard where the guard says so. For names that are kept
+-- for a protocol (channels) the seq of the deletion is kept too, as far back as the protocol's history reaches.
 local function spend_guard(i, seq)
   if ARGV[i] ~= '1' or ARGV[i + 4] ~= '1' then return end
   call('HDEL', P .. ARGV[i + 1], ARGV[i + 2])
@@ -184,9 +185,9 @@ local function spend_guard(i, seq)
   call('ZADD', P .. 'gone:' .. ARGV[i + 1], seq, ARGV[i + 3])
 end
 
--- Reads the audiences of a message from ARGV[i] on: how many, then for each: protocol | head (what the bus and the
--- history carry of it) | messages (0: none), bytes and seconds of its history | how many names | name ...
--- Answers them and the index behind them.
+-- Reads the audiences of a message from ARGV[i] on: their number, then for each: protocol | head (its part on the bus
+-- and in the history) | messages (0: no history), bytes and seconds of its history | number of names | name ...
+-- Answers the audiences and the index after them.
 local function read_audiences(i)
   local audiences = {}
   local count = tonumber(ARGV[i])
@@ -200,26 +201,27 @@ local function read_audiences(i)
   return audiences, i
 end
 
--- The seq from which on nothing is missing in a protocol's history. Without a history nothing is known to be missing only
--- if nothing at all was published. One that has expired holds nothing, which is all there is for who has heard its last.
+-- The seq from which on no message is missing in a protocol's history. A history that has expired is empty, which is
+-- complete for a reader that has heard its last message. Without any history it is complete only for the site's last
+-- seq, that is if no message at all was published since.
 local function complete_from(protocol)
   local marks = call('HMGET', P .. 'histories', protocol .. '.floor', protocol .. '.last')
   local is_gone = call('EXISTS', P .. 'history:' .. protocol) == 0
   return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1])
 end
 
--- Up to this seq something may be missing in a protocol's history from here on.
+-- Notes that messages up to this seq may be missing in a protocol's history.
 local function set_floor(protocol, floor)
   call('HSET', P .. 'histories', protocol .. '.floor', floor)
   call('ZREMRANGEBYSCORE', P .. 'gone:' .. protocol, '-inf', floor)
 end
 
--- Keeps a message in the history of an audience's protocol. `histories` says of each protocol what its last message was
--- and (`floor`) up to which seq something may be missing.
+-- Keeps a message in the history of an audience's protocol. For each protocol `histories` holds the seq of its last
+-- message and, as `floor`, the seq up to which messages may be missing.
 local function remember(audience, now, seq, id, body)
   local key, marks, field = P .. 'history:' .. audience.protocol, P .. 'histories', audience.protocol
   if call('EXISTS', key) == 0 then
-    -- What a history held before has expired; before the first there was none.
+    -- An earlier history has expired, or this is the first one.
     local last = call('HGET', marks, field .. '.last') or string.format('%.0f', tonumber(seq) - 1)
     set_floor(field, last)
     call('HSET', marks, field .. '.bytes', 0)
@@ -239,13 +241,13 @@ local function remember(audience, now, seq, id, body)
     count = count - 1
   end
   if floor then set_floor(field, floor) end
-  -- Of names that are kept for it, as channels are.
+  -- For names that are kept for the protocol (channels): the last message of each.
   for i = audience.first, audience.last do
     if call('HEXISTS', P .. 'latest:' .. field, ARGV[i]) == 1 then call('HSET', P .. 'latest:' .. field, ARGV[i], seq) end
   end
 end
 
--- Tells each node that has joined one of an audience's names, once. Answers how many were told.
+-- Hands the message once to each node that has joined one of an audience's names. Answers how many nodes.
 local function tell_audiences(audiences, now, site, seq, id, body)
   local told = 0
   for _, audience in ipairs(audiences) do
@@ -264,7 +266,7 @@ local function tell_audiences(audiences, now, site, seq, id, body)
   return told
 end
 
--- '1' when some node listens to one of these names of a protocol.
+-- '1' when any node listens to one of these names of a protocol, else '0'.
 local function audience_is_there(protocol, ...)
   for _, name in ipairs({ ... }) do
     if call('EXISTS', P .. 'audience:' .. protocol .. ':' .. name) == 1 then return '1' end

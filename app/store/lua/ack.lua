@@ -2,8 +2,8 @@
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...
--- Answers the handles whose ack calls for a _resync: of a message sent with resync=true that was not the oldest
--- waiting one of its event. Messages of a batch are acknowledged as a whole prefix, so the rule cannot break there.
+-- Answers the handles whose ack calls for a _resync: the message was sent with resync=true, and an older message of its
+-- event still waits. Messages of a batch are acknowledged as a whole prefix, so there the rule cannot be broken.
 local bodies, freed, calls = {}, {}, {}
 local counting = call('HLEN', P .. 'bytes') > 0
 
@@ -23,7 +23,7 @@ local function uncount(handle, size)
   end
 end
 
--- One command to Redis a device: the other half of a fan-out is send.lua.
+-- One command to Redis for each device: acks are half of the cost of a fan-out, send.lua is the other half.
 local queue = P .. 'queue:'
 local function remove(handle, seq, size)
   if call('LREM', queue .. handle, 1, seq) == 0 then return end
@@ -31,7 +31,7 @@ local function remove(handle, seq, size)
   if counting then uncount(handle, size) end
 end
 
--- Whether an older message of the same event waits in front of this one. False too when this one is not there.
+-- Whether an older message of the same event waits before this one. False also when this one does not wait.
 local function is_out_of_turn(handle, seq, event)
   local key = P .. 'queue:' .. handle
   if call('LINDEX', key, 0) == seq then return false end

@@ -1,8 +1,9 @@
 -- include shared
--- Takes the connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
+-- Takes connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix
 -- ARGV    node | its last beat in ms, '' = now | device ttl in ms, 0 = for ever | at most so many devices, and names
--- Answers { devices and names left to do, since when in ms, then for each connection that was taken out: user room, note }
+-- Answers { number of devices and names that are left, since when in ms, then for each connection that was taken out:
+--           user room, note }
 local node = ARGV[1]
 local since = clock(ARGV[2])
 local key = P .. 'node:' .. node
@@ -23,7 +24,7 @@ for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   end
   call('SREM', key, handle)
 end
--- A node that was only paused must not tell once more: see disconnect.lua.
+-- A node that was only paused must not report these connections once more: see disconnect.lua.
 if has_notes then call('SET', P .. 'buried:' .. node, 1, 'PX', 86400000) end
 for _, joined in ipairs(call('SPOP', P .. 'joined:' .. node, tonumber(ARGV[4]))) do call('SREM', P .. joined, node) end
 answer[1] = call('SCARD', key) + call('SCARD', P .. 'joined:' .. node)

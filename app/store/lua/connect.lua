@@ -1,11 +1,11 @@
 -- include shared
--- Registers one connection for a device in each of its user rooms and answers what waits for it.
+-- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
 --         | public channel, '' = none | deadline of this request, '' = none | note, '' = none | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
 local now = clock(ARGV[1])
--- Too late it would come behind its own withdrawal, and stay registered for ever.
+-- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
 if ARGV[9] ~= '' and now > tonumber(ARGV[9]) then
   return redis.error_reply('LATE the caller has stopped waiting')
 end
@@ -15,8 +15,8 @@ local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local rooms = cjson.decode(packed)
 local answer = { last_seq() }
 
--- The rooms of a user are those of its newest connection: its other devices move along. Those who share the public
--- channel share no other room: there each device has the rooms of its own newest connection.
+-- The rooms of a user are those of its newest connection: the user's other devices move to them. Devices in the public
+-- channel have nothing else in common: each of them has the rooms of its own newest connection.
 local function move(user, handle)
   local is_public = user == ARGV[8]
   local key, field = P .. 'users', user

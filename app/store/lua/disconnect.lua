@@ -1,10 +1,10 @@
 -- include shared
--- One connection of some devices is gone.
+-- Takes out one connection of some devices.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | handle ...
--- Answers per handle 1; or 0 when another node has taken the connection out before, and told who wanted to know. A
--- connection that is not there for any other reason (an earlier try of this same command, whose answer was lost; a Redis
--- that has lost its data) nobody else has told of: 1.
+-- Answers for each handle 1 when its end is the caller's to report, or 0 when another node has taken the connection out
+-- and reported it. A connection that is missing for another reason (an earlier attempt of this command, whose answer
+-- was lost; a Redis that has lost its data) was reported by no other node: 1.
 local now = clock(ARGV[1])
 local answer = {}
 for i = 5, #ARGV do

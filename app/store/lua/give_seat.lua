@@ -1,7 +1,7 @@
 -- include shared
--- A connection that was counted is gone.
+-- Takes one connection out of the counts.
 -- KEYS[1] prefix
--- ARGV    node | what it was counted as ...
+-- ARGV    node | name under which the connection was counted ...
 local node = ARGV[1]
 local key = P .. 'seats:' .. node
 for i = 2, #ARGV do

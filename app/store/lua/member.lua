@@ -1,5 +1,5 @@
 -- include shared
--- A node hears of these from now on (rooms of a site without queues, names of audiences), or does not any more.
+-- Lets a node join rooms (of a site without queues) or names of audiences, or leave them.
 -- KEYS[1] prefix
 -- ARGV    'join' or 'leave' | node | 'members:<room>' or 'audience:<protocol>:<name>' ...
 -- Answers the site's last seq.

@@ -1,13 +1,13 @@
 -- include shared
--- Tells the nodes that hold a connection in one of the rooms (sites without queues: nothing is kept).
+-- Hands a message to the nodes with a connection in one of the rooms (sites without queues: no message is kept).
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body
 --         | guard, audiences (see _shared.lua) | room ...
--- Answers { seq, nodes told, 0, nodes told for the sake of an audience, times a node was told }, or what the terms or the
--- guard answer
+-- Answers { seq, nodes with connections, 0, nodes with an audience, times that a node was handed the message }, or the
+-- answer of the terms or of the guard.
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(7)
--- Whom the guard refuses does not use up what the site may send.
+-- A message that its guard refuses does not count as a send of the site.
 refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
 local seq = next_seq(now)

@@ -1,21 +1,22 @@
 -- include shared
--- Called when a node is connected anew: has Redis come back without its newest writes (an unsynced tail of the
--- append-only file, a replica that lagged)? Then no seq may be given twice, and no loss stay silent.
+-- Called when a node has connected again. Redis may have come back without its newest writes (an unsynced tail of the
+-- append-only file, a replica that lagged). Then no seq may be given twice, and every loss must be told.
 -- KEYS[1] prefix
--- ARGV    run id of this Redis | the highest seq that the calling node has heard of
--- Answers how many devices are to be told _resync because messages are missing.
--- More than Redis can have lost at once, and little of the 2^53 that JavaScript counts exactly.
+-- ARGV    run id of this Redis | the highest seq that the calling node knows of
+-- Answers how many devices get a _resync because messages are missing.
+
+-- More than Redis can have lost at once, and a small part of the 2^53 that JavaScript counts exactly.
 local JUMP = 1000000
 local run = P .. 'run'
 local known = tonumber(ARGV[2])
 if call('HGET', run, 'id') ~= ARGV[1] then
-  -- The first node to come back: what was given before stays below what is given from here on.
+  -- This is the first node to come back: all earlier seqs stay below the ones that are given from here on.
   call('HSET', run, 'id', ARGV[1], 'restored', last_seq())
   if last_seq() ~= '0' then call('INCRBY', P .. 'seq', JUMP) end
 end
 local restored = tonumber(call('HGET', run, 'restored'))
 if known <= restored or known > restored + JUMP then return 0 end
--- A message that somebody was answered 200 for is gone, and nobody knows whose it was.
+-- A message that was answered with 200 is lost, and it is unknown which devices it was for.
 for _, field in ipairs(call('HKEYS', P .. 'histories')) do
   if not string.find(field, '%.bytes$') then call('HSET', P .. 'histories', field, last_seq()) end
 end

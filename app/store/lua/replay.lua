@@ -1,10 +1,11 @@
 -- include shared
--- What waits for devices of one connection behind a seq: the next part of a batch, or what a gap on the bus hid.
+-- Reads messages that wait for the devices of one connection after a seq: the next part of a batch, or the messages
+-- that a gap on the bus hid.
 -- KEYS[1] prefix
--- ARGV    node | connection number | max count | max bytes | then per device: handle | after seq
--- Answers { last seq, then per device: { state, waiting(...) } }; state is 'here', or the seq at which its queue was
--- dropped while no _resync is known to have arrived, or 'gone' when the connection is not registered any more (the node
--- was taken for dead, the device expired), or 'lost' when Redis does not know the device.
+-- ARGV    node | connection number | max count | max bytes | then for each device: handle | after seq
+-- Answers { last seq, then for each device: { state, waiting(...) } }. The state is 'here'; or, while no _resync is
+-- known to have arrived, the seq at which the queue was dropped; or 'gone' when the connection is not registered any
+-- more (the node was taken for dead, the device expired); or 'lost' when Redis does not know the device.
 local field = 'c:' .. ARGV[1] .. '.' .. ARGV[2]
 local answer = { last_seq() }
 for i = 5, #ARGV, 2 do

@@ -1,9 +1,9 @@
 -- include shared
--- Looks at a bounded random choice of the site's devices. Changes nothing.
+-- Samples the queues of a bounded random choice of the site's devices. Changes nothing.
 -- KEYS[1] prefix
--- ARGV    now | at most so many devices
--- Answers { devices there are, devices looked at, messages in their queues, messages in the longest of them,
---           age of the oldest of them in ms }
+-- ARGV    now | most devices
+-- Answers { devices of the site, devices in the sample, messages in their queues, messages in the longest queue, age of
+--           the oldest message in ms }
 local now = clock(ARGV[1])
 local picked = call('HRANDFIELD', P .. 'devices', tonumber(ARGV[2]), 'WITHVALUES')
 local messages, longest, age = 0, 0, 0

@@ -1,14 +1,14 @@
 -- include shared
--- Stores one message for every addressed device and tells the nodes that hold them: all or nothing, in one run.
+-- Stores one message for every addressed device and hands it to the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | guard, audiences (see _shared.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
--- Answers { seq, devices stored for, devices whose queue ran over, nodes told for the sake of an audience, times a node
--- was told }, or what the terms or the guard answer
+-- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that
+-- a node was handed the message }, or the answer of the terms or of the guard.
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(11)
--- Whom the guard refuses does not use up what the site may send.
+-- A message that its guard refuses does not count as a send of the site.
 refusal = refusal or refusal_of(ARGV[2], now)
 if refusal then return refusal end
 local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -22,7 +22,7 @@ local PART = 4096
 local seq = next_seq(now)
 spend_guard(11, seq)
 
--- Bytes are counted exactly, but only for queues long enough to matter: `bytes` holds those of the counted ones.
+-- Bytes are counted exactly, but only for queues that are long enough to matter: `bytes` holds their sums.
 local counting = call('HLEN', P .. 'bytes') > 0
 local function bytes_with(handle, length)
   if length < counted_from then
@@ -41,13 +41,13 @@ local function bytes_with(handle, length)
   return sum
 end
 
--- A device in several rooms is seen several times; within one room (but for HSCAN) it is not.
+-- A device in several rooms appears several times. Within one room it appears once, but HSCAN may repeat it.
 local audiences, first = read_audiences(behind)
 local seen = #ARGV > first and {} or nil
 local queue = P .. 'queue:'
 local stored, overflowed, per_state = 0, 0, {}
 
--- One command to Redis a device: half the price of a fan-out is paid here, the other half in ack.lua.
+-- One command to Redis for each device: this is half of the cost of a fan-out, ack.lua is the other half.
 local function add(handle, state)
   if seen then
     if seen[handle] then return end
@@ -99,7 +99,7 @@ if stored > 0 then
     'at', string.format('%.0f', now))
 end
 
--- A device connected to several nodes is in each node's list.
+-- A device that is connected to several nodes is in the list of each.
 local per_node = {}
 for state, list in pairs(per_state) do
   for node in string.gmatch(state, '[^,]+') do

@@ -1,7 +1,7 @@
 -- include shared
--- A node says what it holds: all of it, in one or more parts.
+-- Sets the counts of a node, all of them, in one or more parts.
 -- KEYS[1] prefix
--- ARGV    node | '1' for the first part: what was known before is forgotten | what is counted | how many | ...
+-- ARGV    node | '1' for the first part: the earlier counts are deleted | counted name | count | ...
 local node = ARGV[1]
 local key = P .. 'seats:' .. node
 if ARGV[2] == '1' then call('UNLINK', key) end

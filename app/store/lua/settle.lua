@@ -1,5 +1,5 @@
 -- include shared
--- The _resync of these devices has arrived: it need not be repeated at the next connect, unless more was lost since.
+-- Notes that the _resync of these devices has arrived: the next connect need not repeat it, unless more was lost since.
 -- KEYS[1] prefix
 -- ARGV    last seq that the _resync covers | handle ...
 for i = 2, #ARGV do

@@ -1,9 +1,9 @@
 -- include shared
--- A connection asks to be counted where its site has limits: everywhere, or, when one of them is reached, nowhere.
--- A node's connections are counted in a hash of its own, so that they can be taken out, or set right, all at once.
+-- Counts a connection under all limits of its site, or, when one of them is reached, under none. Each node has a hash
+-- of its own for its counts, so that they can be deleted or corrected all at once.
 -- KEYS[1] prefix
--- ARGV    node | deadline of this request in ms of Redis's clock, '' = none | then per limit: what is counted | limit
--- Answers 0, or which limit (1, 2, ...) is reached.
+-- ARGV    node | deadline of this request in ms of Redis's clock, '' = none | then for each limit: counted name | limit
+-- Answers 0, or the number (1, 2, ...) of the limit that is reached.
 local node = ARGV[1]
 if ARGV[2] ~= '' and clock('') > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')

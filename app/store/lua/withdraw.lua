@@ -1,5 +1,5 @@
 -- include shared
--- Takes out a connection whose registration was not answered.
+-- Takes out a connection whose registration got no answer.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | device id | user room ...
 local now = clock(ARGV[1])

@@ -1,0 +1,52 @@
+"""Warnings about settings that are valid and yet hardly meant: check-config prints them, the server logs them."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from app.config.section import SectionSpec
+from app.config.settings import Config, Site
+
+_MIN_KEY_CHARACTERS = 16
+_MAKE_ONE = "`recado keys new` makes a key"
+#: Words of examples and of keys that somebody meant to change.
+_PLACEHOLDER = re.compile(r"put-|your-|change-?me|example|placeholder|secret|password|12345|54321", re.IGNORECASE)
+#: A shorter time was probably meant in seconds.
+_MIN_PING_MS = 1_000
+
+
+def warnings_of(config: Config, sections: Sequence[SectionSpec]) -> list[str]:
+    """One line for each doubt; no secret is in it."""
+    return [
+        *_of_server(config),
+        *(f"{site.name}.{line}" for site in config.sites.values() for line in _of(site, sections)),
+    ]
+
+
+def _of_server(config: Config) -> Iterator[str]:
+    if not config.sites:
+        yield "sites.yml: there is no site, so nobody can connect or send"
+    for key, value in (("pingInterval", config.ping_interval_ms), ("pingTimeout", config.ping_timeout_ms)):
+        if value < _MIN_PING_MS:
+            yield f"io.{key}: {value} are milliseconds, was it meant in seconds?"
+
+
+def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
+    if _PLACEHOLDER.search(site.api_key):
+        yield f"apiKey: looks like a placeholder, {_MAKE_ONE}"
+    elif len(site.api_key) < _MIN_KEY_CHARACTERS:
+        yield f"apiKey: has fewer than {_MIN_KEY_CHARACTERS} characters and can be guessed, {_MAKE_ONE}"
+    if not site.has_queues:
+        yield from (f"{key}: has no effect without userRoomPrefix" for key in _keys_of_users(site))
+    if site.binds and not any(section.is_bindable and site.section(section.settings) for section in sections):
+        names = " or ".join(section.key for section in sections if section.is_bindable)
+        yield f"binds: has no effect without {names}"
+
+
+def _keys_of_users(site: Site) -> Iterator[str]:
+    """The keys given in the site that concern users, whom only userRoomPrefix tells apart."""
+    if site.update_user_url:
+        yield "updateUserUrl"
+    if site.public_channel:
+        yield "publicChannel"
+    if site.limits.connections_per_user:
+        yield "limits.connections_per_user"
