@@ -273,7 +273,7 @@ async def _ask(link: Link, *words: str) -> Any:
 
 
 def _private_end_with_parent() -> Callable[[], None]:
-    """The steps of the child before it becomes Valkey: its files become private, and it ends with its parent (Linux)."""
+    """The steps of the child before it becomes Valkey: its files are private, and it ends with its parent (Linux)."""
     end = end_with_parent(signal.SIGTERM)
 
     def prepare() -> None:
