@@ -22,6 +22,7 @@ from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
+from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
 
@@ -110,6 +111,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         # Its key is known to everybody: only this machine reaches it, unless an address is given.
         config = msgspec.structs.replace(config, host=_LOOPBACK)
     configure_logging(config.log_level, config.log_format)
+    ignore_hangup()
     if config.sites or not demo:
         for warning in warnings_of(config, _SECTIONS):
             _log.warning("configuration", reason=warning)

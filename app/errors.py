@@ -9,6 +9,7 @@ RecadoError
 ├── LimitReached            a site, user or address has had its share; `status` is the HTTP answer
 └── StoreError              Redis cannot do what was asked
     ├── StoreUnavailable    ... because it is away, starting, full or read-only: try again later
+    │   └── StoreAway       ... because there is no link: nothing was sent, so nothing has happened
     └── WrongType           ... because a key holds something else: it is the same next time
 """
 
@@ -79,6 +80,10 @@ class StoreError(RecadoError):
 
 class StoreUnavailable(StoreError):
     """The message store is not available at the moment, try again."""
+
+
+class StoreAway(StoreUnavailable):
+    """The message store is away, try again."""
 
 
 class WrongType(StoreError):

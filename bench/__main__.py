@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     scale = {"full": FULL, "quick": QUICK, "tiny": TINY}[options.scale]
     if options.rounds:
         scale = dataclasses.replace(scale, rounds=options.rounds, growth_rounds=options.rounds)
+    # SIGINT too: a shell starts its background commands with SIGINT ignored.
+    signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(scale.limit_seconds)

@@ -21,6 +21,7 @@ PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
 
 #: Everybody may import these.
 LEAVES = {"app.clock", "app.config", "app.digests", "app.errors", "app.ids", "app.observe", "app.surrogates"}
+LEAVES |= {"app.json_depth", "app.watched_tasks"}
 #: The modules of a protocol that decide; see `role_of` for the others.
 PROTOCOL = LEAVES | {"app.core", "app.transport", "app.socketio", "app.protocols"}
 # Package -> the other packages that it may import. A module stands for everything beneath it.
@@ -31,6 +32,8 @@ MAY_IMPORT = {
     "app.clock": set(),
     "app.ids": {"app.clock", "app.errors"},
     "app.surrogates": set(),
+    "app.watched_tasks": {"app.errors"},
+    "app.json_depth": set(),
     "app.digests": {"app.surrogates"},
     "app.config": {"app.errors"},
     "app.observe": {"app.errors", "app.config"},
@@ -238,6 +241,31 @@ def test_libraries_stay_at_home() -> None:
         for library, homes in HOMES.items()
         if any(is_within(name, library) for name in module.imports())
         and not any(is_within(module.name, home) for home in homes)
+    ]
+    assert wrong == []
+
+
+#: Modules with short tasks of their own: each ends with the request, the connection or the command that it is for.
+SHORT_TASKS = {
+    "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
+    "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
+    "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.redis.cluster",
+    "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus", "app.transport.websocket",
+}  # fmt: skip
+
+
+def test_long_lived_tasks_are_watched() -> None:
+    """Tasks are started through `watched_tasks`, except by the modules with short tasks; a loop without an end is none
+    of these."""
+    wrong = [
+        f"{module.path}:{node.lineno}"
+        for module in APP
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("create_task", "ensure_future")
+        and (module.name not in SHORT_TASKS or ("_keep_" in ast.unparse(node) and module.name != "app.node.workers"))
+        and module.name != "app.watched_tasks"
     ]
     assert wrong == []
 

@@ -4,14 +4,20 @@ Knows nothing of the connections behind a name: the protocol hands the messages 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+
+import structlog
 
 from app.config.settings import Site
 from app.core.catch_up import CatchUp
 from app.core.errands import Errands
+from app.core.leavings import Leavings
 from app.core.message import History, LiveMessage
 from app.core.ports import AudienceListener, QueueStore
+from app.errors import StoreAway
+
+_log = structlog.get_logger(__name__)
 
 #: Names in one command when all names are joined again.
 _NAMES_PER_COMMAND = 1_000
@@ -22,11 +28,12 @@ _MAX_BYTES = 4_000_000
 class _Feed:
     """The messages of one site that this node hears for the protocol. Lives as long as the node."""
 
-    __slots__ = ("held", "last_seq", "names", "wants_refill")
+    __slots__ = ("held", "last_seq", "leavings", "names", "wants_refill")
 
-    def __init__(self) -> None:
+    def __init__(self, new_leavings: Callable[[Callable[[str], bool]], Leavings]) -> None:
         #: How often each name was joined.
         self.names: Counter[str] = Counter()
+        self.leavings = new_leavings(self.names.__contains__)
         #: The seq of the last message handed on; None until there is a seq behind which nothing may be missing.
         self.last_seq: int | None = None
         #: The bus had a gap since the names were last joined.
@@ -43,6 +50,9 @@ class Audiences:
         self.listener = listener
         self._store = store
         self._errands = errands
+        self.is_away = store.is_away
+        #: Counts messages whose listener has failed.
+        self.faults: Counter[str] = Counter()
         self._feeds: dict[str, _Feed] = {}
 
     async def join(self, site: Site, names: Iterable[str]) -> None:
@@ -50,8 +60,10 @@ class Audiences:
 
         Raises StoreUnavailable; nothing is joined then.
         """
+        if self._store.is_away(site.name):
+            raise StoreAway
         names = list(names)
-        feed = self._feeds.setdefault(site.name, _Feed())
+        feed = self._feed_of(site)
         feed.names.update(names)
         try:
             # Also names that are joined already: the command of that other `join` may be under way, and fail.
@@ -73,8 +85,7 @@ class Audiences:
                 deserted.append(name)
         if not feed.names:
             feed.last_seq = None
-        if deserted:
-            self._errands.start(self._leave(site, feed, deserted))
+        feed.leavings.add(deserted)
 
     async def history(
         self, site: Site, after_seq: int, max_messages: int = _MAX_MESSAGES, max_bytes: int = _MAX_BYTES
@@ -105,7 +116,12 @@ class Audiences:
     def _hand_on(self, site: Site, feed: _Feed, message: LiveMessage) -> None:
         if feed.last_seq is None or message.seq > feed.last_seq:
             feed.last_seq = message.seq
-            self.listener.published(site, message)
+            try:
+                self.listener.published(site, message)
+            except Exception:
+                # The messages behind this one, and the listeners of other protocols, go on.
+                self.faults[self.protocol] += 1
+                _log.exception("listener failed", protocol=self.protocol, site=site.name, seq=message.seq)
 
     async def _fill(self, site: Site, feed: _Feed, held: CatchUp[LiveMessage]) -> None:
         try:
@@ -127,7 +143,7 @@ class Audiences:
         names = list(feed.names)
         for start in range(0, len(names), _NAMES_PER_COMMAND):
             part = names[start : start + _NAMES_PER_COMMAND]
-            await self._errands.until_stored(partial(self._join_names, site, feed, part))
+            await self._errands.until_stored(partial(self._join_names, site, feed, part), site.name)
 
     def _join_names(self, site: Site, feed: _Feed, names: Sequence[str]) -> Awaitable[int]:
         """Joins those of the names that were not left meanwhile."""
@@ -139,7 +155,7 @@ class Audiences:
             after_seq = feed.last_seq
             if held.has_gap:
                 held.restart()
-            history = await self._errands.until_stored(partial(self.history, site, after_seq))
+            history = await self._errands.until_stored(partial(self.history, site, after_seq), site.name)
             if not history.is_complete or history.last_seq < after_seq:
                 self.listener.missed(site)
             for message in history.messages:
@@ -155,8 +171,8 @@ class Audiences:
             elif history.is_complete or held.has_gap:
                 feed.last_seq = history.last_seq
 
-    async def _leave(self, site: Site, feed: _Feed, names: Sequence[str]) -> None:
-        # Leave out a name that was joined again since. A name that is joined later is joined after this command.
-        await self._errands.until_stored(
-            lambda: self._store.leave_audience(site, self.protocol, [name for name in names if name not in feed.names])
-        )
+    def _feed_of(self, site: Site) -> _Feed:
+        if site.name not in self._feeds:
+            leave = partial(self._store.leave_audience, site, self.protocol)
+            self._feeds[site.name] = _Feed(partial(Leavings, self._errands, site.name, leave))
+        return self._feeds[site.name]

@@ -14,10 +14,11 @@ from app.core.binds import extend
 from app.core.connection import Connection, ConnectionPhase
 from app.core.errands import Errands
 from app.core.hub import Hub
+from app.core.leavings import Leavings
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import AudienceListener, BuriedConnection, QueueStore, Receiver, Registration, Replay, Stored
-from app.errors import LimitReached, StoreError
+from app.errors import LimitReached, StoreAway, StoreError
 from app.observe.counts import Counts
 
 #: Rooms told to Redis in one command after a gap: one for all would not end within its time-out.
@@ -49,7 +50,8 @@ class Delivery:
         # One bound method for all connections: a new one for each would cost 64 bytes a connection.
         self._on_batch_ack = self._continue_replay
         self._numbers = itertools.count(1)
-        self._errands = Errands()
+        self._errands = Errands(store.is_away)
+        self._leavings = {site.name: self._leavings_of(site) for site in sites}
         self._audiences: dict[str, Audiences] = {}
         self._listeners: dict[str, AudienceListener] = {}
 
@@ -57,7 +59,18 @@ class Delivery:
         """The audiences of a protocol, asked for once; `listener` hears the messages that are published to them."""
         self._listeners[protocol] = listener
         audiences = self._audiences[protocol] = Audiences(protocol, listener, self._store, self._errands)
+        audiences.faults = self._counts.faults
         return audiences
+
+    def is_away(self, site: Site) -> bool:
+        """Whether there is no link to the site's Redis: whoever connects now is to come again later."""
+        return self._store.is_away(site.name)
+
+    def new_errands(self) -> Errands:
+        """Errands of a part of this node: they wait for the same Redis, and are woken when it is back."""
+        errands = Errands(self._store.is_away)
+        self.on_interrupted.append(errands.wake)
+        return errands
 
     async def publish(self, message: Message) -> Stored:
         """Stores the message for every addressed device and sends it on its way; all or none, see `QueueStore.send`.
@@ -104,6 +117,9 @@ class Delivery:
         `greet` is called when the connection is registered, right before the first message is written to it: its place
         to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
         """
+        if self.is_away(connection.site):
+            self._end(connection)
+            raise StoreAway
         if connection.site.has_queues:
             await self._open_device(connection, device_id, rooms, greet)
         else:
@@ -120,9 +136,7 @@ class Delivery:
         self._end(connection)
         connections = self.hub[connection.site]
         if not connection.site.has_queues:
-            deserted = connections.leave_rooms(connection)
-            if deserted:
-                self._errands.start(self._leave(connection.site, deserted))
+            self._leavings[connection.site.name].add(connections.leave_rooms(connection))
             return
         connections.remove(connection)
         if connection.handles:
@@ -146,11 +160,16 @@ class Delivery:
     def bus_interrupted(self) -> None:
         """From the bus: messages may be missing, so every connection is filled from its queues."""
         self._counts.bus_interruptions += 1
+        self._errands.wake()
         for connections in self.hub.sites.values():
             connections.forget_counter()
             self._refill(connections.site)
         for listener in self.on_interrupted:
-            listener()
+            try:
+                listener()
+            except Exception:
+                self._counts.faults["interruption"] += 1
+                _log.exception("listener failed")
 
     async def drain(self) -> None:
         """Waits until all acks and ends of connections have reached Redis. Called at the end, with a time-out."""
@@ -192,13 +211,14 @@ class Delivery:
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
         try:
             return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
+        except StoreAway:
+            self._end(connection)
+            raise
         except (StoreError, asyncio.CancelledError):
             self._end(connection)
             # Redis may have registered the connection before the failure: it must not stay registered.
-            withdraw = self._store.withdraw
-            self._errands.start(
-                self._errands.until_stored(lambda: withdraw(connection.site, connection.number, device_id, rooms))
-            )
+            withdraw = partial(self._store.withdraw, connection.site, connection.number, device_id, rooms)
+            self._errands.start(self._errands.until_stored(withdraw, connection.site.name))
             raise
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
@@ -224,16 +244,15 @@ class Delivery:
     async def _disconnect(self, connection: Connection, report: Callable[[list[bool]], None] | None = None) -> None:
         self._acks[connection.site.name].flush()
         is_ours = await self._errands.until_stored(
-            lambda: self._store.disconnect(connection.site, connection.number, connection.handles)
+            lambda: self._store.disconnect(connection.site, connection.number, connection.handles),
+            connection.site.name,
         )
         if report is not None:
             report(is_ours)
 
-    async def _leave(self, site: Site, rooms: Sequence[str]) -> None:
-        # Leave out a room that was entered again since. A room that is entered later is joined after this command.
-        await self._errands.until_stored(
-            lambda: self._store.leave(site, [r for r in rooms if r not in self.hub[site].rooms])
-        )
+    def _leavings_of(self, site: Site) -> Leavings:
+        rooms = self.hub[site].rooms
+        return Leavings(self._errands, site.name, partial(self._store.leave, site), rooms.__contains__)
 
     # Replay and refill
 
@@ -244,7 +263,7 @@ class Delivery:
     async def _replay(self, connection: Connection) -> None:
         has_more = True
         while has_more:
-            replay = await self._errands.until_stored(partial(self._ask_replay, connection))
+            replay = await self._errands.until_stored(partial(self._ask_replay, connection), connection.site.name)
             if connection.phase is not ConnectionPhase.FETCHING or not self._is_still_registered(connection, replay):
                 return
             waitings = [device.waiting for device in replay.devices]
@@ -283,7 +302,7 @@ class Delivery:
             connections.restart()
             for start in range(0, len(rooms), _ROOMS_PER_COMMAND):
                 part = rooms[start : start + _ROOMS_PER_COMMAND]
-                self._errands.start(self._errands.until_stored(partial(self._store.join, site, part)))
+                self._errands.start(self._errands.until_stored(partial(self._store.join, site, part), site.name))
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """Asks the store again for a connection that is live, and asked the store before the last gap."""
@@ -324,4 +343,5 @@ class Delivery:
 
     async def _settle(self, connection: Connection, last_seq: int) -> None:
         """The `_resync` has arrived: the next connect does not repeat it."""
-        await self._errands.until_stored(lambda: self._store.settle(connection.site, last_seq, connection.handles))
+        settle = partial(self._store.settle, connection.site, last_seq, connection.handles)
+        await self._errands.until_stored(settle, connection.site.name)

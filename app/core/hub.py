@@ -5,15 +5,20 @@
 Plain look-ups and calls; the hub knows neither the source of a message nor the socket of a receiver.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from contextlib import contextmanager
+
+import structlog
 
 from app.config.settings import Site
 from app.core.catch_up import is_within_bounds
 from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage
 from app.observe.counts import Counts, SiteCounts
+
+_log = structlog.get_logger(__name__)
 
 
 class PendingRegistration:
@@ -95,6 +100,8 @@ class SiteConnections:
         self._rooms: dict[str, dict[Connection, None]] = {}
         self._counter: int | None = None
         self.strays = Strays()
+        #: Counts the errors of receivers.
+        self.faults: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Connection]:
         """The connections of devices, each once."""
@@ -125,7 +132,10 @@ class SiteConnections:
         devices = self._devices
         for handle in message.recipients:
             for connection in devices.get(handle, ()):
-                connection.deliver(message)
+                try:
+                    connection.deliver(message)
+                except Exception:
+                    self._fault(connection)
         for handle in message.resync_recipients:
             for connection in devices.get(handle, ()):
                 self._resync(connection, message.seq)
@@ -175,7 +185,7 @@ class SiteConnections:
         return deserted
 
     @property
-    def rooms(self) -> Iterable[str]:
+    def rooms(self) -> KeysView[str]:
         """The rooms with connections on this node, in a site without queues."""
         return self._rooms.keys()
 
@@ -196,7 +206,17 @@ class SiteConnections:
         self._counts.deliveries += len(connections)
         for connection in connections:
             if connection.phase is ConnectionPhase.LIVE:
-                connection.deliver(message)
+                try:
+                    connection.deliver(message)
+                except Exception:
+                    self._fault(connection)
+
+    def _fault(self, connection: Connection) -> None:
+        """A receiver has failed. The other recipients get the message; this client connects again and replays it."""
+        self.faults["receiver"] += 1
+        _log.exception("receiver failed", site=self.site.name, number=connection.number)
+        with contextlib.suppress(Exception):
+            connection.receiver.close("internal error")
 
 
 class Hub:
@@ -207,6 +227,8 @@ class Hub:
     ) -> None:
         counts = counts or Counts()
         self.sites = {site.name: SiteConnections(site, resync, counts.of(site.name)) for site in sites}
+        for connections in self.sites.values():
+            connections.faults = counts.faults
 
     def __getitem__(self, site: Site) -> SiteConnections:
         return self.sites[site.name]

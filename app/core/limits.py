@@ -12,14 +12,15 @@ from itertools import islice
 import structlog
 
 from app.config.settings import Site
+from app.core.errands import Errands
 from app.core.message import Message
 from app.core.ports import SeatStore
 from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
-from app.errors import LimitReached, StoreError, StoreUnavailable
+from app.errors import LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
+from app.watched_tasks import start_logged
 
-_RETRY_SECONDS = 0.25
 #: How long a connect waits for counts that are being restored.
 _PATIENCE_SECONDS = 2.0
 _PART = 500
@@ -35,8 +36,9 @@ _log = structlog.get_logger(__name__)
 class Limits:
     """The limits of all sites on one node. Lives as long as the node, which calls `close`."""
 
-    def __init__(self, store: SeatStore, counts: Counts | None = None) -> None:
+    def __init__(self, store: SeatStore, counts: Counts | None = None, errands: Errands | None = None) -> None:
         self._store = store
+        self._errands = errands or Errands()
         self._counts = counts or Counts()
         self._ledgers: dict[str, _Ledger] = {}
 
@@ -53,7 +55,7 @@ class Limits:
             return NO_SEAT
         ledger = self._ledgers.get(site.name)
         if ledger is None:
-            ledger = self._ledgers[site.name] = _Ledger(site, self._store)
+            ledger = self._ledgers[site.name] = _Ledger(site, self._store, self._errands)
         reached = await ledger.take([(name, maximum) for _, name, maximum in bounds])
         if reached:
             limit = bounds[reached - 1][0]
@@ -94,7 +96,8 @@ class _Ledger:
     until no other command is under way and Redis has been given the real counts of this node.
     """
 
-    def __init__(self, site: Site, store: SeatStore) -> None:
+    def __init__(self, site: Site, store: SeatStore, errands: Errands) -> None:
+        self._errands = errands
         self._site = site
         self._store = store
         self._row = SeatRow(lambda: store.silence_seconds(site))
@@ -116,6 +119,9 @@ class _Ledger:
         self._nobody_asks.clear()
         try:
             reached = await self._store.take_seat(self._site, bounds)
+        except StoreAway:
+            # Nothing was sent: the counts in Redis are as they were.
+            raise
         except BaseException:
             self.restore()
             raise
@@ -141,7 +147,7 @@ class _Ledger:
     def restore(self) -> None:
         """Gives Redis the counts of this node, with retries until Redis has taken them."""
         if self._restoring is None:
-            self._restoring = asyncio.create_task(self._restore(), name="restore seats")
+            self._restoring = start_logged(self._restore(), "restore seats")
 
     async def close(self) -> None:
         """Ends the tasks."""
@@ -165,20 +171,17 @@ class _Ledger:
 
     async def _restore(self) -> None:
         try:
-            while True:
-                await self._nobody_asks.wait()
-                try:
-                    await self._tell()
-                    return
-                except StoreUnavailable:
-                    await asyncio.sleep(_RETRY_SECONDS)
+            await self._errands.until_stored(self._tell, self._site.name)
         except StoreError as error:
             _log.error("seats not restored", site=self._site.name, reason=str(error))
         finally:
             self._restoring = None
 
     async def _tell(self) -> None:
-        """In parts. A seat that is given back meanwhile is not in a later part, or its command follows that part."""
+        """Tells Redis the counts when no command is under way.
+
+        In parts. A seat that is given back meanwhile is not in a later part, or its command follows that part."""
+        await self._nobody_asks.wait()
         names = iter(list(self._held))
         is_first = True
         while (part := list(islice(names, _PART))) or is_first:

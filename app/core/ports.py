@@ -90,8 +90,12 @@ Publish = Callable[[Message], Awaitable[Stored]]
 class QueueStore(Protocol):
     """Devices and their queues. Every method is atomic, and raises StoreUnavailable when it may not have happened.
 
-    Commands take effect in the order of the calls, not in that of the awaits. Nothing blocks.
+    Commands take effect in the order of the calls, not in that of the awaits. Nothing blocks. A command that was never
+    sent, because there is no link, raises StoreAway: nothing has happened.
     """
+
+    def is_away(self, site: str) -> bool:
+        """Whether there is no link to the Redis of the site of this name: every command would raise StoreAway."""
 
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores the message for every device in its rooms and tells the nodes of these devices: all or none.

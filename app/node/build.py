@@ -41,6 +41,7 @@ from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
+from app.watched_tasks import current_tasks
 
 
 class Services:
@@ -60,7 +61,8 @@ class Services:
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
-        self.limits = Limits(RedisSeats(redis, node), counts)
+        self.bus.faults = counts.faults
+        self.limits = Limits(RedisSeats(redis, node), counts, self.delivery.new_errands())
         self.delivery.on_interrupted.append(self.limits.restore)
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
@@ -77,7 +79,15 @@ class Services:
         self.sessions = SessionRouter(self.socket_server, routing)
         self._sampler = QueueSampler(redis, sites, counts)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
-        self.health = Health({"redis": lambda: self.redis.is_available, "bus": lambda: self.bus.is_hearing})
+        tasks = current_tasks()
+        self.health = Health(
+            {
+                "redis": lambda: self.redis.is_available,
+                "bus": lambda: self.bus.is_hearing,
+                "tasks": lambda: tasks.are_whole,
+            },
+            dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values())),
+        )
         listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)

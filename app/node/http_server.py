@@ -24,6 +24,8 @@ from app.transport.websocket import WebSocketProtocol
 
 #: Longer than the 60 s after which load balancers drop an idle connection, so that the load balancer drops it, not we.
 _KEEP_ALIVE_SECONDS = 65
+#: A node that lacks one of its tasks may count as dead after 7 s: its connections leave before that.
+_DRAIN_BROKEN_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -108,6 +110,13 @@ class HttpServer(uvicorn.Server):
         finally:
             release.cancel()
             await asyncio.gather(release, return_exceptions=True)
+
+    def end_soon(self, task: str) -> None:
+        """Ends the server because a long-lived task of the node has ended: connections have little time to leave."""
+        self._services.health.start_draining()
+        self._drain_seconds = min(self._drain_seconds, _DRAIN_BROKEN_SECONDS)
+        _log.error("the node ends", task=task)
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from app.node.http_server import HttpServer
 from app.node.port import listen
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.protocols.protocol import ProtocolSpec
+from app.watched_tasks import WatchedTasks
 
 _COLLECT_AFTER_OBJECTS = 50_000
 
@@ -57,10 +58,15 @@ async def _serve(
     on_listening: Callable[[str], None],
     specs: Sequence[ProtocolSpec],
 ) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        services = await Services.start(config, stack, slot, specs)
-        server = HttpServer(services.dispatcher, config, services, on_listening)
-        await server.serve(sockets=[bound])
+    tasks = WatchedTasks()
+    with tasks.current():
+        async with contextlib.AsyncExitStack() as stack:
+            services = await Services.start(config, stack, slot, specs)
+            server = HttpServer(services.dispatcher, config, services, on_listening)
+            tasks.on_end = server.end_soon
+            tasks.check()
+            await server.serve(sockets=[bound])
+        tasks.check()
 
 
 def _tune_collector() -> None:

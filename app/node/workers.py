@@ -19,10 +19,11 @@ from msgspec import Struct, structs
 from app.config.settings import Config
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.port import SharedPort
-from app.node.signals import end_signals
+from app.node.signals import end_signals, ignore_hangup
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.observe.log import configure_logging
 from app.redis.embedded import EmbeddedValkey, end_with_parent
+from app.watched_tasks import WatchedTasks
 
 #: The death of a worker that has served for this time does not count as a failed start.
 _SETTLED_SECONDS = 10.0
@@ -175,6 +176,10 @@ class Supervisor:
         self._stop_signal = number
         self._stop.set()
 
+    def stop(self) -> None:
+        """Ends the workers as SIGTERM does."""
+        self._stop.set()
+
     def _signal(self, number: int) -> None:
         for worker in self._workers.values():
             worker.signal(number)
@@ -236,18 +241,24 @@ async def _supervise(config: Config, demo: bool, port: SharedPort, directory: st
     if config.redis_url:
         await Supervisor(config, demo, port, directory).run()
         return
-    valkey = EmbeddedValkey(config.data_dir)
-    try:
-        await valkey.start()
-        url = f"unix://{quote(str(valkey.address.path))}"
-        await Supervisor(structs.replace(config, redis_url=url), demo, port, directory).run()
-    finally:
-        await valkey.stop()
+    tasks = WatchedTasks()
+    with tasks.current():
+        valkey = EmbeddedValkey(config.data_dir)
+        try:
+            await valkey.start()
+            url = f"unix://{quote(str(valkey.address.path))}"
+            supervisor = Supervisor(structs.replace(config, redis_url=url), demo, port, directory)
+            tasks.on_end = lambda name: supervisor.stop()
+            await supervisor.run()
+        finally:
+            await valkey.stop()
+    tasks.check()
 
 
 def work(serve: Serve) -> int:
     """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `_FAILURES`."""
     task: Task = pickle.load(sys.stdin.buffer)
+    ignore_hangup()
     configure_logging(task.config.log_level, task.config.log_format)
     structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:

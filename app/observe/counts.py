@@ -127,6 +127,8 @@ class Counts:
         self.redis_seconds: dict[str, Durations] = {}
         #: Errors that Redis answered, by their first word.
         self.redis_errors: Counter[str] = Counter()
+        #: Errors of our own that one listener, connection or message has met, by place. Nobody else was hurt.
+        self.faults: Counter[str] = Counter()
         #: How often the link to Redis broke or was given up.
         self.redis_losses = 0
         self.loop_lag_seconds = Durations()

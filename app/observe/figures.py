@@ -92,6 +92,13 @@ METRICS = (
     ),
     # This process
     Metric(
+        Kind.COUNTER,
+        "recado_faults",
+        "Errors of the server itself that hurt one listener or message.",
+        ("place",),
+        of_each(lambda c: c.faults),
+    ),
+    Metric(
         Kind.HISTOGRAM,
         "recado_loop_lag_seconds",
         "How late a timer of the event loop was.",

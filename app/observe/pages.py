@@ -29,7 +29,9 @@ def observe_routes(fleet: Fleet, health: Health) -> list[BaseRoute]:
     async def answer_ready(request: Request) -> Response:
         checks = health.check()
         is_ready = all(checks.values())
-        return JSONResponse({"ready": is_ready, "checks": checks}, 200 if is_ready else 503, headers=_NO_STORE)
+        notices = health.notices()
+        answer = {"ready": is_ready, "checks": checks, **({"notices": notices} if notices else {})}
+        return JSONResponse(answer, 200 if is_ready else 503, headers=_NO_STORE)
 
     return [
         Route("/metrics", answer_metrics),

@@ -59,6 +59,8 @@ class NodeProtocol:
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
+    #: Notices of /readyz, by name: whether something of one tenant works. The node stays ready.
+    notices: Mapping[str, Callable[[], bool]] = {}
     #: How long `settle` may take; None: as long as a command to Redis.
     settle_seconds: float | None = None
 

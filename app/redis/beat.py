@@ -12,6 +12,7 @@ import structlog
 
 from app.errors import StoreError, StoreUnavailable
 from app.redis.client import Commands
+from app.watched_tasks import start_logged, start_watched
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Beat:
 
     def start(self, seconds: float, wake: asyncio.Event | None = None) -> None:
         """Beats from now on each time when `seconds` have passed, or at once when `wake` is set."""
-        self._beating = asyncio.create_task(self._keep_beating(seconds, wake or asyncio.Event()), name="beat")
+        self._beating = start_watched(self._keep_beating(seconds, wake or asyncio.Event()), "beat")
 
     async def close(self) -> None:
         """Beats no more, and leaves a burial that is under way to other nodes."""
@@ -77,7 +78,7 @@ class Beat:
         """
         if dead and (self._burial is None or self._burial.done()):
             nodes = [(node.decode(), int(float(beat))) for node, beat in zip(dead[::2], dead[1::2], strict=True)]
-            self._burial = asyncio.create_task(self._bury_all(nodes), name="burial")
+            self._burial = start_logged(self._bury_all(nodes), "burial")
 
     async def _keep_beating(self, seconds: float, wake: asyncio.Event) -> None:
         while True:

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.redis.address import Address
 from app.redis.link import PASSING_ERRORS, Link, Word
 from app.redis.scripts import Script, load_scripts, packed_scripts
+from app.watched_tasks import start_watched
 
 _WATCH_SECONDS = 0.1
 #: The time that a new link may take before its first command, in time-outs of a command.
@@ -105,8 +106,8 @@ class Redis:
     """The commands of one node to one primary. Lives as long as the node, in a Cluster as long as the server is a
     primary: `start` connects, `close` ends it.
 
-    A command fails with StoreUnavailable at once while there is no link, and when none of the commands in flight was
-    answered for `timeout_seconds`; then the link is given up and replaced.
+    A command fails with StoreAway at once while there is no link. It fails with StoreUnavailable when none of the
+    commands under way was answered for `timeout_seconds`; then the link is given up and made again.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class Redis:
         work = [(self._keep_connected(), "redis reconnect"), (self._watch(), "redis watch")]
         if self._locator is not None:
             work.append((self._follow(self._locator), "redis follow"))
-        self._tasks = [asyncio.create_task(coroutine, name=name) for coroutine, name in work]
+        self._tasks = [start_watched(coroutine, name) for coroutine, name in work]
 
     async def close(self) -> None:
         """Ends the link; commands without an answer fail."""
@@ -201,7 +202,7 @@ class Redis:
         """Gives a command; see `Link.command`."""
         if self._link is None:
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            future.set_exception(StoreUnavailable())
+            future.set_exception(StoreAway())
             future.exception()  # so that asyncio does not complain when nobody awaits it
             return future
         return self._link.command(*words)
@@ -327,13 +328,15 @@ def _info(answer: bytes) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-async def retry(connect: Callable[[], Awaitable[None]]) -> None:
-    """Connects; after each failure it tries again, with growing pauses."""
+async def retry(connect: Callable[[], Awaitable[None]], on_failure: Callable[[StoreError], None] | None = None) -> None:
+    """Connects; after each failure it tries again, with growing pauses. `on_failure` is told the first error."""
     attempt = 0
     while True:
         try:
             await connect()
-        except StoreError:
+        except StoreError as error:
+            if on_failure is not None and not attempt:
+                on_failure(error)
             await asyncio.sleep(_RECONNECT_SECONDS[min(attempt, len(_RECONNECT_SECONDS) - 1)])
             attempt += 1
         else:

@@ -15,11 +15,12 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from app.errors import StoreError, StoreUnavailable
+from app.errors import StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.redis.address import Address, ClusterSeeds
 from app.redis.client import Redis, RunScript
 from app.redis.link import Link, Word
+from app.watched_tasks import start_watched
 
 SLOTS = 16_384
 #: Pauses between questions for the map: while every primary answers, while one does not, and the shortest.
@@ -89,7 +90,7 @@ class RedisCluster:
         for primary, result in zip(primaries, results, strict=True):
             if isinstance(result, BaseException):
                 primary.begin()
-        self._keeper = asyncio.create_task(self._keep_map(), name="cluster map")
+        self._keeper = start_watched(self._keep_map(), "cluster map")
 
     async def close(self) -> None:
         """Ends all links."""
@@ -227,6 +228,6 @@ class RedisCluster:
 
 def _failed() -> "asyncio.Future[Any]":
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(StoreUnavailable("No server of the Cluster holds this key's slot."))
+    future.set_exception(StoreAway("No server of the Cluster holds this key's slot."))
     future.exception()  # so that asyncio does not complain when nobody awaits it
     return future

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import hiredis
 
-from app.errors import StoreError, StoreUnavailable, WrongType
+from app.errors import StoreAway, StoreError, StoreUnavailable, WrongType
 from app.redis.address import Address
 
 Word = bytes | str | int
@@ -99,7 +99,7 @@ class Link(asyncio.Protocol):
         """Sends a command in this turn of the loop; the future gets its answer, or a StoreError."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.is_open:
-            _fail(future, StoreUnavailable())
+            _fail(future, StoreAway())
             return future
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # typed for one word
         if self._not_run is None:

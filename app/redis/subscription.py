@@ -4,6 +4,8 @@ Does not know what messages mean: the owner names its channels and gets the mess
 """
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
@@ -15,6 +17,7 @@ from app.observe.counts import Durations
 from app.redis.address import Address
 from app.redis.client import Commands, Redis, retry
 from app.redis.link import Link
+from app.watched_tasks import start_watched
 
 PROBE_SECONDS = 1.0
 #: A subscription without an echo of a probe for this long is given up: a node must not stay deaf.
@@ -70,6 +73,8 @@ class Subscription:
         #: Messages that arrived before `on_made` was called.
         self._early: list[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        #: Counts the errors that the owner has raised for a message or a call, by the name of the subscription.
+        self.faults: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Subscribes, and keeps the subscription alive from then on. Raises StoreUnavailable when Redis is away."""
@@ -128,8 +133,8 @@ class Subscription:
 
     def _keep(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._keep_subscribed(), name=f"{self._name} subscribe"),
-            asyncio.create_task(self._keep_probing(), name=f"{self._name} probe"),
+            start_watched(self._keep_subscribed(), f"{self._name} subscribe"),
+            start_watched(self._keep_probing(), f"{self._name} probe"),
         ]
 
     async def _keep_subscribed(self) -> None:
@@ -137,7 +142,7 @@ class Subscription:
             await self._broken.wait()
             await retry(self._subscribe)
             if self._channels:
-                self.on_made()
+                self._guard(self.on_made)
                 self._hand_on_early()
 
     async def _subscribe(self) -> None:
@@ -147,7 +152,7 @@ class Subscription:
         if self._link is not None:
             link, self._link = self._link, None
             link.abort()
-            self.on_lost()
+            self._guard(self.on_lost)
         if self._channels:
             self._early = []
             link = await self._open(self._channels)
@@ -176,7 +181,7 @@ class Subscription:
         if link is self._link:
             self._link = None
             self._broken.set()
-            self.on_lost()
+            self._guard(self.on_lost)
 
     async def _keep_probing(self) -> None:
         while True:
@@ -200,7 +205,7 @@ class Subscription:
             else:
                 self._early.append(push[2])
         elif push[0] == b"pmessage":
-            self.on_matched(push[2], push[3])
+            self._guard(self.on_matched, push[2], push[3])
         elif push[0] == b"sunsubscribe" and self._link is not None:
             # A slot has left this primary, and with it the channels of its sites.
             self._link.abort()
@@ -211,10 +216,20 @@ class Subscription:
             self._hand_on(data)
 
     def _hand_on(self, data: bytes) -> None:
-        if data.startswith(_PROBE):
+        if not data.startswith(_PROBE):
+            self._guard(self._on_message, data)
+            return
+        # Anybody with the channel's name can publish something that begins like a probe.
+        with contextlib.suppress(ValueError):
             self._probe_seconds.observe(monotonic() - float(data[len(_PROBE) :]))
-        else:
-            self._on_message(data)
+
+    def _guard(self, call: Callable[..., None], *arguments: bytes) -> None:
+        """Calls the owner. An error is the owner's alone: the link, and with it all other messages, goes on."""
+        try:
+            call(*arguments)
+        except Exception:
+            self.faults[self._name] += 1
+            _log.exception(f"{self._name} listener failed")
 
 
 def _ignore(*_: object) -> None:

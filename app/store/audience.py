@@ -48,8 +48,11 @@ def parse_head(head: bytes) -> Audience:
 
 
 def to_remembered(seq: bytes, at_ms: bytes, head: bytes, id: bytes, body: bytes) -> LiveMessage:
-    """A message of a history."""
-    message = LiveMessage(int(seq), id.decode(), body)
+    """A message of a history; one whose head nobody can read is for no name of no protocol."""
+    message = LiveMessage(int(seq), id.decode("utf-8", "replace"), body)
     message.at_ms = int(at_ms)
-    message.audience = parse_head(head)
+    try:
+        message.audience = parse_head(head)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        message.audience = Audience("", [], b"{}")
     return message

@@ -1,6 +1,7 @@
 """The bus: this node's subscription at each primary, and the form of a message on it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -37,6 +38,8 @@ class Bus:
         self._node = node
         self._listener = listener
         self._probe_seconds = probe_seconds or Durations()
+        #: Counts messages whose listeners have failed.
+        self.faults: Counter[str] = Counter()
         #: Called with the site and the seq of each message that arrives.
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         self._sites = [site.name for site in sites]
@@ -82,6 +85,7 @@ class Bus:
         channels = partial(self.channels_of, shard)
         subscription = Subscription("bus", shard, channels, self._receive, self._probe_seconds, shard.is_sharded)
         subscription.on_made = self._subscribed_again
+        subscription.faults = self.faults
         self._subscriptions[shard] = subscription
         return subscription
 

@@ -22,6 +22,7 @@ from app.redis.beat import Beat
 from app.redis.client import Commands
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
+from app.watched_tasks import start_watched
 
 BEAT_SECONDS = 2.0
 #: A node without a beat for this long counts as dead: its devices are disconnected within 10 s of its end.
@@ -84,7 +85,7 @@ class Node:
         """Announces the node. Raises StoreUnavailable when Redis is away."""
         await self.beat()
         self._beat.start(BEAT_SECONDS)
-        self._expiry = asyncio.create_task(self._keep_expiring(), name="device expiry")
+        self._expiry = start_watched(self._keep_expiring(), "device expiry")
 
     async def close(self) -> None:
         """Takes the node out: connections that it still holds count as disconnected now."""

@@ -10,6 +10,7 @@ from app.errors import StoreError
 from app.redis.client import Commands
 from app.socketio.ports import Place
 from app.store.keys import node_place
+from app.watched_tasks import start_watched
 
 _ANNOUNCE_SECONDS = 2.0
 #: A node that has not announced its place for this long cannot be found any more.
@@ -34,7 +35,7 @@ class RedisPlaces:
     async def start(self) -> None:
         """Announces the node. Raises StoreUnavailable when Redis is away."""
         await self._announce()
-        self._task = asyncio.create_task(self._keep_announcing(), name="node place")
+        self._task = start_watched(self._keep_announcing(), "node place")
 
     async def close(self) -> None:
         """Removes the place: the node cannot be found any more."""

@@ -53,6 +53,11 @@ class RedisQueues:
         #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
         self.now_ms: int | str = ""
 
+    def is_away(self, site: str) -> bool:
+        """Whether there is no link for the site; see `QueueStore`."""
+        shard = self._redis.shard_of(prefix(site))
+        return shard is None or not shard.is_available
+
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores a message and tells the nodes; see `QueueStore`."""
         limit = message.site.queue_limit
@@ -238,8 +243,17 @@ class RedisQueues:
 
     async def _history(self, site: Site, answer: Awaitable[Any]) -> History:
         last_seq, is_complete, has_more, *words = await answer
-        messages = [to_remembered(*words[i : i + 5]) for i in range(0, len(words), 5)]
-        return History(self._heard(site, last_seq), is_complete == b"1", has_more == b"1", messages)
+        messages, unreadable = [], 0
+        for start in range(0, len(words), 5):
+            message = to_remembered(*words[start : start + 5])
+            if message.audience is not None and not message.audience.protocol:
+                unreadable += 1
+            messages.append(message)
+        if unreadable:
+            # They are told as missed: the messages behind them must not wait.
+            _log.error("history entries unreadable", site=site.name, count=unreadable)
+        is_whole = is_complete == b"1" and not unreadable
+        return History(self._heard(site, last_seq), is_whole, has_more == b"1", messages)
 
     async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer

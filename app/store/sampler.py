@@ -10,6 +10,7 @@ from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Counts, QueueSample
 from app.redis.client import Commands
 from app.store.keys import prefix
+from app.watched_tasks import start_watched
 
 SAMPLE_SECONDS = 15.0
 #: Sites that are sampled in a second: with many sites each has its turn later.
@@ -32,7 +33,7 @@ class QueueSampler:
 
     def start(self) -> None:
         """Samples at once, and then every SAMPLE_SECONDS."""
-        self._task = asyncio.create_task(self._keep_sampling(), name="queue samples")
+        self._task = start_watched(self._keep_sampling(), "queue samples")
 
     async def close(self) -> None:
         """Ends the samples."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 import msgspec
 import pytest
@@ -321,3 +322,45 @@ async def test_a_join_that_fails_leaves_nothing(start_node: NodeStarter, valkey:
     await asyncio.gather(join, return_exceptions=True)
     await node.delivery.drain()
     assert "recado:{shop}:audience:channels:news" not in valkey.dump()
+
+
+async def test_a_listener_that_fails_misses_one_message(start_node: NodeStarter) -> None:
+    """An error of a protocol loses that message, counted; the next message is heard without a new subscription."""
+    node = await start_node(SITE)
+    listener, note = Listener(node), Listener.published
+
+    def fail_once(site: Site, message: LiveMessage) -> None:
+        if message.body == b'["push",1]':
+            raise RecursionError
+        note(listener, site, message)
+
+    listener.published = fail_once  # type: ignore[method-assign]
+    await listener.audiences.join(SITE, ["news"])
+    for number in (1, 2):
+        await push(node, "news", number)
+    await until(lambda: listener.heard == [b'["push",2]'], "the message behind the poisoned one")
+    assert listener.audiences.faults == {"channels": 1}
+
+
+async def test_an_entry_of_a_history_that_nobody_can_read(start_node: NodeStarter, valkey: Valkey) -> None:
+    """The entry is told as missed, and the messages behind it are read."""
+    node = await start_node(SITE)
+    listener = Listener(node)
+    for number in (1, 2, 3):
+        await push(node, "news", number)
+    client: Any = valkey.client
+    (key,) = [key for key in client.keys("*") if client.type(key) == b"stream"]
+    entries = client.xrange(key)
+    poisoned = {
+        name: b"[" * 2_000 if value.startswith(b'["channels"') else value for name, value in entries[1][1].items()
+    }
+    assert poisoned != entries[1][1]
+    client.delete(key)
+    for (id_, fields), own in zip(entries, (None, poisoned, None), strict=True):
+        client.xadd(key, own or fields, id_)
+    history = await listener.audiences.history(SITE, 0)
+    assert [message.body for message in history.messages if message.audience and message.audience.names] == [
+        b'["push",1]',
+        b'["push",3]',
+    ]
+    assert not history.is_complete

@@ -286,3 +286,36 @@ def test_restart_takes_messages_that_count_anew() -> None:
     connections.restart()
     connections.deliver(LiveMessage(7, "", b"", rooms=["a"]))
     assert receiver.seqs == [100, 7]
+
+
+class FailingReceiver(RecordingReceiver):
+    """A receiver with a mistake. Lives for one test."""
+
+    def send(self, packet: object) -> None:
+        """Fail."""
+        raise ValueError
+
+
+def test_a_receiver_that_fails_hurts_itself_alone() -> None:
+    """The other recipients get the message; the client of the failing one has to connect again, counted."""
+    place = Place()
+    (_, before), (failing, _), (_, behind) = place.live(A), place.live(A), place.live(A)
+    failing.receiver = FailingReceiver()
+    place.tell(1, A)
+    assert (before.seqs, behind.seqs) == ([1], [1])
+    assert place.connections.faults == {"receiver": 1}
+
+
+def test_a_member_that_fails_hurts_itself_alone() -> None:
+    """The same in a room of a site without queues."""
+    connections = SiteConnections(PLAIN, lambda connection, seq: None)
+    receivers = [RecordingReceiver(), FailingReceiver(), RecordingReceiver()]
+    for receiver in receivers:
+        connection = joining(receiver)
+        connection.rooms = ("r",)
+        connections.enter_rooms(connection)
+        connection.go_live(0)
+    message = LiveMessage(1, "", b"")
+    message.rooms = ["r"]
+    connections.deliver(message)
+    assert [receiver.seqs for receiver in receivers] == [[1], [], [1]]

@@ -71,4 +71,4 @@ def test_not_ready_from_sigterm_on(deployment: Deployment, drivers: Drivers, ten
 
 
 def _readiness(*, redis: bool, bus: bool) -> dict[str, object]:
-    return {"ready": redis and bus, "checks": {"redis": redis, "bus": bus, "accepting": True}}
+    return {"ready": redis and bus, "checks": {"redis": redis, "bus": bus, "tasks": True, "accepting": True}}

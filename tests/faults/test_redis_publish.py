@@ -96,13 +96,16 @@ def test_another_redis_that_is_away(stack: ExitStack, application: Make) -> None
     with running_valkey(is_durable=True) as other:
         other.kill()
         deployment = started(stack, {"news": {"apiKey": "k", "redisPublish": {"url": other.url}}})
-        assert deployment.get("/readyz").status_code == 200
+        ready = deployment.get("/readyz")
+        assert (ready.status_code, ready.json()["notices"]) == (200, {"redisPublish.url of news": False})
+        events = [line["event"] for line in deployment.server.log()]
+        assert events.count("redisPublish.url does not answer") == 1
         news = application(other.client)
-        client = news.join(deployment)
-        news.identify(client, "user:key")
-        client.wait_disconnected()
+        client = news.join(deployment, waits=False)
+        client.records.wait_for(lambda record: record.kind in ("disconnect", "closed"), "the transport to close", 10)
         other.start()
         check(news, deployment)
+        assert deployment.get("/readyz").json()["notices"] == {"redisPublish.url of news": True}
 
 
 def test_embedded_redis(stack: ExitStack, application: Make) -> None:

@@ -181,6 +181,9 @@ def run_to_the_end(directory: Path, *arguments: str, **environment: str) -> tupl
 def test_failures_at_the_start(directory: Path) -> None:
     """A failed start gives one line for any number of workers. A wrong setting exits with 2, any other failure with
     1."""
+    (directory / "sites.yml").write_text(
+        yaml.safe_dump({"shop": {"apiKey": "pu3WqTqXo0CqE5q1H5o0Jw", "authUrl": "http://127.0.0.1/rooms"}})
+    )
     away = f"unix://{directory}/nowhere"
     status, said = run_to_the_end(directory, "--port", "0", REDIS_URL=away)
     assert (status, said) == (1, f"recado: Redis at {directory}/nowhere does not answer (FileNotFoundError)\n")

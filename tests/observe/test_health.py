@@ -21,3 +21,10 @@ def test_draining_node_is_not_ready() -> None:
     health.start_draining()
     assert not health.is_ready
     assert health.check() == {"redis": True, "accepting": False}
+
+
+def test_a_notice_is_shown_and_takes_no_readiness() -> None:
+    """Something of one tenant that does not work is no reason to take the node from the others."""
+    health = Health({"redis": lambda: True}, {"one tenant's": lambda: False})
+    assert health.notices() == {"one tenant's": False}
+    assert health.is_ready

@@ -39,6 +39,7 @@ def filled() -> Counts:
     counts.sessions = lambda: 5
     counts.redis_answered("send", 0.002)
     counts.redis_errors["OOM"] += 1
+    counts.faults["bus"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
@@ -109,7 +110,11 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
     """The labels bound the number of a metric's series: no user can add one."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "node", "version", "le"}
+    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "place"} | {
+        "node",
+        "version",
+        "le",
+    }
 
 
 def test_histogram_adds_up(families: dict[str, Any]) -> None:

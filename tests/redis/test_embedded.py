@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -268,6 +269,98 @@ async def test_hanging_valkey_is_killed(data_dir: Path, monkeypatch: pytest.Monk
     process.send_signal(signal.SIGSTOP)
     await embedded.stop()
     assert process.returncode == -signal.SIGKILL
+
+
+async def test_a_failed_start_is_tried_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process can be made for a moment: the keeper says so and starts Valkey when it can."""
+    monkeypatch.setattr(embedded_module, "_RESTART_SECONDS", (0.01,))
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    spawn, failures = asyncio.create_subprocess_exec, iter([OSError("no memory"), OSError("no memory")])
+
+    async def fail_first(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        if failure := next(failures, None):
+            raise failure
+        return await spawn(*words, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", fail_first)
+    try:
+        process = embedded._process
+        assert process
+        with capture_logs() as logs:
+            process.kill()
+            await until(lambda: embedded._process is not process, "a new process")
+            await until_answering(embedded.address)
+        assert [line["event"] for line in logs].count("embedded valkey not started") == 2
+    finally:
+        await embedded.stop()
+
+
+def make_readable(data_dir: Path) -> None:
+    """A data directory that others may read, with a log of an earlier version."""
+    data_dir.mkdir(parents=True, mode=0o755)
+    (data_dir / "valkey.log").touch(mode=0o644)
+
+
+def rights_of_others(data_dir: Path) -> dict[str, int]:
+    """The rights of other users to each file."""
+    return {path.name: mode_of(str(path)) & 0o077 for path in data_dir.rglob("*") if path.is_file()}
+
+
+def make_slow_to_load(data_dir: Path) -> None:
+    """Data that take 1.5 s to load; Valkey answers LOADING every 0.1 s meanwhile."""
+    ping, pause = b"*1\r\n$4\r\nPING\r\n", b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$3\r\n0.1\r\n"
+    with next(data_dir.glob("appendonlydir/*.incr.aof")).open("ab") as file:
+        file.write(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + (pause + ping * 1023) * 15)
+
+
+async def test_files_are_private(data_dir: Path) -> None:
+    """Files are 0600 in a directory that others may read, also those that were there with another mode."""
+    make_readable(data_dir)
+    before = os.umask(0o022)
+    embedded = EmbeddedValkey(data_dir)
+    try:
+        await embedded.start()
+        modes = rights_of_others(data_dir)
+        assert len(modes) >= 4
+        assert not any(modes.values()), modes
+    finally:
+        os.umask(before)
+        await embedded.stop()
+
+
+async def test_a_directory_in_use_is_said_at_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that waits for another server says so in the log, once."""
+    monkeypatch.setattr(embedded_module, "_SAY_LOCKED_SECONDS", 0.05)
+    monkeypatch.setattr(embedded_module, "_LOCK_SECONDS", 0.2)
+    first, second = EmbeddedValkey(data_dir), EmbeddedValkey(data_dir)
+    await first.start()
+    try:
+        with capture_logs() as logs, pytest.raises(ConfigError):
+            await second.start()
+        assert [line["event"] for line in logs] == ["waiting for another server to leave data_dir"]
+    finally:
+        await second.stop()
+        await first.stop()
+
+
+async def test_data_that_take_long_to_load(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valkey that answers LOADING for longer than the time of the start is waited for, and leaves no descriptors."""
+    monkeypatch.setattr(embedded_module, "_START_SECONDS", 0.5)
+    embedded = EmbeddedValkey(data_dir)
+    await embedded.start()
+    await ask(embedded.address, "SET", "kept", "yes")
+    await embedded.stop()
+    make_slow_to_load(data_dir)
+    before = len(os.listdir("/proc/self/fd"))
+    again = EmbeddedValkey(data_dir)
+    with capture_logs() as logs:
+        await again.start()
+    # The lock alone is new: a link for each question would be here.
+    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert await ask(again.address, "GET", "kept") == b"yes"
+    await again.stop()
+    assert "embedded valkey loads its data" in [line["event"] for line in logs]
 
 
 async def test_start_that_is_cancelled(idle_binary: None, tmp_path: Path) -> None:

@@ -207,3 +207,31 @@ async def test_command_without_an_answer(valkey: Valkey, tmp_path: Path) -> None
             await owner.subscription.command("PSUBSCRIBE", "a.*")
         await until(lambda: owner.told == ["lost", "made"], "a new subscription", 1.0)
         await owner.subscription.close()
+
+
+async def test_a_listener_that_fails_hurts_its_own_message(quick_probes: None, owner: Owner, valkey: Valkey) -> None:
+    """An error of the owner loses that message, counted; the link stays, and the next message arrives on it."""
+    link, noted = owner.subscription._link, owner.told.append
+
+    def fail_once(data: bytes) -> None:
+        if data == b"poison":
+            raise RecursionError
+        noted(data)
+
+    def fail(*_: bytes) -> None:
+        raise ValueError
+
+    owner.subscription._on_message = fail_once
+    owner.subscription.on_matched = fail
+    await owner.subscription.command("PSUBSCRIBE", "ne*")
+    for message in ("poison", "probe of nobody", "good"):
+        valkey.client.publish("news", message)
+    await until(lambda: b"good" in owner.told, "the message behind the poisoned one")
+    assert owner.subscription._link is link
+    # One message of the channel; the pattern matches all three, and probes too.
+    assert owner.subscription.faults["test"] >= 4
+    owner.subscription.on_made = fail
+    owner.subscription.on_lost = fail
+    owner.subscription.give_up()
+    await until(lambda: owner.subscription._link not in (None, link), "a new subscription")
+    await until(lambda: valkey.client.publish("news", "again") and b"again" in owner.told, "the messages on it")

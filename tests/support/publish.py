@@ -82,12 +82,14 @@ class Application:
         ack: AckPolicy = ACK_NONE,
         namespace: str | None = None,
         reconnects: bool = False,
+        waits: bool = True,
     ) -> Client:
-        """A client that has joined the site's namespace and has not identified itself."""
+        """A client that has joined the site's namespace, or tries to, and has not identified itself."""
         call = ConnectCall(kind, server.url, namespace or self.site, ack=ack, reconnects=reconnects)
         client = self._drivers.node.connect(call)
         self._opened.append(client)
-        client.wait_connected()
+        if waits:
+            client.wait_connected()
         return client
 
     def identify(self, client: Client, identifier: Any) -> None:

@@ -41,7 +41,7 @@ class Door:
         self.board = Board(site, audiences, store, counts)
         self._site = site
         self._opening = Opening(self.board, audiences, store, counts)
-        self._errands = Errands()
+        self._errands = Errands(audiences.is_away)
         self._positions = Positions(self.board, store, self._errands)
         self._store = store
         self._limits = limits
@@ -182,7 +182,7 @@ class Door:
     def missed(self) -> None:
         """Handles a loss of pushes: a resumable client is told; a plain client's connection is closed, which is the
         only sign of a loss that the original has."""
-        self._errands.start(self._errands.until_stored(self.board.verify))
+        self._errands.start(self._errands.until_stored(self.board.verify, self._site.name))
         # A subscriber that is being opened reads the history, and is told of pushes that the history no longer holds.
         live = [one for one in self.board.subscribers.values() if one.channels and one.phase is SubscriberPhase.LIVE]
         plain = [one for one in live if one.resumption is None]

@@ -2,6 +2,7 @@
 collected, and sent to Redis once a second."""
 
 import asyncio
+from functools import partial
 
 import structlog
 
@@ -38,8 +39,8 @@ class Positions:
     def release(self, position: Position) -> None:
         """Records that a subscriber's connection is gone."""
         self._confirmed.pop(position.claim.uuid, None)
-        release = self._store.release_subscriber
-        self._errands.start(self._errands.until_stored(lambda: release(self._board.site, position)))
+        release, site = self._store.release_subscriber, self._board.site
+        self._errands.start(self._errands.until_stored(partial(release, site, position), site.name))
 
     def _flush(self) -> None:
         confirmed, self._confirmed = list(self._confirmed.values()), {}

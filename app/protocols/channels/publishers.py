@@ -10,7 +10,7 @@ from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Audience, Guard, Message
 from app.digests import digest, is_same_secret
-from app.errors import BadRequest, GuardRefused, LimitReached, StoreError, StoreUnavailable
+from app.errors import BadRequest, GuardRefused, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.channels import messages
@@ -56,11 +56,13 @@ class Publishers:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
             creation = await self._store.create_channel(site, channel, digest(token))
+        except StoreAway:
+            raise
         except StoreUnavailable:
             # It is unknown whether Redis has created the channel; without its token
             # it could never be deleted, so withdraw it.
             withdraw = self._store.withdraw_channel
-            self._errands.start(self._errands.until_stored(lambda: withdraw(site, channel, digest(token))))
+            self._errands.start(self._errands.until_stored(lambda: withdraw(site, channel, digest(token)), site.name))
             raise
         if creation is Creation.EXISTS:
             return _refuse(409, "Conflict", f'There is a channel called "{channel}".')

@@ -17,7 +17,6 @@ from msgspec import Struct, field
 
 from app.config.settings import Site
 from app.core.delivery import Delivery
-from app.core.errands import Errands
 from app.core.limits import Limits
 from app.core.message import Audience, LiveMessage
 from app.core.seat import NO_SEAT
@@ -75,7 +74,7 @@ class ChannelsServer:
         """Serves the sites that have channels."""
         self._settings = settings
         self._limits = limits
-        self._errands = Errands()
+        self._errands = delivery.new_errands()
         counts = settings.counts
         audiences = delivery.audiences("channels", self)
         self._sites = {name: site for name, site in sites.items() if site.section(Channels)}

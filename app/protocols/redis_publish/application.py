@@ -75,6 +75,10 @@ class RedisPublishApplication:
             return
         if connection.is_closed:
             return
+        if served.mailroom.errands.is_away(site.name):
+            self._counts_of(served)["unavailable"] += 1
+            connection.session.close(STORE_AWAY)
+            return
         number = next(self._numbers)
         address = request.client_address
         recipient = Recipient(connection, address, number, served.settings.ack, site.queue_limit.messages)

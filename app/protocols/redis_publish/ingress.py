@@ -16,6 +16,7 @@ from app.protocols.redis_publish.envelope import Destination, Envelopes, read_de
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, PublishStream, StreamEntry
 from app.protocols.redis_publish.settings import RedisPublish
+from app.watched_tasks import start_watched
 
 #: The bound of messages that are PUBLISHed and not delivered yet. Messages past it are lost, as Redis itself drops
 #: messages for a slow reader.
@@ -76,8 +77,8 @@ class Ingress:
             self._counts.lease_gap_seconds += gap_ms / 1000
             _log.warning("redis publish lease gap", site=self._site, gap_ms=gap_ms)
         self._is_reading = True
-        self._delivering = asyncio.create_task(self._deliver_published(), name="redis publish deliver")
-        self._reading = asyncio.create_task(self._keep_reading(), name="redis publish stream")
+        self._delivering = start_watched(self._deliver_published(), "redis publish deliver")
+        self._reading = start_watched(self._keep_reading(), "redis publish stream", may_return=True)
 
     async def stop_reading(self) -> None:
         """Stops reading the stream; see `PublishReader`."""
@@ -131,7 +132,14 @@ class Ingress:
             await self._arrived.wait()
             self._arrived.clear()
             while self._backlog:
-                errors = await self._deliver(self._take_backlog())
+                taken = self._take_backlog()
+                try:
+                    errors = await self._deliver(taken)
+                except Exception:
+                    # Only these messages are lost: the ones behind them, and other sites, go on.
+                    self._counts.outcomes["lost"] += len(taken)
+                    _log.exception("published messages lost", site=self._site, count=len(taken))
+                    continue
                 if errors:
                     # These messages may have arrived, and PUBLISH promises at most one delivery: no retry.
                     self._counts.outcomes["lost"] += len(errors)
@@ -201,6 +209,9 @@ class Ingress:
                 await asyncio.sleep(_RETRY_SECONDS)
             except StoreError as error:
                 _log.error("stream could not be read", site=self._site, reason=str(error))
+                await asyncio.sleep(1)
+            except Exception:
+                _log.exception("stream could not be read", site=self._site)
                 await asyncio.sleep(1)
 
     async def _read_stream(self) -> None:

@@ -4,11 +4,15 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 
+import structlog
+
 from app.core.errands import Errands
-from app.errors import StoreError
+from app.errors import StoreAway, StoreError
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import Mailboxes, Part, Told
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+
+_log = structlog.get_logger(__name__)
 
 TOO_MANY = "another connection took the place of this one: conn_limit"
 
@@ -21,7 +25,7 @@ class Mailroom:
         self._mailboxes = mailboxes
         self._counts = counts
         self._users: dict[str, dict[int, Recipient]] = {}
-        self._errands = Errands()
+        self.errands = Errands()
 
     async def open(self, recipient: Recipient, user: str) -> None:
         """Registers a client of this user and begins to write the waiting messages. Raises StoreUnavailable; then
@@ -31,6 +35,10 @@ class Mailroom:
         self._users.setdefault(user, {})[recipient.number] = recipient
         try:
             part = await self._mailboxes.join(user, recipient.number)
+        except StoreAway:
+            # Nothing was sent: Redis knows of nothing that has to be taken back.
+            self._forget(recipient)
+            raise
         except (StoreError, asyncio.CancelledError):
             self.close(recipient)
             raise
@@ -39,15 +47,20 @@ class Mailroom:
 
     def close(self, recipient: Recipient) -> None:
         """The client is gone: messages without a receipt wait in the mailbox. Idempotent, returns at once."""
+        if self._forget(recipient):
+            self.errands.start(self._leave(recipient))
+
+    def _forget(self, recipient: Recipient) -> bool:
+        """Whether this node had the recipient."""
         if recipient.phase is RecipientPhase.CLOSED:
-            return
+            return False
         recipient.close()
         others = self._users.get(recipient.user)
         if others is None or others.pop(recipient.number, None) is None:
-            return
+            return False
         if not others:
             del self._users[recipient.user]
-        self._errands.start(self._leave(recipient))
+        return True
 
     def receive_ack(self, recipient: Recipient, ack_id: int) -> None:
         """The client has acknowledged a message."""
@@ -57,10 +70,18 @@ class Mailroom:
     def message_told(self, told: Told) -> None:
         """From the feed; see `MailListener`."""
         for recipient in list(self._users.get(told.user, {}).values()):
-            if not recipient.receive_told(told, self._node):
-                recipient.is_stale = True
-                self._counts.gaps += 1
-            self._go_on(recipient)
+            try:
+                self._tell(recipient, told)
+            except Exception:
+                # The user's other clients get the message; this one connects again and takes it from the mailbox.
+                _log.exception("receiver failed", user=told.user, number=recipient.number)
+                recipient.connection.session.close("internal error")
+
+    def _tell(self, recipient: Recipient, told: Told) -> None:
+        if not recipient.receive_told(told, self._node):
+            recipient.is_stale = True
+            self._counts.gaps += 1
+        self._go_on(recipient)
 
     def message_done(self, user: str, digest: str) -> None:
         """From the feed; see `MailListener`."""
@@ -79,13 +100,14 @@ class Mailroom:
     def subscription_interrupted(self) -> None:
         """From the feed; see `MailListener`."""
         self._counts.gaps += 1
+        self.errands.wake()
         for recipient in list(self._recipients()):
             recipient.is_stale = True
             self._go_on(recipient)
 
     async def drain(self) -> None:
         """Waits until all commands under way have reached Redis. Called at the end, with a time-out."""
-        await self._errands.drain()
+        await self.errands.drain()
 
     def _recipients(self) -> Iterator[Recipient]:
         return itertools.chain.from_iterable(recipients.values() for recipients in list(self._users.values()))
@@ -100,7 +122,7 @@ class Mailroom:
             confirm_receipt(lambda: confirm_receipt(lambda: self._receive_receipt(recipient, pending)))
         if not recipient.is_settling and (recipient.confirmed or recipient.wants_part):
             recipient.is_settling = True
-            self._errands.start(self._settle(recipient))
+            self.errands.start(self._settle(recipient))
 
     def _receive_receipt(self, recipient: Recipient, entries: list[bytes]) -> None:
         recipient.receive_receipt(entries)
@@ -118,12 +140,12 @@ class Mailroom:
 
     async def _settle_once(self, recipient: Recipient, confirmed: list[bytes]) -> None:
         if not recipient.wants_part:
-            await self._errands.until_stored(lambda: self._mailboxes.confirm(recipient.user, confirmed))
+            await self.errands.until_stored(lambda: self._mailboxes.confirm(recipient.user, confirmed))
             return
         is_stale, recipient.is_stale = recipient.is_stale, False
         recipient.fetch()
         ask = self._join_again if is_stale else self._take
-        recipient.receive_part(await self._errands.until_stored(lambda: ask(recipient, confirmed)), self._node)
+        recipient.receive_part(await self.errands.until_stored(lambda: ask(recipient, confirmed)), self._node)
         self._go_on(recipient)
 
     async def _take(self, recipient: Recipient, confirmed: list[bytes]) -> Part:
@@ -139,5 +161,5 @@ class Mailroom:
     async def _leave(self, recipient: Recipient) -> None:
         user, confirmed = recipient.user, recipient.take_confirmed()
         if confirmed:
-            await self._errands.until_stored(lambda: self._mailboxes.confirm(user, confirmed))
-        await self._errands.until_stored(lambda: self._mailboxes.leave(user, recipient.number, user not in self._users))
+            await self.errands.until_stored(lambda: self._mailboxes.confirm(user, confirmed))
+        await self.errands.until_stored(lambda: self._mailboxes.leave(user, recipient.number, user not in self._users))

@@ -16,6 +16,7 @@ class _NodePublish(NodeProtocol):
         sites = services.config.sites.values()
         self._services = PublishServices(sites, services.redis, services.node, services.limits, services.counts)
         self.namespaces = self._services.application
+        self.notices = self._services.notices
 
     async def start(self) -> None:
         """Starts listening to the applications."""

@@ -90,9 +90,14 @@ class Recipient:
         for entry in part.entries:
             # After a gap the mailbox also returns entries that were written before, and entries whose confirmation has
             # not reached it yet.
-            is_written = entry in self._pending or entry in self.confirmed or hash(entry) in self._listed
-            if not is_written:
+            if entry in self._pending or entry in self.confirmed:
+                continue
+            if hash(entry) not in self._listed:
                 self._write(entry, part.is_first)
+            elif part.has_more:
+                # The connection whose receipt would take it out may be gone. Without a receipt the next part would be
+                # this one again.
+                self._pending[entry] = 0
         if self.phase is RecipientPhase.CLOSED:
             return
         held, done, self._held, self._done = self._held, self._done, None, None

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import structlog
 
 from app.config.settings import Site
 from app.core.limits import Limits
-from app.errors import ConfigError
+from app.errors import ConfigError, StoreError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.application import PublishSite, RedisPublishApplication
 from app.protocols.redis_publish.figures import RedisPublishCounts
@@ -20,11 +23,14 @@ from app.protocols.redis_publish.settings import RedisPublish
 from app.redis.address import read_redis_url
 from app.redis.client import Commands, retry
 from app.redis.topology import new_redis
+from app.watched_tasks import start_watched
 
 #: The longest wait for the subscriptions before the server listens: a server that listens is expected to hear the
 #: application. Without the application's Redis it listens all the same.
 _START_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 class _SiteServices:
@@ -34,8 +40,10 @@ class _SiteServices:
         numbers = counts.of(site.name).part(RedisPublishCounts)
         self.mailboxes = RedisMailboxes(redis, node, site, settings)
         self.mailroom = Mailroom(node, self.mailboxes, numbers)
+        self.mailroom.errands.is_away = lambda _: not redis.is_available
         self.stream = RedisPublishStream(redis, node, settings)
         self.feed = PublishFeed(redis, node, site, settings)
+        self.feed.subscription.faults = counts.faults
         self.lease = PublishLease(redis, node, site, settings)
         self.ingress = Ingress(site, settings, self.mailboxes, self.stream, numbers)
         self.feed.listener, self.feed.reader = self.mailroom, self.ingress
@@ -59,6 +67,8 @@ class PublishServices:
         """`redis` is the server's own Redis, for sites that name no other. Raises ConfigError."""
         self._counts = counts
         self._others: dict[str, Commands] = {}
+        #: The names of the sites by the URL of their Redis.
+        self._names: dict[str, list[str]] = {}
         self._connecting: list[asyncio.Task[None]] = []
         self._sites: list[_SiteServices] = []
         for site in sites:
@@ -68,6 +78,18 @@ class PublishServices:
                 self._sites.append(_SiteServices(site, settings, used, node, counts))
         self.application = RedisPublishApplication([site.served for site in self._sites], limits, counts)
 
+    @property
+    def notices(self) -> dict[str, Callable[[], bool]]:
+        """For each site with a Redis of its own, whether there is a link to it."""
+        return {
+            f"redisPublish.url of {name}": partial(_is_available, redis)
+            for redis, names in self._users_of_others()
+            for name in names
+        }
+
+    def _users_of_others(self) -> list[tuple[Commands, list[str]]]:
+        return [(redis, self._names[url]) for url, redis in self._others.items()]
+
     def __bool__(self) -> bool:
         """Whether any site has turned it on."""
         return bool(self._sites)
@@ -75,7 +97,10 @@ class PublishServices:
     async def start(self) -> None:
         """Starts all sites. Returns when each subscription has an owner, or when an application's Redis cannot be
         reached yet."""
-        self._connecting = [asyncio.create_task(retry(redis.start)) for redis in self._others.values()]
+        self._connecting = [
+            start_watched(retry(redis.start, partial(_tell_away, names)), "redis publish connect", may_return=True)
+            for redis, names in self._users_of_others()
+        ]
         for site in self._sites:
             site.start()
         with contextlib.suppress(TimeoutError):
@@ -99,6 +124,7 @@ class PublishServices:
             await redis.close()
 
     def _other(self, site: str, url: str, timeout_seconds: float) -> Commands:
+        self._names.setdefault(url, []).append(site)
         if url not in self._others:
             try:
                 location = read_redis_url(url)
@@ -106,3 +132,12 @@ class PublishServices:
                 raise ConfigError(f"{site}.redisPublish.{str(error).removeprefix('redis.')}") from None
             self._others[url] = new_redis(location, timeout_seconds, self._counts)
         return self._others[url]
+
+
+def _is_available(redis: Commands) -> bool:
+    return redis.is_available
+
+
+def _tell_away(sites: list[str], error: StoreError) -> None:
+    """Once for each outage that the server starts in; the link itself logs later ones."""
+    _log.error("redisPublish.url does not answer", sites=sites, reason=str(error))

@@ -28,6 +28,7 @@ from app.protocols.sites.user_room import user_id_of_room
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
 
+STORE_AWAY = "message store not available"
 _ROOT = "/"
 
 _log = structlog.get_logger(__name__)
@@ -130,6 +131,10 @@ class SitesApplication:
         if request.namespace == _ROOT:
             return
         site = self._sites[request.namespace[1:]]
+        if self._delivery.is_away(site):
+            # Before authUrl is asked: its answer would be for nothing.
+            self._refuse_while_away(connection, site)
+            return
         log = _log.bind(site=site.name, connection=connection.sid)
         try:
             guest = await self._admit(connection, site, request)
@@ -223,7 +228,12 @@ class SitesApplication:
         """Closes the transport instead of refusing: clients reconnect after a close, but not after a refusal."""
         self._counts.of(site.name).connects["unavailable"] += 1
         _log.error("connect failed", site=site.name, connection=connection.sid, reason=str(error))
-        connection.session.close("message store not available")
+        connection.session.close(STORE_AWAY)
+
+    def _refuse_while_away(self, connection: NamespaceConnection, site: Site) -> None:
+        self._counts.of(site.name).connects["unavailable"] += 1
+        _log.info("connect refused", site=site.name, connection=connection.sid, reason=STORE_AWAY)
+        connection.session.close(STORE_AWAY)
 
     def report_buried(self, buried: BuriedConnection) -> None:
         """Reports the end of a connection whose node has died, because that node no longer can."""

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
+from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
 from app.protocols.validation import explain
 
@@ -84,6 +85,8 @@ def _checked(body: _SendBody) -> SendBody:
         raise BadRequest("event: expected the name of an event.")
     if event in RESERVED_EVENTS:
         raise BadRequest(f"event: {event} is reserved.")
+    if body.args is not UNSET and is_too_deep(bytes(body.args)):
+        raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
     return SendBody([rooms] if isinstance(rooms, str) else rooms, event, _pack(event, body.args))
 
 

@@ -14,7 +14,6 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
-from app.core.errands import Errands
 from app.core.message import Audience, LiveMessage
 from app.core.seat import Seat
 from app.digests import digest
@@ -64,9 +63,9 @@ class TopicHub:
         self.on_seat_free: Callable[[Seat], None] = lambda seat: None
         self._store = store
         clients = [(topics.site, topics.clients) for topics in self.sites.values()]
-        self._presence = ClientPresence(clients, delivery.publish, store, ids)
+        self._presence = ClientPresence(clients, delivery.publish, store, ids, delivery.new_errands())
         delivery.on_interrupted.append(self._presence.restore)
-        self._errands = Errands()
+        self._errands = delivery.new_errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
         self._is_draining = False

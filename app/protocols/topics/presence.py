@@ -17,6 +17,7 @@ from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
 from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, levels_of
 from app.protocols.topics.topic_store import TopicStore
+from app.watched_tasks import start_logged
 
 _RETRY_SECONDS = 1.0
 
@@ -27,14 +28,19 @@ class ClientPresence:
     """The clients of this node in all sites with topics. Lives as long as the node, which calls `close`."""
 
     def __init__(
-        self, sites: Iterable[tuple[Site, Mapping[str, int]]], publish: Publish, store: TopicStore, ids: FlakeIds
+        self,
+        sites: Iterable[tuple[Site, Mapping[str, int]]],
+        publish: Publish,
+        store: TopicStore,
+        ids: FlakeIds,
+        errands: Errands,
     ) -> None:
         """`sites` pairs each site with the live counts of streams on this node, by client."""
         self._streams = {site.name: (site, streams) for site, streams in sites}
         self._publish_message = publish
         self._store = store
         self._ids = ids
-        self._errands = Errands()
+        self._errands = errands
         #: Names of the sites whose counts Redis may have lost and that are not restored yet.
         self._to_restore: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
@@ -63,7 +69,7 @@ class ClientPresence:
         """Writes this node's counts again: Redis may have lost them, or another node may have taken them out."""
         self._to_restore.update(self._streams)
         if not self._is_closed and (self._restoring is None or self._restoring.done()):
-            self._restoring = asyncio.create_task(self._restore(), name="restore topics")
+            self._restoring = start_logged(self._restore(), "restore topics")
 
     async def bury(self, site: Site, node: str) -> None:
         """Takes out a dead node's streams of a site and publishes the departures. Raises StoreUnavailable."""
@@ -91,7 +97,7 @@ class ClientPresence:
     async def _close(self, site: Site, client: str, number: int) -> None:
         _, streams = self._streams[site.name]
         closed = await self._errands.until_stored(
-            lambda: self._store.close(site, client, streams.get(client, 0), number or None)
+            lambda: self._store.close(site, client, streams.get(client, 0), number or None), site.name
         )
         if closed.is_watched and number:
             self._tell(site, client, "disconnect", closed.instances, number)

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
+from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
 from app.surrogates import encode_text
 
@@ -129,6 +130,8 @@ def read_emission(body: bytes) -> Emission:
     event = _decode(_event_decoder, bytes(read.e))
     if not isinstance(event.type, str):
         raise BadRequest("e.type: expected text.")
+    if event.detail is not UNSET and is_too_deep(bytes(event.detail)):
+        raise BadRequest(f"e.detail: nested too deeply, expected at most {MAX_LEVELS} levels.")
     detail = b"" if event.detail is UNSET else b"," + bytes(event.detail)
     return Emission(
         targets, event.type, b"[" + msgspec.json.encode(event.type) + detail + b"]", _bind_key(read.bind_key)

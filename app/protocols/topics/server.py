@@ -9,7 +9,7 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.digests import digest
-from app.errors import AuthRefused, BadRequest, LimitReached, StoreError, StoreUnavailable
+from app.errors import AuthRefused, BadRequest, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, segments_of
@@ -60,6 +60,7 @@ class TopicsServer:
         hub.on_question = inspection.question_asked
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
         emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
+        self._is_away = parts.delivery.is_away
         self._registering = Registering(parts.store, parts.max_body_bytes)
         #: The endpoints by path below the site's, then by method.
         self._endpoints: dict[str, dict[str, Endpoint]] = {
@@ -132,6 +133,9 @@ class TopicsServer:
             raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
         if path not in _OPEN:
             exchange.check_key(self._keys[topics.site.name])
+        if self._is_away(topics.site):
+            # Before a backend is asked for what a bind key or a topic needs.
+            raise StoreAway
         await endpoint(exchange, topics)
 
     def _registry_of(self, topic: str) -> dict[str, Endpoint]:

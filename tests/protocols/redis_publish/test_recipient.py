@@ -186,6 +186,19 @@ def test_what_others_fetch_is_not_confirmed_here() -> None:
     assert client.pending == [entry("m2")]
 
 
+def test_part_of_what_was_heard_live() -> None:
+    """After a gap the first part may hold only messages that this client heard live, for another connection to take
+    out. That one may be gone: this client's receipt takes them out, and the mailbox is not asked for ever."""
+    client, connection = recipient()
+    client.receive_part(part(), NODE)
+    client.receive_told(told(1, is_listed=True), NODE)
+    client.fetch()
+    client.receive_part(part("m1", last_told=3, has_more=True), NODE)
+    assert (connection.payloads, client.pending, client.wants_part) == (["m1"], [entry("m1")], False)
+    client.receive_receipt([entry("m1")])
+    assert (client.take_confirmed(), client.wants_part) == ([entry("m1")], True)
+
+
 def test_acks() -> None:
     """With acks each message has its own id. Only an acknowledged message is confirmed, and only once."""
     client, connection = recipient(with_acks=True)

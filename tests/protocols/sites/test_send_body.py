@@ -104,6 +104,10 @@ def test_one_room() -> None:
         (b'{"rooms":["r"],"event":"e","args":["\xc3"]}', "Body: expected JSON in UTF-8"),
         (b"[" * 100_000, "Body: "),
         (b'{"rooms":["r"],"event":"e","args":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (
+            b'{"rooms":["r"],"event":"e","args":' + b"[" * 201 + b"]" * 201 + b"}",
+            "args: nested too deeply, .* 200 levels",
+        ),
     ],
 )
 def test_bad_json(body: bytes, reason: str) -> None:

@@ -22,6 +22,14 @@ def packed(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+def nested(levels: int) -> list[Any]:
+    """A list in a list, so many levels deep."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 def test_subscription() -> None:
     """Topics are given as text or as objects; a repeated topic counts once, and its
     bound and plain forms are two topics."""
@@ -108,6 +116,7 @@ def test_emission_without_detail() -> None:
         ({"ep": ["a"], "e": None}, 400, "e: expected an object"),
         ({"ep": ["a"], "e": {}}, 400, "e.type"),
         ({"ep": ["a"], "e": {"type": 5}}, 400, "e.type"),
+        ({"ep": ["a"], "e": {"type": "t", "detail": nested(201)}}, 400, "e.detail: nested too deeply, .* 200 levels"),
         ({"ep": ["@SERVER@"], "e": {"type": "t"}}, 403, "only the server"),
         ({"ep": ["a", {"topic": "@CONNECTION@/x"}], "e": {"type": "t"}}, 403, "only the server"),
         ({"ep": [{"topic": "a", "whisper": "7"}], "e": {"type": "t"}}, 400, "whisper"),

@@ -1,0 +1,91 @@
+"""Redis is away for long while clients connect again and again: nothing piles up, and its return is no storm."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import Deployment
+from tests.support.metrics import Figures
+from tests.support.processes import resident_bytes
+from tests.support.swarm import Swarm
+from tests.support.swarm_client import SwarmClient
+from tests.support.tenant import Answer, Tenant
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.alone
+
+#: The setting's default.
+AUTH_CONCURRENCY = 64
+_TICKS_PER_SECOND = 100
+
+
+class Load:
+    """The work of a node's process so far. Lives for one test."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._pid = deployment.nodes[0].server.pid
+
+    @property
+    def refused(self) -> int:
+        """Connects that were refused because Redis is away."""
+        return int(Figures(self._deployment)("recado_connects_total", site="one", result="unavailable"))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time on a core, in user and system mode."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+    def refuse(self, count: int) -> tuple[float, int]:
+        """Waits until so many more are refused; the time on a core of each in seconds, and the memory in bytes."""
+        refused, cpu_seconds = self.refused, self.cpu_seconds
+        eventually(lambda: self.refused >= refused + count, f"{count} refusals", 300, 0.25)
+        return (self.cpu_seconds - cpu_seconds) / (self.refused - refused), resident_bytes(self._pid)
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_clients_that_reconnect_for_long(
+    cluster: Deployment, tenant: Tenant, is_long: bool, tell: Callable[[str], None]
+) -> None:
+    """Memory and work stay flat over thousands of refused connects, authUrl is not asked; afterwards everybody is back
+    within 30 s, and authUrl gets no more calls at a time than auth_concurrency."""
+    room = tenant.unique("room")
+    with Swarm(cluster, "one", lambda: cluster.nodes[0].url) as swarm:
+        for _ in range(2_000 if is_long else 300):
+            user = tenant.user(room)
+            tenant.answer(user.token, Answer(body=json.dumps(user.rooms).encode(), delay_seconds=0.02))
+            swarm.add(user)
+        swarm.board(timeout_seconds=120)
+        cluster.redis.kill()
+        asked = len(tenant.requests)
+        swarm.each(_cut)
+        load = Load(cluster)
+        count = 60_000 if is_long else 3_000
+        first_seconds, first_bytes = load.refuse(count)
+        last_seconds, last_bytes = load.refuse(2 * count)
+        tell(f"{1e6 * first_seconds:.0f}, then {1e6 * last_seconds:.0f} µs a connect")
+        tell(f"{first_bytes / 1e6:.0f}, then {last_bytes / 1e6:.0f} MB")
+        assert len(tenant.requests) == asked
+        # A task for each failed connect was some 10 KB: 60 MB.
+        assert last_bytes - first_bytes < 10_000_000
+        assert last_seconds < 1.5 * first_seconds
+        tenant.most_at_once = 0
+        cluster.redis.start()
+        began = time.monotonic()
+        swarm.wait_ready(timeout_seconds=30)
+        tell(f"all back after {time.monotonic() - began:.1f} s")
+        assert tenant.most_at_once <= AUTH_CONCURRENCY
+        swarm.send_all(room, 2, 1)
+        swarm.check()
+    log = cluster.nodes[0].server.log()
+    assert [line for line in log if "exception" in line] == []
+
+
+def _cut(client: SwarmClient) -> None:
+    client.cut(0.05)
