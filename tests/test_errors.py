@@ -14,6 +14,7 @@ from app.errors import (
     GuardRefused,
     LimitReached,
     RecadoError,
+    StoreAway,
     StoreError,
     StoreUnavailable,
     TicketRefused,
@@ -30,6 +31,7 @@ TREE = {
     TicketRefused: RecadoError,
     StoreError: RecadoError,
     StoreUnavailable: StoreError,
+    StoreAway: StoreUnavailable,
     WrongType: StoreError,
 }
 
