@@ -7,14 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from app.errors import BadRequest
-from app.transport.request_body import BodyTooLarge, ClientGone, read_whole_body
+from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-#: The deadline from the request's head to the last byte of its body: no slow caller holds a connection longer.
-BODY_TIMEOUT_SECONDS = 30.0
 
 
 def query_of(scope: Scope) -> dict[str, str]:
