@@ -24,6 +24,7 @@ from app.socketio.engine_payload import (
 )
 from app.socketio.engine_request import Refusal, Response, Scope, wait_for_disconnect
 from app.socketio.engine_session import EngineSession
+from app.transport.refusals import BODY_TOO_SLOW, refused
 from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
 _TRANSPORT_ERROR = "transport error"
@@ -81,6 +82,7 @@ async def answer_post(
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             body = await read_whole_body(receive, max_bytes)
     except TimeoutError:
+        refused[BODY_TOO_SLOW] += 1
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.TOO_SLOW)
     except BodyTooLarge:
