@@ -41,6 +41,7 @@ from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
 from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
+from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
 
 
@@ -94,6 +95,7 @@ class Services:
         self.dispatcher = self._new_dispatcher(config, specs)
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
+        counts.refused = refused
 
     @classmethod
     async def start(

@@ -13,13 +13,18 @@ from app.errors import ConfigError
 
 BACKLOG = 4096
 
+# Connections inherit these from their listening socket: a peer that vanished without a word is found in two minutes.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Returns a listening socket for a single process. Port 0 picks a free port. Raises ConfigError."""
     try:
-        return socket.create_server((host, port), family=_family_of(host), backlog=BACKLOG)
+        listening = socket.create_server((host, port), family=_family_of(host), backlog=BACKLOG)
     except OSError as error:
         raise _not_free(host, port, error) from None
+    _keep_alive(listening)
+    return listening
 
 
 class SharedPort:
@@ -53,11 +58,20 @@ class SharedPort:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _keep_alive(bound)
             bound.bind((self._host, port))
         except OSError as error:
             bound.close()
             raise _not_free(self._host, port, error) from None
         return bound
+
+
+def _keep_alive(listening: socket.socket) -> None:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        # Not every system names all of them.
+        if hasattr(socket, name):
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _family_of(host: str) -> socket.AddressFamily:

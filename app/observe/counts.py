@@ -116,6 +116,8 @@ class Counts:
         self.sites = {name: SiteCounts() for name in sites}
         #: Sockets that the transport closed, by reason.
         self.transport_closings: Counter[str] = Counter()
+        #: Requests and connections that were refused because of a bound of the node, by reason.
+        self.refused: Counter[str] = Counter()
         #: Requests for sessions of other nodes, by result.
         self.passed_requests: Counter[str] = Counter()
         #: Engine.IO sessions now, with those that have not joined a site.

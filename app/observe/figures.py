@@ -27,6 +27,13 @@ METRICS = (
     ),
     Metric(
         Kind.COUNTER,
+        "recado_refused",
+        "Refused because of a bound of the node.",
+        ("reason",),
+        of_each(lambda c: c.refused),
+    ),
+    Metric(
+        Kind.COUNTER,
         "recado_passed_requests",
         "Requests for sessions of other nodes.",
         ("result",),

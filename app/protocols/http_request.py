@@ -7,14 +7,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from app.errors import BadRequest
-from app.transport.request_body import BodyTooLarge, ClientGone, read_whole_body
+from app.transport.refusals import BODY_TOO_SLOW, refused
+from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-#: The deadline from the request's head to the last byte of its body: no slow caller holds a connection longer.
-BODY_TIMEOUT_SECONDS = 30.0
 
 
 def query_of(scope: Scope) -> dict[str, str]:
@@ -51,6 +49,7 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: in
     except BodyTooLarge:
         raise BadRequest(f"Body: expected at most {max_bytes} bytes.", status=413) from None
     except TimeoutError:
+        refused[BODY_TOO_SLOW] += 1
         raise BadRequest(f"Body: expected all of it within {BODY_TIMEOUT_SECONDS:.0f} seconds.", status=408) from None
     except ClientGone:
         raise BadRequest("Body: the request broke off.") from None

@@ -24,7 +24,8 @@ from app.socketio.engine_payload import (
 )
 from app.socketio.engine_request import Refusal, Response, Scope, wait_for_disconnect
 from app.socketio.engine_session import EngineSession
-from app.transport.request_body import BodyTooLarge, ClientGone, read_whole_body
+from app.transport.refusals import BODY_TOO_SLOW, refused
+from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
 _TRANSPORT_ERROR = "transport error"
 _TRANSPORT_CLOSE = "transport close"
@@ -71,14 +72,19 @@ async def answer_post(
 ) -> Response | None:
     """Read the body and hand its packets to the session, all within one turn; None: the client is gone.
 
-    A body over `max_bytes`, a second POST beside the first or a malformed packet ends the session.
+    A body over `max_bytes` or past its deadline, a second POST beside the first or a malformed packet ends the session.
     """
     if session.is_posting:
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.BAD_REQUEST)
     session.is_posting = True
     try:
-        body = await read_whole_body(receive, max_bytes)
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            body = await read_whole_body(receive, max_bytes)
+    except TimeoutError:
+        refused[BODY_TOO_SLOW] += 1
+        session.close(_TRANSPORT_ERROR)
+        return Response.refusing(Refusal.TOO_SLOW)
     except BodyTooLarge:
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.TOO_LARGE)

@@ -24,6 +24,7 @@ class Refusal(enum.Enum):
     UNKNOWN_SID = (400, 1, "Session ID unknown")
     BAD_HANDSHAKE_METHOD = (400, 2, "Bad handshake method")
     BAD_REQUEST = (400, 3, "Bad request")
+    TOO_SLOW = (408, 3, "Request timeout")
     TOO_LARGE = (413, 3, "Payload too large")
     FORBIDDEN_ORIGIN = (403, 4, "Forbidden")
     UNSUPPORTED_VERSION = (400, 5, "Unsupported protocol version")
@@ -73,10 +74,9 @@ class Response:
 
 @dataclass(slots=True)
 class Handshake:
-    """The parts of the request that opened a session; its headers are released when a namespace has been joined."""
+    """The parts of the request that opened a session, as far as they are read: a session keeps no other header."""
 
     query_string: bytes = field(repr=False)
-    headers: Headers = field(repr=False)
     client_address: str
     origin: str | None
 
@@ -84,8 +84,7 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        headers = list(scope["headers"])
-        return cls(scope.get("query_string", b""), headers, client[0] if client else "", origin_of(headers))
+        return cls(scope.get("query_string", b""), client[0] if client else "", origin_of(scope["headers"]))
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

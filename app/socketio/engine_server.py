@@ -200,6 +200,8 @@ class EngineServer:
             listener,
             max_message_bytes=self.settings.max_payload_bytes,
             max_outbox_bytes=self.settings.max_outbox_bytes,
+            # A browser fails a connection whose offer is not answered; all subprotocols are treated alike.
+            subprotocol=next(filter(None, scope.get("subprotocols", ())), None),
         )
         if isinstance(listener, EngineSession):
             self.start_on_socket(listener, connection, scope)

@@ -14,7 +14,6 @@ from socketio import packet as socketio_packet
 
 from app.errors import RecadoError
 from app.socketio.engine_packet import EncodedPacket
-from app.socketio.engine_request import Headers
 from app.socketio.engine_session import EngineSession
 from app.socketio.socket_packet import write_connect, write_disconnect, write_packet, write_refusal
 
@@ -37,8 +36,6 @@ class ConnectRequest:
     auth: dict[str, Any] | None = field(repr=False)
     packet_query: dict[str, str] = field(repr=False)
     handshake_query: dict[str, str] = field(repr=False)
-    headers: Headers = field(repr=False)
-    """The handshake's headers; empty after the session has joined its first namespace."""
 
 
 class SocketApplication(Protocol):

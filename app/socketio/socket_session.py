@@ -137,10 +137,9 @@ class SocketSession:
     # Called by namespace connections
 
     def joined(self, connection: NamespaceConnection) -> None:
-        """Note that a namespace has been joined, and release the handshake's headers."""
+        """Note that a namespace has been joined."""
         self._joined = connection
         self._ack_prefix = ack_prefix(connection.namespace)
-        self._handshake.headers = []
         self._owner.session_joined(self)
 
     def remove(self, connection: NamespaceConnection, reason: str) -> None:
@@ -215,7 +214,6 @@ class SocketSession:
             auth=packet.auth,
             packet_query=packet.query,
             handshake_query=parse_query(handshake.query_string),
-            headers=handshake.headers,
         )
         self._owner.start_connect(connection, request)
 

@@ -4,13 +4,13 @@ Knows nothing of HTTP, uvicorn or ASGI: the upgrade request is answered behind `
 """
 
 import asyncio
-import enum
 import logging
 from typing import Any
 
 from picows import WSFrame
 
 from app.transport import frames
+from app.transport.connection_state import Fragments, State
 from app.transport.listener import Header, Listener, Upgrade
 from app.transport.outbox import OUTBOX_FULL, Outbox, closings
 from app.transport.parser import Parser, ParserPool
@@ -24,33 +24,8 @@ _payload_of_short_text = frames.payload_of_short_text
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 
-class State(enum.Enum):
-    """The life of a connection."""
-
-    # The upgrade request is not answered yet.
-    UPGRADING = enum.auto()
-    # Messages pass.
-    OPEN = enum.auto()
-    # A close frame or a refusal was written; under a time-out, the peer has to answer it or to read it.
-    CLOSING = enum.auto()
-    # As CLOSING, but the peer is not read any more: it has sent its close frame, or has broken the protocol.
-    SHUT = enum.auto()
-    # The socket is gone.
-    CLOSED = enum.auto()
-
-
 # The look-up of a member in its enum costs more than all other steps on the way of a frame.
 _UPGRADING, _OPEN, _CLOSING, _SHUT, _CLOSED = State
-
-
-class _Fragments:
-    """The beginning of a message that comes in several frames; lives until its last frame."""
-
-    __slots__ = ("is_text", "payload")
-
-    def __init__(self, is_text: bool, payload: bytes) -> None:
-        self.is_text = is_text
-        self.payload = bytearray(payload)
 
 
 class WebSocketConnection(Outbox):
@@ -64,6 +39,8 @@ class WebSocketConnection(Outbox):
         "_close_reason",
         "_close_timer",
         "_fragments",
+        "_is_paused",
+        "_is_reading_on",
         "_listener",
         "_max_message_bytes",
         "_parser",
@@ -83,9 +60,12 @@ class WebSocketConnection(Outbox):
         self._listener: Listener | None = None
         self._max_message_bytes = 0
         self._parsers: ParserPool
-        # Both are set only while a message is half received.
+        # Both are set only while a message is half received, the parser also while a rest of a read waits.
         self._parser: Parser | None = None
-        self._fragments: _Fragments | None = None
+        self._fragments: Fragments | None = None
+        # Whether the listener has paused reading, and whether the rest is read in the next turn.
+        self._is_paused = False
+        self._is_reading_on = False
         # Whether messages are passed on until the peer's close frame, although ours has left.
         self._reads_on = False
         self._close_code = frames.CLOSE_ABNORMAL
@@ -181,7 +161,7 @@ class WebSocketConnection(Outbox):
         elif self._state is _OPEN:
             self._send_close(code, reason)
             # A paused reader would never see the peer's close frame.
-            self._transport.resume_reading()
+            self.resume_reading()
 
     def leave(self, code: int = frames.CLOSE_NORMAL, reason: str = "") -> None:
         """Close as `close` does, but pass on messages that the peer sends before it learns of that (RFC 6455, 1.4)."""
@@ -198,11 +178,16 @@ class WebSocketConnection(Outbox):
 
     def pause_reading(self) -> None:
         """Leave the peer's bytes in the kernel; for listeners that cannot take more now."""
+        self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read the peer's bytes again."""
-        self._transport.resume_reading()
+        self._is_paused = False
+        if self._parser is not None and self._parser.has_rest:
+            self._read_on_soon()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # Called by uvicorn
 
@@ -228,6 +213,27 @@ class WebSocketConnection(Outbox):
         if parser.read(self, data):
             self._parser = None
             self._parsers.give_back(parser)
+        elif parser.has_rest:
+            # Many tiny frames in one read: other connections have their turn before the rest.
+            self._transport.pause_reading()
+            self._read_on_soon()
+
+    def _read_on_soon(self) -> None:
+        if not self._is_reading_on:
+            self._is_reading_on = True
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_reading_on = False
+        parser = self._parser
+        if parser is None or self._is_paused:
+            return
+        if parser.read_on(self):
+            self._parser = None
+            self._parsers.give_back(parser)
+        if not self._is_paused:
+            # Behind the rest, the socket; also when the connection is shut, for the peer's last bytes.
+            self.resume_reading()
 
     def _receive_early(self, data: bytes) -> None:
         # In this order, because the listener may pause reading again.
@@ -249,7 +255,8 @@ class WebSocketConnection(Outbox):
         self._state = _CLOSED
         self._accepts_frames = False
         self.discard_collected()
-        self._parser = self._fragments = self._upgrade = None
+        self._upgrade = None
+        self._drop_received()
         self._share.connections.discard(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
@@ -300,7 +307,7 @@ class WebSocketConnection(Outbox):
             elif is_last:
                 self._message_received(is_text, payload)
             else:
-                self._fragments = _Fragments(is_text, payload)
+                self._fragments = Fragments(is_text, payload)
         elif fragments is None:
             self.fail(frames.CLOSE_PROTOCOL_ERROR, "a continuation of no message")
         elif len(fragments.payload) + len(payload) > self._max_message_bytes:
@@ -365,7 +372,13 @@ class WebSocketConnection(Outbox):
 
     def _shut(self) -> None:
         self._state = _SHUT
-        self._parser = self._fragments = None
+        self._drop_received()
+
+    def _drop_received(self) -> None:
+        self._fragments = None
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            parser.close()
 
     def _close_transport(self) -> None:
         # A peer that does not read would keep the transport from ever being flushed.

@@ -34,6 +34,8 @@ _SHORT_HEADER_BYTES = 6
 MAX_SHORT_PAYLOAD_BYTES = 125
 _LENGTH_16_BITS = 126
 _LENGTH_64_BITS = 127
+# The longest head of a client's frame: two bytes, the length and the mask.
+MAX_HEAD_BYTES = 14
 
 
 def _head(opcode: int, size: int) -> bytes:
@@ -99,6 +101,31 @@ def payload_of_short_text(data: bytes) -> bytes | None:
     mask = (data[2:6] * 32)[:size]
     payload = (int.from_bytes(data[6:], "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
     return payload if payload.isascii() else None
+
+
+def frame_length(data: bytes | bytearray, start: int) -> int:
+    """Return the length of the client's frame whose head begins at `start`; 0 while `data` does not tell it."""
+    if len(data) < start + 2:
+        return 0
+    size = data[start + 1] & ~_MASKED
+    if size <= MAX_SHORT_PAYLOAD_BYTES:
+        return _SHORT_HEADER_BYTES + size
+    length_bytes = 2 if size == _LENGTH_16_BITS else 8
+    if len(data) < start + 2 + length_bytes:
+        return 0
+    return _SHORT_HEADER_BYTES + length_bytes + int.from_bytes(data[start + 2 : start + 2 + length_bytes], "big")
+
+
+def end_of_frames(data: bytes | bytearray, start: int, count: int) -> int:
+    """Return where the `count` frames that begin at `start` end, or the end of `data` if they reach beyond it."""
+    for _ in range(count):
+        length = frame_length(data, start)
+        if length == 0:
+            return len(data)
+        start += length
+        if start >= len(data):
+            return len(data)
+    return start
 
 
 def is_utf8(payload: bytes) -> bool:

@@ -1,20 +1,53 @@
-"""uvicorn's HTTP protocol with one repair and one addition.
+"""uvicorn's HTTP protocol with bounds, repairs and one addition.
 
-The repair: bytes behind an upgrade request are not lost. The addition: an application may take the socket over for a
-response that goes on for long. Given to uvicorn as `http=` class beside WebSocketProtocol; knows nothing of WebSockets.
-The names of uvicorn that this module overrides and uses are listed in `internals`.
+The bounds: a head has a size, and each wait for the client a deadline, with one timer for all. The repairs: bytes
+behind an upgrade request are not lost; an offer to upgrade to anything but a WebSocket is ignored, as HTTP allows; an
+upgrade waits for the responses before it; a client that ends its side behind its request gets its response. The
+addition: an application may take the socket over for a response that goes on for long. Given to uvicorn as `http=`
+class beside WebSocketProtocol; knows nothing of WebSockets. The names of uvicorn that this module overrides and uses
+are listed in `internals`.
 """
 
 import asyncio
-import sys
+import enum
 import weakref
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 
+from app.transport import handshake, refusals
+from app.transport.http_cycle import RequestCycle
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
+
+#: The bytes of a request's head: request line and headers.
+MAX_HEAD_BYTES = 1 << 16
+#: The bytes behind the last byte of a chunked body: extensions of chunks, and trailers.
+MAX_TRAILER_BYTES = 1 << 13
+#: The time for the first byte of a connection, and for a head from its first byte on.
+FIRST_BYTE_SECONDS = 10.0
+HEAD_SECONDS = 30.0
+#: The time for a body from its head on. Longer than the deadline of applications, whose answers say more: this one is
+#: for the bodies that no application reads.
+BODY_SECONDS = 40.0
+#: The time for the responses to a client that has ended its side: it cannot be told from one that has left.
+HALF_CLOSED_SECONDS = 30.0
+# The time in which a refused client has to read the answer, while its further bytes are dropped.
+_LINGER_SECONDS = 2.0
+
+
+class Wait(enum.Enum):
+    """The event that a connection waits for."""
+
+    FIRST_BYTE = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    RESPONSE = enum.auto()
+    NEXT_REQUEST = enum.auto()
+    # No request is read any more.
+    END = enum.auto()
 
 
 class Offer:
@@ -22,7 +55,7 @@ class Offer:
 
     __slots__ = ("_cycle", "_protocol")
 
-    def __init__(self, protocol: "HttpProtocol", cycle: RequestResponseCycle) -> None:
+    def __init__(self, protocol: "HttpProtocol", cycle: RequestCycle) -> None:
         # Both refer to this object: with strong references only the garbage collector would free them.
         self._protocol = weakref.ref(protocol)
         self._cycle = weakref.ref(cycle)
@@ -36,31 +69,251 @@ class Offer:
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
-    _received = b""
+    # The values of the class serve until they change: most connections carry one request in one read.
+
+    # None: a message has begun since the last look.
+    _wait: Wait | None = None
+    _is_in_head = False
+    _is_in_body = False
+    # The bytes of the unfinished head that the parser has, and those that it gets with the next ones.
+    _head_bytes = 0
+    _held = bytearray()
+    _trailer_bytes = 0
+    # The request whose response is being made.
+    _running: RequestCycle | None = None
+    # Whether the upgrade that the request offers is ignored.
+    _ignores_upgrade = False
+    # The bytes behind an upgrade request that waits for the responses before it.
+    _early: bytes | None = None
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first byte."""
+        super().connection_made(transport)
+        self._wait_for(Wait.FIRST_BYTE)
 
     def data_received(self, data: bytes) -> None:
-        """Read requests; keep the bytes meanwhile, in case they hold more than an upgrade request."""
-        self._received = data
-        super().data_received(data)
-        self._received = b""
+        """Read requests. Many small pieces of a header reach the parser in few, since it copies what it has."""
+        if self._early is not None:
+            self._early += data
+        elif self._wait is not Wait.END:
+            if self._is_in_head:
+                data = self._joined(data)
+            self._parse(data)
+            self._look()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Answer the whole requests and close then; a client in the middle of a request is gone."""
+        cycle = cast("RequestCycle | None", self.cycle)
+        if cycle is None or cycle.response_complete or cycle.more_body or is_ssl(self.transport):
+            return None
+        self._early = None
+        self._close_behind_responses()
+        for waiting in [cycle, *([self._running] if self._running else []), *(entry[0] for entry in self.pipeline)]:
+            cast(RequestCycle, waiting).half_close()
+        self._wait_for(Wait.END)
+        self.timeout_keep_alive_task = self.loop.call_later(HALF_CLOSED_SECONDS, self.transport.abort)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell all requests in hand: their responses would meet a closed socket."""
+        self._wait_for(Wait.END)
+        self._early = None
+        while self.pipeline:
+            cast(RequestCycle, self.pipeline.pop()[0]).disconnect()
+        if self._running is not None:
+            self._running.disconnect()
+            self._running = None
+        super().connection_lost(exc)
+
+    # Reading
+
+    def _joined(self, data: bytes) -> bytes:
+        """Return the bytes for the parser: none until a line ends, or as many wait as the parser has."""
+        if not self._held:
+            self._held = bytearray()
+        self._held += data
+        size = len(self._held)
+        if b"\n" not in data and size < self._head_bytes and size + self._head_bytes < MAX_HEAD_BYTES:
+            return b""
+        held, self._held = self._held, bytearray()
+        return bytes(held)
+
+    def _parse(self, data: bytes) -> None:
+        while data and self._wait is not Wait.END:
+            if self._is_in_body:
+                piece = data
+                self._trailer_bytes += len(piece)
+            else:
+                piece = data[: MAX_HEAD_BYTES - self._head_bytes]
+                self._head_bytes += len(piece)
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._upgrade_offered(piece[upgrade.args[0] :] + data[len(piece) :])
+            except httptools.HttpParserError:
+                self.logger.warning("Invalid HTTP request received.")
+                self._refuse(400, refusals.MALFORMED, "Invalid HTTP request received.")
+            else:
+                data = data[len(piece) :]
+                self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        if not self._is_in_body and self._head_bytes >= MAX_HEAD_BYTES:
+            self._refuse(431, refusals.HEAD_TOO_LARGE, f"expected at most {MAX_HEAD_BYTES} bytes of request head")
+        elif self._is_in_body and self._trailer_bytes > MAX_TRAILER_BYTES:
+            self._refuse(431, refusals.TRAILERS_TOO_LARGE, f"expected at most {MAX_TRAILER_BYTES} bytes of trailers")
+
+    # Called by the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._wait = None
+        self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those behind a chunked body are dropped, since the request is served already."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
+        self._is_in_head = False
+        self._is_in_body = True
+        self._head_bytes = self._trailer_bytes = 0
+        if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._ignores_upgrade = True
+            return
         before = self.cycle
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not before:
-            extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
+            # uvicorn makes its own class, in the middle of its method.
+            cycle.__class__ = RequestCycle
+            extensions: dict[str, Any] = {EXTENSION: Offer(self, cast(RequestCycle, cycle))}
             self.scope["extensions"] = extensions
 
-    def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
+    def on_body(self, body: bytes) -> None:
+        """Take bytes of the body."""
+        self._trailer_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request's body."""
+        self._is_in_body = False
+        if not self._ignores_upgrade:
+            super().on_message_complete()
+
+    # Deadlines
+
+    def _look(self) -> None:
+        """Set the deadline of the present wait, unless it is set already."""
+        if self._wait is Wait.END:
+            return
+        wait = self._present_wait()
+        if wait is not self._wait:
+            self._wait_for(wait)
+
+    def _present_wait(self) -> Wait:
+        if self._is_in_head:
+            return Wait.HEAD
+        if self._is_in_body:
+            return Wait.BODY
+        if self.cycle is None:
+            return Wait.RESPONSE if self._early is not None else Wait.FIRST_BYTE
+        return Wait.NEXT_REQUEST if self.cycle.response_complete else Wait.RESPONSE
+
+    def _wait_for(self, wait: Wait) -> None:
+        self._wait = wait
+        self._unset_keepalive_if_required()
+        if wait is Wait.NEXT_REQUEST:
+            handler = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
+        elif wait in (Wait.FIRST_BYTE, Wait.HEAD, Wait.BODY):
+            seconds = {Wait.FIRST_BYTE: FIRST_BYTE_SECONDS, Wait.HEAD: HEAD_SECONDS, Wait.BODY: BODY_SECONDS}[wait]
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, self._deadline_passed)
+
+    def _deadline_passed(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._wait is Wait.HEAD:
+            self._refuse(408, refusals.HEAD_TOO_SLOW, f"expected the request head within {HEAD_SECONDS:g} seconds")
+        elif self._wait is Wait.BODY:
+            self._refuse(408, refusals.BODY_TOO_SLOW, f"expected the body within {BODY_SECONDS:g} seconds")
+        else:
+            refusals.refused[refusals.NOTHING_SENT] += 1
+            self.transport.close()
+
+    # Refusing
+
+    def _refuse(self, status: int, reason: str, text: str) -> None:
+        """Read no more requests, answer with the status unless another response is under way, and close."""
+        refusals.refused[reason] += 1
+        self._wait_for(Wait.END)
+        self._held = bytearray()
+        cycle = cast("RequestCycle | None", self.cycle)
+        if cycle is not None and self._is_in_body and not cycle.response_complete:
+            if cycle is not self._running:
+                self.pipeline.popleft()
+            elif cycle.response_started:
+                cycle.end()
+                return
+            else:
+                self._running = None
+            cycle.disconnect()
+        if self._running is not None:
+            self._close_behind_responses()
+            return
+        self.transport.write(handshake.refusal(status, text.encode(), list(self.server_state.default_headers)))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the client has ended its side: a reset, at its further bytes, would destroy the answer."""
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.timeout_keep_alive_task = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    def _close_behind_responses(self) -> None:
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        if last is not None:
+            last.keep_alive = False
+
+    # Called by uvicorn
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on with the requests behind this one."""
+        self._running = None
+        super().on_response_complete()
+        if self._wait is Wait.END or self.transport.is_closing():
+            return
+        # uvicorn has set the deadline for the next request, instead of the one that was set.
+        self._wait = None if self.timeout_keep_alive_task is None else Wait.NEXT_REQUEST
+        self._look()
+        early = self._early
+        if early is not None and self._running is None:
+            self._early = None
+            self._hand_over(early)
+
+    def take_over(self, cycle: RequestCycle) -> StreamSocket | None:
         """Release the socket for good, None when it is lost; requests behind this one are not served."""
         if cycle.disconnected or self.transport.is_closing():
+            return None
+        if cycle.is_half_closed:
+            cycle.end()
             return None
         # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True
         self.pipeline.clear()
-        self._unset_keepalive_if_required()
+        self._running = self._early = None
+        self._wait_for(Wait.END)
         self.flow.resume_reading()
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
@@ -68,18 +321,48 @@ class HttpProtocol(HttpToolsProtocol):
         is_chunked = cycle.scope["http_version"] != "1.0"
         return StreamSocket(self.transport, flusher, self.connections, is_chunked, self.flow.write_paused)
 
-    def handle_websocket_upgrade(self) -> None:
+    # Upgrades
+
+    def _get_upgrade(self) -> bytes | None:
+        """Return `websocket` when the request offers that; several lines of a header are one list (RFC 9110, 5.3)."""
+        offers_websocket = b"websocket" in self._tokens(b"upgrade") and b"upgrade" in self._tokens(b"connection")
+        return b"websocket" if offers_websocket else None
+
+    def _tokens(self, header: bytes) -> list[bytes]:
+        lines = [value for name, value in self.headers if name == header]
+        return [token.strip().lower() for token in b",".join(lines).split(b",")]
+
+    def _upgrade_offered(self, behind: bytes) -> bytes:
+        """Upgrade, or go on with HTTP; return the bytes to be parsed."""
+        if not self._ignores_upgrade:
+            if self._running is None:
+                self._hand_over(behind)
+            else:
+                self._early = behind
+                self.flow.pause_reading()
+            return b""
+        # The parser has skipped the body: another one reads the request without the offer.
+        self._ignores_upgrade = False
+        head = self._head_without_offer()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return head + behind
+
+    def _head_without_offer(self) -> bytes:
+        first_line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([first_line, *lines, b"", b""])
+
+    def _hand_over(self, early: bytes) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""
-        # uvicorn calls this while it handles the exception that tells the end of the request.
-        upgrade = sys.exception()
-        super().handle_websocket_upgrade()
+        # A deadline of an earlier request would close the WebSocket.
+        self._wait_for(Wait.END)
+        self.handle_websocket_upgrade()
         protocol = cast(asyncio.Protocol, self.transport.get_protocol())
         if self.flow.write_paused:
             # asyncio told this protocol, which no longer owns the socket.
             protocol.pause_writing()
-        if isinstance(upgrade, httptools.HttpParserUpgrade):
-            early = self._received[upgrade.args[0] :]
-            if early:
-                protocol.data_received(early)
+        if early:
+            protocol.data_received(early)
         # The parser refers to this object: without the cycle both are freed now, not by a later garbage collection.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end

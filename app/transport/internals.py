@@ -4,8 +4,10 @@ These names are no documented interface: any release may change them. pyproject.
 from above, and tests/transport/test_internals.py compares this list with the installed releases, and with the code of
 `app`. Before a bound moves, the code around each name here has to be read again:
 
-- `transport/http.py` derives from HttpToolsProtocol: it keeps the bytes behind an upgrade request, and takes the socket
-  of a request over for a stream;
+- `transport/http.py` derives from HttpToolsProtocol: it feeds the parser itself, within bounds of size and time,
+  decides on upgrades, and takes the socket of a request over for a stream;
+- `transport/http_cycle.py` derives from RequestResponseCycle, whose objects change to that class once uvicorn has made
+  them;
 - `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;
 - `transport/peer_socket.py` makes HTTP protocols for a second listening socket;
 - `transport/share.py` keeps one object for each ServerState;
@@ -23,10 +25,23 @@ UVICORN_CALLABLES = {
     "uvicorn.protocols.http.flow_control:FlowControl.__init__": "(self, transport)",
     "uvicorn.protocols.http.flow_control:FlowControl.resume_reading": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.__init__": _PROTOCOL,
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol._get_upgrade": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol._should_upgrade": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol._start_asgi_task": "(self, cycle, app)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol._unset_keepalive_if_required": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_lost": "(self, exc)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_made": "(self, transport)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.data_received": "(self, data)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.eof_received": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.handle_websocket_upgrade": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_body": "(self, body)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_header": "(self, name, value)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_headers_complete": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_begin": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_complete": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_response_complete": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.timeout_keep_alive_handler": "(self)",
+    "uvicorn.protocols.http.httptools_impl:RequestResponseCycle.receive": "(self)",
     "uvicorn.protocols.utils:get_local_addr": "(transport)",
     "uvicorn.protocols.utils:get_remote_addr": "(transport)",
     "uvicorn.protocols.utils:is_ssl": "(transport)",
@@ -53,18 +68,33 @@ UVICORN_ATTRIBUTES = {
         "ws_max_size",
     ),
     "FlowControl": ("write_paused",),
+    # `url` exists from `on_message_begin` on.
     "HttpToolsProtocol": (
         "connections",
         "cycle",
         "flow",
+        "headers",
+        "logger",
+        "loop",
         "parser",
         "pipeline",
         "scope",
         "server_state",
+        "timeout_keep_alive",
+        "timeout_keep_alive_task",
         "transport",
     ),
     "LifespanOff": ("state",),
-    "RequestResponseCycle": ("disconnected", "response_complete", "response_started", "scope"),
+    "RequestResponseCycle": (
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "response_complete",
+        "response_started",
+        "scope",
+        "transport",
+    ),
     # `lifespan` and `servers` exist from `serve` and `startup` on.
     "Server": ("config", "force_exit", "server_state", "should_exit", "started"),
     "ServerState": ("connections", "default_headers", "tasks"),

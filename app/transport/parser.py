@@ -16,6 +16,10 @@ from picows.picows import (  # type: ignore[attr-defined]  # picows does not dec
     WSTransport,
 )
 
+from app.transport import frames
+
+# The frames of one connection that are worked off in one turn of the loop.
+MAX_FRAMES_A_TURN = 64
 # picows doubles a full buffer; the first size holds the messages of phones.
 _READ_BUFFER_BYTES = 4096
 # A bound for returned parsers: more than one is in use only while connections keep theirs.
@@ -90,11 +94,17 @@ class _Sink:
 
 
 class Parser(WSListener):
-    """One picows parser; lives in its pool, or with the connection whose unfinished frame it holds."""
+    """One picows parser; lives in its pool, or with the connection whose unfinished frame or rest it holds."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._receiver: FrameReceiver | None = None
+        self._is_closed = False
+        # The bytes of the unfinished frame that picows holds, and the first of them.
         self._unfinished_bytes = 0
+        self._unfinished_head = b""
+        # The bytes behind the frames of this turn, worked off up to the position.
+        self._rest = bytearray()
+        self._rest_position = 0
         self._sink = _Sink()
         self._picows = WSProtocol(
             None, None, False, lambda _request: self, _NO_LOGGER, False, None,
@@ -103,34 +113,103 @@ class Parser(WSListener):
         self._picows.connection_made(self._sink)
         self._get_buffer: Callable[[int], memoryview] = self._picows.get_buffer
         self._buffer_updated: Callable[[int], None] = self._picows.buffer_updated
-        self._feed(_HANDSHAKE)
+        self._feed(_HANDSHAKE, 0, len(_HANDSHAKE))
+        self._unfinished_bytes = 0
         self._sink.written = None
 
-    def _feed(self, data: bytes) -> None:
-        while data:
-            buffer = self._get_buffer(0)
-            size = min(len(data), len(buffer))
-            buffer[:size] = data[:size]
-            # Unless a frame ends in these bytes, they belong to an unfinished frame.
-            self._unfinished_bytes = size
-            self._buffer_updated(size)
-            data = data[size:]
+    def _feed(self, data: bytes | bytearray, start: int, end: int) -> None:
+        with memoryview(data) as view:
+            while start < end:
+                buffer = self._get_buffer(0)
+                size = min(end - start, len(buffer))
+                buffer[:size] = view[start : start + size]
+                # Unless a frame ends in these bytes, they belong to the unfinished frame.
+                self._unfinished_bytes += size
+                self._buffer_updated(size)
+                start += size
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Pass one whole frame on (picows calls this)."""
         self._unfinished_bytes = frame.tail_size
         self._receiver.frame_received(frame)  # type: ignore[union-attr]
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes wait for the next turn: `read_on` reads them."""
+        return bool(self._rest)
+
     def read(self, receiver: FrameReceiver, data: bytes) -> bool:
-        """Report the whole frames in `data` to the receiver; return True if no unfinished frame is left."""
+        """Report the whole frames in `data`, at most MAX_FRAMES_A_TURN; return True if no byte is left.
+
+        More frames wait as the rest, and `data` joins a rest that waits already.
+        """
+        if self._rest:
+            self._rest += data
+            return False
+        end = self._report(receiver, data, 0)
+        if end < len(data) and not self._is_closed:
+            with memoryview(data) as view:
+                self._rest += view[end:]
+        return self._is_empty
+
+    def read_on(self, receiver: FrameReceiver) -> bool:
+        """Report the next frames of the rest, as `read` does."""
+        self._rest_position = self._report(receiver, self._rest, self._rest_position)
+        if self._rest_position == len(self._rest) or self._is_closed:
+            # A new one, since a bytearray keeps its memory.
+            self._rest = bytearray()
+            self._rest_position = 0
+        return self._is_empty
+
+    @property
+    def _is_empty(self) -> bool:
+        return self._unfinished_bytes == 0 and not self._rest and not self._is_closed
+
+    def _report(self, receiver: FrameReceiver, data: bytes | bytearray, start: int) -> int:
+        """Feed one turn's frames to picows and return their end."""
+        end = self._turn_end(data, start)
         self._receiver = receiver
-        self._feed(data)
+        self._feed(data, start, end)
         self._receiver = None
+        if self._is_closed:
+            self._release()
+            return end
         breach = self._sink.written
         if breach is not None:
             receiver.fail(int.from_bytes(breach[2:4], "big"), breach[4:].decode())
-            return False
-        return self._unfinished_bytes == 0
+            self.close()
+        else:
+            self._remember_head(data, start, end)
+        return end
+
+    def _turn_end(self, data: bytes | bytearray, start: int) -> int:
+        if self._unfinished_bytes == 0:
+            return frames.end_of_frames(data, start, MAX_FRAMES_A_TURN)
+        head = self._unfinished_head + data[start : start + frames.MAX_HEAD_BYTES]
+        length = frames.frame_length(head, 0)
+        next_frame = start + length - self._unfinished_bytes
+        if length == 0 or next_frame >= len(data):
+            return len(data)
+        return frames.end_of_frames(data, next_frame, MAX_FRAMES_A_TURN - 1)
+
+    def _remember_head(self, data: bytes | bytearray, start: int, end: int) -> None:
+        if self._unfinished_bytes == 0:
+            self._unfinished_head = b""
+            return
+        begin = end - self._unfinished_bytes
+        known = b"" if begin >= start else self._unfinished_head
+        begin = max(begin, start)
+        self._unfinished_head = (known + data[begin : min(end, begin + frames.MAX_HEAD_BYTES)])[: frames.MAX_HEAD_BYTES]
+
+    def close(self) -> None:
+        """Free the buffers, within a report at its end: picows and this object refer to each other."""
+        self._is_closed = True
+        if self._receiver is None:
+            self._release()
+
+    def _release(self) -> None:
+        self._rest = bytearray()
+        self._picows = self._get_buffer = self._buffer_updated = None  # type: ignore[assignment]
 
     @property
     def is_reusable(self) -> bool:
@@ -155,9 +234,11 @@ class ParserPool:
         return self._idle.pop() if self._idle else Parser(self._max_frame_bytes)
 
     def give_back(self, parser: Parser) -> None:
-        """Take back a parser that holds nothing."""
+        """Take back a parser that holds nothing; one too many, or with a large buffer, is closed."""
         if len(self._idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
             self._idle.append(parser)
+        else:
+            parser.close()
 
 
 _NO_LOGGER = _NoLogger()

@@ -1,9 +1,12 @@
-"""The body of an ASGI request, read whole within a bound. Has no time-out: the caller cancels it."""
+"""The body of an ASGI request, read whole within a bound. Has no deadline: the caller cancels it."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from app.errors import RecadoError
+
+#: The deadline from the request's head to the last byte of its body: no slow caller holds a connection longer.
+BODY_TIMEOUT_SECONDS = 30.0
 
 
 class BodyTooLarge(RecadoError):

@@ -57,6 +57,16 @@ def test_connections_reach_every_process_that_listens(host: str) -> None:
         assert min(accepted) >= 20
 
 
+def test_accepted_sockets_are_probed() -> None:
+    """The kernel probes accepted connections: a peer that vanished is found, with one process and with several."""
+    with SharedPort("127.0.0.1", 0) as shared, shared.open() as worker, listen("127.0.0.1", 0) as single:
+        worker.listen()
+        for listening in (worker, single):
+            with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
 def accept_all(listening: socket.socket) -> int:
     """Accepts all waiting connections and returns their number."""
     count = 0

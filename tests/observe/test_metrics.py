@@ -35,6 +35,7 @@ def filled() -> Counts:
     """Counts in which every event has happened once, in two sites."""
     counts = Counts(["shop", "news"])
     counts.transport_closings["outbox full"] += 1
+    counts.refused["head too large"] += 1
     counts.passed_requests["passed on"] += 1
     counts.sessions = lambda: 5
     counts.redis_answered("send", 0.002)

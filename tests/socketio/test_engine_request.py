@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_origin() -> None:
     """The Origin header is found, or there is none."""
     assert origin_of([(b"host", b"x"), (b"origin", b"https://a.example")]) == "https://a.example"
     assert origin_of([(b"host", b"x")]) is None
+
+
+def test_handshake_keeps_no_header() -> None:
+    """A session outlives its request: of the headers only the origin is kept."""
+    cookie = b"c" * 1000
+    scope = {"query_string": b"", "headers": [(b"cookie", cookie), (b"origin", b"https://a.example")]}
+    before = sys.getrefcount(cookie)
+    handshake = Handshake.of(scope)
+    assert handshake.origin == "https://a.example"
+    del scope
+    assert sys.getrefcount(cookie) < before
 
 
 def test_handshake_hides_secrets() -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from app.core import draining
-from app.socketio import engine_server
+from app.socketio import engine_polling, engine_server
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake
@@ -242,6 +242,26 @@ async def test_two_posts_at_once() -> None:
         writer.write(b"bc")
         assert b"400" in await reader.readline()
         writer.close()
+
+
+async def test_a_post_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A POST whose body stops is answered 408 at its deadline, and ends the session."""
+    monkeypatch.setattr(engine_polling, "BODY_TIMEOUT_SECONDS", 0.05)
+    async with echo() as server:
+        sid = await server.client.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = f"POST /?transport=polling&sid={sid} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n4"
+        writer.write(head.encode())
+        assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+        await server.until_closed("transport error")
+        writer.close()
+
+
+async def test_the_first_subprotocol_is_answered() -> None:
+    """A browser that offers subprotocols fails the connection unless one of them is answered."""
+    async with echo() as server, server.client.socket(protocols=("my-proto-v1", "other")) as websocket:
+        await websocket.receive()
+        assert websocket.websocket.protocol == "my-proto-v1"
 
 
 async def test_client_gone_within_a_post() -> None:

@@ -4,10 +4,15 @@ Autobahn's suite proves the same from outside: tests/transport/autobahn.sh.
 """
 
 import asyncio
+import gc
+import itertools
+import sys
+import weakref
 
 import pytest
 
 from app.transport import connection as connection_module
+from tests.support.waiting import until
 from tests.transport.serving import (
     BINARY,
     CLOSE,
@@ -67,6 +72,119 @@ async def test_many_frames_in_one_read() -> None:
         texts = [f"message {number}".encode() for number in range(2000)]
         peer.writer.write(b"".join(client_frame(TEXT, text) for text in texts))
         assert await recorder.until_received(2000) == texts
+
+
+async def test_others_have_their_turn_between_many_frames() -> None:
+    """At most 64 frames of one connection are worked off in a turn; the rest follows in order, reading is paused."""
+    application = FastLane()
+    async with serving(application) as served:
+        _peer, recorder = await _only_recorder(application, served)
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+
+        def another() -> None:
+            seen.append(len(recorder.received))
+            if seen[-1] < 1000:
+                loop.call_soon(another)
+
+        loop.call_soon(another)
+        texts = [f"{number}".encode() for number in range(1000)]
+        recorder.connection.data_received(b"".join(client_frame(TEXT, text) for text in texts))
+        assert len(recorder.received) == 64
+        assert not recorder.connection._transport.is_reading()
+        await recorder.until_received(1000)
+        await asyncio.sleep(0)
+        assert recorder.received == texts
+        assert max(after - before for before, after in itertools.pairwise(seen)) <= 64
+        assert recorder.connection._transport.is_reading()
+        assert recorder.connection._parser is None
+
+
+def _flood(count: int, behind: bytes = b"") -> bytes:
+    return b"".join(client_frame(TEXT, b"%d" % number) for number in range(count)) + behind
+
+
+async def test_the_close_frame_behind_a_flood() -> None:
+    """A close frame behind many frames closes once they are worked off."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer, recorder = await _only_recorder(application, served)
+        peer.writer.write(_flood(500, client_frame(CLOSE, close_payload(1000, "bye")) + _flood(500)))
+        assert await peer.closing() == (1000, "bye")
+        assert await recorder.until_lost() == (1000, "bye")
+        assert len(recorder.received) == 500
+
+
+async def test_leaving_within_a_flood() -> None:
+    """A connection that leaves passes the rest of a read on; one that closes or is aborted drops it."""
+    application = FastLane()
+    async with serving(application) as served:
+        for end, expected in (("leave", 500), ("close", 64), ("abort", 64)):
+            peer, recorder = await _only_recorder(application, served)
+            recorder.connection.data_received(_flood(500))
+            getattr(recorder.connection, end)()
+            if end != "abort":
+                assert (await peer.frame())[0] == CLOSE
+                peer.send(CLOSE, close_payload(1000))
+            assert await peer.end() == b""
+            await recorder.until_lost()
+            assert len(recorder.received) == expected
+
+
+async def test_a_breach_within_a_flood() -> None:
+    """A breach in the rest closes with its code, and the peer that goes on sending reads that."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer, recorder = await _only_recorder(application, served)
+        peer.writer.write(_flood(300, client_frame(TEXT, b"", masked=False) + _flood(100_000)))
+        assert (await peer.closing())[0] == 1002
+        assert await recorder.until_lost()
+        assert len(recorder.received) == 300
+
+
+async def test_a_listener_that_pauses_holds_the_rest() -> None:
+    """A listener that pauses reading gets no more than the turn's frames until it resumes."""
+    application = FastLane()
+    async with serving(application) as served:
+        _peer, recorder = await _only_recorder(application, served)
+        recorder.on_text = lambda payload: recorder.connection.pause_reading() if payload == b"100" else None
+        recorder.connection.data_received(_flood(500))
+        await recorder.until_received(128)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(recorder.received) == 128
+        assert not recorder.connection._transport.is_reading()
+        recorder.connection.resume_reading()
+        await recorder.until_received(500)
+        await until(recorder.connection._transport.is_reading, "reading")
+
+
+@pytest.mark.parametrize("begun", ["half a frame", "half a message", "a rest"])
+async def test_a_lost_connection_frees_what_it_received(begun: str) -> None:
+    """Half a frame, half a message and the rest of a read are freed at the end, without the garbage collector."""
+    data = {
+        "half a frame": client_frame(BINARY, bytes(900_000))[:-1],
+        "half a message": client_frame(BINARY, bytes(900_000), fin=False),
+        "a rest": _flood(70) + client_frame(BINARY, bytes(900_000)),
+    }[begun]
+    application = FastLane()
+    async with serving(application) as served:
+        _peer, recorder = await _only_recorder(application, served)
+        gc.collect()
+        gc.disable()
+        try:
+            recorder.connection.data_received(data)
+            parser = weakref.ref(recorder.connection._parser) if recorder.connection._parser else lambda: None
+            fragments = recorder.connection._fragments
+            payload = fragments.payload if fragments else bytearray()
+            del fragments
+            recorder.connection.abort()
+            await recorder.until_lost()
+            assert parser() is None
+            assert recorder.connection._fragments is None
+            assert sys.getrefcount(payload) == 2
+        finally:
+            gc.enable()
 
 
 async def test_fragments_with_a_ping_between() -> None:

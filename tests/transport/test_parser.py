@@ -1,8 +1,12 @@
 """The parsers on picows: their reports, when they hold bytes, when they may be used again."""
 
+import gc
+import weakref
 from typing import Any
 
-from app.transport.parser import Parser, ParserPool
+import pytest
+
+from app.transport.parser import MAX_FRAMES_A_TURN, Parser, ParserPool
 from tests.transport.serving import BINARY, CLOSE, TEXT, client_frame, close_payload
 
 
@@ -43,9 +47,74 @@ async def test_a_read_may_be_bigger_than_the_buffer() -> None:
     """A read of any size passes, in any number of frames."""
     receiver = _Receiver()
     data = client_frame(BINARY, b"x" * 1_000_000) + client_frame(TEXT, b"a") * 50_000
-    assert Parser(1 << 20).read(receiver, data)
+    parser = Parser(1 << 20)
+    assert not parser.read(receiver, data)
+    assert len(receiver.reports) == MAX_FRAMES_A_TURN
+    assert _read_whole(parser, receiver)
     assert receiver.reports[0] == (BINARY, b"x" * 1_000_000)
     assert receiver.reports[1:] == [(TEXT, b"a")] * 50_000
+
+
+def _read_whole(parser: Parser, receiver: _Receiver) -> bool:
+    is_empty = False
+    while parser.has_rest:
+        before = len(receiver.reports)
+        is_empty = parser.read_on(receiver)
+        assert len(receiver.reports) <= before + MAX_FRAMES_A_TURN
+    return is_empty
+
+
+@pytest.mark.parametrize("piece", [1, 5, 7, 13, 200, 1000, 4096, 100_000])
+async def test_a_turn_has_a_bound_however_the_bytes_are_cut(piece: int) -> None:
+    """No turn reports more frames than its bound, and every frame is reported in order, also begun ones."""
+    receiver = _Receiver()
+    payloads = [b"x" * size for size in [*range(150), 65535, 70_000, *[1] * 500, 200, *[0] * 300]]
+    data = b"".join(client_frame(BINARY, payload) for payload in payloads)
+    parser = Parser(1 << 20)
+    is_empty = True
+    for start in range(0, len(data), piece):
+        before = len(receiver.reports)
+        is_empty = parser.read(receiver, data[start : start + piece])
+        assert len(receiver.reports) <= before + MAX_FRAMES_A_TURN
+        if parser.has_rest:
+            is_empty = _read_whole(parser, receiver)
+    assert is_empty
+    assert receiver.reports == [(BINARY, payload) for payload in payloads]
+
+
+async def test_what_comes_behind_a_rest_waits() -> None:
+    """Bytes that arrive while a rest waits are read behind it."""
+    receiver = _Receiver()
+    parser = Parser(1000)
+    texts = [str(number).encode() for number in range(300)]
+    for start in range(0, 300, 100):
+        parser.read(receiver, b"".join(client_frame(TEXT, text) for text in texts[start : start + 100]))
+    assert len(receiver.reports) == MAX_FRAMES_A_TURN
+    assert _read_whole(parser, receiver)
+    assert receiver.reports == [(TEXT, text) for text in texts]
+
+
+@pytest.mark.parametrize("payload_bytes", [200_000, 900_000])
+async def test_a_closed_parser_frees_its_buffers_at_once(payload_bytes: int) -> None:
+    """A parser with half a frame, and one that came back big, are freed without the garbage collector."""
+    receiver = _Receiver()
+    pool = ParserPool(1 << 20)
+    gc.disable()
+    try:
+        parser = pool.borrow()
+        parser.read(receiver, client_frame(BINARY, bytes(payload_bytes))[:-1])
+        half = weakref.ref(parser)
+        parser.close()
+        del parser
+        assert half() is None
+        parser = pool.borrow()
+        assert parser.read(receiver, client_frame(BINARY, bytes(1_000_000)))
+        big = weakref.ref(parser)
+        pool.give_back(parser)
+        del parser
+        assert big() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_breach_is_reported_behind_the_frames_before_it() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import struct
 import weakref
 
 import pytest
@@ -133,7 +135,8 @@ async def test_client_leaves(is_abrupt: bool) -> None:
         assert listener.ends == ["client left"]
 
 
-async def test_client_has_left_before() -> None:
+@pytest.mark.parametrize("is_reset", [True, False])
+async def test_client_has_left_before(is_reset: bool) -> None:
     """A client that has left before the response begins gets none."""
     listener = Listener()
     waiting = asyncio.Event()
@@ -147,8 +150,17 @@ async def test_client_has_left_before() -> None:
         peer = await served.socket()
         peer.writer.write(REQUEST)
         await until(lambda: bool(served.connections), "the request")
+        if is_reset:
+            # Closing with this option resets the connection.
+            linger = struct.pack("ii", 1, 0)
+            peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         peer.writer.transport.abort()
-        await until(lambda: not served.connections, "the end")
+        if is_reset:
+            await until(lambda: not served.connections, "the end")
+        else:
+            await until(
+                lambda: all(one.cycle and one.cycle.is_half_closed for one in served.connections), "the client's end"
+            )
         waiting.set()
         await until(lambda: listener.ends == ["never begun"], "the application")
 
