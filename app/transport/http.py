@@ -34,8 +34,9 @@ HEAD_SECONDS = 30.0
 BODY_SECONDS = 40.0
 #: The time for the responses to a client that has ended its side: it cannot be told from one that has left.
 HALF_CLOSED_SECONDS = 30.0
-# The time in which a refused client has to read the answer, while its further bytes are dropped.
+# The time in which a refused client has to read the answer, and the further bytes of it that are dropped meanwhile.
 _LINGER_SECONDS = 2.0
+_MAX_LINGER_BYTES = 1 << 20
 
 
 class Wait(enum.Enum):
@@ -79,6 +80,8 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _held = bytearray()
     _trailer_bytes = 0
+    # The bytes behind a refused request.
+    _unasked_bytes = 0
     # The request whose response is being made.
     _running: RequestCycle | None = None
     # Whether the upgrade that the request offers is ignored.
@@ -102,6 +105,10 @@ class HttpProtocol(HttpToolsProtocol):
                 data = self._joined(data)
             self._parse(data)
             self._look()
+        else:
+            self._unasked_bytes += len(data)
+            if self._unasked_bytes > _MAX_LINGER_BYTES:
+                self.transport.abort()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the whole requests and close then; a client in the middle of a request is gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 import pytest
 
@@ -115,6 +116,21 @@ async def test_a_head_has_a_size(kind: str, has_end: bool) -> None:
         assert await peer.end() == b""
         assert refusals.refused[refusals.HEAD_TOO_LARGE] == before + 1
     assert not application.bodies
+
+
+async def test_a_refused_client_is_not_read_for_ever() -> None:
+    """A client that goes on sending behind its refusal is cut off after a megabyte."""
+    async with serving(Application()) as served:
+        peer = await asked(served, get(b"/")[:-2] + b"cookie: " + b"c" * 100_000)
+        assert (await answer(peer))[0] == 431
+
+        def is_cut_off() -> bool:
+            peer.writer.write(b"c" * 100_000)
+            return not served.connections
+
+        sent = time.monotonic()
+        await until(is_cut_off, "the end")
+        assert time.monotonic() < sent + 1.5
 
 
 async def test_a_head_within_its_size() -> None:
