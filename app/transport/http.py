@@ -51,6 +51,10 @@ class Wait(enum.Enum):
     END = enum.auto()
 
 
+# The look-up of a member in its enum costs more than the comparison.
+_FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
+
+
 class Offer:
     """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
 
@@ -94,13 +98,13 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first byte."""
         super().connection_made(transport)
-        self._wait_for(Wait.FIRST_BYTE)
+        self._wait_for(_FIRST_BYTE)
 
     def data_received(self, data: bytes) -> None:
         """Read requests. Many small pieces of a header reach the parser in few, since it copies what it has."""
         if self._early is not None:
             self._early += data
-        elif self._wait is not Wait.END:
+        elif self._wait is not _END:
             if self._is_in_head:
                 data = self._joined(data)
             self._parse(data)
@@ -119,13 +123,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._close_behind_responses()
         for waiting in [cycle, *([self._running] if self._running else []), *(entry[0] for entry in self.pipeline)]:
             cast(RequestCycle, waiting).half_close()
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self.timeout_keep_alive_task = self.loop.call_later(HALF_CLOSED_SECONDS, self.transport.abort)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all requests in hand: their responses would meet a closed socket."""
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self._early = None
         while self.pipeline:
             cast(RequestCycle, self.pipeline.pop()[0]).disconnect()
@@ -148,7 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
         return bytes(held)
 
     def _parse(self, data: bytes) -> None:
-        while data and self._wait is not Wait.END:
+        while data and self._wait is not _END:
             if self._is_in_body:
                 piece = data
                 self._trailer_bytes += len(piece)
@@ -164,7 +168,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(400, refusals.MALFORMED, "Invalid HTTP request received.")
             else:
                 data = data[len(piece) :]
-                self._check_sizes()
+                if self._head_bytes >= MAX_HEAD_BYTES or self._trailer_bytes > MAX_TRAILER_BYTES:
+                    self._check_sizes()
 
     def _check_sizes(self) -> None:
         if not self._is_in_body and self._head_bytes >= MAX_HEAD_BYTES:
@@ -179,11 +184,6 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._wait = None
         self._is_in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those behind a chunked body are dropped, since the request is served already."""
-        if self._is_in_head:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
@@ -201,6 +201,8 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.__class__ = RequestCycle
             extensions: dict[str, Any] = {EXTENSION: Offer(self, cast(RequestCycle, cycle))}
             self.scope["extensions"] = extensions
+            # For the headers behind a chunked body: the request is served already.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """Take bytes of the body."""
@@ -217,36 +219,36 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _look(self) -> None:
         """Set the deadline of the present wait, unless it is set already."""
-        if self._wait is Wait.END:
-            return
-        wait = self._present_wait()
-        if wait is not self._wait:
-            self._wait_for(wait)
+        if self._wait is not _END:
+            wait = self._present_wait()
+            if wait is not self._wait:
+                self._wait_for(wait)
 
     def _present_wait(self) -> Wait:
         if self._is_in_head:
-            return Wait.HEAD
+            return _HEAD
         if self._is_in_body:
-            return Wait.BODY
+            return _BODY
         if self.cycle is None:
-            return Wait.RESPONSE if self._early is not None else Wait.FIRST_BYTE
-        return Wait.NEXT_REQUEST if self.cycle.response_complete else Wait.RESPONSE
+            return _FIRST_BYTE
+        return _NEXT_REQUEST if self.cycle.response_complete else _RESPONSE
 
     def _wait_for(self, wait: Wait) -> None:
         self._wait = wait
-        self._unset_keepalive_if_required()
-        if wait is Wait.NEXT_REQUEST:
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        if wait is _NEXT_REQUEST:
             handler = self.timeout_keep_alive_handler
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
-        elif wait in (Wait.FIRST_BYTE, Wait.HEAD, Wait.BODY):
-            seconds = {Wait.FIRST_BYTE: FIRST_BYTE_SECONDS, Wait.HEAD: HEAD_SECONDS, Wait.BODY: BODY_SECONDS}[wait]
+        elif wait is not _RESPONSE and wait is not _END:
+            seconds = HEAD_SECONDS if wait is _HEAD else BODY_SECONDS if wait is _BODY else FIRST_BYTE_SECONDS
             self.timeout_keep_alive_task = self.loop.call_later(seconds, self._deadline_passed)
 
     def _deadline_passed(self) -> None:
         self.timeout_keep_alive_task = None
-        if self._wait is Wait.HEAD:
+        if self._wait is _HEAD:
             self._refuse(408, refusals.HEAD_TOO_SLOW, f"expected the request head within {HEAD_SECONDS:g} seconds")
-        elif self._wait is Wait.BODY:
+        elif self._wait is _BODY:
             self._refuse(408, refusals.BODY_TOO_SLOW, f"expected the body within {BODY_SECONDS:g} seconds")
         else:
             refusals.refused[refusals.NOTHING_SENT] += 1
@@ -257,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, reason: str, text: str) -> None:
         """Read no more requests, answer with the status unless another response is under way, and close."""
         refusals.refused[reason] += 1
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self._held = bytearray()
         cycle = cast("RequestCycle | None", self.cycle)
         if cycle is not None and self._is_in_body and not cycle.response_complete:
@@ -299,11 +301,14 @@ class HttpProtocol(HttpToolsProtocol):
         """Go on with the requests behind this one."""
         self._running = None
         super().on_response_complete()
-        if self._wait is Wait.END or self.transport.is_closing():
+        if self._wait is _END or self.transport.is_closing():
             return
-        # uvicorn has set the deadline for the next request, instead of the one that was set.
-        self._wait = None if self.timeout_keep_alive_task is None else Wait.NEXT_REQUEST
-        self._look()
+        if self._running is None and not self._is_in_head and not self._is_in_body:
+            # uvicorn has set the deadline.
+            self._wait = _NEXT_REQUEST
+        else:
+            self._wait = None
+            self._look()
         early = self._early
         if early is not None and self._running is None:
             self._early = None
@@ -320,7 +325,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         self.pipeline.clear()
         self._running = self._early = None
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self.flow.resume_reading()
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
@@ -363,7 +368,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _hand_over(self, early: bytes) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""
         # A deadline of an earlier request would close the WebSocket.
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self.handle_websocket_upgrade()
         protocol = cast(asyncio.Protocol, self.transport.get_protocol())
         if self.flow.write_paused:
