@@ -14,11 +14,11 @@ import weakref
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
-from app.transport.http_cycle import RequestCycle
+from app.transport.http_cycle import RunningRequest, disconnect, leave
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
 
@@ -60,7 +60,7 @@ class Offer:
 
     __slots__ = ("_cycle", "_protocol")
 
-    def __init__(self, protocol: "HttpProtocol", cycle: RequestCycle) -> None:
+    def __init__(self, protocol: "HttpProtocol", cycle: RequestResponseCycle) -> None:
         # Both refer to this object: with strong references only the garbage collector would free them.
         self._protocol = weakref.ref(protocol)
         self._cycle = weakref.ref(cycle)
@@ -74,24 +74,40 @@ class Offer:
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
-    # The values of the class serve until they change: most connections carry one request in one read.
+    # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
+    __slots__ = (
+        "_early",
+        "_head_bytes",
+        "_held",
+        "_ignores_upgrade",
+        "_is_half_closed",
+        "_part",
+        "_running",
+        "_trailer_bytes",
+        "_unasked_bytes",
+        "_wait",
+    )
 
-    # None: a message has begun since the last look.
-    _wait: Wait | None = None
-    _is_in_head = False
-    _is_in_body = False
-    # The bytes of the unfinished head that the parser has, and those that it gets with the next ones.
-    _head_bytes = 0
-    _held = bytearray()
-    _trailer_bytes = 0
-    # The bytes behind a refused request.
-    _unasked_bytes = 0
-    # The request whose response is being made.
-    _running: RequestCycle | None = None
-    # Whether the upgrade that the request offers is ignored.
-    _ignores_upgrade = False
-    # The bytes behind an upgrade request that waits for the responses before it.
-    _early: bytes | None = None
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # None: a message has begun since the last look.
+        self._wait: Wait | None = None
+        # The part of a request that has begun and not ended: _HEAD, _BODY or None.
+        self._part: Wait | None = None
+        # The bytes of the unfinished head that the parser has, and those that it gets with the next ones.
+        self._head_bytes = 0
+        self._held = bytearray()
+        self._trailer_bytes = 0
+        # The bytes behind a refused request.
+        self._unasked_bytes = 0
+        # The request whose response is being made.
+        self._running: RunningRequest | None = None
+        # Whether the client has ended its side.
+        self._is_half_closed = False
+        # Whether the upgrade that the request offers is ignored.
+        self._ignores_upgrade = False
+        # The bytes behind an upgrade request that waits for the responses before it.
+        self._early: bytes | None = None
 
     # Called by the event loop
 
@@ -105,7 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._early is not None:
             self._early += data
         elif self._wait is not _END:
-            if self._is_in_head:
+            if self._part is _HEAD:
                 data = self._joined(data)
             self._parse(data)
             self._look()
@@ -116,13 +132,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the whole requests and close then; a client in the middle of a request is gone."""
-        cycle = cast("RequestCycle | None", self.cycle)
+        cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is None or cycle.response_complete or cycle.more_body or is_ssl(self.transport):
             return None
         self._early = None
         self._close_behind_responses()
-        for waiting in [cycle, *([self._running] if self._running else []), *(entry[0] for entry in self.pipeline)]:
-            cast(RequestCycle, waiting).half_close()
+        self._is_half_closed = True
+        if self._running is not None:
+            self._running.half_close()
         self._wait_for(_END)
         self.timeout_keep_alive_task = self.loop.call_later(HALF_CLOSED_SECONDS, self.transport.abort)
         return True
@@ -132,9 +149,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._wait_for(_END)
         self._early = None
         while self.pipeline:
-            cast(RequestCycle, self.pipeline.pop()[0]).disconnect()
+            disconnect(self.pipeline.pop()[0])
         if self._running is not None:
-            self._running.disconnect()
+            disconnect(self._running.cycle)
             self._running = None
         super().connection_lost(exc)
 
@@ -142,8 +159,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _joined(self, data: bytes) -> bytes:
         """Return the bytes for the parser: none until a line ends, or as many wait as the parser has."""
-        if not self._held:
-            self._held = bytearray()
         self._held += data
         size = len(self._held)
         if b"\n" not in data and size < self._head_bytes and size + self._head_bytes < MAX_HEAD_BYTES:
@@ -153,7 +168,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         while data and self._wait is not _END:
-            if self._is_in_body:
+            if self._part is _BODY:
                 piece = data
                 self._trailer_bytes += len(piece)
             else:
@@ -172,9 +187,9 @@ class HttpProtocol(HttpToolsProtocol):
                     self._check_sizes()
 
     def _check_sizes(self) -> None:
-        if not self._is_in_body and self._head_bytes >= MAX_HEAD_BYTES:
+        if self._part is not _BODY and self._head_bytes >= MAX_HEAD_BYTES:
             self._refuse(431, refusals.HEAD_TOO_LARGE, f"expected at most {MAX_HEAD_BYTES} bytes of request head")
-        elif self._is_in_body and self._trailer_bytes > MAX_TRAILER_BYTES:
+        elif self._part is _BODY and self._trailer_bytes > MAX_TRAILER_BYTES:
             self._refuse(431, refusals.TRAILERS_TOO_LARGE, f"expected at most {MAX_TRAILER_BYTES} bytes of trailers")
 
     # Called by the parser
@@ -183,12 +198,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a head."""
         super().on_message_begin()
         self._wait = None
-        self._is_in_head = True
+        self._part = _HEAD
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
-        self._is_in_head = False
-        self._is_in_body = True
+        self._part = _BODY
         self._head_bytes = self._trailer_bytes = 0
         if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._ignores_upgrade = True
@@ -197,9 +211,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not before:
-            # uvicorn makes its own class, in the middle of its method.
-            cycle.__class__ = RequestCycle
-            extensions: dict[str, Any] = {EXTENSION: Offer(self, cast(RequestCycle, cycle))}
+            extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
             self.scope["extensions"] = extensions
             # For the headers behind a chunked body: the request is served already.
             self.headers = []
@@ -211,7 +223,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request's body."""
-        self._is_in_body = False
+        self._part = None
         if not self._ignores_upgrade:
             super().on_message_complete()
 
@@ -225,10 +237,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._wait_for(wait)
 
     def _present_wait(self) -> Wait:
-        if self._is_in_head:
-            return _HEAD
-        if self._is_in_body:
-            return _BODY
+        if self._part is not None:
+            return self._part
         if self.cycle is None:
             return _FIRST_BYTE
         return _NEXT_REQUEST if self.cycle.response_complete else _RESPONSE
@@ -261,16 +271,16 @@ class HttpProtocol(HttpToolsProtocol):
         refusals.refused[reason] += 1
         self._wait_for(_END)
         self._held = bytearray()
-        cycle = cast("RequestCycle | None", self.cycle)
-        if cycle is not None and self._is_in_body and not cycle.response_complete:
-            if cycle is not self._running:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and self._part is _BODY and not cycle.response_complete:
+            if self._running is None or self._running.cycle is not cycle:
                 self.pipeline.popleft()
             elif cycle.response_started:
-                cycle.end()
+                leave(cycle)
                 return
             else:
                 self._running = None
-            cycle.disconnect()
+            disconnect(cycle)
         if self._running is not None:
             self._close_behind_responses()
             return
@@ -287,15 +297,16 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
     def _close_behind_responses(self) -> None:
-        last = self.pipeline[0][0] if self.pipeline else self._running
-        if last is not None:
-            last.keep_alive = False
+        if self.pipeline:
+            self.pipeline[0][0].keep_alive = False
+        elif self._running is not None:
+            self._running.cycle.keep_alive = False
 
     # Called by uvicorn
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        self._running = RunningRequest(cycle, app, self._is_half_closed)
+        super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
         """Go on with the requests behind this one."""
@@ -303,7 +314,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._wait is _END or self.transport.is_closing():
             return
-        if self._running is None and not self._is_in_head and not self._is_in_body:
+        if self._running is None and self._part is None:
             # uvicorn has set the deadline.
             self._wait = _NEXT_REQUEST
         else:
@@ -314,12 +325,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._early = None
             self._hand_over(early)
 
-    def take_over(self, cycle: RequestCycle) -> StreamSocket | None:
+    def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
         """Release the socket for good, None when it is lost; requests behind this one are not served."""
         if cycle.disconnected or self.transport.is_closing():
             return None
-        if cycle.is_half_closed:
-            cycle.end()
+        if self._is_half_closed:
+            leave(cycle)
             return None
         # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True

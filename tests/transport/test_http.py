@@ -149,7 +149,7 @@ async def test_the_cost_of_a_head_is_linear() -> None:
         peer.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: ")
         await until(lambda: bool(served.connections), "the connection")
         (protocol,) = served.connections
-        await until(lambda: protocol._is_in_head, "the head")
+        await until(lambda: protocol._part, "the head")
         fed = []
 
         class Counting:
