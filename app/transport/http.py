@@ -9,8 +9,6 @@ are listed in `internals`.
 """
 
 import asyncio
-import enum
-import weakref
 from typing import Any, cast
 
 import httptools
@@ -18,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
-from app.transport.http_cycle import RunningRequest, disconnect, leave
+from app.transport.http_cycle import Offer, RunningRequest, disconnect, leave
+from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
 
@@ -32,6 +31,8 @@ HEAD_SECONDS = 30.0
 #: The time for a body from its head on. Longer than the deadline of applications, whose answers say more: this one is
 #: for the bodies that no application reads.
 BODY_SECONDS = 40.0
+#: The bytes of a read with several requests that the parser gets at once: it cannot stop within them.
+MAX_PIECE_BYTES = 512
 #: The time for the responses to a client that has ended its side: it cannot be told from one that has left.
 HALF_CLOSED_SECONDS = 30.0
 # The time in which a refused client has to read the answer, and the further bytes of it that are dropped meanwhile.
@@ -39,36 +40,8 @@ _LINGER_SECONDS = 2.0
 _MAX_LINGER_BYTES = 1 << 20
 
 
-class Wait(enum.Enum):
-    """The event that a connection waits for."""
-
-    FIRST_BYTE = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    RESPONSE = enum.auto()
-    NEXT_REQUEST = enum.auto()
-    # No request is read any more.
-    END = enum.auto()
-
-
 # The look-up of a member in its enum costs more than the comparison.
 _FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
-
-
-class Offer:
-    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
-
-    __slots__ = ("_cycle", "_protocol")
-
-    def __init__(self, protocol: "HttpProtocol", cycle: RequestResponseCycle) -> None:
-        # Both refer to this object: with strong references only the garbage collector would free them.
-        self._protocol = weakref.ref(protocol)
-        self._cycle = weakref.ref(cycle)
-
-    def take_over(self) -> StreamSocket | None:
-        """Take the socket over; see `StreamOffer`."""
-        protocol, cycle = self._protocol(), self._cycle()
-        return None if protocol is None or cycle is None else protocol.take_over(cycle)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -76,7 +49,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
     __slots__ = (
+        "_behind",
         "_early",
+        "_has_end_behind",
         "_head_bytes",
         "_held",
         "_ignores_upgrade",
@@ -106,6 +81,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_half_closed = False
         # Whether the upgrade that the request offers is ignored.
         self._ignores_upgrade = False
+        # The bytes behind requests that wait for responses, and whether the client's end is behind them.
+        self._behind, self._has_end_behind = b"", False
         # The bytes behind an upgrade request that waits for the responses before it.
         self._early: bytes | None = None
 
@@ -120,6 +97,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Read requests. Many small pieces of a header reach the parser in few, since it copies what it has."""
         if self._early is not None:
             self._early += data
+        elif self._behind:
+            self._behind += data
+            self.flow.pause_reading()
         elif self._wait is not _END:
             if self._part is _HEAD:
                 data = self._joined(data)
@@ -132,6 +112,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the whole requests and close then; a client in the middle of a request is gone."""
+        if self._behind and not is_ssl(self.transport):
+            self._has_end_behind = self._is_half_closed = True
+            if self._running is not None:
+                self._running.half_close()
+            return True
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is None or cycle.response_complete or cycle.more_body or is_ssl(self.transport):
             return None
@@ -148,6 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Tell all requests in hand: their responses would meet a closed socket."""
         self._wait_for(_END)
         self._early = None
+        self._behind = b""
         while self.pipeline:
             disconnect(self.pipeline.pop()[0])
         if self._running is not None:
@@ -167,12 +153,20 @@ class HttpProtocol(HttpToolsProtocol):
         return bytes(held)
 
     def _parse(self, data: bytes) -> None:
+        limit = len(data)
+        if limit > MAX_PIECE_BYTES and data.count(b"\r\n\r\n") > 1:
+            limit = MAX_PIECE_BYTES
         while data and self._wait is not _END:
+            if self.pipeline:
+                # The rest waits as bytes, most of it in the kernel.
+                self._behind = data
+                self.flow.pause_reading()
+                return
             if self._part is _BODY:
-                piece = data
+                piece = data[:limit]
                 self._trailer_bytes += len(piece)
             else:
-                piece = data[: MAX_HEAD_BYTES - self._head_bytes]
+                piece = data[: min(limit, MAX_HEAD_BYTES - self._head_bytes)]
                 self._head_bytes += len(piece)
             try:
                 self.parser.feed_data(piece)
@@ -185,6 +179,16 @@ class HttpProtocol(HttpToolsProtocol):
                 data = data[len(piece) :]
                 if self._head_bytes >= MAX_HEAD_BYTES or self._trailer_bytes > MAX_TRAILER_BYTES:
                     self._check_sizes()
+
+    def _read_on(self) -> None:
+        if not self._behind:
+            return
+        behind, self._behind = self._behind, b""
+        self.flow.resume_reading()
+        self._parse(behind)
+        self._look()
+        if self._has_end_behind and not self._behind and not self.eof_received():
+            self.transport.close()
 
     def _check_sizes(self) -> None:
         if self._part is not _BODY and self._head_bytes >= MAX_HEAD_BYTES:
@@ -238,7 +242,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _present_wait(self) -> Wait:
         if self._part is not None:
-            return self._part
+            # Behind a request that waits the client is not read.
+            return _RESPONSE if self.pipeline else self._part
         if self.cycle is None:
             return _FIRST_BYTE
         return _NEXT_REQUEST if self.cycle.response_complete else _RESPONSE
@@ -271,6 +276,7 @@ class HttpProtocol(HttpToolsProtocol):
         refusals.refused[reason] += 1
         self._wait_for(_END)
         self._held = bytearray()
+        self._behind = b""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and self._part is _BODY and not cycle.response_complete:
             if self._running is None or self._running.cycle is not cycle:
@@ -314,6 +320,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._wait is _END or self.transport.is_closing():
             return
+        if self._behind:
+            self.flow.pause_reading()
+            if not self.pipeline:
+                self.loop.call_soon(self._read_on)
         if self._running is None and self._part is None:
             # uvicorn has set the deadline.
             self._wait = _NEXT_REQUEST
@@ -336,6 +346,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         self.pipeline.clear()
         self._running = self._early = None
+        self._behind = b""
         self._wait_for(_END)
         self.flow.resume_reading()
         self.connections.discard(self)
@@ -366,15 +377,13 @@ class HttpProtocol(HttpToolsProtocol):
             return b""
         # The parser has skipped the body: another one reads the request without the offer.
         self._ignores_upgrade = False
-        head = self._head_without_offer()
+        version = self.parser.get_http_version().encode()
+        head = handshake.head_without_offer(
+            b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version), self.headers
+        )
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return head + behind
-
-    def _head_without_offer(self) -> bytes:
-        first_line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        return b"\r\n".join([first_line, *lines, b"", b""])
 
     def _hand_over(self, early: bytes) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""

@@ -3,9 +3,12 @@
 Knows nothing of the bytes on the wire. The names of uvicorn that this module uses are listed in `internals`.
 """
 
+import weakref
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.transport.streaming import StreamSocket
 
 
 class RunningRequest:
@@ -45,6 +48,25 @@ class RunningRequest:
     def _leave(self) -> Any:
         leave(self.cycle)
         return {"type": "http.disconnect"}
+
+
+class Offer:
+    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: Any, cycle: RequestResponseCycle) -> None:
+        # Both refer to this object: with strong references only the garbage collector would free them.
+        self._protocol = weakref.ref(protocol)
+        self._cycle = weakref.ref(cycle)
+
+    def take_over(self) -> StreamSocket | None:
+        """Take the socket over; see `StreamOffer`."""
+        protocol, cycle = self._protocol(), self._cycle()
+        if protocol is None or cycle is None:
+            return None
+        socket: StreamSocket | None = protocol.take_over(cycle)
+        return socket
 
 
 def leave(cycle: RequestResponseCycle) -> None:

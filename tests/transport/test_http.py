@@ -7,6 +7,7 @@ import time
 import pytest
 
 from app.transport import http, refusals
+from app.transport.http_wait import Wait
 from tests.support.waiting import until
 from tests.transport.serving import (
     DEADLINE_SECONDS,
@@ -255,7 +256,7 @@ async def test_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await answer(peer) == (200, b"unread")
         (protocol,) = served.connections
         peer.writer.write(b"hi")
-        await until(lambda: protocol._wait is http.Wait.NEXT_REQUEST, "the body")
+        await until(lambda: protocol._wait is Wait.NEXT_REQUEST, "the body")
         peer.writer.write(get(b"/a"))
         assert await answer(peer) == (200, b"/a ")
         peer.writer.write(b"\r\n")
@@ -382,3 +383,47 @@ async def test_unread_answers_meet_a_closed_socket(caplog: pytest.LogCaptureFixt
             await until(lambda: not served.server.server_state.tasks, "the requests")
     assert not caplog.records
     assert len(application.bodies) < 60
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_pipelined_requests_wait_as_bytes(is_read: bool) -> None:
+    """Of a flood of pipelined requests few exist at a time, whether the answers are read or not; all are answered."""
+    count = 5_000
+    async with serving(Application()) as served:
+        peer = await served.socket()
+        if not is_read:
+            peer.pause_reading()
+        peer.writer.write(b"GET /a HTTP/1.1\r\n\r\n" * count)
+        peer.writer.write_eof()
+        await until(lambda: bool(served.connections), "the connection")
+        (connection,) = served.connections
+        most = 0
+
+        def look() -> bool:
+            nonlocal most
+            most = max(most, len(connection.pipeline))
+            # Unread answers fill the buffers of the sockets, which then hold the rest back.
+            return bool(connection.transport.is_closing() or connection.flow.write_paused)
+
+        await until(look, "the last answer, or the first that waits")
+        assert 0 < most <= http.MAX_PIECE_BYTES // 18
+        peer.resume_reading()
+        answers = await peer.end()
+        assert answers.count(b"HTTP/1.1 200 OK") == count
+
+
+async def test_a_body_behind_another_request_has_no_deadline_yet() -> None:
+    """While the server reads no body because another request is served first, the body's deadline does not run."""
+    application = Application()
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.writer.write(b"GET /slow HTTP/1.1\r\n\r\nPOST /a HTTP/1.1\r\nContent-Length: 2000\r\n\r\n")
+        await until(lambda: application.bodies == [b""], "the first request")
+        (connection,) = served.connections
+        assert connection.pipeline
+        assert connection.timeout_keep_alive_task is None
+        application.go.set()
+        assert await answer(peer) == (200, b"/slow ")
+        assert connection.timeout_keep_alive_task is not None
+        peer.writer.write(b"x" * 2000)
+        assert (await answer(peer))[1] == b"/a " + b"x" * 2000
