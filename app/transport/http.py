@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
-from app.transport.http_cycle import Offer, RunningRequest, disconnect, leave
+from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, leave
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
@@ -134,8 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._wait_for(_END)
         self._early = None
         self._behind = b""
-        while self.pipeline:
-            disconnect(self.pipeline.pop()[0])
+        drop_all(self.pipeline)
         if self._running is not None:
             disconnect(self._running.cycle)
             self._running = None
@@ -280,7 +279,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and self._part is _BODY and not cycle.response_complete:
             if self._running is None or self._running.cycle is not cycle:
-                self.pipeline.popleft()
+                drop(self.pipeline.popleft()[0])
             elif cycle.response_started:
                 leave(cycle)
                 return
@@ -344,7 +343,7 @@ class HttpProtocol(HttpToolsProtocol):
             return None
         # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True
-        self.pipeline.clear()
+        drop_all(self.pipeline)
         self._running = self._early = None
         self._behind = b""
         self._wait_for(_END)

@@ -4,6 +4,7 @@ Knows nothing of the bytes on the wire. The names of uvicorn that this module us
 """
 
 import weakref
+from collections import deque
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -80,3 +81,19 @@ def disconnect(cycle: RequestResponseCycle) -> None:
     if not cycle.response_complete:
         cycle.disconnected = True
         cycle.message_event.set()
+
+
+def drop(cycle: RequestResponseCycle) -> None:
+    """Disconnect a request that no application serves: it refers to the connection, and the connection to it."""
+    disconnect(cycle)
+    cycle.on_response = _do_nothing
+
+
+def drop_all(pipeline: deque[Any]) -> None:
+    """Drop the requests that wait."""
+    while pipeline:
+        drop(pipeline.pop()[0])
+
+
+def _do_nothing() -> None:
+    pass

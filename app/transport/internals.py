@@ -89,6 +89,7 @@ UVICORN_ATTRIBUTES = {
         "keep_alive",
         "message_event",
         "more_body",
+        "on_response",
         "response_complete",
         "response_started",
         "scope",

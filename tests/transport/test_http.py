@@ -1,8 +1,12 @@
 """HTTP as it is spoken, and its bounds: the size of heads, deadlines, upgrade offers, ends of the client's side."""
 
 import asyncio
+import gc
 import logging
+import socket
+import struct
 import time
+import weakref
 
 import pytest
 
@@ -427,3 +431,25 @@ async def test_a_body_behind_another_request_has_no_deadline_yet() -> None:
         assert connection.timeout_keep_alive_task is not None
         peer.writer.write(b"x" * 2000)
         assert (await answer(peer))[1] == b"/a " + b"x" * 2000
+
+
+async def test_requests_that_wait_leave_nothing_behind() -> None:
+    """A lost connection is freed at once, with the requests that never began: no collector is needed."""
+    application = Application()
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(application) as served:
+            peer = await served.socket()
+            peer.writer.write(b"GET /slow HTTP/1.1\r\n\r\n" + b"GET /a HTTP/1.1\r\n\r\n" * 3)
+            await until(lambda: application.bodies == [b""], "the first request")
+            lost = [weakref.ref(connection) for connection in served.connections]
+            # A reset: the end of its side alone would not mean that the client is gone.
+            reset = struct.pack("ii", 1, 0)
+            peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            peer.writer.transport.abort()
+            await until(lambda: not served.connections, "the end of the connection")
+            application.go.set()
+            await until(lambda: [one() for one in lost] == [None], "the end of the connection's object")
+    finally:
+        gc.enable()
