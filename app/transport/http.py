@@ -152,8 +152,9 @@ class HttpProtocol(HttpToolsProtocol):
         return bytes(held)
 
     def _parse(self, data: bytes) -> None:
-        limit = len(data)
-        if limit > MAX_PIECE_BYTES and data.count(b"\r\n\r\n") > 1:
+        limit = MAX_HEAD_BYTES
+        # The look for the last end of a line costs next to nothing, and spares large bodies the count.
+        if len(data) > MAX_PIECE_BYTES < data.rfind(b"\r") and data.count(b"\r\n\r\n") > 1:
             limit = MAX_PIECE_BYTES
         while data and self._wait is not _END:
             if self.pipeline:
