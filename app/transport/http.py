@@ -97,6 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Read requests. Many small pieces of a header reach the parser in few, since it copies what it has."""
         if self._early is not None:
             self._early += data
+            self.flow.pause_reading()
         elif self._behind:
             self._behind += data
             self.flow.pause_reading()
@@ -275,8 +276,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Read no more requests, answer with the status unless another response is under way, and close."""
         refusals.refused[reason] += 1
         self._wait_for(_END)
-        self._held = bytearray()
-        self._behind = b""
+        self._held, self._behind = bytearray(), b""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and self._part is _BODY and not cycle.response_complete:
             if self._running is None or self._running.cycle is not cycle:

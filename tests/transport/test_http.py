@@ -40,6 +40,7 @@ class Application:
         self.go = asyncio.Event()
         self.bodies: list[bytes] = []
         self.gone = 0
+        self.polls = 0
         self.headers: list[tuple[bytes, bytes]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -63,6 +64,7 @@ class Application:
         if scope["path"] == "/slow":
             await self.go.wait()
         if scope["path"] == "/poll":
+            self.polls += 1
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.gone += 1
@@ -453,3 +455,23 @@ async def test_requests_that_wait_leave_nothing_behind() -> None:
             await until(lambda: [one() for one in lost] == [None], "the end of the connection's object")
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("behind", [UPGRADE + b"x" * (4 << 20), b"GET /a HTTP/1.1\r\n\r\n" * 250_000])
+async def test_bytes_behind_a_poll_are_bounded(behind: bytes) -> None:
+    """A request that asks whether its client is still there does not make the server read on without a bound."""
+    application = Application()
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.writer.write(b"GET /poll HTTP/1.1\r\n\r\n" + behind)
+        # Its second question makes uvicorn read on.
+        await until(lambda: application.polls > 0, "the poll")
+        (connection,) = served.connections
+
+        def held() -> int:
+            return len(connection._early or b"") + len(connection._behind)
+
+        await until(lambda: connection.flow.read_paused or held() > 1 << 20, "the pause")
+        assert 0 < held() < 1 << 20
+        # The client's end would be found behind its bytes.
+        connection.transport.abort()
