@@ -92,6 +92,12 @@ def request_head(target: bytes, headers: list[Header]) -> bytes:
     return _with_headers(b"GET " + target + b" HTTP/1.1", headers)
 
 
+def head_without_offer(first_line: bytes, headers: list[Header]) -> bytes:
+    """Return a request head that a parser has read, without the line that offers an upgrade."""
+    lines = [b"%b: %b" % header for header in headers if header[0] != b"upgrade"]
+    return b"\r\n".join([first_line, *lines, b"", b""])
+
+
 def acceptance(request: Request, subprotocol: str | None, headers: list[Header]) -> bytes:
     """Return the 101 that answers the request; raises ValueError for a malformed header."""
     accept = base64.b64encode(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest())

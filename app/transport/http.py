@@ -9,16 +9,15 @@ are listed in `internals`.
 """
 
 import asyncio
-import enum
-import weakref
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
-from app.transport.http_cycle import RequestCycle
+from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, leave
+from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
 
@@ -32,98 +31,113 @@ HEAD_SECONDS = 30.0
 #: The time for a body from its head on. Longer than the deadline of applications, whose answers say more: this one is
 #: for the bodies that no application reads.
 BODY_SECONDS = 40.0
+#: The bytes of a read with several requests that the parser gets at once: it cannot stop within them.
+MAX_PIECE_BYTES = 512
 #: The time for the responses to a client that has ended its side: it cannot be told from one that has left.
 HALF_CLOSED_SECONDS = 30.0
-# The time in which a refused client has to read the answer, while its further bytes are dropped.
+# The time in which a refused client has to read the answer, and the further bytes of it that are dropped meanwhile.
 _LINGER_SECONDS = 2.0
+_MAX_LINGER_BYTES = 1 << 20
 
 
-class Wait(enum.Enum):
-    """The event that a connection waits for."""
-
-    FIRST_BYTE = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    RESPONSE = enum.auto()
-    NEXT_REQUEST = enum.auto()
-    # No request is read any more.
-    END = enum.auto()
-
-
-class Offer:
-    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
-
-    __slots__ = ("_cycle", "_protocol")
-
-    def __init__(self, protocol: "HttpProtocol", cycle: RequestCycle) -> None:
-        # Both refer to this object: with strong references only the garbage collector would free them.
-        self._protocol = weakref.ref(protocol)
-        self._cycle = weakref.ref(cycle)
-
-    def take_over(self) -> StreamSocket | None:
-        """Take the socket over; see `StreamOffer`."""
-        protocol, cycle = self._protocol(), self._cycle()
-        return None if protocol is None or cycle is None else protocol.take_over(cycle)
+# The look-up of a member in its enum costs more than the comparison.
+_FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
-    # The values of the class serve until they change: most connections carry one request in one read.
+    # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
+    __slots__ = (
+        "_behind",
+        "_early",
+        "_has_end_behind",
+        "_head_bytes",
+        "_held",
+        "_ignores_upgrade",
+        "_is_half_closed",
+        "_part",
+        "_running",
+        "_trailer_bytes",
+        "_unasked_bytes",
+        "_wait",
+    )
 
-    # None: a message has begun since the last look.
-    _wait: Wait | None = None
-    _is_in_head = False
-    _is_in_body = False
-    # The bytes of the unfinished head that the parser has, and those that it gets with the next ones.
-    _head_bytes = 0
-    _held = bytearray()
-    _trailer_bytes = 0
-    # The request whose response is being made.
-    _running: RequestCycle | None = None
-    # Whether the upgrade that the request offers is ignored.
-    _ignores_upgrade = False
-    # The bytes behind an upgrade request that waits for the responses before it.
-    _early: bytes | None = None
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # None: a message has begun since the last look.
+        self._wait: Wait | None = None
+        # The part of a request that has begun and not ended: _HEAD, _BODY or None.
+        self._part: Wait | None = None
+        # The bytes of the unfinished head that the parser has, and those that it gets with the next ones.
+        self._head_bytes = 0
+        self._held = bytearray()
+        self._trailer_bytes = 0
+        # The bytes behind a refused request.
+        self._unasked_bytes = 0
+        # The request whose response is being made.
+        self._running: RunningRequest | None = None
+        # Whether the client has ended its side.
+        self._is_half_closed = False
+        # Whether the upgrade that the request offers is ignored.
+        self._ignores_upgrade = False
+        # The bytes behind requests that wait for responses, and whether the client's end is behind them.
+        self._behind, self._has_end_behind = b"", False
+        # The bytes behind an upgrade request that waits for the responses before it.
+        self._early: bytes | None = None
 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first byte."""
         super().connection_made(transport)
-        self._wait_for(Wait.FIRST_BYTE)
+        self._wait_for(_FIRST_BYTE)
 
     def data_received(self, data: bytes) -> None:
         """Read requests. Many small pieces of a header reach the parser in few, since it copies what it has."""
         if self._early is not None:
             self._early += data
-        elif self._wait is not Wait.END:
-            if self._is_in_head:
+            self.flow.pause_reading()
+        elif self._behind:
+            self._behind += data
+            self.flow.pause_reading()
+        elif self._wait is not _END:
+            if self._part is _HEAD:
                 data = self._joined(data)
             self._parse(data)
             self._look()
+        else:
+            self._unasked_bytes += len(data)
+            if self._unasked_bytes > _MAX_LINGER_BYTES:
+                self.transport.abort()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the whole requests and close then; a client in the middle of a request is gone."""
-        cycle = cast("RequestCycle | None", self.cycle)
+        if self._behind and not is_ssl(self.transport):
+            self._has_end_behind = self._is_half_closed = True
+            if self._running is not None:
+                self._running.half_close()
+            return True
+        cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is None or cycle.response_complete or cycle.more_body or is_ssl(self.transport):
             return None
         self._early = None
         self._close_behind_responses()
-        for waiting in [cycle, *([self._running] if self._running else []), *(entry[0] for entry in self.pipeline)]:
-            cast(RequestCycle, waiting).half_close()
-        self._wait_for(Wait.END)
+        self._is_half_closed = True
+        if self._running is not None:
+            self._running.half_close()
+        self._wait_for(_END)
         self.timeout_keep_alive_task = self.loop.call_later(HALF_CLOSED_SECONDS, self.transport.abort)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all requests in hand: their responses would meet a closed socket."""
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self._early = None
-        while self.pipeline:
-            cast(RequestCycle, self.pipeline.pop()[0]).disconnect()
+        self._behind = b""
+        drop_all(self.pipeline)
         if self._running is not None:
-            self._running.disconnect()
+            disconnect(self._running.cycle)
             self._running = None
         super().connection_lost(exc)
 
@@ -131,8 +145,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _joined(self, data: bytes) -> bytes:
         """Return the bytes for the parser: none until a line ends, or as many wait as the parser has."""
-        if not self._held:
-            self._held = bytearray()
         self._held += data
         size = len(self._held)
         if b"\n" not in data and size < self._head_bytes and size + self._head_bytes < MAX_HEAD_BYTES:
@@ -141,12 +153,21 @@ class HttpProtocol(HttpToolsProtocol):
         return bytes(held)
 
     def _parse(self, data: bytes) -> None:
-        while data and self._wait is not Wait.END:
-            if self._is_in_body:
-                piece = data
+        limit = MAX_HEAD_BYTES
+        # The look for the last end of a line costs next to nothing, and spares large bodies the count.
+        if len(data) > MAX_PIECE_BYTES < data.rfind(b"\r") and data.count(b"\r\n\r\n") > 1:
+            limit = MAX_PIECE_BYTES
+        while data and self._wait is not _END:
+            if self.pipeline:
+                # The rest waits as bytes, most of it in the kernel.
+                self._behind = data
+                self.flow.pause_reading()
+                return
+            if self._part is _BODY:
+                piece = data[:limit]
                 self._trailer_bytes += len(piece)
             else:
-                piece = data[: MAX_HEAD_BYTES - self._head_bytes]
+                piece = data[: min(limit, MAX_HEAD_BYTES - self._head_bytes)]
                 self._head_bytes += len(piece)
             try:
                 self.parser.feed_data(piece)
@@ -157,12 +178,23 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(400, refusals.MALFORMED, "Invalid HTTP request received.")
             else:
                 data = data[len(piece) :]
-                self._check_sizes()
+                if self._head_bytes >= MAX_HEAD_BYTES or self._trailer_bytes > MAX_TRAILER_BYTES:
+                    self._check_sizes()
+
+    def _read_on(self) -> None:
+        if not self._behind:
+            return
+        behind, self._behind = self._behind, b""
+        self.flow.resume_reading()
+        self._parse(behind)
+        self._look()
+        if self._has_end_behind and not self._behind and not self.eof_received():
+            self.transport.close()
 
     def _check_sizes(self) -> None:
-        if not self._is_in_body and self._head_bytes >= MAX_HEAD_BYTES:
+        if self._part is not _BODY and self._head_bytes >= MAX_HEAD_BYTES:
             self._refuse(431, refusals.HEAD_TOO_LARGE, f"expected at most {MAX_HEAD_BYTES} bytes of request head")
-        elif self._is_in_body and self._trailer_bytes > MAX_TRAILER_BYTES:
+        elif self._part is _BODY and self._trailer_bytes > MAX_TRAILER_BYTES:
             self._refuse(431, refusals.TRAILERS_TOO_LARGE, f"expected at most {MAX_TRAILER_BYTES} bytes of trailers")
 
     # Called by the parser
@@ -171,17 +203,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a head."""
         super().on_message_begin()
         self._wait = None
-        self._is_in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those behind a chunked body are dropped, since the request is served already."""
-        if self._is_in_head:
-            super().on_header(name, value)
+        self._part = _HEAD
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
-        self._is_in_head = False
-        self._is_in_body = True
+        self._part = _BODY
         self._head_bytes = self._trailer_bytes = 0
         if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._ignores_upgrade = True
@@ -190,10 +216,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not before:
-            # uvicorn makes its own class, in the middle of its method.
-            cycle.__class__ = RequestCycle
-            extensions: dict[str, Any] = {EXTENSION: Offer(self, cast(RequestCycle, cycle))}
+            extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
             self.scope["extensions"] = extensions
+            # For the headers behind a chunked body: the request is served already.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """Take bytes of the body."""
@@ -202,7 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request's body."""
-        self._is_in_body = False
+        self._part = None
         if not self._ignores_upgrade:
             super().on_message_complete()
 
@@ -210,36 +236,35 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _look(self) -> None:
         """Set the deadline of the present wait, unless it is set already."""
-        if self._wait is Wait.END:
-            return
-        wait = self._present_wait()
-        if wait is not self._wait:
-            self._wait_for(wait)
+        if self._wait is not _END:
+            wait = self._present_wait()
+            if wait is not self._wait:
+                self._wait_for(wait)
 
     def _present_wait(self) -> Wait:
-        if self._is_in_head:
-            return Wait.HEAD
-        if self._is_in_body:
-            return Wait.BODY
+        if self._part is not None:
+            # Behind a request that waits the client is not read.
+            return _RESPONSE if self.pipeline else self._part
         if self.cycle is None:
-            return Wait.RESPONSE if self._early is not None else Wait.FIRST_BYTE
-        return Wait.NEXT_REQUEST if self.cycle.response_complete else Wait.RESPONSE
+            return _FIRST_BYTE
+        return _NEXT_REQUEST if self.cycle.response_complete else _RESPONSE
 
     def _wait_for(self, wait: Wait) -> None:
         self._wait = wait
-        self._unset_keepalive_if_required()
-        if wait is Wait.NEXT_REQUEST:
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        if wait is _NEXT_REQUEST:
             handler = self.timeout_keep_alive_handler
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
-        elif wait in (Wait.FIRST_BYTE, Wait.HEAD, Wait.BODY):
-            seconds = {Wait.FIRST_BYTE: FIRST_BYTE_SECONDS, Wait.HEAD: HEAD_SECONDS, Wait.BODY: BODY_SECONDS}[wait]
+        elif wait is not _RESPONSE and wait is not _END:
+            seconds = HEAD_SECONDS if wait is _HEAD else BODY_SECONDS if wait is _BODY else FIRST_BYTE_SECONDS
             self.timeout_keep_alive_task = self.loop.call_later(seconds, self._deadline_passed)
 
     def _deadline_passed(self) -> None:
         self.timeout_keep_alive_task = None
-        if self._wait is Wait.HEAD:
+        if self._wait is _HEAD:
             self._refuse(408, refusals.HEAD_TOO_SLOW, f"expected the request head within {HEAD_SECONDS:g} seconds")
-        elif self._wait is Wait.BODY:
+        elif self._wait is _BODY:
             self._refuse(408, refusals.BODY_TOO_SLOW, f"expected the body within {BODY_SECONDS:g} seconds")
         else:
             refusals.refused[refusals.NOTHING_SENT] += 1
@@ -250,18 +275,18 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, reason: str, text: str) -> None:
         """Read no more requests, answer with the status unless another response is under way, and close."""
         refusals.refused[reason] += 1
-        self._wait_for(Wait.END)
-        self._held = bytearray()
-        cycle = cast("RequestCycle | None", self.cycle)
-        if cycle is not None and self._is_in_body and not cycle.response_complete:
-            if cycle is not self._running:
-                self.pipeline.popleft()
+        self._wait_for(_END)
+        self._held, self._behind = bytearray(), b""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and self._part is _BODY and not cycle.response_complete:
+            if self._running is None or self._running.cycle is not cycle:
+                drop(self.pipeline.popleft()[0])
             elif cycle.response_started:
-                cycle.end()
+                leave(cycle)
                 return
             else:
                 self._running = None
-            cycle.disconnect()
+            disconnect(cycle)
         if self._running is not None:
             self._close_behind_responses()
             return
@@ -278,42 +303,51 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
     def _close_behind_responses(self) -> None:
-        last = self.pipeline[0][0] if self.pipeline else self._running
-        if last is not None:
-            last.keep_alive = False
+        if self.pipeline:
+            self.pipeline[0][0].keep_alive = False
+        elif self._running is not None:
+            self._running.cycle.keep_alive = False
 
     # Called by uvicorn
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        self._running = RunningRequest(cycle, app, self._is_half_closed)
+        super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
         """Go on with the requests behind this one."""
         self._running = None
         super().on_response_complete()
-        if self._wait is Wait.END or self.transport.is_closing():
+        if self._wait is _END or self.transport.is_closing():
             return
-        # uvicorn has set the deadline for the next request, instead of the one that was set.
-        self._wait = None if self.timeout_keep_alive_task is None else Wait.NEXT_REQUEST
-        self._look()
+        if self._behind:
+            self.flow.pause_reading()
+            if not self.pipeline:
+                self.loop.call_soon(self._read_on)
+        if self._running is None and self._part is None:
+            # uvicorn has set the deadline.
+            self._wait = _NEXT_REQUEST
+        else:
+            self._wait = None
+            self._look()
         early = self._early
         if early is not None and self._running is None:
             self._early = None
             self._hand_over(early)
 
-    def take_over(self, cycle: RequestCycle) -> StreamSocket | None:
+    def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
         """Release the socket for good, None when it is lost; requests behind this one are not served."""
         if cycle.disconnected or self.transport.is_closing():
             return None
-        if cycle.is_half_closed:
-            cycle.end()
+        if self._is_half_closed:
+            leave(cycle)
             return None
         # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True
-        self.pipeline.clear()
+        drop_all(self.pipeline)
         self._running = self._early = None
-        self._wait_for(Wait.END)
+        self._behind = b""
+        self._wait_for(_END)
         self.flow.resume_reading()
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
@@ -343,20 +377,18 @@ class HttpProtocol(HttpToolsProtocol):
             return b""
         # The parser has skipped the body: another one reads the request without the offer.
         self._ignores_upgrade = False
-        head = self._head_without_offer()
+        version = self.parser.get_http_version().encode()
+        head = handshake.head_without_offer(
+            b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version), self.headers
+        )
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return head + behind
 
-    def _head_without_offer(self) -> bytes:
-        first_line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        return b"\r\n".join([first_line, *lines, b"", b""])
-
     def _hand_over(self, early: bytes) -> None:
         """Hand the socket over, with the frames that a hasty client has sent behind its request."""
         # A deadline of an earlier request would close the WebSocket.
-        self._wait_for(Wait.END)
+        self._wait_for(_END)
         self.handle_websocket_upgrade()
         protocol = cast(asyncio.Protocol, self.transport.get_protocol())
         if self.flow.write_paused:

@@ -1,47 +1,99 @@
-"""One request and its response under uvicorn, with a client that may have ended its side of the connection.
+"""One request that an application serves under uvicorn, with a client that may have ended its side of the connection.
 
 Knows nothing of the bytes on the wire. The names of uvicorn that this module uses are listed in `internals`.
 """
 
+import weakref
+from collections import deque
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.transport.streaming import StreamSocket
 
-class RequestCycle(RequestResponseCycle):
-    """uvicorn's cycle of one request; lives until the response is complete."""
 
-    #: Whether the client sends no more, and whether the application has all of the body.
-    is_half_closed = False
-    _is_read = False
+class RunningRequest:
+    """The application of one request, as uvicorn calls it; lives until the response is complete.
 
-    async def receive(self) -> Any:
-        """Return the body; a half-closed client counts as gone for an application that waits for its leaving.
+    A client that has ended its side may wait for the answer, or be gone. It counts as gone for an application that
+    waits for its leaving, as a poll does, once that has all of the body.
+    """
 
-        The client may only have ended its side behind the request, and is owed an answer. A poll that waits watches
-        for the client's end, and takes this one for it.
-        """
-        if self.is_half_closed and self._is_read:
-            return self.end()
-        message = await super().receive()
-        if message["type"] == "http.request":
-            if self.is_half_closed and self._is_read:
-                return self.end()
-            self._is_read = not message["more_body"]
-        return message
+    __slots__ = ("_app", "_is_half_closed", "_is_read", "cycle")
 
-    def end(self) -> Any:
-        """Close the connection without a response, and return what tells the application."""
-        self.disconnected = True
-        self.transport.close()
-        return {"type": "http.disconnect"}
+    def __init__(self, cycle: RequestResponseCycle, app: Any, is_half_closed: bool) -> None:
+        self.cycle = cycle
+        self._app = app
+        self._is_half_closed = is_half_closed
+        self._is_read = False
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> Any:
+        """Run the application."""
+        return await self._app(scope, self._receive, send)
 
     def half_close(self) -> None:
         """Learn that the client has ended its side."""
-        self.is_half_closed = True
-        self.message_event.set()
+        self._is_half_closed = True
+        self.cycle.message_event.set()
 
-    def disconnect(self) -> None:
-        """Learn that the client is gone: nothing is written any more."""
-        self.disconnected = True
-        self.message_event.set()
+    async def _receive(self) -> Any:
+        if self._is_read and self._is_half_closed:
+            return self._leave()
+        message = await self.cycle.receive()
+        if message["type"] == "http.request":
+            if self._is_read and self._is_half_closed:
+                return self._leave()
+            self._is_read = not message["more_body"]
+        return message
+
+    def _leave(self) -> Any:
+        leave(self.cycle)
+        return {"type": "http.disconnect"}
+
+
+class Offer:
+    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: Any, cycle: RequestResponseCycle) -> None:
+        # Both refer to this object: with strong references only the garbage collector would free them.
+        self._protocol = weakref.ref(protocol)
+        self._cycle = weakref.ref(cycle)
+
+    def take_over(self) -> StreamSocket | None:
+        """Take the socket over; see `StreamOffer`."""
+        protocol, cycle = self._protocol(), self._cycle()
+        if protocol is None or cycle is None:
+            return None
+        socket: StreamSocket | None = protocol.take_over(cycle)
+        return socket
+
+
+def leave(cycle: RequestResponseCycle) -> None:
+    """Close the connection of a request without a response."""
+    disconnect(cycle)
+    cycle.transport.close()
+
+
+def disconnect(cycle: RequestResponseCycle) -> None:
+    """Tell a request that its client is gone: nothing is written any more."""
+    if not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+
+def drop(cycle: RequestResponseCycle) -> None:
+    """Disconnect a request that no application serves: it refers to the connection, and the connection to it."""
+    disconnect(cycle)
+    cycle.on_response = _do_nothing
+
+
+def drop_all(pipeline: deque[Any]) -> None:
+    """Drop the requests that wait."""
+    while pipeline:
+        drop(pipeline.pop()[0])
+
+
+def _do_nothing() -> None:
+    pass

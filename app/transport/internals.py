@@ -6,8 +6,7 @@ from above, and tests/transport/test_internals.py compares this list with the in
 
 - `transport/http.py` derives from HttpToolsProtocol: it feeds the parser itself, within bounds of size and time,
   decides on upgrades, and takes the socket of a request over for a stream;
-- `transport/http_cycle.py` derives from RequestResponseCycle, whose objects change to that class once uvicorn has made
-  them;
+- `transport/http_cycle.py` stands between RequestResponseCycle and the application;
 - `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;
 - `transport/peer_socket.py` makes HTTP protocols for a second listening socket;
 - `transport/share.py` keeps one object for each ServerState;
@@ -90,6 +89,7 @@ UVICORN_ATTRIBUTES = {
         "keep_alive",
         "message_event",
         "more_body",
+        "on_response",
         "response_complete",
         "response_started",
         "scope",

@@ -20,6 +20,7 @@ from app.transport import frames
 
 # The frames of one connection that are worked off in one turn of the loop.
 MAX_FRAMES_A_TURN = 64
+_MAX_SURE_BYTES = 6 * MAX_FRAMES_A_TURN
 # picows doubles a full buffer; the first size holds the messages of phones.
 _READ_BUFFER_BYTES = 4096
 # A bound for returned parsers: more than one is in use only while connections keep theirs.
@@ -118,15 +119,14 @@ class Parser(WSListener):
         self._sink.written = None
 
     def _feed(self, data: bytes | bytearray, start: int, end: int) -> None:
-        with memoryview(data) as view:
-            while start < end:
-                buffer = self._get_buffer(0)
-                size = min(end - start, len(buffer))
-                buffer[:size] = view[start : start + size]
-                # Unless a frame ends in these bytes, they belong to the unfinished frame.
-                self._unfinished_bytes += size
-                self._buffer_updated(size)
-                start += size
+        while start < end:
+            buffer = self._get_buffer(0)
+            size = min(end - start, len(buffer))
+            buffer[:size] = data if size == len(data) else memoryview(data)[start : start + size]
+            # Unless a frame ends in these bytes, they belong to the unfinished frame.
+            self._unfinished_bytes += size
+            self._buffer_updated(size)
+            start += size
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Pass one whole frame on (picows calls this)."""
@@ -146,43 +146,43 @@ class Parser(WSListener):
         if self._rest:
             self._rest += data
             return False
-        end = self._report(receiver, data, 0)
-        if end < len(data) and not self._is_closed:
-            with memoryview(data) as view:
-                self._rest += view[end:]
-        return self._is_empty
+        size = len(data)
+        # So few bytes hold no more frames, since a client's frame has six bytes at least.
+        end = size if size <= _MAX_SURE_BYTES else self._turn_end(data, 0)
+        self._report(receiver, data, 0, end)
+        if end < size and not self._is_closed:
+            self._rest += memoryview(data)[end:]
+            return False
+        return self._unfinished_bytes == 0 and not self._is_closed
 
     def read_on(self, receiver: FrameReceiver) -> bool:
         """Report the next frames of the rest, as `read` does."""
-        self._rest_position = self._report(receiver, self._rest, self._rest_position)
-        if self._rest_position == len(self._rest) or self._is_closed:
-            # A new one, since a bytearray keeps its memory.
-            self._rest = bytearray()
-            self._rest_position = 0
-        return self._is_empty
+        end = self._turn_end(self._rest, self._rest_position)
+        self._report(receiver, self._rest, self._rest_position, end)
+        if self._is_closed or end < len(self._rest):
+            self._rest_position = end
+            return False
+        # A new one, since a bytearray keeps its memory.
+        self._rest = bytearray()
+        self._rest_position = 0
+        return self._unfinished_bytes == 0
 
-    @property
-    def _is_empty(self) -> bool:
-        return self._unfinished_bytes == 0 and not self._rest and not self._is_closed
-
-    def _report(self, receiver: FrameReceiver, data: bytes | bytearray, start: int) -> int:
-        """Feed one turn's frames to picows and return their end."""
-        end = self._turn_end(data, start)
+    def _report(self, receiver: FrameReceiver, data: bytes | bytearray, start: int, end: int) -> None:
+        """Feed one turn's frames to picows."""
         self._receiver = receiver
         self._feed(data, start, end)
         self._receiver = None
         if self._is_closed:
             self._release()
-            return end
-        breach = self._sink.written
-        if breach is not None:
+        elif self._sink.written is not None:
+            breach = self._sink.written
             receiver.fail(int.from_bytes(breach[2:4], "big"), breach[4:].decode())
             self.close()
-        else:
+        elif self._unfinished_bytes:
             self._remember_head(data, start, end)
-        return end
 
     def _turn_end(self, data: bytes | bytearray, start: int) -> int:
+        """Return where the frames of one turn end."""
         if self._unfinished_bytes == 0:
             return frames.end_of_frames(data, start, MAX_FRAMES_A_TURN)
         head = self._unfinished_head + data[start : start + frames.MAX_HEAD_BYTES]
@@ -193,9 +193,6 @@ class Parser(WSListener):
         return frames.end_of_frames(data, next_frame, MAX_FRAMES_A_TURN - 1)
 
     def _remember_head(self, data: bytes | bytearray, start: int, end: int) -> None:
-        if self._unfinished_bytes == 0:
-            self._unfinished_head = b""
-            return
         begin = end - self._unfinished_bytes
         known = b"" if begin >= start else self._unfinished_head
         begin = max(begin, start)

@@ -1,11 +1,17 @@
 """HTTP as it is spoken, and its bounds: the size of heads, deadlines, upgrade offers, ends of the client's side."""
 
 import asyncio
+import gc
 import logging
+import socket
+import struct
+import time
+import weakref
 
 import pytest
 
 from app.transport import http, refusals
+from app.transport.http_wait import Wait
 from tests.support.waiting import until
 from tests.transport.serving import (
     DEADLINE_SECONDS,
@@ -34,6 +40,7 @@ class Application:
         self.go = asyncio.Event()
         self.bodies: list[bytes] = []
         self.gone = 0
+        self.polls = 0
         self.headers: list[tuple[bytes, bytes]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -57,6 +64,7 @@ class Application:
         if scope["path"] == "/slow":
             await self.go.wait()
         if scope["path"] == "/poll":
+            self.polls += 1
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.gone += 1
@@ -117,6 +125,21 @@ async def test_a_head_has_a_size(kind: str, has_end: bool) -> None:
     assert not application.bodies
 
 
+async def test_a_refused_client_is_not_read_for_ever() -> None:
+    """A client that goes on sending behind its refusal is cut off after a megabyte."""
+    async with serving(Application()) as served:
+        peer = await asked(served, get(b"/")[:-2] + b"cookie: " + b"c" * 100_000)
+        assert (await answer(peer))[0] == 431
+
+        def is_cut_off() -> bool:
+            peer.writer.write(b"c" * 100_000)
+            return not served.connections
+
+        sent = time.monotonic()
+        await until(is_cut_off, "the end")
+        assert time.monotonic() < sent + 1.5
+
+
 async def test_a_head_within_its_size() -> None:
     """A head of nearly 64 KB is served, also in pieces, with a large body behind it."""
     head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nCookie: " + b"c" * 65_000 + b"\r\n\r\n"
@@ -133,7 +156,7 @@ async def test_the_cost_of_a_head_is_linear() -> None:
         peer.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: ")
         await until(lambda: bool(served.connections), "the connection")
         (protocol,) = served.connections
-        await until(lambda: protocol._is_in_head, "the head")
+        await until(lambda: protocol._part, "the head")
         fed = []
 
         class Counting:
@@ -239,7 +262,7 @@ async def test_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await answer(peer) == (200, b"unread")
         (protocol,) = served.connections
         peer.writer.write(b"hi")
-        await until(lambda: protocol._wait is http.Wait.NEXT_REQUEST, "the body")
+        await until(lambda: protocol._wait is Wait.NEXT_REQUEST, "the body")
         peer.writer.write(get(b"/a"))
         assert await answer(peer) == (200, b"/a ")
         peer.writer.write(b"\r\n")
@@ -366,3 +389,89 @@ async def test_unread_answers_meet_a_closed_socket(caplog: pytest.LogCaptureFixt
             await until(lambda: not served.server.server_state.tasks, "the requests")
     assert not caplog.records
     assert len(application.bodies) < 60
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_pipelined_requests_wait_as_bytes(is_read: bool) -> None:
+    """Of a flood of pipelined requests few exist at a time, whether the answers are read or not; all are answered."""
+    count = 5_000
+    async with serving(Application()) as served:
+        peer = await served.socket()
+        if not is_read:
+            peer.pause_reading()
+        peer.writer.write(b"GET /a HTTP/1.1\r\n\r\n" * count)
+        peer.writer.write_eof()
+        await until(lambda: bool(served.connections), "the connection")
+        (connection,) = served.connections
+        most = 0
+
+        def look() -> bool:
+            nonlocal most
+            most = max(most, len(connection.pipeline))
+            # Unread answers fill the buffers of the sockets, which then hold the rest back.
+            return bool(connection.transport.is_closing() or connection.flow.write_paused)
+
+        await until(look, "the last answer, or the first that waits")
+        assert 0 < most <= http.MAX_PIECE_BYTES // 18
+        peer.resume_reading()
+        answers = await peer.end()
+        assert answers.count(b"HTTP/1.1 200 OK") == count
+
+
+async def test_a_body_behind_another_request_has_no_deadline_yet() -> None:
+    """While the server reads no body because another request is served first, the body's deadline does not run."""
+    application = Application()
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.writer.write(b"GET /slow HTTP/1.1\r\n\r\nPOST /a HTTP/1.1\r\nContent-Length: 2000\r\n\r\n")
+        await until(lambda: application.bodies == [b""], "the first request")
+        (connection,) = served.connections
+        assert connection.pipeline
+        assert connection.timeout_keep_alive_task is None
+        application.go.set()
+        assert await answer(peer) == (200, b"/slow ")
+        assert connection.timeout_keep_alive_task is not None
+        peer.writer.write(b"x" * 2000)
+        assert (await answer(peer))[1] == b"/a " + b"x" * 2000
+
+
+async def test_requests_that_wait_leave_nothing_behind() -> None:
+    """A lost connection is freed at once, with the requests that never began: no collector is needed."""
+    application = Application()
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(application) as served:
+            peer = await served.socket()
+            peer.writer.write(b"GET /slow HTTP/1.1\r\n\r\n" + b"GET /a HTTP/1.1\r\n\r\n" * 3)
+            await until(lambda: application.bodies == [b""], "the first request")
+            lost = [weakref.ref(connection) for connection in served.connections]
+            # A reset: the end of its side alone would not mean that the client is gone.
+            reset = struct.pack("ii", 1, 0)
+            peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            peer.writer.transport.abort()
+            await until(lambda: not served.connections, "the end of the connection")
+            application.go.set()
+            await until(lambda: [one() for one in lost] == [None], "the end of the connection's object")
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("behind", [UPGRADE + b"x" * (4 << 20), b"GET /a HTTP/1.1\r\n\r\n" * 250_000])
+async def test_bytes_behind_a_poll_are_bounded(behind: bytes) -> None:
+    """A request that asks whether its client is still there does not make the server read on without a bound."""
+    application = Application()
+    async with serving(application) as served:
+        peer = await served.socket()
+        peer.writer.write(b"GET /poll HTTP/1.1\r\n\r\n" + behind)
+        # Its second question makes uvicorn read on.
+        await until(lambda: application.polls > 0, "the poll")
+        (connection,) = served.connections
+
+        def held() -> int:
+            return len(connection._early or b"") + len(connection._behind)
+
+        await until(lambda: connection.flow.read_paused or held() > 1 << 20, "the pause")
+        assert 0 < held() < 1 << 20
+        # The client's end would be found behind its bytes.
+        connection.transport.abort()

@@ -23,14 +23,12 @@ from uvicorn.server import Server, ServerState
 from app.node.http_server import HttpServer
 from app.transport import internals
 from app.transport.http import HttpProtocol
-from app.transport.http_cycle import RequestCycle
 from app.transport.websocket import WebSocketProtocol
 from tests.transport.serving import echo
 
 ROOT = Path(__file__).parents[2]
 DERIVED: list[tuple[type, type]] = [
     (HttpProtocol, HttpToolsProtocol),
-    (RequestCycle, RequestResponseCycle),
     (HttpServer, Server),
 ]
 

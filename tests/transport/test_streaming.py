@@ -158,9 +158,7 @@ async def test_client_has_left_before(is_reset: bool) -> None:
         if is_reset:
             await until(lambda: not served.connections, "the end")
         else:
-            await until(
-                lambda: all(one.cycle and one.cycle.is_half_closed for one in served.connections), "the client's end"
-            )
+            await until(lambda: all(one._is_half_closed for one in served.connections), "the client's end")
         waiting.set()
         await until(lambda: listener.ends == ["never begun"], "the application")
 
