@@ -170,17 +170,17 @@ class HttpPeers:
         if self._is_closed:
             return None
         pool = self._pool(place.socket)
-        url = URL(
-            (place.url.rstrip("/") if place.url and not place.socket else "http://node") + request.target, encoded=True
-        )
+        base = place.url.rstrip("/") if place.url and not place.socket else "http://node"
         pool.in_use += 1
         try:
+            url = URL(base + request.target, encoded=True)
             async with pool.session.request(
                 request.method, url, headers=request.headers, data=request.body, allow_redirects=False
             ) as response:
                 # Read whole: an answer that a node breaks off is no answer. It is the payload of one poll.
                 return _PeerAnswer(response.status, list(response.raw_headers), await response.read())
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, ValueError):
+            # ValueError: a place whose URL is none.
             return None
         finally:
             pool.in_use -= 1

@@ -4,7 +4,6 @@ Counts connections on all nodes through the port `SeatStore`. The script that st
 """
 
 import asyncio
-import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ import structlog
 from app.config.settings import Site
 from app.core.errands import Errands
 from app.core.message import Message
+from app.core.network import network_of
 from app.core.ports import SeatStore
 from app.core.seat import NO_SEAT, Seat
 from app.core.seat_row import SeatRow
@@ -206,18 +206,7 @@ def _bounds(site: Site, address: str, users: Sequence[str]) -> list[tuple[str, s
     if limits.connections_per_user:
         found += [("connections_per_user", f"user:{user}", limits.connections_per_user) for user in users]
     if limits.connections_per_address and address:
-        found.append(("connections_per_address", f"address:{_network_of(address)}", limits.connections_per_address))
+        found.append(("connections_per_address", f"address:{network_of(address)}", limits.connections_per_address))
     if limits.connections:
         found.append(("connections", "all", limits.connections))
     return found
-
-
-def _network_of(address: str) -> str:
-    """The owner of an address, as far as one can tell: all addresses of an IPv6 /64 belong to one customer."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False).network_address)

@@ -199,7 +199,16 @@ def _engine_settings(config: Config, node: str) -> EngineSettings:
         max_payload_bytes=config.max_payload_bytes,
         max_outbox_bytes=config.outbox_limit_bytes,
         sid_prefix=sid_prefix(node),
+        readable_origins=_readable_origins(config),
     )
+
+
+def _readable_origins(config: Config) -> frozenset[str] | None:
+    """The origins of all sites; None when a site has no `origins`, so that pages of any origin may be its own."""
+    origins = [site.origins for site in config.sites.values()]
+    if not origins or None in origins:
+        return None
+    return frozenset(chain.from_iterable(filter(None, origins)))
 
 
 def _label(slot: WorkerSlot) -> str | None:

@@ -19,6 +19,18 @@ _PER_PACKET_BYTES = 64
 class MalformedPacket(RecadoError):
     """The packet does not follow the protocol."""
 
+    reason = "parse error"
+    """The reason with which the session closes."""
+
+
+class PacketFlood(MalformedPacket):
+    """A client sends more packets than it may."""
+
+    def __init__(self, reason: str) -> None:
+        """Take the reason with which the session closes."""
+        super().__init__()
+        self.reason = reason
+
 
 class EncodedPacket:
     """A text packet with its leading type digit; made once per message, lives until its last receiver has it.

@@ -22,6 +22,7 @@ from app.socketio.engine_payload import (
     encode_script,
     payload_from_form,
 )
+from app.socketio.engine_posted import PACKETS_A_TURN, PostedPackets
 from app.socketio.engine_request import Refusal, Response, Scope, wait_for_disconnect
 from app.socketio.engine_session import EngineSession
 from app.transport.refusals import BODY_TOO_SLOW, refused
@@ -34,7 +35,8 @@ _TRANSPORT_CLOSE = "transport close"
 def payload_response(session: EngineSession, query: dict[str, str]) -> Response:
     """Answer with the session's waiting packets, in the form that the client reads."""
     supports_binary = session.supports_binary and "j" not in query
-    body, content_type = encode_payload(session.take_payload(), session.version, supports_binary)
+    packets = session.take_payload()
+    body, content_type = encode_payload(packets, session.version, supports_binary, session.is_encoded_twice)
     if "j" in query:
         return Response(200, encode_script(query["j"], body), SCRIPT_TYPE)
     return Response(200, body, content_type)
@@ -67,20 +69,28 @@ def release_poll(session: EngineSession) -> None:
         session.send_encoded(NOOP)
 
 
-async def answer_post(
-    session: EngineSession, scope: Scope, query: dict[str, str], receive: Any, max_bytes: int
-) -> Response | None:
-    """Read the body and hand its packets to the session, all within one turn; None: the client is gone.
+async def answer_post(session: EngineSession, scope: Scope, query: dict[str, str], receive: Any) -> Response | None:
+    """Read the body and hand its packets to the session, some in each turn of the loop; None: the client is gone.
 
-    A body over `max_bytes` or past its deadline, a second POST beside the first or a malformed packet ends the session.
+    A body over its bound or its deadline, a second POST beside the first or a malformed packet ends the session.
     """
     if session.is_posting:
         session.close(_TRANSPORT_ERROR)
         return Response.refusing(Refusal.BAD_REQUEST)
     session.is_posting = True
     try:
+        body = await _read(session, receive)
+        if not isinstance(body, bytes):
+            return body
+        return await _work_off(session, scope, query, body)
+    finally:
+        session.is_posting = False
+
+
+async def _read(session: EngineSession, receive: Any) -> bytes | Response | None:
+    try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            body = await read_whole_body(receive, max_bytes)
+            return await read_whole_body(receive, session.max_message_bytes)
     except TimeoutError:
         refused[BODY_TOO_SLOW] += 1
         session.close(_TRANSPORT_ERROR)
@@ -91,16 +101,23 @@ async def answer_post(
     except ClientGone:
         session.close(_TRANSPORT_CLOSE)
         return None
-    finally:
-        session.is_posting = False
+
+
+async def _work_off(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Response:
     if session.listener is None:
         return Response.refusing(Refusal.UNKNOWN_SID)  # closed while the body was read
     try:
-        session.packets_received(_decode(session, scope, query, body))
-    except MalformedPacket:
-        session.close("parse error")
+        packets = _decode(session, scope, query, body)
+    except MalformedPacket as error:
+        session.refuse(error)
         return Response.refusing(Refusal.BAD_REQUEST)
-    return Response(200, b"ok", TEXT_TYPE)
+    posted = session.posted = PostedPackets(session, packets)
+    has_more = posted.work(PACKETS_A_TURN)
+    while has_more:
+        await asyncio.sleep(0)
+        has_more = posted.work(PACKETS_A_TURN)
+    session.posted = None
+    return Response.refusing(Refusal.BAD_REQUEST) if posted.is_refused else Response(200, b"ok", TEXT_TYPE)
 
 
 async def _watch(mailbox: Mailbox, receive: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,8 @@ class EngineSettings:
     """The bytes that may wait for one client before it is closed; a single packet may be larger."""
     sid_prefix: str = ""
     """The first characters of every session id, by which other nodes find the session's owner."""
-    allowed_origins: Sequence[str] | None = None
-    """Values of the Origin header that may connect; None: any."""
+    readable_origins: Collection[str] | None = None
+    """The origins whose pages may read the answers to polling requests; None: any."""
 
 
 class FrameSocket(Protocol):
@@ -44,6 +44,9 @@ class FrameSocket(Protocol):
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Bound the waiting bytes from here on."""
+
+    def limit_message(self, max_bytes: int) -> None:
+        """Bound the messages of the client from here on."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake."""

@@ -6,14 +6,16 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 Headers = list[tuple[bytes, bytes]]
 
-_UNAVAILABLE = 503
+_TRY_AGAIN = (429, 503)
+_MAX_FIELDS = 64
+"""A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
 
 
@@ -28,6 +30,7 @@ class Refusal(enum.Enum):
     TOO_LARGE = (413, 3, "Payload too large")
     FORBIDDEN_ORIGIN = (403, 4, "Forbidden")
     UNSUPPORTED_VERSION = (400, 5, "Unsupported protocol version")
+    TOO_MANY_SESSIONS = (429, 3, "Too many connections")
     DRAINING = (503, 3, "Server is shutting down")
 
     @property
@@ -38,7 +41,7 @@ class Refusal(enum.Enum):
     @property
     def headers(self) -> Headers:
         """The headers of the answer besides the usual ones."""
-        return [(b"retry-after", b"1")] if self.status == _UNAVAILABLE else []
+        return [(b"retry-after", b"1")] if self.status in _TRY_AGAIN else []
 
     @property
     def body(self) -> bytes:
@@ -66,52 +69,44 @@ class Response:
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
             (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
             *self.headers,
         ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
-@dataclass(slots=True)
 class Handshake:
-    """The parts of the request that opened a session, as far as they are read: a session keeps no other header."""
+    """The parts of the request that opened a session, as far as they are read: a session keeps no header of it.
 
-    query_string: bytes = field(repr=False)
-    client_address: str
-    origin: str | None
+    Its repr shows no secret.
+    """
+
+    __slots__ = ("_query", "client_address")
+
+    def __init__(self, query_string: bytes, client_address: str) -> None:
+        """Take the parts."""
+        self.client_address = client_address
+        self._query: bytes | dict[str, str] = query_string
 
     @classmethod
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        return cls(scope.get("query_string", b""), client[0] if client else "", origin_of(scope["headers"]))
+        return cls(scope.get("query_string", b""), client[0] if client else "")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query, read at the first use: each namespace that the client joins asks for it again."""
+        if isinstance(self._query, bytes):
+            self._query = parse_query(self._query)
+        return self._query
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
-    pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
-    return dict(reversed(pairs))
-
-
-def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the Origin header; None: the client is no browser."""
-    return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
-
-
-def cross_origin_headers(scope: Scope, allowed_origins: Collection[str] | None) -> Headers:
-    """Return the headers that let a page of an allowed origin (None: any) read the answer; none for other clients."""
-    given = dict(scope["headers"])
-    origin = given.get(b"origin")
-    if origin is None:
-        return []
-    headers: Headers = []
-    if allowed_origins is None or origin.decode("latin-1") in allowed_origins:
-        headers.append((b"access-control-allow-origin", origin))
-    if scope["method"] == "OPTIONS":
-        headers.append((b"access-control-allow-methods", b"OPTIONS, GET, POST"))
-    if b"access-control-request-headers" in given:
-        headers.append((b"access-control-allow-headers", given[b"access-control-request-headers"]))
-    return [*headers, (b"access-control-allow-credentials", b"true"), (b"vary", b"origin")]
+    text = "&".join(query_string.decode(errors="replace").split("&", _MAX_FIELDS)[:_MAX_FIELDS])
+    return dict(reversed(parse_qsl(text, keep_blank_values=True)))
 
 
 async def wait_for_disconnect(receive: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.core.draining import close_in_steps
+from app.socketio.engine_origins import cross_origin_headers, hear_origin, origin_of_request
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_payload import TEXT_TYPE
 from app.socketio.engine_polling import answer_poll, answer_post, payload_response, release_poll
@@ -23,18 +24,20 @@ from app.socketio.engine_request import (
     Refusal,
     Response,
     Scope,
-    cross_origin_headers,
-    origin_of,
     parse_query,
 )
-from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession, SessionState
-from app.socketio.engine_upgrade import UpgradeProbe
+from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession
+from app.socketio.engine_state import SessionState
+from app.socketio.engine_upgrade import SpareSocket, UpgradeProbe
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
+from app.transport.refusals import FOREIGN_ORIGIN, TOO_MANY_SESSIONS, refused
 
 _TICKS_PER_DEADLINE = 100
 _MAX_TICK_SECONDS = 0.25
 _TRANSPORTS = ("polling", "websocket")
+_VERSIONS = {"2": 3, "3": 3, "4": 4}
+"""The version that a client names, and the one that it is served. Version 2 differs in nothing that is served."""
 # Longer than a round trip, in which a client polls again or answers a close frame: a client without either is gone.
 _FAREWELL_SECONDS = 2.5
 # As many characters of base64 as in an id of the reference server.
@@ -42,19 +45,24 @@ _SID_BYTES = 15
 
 OpenSession = Callable[[EngineSession, Handshake], SessionListener]
 """Makes the listener of a new session. It may send from its `session_started` on."""
+MayOpen = Callable[[str], bool]
+"""Tells whether a client of this address may open another session; "" is an unknown address."""
 
 
 class EngineServer:
     """Lives as long as the application; closed by `shutdown`. An ASGI application for whatever path it is routed to."""
 
-    def __init__(self, open_session: OpenSession, settings: EngineSettings | None = None) -> None:
-        """Take the maker of the sessions' listeners, and the settings."""
+    def __init__(
+        self, open_session: OpenSession, settings: EngineSettings | None = None, may_open: MayOpen | None = None
+    ) -> None:
+        """Take the maker of the sessions' listeners, the settings, and the judge of addresses."""
         self.settings = settings or EngineSettings()
         self.sessions: dict[str, EngineSession] = {}
         self.outbox_full_total = 0
         shortest = min(self.settings.ping_interval_seconds, self.settings.ping_timeout_seconds)
         self.heartbeats = DeadlineWheel(min(_MAX_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
         self._open_session = open_session
+        self._may_open = may_open
         self._is_draining = False
         self._emptied = asyncio.Event()
 
@@ -65,7 +73,7 @@ class EngineServer:
             return
         response = await self._answer(scope, receive)
         if response is not None:
-            response.headers += cross_origin_headers(scope, self.settings.allowed_origins)
+            response.headers += cross_origin_headers(scope, self.settings.readable_origins)
             await response.send(send)
 
     async def drain(self, seconds: float) -> None:
@@ -123,34 +131,46 @@ class EngineServer:
 
     def _refusal_of(self, scope: Scope, query: dict[str, str]) -> Refusal | None:
         """Judge a request before any other step, in the order of the reference server."""
-        origins = self.settings.allowed_origins
-        if origins is not None and (origin := origin_of(scope["headers"])) is not None and origin not in origins:
-            return Refusal.FORBIDDEN_ORIGIN
         is_websocket = scope["type"] == "websocket"
         transport = query.get("transport")
         if transport not in _TRANSPORTS:
             return Refusal.UNKNOWN_TRANSPORT
         if "sid" in query:
-            return self._refusal_of_session(query["sid"], transport, is_websocket)
+            return self._refusal_of_session(scope, query, transport, is_websocket)
         if self._is_draining:
             return Refusal.DRAINING
         if not is_websocket and scope["method"] != "GET":
             return Refusal.BAD_HANDSHAKE_METHOD
         if is_websocket != (transport == "websocket"):
             return Refusal.BAD_REQUEST
-        if query.get("EIO") not in ("3", "4"):
+        if query.get("EIO") not in _VERSIONS:
             return Refusal.UNSUPPORTED_VERSION
-        return None
+        return self._refusal_of_address(scope)
 
-    def _refusal_of_session(self, sid: str, transport: str, is_websocket: bool) -> Refusal | None:
+    def _refusal_of_address(self, scope: Scope) -> Refusal | None:
+        client = scope.get("client")
+        if self._may_open is None or self._may_open(client[0] if client else ""):
+            return None
+        refused[TOO_MANY_SESSIONS] += 1
+        return Refusal.TOO_MANY_SESSIONS
+
+    def _refusal_of_session(
+        self, scope: Scope, query: dict[str, str], transport: str, is_websocket: bool
+    ) -> Refusal | None:
+        sid = query["sid"]
         session = self.sessions.get(sid)
         if session is not None:
             session.check_deadline(asyncio.get_running_loop().time())
             session = self.sessions.get(sid)
         if session is None:
             return Refusal.UNKNOWN_SID
-        if is_websocket != (transport == "websocket") or session.state is SessionState.WEBSOCKET:
+        if is_websocket != (transport == "websocket"):
             return Refusal.BAD_REQUEST
+        if session.state is SessionState.WEBSOCKET and not is_websocket:
+            return Refusal.BAD_REQUEST
+        if not hear_origin(session, origin_of_request(scope, query)):
+            refused[FOREIGN_ORIGIN] += 1
+            return Refusal.FORBIDDEN_ORIGIN
         return None
 
     async def _answer(self, scope: Scope, receive: Any) -> Response | None:
@@ -167,11 +187,11 @@ class EngineServer:
         if scope["method"] == "GET":
             return await answer_poll(session, query, receive)
         if scope["method"] == "POST":
-            return await answer_post(session, scope, query, receive, self.settings.max_payload_bytes)
+            return await answer_post(session, scope, query, receive)
         return Response.refusing(Refusal.BAD_REQUEST)
 
     def _open_polling(self, scope: Scope, query: dict[str, str]) -> Response:
-        session = self._new_session(query)
+        session = self._new_session(scope, query)
         # A client says once, when it connects, whether it reads binary (b64=1, JSONP: it does not).
         session.supports_binary = not (query.get("b64") or "j" in query)
         listener = self._open_session(session, Handshake.of(scope))
@@ -181,8 +201,9 @@ class EngineServer:
         listener.session_started()
         return response
 
-    def _new_session(self, query: dict[str, str]) -> EngineSession:
-        session = EngineSession(self, self.settings.sid_prefix + self.new_sid(), int(query["EIO"]))
+    def _new_session(self, scope: Scope, query: dict[str, str]) -> EngineSession:
+        session = EngineSession(self, self.settings.sid_prefix + self.new_sid(), _VERSIONS[query["EIO"]])
+        hear_origin(session, origin_of_request(scope, query))
         self.sessions[session.sid] = session
         return session
 
@@ -198,23 +219,28 @@ class EngineServer:
             return
         connection.accept(
             listener,
-            max_message_bytes=self.settings.max_payload_bytes,
+            max_message_bytes=listener.max_message_bytes,
             max_outbox_bytes=self.settings.max_outbox_bytes,
             # A browser fails a connection whose offer is not answered; all subprotocols are treated alike.
             subprotocol=next(filter(None, scope.get("subprotocols", ())), None),
         )
         if isinstance(listener, EngineSession):
             self.start_on_socket(listener, connection, scope)
+        elif isinstance(listener, SpareSocket):
+            connection.close()
 
-    def _websocket_listener(self, connection: Any, scope: Scope) -> EngineSession | UpgradeProbe | Refusal:
+    def _websocket_listener(
+        self, connection: Any, scope: Scope
+    ) -> EngineSession | UpgradeProbe | SpareSocket | Refusal:
         query = parse_query(scope.get("query_string", b""))
         refusal = self._refusal_of(scope, query)
         if refusal is not None:
             return refusal
         if "sid" not in query:
-            return self._new_session(query)
+            return self._new_session(scope, query)
         session = self.sessions[query["sid"]]
-        return UpgradeProbe(session, connection) if session.offer_socket(connection) else Refusal.BAD_REQUEST
+        # The protocol wants the WebSocket that is one too many accepted and closed, not refused.
+        return UpgradeProbe(session, connection) if session.offer_socket(connection) else SpareSocket()
 
     def start_on_socket(self, session: EngineSession, connection: Any, scope: Scope) -> None:
         """Greet the client of a WebSocket that has just been accepted."""

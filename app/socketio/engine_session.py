@@ -11,10 +11,12 @@ Synchronous decisions only; knows neither HTTP nor the meaning of messages.
 from __future__ import annotations
 
 import asyncio
-import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
+from app.socketio.allowance import Allowance
 from app.socketio.engine_mailbox import Mailbox
+from app.socketio.engine_origins import allow_origins
+from app.socketio.engine_outlet import OUTBOX_FULL, EngineOutlet
 from app.socketio.engine_packet import (
     CLOSE,
     NOOP,
@@ -24,12 +26,16 @@ from app.socketio.engine_packet import (
     EncodedPacket,
     MalformedPacket,
     Packet,
+    PacketFlood,
 )
+from app.socketio.engine_payload import read_base64
 from app.socketio.engine_ports import FrameSocket, SessionListener, SessionOwner
+from app.socketio.engine_posted import PostedPackets
 from app.socketio.engine_receipts import Receipts
+from app.socketio.engine_state import SessionState
 from app.transport.deadline_wheel import NOT_WAITING
+from app.transport.refusals import refused
 
-_OUTBOX_FULL = "outbox full"
 #: The reason of a close of which the client must learn for sure, because it is present and comes back to another node.
 SERVER_DISCONNECT = "server disconnect"
 #: Longer than the round trip to most clients.
@@ -37,21 +43,7 @@ _QUIET_SECONDS = 0.25
 _V3_BINARY_MESSAGE = b"\x04"
 
 
-class SessionState(enum.Enum):
-    """The life of a session."""
-
-    POLLING = "requests carry it"
-    PROBING = "requests carry it, a WebSocket has been offered and not yet taken"
-    WEBSOCKET = "a WebSocket carries it"
-    LEAVING = "closed by us, the client does not know yet: nothing is sent any more, acks are still read"
-    CLOSING = "the client is being told: by a close frame that it answers, or by the last packets of its next poll"
-    CLOSED = "over"
-
-
-_ENDING = (SessionState.CLOSING, SessionState.LEAVING, SessionState.CLOSED)
-
-
-class EngineSession:
+class EngineSession(EngineOutlet):
     """Lives from the handshake to the close; closed by its client, its deadline, its bound, or `close()`.
 
     It is the listener of the WebSocket that it began on. No task or timer belongs to it.
@@ -60,38 +52,38 @@ class EngineSession:
     __slots__ = (
         "_awaits_pong",
         "_leaving",
-        "_owner",
         "_probe",
         "_receipts",
+        "allowance",
+        "allowed_origins",
         "bucket",
         "deadline",
         "is_encoded_twice",
         "is_posting",
         "listener",
-        "mailbox",
+        "origins",
+        "posted",
         "sid",
-        "socket",
-        "state",
         "supports_binary",
-        "version",
     )
 
     def __init__(self, owner: SessionOwner, sid: str, version: int) -> None:
         """Create a session in state POLLING; `start` begins it. `version` is the protocol's, 3 or 4."""
-        self._owner = owner
+        super().__init__(owner, version)
         self.sid = sid
-        self.version = version
-        self.state = SessionState.POLLING
         self.listener: SessionListener | None = None
         """Set from `start` to the end; without a listener no message is received."""
-        self.socket: FrameSocket | None = None
-        """Set while state is WEBSOCKET and only then: the hot path checks nothing else."""
-        self.mailbox: Mailbox | None = None
-        """Set while requests carry the session."""
         self.supports_binary = True
         self.is_encoded_twice = version == 3
         """Whether text in polling payloads may be UTF-8 encoded twice (1.x clients); see `decode_payload_v3`."""
+        self.allowance: Allowance | None = None
+        """The packets that a client in no site may send; set by the listener, None lifts the bound."""
+        self.origins: tuple[str, ...] = ()
+        """The origins that its requests have told, and the ones that it may have (None: any); see `engine_origins`."""
+        self.allowed_origins: Collection[str] | None = None
         self.is_posting = False
+        self.posted: PostedPackets | None = None
+        """Set while packets of a POST wait for their turn."""
         self.bucket = NOT_WAITING
         self.deadline = 0.0
         self._awaits_pong = False
@@ -116,12 +108,17 @@ class EngineSession:
         self._owner.heartbeats.schedule(self, now + wait)
         self.send_encoded(self._owner.open_packet(self.sid, has_upgrade=socket is None))
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the session may still send and receive."""
-        return self.state not in _ENDING
-
     # Sending
+
+    def limit_message(self, max_bytes: int) -> None:
+        """Bound the messages of the client from here on, also on a WebSocket that is about to take over."""
+        super().limit_message(max_bytes)
+        if self._probe is not None:
+            self._probe.limit_message(max_bytes)
+
+    def allow_origins(self, allowed: Collection[str] | None) -> bool:
+        """Bind the session to these origins (None: any) from here on; False: it has told another one."""
+        return allow_origins(self, allowed)
 
     def confirm_receipt(self, received: Callable[[], None]) -> None:
         """Call `received` once the client has all packets sent before, if that ever becomes known.
@@ -140,53 +137,24 @@ class EngineSession:
             # The packets in question were fetched before: without another payload the next poll could come late.
             self.send_encoded(NOOP)
 
-    def limit_outbox(self, max_bytes: int) -> None:
-        """Bound the waiting bytes from here on, on either transport; until then the server's bound holds."""
-        if self.mailbox is not None:
-            self.mailbox.max_bytes = max_bytes
-        if self.socket is not None:
-            self.socket.limit_outbox(max_bytes)
-
-    def send_encoded(self, packet: EncodedPacket) -> None:
-        """Send a text packet behind all earlier packets; at once on a WebSocket, else with the next poll."""
-        socket = self.socket
-        if socket is not None:
-            socket.write_frame(packet.frame if self.version == 4 else packet.ascii_frame)
-        else:
-            self._post(packet)
-
-    def send_binary(self, data: bytes) -> None:
-        """Send a binary message behind all earlier packets."""
-        if self.socket is not None:
-            self.socket.write_binary(data if self.version == 4 else _V3_BINARY_MESSAGE + data)
-        else:
-            self._post(BinaryPacket(data))
-
-    @property
-    def buffered_bytes(self) -> int:
-        """The bytes in this process that wait for the client."""
-        if self.socket is not None:
-            return self.socket.buffered_bytes
-        return self.mailbox.waiting_bytes if self.mailbox is not None else 0
-
-    def _post(self, packet: Packet) -> None:
-        if self.mailbox is not None and self.is_open and not self.mailbox.add(packet):
-            self._owner.outbox_full_total += 1
-            self.close(_OUTBOX_FULL)
-
     # Receiving
 
-    def packets_received(self, packets: Iterable[bytes | BinaryPacket]) -> None:
-        """Handle the packets of one POST; raises MalformedPacket. The session may be closed by one of them."""
-        for packet in packets:
-            if self.listener is None:
-                return
-            if isinstance(packet, BinaryPacket):
-                self.listener.binary_received(packet.data)
-            elif packet[:1] == b"4":
-                self.listener.message_received(packet)
-            else:
-                self._control_received(packet)
+    def packet_received(self, packet: bytes | BinaryPacket) -> None:
+        """Handle a packet of a POST; no-op after the end of the session. Raises MalformedPacket."""
+        if self.listener is None:
+            return
+        if isinstance(packet, BinaryPacket):
+            self.listener.binary_received(packet.data)
+        elif packet[:1] == b"4":
+            self.listener.message_received(packet)
+        else:
+            self._control_received(packet)
+
+    def refuse(self, error: MalformedPacket) -> None:
+        """End the session because of a packet."""
+        if isinstance(error, PacketFlood):
+            refused[error.reason] += 1
+        self.close(error.reason)
 
     def text_received(self, payload: bytes) -> None:
         """Handle a text message of the session's WebSocket."""
@@ -198,8 +166,8 @@ class EngineSession:
                 listener.message_received(payload)
             else:
                 self._control_received(payload)
-        except MalformedPacket:
-            self.close("parse error")
+        except MalformedPacket as error:
+            self.refuse(error)
 
     def binary_received(self, payload: bytes) -> None:
         """Handle a binary message of the session's WebSocket; version 3 puts the packet type before it."""
@@ -212,8 +180,8 @@ class EngineSession:
                 self.listener.binary_received(payload[1:])
             else:
                 raise MalformedPacket
-        except MalformedPacket:
-            self.close("parse error")
+        except MalformedPacket as error:
+            self.refuse(error)
 
     def pong_received(self) -> None:
         """Take a version 3 client's pong: the client has all frames sent before our ping."""
@@ -226,7 +194,7 @@ class EngineSession:
     def connection_lost(self, code: int, reason: str) -> None:
         """End the session, whose WebSocket is lost."""
         self.socket = self._leaving = None
-        if reason == _OUTBOX_FULL:
+        if reason == OUTBOX_FULL:
             self._owner.outbox_full_total += 1
             self._finish(reason)
         else:
@@ -237,6 +205,8 @@ class EngineSession:
         settings = self._owner.settings
         if not self.is_open:
             return  # the session ends: only acks matter now
+        if self.allowance is not None:
+            self.allowance.spend()
         if kind == b"2" and self.version == 3:
             self._wait(settings.ping_interval_seconds + settings.ping_timeout_seconds)
             self.send_encoded(PONG if packet == b"2" else EncodedPacket(b"3" + packet[1:]))
@@ -248,7 +218,9 @@ class EngineSession:
                 self._wait(settings.ping_interval_seconds)
         elif kind == b"1":
             self.close("client disconnect", farewell=NOOP)
-        elif kind not in (b"5", b"6"):  # a repeated upgrade, or a noop: nothing to do
+        elif kind == b"b":
+            self.packet_received(read_base64(packet, self.version))
+        elif kind not in (b"0", b"5", b"6"):  # an open, a repeated upgrade, or a noop: nothing to do
             raise MalformedPacket
 
     # Time
@@ -319,12 +291,15 @@ class EngineSession:
 
     def take_socket(self, socket: FrameSocket) -> bool:
         """Move to the offered WebSocket; the waiting packets leave on it first, in order."""
+        if self.posted is not None:
+            self.posted.finish()
         mailbox = self.mailbox
         if self._probe is not socket or self.state is not SessionState.PROBING or mailbox is None:
             return False
         self.state = SessionState.WEBSOCKET
         self.socket = socket
         socket.limit_outbox(mailbox.max_bytes)
+        socket.limit_message(self.max_message_bytes)
         self._probe = self.mailbox = None
         packets = mailbox.take_packets()
         mailbox.wake()  # a client that still polls gets a noop

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from app.socketio.engine_packet import PONG_PROBE
 from app.socketio.engine_ports import FrameSocket
 from app.socketio.engine_session import EngineSession
+
+UPGRADE_SECONDS = 10.0
+"""The time of a WebSocket to take its session over, as of the reference server."""
+_MAX_PROBES = 8
+
+
+class SpareSocket:
+    """The listener of a WebSocket that no session takes, closed as soon as it is accepted: hears nothing."""
+
+    __slots__ = ()
+
+    max_message_bytes = 1_000
+
+    def text_received(self, payload: bytes) -> None:
+        """Pass over a message."""
+
+    binary_received = text_received
+
+    def pong_received(self) -> None:
+        """Pass over a pong."""
+
+    def writing_resumed(self) -> None:
+        """Nothing to do."""
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """Nothing to do."""
 
 
 class UpgradeProbe:
@@ -13,23 +41,33 @@ class UpgradeProbe:
     An object of its own, so that a probe that fails late cannot be mistaken for the next one.
     """
 
-    __slots__ = ("_is_taken", "_session", "socket")
+    __slots__ = ("_is_taken", "_probes", "_session", "_timer", "socket")
 
     def __init__(self, session: EngineSession, socket: FrameSocket) -> None:
         """Bind the WebSocket to the session that it asks for."""
         self.socket = socket
         self._session = session
         self._is_taken = False
+        self._probes = 0
+        self._timer = asyncio.get_running_loop().call_later(UPGRADE_SECONDS, socket.close)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that is taken."""
+        return self._session.max_message_bytes
 
     def text_received(self, payload: bytes) -> None:
         """Answer ``2probe``, move the session on ``5``; any other message before the move closes the WebSocket."""
         if self._is_taken:
             self._session.text_received(payload)
-        elif payload == b"2probe":
+        elif payload == b"2probe" and self._probes < _MAX_PROBES:
+            self._probes += 1
             self.socket.write_frame(PONG_PROBE.frame)
             self._session.probe_answered()
         elif payload == b"5":
             self._is_taken = self._session.take_socket(self.socket)
+            if self._is_taken:
+                self._timer.cancel()
         else:
             self.socket.close()
 
@@ -49,6 +87,7 @@ class UpgradeProbe:
 
     def connection_lost(self, code: int, reason: str) -> None:
         """End the session if it has moved here; otherwise only withdraw the offer."""
+        self._timer.cancel()
         if self._is_taken:
             self._session.connection_lost(code, reason)
         else:

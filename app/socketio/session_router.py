@@ -9,28 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import hmac
 import re
 from collections import Counter
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 import structlog
 
 from app.socketio.engine_payload import TEXT_TYPE
-from app.socketio.engine_request import Refusal, Response, Scope, parse_query
+from app.socketio.engine_request import Headers, Refusal, Response, Scope, parse_query
+from app.socketio.node_signature import CLIENT, RELEASE, SIGNATURE, Signer
 from app.socketio.ports import NodePlaces, Peers, Place
 from app.transport.handshake import request_head
 from app.transport.listener import EXTENSION
 from app.transport.peer_socket import PASSED_ON
+from app.transport.refusals import NODE_SIGNATURE, refused
 from app.transport.splice import splice
 
-#: Headers between nodes; those of a client are dropped.
-_SECRET = b"x-recado-secret"
-_CLIENT = b"x-recado-client"
-#: Asks the owner to answer the session's poll, because the node that took the poll is about to end.
-_RELEASE = b"x-recado-release"
-_BETWEEN_NODES = frozenset((_SECRET, _CLIENT, _RELEASE))
+#: Headers between nodes; those of a client are dropped. The last one is of older versions, which sent the secret.
+_BETWEEN_NODES = frozenset((SIGNATURE, CLIENT, RELEASE, b"x-recado-secret"))
+_MAX_HOST_CHARACTERS = 256
+_MAX_PORT_DIGITS = 5
+#: Anybody can send a wrong signature: its log line comes once in this time.
+_LOG_SECONDS = 60.0
 
 #: The number of owners that are asked at once to answer a poll, their time for it, and the pause before polls that
 #: came meanwhile have their turn.
@@ -59,7 +61,7 @@ class Hop(enum.Enum):
     CLIENT = "from a client: it may be passed on to any node"
     MACHINE = "from another machine, where this URL was the owner's: the owner may be another process here"
     PROCESS = "over this node's own unix socket: it is not passed on"
-    REFUSED = "it claims to come from another node, without our secret"
+    REFUSED = "it claims to come from another node, which has not signed it"
 
 
 @dataclass(slots=True)
@@ -96,7 +98,8 @@ class SessionRouter:
         self._sessions = sessions
         self._routing = routing
         self._own = f"sid={sid_prefix(routing.node)}".encode()
-        self._secret = routing.secret.encode() if routing.secret else None
+        self._signer = Signer(routing.secret) if routing.secret else None
+        self._quiet_until = 0.0
         self._polls: set[_Poll] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -108,8 +111,7 @@ class SessionRouter:
             return
         hop = self._hop(scope)
         if hop is Hop.REFUSED:
-            self._routing.passed["refused"] += 1
-            _log.error("request of another node refused", reason="expected the same routing.secret on all nodes")
+            self._count_refusal()
             await _refuse(scope, send)
         elif self._own in query or hop is Hop.PROCESS or not await self._pass_on(hop, scope, receive, send):
             await self._serve(hop, scope, receive, send)
@@ -130,11 +132,12 @@ class SessionRouter:
 
     async def _release(self, poll: _Poll) -> None:
         # A session refuses this method without harm: so does a node of an older version, which knows no releases.
-        scope = {**poll.scope, "method": "DELETE", "headers": [(_RELEASE, b"1"), *self._credentials(poll.place)]}
+        headers = self._signed(poll.place, "DELETE", poll.scope, [(RELEASE, b"1")])
+        scope = {**poll.scope, "method": "DELETE", "headers": headers}
         await self._routing.peers.tell(poll.place, scope)
 
     async def _serve(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> None:
-        if hop is not Hop.CLIENT and _header(scope, _RELEASE) is not None:
+        if hop is not Hop.CLIENT and _header(scope, RELEASE) is not None:
             self._sessions.release_poll(parse_query(scope["query_string"]).get("sid", ""))
             await Response(200, b"ok", TEXT_TYPE).send(send)
         else:
@@ -145,14 +148,28 @@ class SessionRouter:
         if PASSED_ON in scope.get("state", ()):
             hop = Hop.PROCESS
         else:
-            given = _header(scope, _SECRET)
-            if given is None:
+            if _header(scope, SIGNATURE) is None:
                 return Hop.CLIENT
-            if self._secret is None or not hmac.compare_digest(given, self._secret):
+            if not self._is_signed(scope):
                 return Hop.REFUSED
             hop = Hop.MACHINE
-        scope["client"] = _client(_header(scope, _CLIENT))
+        scope["client"] = _client(_header(scope, CLIENT))
         return hop
+
+    def _is_signed(self, scope: Scope) -> bool:
+        given = _header(scope, SIGNATURE) or b""
+        signer = self._signer
+        return signer is not None and signer.accepts(given, _method(scope), _target(scope), scope["headers"])
+
+    def _count_refusal(self) -> None:
+        self._routing.passed["refused"] += 1
+        refused[NODE_SIGNATURE] += 1
+        if monotonic() >= self._quiet_until:
+            self._quiet_until = monotonic() + _LOG_SECONDS
+            _log.error(
+                "request of another node refused",
+                reason="expected the same cluster.secret on all nodes, and clocks that differ by 30 s at most",
+            )
 
     async def _pass_on(self, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
         """Return whether the owner has answered; otherwise nothing has been sent."""
@@ -174,22 +191,24 @@ class SessionRouter:
     def _reachable(self, hop: Hop, place: Place | None) -> Place | None:
         if place is None or place.socket is not None:
             return place
-        return place if place.url is not None and self._secret is not None and hop is Hop.CLIENT else None
+        return place if place.url is not None and self._signer is not None and hop is Hop.CLIENT else None
 
-    def _credentials(self, place: Place) -> list[tuple[bytes, bytes]]:
-        """Return no header for a unix socket: a process that may open the socket is trusted."""
-        return [(_SECRET, self._secret or b"")] if place.socket is None else []
+    def _signed(self, place: Place, method: str, scope: Scope, headers: Headers) -> Headers:
+        """Add the signature. A unix socket needs none: a process that may open it is trusted."""
+        if place.socket is not None or self._signer is None:
+            return headers
+        return [*headers, self._signer.sign(method, _target(scope), headers)]
 
     async def _answer_from(self, place: Place, hop: Hop, scope: Scope, receive: Any, send: Any) -> bool:
-        own = _BETWEEN_NODES if hop is Hop.CLIENT else _BETWEEN_NODES - {_RELEASE}
+        own = _BETWEEN_NODES if hop is Hop.CLIENT else _BETWEEN_NODES - {RELEASE}
         headers = [(name, value) for name, value in scope["headers"] if name not in own]
         if scope.get("client"):
             host, port = scope["client"]
-            headers.append((_CLIENT, f"{host} {port}".encode()))
-        headers += self._credentials(place)
+            headers.append((CLIENT, f"{host} {port}".encode()))
+        headers = self._signed(place, _method(scope), scope, headers)
         if scope["type"] == "http":
             return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
-        head = request_head(scope["raw_path"] + b"?" + scope["query_string"], headers)
+        head = request_head(_target(scope), headers)
         return await splice(scope["extensions"][EXTENSION]["connection"], place.socket, place.url, head)
 
     async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
@@ -208,7 +227,18 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 def _client(told: bytes | None) -> tuple[str, int] | None:
     host, _, port = (told or b"").decode("latin-1").rpartition(" ")
-    return (host, int(port)) if host and port.isdigit() else None
+    is_port = port.isascii() and port.isdigit() and len(port) <= _MAX_PORT_DIGITS
+    return (host, int(port)) if host and is_port and len(host) <= _MAX_HOST_CHARACTERS else None
+
+
+def _method(scope: Scope) -> str:
+    """Return the method; an upgrade is a GET."""
+    return str(scope.get("method", "GET"))
+
+
+def _target(scope: Scope) -> bytes:
+    query: bytes = scope["query_string"]
+    return bytes(scope["raw_path"]) + (b"?" + query if query else b"")
 
 
 async def _refuse(scope: Scope, send: Any) -> None:

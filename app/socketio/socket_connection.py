@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
 
+from app.digests import digest
 from app.errors import RecadoError
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_session import EngineSession
 from app.socketio.socket_packet import write_connect, write_disconnect, write_packet, write_refusal
+
+_LOGGED_DIGITS = 16
 
 
 class ConnectRefused(RecadoError):
@@ -32,7 +35,8 @@ class ConnectRequest:
     namespace: str
     engine_version: int
     client_address: str
-    origin: str | None
+    origins: tuple[str, ...]
+    """The origins that the session's requests have told; none: the client is no browser, as far as one can tell."""
     auth: dict[str, Any] | None = field(repr=False)
     packet_query: dict[str, str] = field(repr=False)
     handshake_query: dict[str, str] = field(repr=False)
@@ -55,7 +59,7 @@ class SocketApplication(Protocol):
 
         `connection.confirm()` sends the CONNECT packet; a normal return does the same. Packets sent earlier are held
         until then. Raise ConnectRefused(message) to refuse. The connection may close while this runs: check
-        `is_closed`.
+        `is_closed`. Until the session's `limit_outbox` is called, little may wait for it.
         """
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
@@ -102,6 +106,7 @@ class NamespaceConnection:
         "_owner",
         "ack_received",
         "application",
+        "holds_session",
         "namespace",
         "phase",
         "send_encoded",
@@ -116,6 +121,8 @@ class NamespaceConnection:
         self.session: EngineSession = owner.engine
         self.namespace = namespace
         self.sid = sid
+        self.holds_session = True
+        """Whether the session may stay for this namespace. An application denies it where nothing happens."""
         self.phase = NamespaceState.CONNECTING
         self.state: Any = None
         """Free for the application."""
@@ -127,6 +134,11 @@ class NamespaceConnection:
         """The hot path of messages: sends a packet that many connections share. It holds packets until `confirm`,
         which replaces it by the session's own method; a copy that a receiver keeps must be taken after `confirm`."""
         self._held: list[EncodedPacket | bytes] | None = None
+
+    @property
+    def log_name(self) -> str:
+        """The connection in log lines. In version 3 the id is made of the session's, which is a secret."""
+        return self.sid if self.session.version == 4 else f"#{digest(self.sid).hex()[:_LOGGED_DIGITS]}"
 
     @property
     def engine_version(self) -> int:

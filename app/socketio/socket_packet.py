@@ -1,16 +1,20 @@
 """Socket.IO packets inside Engine.IO messages: readers of the clients' packets, writers of the server's.
 
-Uses python-socketio's packet class for JSON and attachments, and adds the checks that it lacks. Knows no connections.
+Reads as the reference server (Socket.IO 4 on Node) does: a packet is malformed only if that server closes on it. The
+arguments are read last: a packet of a namespace that is not joined costs no JSON. Knows no connections.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from socketio import packet as socketio_packet
 
+from app.errors import RecadoError
 from app.socketio.engine_packet import EncodedPacket, MalformedPacket
 from app.socketio.engine_request import parse_query
 
@@ -18,12 +22,19 @@ ROOT = "/"
 _Packet: Any = socketio_packet.Packet
 _MAX_ATTACHMENTS = 1_000
 MAX_ACK_DIGITS = 15
-"""JavaScript counts no further than 2**53 without loss."""
-_DECODING_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
-"""The exceptions of python-socketio's packet class for malformed input."""
+"""JavaScript counts no further than 2**53 without loss. No packet of this server has a longer id."""
 
 WITH_ATTACHMENTS = (socketio_packet.BINARY_EVENT, socketio_packet.BINARY_ACK)
 EVENTS = (socketio_packet.EVENT, socketio_packet.BINARY_EVENT)
+
+_TYPES = {b"1": socketio_packet.DISCONNECT, b"2": socketio_packet.EVENT, b"3": socketio_packet.ACK}
+_TYPES |= {b"5": socketio_packet.BINARY_EVENT, b"6": socketio_packet.BINARY_ACK}
+_ATTACHMENTS = re.compile(rb"(\d{1,9})-")
+_ID = re.compile(rb"[0-9\t\n\v\f\r ]*")
+
+
+class TooDeep(RecadoError):
+    """The JSON of a client is nested too deeply for Python. The reference server reads it; here it is passed over."""
 
 
 @dataclass(slots=True, repr=False)
@@ -37,8 +48,26 @@ class ConnectPacket:
     """Clients from 2.x on end the namespace with a comma, 1.x clients do not."""
 
 
+@dataclass(slots=True, repr=False)
+class ClientPacket:
+    """Any other packet of a client, its JSON still unread; lives until its last attachment is here."""
+
+    packet_type: int
+    namespace: str
+    id: int | None
+    """The ack id; None also for an id longer than any of this server's."""
+    payload: bytes
+    attachments_due: int
+    attachments: list[bytes] = field(default_factory=list)
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event, else an ack or a DISCONNECT."""
+        return self.packet_type in EVENTS
+
+
 def read_connect(packet: bytes) -> ConnectPacket:
-    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket."""
+    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket, TooDeep."""
     text = packet[2:].decode()
     namespace, query, has_comma = ROOT, "", False
     if text.startswith("/"):
@@ -50,40 +79,57 @@ def read_connect(packet: bytes) -> ConnectPacket:
         namespace, has_comma, text = name, bool(comma), rest
     elif text.startswith("?"):
         text, query = "", text[1:]
+    text = text.lstrip("0123456789 \t\r\n")  # an id, which the reference server passes over
     auth = _load(text) if text else None
-    if auth is not None and not isinstance(auth, dict):
+    if text and not isinstance(auth, dict):
         raise MalformedPacket
     return ConnectPacket(namespace, parse_query(query.encode()), auth, has_comma)
 
 
-def read_packet(packet: bytes) -> Any:
-    """Read any other packet as python-socketio's class; attachments are still missing. Raises MalformedPacket."""
-    if packet[1:2] not in (b"1", b"2", b"3", b"5", b"6"):
+def read_packet(packet: bytes) -> ClientPacket:
+    """Read any other packet up to its JSON; raises MalformedPacket."""
+    packet_type, at, attachments = _TYPES.get(packet[1:2]), 2, 0
+    if packet_type is None:
         raise MalformedPacket
-    try:
-        read = _Packet(encoded_packet=packet[1:].decode())
-    except _DECODING_ERRORS as error:
-        raise MalformedPacket from error
-    read.namespace = read.namespace or ROOT
-    if read.attachment_count > _MAX_ATTACHMENTS or (read.id or 0) >= 10**MAX_ACK_DIGITS:
-        raise MalformedPacket
-    if read.packet_type in WITH_ATTACHMENTS and read.attachment_count == 0:
-        # No attachment to wait for: the packet equals its plain form.
-        read.packet_type -= socketio_packet.BINARY_EVENT - socketio_packet.EVENT
-    if read.packet_type != socketio_packet.DISCONNECT:
-        _check_arguments(read)
-    return read
+    if packet_type in WITH_ATTACHMENTS:
+        announced = _ATTACHMENTS.match(packet, at)
+        if announced is None or int(announced[1]) > _MAX_ATTACHMENTS:
+            raise MalformedPacket
+        attachments, at = int(announced[1]), announced.end()
+    namespace = ROOT
+    if packet[at : at + 1] == b"/":
+        end = packet.find(b",", at)
+        end = end if end >= 0 else len(packet)
+        namespace, at = packet[at:end].decode().partition("?")[0], end + 1
+    digits = _ID.match(packet, at)
+    assert digits is not None, "an empty match always exists"
+    return ClientPacket(packet_type, namespace, _read_id(digits[0]), packet[digits.end() :], attachments)
 
 
-def add_attachment(read: Any, data: bytes) -> bool:
-    """Add a binary message to the packet that announced it; True when it is whole. Raises MalformedPacket."""
-    try:
-        is_whole = bool(read.add_attachment(data))
-    except _DECODING_ERRORS as error:
-        raise MalformedPacket from error
-    if is_whole:
-        _check_arguments(read)
-    return is_whole
+def read_arguments(packet: ClientPacket) -> list[Any] | None:
+    """Return the name of an event and its arguments, with its attachments in place; None for an event without any.
+
+    Raises MalformedPacket, TooDeep. A name may be a number, as in the reference server.
+    """
+    if not packet.payload:
+        return None
+    data = _load(packet.payload.decode(), packet.attachments)
+    name = data[0] if isinstance(data, list) and data else None
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise MalformedPacket
+    return [str(name), *data[1:]]
+
+
+def check_ack(packet: ClientPacket) -> None:
+    """Raise MalformedPacket unless the ack has a list of arguments, whose JSON is not read, or none."""
+    if packet.payload[:1] not in (b"[", b""):
+        raise MalformedPacket
+
+
+def add_attachment(packet: ClientPacket, data: bytes) -> bool:
+    """Add a binary message to the packet that announced it; True when the packet is whole."""
+    packet.attachments.append(data)
+    return len(packet.attachments) >= packet.attachments_due
 
 
 def write_packet(packet_type: int, namespace: str, data: Any, ack_id: int | None) -> list[EncodedPacket | bytes]:
@@ -116,19 +162,35 @@ def namespace_prefix(namespace: str) -> str:
     return "" if namespace == ROOT else f"{namespace},"
 
 
-def _load(text: str) -> Any:
+def _read_id(digits: bytes) -> int | None:
+    digits = digits.strip()
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_ACK_DIGITS else None
+
+
+def _load(text: str, attachments: list[bytes] | None = None) -> Any:
+    """Read JSON, with a binary message in the place of each of its placeholders; raises MalformedPacket, TooDeep."""
+
+    def place(value: dict[str, Any]) -> Any:
+        if value.get("_placeholder") is not True:
+            return value
+        number = value.get("num")
+        if not isinstance(number, int) or not 0 <= number < len(attachments or ()):
+            raise MalformedPacket
+        return (attachments or [])[number]
+
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return _load_numbers(text, place if attachments else None)
+    except RecursionError as error:
+        raise TooDeep from error
+    except ValueError as error:
         raise MalformedPacket from error
 
 
-def _check_arguments(read: Any) -> None:
-    """An event is a list that begins with its name; an ack has an id and a list."""
-    if not isinstance(read.data, list):
-        raise MalformedPacket
-    if read.packet_type in EVENTS:
-        if not read.data or not isinstance(read.data[0], str):
-            raise MalformedPacket
-    elif read.id is None:
-        raise MalformedPacket
+def _load_numbers(text: str, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
+    try:
+        return json.loads(text, object_hook=hook)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # An integer of more digits than Python converts. JavaScript reads each as the nearest number.
+        return json.loads(text, object_hook=hook, parse_int=float)

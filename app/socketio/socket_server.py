@@ -16,6 +16,7 @@ from app.socketio.engine_request import Handshake, Scope
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
 from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.newcomers import JoinGate, Newcomers
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from app.socketio.socket_session import SocketSession
 from app.transport.deadline_wheel import DeadlineWheel, Timed
@@ -34,9 +35,11 @@ class SocketServer:
         router: NamespaceRouter,
         settings: EngineSettings | None = None,
         connect_timeout_seconds: float = 45.0,
+        newcomers: Newcomers | None = None,
     ) -> None:
-        """Take the applications; a session that has joined no namespace after `connect_timeout_seconds` is closed."""
-        self.engine = EngineServer(self._open_session, settings)
+        """Take the applications; a session that has joined no site after `connect_timeout_seconds` is closed."""
+        self._newcomers = newcomers or Newcomers()
+        self.engine = EngineServer(self._open_session, settings, self._newcomers.may_open)
         self._router = router
         self._connect_timeout_seconds = connect_timeout_seconds
         self._joining = DeadlineWheel(min(_MAX_TICK_SECONDS, connect_timeout_seconds / _TICKS_PER_TIMEOUT))
@@ -70,8 +73,13 @@ class SocketServer:
 
     @property
     def max_payload_bytes(self) -> int:
-        """The bound for the attachments of one packet together."""
+        """The bound for a message, and for the attachments of one packet together, of a session in a site."""
         return self.engine.settings.max_payload_bytes
+
+    @property
+    def max_outbox_bytes(self) -> int:
+        """The bound for the bytes that wait for a client, until an application sets another."""
+        return self.engine.settings.max_outbox_bytes
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Whether any application serves the namespace."""
@@ -82,12 +90,20 @@ class SocketServer:
         return self.engine.new_sid()
 
     def start_connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
-        """Give the client to an application, and run that application's connect() as a task."""
+        """Give the client to an application, and run that application's connect() as a task.
+
+        Raises PacketFlood when its address has too many connects under way.
+        """
+        self._newcomers.begin_connect(request.client_address)
         connection.application = application = self._router.choose(request)
         connection.ack_received = partial(application.ack_received, connection)
         task = asyncio.get_running_loop().create_task(self._connect(connection, request))
         self._connects.add(task)
-        task.add_done_callback(self._connects.discard)
+        task.add_done_callback(partial(self._connect_ended, request.client_address))
+
+    def _connect_ended(self, address: str, task: asyncio.Task[None]) -> None:
+        self._connects.discard(task)
+        self._newcomers.end_connect(address)
 
     def event_received(self, connection: NamespaceConnection, arguments: list[Any], ack_id: int | None) -> None:
         """Tell the application of an event."""
@@ -107,7 +123,17 @@ class SocketServer:
         """Cancel the time-out of a session that may stay."""
         self._joining.cancel(session)
 
+    def session_left(self, session: Timed) -> None:
+        """Set the time-out of a session that is in no site."""
+        self._joining.schedule(session, asyncio.get_running_loop().time() + self._connect_timeout_seconds)
+
+    def count_newcomer(self, address: str, by: int) -> None:
+        """Count a session that is in no site, or count it no longer."""
+        self._newcomers.count_session(address, by)
+
     async def _connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
+        if connection.is_closed:
+            return  # the client has gone before this began: nobody is asked
         try:
             await connection.application.connect(connection, request)
         except ConnectRefused as refusal:
@@ -118,8 +144,7 @@ class SocketServer:
         else:
             connection.confirm()
 
-    def _open_session(self, engine: EngineSession, handshake: Handshake) -> SocketSession:
+    def _open_session(self, engine: EngineSession, handshake: Handshake) -> JoinGate:
         session = SocketSession(self, engine, handshake)
-        now = asyncio.get_running_loop().time()
-        self._joining.schedule(session, now + self._connect_timeout_seconds)
-        return session
+        self.session_left(session)
+        return JoinGate(engine, session)

@@ -11,27 +11,33 @@ from typing import Any, Protocol
 from socketio import packet as socketio_packet
 
 from app.socketio.engine_packet import MalformedPacket
-from app.socketio.engine_request import Handshake, parse_query
+from app.socketio.engine_request import Handshake
 from app.socketio.engine_session import EngineSession
+from app.socketio.newcomers import MAX_BYTES, JoinGate, check_connects
 from app.socketio.socket_connection import ConnectRequest, NamespaceConnection, NamespaceState
 from app.socketio.socket_packet import (
-    EVENTS,
     MAX_ACK_DIGITS,
     ROOT,
-    WITH_ATTACHMENTS,
+    ClientPacket,
     ConnectPacket,
+    TooDeep,
     add_attachment,
+    check_ack,
     namespace_prefix,
+    read_arguments,
     read_connect,
     read_packet,
     write_connect,
     write_refusal,
 )
 from app.transport.deadline_wheel import NOT_WAITING, Timed
+from app.transport.refusals import NO_NAMESPACE, refused
 
 _logger = logging.getLogger(__name__)
 
 INVALID_NAMESPACE = "Invalid namespace"
+_MAX_NAMESPACE_BYTES = 256
+"""A longer name is nobody's, and is not said back to the client."""
 
 
 class SocketOwner(Protocol):
@@ -53,11 +59,21 @@ class SocketOwner(Protocol):
         """Tell the application of the end."""
 
     def session_joined(self, session: Timed) -> None:
-        """Note that the session has a namespace: it may stay."""
+        """Note that the session may stay, or is over: it has no deadline any more."""
+
+    def session_left(self, session: Timed) -> None:
+        """Note that the session is in no site: it has to join one in time."""
+
+    def count_newcomer(self, address: str, by: int) -> None:
+        """Count a session that is in no site and asks for none, or count it no longer."""
 
     @property
     def max_payload_bytes(self) -> int:
-        """The bound for the attachments of one packet together."""
+        """The bound for a message, and for the attachments of one packet together, of a session in a site."""
+
+    @property
+    def max_outbox_bytes(self) -> int:
+        """The bound for the bytes that wait for a client, until an application sets another."""
 
 
 class SocketSession:
@@ -67,9 +83,12 @@ class SocketSession:
         "_ack_prefix",
         "_attachment_bytes",
         "_handshake",
+        "_is_counted",
+        "_is_late",
         "_joined",
         "_owner",
         "_partial",
+        "_to_pass_over",
         "bucket",
         "deadline",
         "engine",
@@ -83,17 +102,31 @@ class SocketSession:
         self._joined: NamespaceConnection | None = None
         """The namespace joined last, and the first bytes of its acks: nearly every packet that arrives is one."""
         self._ack_prefix = b""
-        self._partial: Any = None
+        self._partial: ClientPacket | None = None
         self._attachment_bytes = 0
+        self._to_pass_over = 0
+        """The attachments still to come of a packet that nobody reads."""
+        self._is_counted = False
+        """Whether the session counts as a newcomer of its address."""
+        self._is_late = False
+        """Whether its deadline has passed once, while an application decided."""
         self.engine = engine
         self.namespaces: dict[str, NamespaceConnection] = {}
         self.bucket = NOT_WAITING
         self.deadline = 0.0
 
+    @property
+    def client_address(self) -> str:
+        """The address of the client; "" when it is unknown."""
+        return self._handshake.client_address
+
     # Called by the Engine.IO session
 
     def session_started(self) -> None:
-        """Version 3 clients are in the root namespace without asking."""
+        """Bound the newcomer. Version 3 clients are in the root namespace without asking."""
+        self.engine.limit_message(min(MAX_BYTES, self._owner.max_payload_bytes))
+        self.engine.limit_outbox(min(MAX_BYTES, self._owner.max_outbox_bytes))
+        self._settle()
         if self.engine.version == 3:
             self._connect(ConnectPacket(ROOT, {}, None, has_comma=False))
 
@@ -120,8 +153,11 @@ class SocketSession:
     def binary_received(self, data: bytes) -> None:
         """Add an attachment to the packet that announced it."""
         read = self._partial
+        if self._to_pass_over:
+            self._to_pass_over -= 1
+            return
         self._attachment_bytes += len(data)
-        if read is None or self._attachment_bytes > self._owner.max_payload_bytes:
+        if read is None or self._attachment_bytes > self.engine.max_message_bytes:
             raise MalformedPacket
         if add_attachment(read, data):
             self._partial = None
@@ -130,17 +166,24 @@ class SocketSession:
     def session_closed(self, reason: str) -> None:
         """End all namespaces."""
         self._partial = None
-        self._owner.session_joined(self)  # cancels the time-out
         for connection in list(self.namespaces.values()):
             self.remove(connection, reason)
+        self._owner.session_joined(self)  # cancels the time-out
+        self._count(False)
 
     # Called by namespace connections
 
     def joined(self, connection: NamespaceConnection) -> None:
-        """Note that a namespace has been joined."""
+        """Note that a namespace has been joined. One that holds the session lifts the bounds of a newcomer."""
         self._joined = connection
         self._ack_prefix = ack_prefix(connection.namespace)
-        self._owner.session_joined(self)
+        engine = self.engine
+        if connection.holds_session and engine.listener is not None:
+            engine.listener = self
+            engine.allowance = None
+            engine.limit_message(self._owner.max_payload_bytes)
+            self._owner.session_joined(self)
+        self._settle()
 
     def remove(self, connection: NamespaceConnection, reason: str) -> None:
         """Remove a namespace connection, once."""
@@ -152,39 +195,74 @@ class SocketSession:
         if self.namespaces.get(connection.namespace) is connection:
             del self.namespaces[connection.namespace]
         self._owner.disconnected(connection, reason)
+        if self.engine.listener is self and not self._holding():
+            self.engine.listener = JoinGate(self.engine, self)
+            self._is_late = False
+            self._owner.session_left(self)
+        self._settle()
 
     def deadline_passed(self, now: float) -> None:
-        """Close a session that has joined no namespace in time; a connect() that still runs counts as joined."""
-        if not self.namespaces:
-            self.engine.close("no namespace joined")
+        """Close a session that has joined no site in time; a connect() that still runs has the same time once more."""
+        if not self._is_late and self._connecting():
+            self._is_late = True
+            self._owner.session_left(self)
+        else:
+            refused[NO_NAMESPACE] += 1
+            self.engine.close(NO_NAMESPACE)
+
+    def _holding(self) -> bool:
+        return any(c.holds_session and c.phase is NamespaceState.CONNECTED for c in self.namespaces.values())
+
+    def _connecting(self) -> int:
+        return sum(connection.phase is NamespaceState.CONNECTING for connection in self.namespaces.values())
+
+    def _settle(self) -> None:
+        """Count the session as a newcomer while it is in no site and asks for none."""
+        is_open = self.engine.listener is not None
+        self._count(is_open and not self._connecting() and not self._holding())
+
+    def _count(self, is_newcomer: bool) -> None:
+        if is_newcomer is not self._is_counted:
+            self._is_counted = is_newcomer
+            self._owner.count_newcomer(self.client_address, 1 if is_newcomer else -1)
 
     # Packets
 
     def _packet_received(self, packet: bytes) -> None:
-        if self._partial is not None:
+        if self._partial is not None or self._to_pass_over:
             raise MalformedPacket  # the attachments of the packet before have to come first
-        if packet[:2] == b"40":
-            self._connect(read_connect(packet))
+        try:
+            if packet[:2] == b"40":
+                self._connect(read_connect(packet))
+                return
+            read = read_packet(packet)
+            if read.namespace not in self.namespaces:
+                # The client has just been removed from the namespace, or never was in it.
+                self._to_pass_over = read.attachments_due
+            elif read.attachments_due:
+                self._partial = read
+                self._attachment_bytes = 0
+            else:
+                self._dispatch(read)
+        except TooDeep:
             return
-        read = read_packet(packet)
-        if read.packet_type in WITH_ATTACHMENTS:
-            self._partial = read
-            self._attachment_bytes = 0
-        else:
-            self._dispatch(read)
 
-    def _dispatch(self, read: Any) -> None:
+    def _dispatch(self, read: ClientPacket) -> None:
         connection = self.namespaces.get(read.namespace)
         if connection is None:
             return  # the client has just been removed from the namespace
         if read.packet_type == socketio_packet.DISCONNECT:
             self.remove(connection, "client disconnect")
-        elif connection.phase is not NamespaceState.CONNECTED:
-            return
-        elif read.packet_type in EVENTS:
-            self._owner.event_received(connection, read.data, read.id)
+        elif read.is_event:
+            self._event_received(connection, read)
         else:
-            self._ack_received(connection, read.id)
+            check_ack(read)
+            if read.id is not None:
+                self._ack_received(connection, read.id)
+
+    def _event_received(self, connection: NamespaceConnection, read: ClientPacket) -> None:
+        if connection.phase is NamespaceState.CONNECTED and (arguments := read_arguments(read)) is not None:
+            self._owner.event_received(connection, arguments, read.id)
 
     def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
         if connection.phase is NamespaceState.CONNECTED:
@@ -202,27 +280,29 @@ class SocketSession:
         if not self._owner.accepts_namespace(namespace):
             self._answer_unknown(namespace)
             return
+        check_connects(self._connecting() if self.namespaces else 0)
         version = self.engine.version
         connection = NamespaceConnection(self, namespace, self._sid_for(namespace))
-        self.namespaces[namespace] = connection
         handshake = self._handshake
         request = ConnectRequest(
             namespace=namespace,
             engine_version=version,
             client_address=handshake.client_address,
-            origin=handshake.origin,
+            origins=self.engine.origins,
             auth=packet.auth,
             packet_query=packet.query,
-            handshake_query=parse_query(handshake.query_string),
+            handshake_query=handshake.query,
         )
+        # It raises when too many are under way, and begins nothing within this call.
         self._owner.start_connect(connection, request)
+        self.namespaces[namespace] = connection
+        self._settle()
 
     def _answer_unknown(self, namespace: str) -> None:
         if namespace == ROOT and self.engine.version == 3:
             # Old clients report the transport as open only when they are in the root namespace, served or not.
             self.engine.send_encoded(write_connect(ROOT, "", 3))
-            self._owner.session_joined(self)
-        else:
+        elif len(namespace) <= _MAX_NAMESPACE_BYTES:
             self.engine.send_encoded(write_refusal(namespace, INVALID_NAMESPACE, self.engine.version))
 
     def _sid_for(self, namespace: str) -> str:
@@ -240,8 +320,9 @@ def ack_prefix(namespace: str) -> bytes:
 def read_ack_id(packet: bytes, start: int) -> int | None:
     """Read the id of an ack whose prefix ends at `start`, without reading the arguments; None: another form."""
     bracket = packet.find(b"[", start, start + MAX_ACK_DIGITS + 1)
-    digits = packet[start:bracket]
-    return int(digits) if bracket > 0 and digits.isdigit() else None
+    # An ack without arguments ends behind its id.
+    digits = packet[start:bracket] if bracket > 0 else packet[start : start + MAX_ACK_DIGITS + 1]
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_ACK_DIGITS else None
 
 
 def read_ack(packet: bytes) -> tuple[str, int] | None:

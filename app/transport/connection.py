@@ -58,7 +58,7 @@ class WebSocketConnection(Outbox):
         self._upgrade: Upgrade | None = upgrade
         self._state = _UPGRADING
         self._listener: Listener | None = None
-        self._max_message_bytes = 0
+        self._max_message_bytes: int
         self._parsers: ParserPool
         # Both are set only while a message is half received, the parser also while a rest of a read waits.
         self._parser: Parser | None = None
@@ -110,14 +110,11 @@ class WebSocketConnection(Outbox):
         self._upgrade = None
         self._state = _OPEN
         self._listener = listener
-        # Short frames pass without a check of the limit.
-        self._max_message_bytes = max(max_message_bytes, frames.MAX_SHORT_PAYLOAD_BYTES)
-        self._parsers = self._share.parsers_for(self._max_message_bytes)
+        self.limit_message(max_message_bytes)
         self._share.connections.add(self)
         self._transport.set_protocol(self)
         self.open_outbox(max_outbox_bytes)
-        early = upgrade.take_early_bytes()
-        if early:
+        if early := upgrade.take_early_bytes():
             # These bytes come first: the socket must not be read before them.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._receive_early, early)
@@ -175,6 +172,11 @@ class WebSocketConnection(Outbox):
             self._shut()
             self._accepts_frames = False
             self._transport.abort()
+
+    def limit_message(self, max_bytes: int) -> None:
+        """Bound the messages that arrive from here on; short frames pass without a check of the limit."""
+        self._max_message_bytes = max(max_bytes, frames.MAX_SHORT_PAYLOAD_BYTES)
+        self._parsers = self._share.parsers_for(self._max_message_bytes)
 
     def pause_reading(self) -> None:
         """Leave the peer's bytes in the kernel; for listeners that cannot take more now."""

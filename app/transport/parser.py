@@ -98,6 +98,7 @@ class Parser(WSListener):
     """One picows parser; lives in its pool, or with the connection whose unfinished frame or rest it holds."""
 
     def __init__(self, max_frame_bytes: int) -> None:
+        self.max_frame_bytes = max_frame_bytes
         self._receiver: FrameReceiver | None = None
         self._is_closed = False
         # The bytes of the unfinished frame that picows holds, and the first of them.
@@ -231,8 +232,9 @@ class ParserPool:
         return self._idle.pop() if self._idle else Parser(self._max_frame_bytes)
 
     def give_back(self, parser: Parser) -> None:
-        """Take back a parser that holds nothing; one too many, or with a large buffer, is closed."""
-        if len(self._idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
+        """Take back a parser that holds nothing; one too many, of another limit, or with a large buffer, is closed."""
+        is_ours = parser.max_frame_bytes == self._max_frame_bytes
+        if is_ours and len(self._idle) < _MAX_IDLE_PARSERS and parser.is_reusable:
             self._idle.append(parser)
         else:
             parser.close()

@@ -8,5 +8,12 @@ TRAILERS_TOO_LARGE = "trailers too large"
 NOTHING_SENT = "nothing sent"
 HEAD_TOO_SLOW = "head too slow"
 BODY_TOO_SLOW = "body too slow"
+TOO_MANY_PACKETS = "too many packets"
+PACKETS_TOO_FAST = "packets too fast"
+TOO_MANY_CONNECTS = "too many connects"
+TOO_MANY_SESSIONS = "too many sessions"
+NO_NAMESPACE = "no namespace joined"
+FOREIGN_ORIGIN = "foreign origin"
+NODE_SIGNATURE = "node signature"
 
 refused: Counter[str] = Counter()

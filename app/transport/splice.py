@@ -23,7 +23,8 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             await _connect(far, socket_path, url)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):
+        # ValueError: the URL is none.
         return False
     if far.is_lost:
         return False

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.balancer import Balancer
@@ -227,10 +227,14 @@ def test_upgrade_goes_through_another_node(pair: Pair, tenant: Tenant) -> None:
 
 
 def test_refused_upgrade_is_the_owners(pair: Pair) -> None:
-    """A second WebSocket for one session is refused by the owner, in the owner's words."""
+    """A WebSocket that the owner refuses is refused in the owner's words; one too many is opened and closed."""
     session = Session(pair)
-    with session.upgrade(1):
-        query = urlencode({**session.query, "transport": "websocket"})
+    with session.upgrade(1) as opened:
+        opened.send("5")
+        for node in (0, 1):
+            with session.socket(node) as second, pytest.raises(ConnectionClosed):
+                second.recv(5)
+        query = urlencode({**session.query, "transport": "polling"})
         head = f"GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         request = head + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         direct, passed = (raw_answer(node, request.encode()) for node in pair.nodes)
@@ -288,7 +292,7 @@ def test_owner_was_killed(own_pair: Pair) -> None:
 
 @pytest.mark.parametrize("own_pair", [True], indirect=True)
 def test_between_machines(own_pair: Pair, tenant: Tenant) -> None:
-    """Without a common file system requests and WebSockets go to the owner's URL, with the secret."""
+    """Without a common file system requests and WebSockets go to the owner's URL, signed."""
     user = tenant.user()
     session = Session(own_pair)
     session.join(1, user)
@@ -301,9 +305,9 @@ def test_between_machines(own_pair: Pair, tenant: Tenant) -> None:
 
 
 def test_no_secret_no_trust(own_pair: Pair) -> None:
-    """A request that claims to be passed on, without the right secret, is refused, even at the owner."""
+    """A request that claims to be passed on, without the right signature, is refused, even at the owner."""
     session = Session(own_pair)
-    answer = session.ask(0, "POST", content="3", headers={"X-Recado-Secret": "guess"})
+    answer = session.ask(0, "POST", content="3", headers={"X-Recado-Signature": "guess"})
     assert (answer.status_code, answer.json()) == (400, UNKNOWN_SID)
     assert session.ask(0, "POST", content="3").text == "ok"
     assert figure(own_pair.nodes[0], "recado_passed_requests_total", result="refused") == 1

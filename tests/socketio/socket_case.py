@@ -65,7 +65,8 @@ class Client:
         self.socket = RememberingSocket()
         self.engine = EngineSession(server.engine, server.new_sid(), version)
         server.engine.sessions[self.engine.sid] = self.engine
-        self.handshake = Handshake(query_string, "192.0.2.1", "https://www.example.com")
+        self.engine.origins = ("https://www.example.com",)
+        self.handshake = Handshake(query_string, "192.0.2.1")
         self.session = SocketSession(server, self.engine, self.handshake)
         self.engine.start(self.session, self.socket, asyncio.get_running_loop().time())
         self.socket.written.clear()

@@ -9,10 +9,7 @@ import pytest
 
 from app.socketio.engine_request import (
     Handshake,
-    Headers,
     Refusal,
-    cross_origin_headers,
-    origin_of,
     parse_query,
     wait_for_disconnect,
 )
@@ -34,21 +31,23 @@ def test_query(query_string: bytes, values: dict[str, str]) -> None:
     assert parse_query(query_string) == values
 
 
-def test_origin() -> None:
-    """The Origin header is found, or there is none."""
-    assert origin_of([(b"host", b"x"), (b"origin", b"https://a.example")]) == "https://a.example"
-    assert origin_of([(b"host", b"x")]) is None
-
-
 def test_handshake_keeps_no_header() -> None:
-    """A session outlives its request: of the headers only the origin is kept."""
+    """A session outlives its request: it keeps none of the headers."""
     cookie = b"c" * 1000
     scope = {"query_string": b"", "headers": [(b"cookie", cookie), (b"origin", b"https://a.example")]}
     before = sys.getrefcount(cookie)
     handshake = Handshake.of(scope)
-    assert handshake.origin == "https://a.example"
+    assert handshake.client_address == ""
     del scope
     assert sys.getrefcount(cookie) < before
+
+
+def test_query_with_many_fields() -> None:
+    """Of a query of thousands of fields only the first are read: it costs little, however often it is asked for."""
+    handshake = Handshake(b"token=1&" + b"&".join(b"a%d=" % number for number in range(20_000)), "")
+    assert len(handshake.query) == 64
+    assert handshake.query["token"] == "1"
+    assert handshake.query is handshake.query
 
 
 def test_handshake_hides_secrets() -> None:
@@ -69,36 +68,5 @@ async def test_wait_for_disconnect() -> None:
 def test_refusals_are_the_protocols(refusal: Refusal) -> None:
     """Each refusal is a client error, or that of a server that ends, with a JSON body of code and message."""
     assert 400 <= refusal.status < 500 or refusal is Refusal.DRAINING
-    assert bool(refusal.headers) is (refusal is Refusal.DRAINING)
+    assert bool(refusal.headers) is (refusal in (Refusal.DRAINING, Refusal.TOO_MANY_SESSIONS))
     assert set(json.loads(refusal.body)) == {"code", "message"}
-
-
-CORS_ORIGIN = b"access-control-allow-origin"
-CREDENTIALS = (b"access-control-allow-credentials", b"true")
-METHODS = (b"access-control-allow-methods", b"OPTIONS, GET, POST")
-VARY = (b"vary", b"origin")
-
-
-@pytest.mark.parametrize(
-    ("method", "origin", "headers"),
-    [
-        ("GET", b"https://a", [(CORS_ORIGIN, b"https://a"), CREDENTIALS, VARY]),
-        ("OPTIONS", b"https://a", [(CORS_ORIGIN, b"https://a"), METHODS, CREDENTIALS, VARY]),
-        ("GET", b"https://b", [CREDENTIALS, VARY]),
-        ("OPTIONS", b"https://b", [METHODS, CREDENTIALS, VARY]),
-        ("GET", None, []),
-    ],
-)
-def test_cross_origin_headers(method: str, origin: bytes | None, headers: Headers) -> None:
-    """The answers of python-engineio's server, in its order: a page of an origin that is not listed reads nothing."""
-    scope = {"method": method, "headers": [] if origin is None else [(b"origin", origin)]}
-    assert cross_origin_headers(scope, ["https://a"]) == headers
-    expected = headers if origin is None or headers[0][1] == origin else [(CORS_ORIGIN, origin), *headers]
-    assert cross_origin_headers(scope, None) == expected
-
-
-def test_cross_origin_headers_that_a_page_asks_for() -> None:
-    """The headers that a preflight names are allowed, in front of the credentials."""
-    scope = {"method": "GET", "headers": [(b"origin", b"https://a"), (b"access-control-request-headers", b"x-a")]}
-    allowed = (b"access-control-allow-headers", b"x-a")
-    assert cross_origin_headers(scope, None) == [(CORS_ORIGIN, b"https://a"), allowed, CREDENTIALS, VARY]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
+from app.transport.refusals import TOO_MANY_PACKETS, refused
 from tests.socketio.engine_client import Answer, EngineClient, Socket
 from tests.support.waiting import until
 from tests.transport.serving import serving
@@ -33,12 +35,14 @@ class Echo:
     def __init__(self, session: EngineSession) -> None:
         self.session = session
         self.reasons: list[str] = []
+        self.messages: list[bytes] = []
 
     def session_started(self) -> None:
         """Nothing to say."""
 
     def message_received(self, packet: bytes) -> None:
         """Send the text back."""
+        self.messages.append(packet)
         self.session.send_encoded(EncodedPacket(packet))
 
     def binary_received(self, data: bytes) -> None:
@@ -74,12 +78,12 @@ class EchoServer:
 
 @contextlib.asynccontextmanager
 async def echo(
-    version: int = 4, allowed_origins: list[str] | None = None, max_outbox_bytes: int = 100_000
+    version: int = 4, readable_origins: list[str] | None = None, max_outbox_bytes: int = 100_000
 ) -> AsyncIterator[EchoServer]:
     """Serve an echo and give it a client."""
     server = EchoServer(
         EngineSettings(
-            max_payload_bytes=MAX_PAYLOAD_BYTES, allowed_origins=allowed_origins, max_outbox_bytes=max_outbox_bytes
+            max_payload_bytes=MAX_PAYLOAD_BYTES, readable_origins=readable_origins, max_outbox_bytes=max_outbox_bytes
         )
     )
     async with (
@@ -190,16 +194,41 @@ async def test_any_origin() -> None:
 
 
 async def test_listed_origins() -> None:
-    """With a list other origins are refused on both transports; a client without an origin is no browser."""
-    async with echo(allowed_origins=[ORIGIN]) as server:
+    """With a list only pages of these origins may read an answer; whether a page may join is its site's to say."""
+    async with echo(readable_origins=[ORIGIN]) as server:
         query = "EIO=4&transport=polling"
-        assert (await server.client.request("GET", query, headers={"origin": ORIGIN})).status == 200
-        assert (await server.client.request("GET", query)).status == 200
+        answer = await server.client.request("GET", query, headers={"origin": ORIGIN})
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["x-content-type-options"] == "nosniff"
         other = await server.client.request("GET", query, headers={"origin": "https://evil.example"})
-        assert_refused(other, 403, 4, "Forbidden")
+        assert other.status == 200
         assert "access-control-allow-origin" not in other.headers
-        refused = await server.client.refusal_of_socket("EIO=4&transport=websocket", origin="https://evil.example")
+        assert "access-control-allow-credentials" not in other.headers
+
+
+async def test_foreign_origin_of_a_joined_session() -> None:
+    """A session that has joined a site with `origins` takes no request of another page, and goes on."""
+    async with echo() as server:
+        sid = await server.client.open()
+        session = server.engine.sessions[sid]
+        assert session.allow_origins([ORIGIN])
+        evil = {"origin": "https://evil.example"}
+        assert_refused(await server.client.post(sid, "4a", headers=evil), 403, 4, "Forbidden")
+        refused = await server.client.refusal_of_socket(
+            f"EIO=4&transport=websocket&sid={sid}", origin="https://evil.example"
+        )
         assert refused == 403
+        assert (await server.client.post(sid, "4a", headers={"origin": ORIGIN})).status == 200
+        assert server.listeners[-1].reasons == []
+
+
+async def test_version_2_is_served_as_3() -> None:
+    """Clients of 1.0 name version 2, which is version 3 as far as it is served here."""
+    async with echo(2) as server:
+        sid = await server.client.open()
+        assert server.engine.sessions[sid].version == 3
+        assert (await server.client.post(sid, "2:4a")).status == 200
+        assert (await server.client.poll(sid)).body == b"2:4a"
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
@@ -227,6 +256,38 @@ async def test_large_message() -> None:
         await websocket.send("4" * (MAX_PAYLOAD_BYTES + 1))
         assert await websocket.closed() == 1009
         await server.until_closed("transport close")
+
+
+async def test_others_have_their_turn_within_a_post() -> None:
+    """The packets of one POST are worked off in slices: between them the loop serves others."""
+    async with echo() as server:
+        sid = await server.client.open()
+        session, listener = server.engine.sessions[sid], server.listeners[-1]
+        session.limit_message(100_000)
+        heard: list[int] = []
+        look_again = True
+
+        def look() -> None:
+            heard.append(len(listener.messages))
+            if look_again:
+                asyncio.get_running_loop().call_soon(look)
+
+        look()
+        assert (await server.client.post(sid, "\x1e".join(["4a"] * 500))).status == 200
+        look_again = False
+        assert len(listener.messages) == 500
+        assert max(after - before for before, after in itertools.pairwise(heard)) == 64
+
+
+async def test_too_many_packets() -> None:
+    """A POST of more packets than allowed is refused, ends the session with a reason of its own and is counted."""
+    before = refused[TOO_MANY_PACKETS]
+    async with echo() as server:
+        sid = await server.client.open()
+        server.engine.sessions[sid].limit_message(100_000)
+        assert (await server.client.post(sid, "\x1e".join(["6"] * 513))).status == 400
+        await server.until_closed("too many packets")
+    assert refused[TOO_MANY_PACKETS] == before + 1
 
 
 async def test_two_posts_at_once() -> None:
@@ -302,10 +363,10 @@ async def test_token_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     token = "s3cret-t0ken"
     async with echo() as server:
         sid = await server.client.open(f"&token={token}")
-        await server.client.post(sid, "bad", f"&token={token}")
+        await server.client.post(sid, "xad", f"&token={token}")
         await server.client.request("PUT", f"EIO=9&token={token}")
         async with server.client.socket(f"EIO=4&transport=websocket&token={token}") as websocket:
-            await websocket.send("bad")
+            await websocket.send("xad")
             await websocket.closed()
         assert token not in repr(server.handshakes)
     assert token not in caplog.text

@@ -20,7 +20,9 @@ from app.socketio.engine_packet import (
 )
 from app.socketio.engine_polling import release_poll
 from app.socketio.engine_ports import EngineSettings
-from app.socketio.engine_session import EngineSession, SessionState
+from app.socketio.engine_posted import PostedPackets
+from app.socketio.engine_session import EngineSession
+from app.socketio.engine_state import SessionState
 from app.socketio.engine_upgrade import UpgradeProbe
 from app.transport.deadline_wheel import DeadlineWheel
 
@@ -60,6 +62,7 @@ class RememberingSocket:
         self.is_aborted = False
         self.buffered_bytes = 7
         self.max_bytes = 0
+        self.max_message_bytes = 0
 
     def write_ping(self) -> None:
         """Remember a ping of the WebSocket protocol."""
@@ -68,6 +71,10 @@ class RememberingSocket:
     def limit_outbox(self, max_bytes: int) -> None:
         """Remember the bound."""
         self.max_bytes = max_bytes
+
+    def limit_message(self, max_bytes: int) -> None:
+        """Remember the bound."""
+        self.max_message_bytes = max_bytes
 
     def write_frame(self, frame: bytes) -> None:
         """Remember a frame, without its header."""
@@ -199,7 +206,7 @@ async def test_deadline_is_looked_at_between_ticks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "packet"), [(4, b"2"), (3, b"3"), (4, b"0"), (4, b"7"), (4, b"x"), (4, b""), (4, b"\xff")]
+    ("version", "packet"), [(4, b"2"), (3, b"3"), (3, b"b2"), (3, b"bb4"), (4, b"7"), (4, b"x"), (4, b""), (4, b"\xff")]
 )
 async def test_wrong_packets(version: int, packet: bytes) -> None:
     """A heartbeat in the wrong direction, or a malformed packet, ends the session, over either transport."""
@@ -207,7 +214,7 @@ async def test_wrong_packets(version: int, packet: bytes) -> None:
     case.session.text_received(packet)
     case.assert_ended("parse error")
     with pytest.raises(MalformedPacket):
-        Case(version).session.packets_received([packet])
+        Case(version).session.packet_received(packet)
 
 
 @pytest.mark.parametrize("packet", [b"4bad", BinaryPacket(b"bad")])
@@ -220,13 +227,13 @@ async def test_listener_finds_a_packet_malformed(packet: bytes | BinaryPacket) -
         case.session.text_received(packet)
     case.assert_ended("parse error")
     with pytest.raises(MalformedPacket):
-        Case().session.packets_received([packet])
+        Case().session.packet_received(packet)
 
 
 async def test_packets_that_mean_nothing() -> None:
     """A noop, a pong that was not asked for and an upgrade on the WebSocket that has it are ignored."""
     case = Case(on_socket=True)
-    for packet in (b"6", b"3", b"5"):
+    for packet in (b"6", b"3", b"5", b"0"):
         case.session.text_received(packet)
     assert case.session.is_open
     assert case.session.deadline == case.started_at + 25
@@ -241,6 +248,26 @@ async def test_binary_of_version_3() -> None:
     assert case.socket.written[-1] == b"\x04xyz"
     case.session.binary_received(b"abc")
     case.assert_ended("parse error")
+
+
+@pytest.mark.parametrize(
+    ("version", "packet", "data"),
+    [
+        (4, b"bYWJj", b"abc"),
+        (3, b"b4YWJj", b"abc"),
+        (4, b"bYWI", b"ab"),
+        (4, b"bYW-_Jj!", b"am\xbf\xbf"[:0] + b"a\x6f\xbf\x26"),
+        (4, b"bYWJjZ", b"abc"),
+        (4, b"b", b""),
+    ],
+)
+async def test_base64_over_a_websocket(version: int, packet: bytes, data: bytes) -> None:
+    """A client that sends binary messages as base64 on a WebSocket (`forceBase64`) is read as on polling."""
+    case = Case(version, on_socket=True)
+    case.session.text_received(packet)
+    assert case.listener.messages == [(data,)]
+    case.session.text_received(b"b6" if version == 3 else b"6")
+    assert case.session.is_open
 
 
 async def test_binary_of_version_4() -> None:
@@ -264,7 +291,7 @@ async def test_version_3_is_written_in_ascii() -> None:
 async def test_messages_after_a_close_packet_are_ignored() -> None:
     """Packets behind a close packet in the same payload are not handled."""
     case = Case()
-    case.session.packets_received([b"4a", b"1", b"4b"])
+    PostedPackets(case.session, [b"4a", b"1", b"4b"]).finish()
     assert case.listener.messages == [b"4a"]
     case.assert_ended("client disconnect")
 
@@ -273,7 +300,7 @@ async def test_client_closes_while_a_poll_waits() -> None:
     """The waiting poll is answered with a noop."""
     case = Case()
     poll = await case.poll()
-    case.session.packets_received([b"1"])
+    case.session.packet_received(b"1")
     assert await poll
     assert case.session.take_payload() == [NOOP]
     case.assert_ended("client disconnect")
@@ -433,10 +460,10 @@ async def test_leaving_between_polls() -> None:
     case.session.send_encoded(HELLO)
     case.session.close("server disconnect")
     case.session.send_encoded(HELLO)
-    case.session.packets_received([b"4ack"])
+    case.session.packet_received(b"4ack")
     case.session.deadline_passed(case.session.deadline)
     assert case.session.state is SessionState.CLOSING
-    case.session.packets_received([b"4ack"])
+    case.session.packet_received(b"4ack")
     assert case.listener.messages == [b"4ack"] * 2
     assert case.listener.reasons == []
     assert case.session.take_payload() == [HELLO, CLOSE]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from app.socketio import engine_upgrade
 from app.socketio.engine_packet import NOOP, PONG_PROBE, EncodedPacket
-from app.socketio.engine_session import SessionState
+from app.socketio.engine_posted import PostedPackets
+from app.socketio.engine_state import SessionState
 from app.socketio.engine_upgrade import UpgradeProbe
 from tests.socketio.test_engine_session import Case, RememberingSocket
+from tests.support.waiting import until
 
 
 async def test_probe_and_upgrade() -> None:
@@ -79,6 +82,45 @@ async def test_old_probe_does_not_disturb_a_new_one() -> None:
     assert case.session.state is SessionState.PROBING
     new.text_received(b"5")
     assert case.session.socket is case.socket
+
+
+async def test_probe_that_does_not_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket that does not take over in time, or that probes for ever, is closed; the session polls on."""
+    monkeypatch.setattr(engine_upgrade, "UPGRADE_SECONDS", 0.01)
+    case = Case()
+    case.probe().text_received(b"2probe")
+    await until(lambda: case.socket.closed_with == 1000, "the close")
+    assert case.session.is_open
+    case = Case()
+    probe = case.probe()
+    for _ in range(9):
+        probe.text_received(b"2probe")
+    assert case.socket.written == [PONG_PROBE.packet] * 8
+    assert case.socket.closed_with == 1000
+
+
+async def test_posted_packets_are_not_overtaken() -> None:
+    """Packets of a POST that wait for their turn are handled before the WebSocket takes over."""
+    case = Case()
+    case.session.posted = PostedPackets(case.session, [b"4a", b"4b", b"4c"])
+    assert case.session.posted.work(1)
+    probe = case.probe()
+    probe.text_received(b"2probe")
+    probe.text_received(b"5")
+    probe.text_received(b"4d")
+    assert case.listener.messages == [b"4a", b"4b", b"4c", b"4d"]
+
+
+async def test_bound_of_messages_moves_along() -> None:
+    """The bound that a session has when it moves, or gets while a WebSocket probes, is that of the WebSocket."""
+    case = Case()
+    case.session.limit_message(500)
+    probe = case.probe()
+    assert probe.max_message_bytes == 500
+    case.session.limit_message(600)
+    assert case.socket.max_message_bytes == 600
+    probe.text_received(b"5")
+    assert case.socket.max_message_bytes == 600
 
 
 @pytest.mark.parametrize("message", [b"4hello", b"2", b"", b"probe", b"1"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.socketio import session_router
+from app.socketio.node_signature import Signer
 from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter
 from app.transport.peer_socket import PASSED_ON
@@ -108,6 +109,12 @@ def request(sid: str | None, *headers: tuple[bytes, bytes], method: str = "GET",
     }
 
 
+def signed(scope: dict[str, Any]) -> dict[str, Any]:
+    """The same request, signed by another node."""
+    target = scope["raw_path"] + b"?" + scope["query_string"]
+    return {**scope, "headers": [*scope["headers"], Signer(SECRET).sign(scope["method"], target, scope["headers"])]}
+
+
 async def answer(world: World, scope: dict[str, Any], secret: str | None = SECRET) -> None:
     """Route one request."""
     await world.router(secret)(scope, None, world.send)
@@ -139,11 +146,13 @@ async def test_session_of_a_node_on_this_machine(world: World) -> None:
 
 
 async def test_session_of_a_node_on_another_machine(world: World) -> None:
-    """The request goes to the URL, with the secret."""
+    """The request goes to the URL, signed; the secret stays here."""
     await answer(world, request(f"{FAR}.x"))
     [(place, scope)] = world.passed
     assert place == Place(url="http://far")
-    assert scope["headers"] == [(b"x-recado-client", b"192.0.2.1 5000"), (b"x-recado-secret", SECRET.encode())]
+    [address, (name, signature)] = scope["headers"]
+    assert (address, name) == ((b"x-recado-client", b"192.0.2.1 5000"), b"x-recado-signature")
+    assert SECRET.encode() not in signature
 
 
 async def test_no_way_to_another_machine(world: World) -> None:
@@ -171,10 +180,9 @@ async def test_passed_within_the_machine_ends_here(world: World) -> None:
 
 
 async def test_passed_between_machines_goes_on_within_one_alone(world: World) -> None:
-    """A request that came with the secret may go to another process of this machine, never to another machine."""
-    mark = [(b"x-recado-secret", SECRET.encode()), (b"x-recado-client", b"192.0.2.7 1")]
+    """A request that came signed may go to another process of this machine, never to another machine."""
     for sid in (f"{HERE}.x", f"{NEAR}.x", f"{FAR}.x"):
-        await answer(world, request(sid, *mark, client=("10.0.0.2", 1)))
+        await answer(world, signed(request(sid, (b"x-recado-client", b"192.0.2.7 1"), client=("10.0.0.2", 1))))
     assert [scope["client"] for scope in world.own] == [("192.0.2.7", 1)] * 2
     [(place, scope)] = world.passed
     assert place == Place(socket="/near")
@@ -182,20 +190,40 @@ async def test_passed_between_machines_goes_on_within_one_alone(world: World) ->
 
 
 @pytest.mark.parametrize("secret", [SECRET, None])
-async def test_wrong_secret(world: World, secret: str | None) -> None:
+async def test_wrong_signature(world: World, secret: str | None) -> None:
     """A client that poses as a node learns nothing about any session; nothing is passed on."""
     for sid in (f"{HERE}.x", f"{NEAR}.x"):
-        await answer(world, request(sid, (b"x-recado-secret", b"guess")), secret=secret)
+        await answer(world, request(sid, (b"x-recado-signature", b"guess")), secret=secret)
         assert (world.sent[0]["status"], world.sent[1]["body"]) == (400, UNKNOWN)
         world.sent.clear()
         upgrade = Upgrade()
         extensions = {EXTENSION: {"connection": upgrade}}
-        await answer(world, request(sid, (b"x-recado-secret", b"guess"), type="websocket", extensions=extensions))
+        await answer(world, request(sid, (b"x-recado-signature", b"guess"), type="websocket", extensions=extensions))
         assert upgrade.refusals == [(400, UNKNOWN)]
     assert (world.own, world.passed, world.counts) == ([], [], Counter({"refused": 4}))
 
 
-@pytest.mark.parametrize("told", [b"", b"192.0.2.1", b"192.0.2.1 x", b" 1"])
+async def test_repeated_signature(world: World) -> None:
+    """A request that another node has signed counts once; a repetition of it is refused."""
+    router = world.router()
+    scope = signed(request(f"{HERE}.x"))
+    for _ in range(4):
+        await router({**scope}, None, world.send)
+    assert (len(world.own), world.counts) == (1, Counter({"refused": 3}))
+
+
+async def test_secret_of_an_older_version(world: World) -> None:
+    """A node of an older version sends the secret itself: it proves nothing here, and is not passed on."""
+    await answer(world, request(f"{HERE}.x", (b"x-recado-secret", SECRET.encode())))
+    await answer(world, request(f"{NEAR}.x", (b"x-recado-secret", SECRET.encode())))
+    assert [scope["client"] for scope in world.own] == [CLIENT]
+    assert world.passed[0][1]["headers"] == [(b"x-recado-client", b"192.0.2.1 5000")]
+
+
+BAD_ADDRESSES = (b"", b"192.0.2.1", b"192.0.2.1 x", b" 1", b"h \xb2", b"h " + b"1" * 400, b"h" * 999 + b" 1")
+
+
+@pytest.mark.parametrize("told", BAD_ADDRESSES)
 async def test_address_that_is_none(world: World, told: bytes) -> None:
     """A client with an unknown address has none."""
     await answer(world, request(f"{HERE}.x", (b"x-recado-client", told), state={PASSED_ON: True}))
@@ -217,8 +245,9 @@ async def test_upgrade_is_joined(world: World, monkeypatch: pytest.MonkeyPatch) 
     await answer(world, request(f"{FAR}.x", type="websocket", extensions=extensions, client=None))
     target = b"GET /socket.io/?EIO=4&transport=polling&sid=%s.x HTTP/1.1\r\n"
     near = target % b"bb" + b"upgrade: websocket\r\nx-recado-client: 192.0.2.1 5000\r\n\r\n"
-    far = target % b"cc" + b"x-recado-secret: a secret\r\n\r\n"
-    assert joined == [(upgrade, "/near", None, near), (upgrade, None, "http://far", far)]
+    assert joined[0] == (upgrade, "/near", None, near)
+    assert joined[1][:3] == (upgrade, None, "http://far")
+    assert joined[1][3].startswith(target % b"cc" + b"x-recado-signature: ")
     assert (world.own, world.passed) == ([], [])
 
 
@@ -246,24 +275,23 @@ async def test_polls_that_wait_at_others_are_released(world: World) -> None:
     assert {scope["method"] for _, scope in world.told} == {"DELETE"}
     assert asks[b"bb.x"][0] == Place(socket="/near")
     assert asks[b"bb.x"][1]["headers"] == [(b"x-recado-release", b"1")]
-    assert asks[b"cc.x"][1]["headers"] == [(b"x-recado-release", b"1"), (b"x-recado-secret", SECRET.encode())]
+    assert [name for name, _ in asks[b"cc.x"][1]["headers"]] == [b"x-recado-release", b"x-recado-signature"]
 
 
 RELEASE = (b"x-recado-release", b"1")
 
 
 async def test_owner_releases(world: World) -> None:
-    """An owner that another node asks has the session's poll answered, whether by its socket or with the secret."""
+    """An owner that another node asks has the session's poll answered, whether by its socket or signed."""
     await answer(world, request(f"{HERE}.x", RELEASE, method="DELETE", state={PASSED_ON: True}))
-    await answer(world, request(f"{HERE}.y", RELEASE, (b"x-recado-secret", SECRET.encode()), method="DELETE"))
+    await answer(world, signed(request(f"{HERE}.y", RELEASE, method="DELETE")))
     assert (world.released, world.own, world.passed) == ([f"{HERE}.x", f"{HERE}.y"], [], [])
     assert [event["status"] for event in world.sent if "status" in event] == [200, 200]
 
 
 async def test_release_finds_another_process(world: World) -> None:
     """A release that came to a machine's port goes on to the process that owns the session."""
-    mark = (b"x-recado-secret", SECRET.encode())
-    await answer(world, request(f"{NEAR}.x", RELEASE, mark, method="DELETE", client=None))
+    await answer(world, signed(request(f"{NEAR}.x", RELEASE, method="DELETE", client=None)))
     [(_, scope)] = world.passed
     assert (scope["headers"], world.released) == ([RELEASE], [])
 
@@ -272,7 +300,7 @@ async def test_client_releases_nothing(world: World) -> None:
     """A client that asks for it has an ordinary request, here and when it is passed on; a wrong secret is refused."""
     await answer(world, request(f"{HERE}.x", RELEASE, method="DELETE"))
     await answer(world, request(f"{NEAR}.x", RELEASE, method="DELETE"))
-    await answer(world, request(f"{HERE}.x", RELEASE, (b"x-recado-secret", b"guess"), method="DELETE"))
+    await answer(world, request(f"{HERE}.x", RELEASE, (b"x-recado-signature", b"guess"), method="DELETE"))
     assert (world.released, len(world.own)) == ([], 1)
     assert RELEASE not in world.passed[0][1]["headers"]
     assert world.counts["refused"] == 1

@@ -12,8 +12,10 @@ import pytest
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.newcomers import Newcomers
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from app.socketio.socket_server import SocketServer
+from app.transport.refusals import NO_NAMESPACE, PACKETS_TOO_FAST, TOO_MANY_CONNECTS, TOO_MANY_SESSIONS, refused
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.socket_case import Application
 from tests.support.waiting import until
@@ -22,10 +24,13 @@ from tests.transport.serving import serving
 
 @contextlib.asynccontextmanager
 async def socket_client(
-    application: Application, version: int = 4, connect_timeout_seconds: float = 45.0
+    application: Application,
+    version: int = 4,
+    connect_timeout_seconds: float = 45.0,
+    newcomers: Newcomers | None = None,
 ) -> AsyncIterator[tuple[SocketServer, EngineClient]]:
     """Serve the application and give it a client."""
-    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds)
+    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds, newcomers)
     async with (
         serving(server.asgi, interface="asgi3", access_log=False) as served,
         EngineClient(served.port, version, "/") as client,
@@ -83,13 +88,13 @@ async def test_polling(version: int) -> None:
 
 
 async def test_no_namespace_in_time() -> None:
-    """A session that joins no namespace in time is closed; a session whose connect() runs or has run is not."""
+    """A session that joins no namespace in time is closed; one whose connect() runs has the same time once more."""
+    before = refused[NO_NAMESPACE]
     application = Application("/site", "/slow")
-    go_on = asyncio.Event()
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
         if request.namespace == "/slow":
-            await go_on.wait()
+            await asyncio.Event().wait()
 
     application.on_connect = connect
     async with (
@@ -102,21 +107,151 @@ async def test_no_namespace_in_time() -> None:
         await connecting.send("40/slow,")
         await idle.closed()
         assert len(server.engine.sessions) == 2
-        go_on.set()
+        await connecting.closed()
+        assert len(server.engine.sessions) == 1
+    assert refused[NO_NAMESPACE] == before + 2
 
 
-async def test_old_client_in_the_root_may_stay() -> None:
-    """An old client that is only in the implied root namespace is not closed, as by the original server."""
-    async with (
-        socket_client(Application("/site"), version=3, connect_timeout_seconds=0.05) as (server, client),
-        client.socket() as websocket,
-        EngineClient(int(client.url.split(":")[2].split("/")[0]), 4, "/") as other,
-        other.socket() as idle,
-    ):
+async def test_packets_before_a_site_is_joined() -> None:
+    """A client in no site may send so many packets a second, of any kind; past it the session closes, counted."""
+    application = Application("/site", "/")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.holds_session = request.namespace != "/"
+
+    application.on_connect = connect
+    for packet in ("6", '42["a"]', '42/x,["a"]', "41/site,", "43/site,7[]", b"", "40/x,"):
+        before = refused[PACKETS_TOO_FAST]
+        async with socket_client(application) as (_, client), client.socket() as websocket:
+            await websocket.send('45999-/x,["a"]' if packet == b"" else "40")
+            for _ in range(150):
+                with contextlib.suppress(ConnectionError):
+                    await websocket.send(packet)
+            await websocket.closed()
+        assert refused[PACKETS_TOO_FAST] == before + 1, packet
+
+
+async def test_packets_in_a_site() -> None:
+    """A client that has joined a site has no such bound, and had none for its messages' size since."""
+    application = Application("/site")
+    async with socket_client(application) as (_, client), client.socket() as websocket:
         await websocket.receive()
-        assert await websocket.receive() == "40"
+        await websocket.send("40/site,")
+        await websocket.receive()
+        await websocket.send(f'42/site,["{"a" * 100_000}"]')
+        for _ in range(300):
+            await websocket.send('42/site,["a"]')
+        await until(lambda: len(application.heard) == 301, "the events")
+
+
+@pytest.mark.parametrize("is_polling", [False, True])
+async def test_large_message_before_a_site_is_joined(is_polling: bool) -> None:
+    """A client in no site sends nothing large: what it holds of the server is small."""
+    async with socket_client(Application("/site")) as (server, client):
+        if is_polling:
+            sid = await client.open()
+            assert (await client.post(sid, f'42["{"a" * 70_000}"]')).status == 413
+        else:
+            async with client.socket() as websocket:
+                await websocket.receive()
+                await websocket.send(f'42["{"a" * 70_000}"]')
+                assert await websocket.closed() == 1009
+        await until(lambda: not server.engine.sessions, "the end of the session")
+
+
+@pytest.mark.parametrize("is_polling", [False, True])
+async def test_connect_that_is_gone(is_polling: bool) -> None:
+    """A connect whose DISCONNECT has come before it begins asks nobody."""
+    application = Application("/site")
+    async with socket_client(application) as (server, client):
+        sid = await client.open()
+        await client.post(sid, "\x1e".join(f'40/site,{{"token":"{n}"}}\x1e41/site,' for n in range(40)))
+        assert application.requests == []
+        assert len(server.engine.sessions) == 1
+        await client.post(sid, "40/site,")
+        await until(lambda: len(application.requests) == 1, "the connect that stays")
+
+
+async def test_connects_under_way() -> None:
+    """A session, and an address, may have so many connects under way; past it the session closes, counted."""
+    names = [f"/{number}" for number in range(40)]
+    application = Application(*names)
+    go_on = asyncio.Event()
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        await go_on.wait()
+
+    application.on_connect = connect
+    before = refused[TOO_MANY_CONNECTS]
+    async with socket_client(application) as (_, client), client.socket() as websocket:
+        for name in names:
+            await websocket.send(f"40{name},")
+        await websocket.closed()
+        assert [reason for _, reason in application.heard] == ["too many connects"] * 32
+    application.requests.clear()
+    newcomers = Newcomers(max_connects=2)
+    async with socket_client(application, newcomers=newcomers) as (_, client), contextlib.AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(client.socket()) for _ in range(3)]
+        for websocket in sockets[:2]:
+            await websocket.send("40/1,")
+        await until(lambda: len(application.requests) == 2, "the connects")
+        await sockets[2].send("40/1,")
+        await sockets[2].closed()
+        go_on.set()
+        assert str(await sockets[0].receive()).startswith("0")
+        assert str(await sockets[0].receive()).startswith("40/1,")
+        await sockets[0].send("40/2,")
+        assert str(await sockets[0].receive()).startswith("40/2,")
+    assert refused[TOO_MANY_CONNECTS] == before + 2
+
+
+async def test_sessions_of_an_address() -> None:
+    """An address may have so many sessions in no site; the next is refused until one joins, or ends."""
+    application = Application("/site")
+    newcomers = Newcomers(max_sessions=2)
+    before = refused[TOO_MANY_SESSIONS]
+    async with socket_client(application, newcomers=newcomers) as (server, client), client.socket() as first:
+        sid = await client.open()
+        query = "EIO=4&transport=polling"
+        assert (await client.request("GET", query)).status == 429
+        assert await client.refusal_of_socket("EIO=4&transport=websocket") == 429
+        await first.send("40/site,")
+        await until(lambda: bool(application.connections), "the join")
+        second = await client.open()
+        assert (await client.request("GET", query)).status == 429
+        await client.post(sid, "1")
+        third = await client.open()
+        await first.send("41/site,")
+        await until(lambda: bool(application.heard), "the leave")
+        await client.post(second, "1")
+        assert (await client.request("GET", query)).status == 429, "the one that has left counts again"
+        await client.post(third, "1")
+        await first.websocket.close()
+        await until(lambda: not server.engine.sessions, "the end of all")
+        for _ in range(2):
+            await client.open()
+    assert refused[TOO_MANY_SESSIONS] == before + 4
+
+
+@pytest.mark.parametrize("has_application", [False, True])
+async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None:
+    """An old client that is only in the implied root namespace has the time of any other; in a site it stays."""
+    application = Application("/site", "/") if has_application else Application("/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.holds_session = request.namespace != "/"
+
+    application.on_connect = connect
+    async with (
+        socket_client(application, version=3, connect_timeout_seconds=0.1) as (server, client),
+        client.socket() as idle,
+        client.socket() as joined,
+    ):
+        await joined.send("40/site,")
         await idle.closed()
         assert len(server.engine.sessions) == 1
+        await joined.send("41/site,")
+        await joined.closed()
 
 
 async def test_failing_application(caplog: pytest.LogCaptureFixture) -> None:

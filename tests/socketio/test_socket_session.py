@@ -21,7 +21,9 @@ from tests.socketio.socket_case import Application, Client, make_server
         (b'4317[1,",["]', ("/", 17)),
         (b"43/site,900719925474099[]", ("/site", 900_719_925_474_099)),
         (b"43/site,[]", None),
-        (b"43/site,17", None),
+        (b"43/site,17", ("/site", 17)),
+        (b"437", ("/", 7)),
+        (b"43/site,1234567890123456", None),
         (b"43[]", None),
         (b"43/site[]", None),
         (b"43/site,-1[]", None),
@@ -40,6 +42,7 @@ def test_ack_behind_a_known_prefix() -> None:
     assert ack_prefix("/site") == b"43/site,"
     assert ack_prefix("/") == b"43"
     assert read_ack_id(b"43/site,17[1]", len(b"43/site,")) == 17
+    assert read_ack_id(b"43/site,17", len(b"43/site,")) == 17
     assert read_ack_id(b"43/site,17[1]", len(b"43")) is None
 
 
@@ -101,7 +104,7 @@ async def test_request() -> None:
     await client.send(b"40/b,")
     first, second = application.requests
     assert (first.namespace, first.engine_version, first.auth) == ("/a", 4, {"deviceId": "x"})
-    assert (first.client_address, first.origin) == ("192.0.2.1", "https://www.example.com")
+    assert (first.client_address, first.origins) == ("192.0.2.1", ("https://www.example.com",))
     assert first.handshake_query == second.handshake_query == {"EIO": "4", "token": "1"}
     assert second.auth is None
 

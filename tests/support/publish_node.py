@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,7 +38,8 @@ class PublishClient:
     """A client that records what is written to it; it confirms receipt when the test calls `answer`."""
 
     def __init__(self) -> None:
-        self.sid = f"c{next(_numbers)}"
+        self.log_name = f"c{next(_numbers)}"
+        self.origin: str | None = None
         self.state: Any = None
         self.is_closed = False
         #: ("message", payload, bubble, ack id) and every other event, in order.
@@ -71,6 +72,10 @@ class PublishClient:
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Do nothing."""
+
+    def allow_origins(self, origins: Collection[str] | None) -> bool:
+        """Judge the one origin of this client."""
+        return origins is None or self.origin is None or self.origin in origins
 
     def close(self, reason: str) -> None:
         """Record the end of the transport."""

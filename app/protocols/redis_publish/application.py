@@ -68,9 +68,9 @@ class RedisPublishApplication:
         """Admits every client from the site's origins; the client then identifies itself with `identifier`."""
         served = self._sites[request.namespace]
         site = served.site
-        if site.origins is not None and request.origin is not None and request.origin not in site.origins:
+        if not connection.session.allow_origins(site.origins):
             self._counts.of(site.name).connects["origin"] += 1
-            _log.warning("connect refused", site=site.name, connection=connection.sid, reason="origin")
+            _log.warning("connect refused", site=site.name, connection=connection.log_name, reason="origin")
             connection.refuse(ORIGIN_REFUSED)
             return
         if connection.is_closed:
@@ -116,7 +116,7 @@ class RedisPublishApplication:
         counts = self._counts.of(served.site.name)
         counts.connections -= 1
         counts.closes[reason] += 1
-        _log.info("disconnected", site=served.site.name, connection=connection.sid, reason=reason)
+        _log.info("disconnected", site=served.site.name, connection=connection.log_name, reason=reason)
 
     async def _identify(self, served: PublishSite, recipient: Recipient, argument: object, ack_id: int | None) -> None:
         connection = recipient.connection
@@ -139,7 +139,9 @@ class RedisPublishApplication:
             self._refuse(served, recipient, str(reached), is_last_try)
         except StoreError as error:
             self._counts_of(served)["unavailable"] += 1
-            _log.error("identification failed", site=served.site.name, connection=connection.sid, reason=str(error))
+            _log.error(
+                "identification failed", site=served.site.name, connection=connection.log_name, reason=str(error)
+            )
             connection.session.close(STORE_AWAY)
 
     async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
@@ -153,7 +155,7 @@ class RedisPublishApplication:
             recipient.connection.send_ack(ack_id, [])
         await served.mailroom.open(recipient, user)
         self._counts_of(served)["accepted"] += 1
-        _log.info("identified", site=served.site.name, connection=recipient.connection.sid)
+        _log.info("identified", site=served.site.name, connection=recipient.connection.log_name)
 
     async def _user_of(self, served: PublishSite, argument: object) -> str | None:
         """The user that the client has proved to be; None without a proof."""
@@ -170,7 +172,9 @@ class RedisPublishApplication:
 
     def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:
         self._counts_of(served)["refused"] += 1
-        _log.info("identification refused", site=served.site.name, connection=recipient.connection.sid, reason=reason)
+        _log.info(
+            "identification refused", site=served.site.name, connection=recipient.connection.log_name, reason=reason
+        )
         recipient.connection.send_event("error", [reason])
         if is_last_try:
             recipient.connection.disconnect()

@@ -1,6 +1,6 @@
 """The interface that this protocol needs of a Socket.IO server's connections. It imports no class of that server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 
@@ -13,6 +13,9 @@ class ClientSession(Protocol):
     def limit_outbox(self, max_bytes: int) -> None:
         """Closes the connection when more than `max_bytes` wait for it."""
 
+    def allow_origins(self, origins: Collection[str] | None) -> bool:
+        """Binds the transport to these origins (None: any). False when its requests have told another one."""
+
     def close(self, reason: str) -> None:
         """Ends the transport. The client reconnects by itself."""
 
@@ -20,8 +23,11 @@ class ClientSession(Protocol):
 class ClientConnection(Protocol):
     """One client in a namespace."""
 
-    sid: str
     state: Any
+
+    @property
+    def log_name(self) -> str:
+        """The connection in log lines."""
 
     @property
     def session(self) -> ClientSession:
@@ -55,5 +61,4 @@ class JoinRequest(Protocol):
     """A client's request to join a namespace."""
 
     namespace: str
-    origin: str | None
     client_address: str

@@ -58,7 +58,7 @@ class Admission:
 
     async def admit(self, site: Site, request: ConnectRequest) -> Guest:
         """Admits a client, or raises Refused with the text for the client, or StoreUnavailable. May be cancelled."""
-        if site.origins is not None and request.origin is not None and request.origin not in site.origins:
+        if site.origins is not None and not all(origin in site.origins for origin in request.origins):
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
         rooms, claims = await self._identify(site, credentials)

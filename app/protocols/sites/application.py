@@ -129,13 +129,14 @@ class SitesApplication:
     async def connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
         """Admits a user whom the site's backend knows. Raises ConnectRefused with the contract's texts."""
         if request.namespace == _ROOT:
+            connection.holds_session = False
             return
         site = self._sites[request.namespace[1:]]
         if self._delivery.is_away(site):
             # Before authUrl is asked: its answer would be for nothing.
             self._refuse_while_away(connection, site)
             return
-        log = _log.bind(site=site.name, connection=connection.sid)
+        log = _log.bind(site=site.name, connection=connection.log_name)
         try:
             guest = await self._admit(connection, site, request)
         except Refused as refusal:
@@ -203,7 +204,9 @@ class SitesApplication:
         self._admission.leave(receiver.seat)
         self._renewals.stop(receiver.renewal)
         self._counts.of(site.name).closes[reason] += 1
-        _log.info("disconnected", site=site.name, connection=connection.sid, device=receiver.device_id, reason=reason)
+        _log.info(
+            "disconnected", site=site.name, connection=connection.log_name, device=receiver.device_id, reason=reason
+        )
 
     def _settings_for(
         self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, guest: Guest
@@ -219,6 +222,8 @@ class SitesApplication:
     async def _admit(self, connection: NamespaceConnection, site: Site, request: ConnectRequest) -> Guest:
         # A client that disconnects meanwhile gives up its place in the queue for authUrl: see `disconnected`.
         connection.state = asyncio.current_task()
+        # The admission judges the origins so far; from here on no request of the session may tell another one.
+        connection.session.allow_origins(site.origins)
         try:
             return await self._admission.admit(site, request)
         finally:
@@ -227,12 +232,12 @@ class SitesApplication:
     def _give_up(self, connection: NamespaceConnection, site: Site, error: StoreError) -> None:
         """Closes the transport instead of refusing: clients reconnect after a close, but not after a refusal."""
         self._counts.of(site.name).connects["unavailable"] += 1
-        _log.error("connect failed", site=site.name, connection=connection.sid, reason=str(error))
+        _log.error("connect failed", site=site.name, connection=connection.log_name, reason=str(error))
         connection.session.close(STORE_AWAY)
 
     def _refuse_while_away(self, connection: NamespaceConnection, site: Site) -> None:
         self._counts.of(site.name).connects["unavailable"] += 1
-        _log.info("connect refused", site=site.name, connection=connection.sid, reason=STORE_AWAY)
+        _log.info("connect refused", site=site.name, connection=connection.log_name, reason=STORE_AWAY)
         connection.session.close(STORE_AWAY)
 
     def report_buried(self, buried: BuriedConnection) -> None:

@@ -35,7 +35,6 @@ class Request(Struct):
     """A client's request to join."""
 
     namespace: str = "/news"
-    origin: str | None = None
     client_address: str = "192.0.2.1"
 
 
@@ -53,9 +52,10 @@ class Case:
         )
         self.application = RedisPublishApplication([served], limits, self.counts)
 
-    async def connect(self, **request: Any) -> PublishClient:
+    async def connect(self, origin: str | None = None, **request: Any) -> PublishClient:
         """A client that has asked to join."""
         client = PublishClient()
+        client.origin = origin
         client.on_end = lambda: self.application.disconnected(client, "ended")
         await self.application.connect(client, Request(**request))
         return client
