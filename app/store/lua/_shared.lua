@@ -219,7 +219,7 @@ end
 local function complete_from(protocol)
   local marks = call('HMGET', P .. 'histories', protocol .. '.floor', protocol .. '.last')
   local is_gone = call('EXISTS', P .. 'history:' .. protocol) == 0
-  return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1])
+  return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1] or last_seq())
 end
 
 -- Notes that messages up to this seq may be missing in a protocol's history.

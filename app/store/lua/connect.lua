@@ -50,16 +50,17 @@ local function handle_of(user)
   end
   handle = tostring(call('INCR', P .. 'handle'))
   call('HSET', P .. 'devices', name, handle)
-  call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
   return handle
 end
 
 for i = 11, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
-  move(user, handle)
+  -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
-  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10])
+  move(user, handle)
+  -- With its names, because its hash may be gone (evicted, or deleted by hand).
+  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10], 'user', user, 'device', device)
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)

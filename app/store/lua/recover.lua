@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Called when a node has connected again. Redis may have come back without its newest writes (an unsynced tail of the
 -- append-only file, a replica that lagged). Then no seq may be given twice, and every loss must be told.
 -- KEYS[1] prefix

@@ -34,7 +34,7 @@ local function bytes_with(handle, length)
   end
   local sum = size
   for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -2)) do
-    sum = sum + tonumber(call('HGET', P .. 'body:' .. other, 'size'))
+    sum = sum + tonumber(call('HGET', P .. 'body:' .. other, 'size') or 0)
   end
   call('HSET', P .. 'bytes', handle, sum)
   counting = true
