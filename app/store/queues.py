@@ -34,6 +34,18 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
     return Replayed(state.decode(), _to_waiting(waiting))
 
 
+def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached:
+    """The refusal of a send: for `wait_ms`, or while the site holds as much as its `quota`."""
+    if not quota:
+        text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
+        return LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(wait_ms / 1000))
+    if quota == b"stored_bytes":
+        most = f"{site.limits.stored_bytes} bytes"
+    else:
+        most = f"{site.limits.stored_messages} messages"
+    return LimitReached(f"Too much is waiting: this site may store {most} until devices acknowledge.", quota.decode())
+
+
 async def _number(answer: Awaitable[Any]) -> int:
     return int(await answer)
 
@@ -125,6 +137,7 @@ class RedisQueues:
                 site.public_channel or "",
                 self._deadline(site),
                 encode_text(note),
+                site.limits.devices_per_user,
                 *users,
             ),
         )
@@ -226,17 +239,19 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
-        """The deadline of a send, with rate and burst where the site has a limit: `terms` in lua/_shared.lua."""
-        rate = site.limits.sends_per_second
-        if not rate:
+        """The deadline of a send, with the limits of the site where it has any: `terms` in lua/_shared.lua."""
+        limits = site.limits
+        rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
+        if not (rate or messages or size):
             return self._deadline(site)
-        return f"{self._deadline(site)},{rate},{site.limits.sends_burst or math.ceil(rate)}"
+        # Nothing is stored for a site without queues.
+        quota = f"{messages},{size}" if site.has_queues else "0,0"
+        return f"{self._deadline(site)},{rate},{limits.sends_burst or math.ceil(rate)},{quota}"
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
         seq, *told = await answer
         if not seq:
-            text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
-            raise LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(told[0] / 1000))
+            raise _limit_reached(site, *told)
         if not told:
             raise GuardRefused(is_missing=seq == b"missing")
         return Stored(self._heard(site, seq), *told)

@@ -10,10 +10,25 @@ local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
 end
 
+-- Whether `stored` counts bodies of this site: a site has it while it has a limit of them and bodies wait.
+local counts_stored = nil
+
+-- A body is about to be deleted: it does not count in `stored` any more, if it was counted there.
+local function uncount_stored(key)
+  if counts_stored == nil then counts_stored = call('EXISTS', P .. 'stored') == 1 end
+  if not counts_stored then return end
+  local held = call('HMGET', key, 'counted', 'size')
+  if not held[1] then return end
+  call('HINCRBY', P .. 'stored', 'bytes', -tonumber(held[2]))
+  if call('HINCRBY', P .. 'stored', 'messages', -1) <= 0 then call('DEL', P .. 'stored') end
+end
+
 -- Drops `count` references to a body; the body is deleted with the last reference.
 local function release(seq, count)
   local key = P .. 'body:' .. seq
-  if call('HINCRBY', key, 'refs', -count) <= 0 then call('DEL', key) end
+  if call('HINCRBY', key, 'refs', -count) > 0 then return end
+  uncount_stored(key)
+  call('DEL', key)
 end
 
 -- Empties a device's queue. `keep` is a seq whose body has no counted references yet (the message that is being sent).
@@ -154,18 +169,40 @@ local function tell(node, kind, site, ...)
   end
 end
 
--- Whether a send is refused. `terms` is its deadline in ms of Redis's clock, '' = none; for a site with a limit
--- ',<sends a second>,<sends at once>' follows. Answers nil, or the answer for the caller of the script: an error, or
--- { '', ms until the rate allows the send }.
-local function refusal_of(terms, now)
+-- Whether a site may not store a message of this size, because it would hold more than so many bodies or bytes of them
+-- (0 = any). Answers nil, or the answer for the caller of the script.
+local function quota_refusal_of(size, most_messages, most_bytes)
+  if most_messages == 0 and most_bytes == 0 then return nil end
+  counts_stored = true
+  local held = call('HMGET', P .. 'stored', 'messages', 'bytes')
+  if most_messages > 0 and tonumber(held[1] or 0) + 1 > most_messages then return { '', 0, 'stored_messages' } end
+  if most_bytes > 0 and tonumber(held[2] or 0) + size > most_bytes then return { '', 0, 'stored_bytes' } end
+  return nil
+end
+
+-- Counts a body in `stored`, and notes in the body that it is counted.
+local function count_stored(seq, size)
+  call('HSET', P .. 'body:' .. seq, 'counted', 1)
+  call('HINCRBY', P .. 'stored', 'messages', 1)
+  call('HINCRBY', P .. 'stored', 'bytes', size)
+end
+
+-- Whether a send of this size is refused. `terms` is its deadline in ms of Redis's clock, '' = none; for a site with a
+-- limit ',<sends a second, 0 = any>,<sends at once>,<most stored messages>,<most stored bytes>' follows. Answers nil, or
+-- the answer for the caller of the script: an error, or { '', ms until the rate allows the send }, or { '', 0, the limit
+-- that is reached }.
+local function refusal_of(terms, now, size)
   if terms == '' then return nil end
-  local deadline, rate, burst = tonumber(terms), nil, nil
+  local deadline, rate, burst, messages, bytes = tonumber(terms), nil, nil, nil, nil
   if not deadline then
-    deadline, rate, burst = string.match(terms, '^(%d*),([^,]+),(.+)$')
+    deadline, rate, burst, messages, bytes = string.match(terms, '^(%d*),([^,]+),([^,]+),(%d+),(%d+)$')
     deadline, rate, burst = tonumber(deadline), tonumber(rate), tonumber(burst)
   end
   if deadline and now > deadline then return redis.error_reply('LATE the caller has stopped waiting') end
   if not rate then return nil end
+  local refusal = quota_refusal_of(size, tonumber(messages), tonumber(bytes))
+  if refusal then return refusal end
+  if rate == 0 then return nil end
   -- One number is kept: the time when all sends so far would have been made at the rate, without a burst.
   local pause = 1000 / rate
   local due = tonumber(call('GET', P .. 'due') or 0)

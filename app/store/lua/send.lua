@@ -9,8 +9,9 @@
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(11)
 -- A message that its guard refuses does not count as a send of the site.
-refusal = refusal or refusal_of(ARGV[2], now)
+refusal = refusal or refusal_of(ARGV[2], now, #ARGV[6])
 if refusal then return refusal end
+local has_quota = counts_stored
 local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
@@ -97,6 +98,7 @@ end
 if stored > 0 then
   call('HSET', P .. 'body:' .. seq, 'data', body, 'event', event, 'size', size, 'refs', stored, 'resync', resync,
     'at', string.format('%.0f', now))
+  if has_quota then count_stored(seq, size) end
 end
 
 -- A device that is connected to several nodes is in the list of each.
