@@ -31,7 +31,7 @@ class ServerFacts(Struct, frozen=True):
 
 
 async def read_facts(command: Callable[..., "asyncio.Future[Any]"]) -> ServerFacts:
-    """Asks a server, over the `command` of a link. A login without INFO is told less: its run id is new for each link."""
+    """Asks a server over a link. A login without INFO is told less: its run id is new for each link."""
     sections = ("server", "replication", "memory")
     try:
         answers = await asyncio.gather(*(command("INFO", section) for section in sections))

@@ -43,8 +43,8 @@ end
 local LOOKED_AT = 256
 local most_devices = tonumber(ARGV[11])
 
--- The devices of a user that are away, the longest first: those without an expiry in the order of their handles.
-local function away_longest(user)
+-- The devices of a user that are away, at most so many, the longest first: those without an expiry in the order of their handles.
+local function away_longest(user, most)
   local states, away = call('HRANDFIELD', P .. 'user:' .. user, LOOKED_AT, 'WITHVALUES'), {}
   for i = 1, #states, 2 do
     local deadline = string.match(states[i + 1], '^@(%d+)')
@@ -54,7 +54,9 @@ local function away_longest(user)
     if one[1] ~= other[1] then return one[1] < other[1] end
     return one[2] < other[2]
   end)
-  return away
+  local handles = {}
+  for i = 1, math.min(#away, most) do handles[i] = away[i][3] end
+  return handles
 end
 
 -- Forgets devices of a user until one more may be known: those that are longest away. Answers whether the user has as
@@ -64,9 +66,8 @@ local function make_room(user)
   if most_devices == 0 or user == ARGV[8] then return false end
   local excess = call('HLEN', P .. 'user:' .. user) - most_devices
   if excess < 0 then return false end
-  local away = away_longest(user)
   call('UNLINK', P .. 'nothing')
-  for i = 1, math.min(#away, excess + 1) do remove_device(away[i][3]) end
+  forget_devices(away_longest(user, excess + 1))
   return true
 end
 
