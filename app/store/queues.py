@@ -18,7 +18,11 @@ from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
+from app.store.large_sends import LargeSends
 from app.surrogates import decode_text, encode_text
+
+#: Answers of send.lua that are no final answer: `LargeSends` knows them.
+_IN_PARTS = (b"busy", b"large")
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +66,8 @@ class RedisQueues:
         #: The highest seq that this node knows of, by site.
         self._highest: dict[str, int] = {}
         redis.on_reconnect = self._recover
+        #: Messages to very many devices.
+        self.large = LargeSends(self._run, max_message_bytes)
         #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
         self.now_ms: int | str = ""
 
@@ -72,26 +78,28 @@ class RedisQueues:
 
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores a message and tells the nodes; see `QueueStore`."""
+        # Run the script here, not in the coroutine: commands take effect in the order of the calls.
+        return self._sent(message, self._run_send(message))
+
+    def _run_send(self, message: Message) -> Awaitable[Any]:
         limit = message.site.queue_limit
-        return self._stored(
+        return self._run(
+            "send",
             message.site,
-            self._run(
-                "send",
-                message.site,
-                self.now_ms,
-                self._terms(message.site),
-                message.site.name,
-                message.id,
-                message.event,
-                message.body,
-                int(message.resync),
-                limit.messages,
-                limit.bytes,
-                self._max_message_bytes,
-                *guard_words(message.guard),
-                *audience_words(message.audiences),
-                *addresses(message.site, message.rooms),
-            ),
+            self.now_ms,
+            self._terms(message.site),
+            message.site.name,
+            message.id,
+            message.event,
+            message.body,
+            int(message.resync),
+            limit.messages,
+            limit.bytes,
+            self._max_message_bytes,
+            self.large.large_from,
+            *guard_words(message.guard),
+            *audience_words(message.audiences),
+            *addresses(message.site, message.rooms),
         )
 
     def publish(self, message: Message) -> Awaitable[Stored]:
@@ -248,8 +256,18 @@ class RedisQueues:
         quota = f"{messages},{size}" if site.has_queues else "0,0"
         return f"{self._deadline(site)},{rate},{limits.sends_burst or math.ceil(rate)},{quota}"
 
+    async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
+        words = await answer
+        if words[0] in _IN_PARTS:
+            self.large.now_ms = self.now_ms
+            words = await self.large.finish(message, words, lambda: self._run_send(message))
+        return self._to_stored(message.site, words)
+
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
-        seq, *told = await answer
+        return self._to_stored(site, await answer)
+
+    def _to_stored(self, site: Site, words: Any) -> Stored:
+        seq, *told = words
         if not seq:
             raise _limit_reached(site, *told)
         if not told:

@@ -119,13 +119,16 @@ end
 
 -- Waiting messages with a seq above `after`, oldest first: at most `max_count`, and at most `max_bytes` unless the
 -- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }, or nil when a body is not there.
+-- An entry above the site's last seq belongs to a message that is not accepted yet (see _large.lua), and is the last one.
 local function waiting(handle, after, max_count, max_bytes)
+  local visible = tonumber(last_seq())
   local key = P .. 'queue:' .. handle
   local answer, bytes, count, start = { '0' }, 0, 0, 0
   while true do
     local entries = call('LRANGE', key, start, start + 255)
     if #entries == 0 then return answer end
     for _, seq in ipairs(entries) do
+      if tonumber(seq) > visible then return answer end
       if tonumber(seq) > after then
         local body = call('HGET', P .. 'body:' .. seq, 'data')
         if not body then return nil end

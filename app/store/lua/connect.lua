@@ -102,4 +102,6 @@ for i = 12, #ARGV do
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
   answer[#answer + 1] = { handle, tostring(lost), part }
 end
+-- A device that comes back while a large message is stored hears of it by this node: see _large.lua.
+if call('EXISTS', P .. 'large') == 1 then call('HSETNX', P .. 'bus', node, 0) end
 return answer
