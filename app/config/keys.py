@@ -91,6 +91,10 @@ class SiteLimitsSection(Section):
     sends_per_second: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     sends_burst: _AmountOrNone | None = None
     message_bytes: _AmountOrNone | None = None
+    rooms_per_send: _AmountOrNone | None = None
+    devices_per_user: _AmountOrNone | None = None
+    stored_messages: _AmountOrNone | None = None
+    stored_bytes: _AmountOrNone | None = None
 
 
 class SharedKeys(Section):

@@ -61,6 +61,13 @@ class SiteLimits(Struct, frozen=True, kw_only=True):
     sends_burst: int = 0
     #: The size of one message as JSON.
     message_bytes: int = 0
+    #: The rooms that one message addresses.
+    rooms_per_send: int = 1_000
+    #: Past it the device of the user that is longest away is forgotten. Connected devices stay.
+    devices_per_user: int = 100
+    #: The messages that wait for devices, and their size as JSON; each message counts once.
+    stored_messages: int = 0
+    stored_bytes: int = 0
 
 
 class Site(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@ away."""
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import structlog
 
@@ -17,6 +17,8 @@ FLUSH_AFTER_SECONDS = 0.002
 FLUSH_AT = 512
 #: The most acks that are kept while Redis is away. Messages of dropped acks come again, as at-least-once allows.
 KEEP_AT_MOST = 200_000
+#: Acks in one command: some milliseconds of Redis's time.
+MOST_IN_COMMAND = 4_096
 _RETRY_AFTER_SECONDS = 0.25
 
 _log = structlog.get_logger(__name__)
@@ -66,14 +68,22 @@ class AckBuffer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._count:
+            return
+        if self._store.is_away(self._site.name):
+            # Nothing is built for a store without a link.
+            self._drop_excess()
+            self._retry_later()
+            return
         groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
-        if groups:
-            count, self._groups, self._last, self._count = self._count, [], None, 0
-            self._kept.clear()
+        parts = [groups] if self._count <= MOST_IN_COMMAND else _parts_of(groups)
+        self._groups, self._last, self._count = [], None, 0
+        self._kept.clear()
+        for part in parts:
             self._flushes += 1
             # Call the store here, not in the task: commands run in the order of the calls.
-            applied = self._store.ack(self._site, groups)
-            task = asyncio.ensure_future(self._apply(self._flushes, groups, count, applied))
+            applied = self._store.ack(self._site, part)
+            task = asyncio.ensure_future(self._apply(self._flushes, part, applied))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -89,25 +99,61 @@ class AckBuffer:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_SECONDS, self.flush)
 
-    async def _apply(self, number: int, groups: list[AckGroup], count: int, applied: Awaitable[list[bytes]]) -> None:
+    async def _apply(self, number: int, groups: list[AckGroup], applied: Awaitable[list[bytes]]) -> None:
         try:
             calls = await applied
         except StoreError as error:
             self._put_back(number, groups)
             _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
             return
-        self._counts.acks += count
+        self._counts.acks += _count_of(groups)
         for handle in calls:
             self._resync(handle)
 
     def _put_back(self, number: int, groups: list[AckGroup]) -> None:
         # Several flushes fail at once when the link breaks. Keep their order: an ack out of turn calls for a `_resync`.
         self._kept = dict(sorted({**self._kept, number: groups}.items()))
-        self._count += sum(len(group.handles) for group in groups)
-        for kept in self._kept.values():
-            while kept and self._count > KEEP_AT_MOST:
-                dropped = len(kept.pop(0).handles)
-                self._count -= dropped
-                self._counts.acks_dropped += dropped
+        self._count += _count_of(groups)
+        self._drop_excess()
+        self._retry_later()
+
+    def _drop_excess(self) -> None:
+        """Drops the oldest acks past the bound."""
+        if self._count <= KEEP_AT_MOST:
+            return
+        excess = self._count - KEEP_AT_MOST
+        for kept in (*self._kept.values(), self._groups):
+            dropped = 0
+            while dropped < len(kept) and excess > 0:
+                size = len(kept[dropped].handles)
+                excess -= size
+                self._count -= size
+                self._counts.acks_dropped += size
+                dropped += 1
+            del kept[:dropped]
+        if not self._groups:
+            self._last = None
+
+    def _retry_later(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_SECONDS, self.flush)
+
+
+def _count_of(groups: Sequence[AckGroup]) -> int:
+    return sum(len(group.handles) for group in groups)
+
+
+def _parts_of(groups: Sequence[AckGroup]) -> Iterator[list[AckGroup]]:
+    """The groups in parts of at most MOST_IN_COMMAND acks; a longer group is cut."""
+    part: list[AckGroup] = []
+    count = 0
+    for group in groups:
+        for start in range(0, len(group.handles), MOST_IN_COMMAND):
+            handles = group.handles[start : start + MOST_IN_COMMAND]
+            if count + len(handles) > MOST_IN_COMMAND:
+                yield part
+                part, count = [], 0
+            part.append(AckGroup(group.is_batch, group.seq, handles))
+            count += len(handles)
+    if part:
+        yield part

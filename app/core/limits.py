@@ -191,7 +191,11 @@ class _Ledger:
 
 
 def check_message(message: Message) -> None:
-    """Raises LimitReached when the message is longer than its site may send."""
+    """Raises LimitReached when the message is longer, or addresses more rooms, than its site may send."""
+    most_rooms = message.site.limits.rooms_per_send
+    if most_rooms and len(message.rooms) > most_rooms:
+        text = f"Rooms: expected at most {most_rooms} in one message, got {len(message.rooms)}."
+        raise LimitReached(text, "rooms_per_send", status=413)
     most = message.site.limits.message_bytes
     size = len(message.body)
     if most and size > most:

@@ -14,6 +14,7 @@ from app.observe.counts import Counts
 from app.redis.address import Address
 from app.redis.link import PASSING_ERRORS, Link, Word
 from app.redis.scripts import Script, load_scripts, packed_scripts
+from app.redis.server_check import ServerCheck, read_facts
 from app.watched_tasks import start_watched
 
 _WATCH_SECONDS = 0.1
@@ -131,6 +132,7 @@ class Redis:
         #: Called when the link is lost, and when an answer says that this is the wrong server to ask.
         self.on_astray: Callable[[], None] = lambda: None
         self._link: Link | None = None
+        self._check = ServerCheck()
         self._clock_offset_ms = 0.0
         #: When the watch last saw that an answer had arrived, or that none was due; on the loop's clock.
         self._moved_at = 0.0
@@ -236,6 +238,8 @@ class Redis:
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
                 await self._compare_clocks(link)
                 await asyncio.gather(*answers)
+                tried = link.command("EVALSHA", self._scripts["rights"].digest, 0)
+                await self._check.try_commands(tried, str(address))
                 if self.on_reconnect is not None:
                     await self.on_reconnect(run_id, partial(self._run_on, link))
         except TimeoutError as error:
@@ -255,14 +259,13 @@ class Redis:
     async def _check_server(self, link: Link, address: Address) -> str:
         """The run id of the server's process, which differs for a replica that takes over. Raises StoreError for a
         server of the wrong mode, StoreUnavailable for a replica."""
-        server, replication = await asyncio.gather(link.command("INFO", "server"), link.command("INFO", "replication"))
-        facts = _info(server) | _info(replication)
-        mode = facts.get("server_mode") or facts.get("redis_mode") or "standalone"  # Valkey's word or Redis's
-        if mode != ("cluster" if self.is_sharded else "standalone"):
-            raise StoreError(f"Redis at {address} runs in {mode} mode: expected another form of redis.url")
-        if facts.get("role") == "slave":
+        facts = await read_facts(link.command)
+        if facts.mode != ("cluster" if self.is_sharded else "standalone"):
+            raise StoreError(f"Redis at {address} runs in {facts.mode} mode: expected another form of redis.url")
+        if facts.role == "slave":
             raise StoreUnavailable(f"Redis at {address} is a replica")
-        return facts.get("run_id", "")
+        self._check.look_at(facts, str(address))
+        return facts.run_id
 
     def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
         return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)
@@ -320,12 +323,6 @@ class Redis:
     def _stall_seconds(self) -> float:
         """How long a link without progress is kept: less than the time-out, because the watch looks at intervals."""
         return self.timeout_seconds - _WATCH_SECONDS
-
-
-def _info(answer: bytes) -> dict[str, str]:
-    """The fields of an INFO."""
-    lines = (line.partition(":") for line in answer.decode("utf-8", "replace").splitlines())
-    return {name: value for name, _, value in lines}
 
 
 async def retry(connect: Callable[[], Awaitable[None]], on_failure: Callable[[StoreError], None] | None = None) -> None:

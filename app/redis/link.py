@@ -154,8 +154,16 @@ class Link(asyncio.Protocol):
             answers.append(self.command("AUTH", *login))
         if address.database:
             answers.append(self.command("SELECT", address.database))
-        answers.append(self.command("CLIENT", "SETNAME", "recado"))
+        named = self.command("CLIENT", "SETNAME", "recado")
         await asyncio.gather(*answers)
+        try:
+            await named
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            # The name is for people: a login without this right, or a service without the command, goes on.
+            if not str(error).startswith(("NOPERM", "ERR unknown")):
+                raise
 
     def _give(self, packed: bytes, future: "asyncio.Future[Any]") -> None:
         if not self._outgoing:

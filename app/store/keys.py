@@ -11,6 +11,10 @@
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
 | body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; deleted with the last |
+| large | hash | a message that is stored in parts; see lua/_large.lua |
+| large:handles | list | the devices that have it |
+| sent:<id> | string | how such a message was answered, for a minute |
+| stored | hash | messages, bytes: bodies with the field `counted`, in a site with a limit of them |
 | bytes | hash | handle → waiting bytes, for queues that are long enough to matter |
 | expiry | sorted set | handle by deadline, for devices that are away |
 | node:<node> | set | handles connected to a node |

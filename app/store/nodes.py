@@ -9,7 +9,7 @@ import itertools
 import math
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
 
 import structlog
@@ -34,6 +34,7 @@ EXPIRE_SECONDS = 0.5
 #: time counts as expired before it is found here; only its memory is freed later.
 EXPIRE_SITES = 20
 _LEASE_MS = 60_000
+_NAMES_PER_COMMAND = 1_000
 #: Stands before the name of a dead node when only sites are left that no other node has known since.
 _LEFT = "~"
 
@@ -43,6 +44,13 @@ _log = structlog.get_logger(__name__)
 def new_node_id() -> str:
     """A name for one run of one process. It is hexadecimal, because scripts put it between `.` and `,`."""
     return secrets.token_hex(5)
+
+
+def _parts_of(names: Iterable[str]) -> Iterator[list[str]]:
+    """The names in parts for one command each."""
+    left = iter(names)
+    while part := list(itertools.islice(left, _NAMES_PER_COMMAND)):
+        yield part
 
 
 class Node:
@@ -149,8 +157,8 @@ class Node:
         return now - self._beating_since >= _GRACE_BEATS * BEAT_SECONDS
 
     async def _announce_sites(self) -> None:
-        if self._sites:
-            await self._redis.command("SADD", node_sites(self.id), *self._sites)
+        for names in _parts_of(self._sites):
+            await self._redis.command("SADD", node_sites(self.id), *names)
 
     async def _renew_lease(self, lease: str) -> None:
         if await self._redis.run("lease", lease, self.id, _LEASE_MS):
@@ -192,8 +200,8 @@ class Node:
                 failure = error
             else:
                 done.append(site.name)
-        if done:
-            await self._redis.command("SREM", node_sites(node), *done)
+        for names in _parts_of(done):
+            await self._redis.command("SREM", node_sites(node), *names)
         if failure is not None:
             raise failure
         return connections
@@ -218,9 +226,8 @@ class Node:
                 await self._expire(site)
 
     async def _expire(self, site: Site) -> None:
-        at_most = 200
         try:
-            while await self._queues.expire(site, at_most) == at_most:
+            while await self._queues.expire(site):
                 pass
         except StoreUnavailable:
             return

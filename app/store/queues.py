@@ -18,7 +18,11 @@ from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
+from app.store.large_sends import LargeSends
 from app.surrogates import decode_text, encode_text
+
+#: Answers of send.lua that are no final answer: `LargeSends` knows them.
+_IN_PARTS = (b"busy", b"large")
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +36,18 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
     if state.isdigit():
         return Replayed("resync", _to_waiting(waiting), int(state))
     return Replayed(state.decode(), _to_waiting(waiting))
+
+
+def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached:
+    """The refusal of a send: for `wait_ms`, or while the site holds as much as its `quota`."""
+    if not quota:
+        text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
+        return LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(wait_ms / 1000))
+    if quota == b"stored_bytes":
+        most = f"{site.limits.stored_bytes} bytes"
+    else:
+        most = f"{site.limits.stored_messages} messages"
+    return LimitReached(f"Too much is waiting: this site may store {most} until devices acknowledge.", quota.decode())
 
 
 async def _number(answer: Awaitable[Any]) -> int:
@@ -50,6 +66,8 @@ class RedisQueues:
         #: The highest seq that this node knows of, by site.
         self._highest: dict[str, int] = {}
         redis.on_reconnect = self._recover
+        #: Messages to very many devices.
+        self.large = LargeSends(self._run, max_message_bytes)
         #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
         self.now_ms: int | str = ""
 
@@ -60,26 +78,28 @@ class RedisQueues:
 
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores a message and tells the nodes; see `QueueStore`."""
+        # Run the script here, not in the coroutine: commands take effect in the order of the calls.
+        return self._sent(message, self._run_send(message))
+
+    def _run_send(self, message: Message) -> Awaitable[Any]:
         limit = message.site.queue_limit
-        return self._stored(
+        return self._run(
+            "send",
             message.site,
-            self._run(
-                "send",
-                message.site,
-                self.now_ms,
-                self._terms(message.site),
-                message.site.name,
-                message.id,
-                message.event,
-                message.body,
-                int(message.resync),
-                limit.messages,
-                limit.bytes,
-                self._max_message_bytes,
-                *guard_words(message.guard),
-                *audience_words(message.audiences),
-                *addresses(message.site, message.rooms),
-            ),
+            self.now_ms,
+            self._terms(message.site),
+            message.site.name,
+            message.id,
+            message.event,
+            message.body,
+            int(message.resync),
+            limit.messages,
+            limit.bytes,
+            self._max_message_bytes,
+            self.large.large_from,
+            *guard_words(message.guard),
+            *audience_words(message.audiences),
+            *addresses(message.site, message.rooms),
         )
 
     def publish(self, message: Message) -> Awaitable[Stored]:
@@ -125,6 +145,7 @@ class RedisQueues:
                 site.public_channel or "",
                 self._deadline(site),
                 encode_text(note),
+                site.limits.devices_per_user,
                 *users,
             ),
         )
@@ -226,17 +247,29 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
-        """The deadline of a send, with rate and burst where the site has a limit: `terms` in lua/_shared.lua."""
-        rate = site.limits.sends_per_second
-        if not rate:
+        """The deadline of a send, with the limits of the site where it has any: `terms` in lua/_shared.lua."""
+        limits = site.limits
+        rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
+        if not (rate or messages or size):
             return self._deadline(site)
-        return f"{self._deadline(site)},{rate},{site.limits.sends_burst or math.ceil(rate)}"
+        # Nothing is stored for a site without queues.
+        quota = f"{messages},{size}" if site.has_queues else "0,0"
+        return f"{self._deadline(site)},{rate},{limits.sends_burst or math.ceil(rate)},{quota}"
+
+    async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
+        words = await answer
+        if words[0] in _IN_PARTS:
+            self.large.now_ms = self.now_ms
+            words = await self.large.finish(message, words, lambda: self._run_send(message))
+        return self._to_stored(message.site, words)
 
     async def _stored(self, site: Site, answer: Awaitable[Any]) -> Stored:
-        seq, *told = await answer
+        return self._to_stored(site, await answer)
+
+    def _to_stored(self, site: Site, words: Any) -> Stored:
+        seq, *told = words
         if not seq:
-            text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
-            raise LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(told[0] / 1000))
+            raise _limit_reached(site, *told)
         if not told:
             raise GuardRefused(is_missing=seq == b"missing")
         return Stored(self._heard(site, seq), *told)

@@ -26,6 +26,12 @@ class AckStore:
         self.calls: list[list[Group]] = []
         self.answers: list[asyncio.Future[list[bytes]]] = []
         self.called = asyncio.Event()
+        #: Whether there is no link.
+        self.is_away_now = False
+
+    def is_away(self, site: str) -> bool:
+        """As `QueueStore.is_away`."""
+        return self.is_away_now
 
     def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
         """As `QueueStore.ack`."""
@@ -183,3 +189,43 @@ async def test_no_more_acks_are_kept_than_agreed(
     await asyncio.sleep(0)
     buffer.flush()
     assert [seq for _, seq, _ in store.handed_over] == list(range(20, 30))
+
+
+@pytest.mark.usefixtures("fast_retry")
+async def test_nothing_is_built_without_a_link(store: AckStore, buffer: AckBuffer) -> None:
+    """While there is no link no command is made of the acks; they go, in order, when there is one."""
+    store.is_away_now = True
+    for seq in range(FLUSH_AT + 1):
+        buffer.add(seq, b"1")
+    buffer.flush()
+    assert store.calls == []
+    store.is_away_now = False
+    await asyncio.wait_for(store.called.wait(), 5)
+    assert [seq for _, seq, _ in store.handed_over] == list(range(FLUSH_AT + 1))
+
+
+async def test_no_more_acks_are_kept_without_a_link(
+    store: AckStore, buffer: AckBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound of kept acks holds for acks that were never tried."""
+    monkeypatch.setattr(acks, "KEEP_AT_MOST", 10)
+    store.is_away_now = True
+    for seq in range(25):
+        buffer.add(seq, b"1")
+    buffer.flush()
+    store.is_away_now = False
+    buffer.flush()
+    assert [seq for _, seq, _ in store.handed_over] == list(range(15, 25))
+
+
+async def test_many_acks_go_in_parts(store: AckStore, buffer: AckBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command holds a bounded number of acks; a group that is longer is cut, and the order is kept."""
+    monkeypatch.setattr(acks, "MOST_IN_COMMAND", 4)
+    handles = [str(number).encode() for number in range(10)]
+    for handle in handles:
+        buffer.add(5, handle)
+    buffer.add_batch([6, 7], b"1")
+    buffer.flush()
+    assert [sum(len(handles) for _, _, handles in call) for call in store.calls] == [4, 4, 4]
+    assert [handle for _, seq, group in store.handed_over if seq == 5 for handle in group] == handles
+    assert store.handed_over[-2:] == [(True, 6, [b"1"]), (True, 7, [b"1"])]

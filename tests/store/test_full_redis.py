@@ -16,7 +16,7 @@ from app.redis.client import Redis
 from app.store.keys import NODES, prefix
 from app.store.queues import RedisQueues
 from app.store.seats import RedisSeats
-from tests.support.store import make_message, make_site
+from tests.support.store import limits, make_message, make_site
 from tests.support.valkey import Valkey
 
 SITE = make_site(device_ttl_seconds=60, topics=Topics())
@@ -145,3 +145,60 @@ async def test_a_body_that_is_gone(queues: RedisQueues, valkey: Valkey, is_conne
     later = (await queues.send(make_message(SITE, "user_1"))).seq
     (device,) = (await queues.replay(SITE, 2, [(handles[0], 0)])).devices
     assert [seq for seq, _ in device.waiting.entries] == [later]
+
+
+async def test_a_known_device_connects(queues: RedisQueues, valkey: Valkey) -> None:
+    """A device that is known gets its messages from a full Redis, also with other rooms: their acks make room."""
+    handles, seqs = await fill(queues, "user_1")
+    await queues.disconnect(SITE, 1, handles)
+    with full(valkey):
+        (device,) = (await queues.connect(SITE, 2, "d", ["user_1", "another"])).devices
+    assert [seq for seq, _ in device.waiting.entries] == seqs
+
+
+async def test_a_node_that_connects_is_served(redis: Redis, valkey: Valkey) -> None:
+    """A node with a new link compares seqs, keeps its lease, takes seats, and checks and revokes tickets."""
+    seats, lease = RedisSeats(redis, "aa"), "recado:worker:1:1"
+    await redis.command("SET", lease, "aa", "PX", 60_000)
+    with full(valkey):
+        await redis.run("recover", prefix(SITE.name), "another run", 0)
+        assert await redis.run("lease", lease, "aa", 60_000) == 1
+        assert await seats.take_seat(SITE, [("all", 5)]) == 0
+        await redis.run("ticket", prefix(SITE.name), "", "key", "user_1")
+        await redis.run("revoke", prefix(SITE.name), "", 60_000, "user_1")
+    assert valkey.client.pttl(lease) > 0
+
+
+async def test_mailboxes(redis: Redis, valkey: Valkey) -> None:
+    """Redis PUBLISH: the owner beats, parts are taken, acks remove, and unconfirmed messages wait again."""
+    users, own = "rm:users:7:messages", "recado:redis_publish:{rm}:"
+    client: Any = valkey.client
+    client.rpush(users, "one", "two")
+    join = ("7", "aa", 1, 5, 3_600, 1, 1_000, own, own)
+    assert (await redis.run("mailbox_join", users, *join))[2:] == [1, b"one"]
+    client.rpush(f"recado:{{{users}}}:told", "told")
+    with full(valkey):
+        await redis.run("publish_beat", own, "aa", 3_000, 4_000, "take", "1")
+        assert (await redis.run("mailbox_take", users, "aa", 1, 1, 1_000, own, "7", "", "one"))[2:] == [0, b"two"]
+        await redis.run("mailbox_confirm", users, "7", "", "two")
+        assert await redis.run("mailbox_leave", users, "aa", "", 3_600) == 1
+    assert client.lrange(users, 0, -1) == [b"told"]
+
+
+async def test_a_device_hash_that_is_gone(queues: RedisQueues, valkey: Valkey) -> None:
+    """A device whose hash was evicted connects, and its connection ends as any other."""
+    handles, _ = await fill(queues, "user_1")
+    valkey.client.delete(f"{prefix(SITE.name)}device:{handles[0].decode()}")
+    (device,) = (await queues.connect(SITE, 2, "d", ["user_1"])).devices
+    assert device.handle == handles[0]
+    assert await queues.disconnect(SITE, 2, handles) == [True]
+
+
+async def test_a_lost_body_hinders_no_send(redis: Redis, valkey: Valkey) -> None:
+    """The bytes of a queue are counted without a body that is gone."""
+    queues = RedisQueues(redis, "aa", 5_000)
+    site = make_site(**limits(1_000, 10_000))
+    await queues.connect(site, 1, "d", ["user_1"])
+    seq = (await queues.send(make_message(site, "user_1"))).seq
+    valkey.client.delete(f"{prefix(site.name)}body:{seq}")
+    assert [(await queues.send(make_message(site, "user_1"))).recipients for _ in range(2)] == [1, 1]

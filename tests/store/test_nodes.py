@@ -403,3 +403,10 @@ async def test_node_that_cannot_announce_its_sites_at_once(
     await until(lambda: member.taken_for_dead, "the node to be told")
     assert valkey.client.smembers(node_sites(member.name)) == {b"shop", b"plain"}
     assert next(failures, None) is None
+
+
+async def test_names_of_many_sites_are_told_in_parts(cluster: Cluster, valkey: Valkey) -> None:
+    """A node tells the names of thousands of sites, and its burial takes them out again."""
+    names = {f"s{number}" for number in range(2_500)}
+    member = await cluster.join(*(make_site(name, user_room_prefix=None) for name in names))
+    assert set(valkey.dump()[node_sites(member.name)]) == names

@@ -24,6 +24,7 @@ from app.core.message import Message
 from app.core.ports import AckGroup
 from app.store.bus import parse
 from app.store.keys import prefix
+from app.store.large_sends import LARGE_FROM
 from app.store.queues import RedisQueues
 from tests.store.queue_keys import expected_keys, part_of
 from tests.store.queue_model import ConnectionKey, Device, Sent, SiteModel, Told
@@ -74,6 +75,8 @@ class QueueMachine(RuleBasedStateMachine):
     """One run: its own loop, links and keyspace; ended by `teardown`."""
 
     place: ClassVar[OneValkey | ThreePrimaries]
+    #: Above so many devices a message is stored in parts.
+    large_from: ClassVar[int] = LARGE_FROM
 
     def __init__(self) -> None:
         """Link two nodes to an empty store, and listen to the bus messages of both."""
@@ -90,6 +93,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.redis = self.place.redis()
         self.run(self.redis.start())
         self.queues = {node: RedisQueues(self.redis, node, MAX_MESSAGE_BYTES) for node in NODES}
+        for queues in self.queues.values():
+            queues.large.large_from = self.large_from
         self.bus = self.place.subscribe(NODES, [site.name for site in SITES])
         self.move_clock(0)
 
@@ -290,6 +295,7 @@ class QueueMachine(RuleBasedStateMachine):
         store = self.place.read()
         for model in self.models:
             found = part_of(model.site, store)
+            found.pop("sent:7", None)
             counted_from = max(1, model.site.queue_limit.bytes // MAX_MESSAGE_BYTES)
             assert found == expected_keys(model, found, counted_from)
 
@@ -301,12 +307,18 @@ class QueueMachine(RuleBasedStateMachine):
             self.move_clock(20_000)
             while self.ask("expire", NODES[0], SITES[0], 200):
                 pass
-            assert set(part_of(SITES[0], self.place.read())) <= {"seq", "handle", "bus"}
+            assert set(part_of(SITES[0], self.place.read())) <= {"seq", "handle", "bus", "sent:7"}
         finally:
             for bus in self.bus.values():
                 bus.close()
             self.run(self.redis.close())
             self.runner.close()
+
+
+class LargeMachine(QueueMachine):
+    """A run whose messages are all stored in parts."""
+
+    large_from = 0
 
 
 def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:
@@ -325,6 +337,12 @@ def test_queue_rules_in_any_order(valkey: Valkey) -> None:
     run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "200")))
 
 
+def test_queue_rules_of_large_messages(valkey: Valkey) -> None:
+    """The same when each message is stored in parts, and accepted behind the last of them."""
+    LargeMachine.place = OneValkey(valkey)
+    run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "100")), LargeMachine)
+
+
 def test_queue_rules_in_a_cluster() -> None:
     """The same with sites on different shards: no script touches a key of another slot."""
     with valkey_cluster() as cluster:
@@ -333,10 +351,10 @@ def test_queue_rules_in_a_cluster() -> None:
         run_machine(int(os.environ.get("RECADO_MACHINE_RUNS", "20")))
 
 
-def run_machine(runs: int) -> None:
+def run_machine(runs: int, machine: type[QueueMachine] = QueueMachine) -> None:
     """Run the machine this many times in a place."""
     run_state_machine_as_test(
-        QueueMachine,
+        machine,
         settings=settings(
             max_examples=runs,
             stateful_step_count=40,

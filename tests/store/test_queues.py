@@ -398,3 +398,15 @@ async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, val
     device = (await queues.connect(SITE, 1, "d", ["user_1"], "note")).devices[0]
     valkey.client.flushall()
     assert await queues.disconnect(SITE, 1, [device.handle]) == [True]
+
+
+async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: Valkey) -> None:
+    """One run forgets devices until their queues have held so much; the others go in further runs."""
+    site = make_site(device_ttl_seconds=1)
+    queues.now_ms = 1_000_000
+    for number in range(4):
+        device = await connect(queues, site, f"user_{number}", number=number)
+        valkey.client.rpush(f"{prefix('shop')}queue:{device.handle.decode()}", *range(6_000))
+        await queues.disconnect(site, number, [device.handle])
+    queues.now_ms = 2_000_000
+    assert [await queues.expire(site) for _ in range(5)] == [1, 1, 1, 1, 0]

@@ -10,10 +10,25 @@ local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
 end
 
+-- Whether `stored` counts bodies of this site: a site has it while it has a limit of them and bodies wait.
+local counts_stored = nil
+
+-- A body is about to be deleted: it does not count in `stored` any more, if it was counted there.
+local function uncount_stored(key)
+  if counts_stored == nil then counts_stored = call('EXISTS', P .. 'stored') == 1 end
+  if not counts_stored then return end
+  local held = call('HMGET', key, 'counted', 'size')
+  if not held[1] then return end
+  call('HINCRBY', P .. 'stored', 'bytes', -tonumber(held[2]))
+  if call('HINCRBY', P .. 'stored', 'messages', -1) <= 0 then call('DEL', P .. 'stored') end
+end
+
 -- Drops `count` references to a body; the body is deleted with the last reference.
 local function release(seq, count)
   local key = P .. 'body:' .. seq
-  if call('HINCRBY', key, 'refs', -count) <= 0 then call('DEL', key) end
+  if call('HINCRBY', key, 'refs', -count) > 0 then return end
+  uncount_stored(key)
+  call('DEL', key)
 end
 
 -- Empties a device's queue. `keep` is a seq whose body has no counted references yet (the message that is being sent).
@@ -67,6 +82,18 @@ local function remove_device(handle)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
 end
 
+-- Forgets devices in this order, until their queues have held as many entries as one run frees in some 15 ms. Answers how
+-- many were forgotten: at least one, if there is one.
+local function forget_devices(handles)
+  local entries = 0
+  for i, handle in ipairs(handles) do
+    entries = entries + call('LLEN', P .. 'queue:' .. handle)
+    if i > 1 and entries > 10000 then return i - 1 end
+    remove_device(handle)
+  end
+  return #handles
+end
+
 -- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
 -- time to live begins at `now`. Answers 1 when the connection was known, else 0.
 local function remove_connection(handle, node, number, now, ttl)
@@ -92,13 +119,16 @@ end
 
 -- Waiting messages with a seq above `after`, oldest first: at most `max_count`, and at most `max_bytes` unless the
 -- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }, or nil when a body is not there.
+-- An entry above the site's last seq belongs to a message that is not accepted yet (see _large.lua), and is the last one.
 local function waiting(handle, after, max_count, max_bytes)
+  local visible = tonumber(last_seq())
   local key = P .. 'queue:' .. handle
   local answer, bytes, count, start = { '0' }, 0, 0, 0
   while true do
     local entries = call('LRANGE', key, start, start + 255)
     if #entries == 0 then return answer end
     for _, seq in ipairs(entries) do
+      if tonumber(seq) > visible then return answer end
       if tonumber(seq) > after then
         local body = call('HGET', P .. 'body:' .. seq, 'data')
         if not body then return nil end
@@ -154,18 +184,40 @@ local function tell(node, kind, site, ...)
   end
 end
 
--- Whether a send is refused. `terms` is its deadline in ms of Redis's clock, '' = none; for a site with a limit
--- ',<sends a second>,<sends at once>' follows. Answers nil, or the answer for the caller of the script: an error, or
--- { '', ms until the rate allows the send }.
-local function refusal_of(terms, now)
+-- Whether a site may not store a message of this size, because it would hold more than so many bodies or bytes of them
+-- (0 = any). Answers nil, or the answer for the caller of the script.
+local function quota_refusal_of(size, most_messages, most_bytes)
+  if most_messages == 0 and most_bytes == 0 then return nil end
+  counts_stored = true
+  local held = call('HMGET', P .. 'stored', 'messages', 'bytes')
+  if most_messages > 0 and tonumber(held[1] or 0) + 1 > most_messages then return { '', 0, 'stored_messages' } end
+  if most_bytes > 0 and tonumber(held[2] or 0) + size > most_bytes then return { '', 0, 'stored_bytes' } end
+  return nil
+end
+
+-- Counts a body in `stored`, and notes in the body that it is counted.
+local function count_stored(seq, size)
+  call('HSET', P .. 'body:' .. seq, 'counted', 1)
+  call('HINCRBY', P .. 'stored', 'messages', 1)
+  call('HINCRBY', P .. 'stored', 'bytes', size)
+end
+
+-- Whether a send of this size is refused. `terms` is its deadline in ms of Redis's clock, '' = none; for a site with a
+-- limit ',<sends a second, 0 = any>,<sends at once>,<most stored messages>,<most stored bytes>' follows. Answers nil, or
+-- the answer for the caller of the script: an error, or { '', ms until the rate allows the send }, or { '', 0, the limit
+-- that is reached }.
+local function refusal_of(terms, now, size)
   if terms == '' then return nil end
-  local deadline, rate, burst = tonumber(terms), nil, nil
+  local deadline, rate, burst, messages, bytes = tonumber(terms), nil, nil, nil, nil
   if not deadline then
-    deadline, rate, burst = string.match(terms, '^(%d*),([^,]+),(.+)$')
+    deadline, rate, burst, messages, bytes = string.match(terms, '^(%d*),([^,]+),([^,]+),(%d+),(%d+)$')
     deadline, rate, burst = tonumber(deadline), tonumber(rate), tonumber(burst)
   end
   if deadline and now > deadline then return redis.error_reply('LATE the caller has stopped waiting') end
   if not rate then return nil end
+  local refusal = quota_refusal_of(size, tonumber(messages), tonumber(bytes))
+  if refusal then return refusal end
+  if rate == 0 then return nil end
   -- One number is kept: the time when all sends so far would have been made at the rate, without a burst.
   local pause = 1000 / rate
   local due = tonumber(call('GET', P .. 'due') or 0)
@@ -219,7 +271,7 @@ end
 local function complete_from(protocol)
   local marks = call('HMGET', P .. 'histories', protocol .. '.floor', protocol .. '.last')
   local is_gone = call('EXISTS', P .. 'history:' .. protocol) == 0
-  return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1])
+  return is_gone and tonumber(marks[2] or last_seq()) or tonumber(marks[1] or last_seq())
 end
 
 -- Notes that messages up to this seq may be missing in a protocol's history.

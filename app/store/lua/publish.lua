@@ -8,7 +8,7 @@
 local now = clock(ARGV[1])
 local behind, refusal = check_guard(7)
 -- A message that its guard refuses does not count as a send of the site.
-refusal = refusal or refusal_of(ARGV[2], now)
+refusal = refusal or refusal_of(ARGV[2], now, 0)
 if refusal then return refusal end
 local seq = next_seq(now)
 spend_guard(7, seq)

@@ -1,4 +1,6 @@
 -- include shared
+-- include large
+-- include frees
 -- Called when a node has connected again. Redis may have come back without its newest writes (an unsynced tail of the
 -- append-only file, a replica that lagged). Then no seq may be given twice, and every loss must be told.
 -- KEYS[1] prefix
@@ -10,6 +12,8 @@ local JUMP = 1000000
 local run = P .. 'run'
 local known = tonumber(ARGV[2])
 if call('HGET', run, 'id') ~= ARGV[1] then
+  -- A message that was being fanned out when Redis ended does not take the seq that was meant for it.
+  end_large()
   -- This is the first node to come back: all earlier seqs stay below the ones that are given from here on.
   call('HSET', run, 'id', ARGV[1], 'restored', last_seq())
   if last_seq() ~= '0' then call('INCRBY', P .. 'seq', JUMP) end

@@ -1,4 +1,5 @@
 -- include shared
+-- include frees
 -- Returns the state that a node needs to issue a resume ticket or to check one.
 -- KEYS[1] prefix
 -- ARGV    now | a key for the site if it has none yet | room in lower case ...   (the rooms of a ticket)

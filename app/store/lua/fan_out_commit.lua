@@ -1,0 +1,20 @@
+-- include shared
+-- include large
+-- Accepts a large message: all its devices have it from here on. See _large.lua.
+-- KEYS[1] prefix
+-- ARGV    now | message id | audiences (see _shared.lua)
+-- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that a
+-- node was handed the message }, or nothing when the message was ended. The answer is kept for a minute: who has not got it
+-- asks fan_out_abort.lua.
+local now = clock(ARGV[1])
+local seq = renew_large(ARGV[2], 'store', now)
+if not seq then return false end
+call('SET', P .. 'seq', seq)
+local held = call('HMGET', P .. 'large', 'site', 'stored', 'overflowed')
+local body = call('HGET', P .. 'body:' .. seq, 'data')
+local audiences = read_audiences(3)
+call('HSET', P .. 'large', 'phase', 'tell')
+local audience_nodes = tell_audiences(audiences, now, held[1], seq, ARGV[2], body)
+local answer = { seq, tonumber(held[2]), tonumber(held[3]), audience_nodes, tells }
+call('SET', P .. 'sent:' .. ARGV[2], cjson.encode(answer), 'PX', 60000)
+return answer

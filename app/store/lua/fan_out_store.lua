@@ -1,0 +1,42 @@
+-- include shared
+-- include large
+-- Stores a large message for a part of the devices in one of its rooms; see _large.lua.
+-- KEYS[1] prefix
+-- ARGV    now | message id | address | cursor of HSCAN | its COUNT | queue limit: messages | queue limit: bytes
+--         | bytes of the largest message accepted
+-- Answers the next cursor, or nothing when the message was ended.
+local now = clock(ARGV[1])
+local seq = renew_large(ARGV[2], 'store', now)
+if not seq then return false end
+local size = tonumber(call('HGET', P .. 'body:' .. seq, 'size') or 0)
+local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
+
+-- include append
+
+local part = call('HSCAN', P .. ARGV[3], ARGV[4], 'COUNT', ARGV[5])
+local handles, stored, overflowed, is_known = {}, 0, 0, {}
+-- Nodes that were told nothing yet are known in `bus`, for the run that may have to tell them of a gap.
+local function note_nodes(state)
+  if is_known[state] then return end
+  is_known[state] = true
+  for node in string.gmatch(state, '[^,]+') do call('HSETNX', P .. 'bus', node, 0) end
+end
+for i = 1, #part[2], 2 do
+  local handle = part[2][i]
+  -- No other message is sent meanwhile: a device that was seen before, in another room or by HSCAN, has it last.
+  if not has_expired(part[2][i + 1], now) and call('LINDEX', queue .. handle, -1) ~= seq
+    and call('HGET', P .. 'device:' .. handle, 'lost') ~= seq then
+    if append(handle) then stored = stored + 1 else overflowed = overflowed + 1 end
+    handles[#handles + 1] = handle
+    if string.byte(part[2][i + 1]) ~= 64 then note_nodes(part[2][i + 1]) end
+  end
+end
+-- In parts, because Lua passes a bounded number of words.
+for i = 1, #handles, 1000 do
+  call('RPUSH', P .. 'large:handles', unpack(handles, i, math.min(i + 999, #handles)))
+end
+call('HINCRBY', P .. 'body:' .. seq, 'refs', stored)
+call('HINCRBY', P .. 'large', 'stored', stored)
+call('HINCRBY', P .. 'large', 'overflowed', overflowed)
+return part[1]
