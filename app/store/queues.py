@@ -247,7 +247,7 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
-        """The deadline of a send, with the limits of the site where it has any: `terms` in lua/_shared.lua."""
+        """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
         limits = site.limits
         rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
         if not (rate or messages or size):

@@ -1,3 +1,6 @@
+-- include seqs
+-- include bodies
+-- include tell
 -- A message to very many devices is stored in parts, by several runs that its node gives one after the other. While that
 -- lasts the site's other sends wait, so its seq is the next one: queues hold it, but nobody reads an entry above the site's
 -- last seq. One short run then makes it the last seq, and with that the message is accepted for all devices at once.

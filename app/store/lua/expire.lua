@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include devices
 -- include large
 -- include frees
 -- Forgets devices that have been away for longer than device_ttl, and ends a large message whose node has died.

@@ -1,4 +1,3 @@
--- include shared
 -- include large
 -- include frees
 -- Called when a node has connected again. Redis may have come back without its newest writes (an unsynced tail of the
