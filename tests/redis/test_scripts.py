@@ -44,7 +44,7 @@ def test_a_script_has_the_functions_that_it_calls(name: str) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_script_includes_only_what_it_uses(file: Path) -> None:
-    """Redis makes each function of a script anew in each run, so a fragment that nobody uses costs time."""
+    """Each run of a script creates all its functions, so a fragment that nobody uses costs time."""
     text = file.read_text()
     for name in set(includes_of(text)) & FRAGMENTS.keys() - STATEMENTS:
         offered = functions_of(FRAGMENTS[name]) | set(re.findall(r"^local (\w+) =", FRAGMENTS[name], re.MULTILINE))
