@@ -15,6 +15,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+#: The characters of an origin that a log line holds.
+_SHOWN_ORIGIN = 200
+
+
+def shown_origin(origin: str) -> str:
+    """Returns the origin for a log line. A stranger chooses its text, so it is cut."""
+    return origin[:_SHOWN_ORIGIN]
+
+
 def query_of(scope: Scope) -> dict[str, str]:
     """Returns the parameters of the query. If one is given twice, the last value wins."""
     return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))

@@ -9,7 +9,7 @@ import msgspec
 from app.config.settings import Site
 from app.digests import is_same_secret
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, key_in, read_body
+from app.protocols.http_request import Receive, Scope, Send, key_in, read_body, shown_origin
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -43,6 +43,11 @@ class Exchange:
         """Whether a browser asks on behalf of a page whose origin the site does not list."""
         origin, known = self.headers.get(b"origin"), self.site.origins
         return known is not None and origin is not None and origin.decode("latin-1") not in known
+
+    @property
+    def shown_origin(self) -> str:
+        """The origin of the page that asks, for a log line."""
+        return shown_origin(self.headers.get(b"origin", b"").decode("latin-1"))
 
     def cors_headers(self) -> list[Header]:
         """The headers that let a page read the answer; none for a page whose origin the site does not list."""

@@ -130,6 +130,7 @@ class TopicsServer:
         if endpoint is None:
             raise MethodNotAllowed(list(methods))
         if exchange.is_from_foreign_page:
+            _log.info("request refused", site=topics.site.name, reason="origin", origin=exchange.shown_origin)
             raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
         if path not in _OPEN:
             exchange.check_key(self._keys[topics.site.name])

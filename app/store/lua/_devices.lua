@@ -31,37 +31,43 @@ local function state_of(handle)
 end
 
 -- Forgets a device that is away: no key, field or member names it any more, nor its user if this was the last device.
+-- Answers in how many rooms it was.
 local function remove_device(handle)
   local key = P .. 'device:' .. handle
   local named = call('HMGET', key, 'user', 'device')
   local user, device = named[1], named[2]
   drop_queue(handle, nil)
   call('ZREM', P .. 'expiry', handle)
-  if not user then return end
-  for _, room in ipairs(rooms_of(handle, user)) do call('HDEL', P .. 'room:' .. room, handle) end
+  if not user then return 0 end
+  local rooms = rooms_of(handle, user)
+  for _, room in ipairs(rooms) do call('HDEL', P .. 'room:' .. room, handle) end
   call('HDEL', P .. 'user:' .. user, handle)
   call('HDEL', P .. 'devices', device_name(user, device))
   call('DEL', key)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
+  return #rooms
 end
 
--- Forgets devices in this order, until their queues have held as many entries as one run frees in some 15 ms. Answers how
--- many were forgotten: at least one, if there is one.
+-- Rooms and entries of queues that one run works off, in some 15 ms, beside those of one device.
+local WORK = 10000
+
+-- Forgets devices in this order, until their queues have held as many entries, and they were in as many rooms, as one run
+-- works off. Answers how many were forgotten: at least one, if there is one.
 local function forget_devices(handles)
-  local entries = 0
+  local work = 0
   for i, handle in ipairs(handles) do
-    entries = entries + call('LLEN', P .. 'queue:' .. handle)
-    if i > 1 and entries > 10000 then return i - 1 end
-    remove_device(handle)
+    work = work + call('LLEN', P .. 'queue:' .. handle)
+    if i > 1 and work > WORK then return i - 1 end
+    work = work + remove_device(handle)
   end
   return #handles
 end
 
 -- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
--- time to live begins at `now`. Answers 1 when the connection was known, else 0.
+-- time to live begins at `now`. Answers 1 when the connection was known, else 0, and the number of the rooms.
 local function remove_connection(handle, node, number, now, ttl)
   local key = P .. 'device:' .. handle
-  if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0 end
+  if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0, 0 end
   local user = call('HGET', key, 'user')
   local state = state_of(handle)
   if not string.find(',' .. state .. ',', ',' .. node .. ',', 1, true) then call('SREM', P .. 'node:' .. node, handle) end
@@ -70,6 +76,7 @@ local function remove_connection(handle, node, number, now, ttl)
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
   end
-  set_state(handle, user, rooms_of(handle, user), state)
-  return 1
+  local rooms = rooms_of(handle, user)
+  set_state(handle, user, rooms, state)
+  return 1, #rooms
 end

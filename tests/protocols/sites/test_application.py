@@ -139,10 +139,16 @@ def accepts(door: Door, namespace: str) -> bool:
 
 @pytest.mark.parametrize(("site", "is_let_in"), [(NARROW, False), (SITE, True)])
 async def test_origins(door: Door, site: Site, is_let_in: bool) -> None:
-    """A site may restrict the origins of browsers. Without a restriction any origin may connect."""
+    """A site may restrict the origins of browsers. Without a restriction any origin may connect. The log names the
+    refused origin, cut where it is long."""
     client = await door.client()
-    await client.send(f"40/{site.name}".encode())
-    answer = (await received(client, 1))[0]
+    client.engine.origins = ("https://" + "x" * 300,)
+    with capture_logs() as lines:
+        await client.send(f"40/{site.name}".encode())
+        answer = (await received(client, 1))[0]
+    assert is_let_in or [(line["reason"], line["origins"]) for line in lines] == [
+        ("Origin not allowed", ["https://" + "x" * 192])
+    ]
     assert answer.startswith("40/" if is_let_in else '44/narrow,{"message":"Origin not allowed"}')
     assert bool(door.directory.asked) is is_let_in
 
