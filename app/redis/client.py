@@ -233,7 +233,7 @@ class Redis:
         link.reload = packed_scripts(self.is_sharded)
         try:
             # Several round trips and the text of all scripts: this takes longer than one command may.
-            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds):
+            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds) as limit:
                 run_id = await self._check_server(link, address)
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
                 await self._compare_clocks(link)
@@ -241,7 +241,7 @@ class Redis:
                 tried = link.command("EVALSHA", self._scripts["rights"].digest, 0)
                 await self._check.try_commands(tried, str(address))
                 if self.on_reconnect is not None:
-                    await self.on_reconnect(run_id, partial(self._run_on, link))
+                    await self.on_reconnect(run_id, partial(self._run_in_setup, link, limit))
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {address} does not answer") from error
@@ -266,6 +266,13 @@ class Redis:
             raise StoreUnavailable(f"Redis at {address} is a replica")
         self._check.look_at(facts, str(address))
         return facts.run_id
+
+    def _run_in_setup(
+        self, link: Link, limit: asyncio.Timeout, name: str, key: str, *words: Word
+    ) -> "asyncio.Future[Any]":
+        """Runs a script on a new link. Each has the whole time: how many there are depends on sites and devices."""
+        limit.reschedule(asyncio.get_running_loop().time() + _SETUP_TIMEOUTS * self.timeout_seconds)
+        return self._run_on(link, name, key, *words)
 
     def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
         return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)

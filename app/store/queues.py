@@ -23,6 +23,8 @@ from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
 _IN_PARTS = (b"busy", b"large")
+#: The devices that one run of recover.lua marks.
+_DEVICES_A_RUN = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -228,10 +230,18 @@ class RedisQueues:
     async def _recover(self, run_id: str, run: RunScript) -> None:
         """Checks whether Redis has come back without its newest writes: see recover.lua."""
         known = list(self._highest.items())
-        runs = [run("recover", prefix(site), run_id, highest) for site, highest in known]
-        for (site, _), marked in zip(known, await asyncio.gather(*runs), strict=True):
-            if marked:
-                _log.error("redis has lost messages", site=site, devices_to_resync=marked)
+        await asyncio.gather(*(self._recover_site(run_id, run, site, highest) for site, highest in known))
+
+    async def _recover_site(self, run_id: str, run: RunScript, site: str, highest: int) -> None:
+        marked, cursor = 0, b"0"
+        while True:
+            words = (self.now_ms, run_id, highest, site, cursor, _DEVICES_A_RUN)
+            count, cursor = await run("recover", prefix(site), *words)
+            marked += count
+            if cursor == b"0":
+                break
+        if marked:
+            _log.error("redis has lost messages", site=site, devices_to_resync=marked)
 
     def note_seq(self, site: str, seq: int) -> None:
         """Notes a seq that this node knows of: Redis must know it when it comes back."""

@@ -161,7 +161,7 @@ async def test_a_node_that_connects_is_served(redis: Redis, valkey: Valkey) -> N
     seats, lease = RedisSeats(redis, "aa"), "recado:worker:1:1"
     await redis.command("SET", lease, "aa", "PX", 60_000)
     with full(valkey):
-        await redis.run("recover", prefix(SITE.name), "another run", 0)
+        await redis.run("recover", prefix(SITE.name), "", "another run", 0, SITE.name, "0", 1_000)
         assert await redis.run("lease", lease, "aa", 60_000) == 1
         assert await seats.take_seat(SITE, [("all", 5)]) == 0
         await redis.run("ticket", prefix(SITE.name), "", "key", "user_1")

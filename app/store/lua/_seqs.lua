@@ -5,13 +5,16 @@ local function last_seq()
   return call('GET', P .. 'seq') or '0'
 end
 
--- The next seq, the site's clock of messages. It starts at the milliseconds since 2020 times 16. So it grows on after
--- Redis has lost its data (up to 16,000 messages a second on average), and stays below 2^53 for JavaScript.
+-- The first seq of a site: the milliseconds since 2020 times 16. So seqs grow on after Redis has lost its data (up to
+-- 16,000 messages a second on average), and stay below 2^53 for JavaScript.
+local function first_seq(now)
+  return string.format('%.0f', (now - 1577836800000) * 16 + 1)
+end
+
+-- The next seq, the site's clock of messages.
 local function next_seq(now)
   local seq = call('INCR', P .. 'seq')
-  if seq == 1 then
-    seq = (now - 1577836800000) * 16 + 1
-    call('SET', P .. 'seq', string.format('%.0f', seq))
-  end
-  return string.format('%.0f', seq)
+  if seq > 1 then return string.format('%.0f', seq) end
+  call('SET', P .. 'seq', first_seq(now))
+  return first_seq(now)
 end
