@@ -40,7 +40,7 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_RECONNECT_SECONDS", (FAST,))
-    monkeypatch.setattr(client, "_WATCH_SECONDS", FAST)
+    monkeypatch.setattr(client, "LOOK_SECONDS", FAST)
     monkeypatch.setattr(subscription, "PROBE_SECONDS", FAST)
     monkeypatch.setattr(nodes, "BEAT_SECONDS", FAST)
     monkeypatch.setattr(expiry, "EXPIRE_SECONDS", FAST)
