@@ -80,7 +80,7 @@ async def test_disconnect_and_expiry(queues: RedisQueues, valkey: Valkey) -> Non
         for number, handle in enumerate(handles, 1):
             assert await queues.disconnect(SITE, number, [handle]) == [True]
         queues.now_ms = NOW_MS + 61_000
-        assert await queues.expire(SITE) == 2
+        assert (await queues.expire(SITE))[0] == 2
     assert bodies(valkey) == 0
     assert not valkey.client.keys(f"{prefix(SITE.name)}device:*")
 

@@ -72,8 +72,7 @@ class TopicHub:
 
     async def start(self) -> None:
         """Begins to listen to the questions to all nodes. Raises StoreUnavailable when Redis is away."""
-        for topics in self.sites.values():
-            await self._audiences.join(topics.site, [ALL_NODES])
+        await asyncio.gather(*(self._audiences.join(topics.site, [ALL_NODES]) for topics in self.sites.values()))
 
     async def close(self) -> None:
         """Ends the presence of clients. All streams have been drained before."""
@@ -117,6 +116,7 @@ class TopicHub:
         topics.clients[stream.client] += 1
         topics.figures.streams += 1
         topics.joining[stream] = None
+        self._presence.opening(topics.site)
         try:
             await self._audiences.join(topics.site, stream.names)
         except BaseException:
