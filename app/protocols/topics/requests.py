@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
-from app.surrogates import encode_text
+from app.surrogates import encode_text, replace_half_pairs
 
 #: The limit for all topics of one subscription together: each level may cost a few hundred bytes.
 MAX_LEVELS_IN_ALL = 20_000
@@ -150,7 +150,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         if not body.isascii():
             body.decode()
-        return decoder.decode(body)
+        return decoder.decode(replace_half_pairs(body))
     except UnicodeDecodeError:
         raise BadRequest("Invalid JSON in body: expected UTF-8.") from None
     except RecursionError:
