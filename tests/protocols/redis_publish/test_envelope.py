@@ -111,5 +111,5 @@ def test_deep_entry_is_a_text(levels: int) -> None:
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | st.binary(max_size=60).map(_OURS.__add__))
 @example(b'{"payload":1' + b"0" * 5_000 + b"}")
 def test_any_entry_becomes_a_message(entry: bytes) -> None:
-    """Whatever stands in a user's list becomes valid UTF-8 that begins as an event; nothing raises."""
+    """Any entry of a user's list becomes valid UTF-8 that begins as an event; no entry raises."""
     assert event_of(entry, False).decode().startswith('["message",{"source":')
