@@ -20,7 +20,7 @@ from app.socketio.socket_packet import (
     ROOT,
     ClientPacket,
     ConnectPacket,
-    TooDeep,
+    Unread,
     add_attachment,
     check_ack,
     namespace_prefix,
@@ -262,7 +262,7 @@ class SocketSession:
             return
         try:
             arguments = read_arguments(read)
-        except TooDeep:
+        except Unread:
             return
         if arguments is not None:
             self._owner.event_received(connection, arguments, read.id)
@@ -277,7 +277,7 @@ class SocketSession:
     def _connect_received(self, packet: bytes) -> None:
         try:
             read = read_connect(packet)
-        except TooDeep:
+        except Unread:
             return
         self._connect(read)
 

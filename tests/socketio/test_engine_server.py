@@ -276,7 +276,7 @@ async def test_others_have_their_turn_within_a_post() -> None:
         assert (await server.client.post(sid, "\x1e".join(["4a"] * 500))).status == 200
         look_again = False
         assert len(listener.messages) == 500
-        assert max(after - before for before, after in itertools.pairwise(heard)) == 64
+        assert max(after - before for before, after in itertools.pairwise(heard)) <= 64
 
 
 async def test_too_many_packets() -> None:

@@ -279,11 +279,15 @@ PLACEHOLDER = b'{"_placeholder":true,"num":0}'
         ([b'42/site,[7,"a"]'], [("7", ["a"], None)]),
         ([b"42/site,3[7]"], [("7", [], 3)]),
         ([b"42/site,[1.5]"], [("1.5", [], None)]),
-        # Nothing has been said by an event without payload, or by one that is nested too deeply.
+        # Nothing is said by an event without payload, or by one that is nested too deeply.
         ([b"42/site,"], []),
         ([b"42/site,7"], []),
         ([b'42/site,["a",' + DEEP + b"]"], []),
         ([b'451-/site,["a",' + DEEP + b"]", b"bYWJj"], []),
+        # Nor by one whose JSON is long: what it costs to read, others would wait.
+        ([b'42/site,["a","' + b"x" * 70_000 + b'"]'], []),
+        ([b'451-/site,["a","' + b"x" * 70_000 + b'"]', b"bYWJj"], []),
+        ([b'40/other,{"token":"' + b"x" * 70_000 + b'"}'], []),
         # An ack to an event whose id no client counts to would answer nothing.
         ([b'42/site,12345678901234567["x"]'], [("x", [], None)]),
         # Binary messages may be spelled in text on a WebSocket too.
