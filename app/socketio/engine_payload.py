@@ -20,7 +20,8 @@ BINARY_TYPE = b"application/octet-stream"
 SCRIPT_TYPE = b"text/javascript; charset=UTF-8"
 
 MAX_PACKETS = 512
-"""The most packets of one payload. Clients send the packets that were written since their last POST, some dozens."""
+"""The most packets of one payload, beside one for each packet that the client has fetched before: a page that fetches
+many messages acknowledges them at once. Other packets are some dozens, those written since the last POST."""
 
 _SEPARATOR = b"\x1e"
 _V3_LENGTH_DIGITS = 10
@@ -55,15 +56,15 @@ def encode_script(index: str, payload: bytes) -> bytes:
     return f"___eio[{digits}]({json.dumps(payload.decode())});".encode()
 
 
-def decode_payload_v4(body: bytes) -> list[Received]:
+def decode_payload_v4(body: bytes, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 4 payload; raises MalformedPacket."""
-    if body.count(_SEPARATOR) >= MAX_PACKETS:
+    if body.count(_SEPARATOR) >= max_packets:
         raise PacketFlood(TOO_MANY_PACKETS)
     _decode_utf8(body)
     return [_from_text(packet, base64_prefix=b"b") for packet in body.split(_SEPARATOR)]
 
 
-def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Received]:
+def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 3 text payload; raises MalformedPacket.
 
     1.x clients encode text as UTF-8 twice when polling, 2.x clients once. While the client's version is unknown
@@ -73,7 +74,7 @@ def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Receive
     if not body:
         raise MalformedPacket
     for number, chunk in enumerate(_split_v3(_decode_utf8(body))):
-        _check_number(number)
+        _check_number(number, max_packets)
         text = chunk.encode()
         if is_maybe_encoded_twice and not chunk.isascii():
             text = _undo_second_encoding(chunk) or text
@@ -82,7 +83,7 @@ def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Receive
     return packets
 
 
-def decode_payload_v3_binary(body: bytes) -> list[Received]:
+def decode_payload_v3_binary(body: bytes, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 3 binary payload (``00|01 <digits> ff <data>`` repeated); raises MalformedPacket."""
     packets: list[Received] = []
     if not body:
@@ -97,7 +98,7 @@ def decode_payload_v3_binary(body: bytes) -> list[Received]:
         data = body[end + 1 : end + 1 + length]
         if not data or len(data) != length:
             raise MalformedPacket
-        _check_number(len(packets))
+        _check_number(len(packets), max_packets)
         packets.append(_from_binary_v3(data) if body[at] == 1 else _from_text(_checked(data), base64_prefix=b"b4"))
         at = end + 1 + length
     return packets
@@ -146,8 +147,8 @@ def _unquote(value: bytes) -> bytes:
     return binascii.a2b_qp(value.replace(b"=", b"%3D").replace(b"%", b"="))
 
 
-def _check_number(packets: int) -> None:
-    if packets >= MAX_PACKETS:
+def _check_number(packets: int, max_packets: int) -> None:
+    if packets >= max_packets:
         raise PacketFlood(TOO_MANY_PACKETS)
 
 
