@@ -309,7 +309,8 @@ async def test_auth_that_is_not_read(auth: bytes) -> None:
     """A connect whose JSON is too long, or nested too deeply, is refused in words; the session goes on."""
     client = Client(make_server(Application("/site", "/other"), max_payload_bytes=1_000_000))
     await client.send(b"40/site,", b"40/other," + auth)
-    assert client.received()[-1] == b'44/other,{"message":"The auth of this connect is too long or nested too deeply"}'
+    refusal = b'44/other,{"message":"The auth of this connect is too long or nested too deeply"}'
+    assert refusal in client.received()
     assert client.engine.is_open
 
 
