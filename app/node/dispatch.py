@@ -44,6 +44,7 @@ class Dispatcher:
             own = {
                 "path": f"/{name}/{site}{rest}",
                 "raw_path": f"/{name}/{quote(site, safe='')}{rest}".encode(),
+                "is_mounted": True,
             }
             self._mounted[mounted] = (self._applications[name], own)
 
