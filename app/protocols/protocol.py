@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from starlette.routing import BaseRoute
 
+from app.config.importing import Importer
 from app.config.section import SectionSpec
 from app.config.settings import Config, Site
 from app.core.delivery import Delivery
@@ -94,6 +95,8 @@ class ProtocolSpec(Struct, frozen=True):
     #: A path of the server that it replaces -> the path behind `/<name>/<site>`. These paths are served when `mounts`
     #: names one of its sites.
     mounts: Mapping[MountedPath, str] = {}
+    #: The files of servers that it replaces, which `recado import` reads.
+    importers: Sequence[Importer] = ()
 
     @property
     def is_mountable(self) -> bool:
