@@ -227,12 +227,14 @@ def _target(point: object, rules: TopicRules) -> Target:
     if is_reserved(topic):
         raise BadRequest(f"Topic {topic!r}: only the server emits to topics that begin with @.", status=403)
     whisper = settings.get("whisper")
+    # es-web-notify refuses null; elsewhere it means that the event is no whisper.
+    is_whisper = whisper is not None or (rules.takes_text and "whisper" in settings)
     password = settings.get("password")
     if password is not None and not isinstance(password, str):
         raise BadRequest("password: expected text.")
     return Target(
         topic,
-        None if whisper is None else _connection_id(whisper, "whisper", "Invalid connection id in whisper"),
+        _connection_id(whisper, "whisper", "Invalid connection id in whisper") if is_whisper else None,
         settings.get("binded") is True,
         password,
     )
