@@ -145,6 +145,8 @@ class Config(Struct, frozen=True, kw_only=True):
     outbox_limit_bytes: int = 1_000_000
     limits: SiteLimits = SiteLimits()
     auth_concurrency: int = 64
+    #: The Socket.IO sessions of one address that have joined no site, on one node; 0: any number.
+    joining_per_address: int = 1000
     auth_timeout_seconds: float = 5.0
     #: Networks whose `X-Forwarded-For` is trusted for a client's address.
     trusted_proxies: tuple[str, ...] = ()

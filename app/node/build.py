@@ -31,6 +31,7 @@ from app.redis.topology import new_redis
 from app.socketio.bundle import bundle_routes
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.newcomers import Newcomers
 from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
@@ -73,13 +74,15 @@ class Services:
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
-        self.socket_server = SocketServer(router, _engine_settings(config, node))
+        self.socket_server = SocketServer(
+            router, _engine_settings(config, node), newcomers=Newcomers(config.joining_per_address)
+        )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
-        self._sampler = QueueSampler(redis, sites, counts)
+        self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
         self.health = Health(

@@ -20,7 +20,7 @@ from app.socketio.socket_packet import (
     ROOT,
     ClientPacket,
     ConnectPacket,
-    TooDeep,
+    Unread,
     add_attachment,
     check_ack,
     namespace_prefix,
@@ -231,21 +231,18 @@ class SocketSession:
     def _packet_received(self, packet: bytes) -> None:
         if self._partial is not None or self._to_pass_over:
             raise MalformedPacket  # the attachments of the packet before have to come first
-        try:
-            if packet[:2] == b"40":
-                self._connect(read_connect(packet))
-                return
-            read = read_packet(packet)
-            if read.namespace not in self.namespaces:
-                # The client has just been removed from the namespace, or never was in it.
-                self._to_pass_over = read.attachments_due
-            elif read.attachments_due:
-                self._partial = read
-                self._attachment_bytes = 0
-            else:
-                self._dispatch(read)
-        except TooDeep:
+        if packet[:2] == b"40":
+            self._connect_received(packet)
             return
+        read = read_packet(packet)
+        if read.namespace not in self.namespaces:
+            # The client has just been removed from the namespace, or never was in it.
+            self._to_pass_over = read.attachments_due
+        elif read.attachments_due:
+            self._partial = read
+            self._attachment_bytes = 0
+        else:
+            self._dispatch(read)
 
     def _dispatch(self, read: ClientPacket) -> None:
         connection = self.namespaces.get(read.namespace)
@@ -261,7 +258,13 @@ class SocketSession:
                 self._ack_received(connection, read.id)
 
     def _event_received(self, connection: NamespaceConnection, read: ClientPacket) -> None:
-        if connection.phase is NamespaceState.CONNECTED and (arguments := read_arguments(read)) is not None:
+        if connection.phase is not NamespaceState.CONNECTED:
+            return
+        try:
+            arguments = read_arguments(read)
+        except Unread:
+            return
+        if arguments is not None:
             self._owner.event_received(connection, arguments, read.id)
 
     def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
@@ -270,6 +273,13 @@ class SocketSession:
                 connection.ack_received(ack_id)
             except Exception:
                 _logger.exception("an ack could not be handled")
+
+    def _connect_received(self, packet: bytes) -> None:
+        try:
+            read = read_connect(packet)
+        except Unread:
+            return
+        self._connect(read)
 
     def _connect(self, packet: ConnectPacket) -> None:
         namespace = packet.namespace

@@ -196,10 +196,10 @@ async def test_connected_device_does_not_age(queues: RedisQueues) -> None:
     device = await connect(queues, SITE, "user_1")
     seq = await send(queues, SITE, "user_1")
     queues.now_ms += 1_000 * SITE.device_ttl_seconds * 1_000
-    assert await queues.expire(SITE) == 0
+    assert (await queues.expire(SITE))[0] == 0
     await queues.disconnect(SITE, 1, [device.handle])
     queues.now_ms += SITE.device_ttl_seconds * 1_000 - 1
-    assert await queues.expire(SITE) == 0
+    assert (await queues.expire(SITE))[0] == 0
     again = await connect(queues, SITE, "user_1", number=2)
     assert [entry for entry, _ in again.waiting.entries] == [seq]
 
@@ -213,7 +213,7 @@ async def test_expired_device_leaves_no_key(queues: RedisQueues, valkey: Valkey)
         await send(queues, site, ["news", "user_1b"])
     await queues.disconnect(site, 1, [device.handle, b"2"])
     queues.now_ms += site.device_ttl_seconds * 1_000
-    assert await queues.expire(site) == 2
+    assert (await queues.expire(site))[0] == 2
     assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq", "handle", "bus"}
 
 
@@ -409,7 +409,7 @@ async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: V
         valkey.client.rpush(f"{prefix('shop')}queue:{device.handle.decode()}", *range(6_000))
         await queues.disconnect(site, number, [device.handle])
     queues.now_ms = 2_000_000
-    assert [await queues.expire(site) for _ in range(5)] == [1, 1, 1, 1, 0]
+    assert [(await queues.expire(site))[0] for _ in range(5)] == [1, 1, 1, 1, 0]
 
 
 async def test_devices_in_many_rooms_are_forgotten_in_parts(queues: RedisQueues) -> None:
@@ -420,7 +420,7 @@ async def test_devices_in_many_rooms_are_forgotten_in_parts(queues: RedisQueues)
         device = await connect(queues, site, [f"user_{number}", *many_rooms(6_000)], number=number)
         await queues.disconnect(site, number, [device.handle])
     queues.now_ms = 2_000_000
-    assert [await queues.expire(site) for _ in range(4)] == [2, 2, 0, 0]
+    assert [(await queues.expire(site))[0] for _ in range(4)] == [2, 2, 0, 0]
 
 
 async def test_devices_in_many_rooms_are_buried_in_parts(queues: RedisQueues, valkey: Valkey) -> None:

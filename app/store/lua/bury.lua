@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include devices
 -- include frees
 -- Takes connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix

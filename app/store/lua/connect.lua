@@ -1,4 +1,6 @@
--- include shared
+-- include clock
+-- include devices
+-- include waiting
 -- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes

@@ -103,6 +103,29 @@ async def test_refusals(door: Door, answer: list[str] | str, text: str) -> None:
     assert (await received(client, 2))[0] == "40/site"
 
 
+@pytest.mark.parametrize(
+    ("credentials", "text"),
+    [
+        ({"deviceId": "d" * 257}, "deviceId: expected at most 256 bytes"),
+        ({"deviceId": "ä" * 129}, "deviceId: expected at most 256 bytes"),
+        ({"token": "t" * 8_193}, "token: expected at most 8192 bytes"),
+        ({"meta": "m" * 8_193}, "meta: expected at most 8192 bytes"),
+    ],
+)
+async def test_credentials_that_are_too_long(door: Door, credentials: dict[str, str], text: str) -> None:
+    """They are refused before anybody is asked, and not logged; the longest that are allowed are fine."""
+    client = await door.client()
+    with capture_logs() as lines:
+        await client.send(b"40/site," + json.dumps({"token": "t"} | credentials).encode())
+        assert await received(client, 1) == [f'44/site,{{"message":"{text}"}}']
+    assert len(str(lines)) < 1_000
+    assert door.directory.asked == []
+    assert door.application._counts.of("site").connects["too long"] == 1
+    longest = {name: value[: len(value) - 1] for name, value in credentials.items()}
+    await client.send(b"40/site," + json.dumps({"token": "t"} | longest).encode())
+    await until(lambda: door.directory.asked, "the question")
+
+
 async def test_public_channel_is_room_enough(door: Door) -> None:
     """A visitor in the public channel needs no own room, and is not reported."""
     door.directory.answer = ["public", "news"]
