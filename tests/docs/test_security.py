@@ -27,7 +27,8 @@ _GROUPS = (
     "Operators' pages",
 )
 _CODE = re.compile(r"`([^`]+)`")
-_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB)\b)?")
+_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB|ms)\b)?")
+_UNITS = {"": 1, "KB": 1024, "ms": 0.001}
 _CONSTANT = re.compile(r"^(_?(?:MAX|MOST|KEEP_AT_MOST)(?:_[A-Z_]+)?)(?:: \w+)? = ", re.MULTILINE)
 _DEFAULTS = defaults()
 #: Constants that are named as a maximum and bound nothing from outside.
@@ -39,6 +40,7 @@ _NOT_FROM_OUTSIDE = {
     "node/workers.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
     "protocols/sites/form.py:_MAX_SPARSE_INDEX": "the form of a list in a form body, as qs reads it",
     "socketio/engine_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
+    "socketio/newcomers.py:MAX_SESSIONS_OF_ADDRESS": "the default of joining_per_address",
     "socketio/socket_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
     "transport/asgi.py:_MAX_WAITING_MESSAGES": "for ASGI applications, of which this server has none",
     "transport/frames.py:MAX_HEAD_BYTES": "the form of a frame",
@@ -84,7 +86,7 @@ def figures_in(text: str) -> list[float]:
     """The numbers in a cell; KB is 1,024 bytes, `none` is 0."""
     if text == "none":
         return [0]
-    return [float(digits.replace(",", "")) * (1024 if unit else 1) for digits, unit in _FIGURE.findall(text)]
+    return [float(digits.replace(",", "")) * _UNITS[unit] for digits, unit in _FIGURE.findall(text)]
 
 
 def flat(values: list[Any]) -> list[float]:
