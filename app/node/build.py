@@ -12,6 +12,7 @@ from app.backends.peers import HttpPeers
 from app.config.settings import Config
 from app.core.delivery import Delivery
 from app.core.limits import Limits
+from app.errors import ConfigError
 from app.ids import FlakeIds
 from app.node.dispatch import Dispatcher
 from app.node.worker_slot import WorkerSlot
@@ -81,7 +82,7 @@ class Services:
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
-        self._sampler = QueueSampler(redis, sites, counts)
+        self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
         self.health = Health(
@@ -184,6 +185,14 @@ def _version() -> str:
     except metadata.PackageNotFoundError:
         # This is a checkout that was not installed.
         return "unknown"
+
+
+def check_together(config: Config) -> None:
+    """Raises ConfigError for settings that no server can start with, on whatever machine."""
+    if config.redis_url:
+        read_redis_url(config.redis_url)
+    if config.workers > 1 and config.worker is not None:
+        raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
 
 
 async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> Location:

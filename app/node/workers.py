@@ -231,8 +231,6 @@ class Supervisor:
 
 def supervise(config: Config, demo: bool) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
-    if config.worker is not None:
-        raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
     with SharedPort(config.host, config.port) as port, socket_directory() as directory:
         asyncio.run(_supervise(config, demo, port, directory))
 

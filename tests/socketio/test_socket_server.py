@@ -285,6 +285,34 @@ async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None
         await joined.closed()
 
 
+async def test_namespace_that_holds_the_session_later() -> None:
+    """An application may let a client in and bound its session until the client has shown who it is."""
+    application = Application("/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.holds_session = False
+
+    def event(connection: NamespaceConnection, name: str) -> None:
+        connection.hold_session()
+
+    application.on_connect = connect
+    application.on_event = event
+    async with (
+        socket_client(application, connect_timeout_seconds=0.1) as (server, client),
+        client.socket() as nameless,
+        client.socket() as known,
+    ):
+        for websocket in (nameless, known):
+            await websocket.receive()
+            await websocket.send("40/site,")
+            await websocket.receive()
+        await known.send('42/site,["here"]')
+        await nameless.closed()
+        assert len(server.engine.sessions) == 1
+        await known.send(f'42/site,["{"a" * 100_000}"]')
+        await until(lambda: len(application.heard) == 2, "a message that is too large for a newcomer")
+
+
 async def test_failing_application(caplog: pytest.LogCaptureFixture) -> None:
     """A fault of the application is logged and refuses the connect, or leaves the connection as it is."""
     application = Application("/site", "/broken")
