@@ -19,7 +19,7 @@ from app.transport.refusals import TOO_MANY_CONNECTS
 
 MAX_BYTES = 1 << 16
 """The largest message of a session in no site, and the bytes that may wait for it. A CONNECT holds one token."""
-MAX_SESSIONS_OF_ADDRESS = 1_000
+SESSIONS_OF_ADDRESS = 1_000
 """The default of `joining_per_address`."""
 CONNECTS_FOR_A_SESSION = 10
 """The connects under way of an address for each of its sessions in no site: by default half of the row in front of one
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 class Newcomers:
     """The counts of one server; lives as long as that. An unknown address ("") counts nowhere."""
 
-    def __init__(self, max_sessions: int = MAX_SESSIONS_OF_ADDRESS) -> None:
+    def __init__(self, max_sessions: int = SESSIONS_OF_ADDRESS) -> None:
         """Take the sessions of one address; 0: any number of them, and of their connects."""
         self._max_sessions = max_sessions
         self._max_connects = max_sessions * CONNECTS_FOR_A_SESSION

@@ -50,6 +50,8 @@ class ConnectPacket:
     auth: dict[str, Any] | None
     has_comma: bool
     """Clients from 2.x on end the namespace with a comma, 1.x clients do not."""
+    is_unread: bool = False
+    """Whether the JSON was too long, or nested too deeply, to be read."""
 
 
 @dataclass(slots=True, repr=False)
@@ -71,7 +73,7 @@ class ClientPacket:
 
 
 def read_connect(packet: bytes) -> ConnectPacket:
-    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket, Unread."""
+    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket."""
     text = packet[2:].decode()
     namespace, query, has_comma = ROOT, "", False
     if text.startswith("/"):
@@ -84,7 +86,10 @@ def read_connect(packet: bytes) -> ConnectPacket:
     elif text.startswith("?"):
         text, query = "", text[1:]
     text = text.lstrip("0123456789 \t\r\n")  # an id, which the reference server passes over
-    auth = _load(text) if text else None
+    try:
+        auth = _load(text) if text else None
+    except Unread:
+        return ConnectPacket(namespace, {}, None, has_comma, is_unread=True)
     if text and not isinstance(auth, dict):
         raise MalformedPacket
     return ConnectPacket(namespace, parse_query(query.encode()), auth, has_comma)

@@ -36,6 +36,7 @@ from app.transport.refusals import NO_NAMESPACE, refused
 _logger = logging.getLogger(__name__)
 
 INVALID_NAMESPACE = "Invalid namespace"
+UNREAD_AUTH = "The auth of this connect is too long or nested too deeply"
 _MAX_NAMESPACE_BYTES = 256
 """A longer name is nobody's, and is not said back to the client."""
 
@@ -232,7 +233,7 @@ class SocketSession:
         if self._partial is not None or self._to_pass_over:
             raise MalformedPacket  # the attachments of the packet before have to come first
         if packet[:2] == b"40":
-            self._connect_received(packet)
+            self._connect(read_connect(packet))
             return
         read = read_packet(packet)
         if read.namespace not in self.namespaces:
@@ -274,13 +275,6 @@ class SocketSession:
             except Exception:
                 _logger.exception("an ack could not be handled")
 
-    def _connect_received(self, packet: bytes) -> None:
-        try:
-            read = read_connect(packet)
-        except Unread:
-            return
-        self._connect(read)
-
     def _connect(self, packet: ConnectPacket) -> None:
         namespace = packet.namespace
         if self.engine.version == 3 and packet.has_comma:
@@ -289,6 +283,9 @@ class SocketSession:
             return  # clients of both versions may ask twice when their connect() is called twice
         if not self._owner.accepts_namespace(namespace):
             self._answer_unknown(namespace)
+            return
+        if packet.is_unread:
+            self.engine.send_encoded(write_refusal(namespace, UNREAD_AUTH, self.engine.version))
             return
         check_connects(self._connecting() if self.namespaces else 0)
         version = self.engine.version

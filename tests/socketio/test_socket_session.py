@@ -304,6 +304,16 @@ async def test_what_the_reference_server_takes(packets: list[bytes], heard: list
     assert application.heard == [("/site", one) if isinstance(one, int) else ("/site", *one) for one in heard]
 
 
+@pytest.mark.parametrize("auth", [b'{"token":"' + b"x" * 70_000 + b'"}', b'{"token":' + DEEP[:30_000] + b"}"])
+async def test_auth_that_is_not_read(auth: bytes) -> None:
+    """A connect whose JSON is too long, or nested too deeply, is refused in words; the session goes on."""
+    client = Client(make_server(Application("/site", "/other"), max_payload_bytes=1_000_000))
+    await client.send(b"40/site,", b"40/other," + auth)
+    refusal = b'44/other,{"message":"The auth of this connect is too long or nested too deeply"}'
+    assert refusal in client.received()
+    assert client.engine.is_open
+
+
 @pytest.mark.parametrize("digits", [b"-" + LONG, b"9" * 200])
 async def test_long_integers(digits: bytes) -> None:
     """An integer of any length is one to the reference server: the event is heard, and the session goes on."""
