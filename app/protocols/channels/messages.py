@@ -113,18 +113,20 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
 def _malformed(payload: bytes, error: Exception) -> Malformed:
     """Finds the kind of the mistake. msgspec stops at the first mistake: a wrong shape may precede a syntax error, and
     such a text is no JSON."""
+    is_too_deep, reason = isinstance(error, RecursionError), str(error)
     if isinstance(error, msgspec.ValidationError):
         try:
             msgspec.json.decode(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
-            error = syntax
+            # Kept as text: an error in a local variable keeps this frame, and by it its subscriber, in a cycle.
+            is_too_deep, reason = isinstance(syntax, RecursionError), str(syntax)
         else:
-            return Malformed(INVALID_MESSAGE, explain(str(error)))
-    if isinstance(error, RecursionError):
+            return Malformed(INVALID_MESSAGE, explain(reason))
+    if is_too_deep:
         return Malformed(BAD_JSON, "JSON is nested too deeply.")
     if _has_half_pair(payload):
         return Malformed(BAD_JSON, "Expected characters: half of a surrogate pair (as \\ud800) is none.")
-    return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {error}.")
+    return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {reason}.")
 
 
 def _has_half_pair(payload: bytes) -> bool:
