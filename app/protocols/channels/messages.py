@@ -1,6 +1,5 @@
 """The messages of the contract, in and out: JSON of WS-PushServer with every key. Pure: bytes in, values out."""
 
-import json
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
@@ -8,12 +7,16 @@ import msgspec
 from msgspec import Struct
 
 from app.protocols.validation import explain
+from app.surrogates import replace_half_pairs
 from app.transport.frames import text_frame_head
 
 BAD_JSON = "Bad JSON"
 INVALID_MESSAGE = "Invalid message"
 #: The maximum length of a channel's name: the name is in every push, and it is a key in Redis.
 MAX_NAME_BYTES = 1_000
+#: The bounds of a push's recipients, which travel to every node and stand in the history.
+MAX_RECIPIENTS = 10_000
+MAX_RECIPIENT_BYTES = 256
 
 
 class Malformed(Exception):
@@ -107,6 +110,8 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(payload, error) from None
     _check_name(action.data.channel)
+    if isinstance(action.data, PushData):
+        _check_recipients(action.data.recipients)
     return action
 
 
@@ -115,7 +120,7 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
     such a text is no JSON."""
     if isinstance(error, msgspec.ValidationError):
         try:
-            msgspec.json.decode(payload)
+            _check_syntax(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
             error = syntax
         else:
@@ -127,16 +132,28 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
     return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {error}.")
 
 
+def _check_syntax(payload: bytes) -> None:
+    # As Raw nothing is built of it: a stranger's text of 1 MB would become half a million objects.
+    msgspec.json.decode(payload, type=msgspec.Raw)
+
+
 def _has_half_pair(payload: bytes) -> bool:
-    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text, the standard
-    library's JSON accepts it."""
+    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text."""
+    mended = replace_half_pairs(payload)
+    if mended is payload:
+        return False
     try:
-        json.dumps(json.loads(payload), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    except (ValueError, RecursionError):
-        pass
-    return False
+        _check_syntax(mended)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _check_recipients(recipients: list[str]) -> None:
+    if len(recipients) > MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
+    if any(len(recipient.encode()) > MAX_RECIPIENT_BYTES for recipient in recipients):
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENT_BYTES} bytes for each.")
 
 
 def _check_name(channel: str) -> None:
