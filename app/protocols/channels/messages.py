@@ -17,6 +17,8 @@ MAX_NAME_BYTES = 1_000
 #: The bounds of a push's recipients, which travel to every node and stand in the history.
 MAX_RECIPIENTS = 10_000
 MAX_RECIPIENT_BYTES = 256
+#: A smaller body cannot hold many recipients.
+_LARGE_BYTES = 65_536
 
 
 class Malformed(Exception):
@@ -97,6 +99,14 @@ class PushAction(Struct, rename="camel"):
     data: PushData
 
 
+class _ProbeData(Struct):
+    recipients: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Probe(Struct):
+    data: _ProbeData
+
+
 Action = ClientAction | CreateAction | PingAction | DeleteAction | PushAction
 _Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction)
 
@@ -106,6 +116,8 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     try:
         if not payload.isascii():
             payload.decode()
+        if kind is PushAction and len(payload) > _LARGE_BYTES:
+            _check_number(msgspec.json.decode(payload, type=_Probe).data.recipients)
         action = msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(payload, error) from None
@@ -147,6 +159,12 @@ def _has_half_pair(payload: bytes) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
+
+
+def _check_number(recipients: msgspec.Raw) -> None:
+    """Before they are built: the token of a push is checked later, by Redis."""
+    if bytes(recipients).count(b'"') > 2 * MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
 
 
 def _check_recipients(recipients: list[str]) -> None:
