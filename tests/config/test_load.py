@@ -288,6 +288,7 @@ def test_merged_yaml(load: Load) -> None:
         ("production:\n  ? [a]\n  : 1", "config.yml:2: not valid YAML: a key must be text"),
         ("production:\n  port: [", "config.yml:2: not valid YAML: "),
         ("production:\n\tport: 1", "config.yml:2: not valid YAML: "),
+        ('production:\n  host: "a\\ud83d"', "config.yml:2: not valid YAML: half of a surrogate pair"),
         ("production:\n  port: 2024-13-45", "config.yml:2: not valid YAML: month must be in 1..12"),
         (
             "production: !!python/object:os.system {}",
@@ -345,6 +346,14 @@ def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
 def test_mistakes_in_the_environment(load: Load, environ: Mapping[str, str], line: str) -> None:
     """A mistake in a variable names the variable."""
     assert mistake(load, environ=environ).startswith(line)
+
+
+def test_json_escapes_of_a_site_name(load: Load) -> None:
+    """A file that a JSON library wrote may escape a character as two halves: they are one character."""
+    config = load(
+        None, r'{"d\u00eda \ud83d\ude00": {"authUrl": "http://127.0.0.1/rooms", "apiKey": "5432154321543215"}}'
+    )
+    assert list(config.sites) == ["día 😀"]
 
 
 @pytest.mark.parametrize("name", ["", "/", " a", "a\n", "a{b", "a}", "a,b", "a?", "a#", "a\x07", "a\x85b", "a\u2028"])

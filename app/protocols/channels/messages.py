@@ -1,6 +1,5 @@
 """The messages of the contract, in and out: JSON of WS-PushServer with every key. Pure: bytes in, values out."""
 
-import json
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
@@ -8,12 +7,18 @@ import msgspec
 from msgspec import Struct
 
 from app.protocols.validation import explain
+from app.surrogates import replace_half_pairs
 from app.transport.frames import text_frame_head
 
 BAD_JSON = "Bad JSON"
 INVALID_MESSAGE = "Invalid message"
 #: The maximum length of a channel's name: the name is in every push, and it is a key in Redis.
 MAX_NAME_BYTES = 1_000
+#: The bounds of a push's recipients, which travel to every node and stand in the history.
+MAX_RECIPIENTS = 10_000
+MAX_RECIPIENT_BYTES = 256
+#: A smaller body cannot hold many recipients.
+_LARGE_BYTES = 65_536
 
 
 class Malformed(Exception):
@@ -94,6 +99,14 @@ class PushAction(Struct, rename="camel"):
     data: PushData
 
 
+class _ProbeData(Struct):
+    recipients: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Probe(Struct):
+    data: _ProbeData
+
+
 Action = ClientAction | CreateAction | PingAction | DeleteAction | PushAction
 _Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction)
 
@@ -103,10 +116,14 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     try:
         if not payload.isascii():
             payload.decode()
+        if kind is PushAction and len(payload) > _LARGE_BYTES:
+            _check_number(msgspec.json.decode(payload, type=_Probe).data.recipients)
         action = msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(payload, error) from None
     _check_name(action.data.channel)
+    if isinstance(action.data, PushData):
+        _check_recipients(action.data.recipients)
     return action
 
 
@@ -116,7 +133,7 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
     is_too_deep, reason = isinstance(error, RecursionError), str(error)
     if isinstance(error, msgspec.ValidationError):
         try:
-            msgspec.json.decode(payload)
+            _check_syntax(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
             # Kept as text: an error in a local variable keeps this frame, and by it its subscriber, in a cycle.
             is_too_deep, reason = isinstance(syntax, RecursionError), str(syntax)
@@ -129,16 +146,34 @@ def _malformed(payload: bytes, error: Exception) -> Malformed:
     return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {reason}.")
 
 
+def _check_syntax(payload: bytes) -> None:
+    # As Raw nothing is built of it: a stranger's text of 1 MB would become half a million objects.
+    msgspec.json.decode(payload, type=msgspec.Raw)
+
+
 def _has_half_pair(payload: bytes) -> bool:
-    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text, the standard
-    library's JSON accepts it."""
+    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text."""
+    mended = replace_half_pairs(payload)
+    if mended is payload:
+        return False
     try:
-        json.dumps(json.loads(payload), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    except (ValueError, RecursionError):
-        pass
-    return False
+        _check_syntax(mended)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _check_number(recipients: msgspec.Raw) -> None:
+    """Before they are built: the token of a push is checked later, by Redis."""
+    if bytes(recipients).count(b'"') > 2 * MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
+
+
+def _check_recipients(recipients: list[str]) -> None:
+    if len(recipients) > MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
+    if any(len(recipient.encode()) > MAX_RECIPIENT_BYTES for recipient in recipients):
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENT_BYTES} bytes for each.")
 
 
 def _check_name(channel: str) -> None:

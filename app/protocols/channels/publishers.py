@@ -145,6 +145,9 @@ class PublisherEndpoint:
         if scope["method"] != "POST":
             return _refuse(405, "Method not allowed", "Expected POST.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if site.origins is not None and origin is not None and origin.decode("latin-1") not in site.origins:
+            return _refuse(403, "Forbidden", "Origin: pages of this origin may not publish.")
         refusal = self._refusal_of_key(site, scope, headers) if path == "channel/create" else None
         if refusal is not None:
             return refusal

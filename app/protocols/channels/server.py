@@ -45,6 +45,9 @@ _CLIENT = "client.js"
 _TICK_SECONDS = 0.25
 _TICKS_PER_DEADLINE = 100
 
+#: A subscriber's message names one channel, and subscribers need no credentials.
+MAX_ACTION_BYTES = 65_536
+
 _log = structlog.get_logger(__name__)
 
 
@@ -155,7 +158,7 @@ class ChannelsServer:
         subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat)
         socket.accept(
             subscriber,
-            max_message_bytes=self._settings.max_payload_bytes,
+            max_message_bytes=min(MAX_ACTION_BYTES, self._settings.max_payload_bytes),
             max_outbox_bytes=site.outbox_limit_bytes,
             subprotocol=_subprotocol_of(scope),
         )

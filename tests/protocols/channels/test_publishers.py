@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
@@ -53,6 +54,14 @@ async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Va
         assert (await ask(node, "push", body))[0] == status
         stats: Any = valkey.client.info("commandstats")
         assert stats["cmdstat_evalsha"]["calls"] == 1
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://ours", 200), ("https://theirs", 403), ("null", 403)])
+async def test_origins_hold_for_publishers(start_node: NodeStarter, origin: str, status: int) -> None:
+    """A foreign page may not create channels, not even where everybody may."""
+    node = await start_node()
+    node.server._sites[SITE.name] = structs.replace(SITE, origins=("https://ours",))
+    assert (await ask(node, "channel/create", action("CREATE_CHANNEL"), origin=origin))[0] == status
 
 
 async def test_a_creation_that_nobody_knows_of_is_taken_back(

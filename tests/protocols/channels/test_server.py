@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from app.errors import LimitReached, StoreUnavailable
 from app.protocols.channels.door import Door
+from app.protocols.channels.server import MAX_ACTION_BYTES
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
 from tests.transport.serving import serving
 
@@ -88,6 +89,19 @@ async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None
     ):
         assert socket.subprotocol == offered[0]
         assert (await receive(socket))["data"]["subscribedChannels"] == []
+
+
+async def test_long_action(start_node: NodeStarter) -> None:
+    """A subscriber needs no credentials, and its message names one channel: a long one ends the connection."""
+    async with served_channels(start_node) as server, server.connected() as socket:
+        await receive(socket)
+        await socket.send("x" * MAX_ACTION_BYTES)
+        assert (await receive(socket))["code"] == 400
+        await socket.send("x" * (MAX_ACTION_BYTES + 1))
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(socket)
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 1009
 
 
 async def test_drain(start_node: NodeStarter) -> None:

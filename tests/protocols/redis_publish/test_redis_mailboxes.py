@@ -83,6 +83,8 @@ async def test_what_was_told_is_bounded_too(redis: Redis, valkey: Valkey) -> Non
     for number in range(9):
         assert (await box.deliver("u", letter(str(number)), FAR_MS)).result == "delivered"
     assert payloads(valkey, f"recado:{{{LIST}}}:told") == ["6", "7", "8"]
+    # Also when every node vanishes for good, so that nobody takes them out.
+    assert valkey.client.ttl(f"recado:{{{LIST}}}:told") > 0
     assert payloads(valkey) == []
 
 
