@@ -1,12 +1,12 @@
 """The place of a process among the processes behind one port, and the paths of their sockets."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from app.errors import ConfigError
+from app.socket_folder import SocketFolder
 
 _MAX_DIRECTORY_BYTES = 90  # the kernel's limit for the path of a unix socket is 107 bytes
 
@@ -29,10 +29,12 @@ def socket_directory() -> Iterator[str]:
     """Makes a folder for the sockets that only this user may enter, for the length of a `with`. Raises ConfigError."""
     expected = "TMPDIR: expected a directory to write to, for unix sockets"
     try:
-        made = tempfile.TemporaryDirectory(prefix="recado-")
+        folder = SocketFolder()
     except OSError as error:
         raise ConfigError(f"{expected} ({error.strerror})") from None
-    with made as directory:
-        if len(directory.encode()) > _MAX_DIRECTORY_BYTES:
+    try:
+        if len(bytes(folder.path)) > _MAX_DIRECTORY_BYTES:
             raise ConfigError(f"{expected} (its path is too long)")
-        yield directory
+        yield str(folder.path)
+    finally:
+        folder.remove()

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
+from websockets.sync.client import connect
 
 from tests.support.channels import Publisher, Subscription, channels_site
 from tests.support.deployment import Deployment, Node
@@ -174,6 +176,11 @@ def test_redis_away(cluster: Deployment, nodes: tuple[Node, Node], name: str) ->
         assert two.act("SUBSCRIBE", name + "2")["code"] == 503
         with Subscription(nodes[0].url, "shop") as new:
             assert new.ack["data"]["subscribedChannels"] == []
+        for wish in ("resumable=1", f"resume={one.uuid}&secret=x"):
+            with connect(f"{nodes[0].url.replace('http', 'ws', 1)}/channels/shop?{wish}") as turned_away:
+                with pytest.raises(ConnectionClosed) as end:
+                    turned_away.recv(5)
+                assert end.value.rcvd == Close(1013, "message store not available")
         cluster.redis.start()
         eventually(lambda: publisher.push(name, "back").status_code == 200, "a push")
         assert one.pushed()[0] == two.pushed()[0] == (name, "back")

@@ -152,7 +152,7 @@ class ChannelsServer:
         except LimitReached as error:
             reached = error
         except StoreUnavailable:
-            socket.reject(503)
+            socket.reject(503, headers=[(b"retry-after", b"1")])
             return
         door = self.doors[site.name]
         subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat)

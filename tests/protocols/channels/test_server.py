@@ -146,9 +146,10 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
             assert end.value.rcvd
             assert (end.value.rcvd.code, end.value.rcvd.reason) == (1013, "limit reached")
         monkeypatch.setattr(limits, "connect", fail)
-        with pytest.raises(InvalidStatus):
+        with pytest.raises(InvalidStatus) as refusal:
             async with served.connected():
                 pass
+        assert (refusal.value.response.status_code, refusal.value.response.headers["retry-after"]) == (503, "1")
 
 
 async def test_an_action_that_fails_for_no_known_reason(
