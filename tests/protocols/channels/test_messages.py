@@ -81,7 +81,7 @@ def test_a_good_action() -> None:
     more = ACTION | {"uuid": "u", "more": {"a": [1]}, "data": {"channel": "новости", "x": None}}
     action = decode(json.dumps(more, ensure_ascii=False).encode(), ClientAction)
     assert (action.uuid, action.data.channel) == ("u", "новости")
-    ping = {"messageType": "SERVER_ACTION", "action": "PING_CHANNEL", "data": {"channel": "a"}}
+    ping = {"messageType": "SERVER_ACTION", "action": "PING_CHANNEL", "data": {"channel": "a", "channelToken": None}}
     assert decode(json.dumps(ping).encode(), PingAction).data.channel_token is None
 
 
