@@ -33,6 +33,8 @@ _SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many reque
 _RETRY_AFTER_SECONDS = 1
 _CREATE = "channel/create"
 _SYSADMIN = "sysadmin"
+#: The paths where the site's key makes a difference.
+_KEYED = (_CREATE, _SYSADMIN)
 _POST = ("POST",)
 #: The methods of paths that are not for POST alone.
 _METHODS = {_SYSADMIN: ("GET", "HEAD", "POST")}
@@ -174,7 +176,7 @@ class PublisherEndpoint:
         if scope["method"] not in _METHODS.get(path, _POST) and not is_mounted(scope):
             return _refuse_method(_METHODS.get(path, _POST))
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        key = key_in(query_of(scope), headers)
+        key = key_in(query_of(scope), headers) if path in _KEYED else ""
         is_owner = bool(key) and is_same_secret(key, self._keys[site.name])
         if not is_owner and self._needs_key(site, path):
             return self._refuse_key(site, path, is_given=bool(key))
