@@ -22,6 +22,7 @@ from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
+from app.node.build import check_together
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
@@ -110,6 +111,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
     if demo and "host" not in given and config.host == Config().host:
         # Its key is known to everybody: only this machine reaches it, unless an address is given.
         config = msgspec.structs.replace(config, host=_LOOPBACK)
+    _check(config)
     configure_logging(config.log_level, config.log_format)
     ignore_hangup()
     if config.sites or not demo:
@@ -144,6 +146,7 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
       APP_ENV=staging recado check-config --sites new-sites.yml
     """
     config = _load(config_path, sites_path)
+    _check(config)
     store = "Redis" if config.redis_url else f"embedded server in {config.data_dir}"
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
     for site in config.sites.values():
@@ -216,6 +219,13 @@ def main() -> None:
 def _load(config_path: str | None, sites_path: str | None) -> Config:
     try:
         return load_config(config_path, sites_path, os.environ, PROTOCOLS)
+    except ConfigError as error:
+        raise ConfigFailure(error) from None
+
+
+def _check(config: Config) -> None:
+    try:
+        check_together(config)
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

@@ -170,7 +170,11 @@ def start_redis(place: Place, name: str, socket: Path) -> Child:
 def sites(auth_port: int) -> dict[str, dict[str, Any]]:
     """Return the sites that every contender serves; Recado alone has channels, topics and limits."""
     site: dict[str, Any] = {"authUrl": f"http://127.0.0.1:{auth_port}/auth", "authScheme": "Token", "apiKey": API_KEY}
-    plain = {**site, "channels": {"open_create": True}, "topics": {"connection_timeout": 3600}}
+    plain = {
+        **site,
+        "channels": {"open_create": True},
+        "topics": {"connection_timeout": 3600, "max_levels_per_address": 1_000_000},
+    }
     acknowledged = {**site, "userRoomPrefix": "user_"}
     limited = {**acknowledged, "limits": {"sends_per_second": LIMITED_SENDS_PER_SECOND}}
     return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}

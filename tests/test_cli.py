@@ -16,6 +16,7 @@ import app.node.run
 from app import cli
 from app.config.settings import Config
 from app.errors import ConfigError, StoreUnavailable
+from tests.support.processes import REPOSITORY
 
 Run = Callable[..., Result]
 SITES = "newsite: {authUrl: 'http://127.0.0.1:9/', apiKey: hidden, userRoomPrefix: user_, device_ttl: 60}"
@@ -127,6 +128,36 @@ def test_check_config(run: Run) -> None:
         "WARNING newsite.apiKey: has fewer than 16 characters and can be guessed, `recado keys new` makes a key",
         "WARNING plain.apiKey: has fewer than 16 characters and can be guessed, `recado keys new` makes a key",
     ]
+
+
+@pytest.mark.parametrize(
+    ("config", "sites", "mistake"),
+    [
+        ("{redis: {url: 'rediss://h?ssl_ca_certs=/nowhere'}}", "{}", "redis.url: ssl_ca_certs: expected a file"),
+        ("{workers: 2, flakeid: {worker: 1}}", "{}", "flakeid.worker: expected none with several workers"),
+        ("{}", "a: {apiKey: k, redisPublish: {url: 'redis://h:99999'}}", "a.redisPublish.url: expected a URL"),
+        ("{}", "a: {apiKey: k, topics: {jwt_secret: short}}", "site a: topics.jwt_secret: expected at least 32 bytes"),
+        ("{mounts: {topics: a}}", "a: {apiKey: k, channels: {}}", "mounts.topics: expected a site of sites.yml"),
+    ],
+)
+def test_check_config_and_serve_agree(run: Run, served: list[Any], config: str, sites: str, mistake: str) -> None:
+    """A configuration with which no server can start is refused by both commands, with the same line."""
+    Path("config.yml").write_text(f"production: {config}")
+    Path("sites.yml").write_text(sites)
+    results = [run(command) for command in ("check-config", "serve")]
+    assert [result.exit_code for result in results] == [2, 2]
+    assert results[0].stderr == results[1].stderr
+    assert results[0].stderr.startswith(f"recado: {mistake}")
+    assert served == []
+
+
+def test_example_files_are_usable(run: Run, served: list[tuple[Config, bool]]) -> None:
+    """The example files, copied as they are, pass check-config and are served."""
+    for name in ("config", "sites"):
+        Path(f"{name}.yml").write_text((REPOSITORY / f"{name}.example.yml").read_text())
+    assert run("check-config").exit_code == 0
+    assert run("serve").exit_code == 0
+    assert list(served[0][0].sites) == ["newsite", "livescores"]
 
 
 def test_demo_listens_on_loopback(run: Run, served: list[tuple[Config, bool]]) -> None:

@@ -1,9 +1,11 @@
 """Any text as bytes and back."""
 
+import json
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.surrogates import decode_text, encode_text
+from app.surrogates import decode_text, encode_text, replace_half_pairs
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -16,3 +18,20 @@ def test_any_text_comes_back(text: str) -> None:
 def test_ordinary_text_is_utf_8() -> None:
     """Bytes that other programs read."""
     assert encode_text("día") == "día".encode()
+
+
+@given(st.text(st.characters(exclude_categories=()) | st.characters(categories=["Cs"]) | st.sampled_from("\\ud8")))
+@example("\ud83d")
+@example("\udc00\ud83d\ude00\ud800")
+@example("\\ud83d")
+def test_half_pairs_of_json_are_replaced(text: str) -> None:
+    """Escapes of half a pair become U+FFFD, one for one; pairs, other escapes and escaped backslashes stay."""
+    given_text = json.dumps(text)
+    read = json.loads(replace_half_pairs(given_text.encode()))
+    # UTF-16 joins two halves that stand side by side, as a reader of JSON does.
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert len(read) == len(json.loads(given_text))
+    assert [a for a in read if a != "\ufffd"] == [
+        a for a in json.loads(given_text) if not "\ud800" <= a <= "\udfff" and a != "\ufffd"
+    ]
+    assert joined.replace("\ufffd", "") == read.replace("\ufffd", "")

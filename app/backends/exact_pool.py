@@ -52,7 +52,7 @@ class ExactPool:
         except tuple(REASONS) as error:
             # The class of the error behind httpx's says more.
             named = error.__cause__ if error.__cause__ and isinstance(error, httpx.HTTPError) else error
-            raise BackendError(_reason_of(error), type(named).__name__, was_answered=False) from None
+            raise BackendError(_reason_of(error), exchange.cause_of(named), was_answered=False) from None
 
     async def close(self) -> None:
         """See `BackendPool`."""

@@ -4,6 +4,7 @@ Knows nothing of rooms or users, and no HTTP library.
 """
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
@@ -18,6 +19,8 @@ MAX_ANSWER_BYTES = 1_000_000
 #: Most backends drop an idle connection after 60 s or more. One that drops it earlier costs a silent second try.
 KEEPALIVE_SECONDS = 60.0
 
+#: The modules of errors that hold the system's words and nothing of a request.
+_SYSTEM = frozenset(("builtins", "socket", "ssl"))
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 Header = tuple[bytes, bytes]
@@ -38,7 +41,7 @@ class BackendError(RecadoError):
 
     def __init__(self, reason: str, cause: str, was_answered: bool = True) -> None:
         super().__init__(reason)
-        #: The library's class of error, for the log.
+        #: The library's class of error, and the system's words where there are some, for the log.
         self.cause = cause
         #: False when the backend could not be reached, or did not end its answer in time.
         self.was_answered = was_answered
@@ -70,6 +73,22 @@ def reason_of(error: BaseException, reasons: Reasons) -> str:
     if known is None:
         raise KeyError(type(error).__name__)
     return reasons[known]
+
+
+def cause_of(error: BaseException) -> str:
+    """The class of a library's error, with the words of the system behind it: of a refused connection, a name that is
+    not found, a certificate. Words of libraries may hold a URL or a token, and are left out."""
+    behind: BaseException | None = error
+    while behind is not None and not _words_of(behind):
+        behind = getattr(behind, "os_error", None) or behind.__cause__ or behind.__context__
+    words = _words_of(behind)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _words_of(error: BaseException | None) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return error.strerror or "" if isinstance(error, OSError) and type(error).__module__ in _SYSTEM else ""
 
 
 def authorization(site: Site, token: str | None) -> list[Header]:

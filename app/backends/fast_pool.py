@@ -47,7 +47,7 @@ class FastPool:
             # A body that cannot be decoded is hidden behind ClientPayloadError.
             cause = error.__cause__
             named = cause if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError) else error
-            raise BackendError(reason_of(named, REASONS), type(named).__name__, was_answered=False) from None
+            raise BackendError(reason_of(named, REASONS), exchange.cause_of(named), was_answered=False) from None
 
     async def close(self) -> None:
         """See `BackendPool`."""

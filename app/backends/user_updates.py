@@ -19,6 +19,8 @@ from app.observe.counts import Counts
 # A tenant's requests in flight, and its updates that wait for their turn. Past both, an update is dropped and logged.
 MAX_IN_FLIGHT_PER_SITE = 20
 MAX_WAITING_PER_SITE = 20_000
+# Ids that change the path of a URL, in any spelling: no HTTP client sends them as they stand (RFC 3986, 5.2.4).
+_DOT_SEGMENTS = (".", "..")
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,12 @@ class HttpUserUpdates:
         Does nothing for a site without updateUserUrl, for an empty id (the URL would name all users) or once closed.
         """
         if not site.update_user_url or not user_id or self._is_closed:
+            return
+        if user_id in _DOT_SEGMENTS or not _is_unicode(user_id):
+            self._counts.of(site.name).part(BackendCounts).user_updates["refused"] += 1
+            log.warning(
+                "user update refused", site=site.name, reason="the id is none that a URL can name", user=user_id
+            )
             return
         waiting = self._waiting.setdefault(site.name, deque())
         if len(waiting) >= MAX_WAITING_PER_SITE:
@@ -101,6 +109,15 @@ class HttpUserUpdates:
         results["failed" if answer.status >= 300 else "done"] += 1
         if answer.status >= 300:
             log.warning("user update failed", site=site.name, reason="unexpected status", status=answer.status)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text can be written in UTF-8: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _body(update: _Update) -> bytes:

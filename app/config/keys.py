@@ -155,6 +155,7 @@ class EnvironmentKeys(SharedKeys):
     max_body_bytes: Amount | None = field(name="max_body", default=None)
     log_level: _LogLevel | None = None
     log_format: _LogFormat | None = None
+    joining_per_address: _AmountOrNone | None = None
     auth_timeout_seconds: Seconds | None = field(name="auth_timeout", default=None)
     drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
     shutdown_timeout_seconds: Seconds | None = field(name="shutdown_timeout", default=None)

@@ -55,7 +55,8 @@ class SiteLimits(Struct, frozen=True, kw_only=True):
     #: An IPv6 address counts as its /64, which belongs to one customer.
     connections_per_address: int = 0
     connections_per_user: int = 0
-    rooms_per_connection: int = 0
+    #: Each of them costs the script that connects a device.
+    rooms_per_connection: int = 1_000
     sends_per_second: float = 0
     #: The sends allowed at once after a pause; 0: as many as in a second.
     sends_burst: int = 0
@@ -144,6 +145,8 @@ class Config(Struct, frozen=True, kw_only=True):
     outbox_limit_bytes: int = 1_000_000
     limits: SiteLimits = SiteLimits()
     auth_concurrency: int = 64
+    #: The Socket.IO sessions of one address that have joined no site, on one node; 0: any number.
+    joining_per_address: int = 1000
     auth_timeout_seconds: float = 5.0
     #: Networks whose `X-Forwarded-For` is trusted for a client's address.
     trusted_proxies: tuple[str, ...] = ()

@@ -30,6 +30,9 @@ _TEXTS = {
     "connections_per_user": "Too many connections of this user",
 }
 
+#: A count of a connection: the limit, its name in Redis, and the most that are allowed.
+_Bound = tuple[str, str, int]
+
 _log = structlog.get_logger(__name__)
 
 
@@ -50,7 +53,13 @@ class Limits:
         seems dead. Raises StoreUnavailable when Redis is away. Then, and when cancelled, nothing is counted.
         """
         self.check_rooms(site, rooms)
-        bounds = _bounds(site, address, users)
+        return await self._take(site, _bounds(site, address, users))
+
+    async def connect_user(self, site: Site, user: str) -> Seat:
+        """Counts a connection that has a seat already for the user that it has turned out to be; as `connect`."""
+        return await self._take(site, _bounds_of_users(site, [user]))
+
+    async def _take(self, site: Site, bounds: list[_Bound]) -> Seat:
         if not bounds:
             return NO_SEAT
         ledger = self._ledgers.get(site.name)
@@ -203,12 +212,14 @@ def check_message(message: Message) -> None:
         raise LimitReached(text, "message_bytes", status=413)
 
 
-def _bounds(site: Site, address: str, users: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The counts of a connection, each as (limit, name in Redis, the most that are allowed)."""
+def _bounds_of_users(site: Site, users: Sequence[str]) -> list[_Bound]:
+    most = site.limits.connections_per_user
+    return [("connections_per_user", f"user:{user}", most) for user in users] if most else []
+
+
+def _bounds(site: Site, address: str, users: Sequence[str]) -> list[_Bound]:
     limits = site.limits
-    found = []
-    if limits.connections_per_user:
-        found += [("connections_per_user", f"user:{user}", limits.connections_per_user) for user in users]
+    found = _bounds_of_users(site, users)
     if limits.connections_per_address and address:
         found.append(("connections_per_address", f"address:{network_of(address)}", limits.connections_per_address))
     if limits.connections:

@@ -13,6 +13,12 @@ class Seat:
         #: The names under which the connection is counted; none once the seat was given back.
         self.names = names
 
+    def joined_by(self, other: "Seat") -> "Seat":
+        """One seat for both, which are given back together."""
+        both = Seat(self.site or other.site, [*self.names, *other.names])
+        self.names = other.names = ()
+        return both
+
 
 #: The seat of a connection that no limit counts.
 NO_SEAT = Seat("", ())

@@ -12,6 +12,7 @@ from app.backends.peers import HttpPeers
 from app.config.settings import Config
 from app.core.delivery import Delivery
 from app.core.limits import Limits
+from app.errors import ConfigError
 from app.ids import FlakeIds
 from app.node.dispatch import Dispatcher
 from app.node.worker_slot import WorkerSlot
@@ -30,6 +31,7 @@ from app.redis.topology import new_redis
 from app.socketio.bundle import bundle_routes
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
+from app.socketio.newcomers import Newcomers
 from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
@@ -72,13 +74,15 @@ class Services:
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
-        self.socket_server = SocketServer(router, _engine_settings(config, node))
+        self.socket_server = SocketServer(
+            router, _engine_settings(config, node), newcomers=Newcomers(config.joining_per_address)
+        )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
-        self._sampler = QueueSampler(redis, sites, counts)
+        self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
         self.health = Health(
@@ -182,6 +186,14 @@ def _version() -> str:
     except metadata.PackageNotFoundError:
         # This is a checkout that was not installed.
         return "unknown"
+
+
+def check_together(config: Config) -> None:
+    """Raises ConfigError for settings that no server can start with, on whatever machine."""
+    if config.redis_url:
+        read_redis_url(config.redis_url)
+    if config.workers > 1 and config.worker is not None:
+        raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
 
 
 async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> Location:

@@ -236,8 +236,6 @@ class Supervisor:
 
 def supervise(config: Config, demo: bool) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
-    if config.worker is not None:
-        raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
         further = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]

@@ -13,11 +13,11 @@ from app.errors import StoreAway, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.redis.address import Address
 from app.redis.link import PASSING_ERRORS, Link, Word
+from app.redis.patience import LOOK_SECONDS, Patience, ServerClock
 from app.redis.scripts import Script, load_scripts, packed_scripts
 from app.redis.server_check import ServerCheck, read_facts
 from app.watched_tasks import start_watched
 
-_WATCH_SECONDS = 0.1
 #: The time that a new link may take before its first command, in time-outs of a command.
 _SETUP_TIMEOUTS = 3
 _RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5)
@@ -133,9 +133,8 @@ class Redis:
         self.on_astray: Callable[[], None] = lambda: None
         self._link: Link | None = None
         self._check = ServerCheck()
-        self._clock_offset_ms = 0.0
-        #: When the watch last saw that an answer had arrived, or that none was due; on the loop's clock.
-        self._moved_at = 0.0
+        self._clock = ServerClock()
+        self._patience = Patience(lambda: self.timeout_seconds)
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._broken = asyncio.Event()
@@ -194,11 +193,9 @@ class Redis:
 
     def deadline_ms(self, key: str) -> int:
         """The time, on Redis's clock, when the caller of a command given now will have stopped waiting."""
-        # At the latest when the watch may give up the link: a command that Redis reads after that must not run.
-        now = asyncio.get_running_loop().time()
-        is_waiting = self._link is not None and self._link.is_waiting
-        given_up_at = (self._moved_at if is_waiting else now - _WATCH_SECONDS) + self._stall_seconds
-        return int(given_up_at * 1000 + self._clock_offset_ms)
+        now, link = asyncio.get_running_loop().time(), self._link
+        ends_at = self._patience.ends_at(now, link.answered if link else 0, link is not None and link.is_waiting)
+        return self._clock.ms_at(ends_at)
 
     def command(self, *words: Word) -> "asyncio.Future[Any]":
         """Gives a command; see `Link.command`."""
@@ -221,6 +218,7 @@ class Redis:
         except StoreError as error:
             if "(LATE)" in str(error) and self._link is not None:
                 # The clocks may have drifted apart (the machine slept): correct the next deadlines.
+                self._clock.begin()
                 self._compare_clocks(self._link)
             raise
         finally:
@@ -233,15 +231,17 @@ class Redis:
         link.reload = packed_scripts(self.is_sharded)
         try:
             # Several round trips and the text of all scripts: this takes longer than one command may.
-            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds):
+            async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds) as limit:
                 run_id = await self._check_server(link, address)
                 answers = [link.command("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-                await self._compare_clocks(link)
+                # Behind the scripts: Redis takes long to load them.
                 await asyncio.gather(*answers)
+                self._clock.begin()
+                await self._compare_clocks(link)
                 tried = link.command("EVALSHA", self._scripts["rights"].digest, 0)
                 await self._check.try_commands(tried, str(address))
                 if self.on_reconnect is not None:
-                    await self.on_reconnect(run_id, partial(self._run_on, link))
+                    await self.on_reconnect(run_id, partial(self._run_in_setup, link, limit))
         except TimeoutError as error:
             link.abort()
             raise StoreUnavailable(f"Redis at {address} does not answer") from error
@@ -252,8 +252,8 @@ class Redis:
             # The link broke after the last answer, before the watch knew it.
             raise StoreUnavailable(f"Redis at {address} has closed the connection")
         self.address = address
-        # Without this the time of the last link would count, and new deadlines would lie in the past.
-        self._moved_at = asyncio.get_running_loop().time()
+        # Without this the silence of the last link would count, and new deadlines would lie in the past.
+        self._patience.begin(asyncio.get_running_loop().time(), link.answered)
         self._link = link
 
     async def _check_server(self, link: Link, address: Address) -> str:
@@ -267,19 +267,26 @@ class Redis:
         self._check.look_at(facts, str(address))
         return facts.run_id
 
+    def _run_in_setup(
+        self, link: Link, limit: asyncio.Timeout, name: str, key: str, *words: Word
+    ) -> "asyncio.Future[Any]":
+        """Runs a script on a new link. Each has the whole time: how many there are depends on sites and devices."""
+        limit.reschedule(asyncio.get_running_loop().time() + _SETUP_TIMEOUTS * self.timeout_seconds)
+        return self._run_on(link, name, key, *words)
+
     def _run_on(self, link: Link, name: str, key: str, *arguments: Word) -> "asyncio.Future[Any]":
         return link.command("EVALSHA", self._scripts[name].digest, 1, key, *arguments)
 
     def _compare_clocks(self, link: Link) -> "asyncio.Future[Any]":
         asked = link.command("TIME")
-        asked.add_done_callback(self._note_time)
+        asked.add_done_callback(partial(self._note_time, asyncio.get_running_loop().time()))
         return asked
 
-    def _note_time(self, answer: "asyncio.Future[Any]") -> None:
+    def _note_time(self, asked_at: float, answer: "asyncio.Future[Any]") -> None:
         if not answer.cancelled() and answer.exception() is None:
             seconds, microseconds = answer.result()
-            now_ms = asyncio.get_running_loop().time() * 1000
-            self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - now_ms
+            server_ms = int(seconds) * 1000 + int(microseconds) / 1000
+            self._clock.note(server_ms, asked_at, asyncio.get_running_loop().time())
 
     def _link_lost(self, link: Link) -> None:
         if link is self._link:
@@ -308,21 +315,16 @@ class Redis:
 
     async def _watch(self) -> None:
         """Gives up a link without progress (Redis stopped, the network cut). One timer serves all commands."""
-        loop = asyncio.get_running_loop()
-        watched, answered = self._link, -1
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             link = self._link
-            if link is None or not link.is_waiting or link is not watched or link.answered != answered:
-                self._moved_at, watched, answered = loop.time(), link, link.answered if link else -1
-            elif loop.time() - self._moved_at > self._stall_seconds:
+            if link is None:
+                continue
+            if self._patience.is_over(asyncio.get_running_loop().time(), link.answered, link.is_waiting):
                 _log.error("redis does not answer", address=str(self.address), seconds=self.timeout_seconds)
                 link.abort()
-
-    @property
-    def _stall_seconds(self) -> float:
-        """How long a link without progress is kept: less than the time-out, because the watch looks at intervals."""
-        return self.timeout_seconds - _WATCH_SECONDS
+            elif self._clock.is_doubtful and not link.is_waiting:
+                self._compare_clocks(link)
 
 
 async def retry(connect: Callable[[], Awaitable[None]], on_failure: Callable[[StoreError], None] | None = None) -> None:

@@ -211,7 +211,7 @@ class RedisCluster:
 
         async def recover(run_id: str, run: RunScript) -> None:
             async def run_if_held(name: str, key: str, *arguments: Word) -> Any:
-                return await run(name, key, *arguments) if self.shard_of(key) is primary else 0
+                return await run(name, key, *arguments) if self.shard_of(key) is primary else [0, b"0"]
 
             if self.on_reconnect is not None:
                 await self.on_reconnect(run_id, run_if_held)

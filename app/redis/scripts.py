@@ -1,7 +1,7 @@
 """The Lua scripts of all packages in the form that Redis gets, by name.
 
 Each package keeps its scripts in a folder `lua/`. A line `-- include <name>` is replaced by the fragment `_<name>.lua`
-of any package; fragments include others the same way. No two packages have a script of the same name.
+of any package, once; fragments include others the same way. No two packages have a script of the same name.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
             continue
         if name in scripts:
             raise ValueError(f"{file}: expected a name that no other script has")
-        text = _expand(file.read_text(), fragments)
+        text = _expand(file.read_text(), fragments, set())
         scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
@@ -58,6 +58,13 @@ def _fragments(is_sharded: bool) -> dict[str, str]:
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 
-def _expand(text: str, fragments: dict[str, str]) -> str:
-    """The text with each include line replaced by its fragment, in fragments too."""
-    return _INCLUDE.sub(lambda found: _expand(fragments[found[1]], fragments), text)
+def _expand(text: str, fragments: dict[str, str], included: set[str]) -> str:
+    """The text with each include line replaced by its fragment, in fragments too; a second line for one by nothing."""
+
+    def fragment_of(found: re.Match[str]) -> str:
+        if found[1] in included:
+            return ""
+        included.add(found[1])
+        return _expand(fragments[found[1]], fragments, included)
+
+    return _INCLUDE.sub(fragment_of, text)

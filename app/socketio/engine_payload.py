@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from app.socketio.engine_packet import BinaryPacket, MalformedPacket, Packet, PacketFlood
 from app.transport.refusals import TOO_MANY_PACKETS
@@ -20,7 +21,8 @@ BINARY_TYPE = b"application/octet-stream"
 SCRIPT_TYPE = b"text/javascript; charset=UTF-8"
 
 MAX_PACKETS = 512
-"""The most packets of one payload. Clients send the packets that were written since their last POST, some dozens."""
+"""The most packets of one payload, beside one for each packet that the client has fetched before: a page that fetches
+many messages acknowledges them at once. Other packets are some dozens, those written since the last POST."""
 
 _SEPARATOR = b"\x1e"
 _V3_LENGTH_DIGITS = 10
@@ -29,6 +31,7 @@ _MAX_FIELDS = 16
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_DIGIT_VALUES = bytes.maketrans(b"0123456789", bytes(range(10)))
 
 Received = bytes | BinaryPacket
 """A packet of the client: a text packet as UTF-8 bytes with its type digit, or a binary message."""
@@ -39,12 +42,13 @@ def encode_payload(
 ) -> tuple[bytes, bytes]:
     """Join packets for one response; returns the body and its content type.
 
-    Version 3 uses binary framing only for a payload with a binary packet, to a client that says it reads binary.
+    A version 3 client that reads binary gets every payload in binary framing, as from engine.io 1.x. In browsers,
+    clients 1.0 to 1.3 read no text, clients 1.4 to 1.7 no text of more than some 100 KB; clients 2.x read both.
     A client that encodes text as UTF-8 twice decodes it twice, too; in binary framing it decodes once.
     """
     if version == 4:
         return _SEPARATOR.join(_text_v4(packet) for packet in packets), TEXT_TYPE
-    if supports_binary and any(isinstance(packet, BinaryPacket) for packet in packets):
+    if supports_binary:
         return b"".join(_binary_v3(packet) for packet in packets), BINARY_TYPE
     return b"".join(_text_v3(packet, is_encoded_twice) for packet in packets), TEXT_TYPE
 
@@ -55,15 +59,15 @@ def encode_script(index: str, payload: bytes) -> bytes:
     return f"___eio[{digits}]({json.dumps(payload.decode())});".encode()
 
 
-def decode_payload_v4(body: bytes) -> list[Received]:
+def decode_payload_v4(body: bytes, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 4 payload; raises MalformedPacket."""
-    if body.count(_SEPARATOR) >= MAX_PACKETS:
+    if body.count(_SEPARATOR) >= max_packets:
         raise PacketFlood(TOO_MANY_PACKETS)
     _decode_utf8(body)
     return [_from_text(packet, base64_prefix=b"b") for packet in body.split(_SEPARATOR)]
 
 
-def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Received]:
+def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 3 text payload; raises MalformedPacket.
 
     1.x clients encode text as UTF-8 twice when polling, 2.x clients once. While the client's version is unknown
@@ -73,7 +77,7 @@ def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Receive
     if not body:
         raise MalformedPacket
     for number, chunk in enumerate(_split_v3(_decode_utf8(body))):
-        _check_number(number)
+        _check_number(number, max_packets)
         text = chunk.encode()
         if is_maybe_encoded_twice and not chunk.isascii():
             text = _undo_second_encoding(chunk) or text
@@ -82,7 +86,7 @@ def decode_payload_v3(body: bytes, is_maybe_encoded_twice: bool) -> list[Receive
     return packets
 
 
-def decode_payload_v3_binary(body: bytes) -> list[Received]:
+def decode_payload_v3_binary(body: bytes, max_packets: int = MAX_PACKETS) -> list[Received]:
     """Split a version 3 binary payload (``00|01 <digits> ff <data>`` repeated); raises MalformedPacket."""
     packets: list[Received] = []
     if not body:
@@ -97,7 +101,7 @@ def decode_payload_v3_binary(body: bytes) -> list[Received]:
         data = body[end + 1 : end + 1 + length]
         if not data or len(data) != length:
             raise MalformedPacket
-        _check_number(len(packets))
+        _check_number(len(packets), max_packets)
         packets.append(_from_binary_v3(data) if body[at] == 1 else _from_text(_checked(data), base64_prefix=b"b4"))
         at = end + 1 + length
     return packets
@@ -146,8 +150,8 @@ def _unquote(value: bytes) -> bytes:
     return binascii.a2b_qp(value.replace(b"=", b"%3D").replace(b"%", b"="))
 
 
-def _check_number(packets: int) -> None:
-    if packets >= MAX_PACKETS:
+def _check_number(packets: int, max_packets: int) -> None:
+    if packets >= max_packets:
         raise PacketFlood(TOO_MANY_PACKETS)
 
 
@@ -164,9 +168,14 @@ def _text_v3(packet: Packet, is_encoded_twice: bool) -> bytes:
 
 
 def _binary_v3(packet: Packet) -> bytes:
-    is_binary = isinstance(packet, BinaryPacket)
-    data = b"\x04" + packet.data if isinstance(packet, BinaryPacket) else packet.ascii
-    return b"%c%b\xff%b" % (is_binary, bytes(map(int, str(len(data)))), data)
+    if isinstance(packet, BinaryPacket):
+        return b"\x01" + _binary_length(len(packet.data) + 1) + b"\x04" + packet.data
+    return b"\x00" + _binary_length(len(packet.ascii)) + packet.ascii
+
+
+@lru_cache(4096)
+def _binary_length(length: int) -> bytes:
+    return (b"%d\xff" % length).translate(_DIGIT_VALUES)
 
 
 def _utf16_length(text: bytes) -> int:

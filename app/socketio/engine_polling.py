@@ -12,6 +12,7 @@ from app.socketio.engine_mailbox import Mailbox
 from app.socketio.engine_packet import NOOP, MalformedPacket
 from app.socketio.engine_payload import (
     BINARY_TYPE,
+    MAX_PACKETS,
     SCRIPT_TYPE,
     TEXT_TYPE,
     Received,
@@ -128,8 +129,12 @@ async def _watch(mailbox: Mailbox, receive: Any) -> None:
 def _decode(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> list[Received]:
     if "j" in query:
         body = payload_from_form(body)
+    most = MAX_PACKETS + session.unanswered
     if session.version == 4:
-        return decode_payload_v4(body)
-    if (b"content-type", BINARY_TYPE) in scope["headers"]:
-        return decode_payload_v3_binary(body)
-    return decode_payload_v3(body, session.is_encoded_twice)
+        packets = decode_payload_v4(body, most)
+    elif (b"content-type", BINARY_TYPE) in scope["headers"]:
+        packets = decode_payload_v3_binary(body, most)
+    else:
+        packets = decode_payload_v3(body, session.is_encoded_twice, most)
+    session.unanswered = max(0, session.unanswered - len(packets))
+    return packets

@@ -41,6 +41,8 @@ SERVER_DISCONNECT = "server disconnect"
 #: Longer than the round trip to most clients.
 _QUIET_SECONDS = 0.25
 _V3_BINARY_MESSAGE = b"\x04"
+_MAX_UNANSWERED = 20_000
+"""As many small messages as an outbox of twice its default size holds. So many packets are read in one turn."""
 
 
 class EngineSession(EngineOutlet):
@@ -65,6 +67,7 @@ class EngineSession(EngineOutlet):
         "posted",
         "sid",
         "supports_binary",
+        "unanswered",
     )
 
     def __init__(self, owner: SessionOwner, sid: str, version: int) -> None:
@@ -82,6 +85,8 @@ class EngineSession(EngineOutlet):
         """The origins that its requests have told, and the ones that it may have (None: any); see `engine_origins`."""
         self.allowed_origins: Collection[str] | None = None
         self.is_posting = False
+        self.unanswered = 0
+        """The packets that the client has fetched, less those that it has brought since: it may answer each of them."""
         self.posted: PostedPackets | None = None
         """Set while packets of a POST wait for their turn."""
         self.bucket = NOT_WAITING
@@ -265,6 +270,7 @@ class EngineSession(EngineOutlet):
         if self.version == 3 and self._receipts is not None:
             self._receipts.payload_fetched()
         packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
+        self.unanswered = min(self.unanswered + len(packets), _MAX_UNANSWERED)
         if self.state is SessionState.CLOSING:
             self._finish(SERVER_DISCONNECT)
         return packets

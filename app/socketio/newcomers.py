@@ -19,9 +19,11 @@ from app.transport.refusals import TOO_MANY_CONNECTS
 
 MAX_BYTES = 1 << 16
 """The largest message of a session in no site, and the bytes that may wait for it. A CONNECT holds one token."""
-MAX_SESSIONS_OF_ADDRESS = 1_000
-MAX_CONNECTS_OF_ADDRESS = 10_000
-"""Half of the row in front of one authUrl. More than an address has after a restart, or a proxy that is not trusted."""
+SESSIONS_OF_ADDRESS = 1_000
+"""The default of `joining_per_address`."""
+CONNECTS_FOR_A_SESSION = 10
+"""The connects under way of an address for each of its sessions in no site: by default half of the row in front of one
+authUrl, and more than an address has after a restart."""
 MAX_CONNECTS_OF_SESSION = 32
 
 _log = structlog.get_logger(__name__)
@@ -30,12 +32,10 @@ _log = structlog.get_logger(__name__)
 class Newcomers:
     """The counts of one server; lives as long as that. An unknown address ("") counts nowhere."""
 
-    def __init__(
-        self, max_sessions: int = MAX_SESSIONS_OF_ADDRESS, max_connects: int = MAX_CONNECTS_OF_ADDRESS
-    ) -> None:
-        """Take the bounds of one address."""
+    def __init__(self, max_sessions: int = SESSIONS_OF_ADDRESS) -> None:
+        """Take the sessions of one address; 0: any number of them, and of their connects."""
         self._max_sessions = max_sessions
-        self._max_connects = max_connects
+        self._max_connects = max_sessions * CONNECTS_FOR_A_SESSION
         self._sessions: Counter[str] = Counter()
         self._connects: Counter[str] = Counter()
         self._told: str | None = None
@@ -43,14 +43,14 @@ class Newcomers:
     def may_open(self, address: str) -> bool:
         """Whether a client of this address may open another session."""
         network = network_of(address)
-        if not address or self._sessions[network] < self._max_sessions:
+        if not address or not self._max_sessions or self._sessions[network] < self._max_sessions:
             return True
         if network != self._told:
             self._told = network
             _log.warning(
                 "sessions refused",
                 address=network,
-                reason="too many have joined no site; if this is a proxy, name it in trusted_proxies",
+                reason="too many have joined no site (joining_per_address); a proxy belongs into trusted_proxies",
             )
         return False
 
@@ -60,7 +60,7 @@ class Newcomers:
 
     def begin_connect(self, address: str) -> None:
         """Count a connect; raises PacketFlood when the address has too many under way."""
-        if address and self._connects[network_of(address)] >= self._max_connects:
+        if address and self._max_connects and self._connects[network_of(address)] >= self._max_connects:
             raise PacketFlood(TOO_MANY_CONNECTS)
         _add(self._connects, address, 1)
 

@@ -122,7 +122,8 @@ class NamespaceConnection:
         self.namespace = namespace
         self.sid = sid
         self.holds_session = True
-        """Whether the session may stay for this namespace. An application denies it where nothing happens."""
+        """Whether the session may stay for this namespace. An application denies it where nothing happens, and to a
+        client that has not shown who it is; see `hold_session`."""
         self.phase = NamespaceState.CONNECTING
         self.state: Any = None
         """Free for the application."""
@@ -166,6 +167,12 @@ class NamespaceConnection:
         self.session.send_encoded(write_connect(self.namespace, self.sid, self.session.version))
         self._send(held or [])
         self._owner.joined(self)
+
+    def hold_session(self) -> None:
+        """Let the session stay for this namespace from here on: the client has shown who it is."""
+        self.holds_session = True
+        if self.phase is NamespaceState.CONNECTED:
+            self._owner.joined(self)
 
     def refuse(self, message: str) -> None:
         """Send CONNECT_ERROR with this text instead; the transport stays open for other namespaces."""

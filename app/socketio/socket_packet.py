@@ -33,8 +33,12 @@ _ATTACHMENTS = re.compile(rb"(\d{1,9})-")
 _ID = re.compile(rb"[0-9\t\n\v\f\r ]*")
 
 
-class TooDeep(RecadoError):
-    """The JSON of a client is nested too deeply for Python. The reference server reads it; here it is passed over."""
+MAX_JSON_BYTES = 1 << 16
+"""The longest JSON of a client that is read. The reference server reads any; no application here has use for more."""
+
+
+class Unread(RecadoError):
+    """The JSON of a client is too long, or nested too deeply for Python: it is passed over."""
 
 
 @dataclass(slots=True, repr=False)
@@ -46,6 +50,8 @@ class ConnectPacket:
     auth: dict[str, Any] | None
     has_comma: bool
     """Clients from 2.x on end the namespace with a comma, 1.x clients do not."""
+    is_unread: bool = False
+    """Whether the JSON was too long, or nested too deeply, to be read."""
 
 
 @dataclass(slots=True, repr=False)
@@ -67,7 +73,7 @@ class ClientPacket:
 
 
 def read_connect(packet: bytes) -> ConnectPacket:
-    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket, TooDeep."""
+    """Read ``40``, ``40/ns,{...}`` or the old clients' ``40/ns?a=b``; raises MalformedPacket."""
     text = packet[2:].decode()
     namespace, query, has_comma = ROOT, "", False
     if text.startswith("/"):
@@ -80,7 +86,10 @@ def read_connect(packet: bytes) -> ConnectPacket:
     elif text.startswith("?"):
         text, query = "", text[1:]
     text = text.lstrip("0123456789 \t\r\n")  # an id, which the reference server passes over
-    auth = _load(text) if text else None
+    try:
+        auth = _load(text) if text else None
+    except Unread:
+        return ConnectPacket(namespace, {}, None, has_comma, is_unread=True)
     if text and not isinstance(auth, dict):
         raise MalformedPacket
     return ConnectPacket(namespace, parse_query(query.encode()), auth, has_comma)
@@ -109,7 +118,7 @@ def read_packet(packet: bytes) -> ClientPacket:
 def read_arguments(packet: ClientPacket) -> list[Any] | None:
     """Return the name of an event and its arguments, with its attachments in place; None for an event without any.
 
-    Raises MalformedPacket, TooDeep. A name may be a number, as in the reference server.
+    Raises MalformedPacket, Unread. A name may be a number, as in the reference server.
     """
     if not packet.payload:
         return None
@@ -168,7 +177,9 @@ def _read_id(digits: bytes) -> int | None:
 
 
 def _load(text: str, attachments: list[bytes] | None = None) -> Any:
-    """Read JSON, with a binary message in the place of each of its placeholders; raises MalformedPacket, TooDeep."""
+    """Read JSON, with a binary message in the place of each of its placeholders; raises MalformedPacket, Unread."""
+    if len(text) > MAX_JSON_BYTES:
+        raise Unread
 
     def place(value: dict[str, Any]) -> Any:
         if value.get("_placeholder") is not True:
@@ -181,7 +192,7 @@ def _load(text: str, attachments: list[bytes] | None = None) -> Any:
     try:
         return _load_numbers(text, place if attachments else None)
     except RecursionError as error:
-        raise TooDeep from error
+        raise Unread from error
     except ValueError as error:
         raise MalformedPacket from error
 

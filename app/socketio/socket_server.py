@@ -23,6 +23,8 @@ from app.transport.deadline_wheel import DeadlineWheel, Timed
 
 _logger = logging.getLogger(__name__)
 
+JOIN_SECONDS = 45.0
+"""The time of a session to join a site; also of the reference server."""
 _TICKS_PER_TIMEOUT = 20
 _MAX_TICK_SECONDS = 1.0
 
@@ -34,7 +36,7 @@ class SocketServer:
         self,
         router: NamespaceRouter,
         settings: EngineSettings | None = None,
-        connect_timeout_seconds: float = 45.0,
+        connect_timeout_seconds: float = JOIN_SECONDS,
         newcomers: Newcomers | None = None,
     ) -> None:
         """Take the applications; a session that has joined no site after `connect_timeout_seconds` is closed."""

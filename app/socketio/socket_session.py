@@ -20,7 +20,7 @@ from app.socketio.socket_packet import (
     ROOT,
     ClientPacket,
     ConnectPacket,
-    TooDeep,
+    Unread,
     add_attachment,
     check_ack,
     namespace_prefix,
@@ -36,6 +36,7 @@ from app.transport.refusals import NO_NAMESPACE, refused
 _logger = logging.getLogger(__name__)
 
 INVALID_NAMESPACE = "Invalid namespace"
+UNREAD_AUTH = "The auth of this connect is too long or nested too deeply"
 _MAX_NAMESPACE_BYTES = 256
 """A longer name is nobody's, and is not said back to the client."""
 
@@ -231,21 +232,18 @@ class SocketSession:
     def _packet_received(self, packet: bytes) -> None:
         if self._partial is not None or self._to_pass_over:
             raise MalformedPacket  # the attachments of the packet before have to come first
-        try:
-            if packet[:2] == b"40":
-                self._connect(read_connect(packet))
-                return
-            read = read_packet(packet)
-            if read.namespace not in self.namespaces:
-                # The client has just been removed from the namespace, or never was in it.
-                self._to_pass_over = read.attachments_due
-            elif read.attachments_due:
-                self._partial = read
-                self._attachment_bytes = 0
-            else:
-                self._dispatch(read)
-        except TooDeep:
+        if packet[:2] == b"40":
+            self._connect(read_connect(packet))
             return
+        read = read_packet(packet)
+        if read.namespace not in self.namespaces:
+            # The client has just been removed from the namespace, or never was in it.
+            self._to_pass_over = read.attachments_due
+        elif read.attachments_due:
+            self._partial = read
+            self._attachment_bytes = 0
+        else:
+            self._dispatch(read)
 
     def _dispatch(self, read: ClientPacket) -> None:
         connection = self.namespaces.get(read.namespace)
@@ -261,7 +259,13 @@ class SocketSession:
                 self._ack_received(connection, read.id)
 
     def _event_received(self, connection: NamespaceConnection, read: ClientPacket) -> None:
-        if connection.phase is NamespaceState.CONNECTED and (arguments := read_arguments(read)) is not None:
+        if connection.phase is not NamespaceState.CONNECTED:
+            return
+        try:
+            arguments = read_arguments(read)
+        except Unread:
+            return
+        if arguments is not None:
             self._owner.event_received(connection, arguments, read.id)
 
     def _ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
@@ -279,6 +283,9 @@ class SocketSession:
             return  # clients of both versions may ask twice when their connect() is called twice
         if not self._owner.accepts_namespace(namespace):
             self._answer_unknown(namespace)
+            return
+        if packet.is_unread:
+            self.engine.send_encoded(write_refusal(namespace, UNREAD_AUTH, self.engine.version))
             return
         check_connects(self._connecting() if self.namespaces else 0)
         version = self.engine.version

@@ -1,4 +1,4 @@
-"""Audiences as the scripts, the bus and the histories write them: see `read_audiences` in lua/_shared.lua."""
+"""Audiences as the scripts, the bus and the histories write them: see `read_audiences` in lua/_audiences.lua."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ def audience_words(audiences: Sequence[Audience]) -> list[Word]:
 
 
 def guard_words(guard: Guard | None) -> list[Word]:
-    """The words of a command that state the condition of a message: see `check_guard` in lua/_shared.lua."""
+    """The words of a command that state the condition of a message: see `check_guard` in lua/_guard.lua."""
     return [0] if guard is None else [1, guard.hash, guard.field, guard.digest, int(guard.is_removed)]
 
 

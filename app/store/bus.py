@@ -114,7 +114,7 @@ class Bus:
 
 
 def parse(data: bytes) -> tuple[str, int, LiveMessage]:
-    """Reads a bus message (see `tell` in lua/_shared.lua): its site, its counter and the message in it."""
+    """Reads a bus message (see `tell` in lua/_tell.lua): its site, its counter and the message in it."""
     kind, site, counter, seq, id_, recipients, resync, body = data.split(b"\n", 7)
     message = LiveMessage(int(seq), id_.decode(), body)
     if kind == b"audience":

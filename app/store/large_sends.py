@@ -24,7 +24,7 @@ _RETRY_SECONDS = 0.05
 #: How long a send waits for another message that is being stored in parts.
 _PATIENCE_SECONDS = 30.0
 #: The lease of a message, without its renewal: see LARGE_LEASE_MS in lua/_large.lua.
-_LEASE_SECONDS = 3.0
+LEASE_SECONDS = 3.0
 
 #: Runs a script for a site.
 Run = Callable[..., Awaitable[Any]]
@@ -115,7 +115,7 @@ class LargeSends:
 
     async def _insist(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Retries for as long as the message has a lease."""
-        end = monotonic() + _LEASE_SECONDS
+        end = monotonic() + LEASE_SECONDS
         while True:
             try:
                 return await attempt()

@@ -3,7 +3,6 @@
 The chores: to take out what a dead node has left, and to forget devices whose time to live is over.
 """
 
-import asyncio
 import contextlib
 import itertools
 import math
@@ -20,19 +19,15 @@ from app.errors import StoreError, StoreUnavailable
 from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
 from app.redis.beat import Beat
 from app.redis.client import Commands
+from app.store.expiry import Expiry
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
-from app.watched_tasks import start_watched
 
 BEAT_SECONDS = 2.0
 #: A node without a beat for this long counts as dead: its devices are disconnected within 10 s of its end.
 DEAD_AFTER_SECONDS = 7.0
 #: Once Redis is back, every living node has beaten again within this many beats.
 _GRACE_BEATS = 2
-EXPIRE_SECONDS = 0.5
-#: The sites of one look, the next ones at the next: the cost does not grow with idle sites. A device that is past its
-#: time counts as expired before it is found here; only its memory is freed later.
-EXPIRE_SITES = 20
 _LEASE_MS = 60_000
 _NAMES_PER_COMMAND = 1_000
 #: Stands before the name of a dead node when only sites are left that no other node has known since.
@@ -87,19 +82,17 @@ class Node:
         self._must_announce = False
         #: The last beat that Redis took, and the first one after a pause.
         self._beat_at = self._beating_since = -math.inf
-        self._expiry: asyncio.Task[None] | None = None
+        self._expiry = Expiry(redis, queues, self._sites.values())
 
     async def start(self) -> None:
         """Announces the node. Raises StoreUnavailable when Redis is away."""
         await self.beat()
         self._beat.start(BEAT_SECONDS)
-        self._expiry = start_watched(self._keep_expiring(), "device expiry")
+        self._expiry.start()
 
     async def close(self) -> None:
         """Takes the node out: connections that it still holds count as disconnected now."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            await asyncio.gather(self._expiry, return_exceptions=True)
+        await self._expiry.close()
         await self._beat.close()
         if self._redis.is_available:
             # Sites of a shard that is away are left to the other nodes, as those of a dead node.
@@ -216,20 +209,3 @@ class Node:
         for bury in self.burials:
             await bury(site, node)
         return connections
-
-    async def _keep_expiring(self) -> None:
-        sites = [site for site in self._sites.values() if site.has_queues and site.device_ttl_seconds]
-        in_turn = itertools.cycle(sites)
-        while True:
-            await asyncio.sleep(EXPIRE_SECONDS)
-            for site in itertools.islice(in_turn, min(len(sites), EXPIRE_SITES)):
-                await self._expire(site)
-
-    async def _expire(self, site: Site) -> None:
-        try:
-            while await self._queues.expire(site):
-                pass
-        except StoreUnavailable:
-            return
-        except StoreError as error:
-            _log.error("expiry failed", site=site.name, reason=str(error))

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +18,13 @@ from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
-from app.store.large_sends import LargeSends
+from app.store.large_sends import LEASE_SECONDS, LargeSends
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
 _IN_PARTS = (b"busy", b"large")
+#: The devices that one run of recover.lua marks.
+_DEVICES_A_RUN = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +68,10 @@ class RedisQueues:
         #: The highest seq that this node knows of, by site.
         self._highest: dict[str, int] = {}
         redis.on_reconnect = self._recover
+        #: Called with a site that may have something to forget after so many seconds; see `Expiry`.
+        self.on_due: Callable[[Site, float], None] = lambda site, seconds: None
+        #: The sites of scripts since somebody has emptied it.
+        self.touched: set[str] = set()
         #: Messages to very many devices.
         self.large = LargeSends(self._run, max_message_bytes)
         #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
@@ -152,12 +158,12 @@ class RedisQueues:
 
     def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""
-        ttl_ms = site.device_ttl_seconds * 1000
+        ttl_ms = self._leaving(site)
         return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles))
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
         """Takes out a connection that may have been registered; see `QueueStore`."""
-        ttl_ms = site.device_ttl_seconds * 1000
+        ttl_ms = self._leaving(site)
         users = user_rooms(site, rooms)
         return self._run("withdraw", site, self.now_ms, self._node, connection, ttl_ms, encode_text(device_id), *users)
 
@@ -202,9 +208,13 @@ class RedisQueues:
         """Reads a protocol's history; see `QueueStore`."""
         return self._history(site, self._run("history", site, protocol, after_seq, max_messages, max_bytes))
 
-    async def expire(self, site: Site, at_most: int = 200) -> int:
-        """Forgets devices that have been away for longer than their time to live; answers how many."""
-        return int(await self._run("expire", site, self.now_ms, at_most))
+    async def expire(self, site: Site, at_most: int = 200) -> tuple[int, float | None]:
+        """Forgets devices that have been away for longer than their time to live.
+
+        Answers how many, and the seconds until the next one is due. Unless it was none more may be due already.
+        """
+        forgotten, next_ms = await self._run("expire", site, self.now_ms, at_most)
+        return forgotten, None if next_ms < 0 else next_ms / 1000
 
     async def bury(
         self, site: Site, node: str, last_beat_ms: int | str, at_most: int = 500
@@ -215,11 +225,20 @@ class RedisQueues:
         """
         ttl_ms = site.device_ttl_seconds * 1000
         left, since_ms, *taken = await self._run("bury", site, node, last_beat_ms, ttl_ms, at_most)
+        if taken:
+            self.on_due(site, 0)
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         pairs = zip(taken[::2], taken[1::2], strict=True)
         return left > 0, [BuriedConnection(site, user.decode(), decode_text(note), since) for user, note in pairs]
 
+    def _leaving(self, site: Site) -> int:
+        """The time to live in ms of a device of this site that goes away now."""
+        if site.device_ttl_seconds:
+            self.on_due(site, site.device_ttl_seconds)
+        return site.device_ttl_seconds * 1000
+
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
+        self.touched.add(site.name)
         key = self._prefixes.get(site.name)
         if key is None:
             key = self._prefixes[site.name] = prefix(site.name)
@@ -228,10 +247,18 @@ class RedisQueues:
     async def _recover(self, run_id: str, run: RunScript) -> None:
         """Checks whether Redis has come back without its newest writes: see recover.lua."""
         known = list(self._highest.items())
-        runs = [run("recover", prefix(site), run_id, highest) for site, highest in known]
-        for (site, _), marked in zip(known, await asyncio.gather(*runs), strict=True):
-            if marked:
-                _log.error("redis has lost messages", site=site, devices_to_resync=marked)
+        await asyncio.gather(*(self._recover_site(run_id, run, site, highest) for site, highest in known))
+
+    async def _recover_site(self, run_id: str, run: RunScript, site: str, highest: int) -> None:
+        marked, cursor = 0, b"0"
+        while True:
+            words = (self.now_ms, run_id, highest, site, cursor, _DEVICES_A_RUN)
+            count, cursor = await run("recover", prefix(site), *words)
+            marked += count
+            if cursor == b"0":
+                break
+        if marked:
+            _log.error("redis has lost messages", site=site, devices_to_resync=marked)
 
     def note_seq(self, site: str, seq: int) -> None:
         """Notes a seq that this node knows of: Redis must know it when it comes back."""
@@ -247,7 +274,7 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, site: Site) -> Word:
-        """The deadline of a send, with the limits of the site where it has any: `terms` in lua/_shared.lua."""
+        """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
         limits = site.limits
         rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
         if not (rate or messages or size):
@@ -260,6 +287,8 @@ class RedisQueues:
         words = await answer
         if words[0] in _IN_PARTS:
             self.large.now_ms = self.now_ms
+            # Should this node not be able to finish it, another run ends it.
+            self.on_due(message.site, LEASE_SECONDS)
             words = await self.large.finish(message, words, lambda: self._run_send(message))
         return self._to_stored(message.site, words)
 

@@ -13,7 +13,7 @@ from app.transport import frames
 from app.transport.connection_state import Fragments, State
 from app.transport.listener import Header, Listener, Upgrade
 from app.transport.outbox import OUTBOX_FULL, Outbox, closings
-from app.transport.parser import Parser, ParserPool
+from app.transport.parser import MAX_BYTES_A_TURN, Parser, ParserPool
 from app.transport.share import ServerShare
 
 logger = logging.getLogger(__name__)
@@ -215,8 +215,8 @@ class WebSocketConnection(Outbox):
         if parser.read(self, data):
             self._parser = None
             self._parsers.give_back(parser)
-        elif parser.has_rest:
-            # Many tiny frames in one read: other connections have their turn before the rest.
+        if parser.has_rest or (len(data) >= MAX_BYTES_A_TURN and not self._transport.is_closing()):
+            # Others have their turn before the rest; also behind a full read, or the loop reads on at once.
             self._transport.pause_reading()
             self._read_on_soon()
 
@@ -227,10 +227,10 @@ class WebSocketConnection(Outbox):
 
     def _read_on(self) -> None:
         self._is_reading_on = False
-        parser = self._parser
-        if parser is None or self._is_paused:
+        if self._is_paused:
             return
-        if parser.read_on(self):
+        parser = self._parser
+        if parser is not None and parser.has_rest and parser.read_on(self):
             self._parser = None
             self._parsers.give_back(parser)
         if not self._is_paused:

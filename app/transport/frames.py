@@ -116,9 +116,13 @@ def frame_length(data: bytes | bytearray, start: int) -> int:
     return _SHORT_HEADER_BYTES + length_bytes + int.from_bytes(data[start + 2 : start + 2 + length_bytes], "big")
 
 
-def end_of_frames(data: bytes | bytearray, start: int, count: int) -> int:
-    """Return where the `count` frames that begin at `start` end, or the end of `data` if they reach beyond it."""
+def end_of_frames(data: bytes | bytearray, start: int, count: int, max_bytes: int) -> int:
+    """Return where the `count` frames that begin at `start` end, or the end of `data` if they reach beyond it.
+
+    With more than `max_bytes` there are fewer of them, but one at least.
+    """
     end = len(data)
+    enough = start + max_bytes
     for _ in range(count):
         # The length of a short frame, as in `frame_length`, whose call costs more than this loop.
         size = data[start + 1] & ~_MASKED if start + 1 < end else _LENGTH_64_BITS
@@ -126,6 +130,8 @@ def end_of_frames(data: bytes | bytearray, start: int, count: int) -> int:
         start += length
         if length == 0 or start >= end:
             return end
+        if start >= enough:
+            break
     return start
 
 

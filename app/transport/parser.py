@@ -6,6 +6,7 @@ messages, closing or listeners, which belong to the connection.
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 from picows.picows import (  # type: ignore[attr-defined]  # picows does not declare WSProtocol
@@ -18,8 +19,11 @@ from picows.picows import (  # type: ignore[attr-defined]  # picows does not dec
 
 from app.transport import frames
 
-# The frames of one connection that are worked off in one turn of the loop.
+# The frames of one connection that are worked off in one turn of the loop, and their bytes.
 MAX_FRAMES_A_TURN = 64
+MAX_BYTES_A_TURN = 1 << 16
+# Frames whose turn took longer are fewer in the next: their sender is to cost others as little as one of small frames.
+_TURN_SECONDS = 0.0005
 _MAX_SURE_BYTES = 6 * MAX_FRAMES_A_TURN
 # picows doubles a full buffer; the first size holds the messages of phones.
 _READ_BUFFER_BYTES = 4096
@@ -107,6 +111,7 @@ class Parser(WSListener):
         # The bytes behind the frames of this turn, worked off up to the position.
         self._rest = bytearray()
         self._rest_position = 0
+        self._frames_a_turn = MAX_FRAMES_A_TURN
         self._sink = _Sink()
         self._picows = WSProtocol(
             None, None, False, lambda _request: self, _NO_LOGGER, False, None,
@@ -149,23 +154,28 @@ class Parser(WSListener):
             return False
         size = len(data)
         # So few bytes hold no more frames, since a client's frame has six bytes at least.
+        began = perf_counter()
         end = size if size <= _MAX_SURE_BYTES else self._turn_end(data, 0)
         self._report(receiver, data, 0, end)
         if end < size and not self._is_closed:
             self._rest += memoryview(data)[end:]
+            self._pace(perf_counter() - began)
             return False
         return self._unfinished_bytes == 0 and not self._is_closed
 
     def read_on(self, receiver: FrameReceiver) -> bool:
         """Report the next frames of the rest, as `read` does."""
+        began = perf_counter()
         end = self._turn_end(self._rest, self._rest_position)
         self._report(receiver, self._rest, self._rest_position, end)
         if self._is_closed or end < len(self._rest):
             self._rest_position = end
+            self._pace(perf_counter() - began)
             return False
         # A new one, since a bytearray keeps its memory.
         self._rest = bytearray()
         self._rest_position = 0
+        self._frames_a_turn = MAX_FRAMES_A_TURN
         return self._unfinished_bytes == 0
 
     def _report(self, receiver: FrameReceiver, data: bytes | bytearray, start: int, end: int) -> None:
@@ -185,13 +195,19 @@ class Parser(WSListener):
     def _turn_end(self, data: bytes | bytearray, start: int) -> int:
         """Return where the frames of one turn end."""
         if self._unfinished_bytes == 0:
-            return frames.end_of_frames(data, start, MAX_FRAMES_A_TURN)
+            return frames.end_of_frames(data, start, self._frames_a_turn, MAX_BYTES_A_TURN)
         head = self._unfinished_head + data[start : start + frames.MAX_HEAD_BYTES]
         length = frames.frame_length(head, 0)
         next_frame = start + length - self._unfinished_bytes
         if length == 0 or next_frame >= len(data):
             return len(data)
-        return frames.end_of_frames(data, next_frame, MAX_FRAMES_A_TURN - 1)
+        return frames.end_of_frames(data, next_frame, self._frames_a_turn - 1, MAX_BYTES_A_TURN)
+
+    def _pace(self, seconds: float) -> None:
+        if seconds > _TURN_SECONDS:
+            self._frames_a_turn = max(1, self._frames_a_turn // 2)
+        elif seconds < _TURN_SECONDS / 4:
+            self._frames_a_turn = min(MAX_FRAMES_A_TURN, self._frames_a_turn * 2)
 
     def _remember_head(self, data: bytes | bytearray, start: int, end: int) -> None:
         begin = end - self._unfinished_bytes

@@ -15,5 +15,7 @@ TOO_MANY_SESSIONS = "too many sessions"
 NO_NAMESPACE = "no namespace joined"
 FOREIGN_ORIGIN = "foreign origin"
 NODE_SIGNATURE = "node signature"
+TOO_MANY_GUESSES = "too many wrong keys"
+TOO_MANY_LEVELS = "too many topic levels"
 
 refused: Counter[str] = Counter()

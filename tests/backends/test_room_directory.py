@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import re
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -342,6 +343,19 @@ async def test_log_names_the_site_and_no_secret(
     assert [(line["event"], line["site"], line["reason"]) for line in logged] == [
         ("auth failed", "newsite", "connection failed")
     ]
+    assert "12345" not in str(logged)
+    assert "hidden" not in str(logged)
+
+
+async def test_log_has_the_words_of_the_system(
+    directory: HttpRoomDirectory, make_site: MakeSite, logged: list[dict[str, object]]
+) -> None:
+    """The log line about a backend that cannot be reached says why, beside the library's class of error."""
+    await refusal(directory, make_site(auth_url="http://127.0.0.1:1/?key=hidden"), "12345")
+    await refusal(directory, make_site(auth_url="http://nowhere.invalid/?key=hidden"), "12345")
+    words = [str(line["error"]) for line in logged]
+    assert re.fullmatch(r"\w+: .*(refused|Connect call failed).*", words[0])
+    assert re.fullmatch(r"\w+: .*(not known|resolution).*", words[1])
     assert "12345" not in str(logged)
     assert "hidden" not in str(logged)
 

@@ -53,6 +53,17 @@ async def test_nothing_to_tell(backend: Backend, updates: HttpUserUpdates, make_
     assert [request.target for request in await backend.has_requests(1)] == ["/users/last.json"]
 
 
+@pytest.mark.parametrize("user_id", [".", "..", "a\ud800"])
+async def test_id_that_no_url_can_name(
+    backend: Backend, updates: HttpUserUpdates, make_site: MakeSite, logged: list[dict[str, object]], user_id: str
+) -> None:
+    """An id that would change the URL's path, and one that no URL can hold, cause no request and a line in the log."""
+    updates.update_user(make_site(), user_id, None, True, AT)
+    updates.update_user(make_site(), "...", None, True, AT)
+    assert [request.target for request in await backend.has_requests(1)] == ["/users/....json"]
+    assert [line["event"] for line in logged] == ["user update refused"]
+
+
 async def test_failures_are_logged_and_forgotten(
     backend: Backend, updates: HttpUserUpdates, make_site: MakeSite, logged: list[dict[str, object]]
 ) -> None:

@@ -478,6 +478,10 @@ def test_origins(channels: Deployment) -> None:
     with pytest.raises(InvalidStatus) as refusal:
         Subscription(channels.url, "narrow", origin="https://evil.example.com")
     assert refusal.value.response.status_code == 403
+    refused = [line for line in channels.server.log() if line.get("event") == "subscriber refused"]
+    assert ("narrow", "origin", "https://evil.example.com") in [
+        (line["site"], line["reason"], line.get("origin")) for line in refused
+    ]
 
 
 def test_the_browser_client_is_served(channels: Deployment) -> None:

@@ -29,7 +29,7 @@ def deployment(tenant: Tenant) -> Iterator[Deployment]:
     """Two nodes whose sites have limits; they trust the client address that a proxy on 127.0.0.1 reports."""
     some = contract_sites(tenant)["alpha"]
     sites = {name: {**some, "limits": limits} for name, limits in LIMITS.items()}
-    server = Deployment(sites, {"trusted_proxies": ["127.0.0.1"]}, nodes=2)
+    server = Deployment(sites, {"trusted_proxies": ["127.0.0.1"], "joining_per_address": 50}, nodes=2)
     yield server
     server.end()
 
@@ -96,6 +96,18 @@ def test_connections_of_an_address(deployment: Deployment, tenant: Tenant) -> No
     refused = '44/by_address,{"message":"Too many connections from this address"}'
     assert _joins_from(deployment, "203.0.113.7", tenant.user()) == refused
     assert _joins_from(deployment, "203.0.113.8", tenant.user()).startswith("40/by_address")
+
+
+def test_sessions_of_an_address_that_have_joined_nothing(deployment: Deployment) -> None:
+    """A node answers a session over `joining_per_address` 429, and those of another address as before."""
+    query = {"EIO": "4", "transport": "polling"}
+
+    def status(address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        return deployment.nodes[0].get("/socket.io/", params=query, headers=headers).status_code
+
+    assert [status("203.0.113.9") for _ in range(51)] == [200] * 50 + [429]
+    assert status("203.0.113.10") == 200
 
 
 def test_sends_per_second(deployment: Deployment, tenant: Tenant) -> None:

@@ -15,6 +15,7 @@ from tests.support.clients import (
     ACK_NONE,
     MODERN,
     NODE_KINDS,
+    POLLING,
     Client,
     ClientKind,
     ConnectCall,
@@ -394,6 +395,28 @@ def test_long_queue_over_polling(connect: Connector, tenant: Tenant, deployment:
         deployment.send("alpha", user.room, "row", number, "x" * 1000)
     (entries,) = connect("alpha", user, kind).wait_event("_batch").args
     assert [entry[1] for entry in entries] == list(range(300))
+
+
+@pytest.mark.parametrize("kind", [ClientKind("2", POLLING), ClientKind("4", POLLING)], ids=str)
+def test_burst_acknowledged_at_once_over_polling(
+    connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind
+) -> None:
+    """A page that has fetched 1,500 live messages may acknowledge all of them in one request: none comes again."""
+    user = tenant.user()
+    client = connect("alpha", user, kind, ack=ACK_NONE)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: deployment.send("alpha", user.room, "n", number), range(1_500)))
+    connect.fence("alpha", user.room, client)
+    for event in client.events():
+        if event.wants_ack:
+            client.ack(event)
+    connect.fence("alpha", user.room, client)
+    client.disconnect()
+    received = numbers(client)
+    assert (len(received), set(received)) == (1_500, set(range(1_500)))
+    second = connect("alpha", user, kind)
+    connect.fence("alpha", user.room, second)
+    assert numbers(second) == []
 
 
 def _wait_for_some(client: Client) -> None:

@@ -19,7 +19,7 @@ from app.protocols.listed import PROTOCOLS
 from app.protocols.redis_publish.settings import RedisPublish
 from app.protocols.topics.settings import Topics
 from app.redis import client, subscription
-from app.store import nodes, places, sampler
+from app.store import expiry, nodes, places, sampler
 from app.watched_tasks import WatchedTasks
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
@@ -40,10 +40,10 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_RECONNECT_SECONDS", (FAST,))
-    monkeypatch.setattr(client, "_WATCH_SECONDS", FAST)
+    monkeypatch.setattr(client, "LOOK_SECONDS", FAST)
     monkeypatch.setattr(subscription, "PROBE_SECONDS", FAST)
     monkeypatch.setattr(nodes, "BEAT_SECONDS", FAST)
-    monkeypatch.setattr(nodes, "EXPIRE_SECONDS", FAST)
+    monkeypatch.setattr(expiry, "EXPIRE_SECONDS", FAST)
     monkeypatch.setattr(sampler, "SAMPLE_SECONDS", FAST)
     monkeypatch.setattr(places, "_ANNOUNCE_SECONDS", FAST)
     monkeypatch.setattr(errands, "_RETRY_SECONDS", (FAST,))

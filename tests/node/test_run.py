@@ -22,7 +22,7 @@ from app.redis.beat import Beat
 from app.redis.client import Redis
 from app.redis.embedded import EmbeddedValkey
 from app.redis.subscription import Subscription
-from app.store.nodes import Node
+from app.store.expiry import Expiry
 from app.store.places import RedisPlaces
 from app.store.sampler import QueueSampler
 from tests.support.store import make_site, running_valkey
@@ -35,7 +35,7 @@ KINDS: list[tuple[type, str, str]] = [
     (Subscription, "_keep_subscribed", "bus subscribe"),
     (Subscription, "_keep_probing", "bus probe"),
     (Beat, "_keep_beating", "beat"),
-    (Node, "_keep_expiring", "device expiry"),
+    (Expiry, "_keep_expiring", "device expiry"),
     (QueueSampler, "_keep_sampling", "queue samples"),
     (RedisPlaces, "_keep_announcing", "node place"),
     (EmbeddedValkey, "_keep_running", "embedded valkey"),

@@ -20,6 +20,7 @@ from app.protocols.listed import PROTOCOLS
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
+from app.transport import refusals
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Every metric of a node.
@@ -53,6 +54,14 @@ def filled() -> Counts:
         site.part(BackendCounts).auth_seconds.observe(9)
         site.queues = QueueSample(40, 20, 30, 7, 1.5)
     return counts
+
+
+def test_reasons_of_refusals_are_documented() -> None:
+    """The row of `recado_refused_total` names all reasons, and no others."""
+    [row] = [line for line in (DOCS / "metrics.md").read_text().splitlines() if "`recado_refused_total`" in line]
+    reasons = {value for name, value in vars(refusals).items() if name.isupper()}
+    described = re.sub(r"\([^()]*\)", "", re.sub(r"\[[^]]*\]\([^)]*\)", "", row.split("|")[4]))
+    assert set(re.findall(r"`([^`]+)`", described)) == reasons
 
 
 def metrics(counts: Counts) -> Metrics:

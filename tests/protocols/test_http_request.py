@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from app.config.settings import Site
 from app.errors import BadRequest
 from app.protocols import http_request
 from app.protocols.http_request import key_in, query_of, read_body, segments_of
+from app.protocols.topics.exchange import Exchange
+from app.socketio.engine_request import parse_query
 
 
 class Body:
@@ -56,6 +61,61 @@ async def test_body_that_trickles_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(BadRequest, match="within") as refusal:
         await read_body({}, asyncio.Event().wait, 10)  # type: ignore[arg-type]  # never answers
     assert refusal.value.status == 408
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [(b"gzip", gzip.compress), (b"X-GZIP", gzip.compress), (b"deflate", zlib.compress)]
+)
+async def test_compressed_body_is_inflated(encoding: bytes, compress: Callable[[bytes], bytes]) -> None:
+    """A body in one of the encodings that Node's body-parser knows is read as the text that was compressed."""
+    headers = {b"content-encoding": encoding}
+    body = await read_body(headers, Body(compress(b"abc")).receive, 100, may_be_compressed=True)
+    assert body == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "reason"),
+    [
+        (b"gzip", gzip.compress(b"a" * 101), 413, "at most 100 bytes"),
+        (b"gzip", gzip.compress(b"a")[:-1], 400, "one whole compressed body"),
+        (b"gzip", gzip.compress(b"a") + gzip.compress(b"b"), 400, "one whole compressed body"),
+        (b"gzip", b"", 400, "one whole compressed body"),
+        (b"gzip", b"{}", 400, "as Content-Encoding says"),
+        (b"br", b"{}", 415, "expected gzip, deflate or none"),
+        (b"gzip, gzip", b"{}", 415, "expected gzip, deflate or none"),
+    ],
+)
+async def test_compressed_body_that_is_refused(encoding: bytes, body: bytes, status: int, reason: str) -> None:
+    """A body is bounded by what it becomes, and each mistake is named."""
+    with pytest.raises(BadRequest, match=reason) as refusal:
+        await read_body({b"content-encoding": encoding}, Body(body).receive, 100, may_be_compressed=True)
+    assert refusal.value.status == status
+
+
+async def test_callers_without_a_key_send_no_compressed_body() -> None:
+    """A few bytes from a stranger must not become a large body."""
+    with pytest.raises(BadRequest, match="Content-Encoding: expected none") as refusal:
+        await read_body({b"content-encoding": b"gzip"}, Body(gzip.compress(b"a")).receive, 100)
+    assert refusal.value.status == 415
+
+
+async def test_byte_order_mark_is_no_part_of_the_body() -> None:
+    """Editors on Windows put it in front of JSON; Node's body-parser takes it off."""
+    assert await read_body({}, Body(b"\xef\xbb\xbf{}").receive, 10) == b"{}"
+    assert await read_body({b"content-encoding": b"identity"}, Body(b"{}").receive, 10) == b"{}"
+
+
+def test_first_of_equal_parameters_counts() -> None:
+    """Every door has the same rule, so that no two of them read different values out of one query."""
+    query = b"apiKey=first&x=1&apiKey=second"
+    scope = {"query_string": query, "method": "GET", "headers": []}
+    assert query_of(scope)["apiKey"] == "first"
+    assert Exchange(Site(name="s", api_key="k"), scope, Body().receive, no_answer).query["apiKey"] == "first"
+    assert parse_query(query)["apiKey"] == "first"
+
+
+async def no_answer(_: object) -> None:
+    """Nothing is sent in these tests."""
 
 
 @pytest.mark.parametrize(

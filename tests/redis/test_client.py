@@ -221,11 +221,22 @@ async def test_send_that_was_given_up_is_not_stored_later(own_valkey: Valkey, la
 async def test_stepping_clock_does_not_refuse_sends_for_ever(queues: RedisQueues, redis: Redis) -> None:
     """Redis's clock jumps ahead (the machine slept): a send may be refused as late, but those after it are stored."""
     await queues.connect(SITE, 1, "d", ["user_1"])
-    redis._clock_offset_ms -= 3_600_000
+    redis._clock._offset_ms -= 3_600_000
     with pytest.raises(StoreUnavailable):
         await queues.send(make_message(SITE, "user_1"))
     await redis.command("PING")
     assert (await queues.send(make_message(SITE, "user_1"))).recipients == 1
+
+
+async def test_clock_compared_during_a_stall_refuses_no_send(queues: RedisQueues, redis: Redis) -> None:
+    """A node that stood still for seconds while Redis told it the time asks again, before a send is refused as late."""
+    now = asyncio.get_running_loop().time()
+    seconds, microseconds = await redis.command("TIME")
+    redis._clock.begin()
+    redis._clock.note(int(seconds) * 1000 + int(microseconds) / 1000 - 5_000, now - 5, now)
+    assert redis._clock.is_doubtful
+    await until(lambda: not redis._clock.is_doubtful, "another look at the clock")
+    assert (await queues.send(make_message(SITE, "user_1"))).recipients == 0
 
 
 async def test_slow_answers_do_not_cut_the_link(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

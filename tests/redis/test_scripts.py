@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
+
+import pytest
 
 from app.redis.scripts import load_scripts, packed_scripts
+from tests.support.processes import REPOSITORY
+
+FILES = sorted((REPOSITORY / "app").rglob("lua/*.lua"))
+FRAGMENTS = {file.stem[1:]: file.read_text() for file in FILES if file.stem[0] == "_"}
+#: Fragments without functions.
+STATEMENTS = {"site", "frees"}
+
+
+def functions_of(text: str) -> set[str]:
+    """The names of the functions at the top of a text."""
+    return set(re.findall(r"^local function (\w+)", text, re.MULTILINE))
+
+
+def calls_of(text: str) -> set[str]:
+    """The names that a text calls."""
+    return set(re.findall(r"(?<![.\w])(\w+)\(", re.sub(r"--.*", "", text)))
+
+
+def includes_of(text: str) -> list[str]:
+    """The names of the fragments in a text's include lines."""
+    return re.findall(r"^-- include (\w+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", load_scripts())
+def test_a_script_has_the_functions_that_it_calls(name: str) -> None:
+    """No script calls a function of a fragment that it does not include; each fragment stands in it once."""
+    text = load_scripts()[name].text
+    known = set().union(*map(functions_of, FRAGMENTS.values()))
+    assert calls_of(text) & known <= functions_of(text)
+    top = re.findall(r"^local function (\w+)", text, re.MULTILINE)
+    assert len(top) == len(set(top))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_script_includes_only_what_it_uses(file: Path) -> None:
+    """Each run of a script creates all its functions, so a fragment that nobody uses costs time."""
+    text = file.read_text()
+    for name in set(includes_of(text)) & FRAGMENTS.keys() - STATEMENTS:
+        offered = functions_of(FRAGMENTS[name]) | set(re.findall(r"^local (\w+) =", FRAGMENTS[name], re.MULTILINE))
+        assert offered & set(re.findall(r"\w+", re.sub(r"--.*", "", text))), f"{name} is not used"
 
 
 def test_scripts_carry_their_digest() -> None:
-    """The digest of a script is the SHA-1 of its text; scripts of a site contain the shared part."""
+    """The digest of a script is the SHA-1 of its text; only scripts that tell nodes contain `tell`."""
     scripts = load_scripts()
     assert set(scripts) >= {"send", "connect", "ack", "disconnect", "replay", "settle", "expire", "bury", "beat"}
-    assert "_shared" not in scripts
+    assert not [name for name in scripts if name.startswith("_")]
     for script in scripts.values():
         assert script.digest == hashlib.sha1(script.text.encode()).hexdigest()
     assert "local function tell" in scripts["send"].text
-    assert "local function tell" not in scripts["beat"].text
+    assert "local function tell" not in scripts["ack"].text
 
 
 def test_a_cluster_has_scripts_of_its_own() -> None:

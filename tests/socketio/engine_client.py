@@ -85,11 +85,13 @@ class EngineClient:
             body = await asyncio.wait_for(response.read(), DEADLINE_SECONDS)
             return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
 
-    async def open(self, extra: str = "") -> str:
-        """Open a polling session and return its sid."""
+    async def open(self, extra: str = "", *, reads_binary: bool = False) -> str:
+        """Open a polling session and return its sid. Version 3 answers in text, unless `reads_binary`."""
+        if self.version == 3 and not reads_binary:
+            extra += "&b64=1"
         answer = await self.request("GET", f"EIO={self.version}&transport=polling{extra}")
         assert answer.status == 200, answer.body
-        text = answer.body.decode()
+        text = answer.body.decode("latin-1")
         return cast(str, json.loads(text[text.index("{") :])["sid"])
 
     async def poll(self, sid: str, extra: str = "") -> Answer:

@@ -64,14 +64,13 @@ def test_version_3_reads_what_it_writes(values: list[bytes | tuple[bytes]]) -> N
     assert content_type == TEXT_TYPE
     assert plain(decode_v3(body)) == values
     body, content_type = encode_payload(to_packets(values), 3, supports_binary=True)
-    has_binary = any(isinstance(value, tuple) for value in values)
-    assert content_type == (BINARY_TYPE if has_binary else TEXT_TYPE)
-    assert plain(decode_payload_v3_binary(body) if has_binary else decode_v3(body)) == values
+    assert content_type == BINARY_TYPE
+    assert plain(decode_payload_v3_binary(body)) == values
 
 
 def test_version_3_writes_ascii() -> None:
     """Events leave as escapes, whose length is the same for clients that decode UTF-8 once or twice."""
-    body, _ = encode_payload([EncodedPacket(TEXT.encode())], 3, supports_binary=True)
+    body, _ = encode_payload([EncodedPacket(TEXT.encode())], 3, supports_binary=False)
     length, _, text = body.partition(b":")
     assert int(length) == len(text)
     assert text.isascii()
@@ -173,13 +172,15 @@ def test_what_the_reference_server_passes_over() -> None:
 def test_a_namespace_outside_ascii_for_1x_clients() -> None:
     """A 1.x client decodes text twice and counts its bytes; a 2.x client decodes once and counts UTF-16 units."""
     packet = EncodedPacket('42/é,1["ü"]'.encode())
-    twice, _ = encode_payload([packet], 3, supports_binary=True, is_encoded_twice=True)
+    twice, _ = encode_payload([packet], 3, supports_binary=False, is_encoded_twice=True)
     assert plain(decode_payload_v3(twice, is_maybe_encoded_twice=True)) == ['42/é,1["\\u00fc"]'.encode()]
     length, _, text = twice.decode().partition(":")
     assert int(length) == len(text)
     assert text.encode("latin-1").decode() == '42/é,1["\\u00fc"]'
-    once, _ = encode_payload([packet], 3, supports_binary=True, is_encoded_twice=False)
+    once, _ = encode_payload([packet], 3, supports_binary=False, is_encoded_twice=False)
     assert once.decode() == '16:42/é,1["\\u00fc"]'
+    binary, _ = encode_payload([packet], 3, supports_binary=True, is_encoded_twice=True)
+    assert binary == b"\x00\x01\x07\xff" + '42/é,1["\\u00fc"]'.encode()
 
 
 @given(st.text())

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.socketio import engine_posted, newcomers
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import Newcomers
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from app.socketio.socket_server import SocketServer
+from app.socketio.socket_session import SocketSession
 from app.transport.refusals import NO_NAMESPACE, PACKETS_TOO_FAST, TOO_MANY_CONNECTS, TOO_MANY_SESSIONS, refused
 from tests.socketio.engine_client import EngineClient
 from tests.socketio.socket_case import Application
@@ -27,10 +29,10 @@ async def socket_client(
     application: Application,
     version: int = 4,
     connect_timeout_seconds: float = 45.0,
-    newcomers: Newcomers | None = None,
+    bounds: Newcomers | None = None,
 ) -> AsyncIterator[tuple[SocketServer, EngineClient]]:
     """Serve the application and give it a client."""
-    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds, newcomers)
+    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds, bounds)
     async with (
         serving(server.asgi, interface="asgi3", access_log=False) as served,
         EngineClient(served.port, version, "/") as client,
@@ -141,7 +143,8 @@ async def test_packets_in_a_site() -> None:
         await websocket.send(f'42/site,["{"a" * 100_000}"]')
         for _ in range(300):
             await websocket.send('42/site,["a"]')
-        await until(lambda: len(application.heard) == 301, "the events")
+        # The first one was taken, and passed over for its length.
+        await until(lambda: len(application.heard) == 300, "the events")
 
 
 @pytest.mark.parametrize("is_polling", [False, True])
@@ -160,8 +163,9 @@ async def test_large_message_before_a_site_is_joined(is_polling: bool) -> None:
 
 
 @pytest.mark.parametrize("is_polling", [False, True])
-async def test_connect_that_is_gone(is_polling: bool) -> None:
+async def test_connect_that_is_gone(is_polling: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connect whose DISCONNECT has come before it begins asks nobody."""
+    monkeypatch.setattr(engine_posted, "TURN_SECONDS", 60.0)
     application = Application("/site")
     async with socket_client(application) as (server, client):
         sid = await client.open()
@@ -172,7 +176,7 @@ async def test_connect_that_is_gone(is_polling: bool) -> None:
         await until(lambda: len(application.requests) == 1, "the connect that stays")
 
 
-async def test_connects_under_way() -> None:
+async def test_connects_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session, and an address, may have so many connects under way; past it the session closes, counted."""
     names = [f"/{number}" for number in range(40)]
     application = Application(*names)
@@ -189,8 +193,9 @@ async def test_connects_under_way() -> None:
         await websocket.closed()
         assert [reason for _, reason in application.heard] == ["too many connects"] * 32
     application.requests.clear()
-    newcomers = Newcomers(max_connects=2)
-    async with socket_client(application, newcomers=newcomers) as (_, client), contextlib.AsyncExitStack() as stack:
+    monkeypatch.setattr(newcomers, "CONNECTS_FOR_A_SESSION", 0.5)
+    bounds = Newcomers(max_sessions=4)
+    async with socket_client(application, bounds=bounds) as (_, client), contextlib.AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(client.socket()) for _ in range(3)]
         for websocket in sockets[:2]:
             await websocket.send("40/1,")
@@ -208,9 +213,9 @@ async def test_connects_under_way() -> None:
 async def test_sessions_of_an_address() -> None:
     """An address may have so many sessions in no site; the next is refused until one joins, or ends."""
     application = Application("/site")
-    newcomers = Newcomers(max_sessions=2)
+    bounds = Newcomers(max_sessions=2)
     before = refused[TOO_MANY_SESSIONS]
-    async with socket_client(application, newcomers=newcomers) as (server, client), client.socket() as first:
+    async with socket_client(application, bounds=bounds) as (server, client), client.socket() as first:
         sid = await client.open()
         query = "EIO=4&transport=polling"
         assert (await client.request("GET", query)).status == 429
@@ -233,6 +238,32 @@ async def test_sessions_of_an_address() -> None:
     assert refused[TOO_MANY_SESSIONS] == before + 4
 
 
+async def test_connect_that_is_refused_after_the_deadline() -> None:
+    """A session whose connect() is refused after its time was up once does not stay."""
+    application = Application("/slow")
+    go_on = asyncio.Event()
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        await go_on.wait()
+        raise ConnectRefused
+
+    application.on_connect = connect
+    async with (
+        socket_client(application, connect_timeout_seconds=0.1) as (_, client),
+        client.socket() as websocket,
+    ):
+        await websocket.receive()
+        await websocket.send("40/slow,")
+        await until(lambda: bool(application.requests), "the connect")
+        session = application.connections[0]._owner
+        assert isinstance(session, SocketSession)
+        began = session.deadline
+        await until(lambda: session.deadline > began, "the deadline to pass")
+        go_on.set()
+        assert str(await websocket.receive()).startswith("44/slow")
+        await websocket.closed()
+
+
 @pytest.mark.parametrize("has_application", [False, True])
 async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None:
     """An old client that is only in the implied root namespace has the time of any other; in a site it stays."""
@@ -252,6 +283,34 @@ async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None
         assert len(server.engine.sessions) == 1
         await joined.send("41/site,")
         await joined.closed()
+
+
+async def test_namespace_that_holds_the_session_later() -> None:
+    """An application may let a client in and bound its session until the client has shown who it is."""
+    application = Application("/site")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        connection.holds_session = False
+
+    def event(connection: NamespaceConnection, name: str) -> None:
+        connection.hold_session()
+
+    application.on_connect = connect
+    application.on_event = event
+    async with (
+        socket_client(application, connect_timeout_seconds=0.1) as (server, client),
+        client.socket() as nameless,
+        client.socket() as known,
+    ):
+        for websocket in (nameless, known):
+            await websocket.receive()
+            await websocket.send("40/site,")
+            await websocket.receive()
+        await known.send('42/site,["here"]')
+        await nameless.closed()
+        assert len(server.engine.sessions) == 1
+        await known.send(f'42/site,["{"a" * 100_000}"]')
+        await until(lambda: len(application.heard) == 2, "a message that is too large for a newcomer")
 
 
 async def test_failing_application(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given
@@ -254,6 +255,83 @@ async def test_malformed_packets(packets: list[bytes]) -> None:
     await client.send(*packets)
     assert client.socket.closed_with == 1000
     assert application.heard == [("/site", "parse error")]
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+LONG = b"9" * 5_000
+PLACEHOLDER = b'{"_placeholder":true,"num":0}'
+
+
+@pytest.mark.parametrize(
+    ("packets", "heard"),
+    [
+        # Acks without arguments count; ids that no client counts to, and none, are of no message.
+        ([b"43/site,12"], [12]),
+        ([b"43/site,12[]"], [12]),
+        ([b"43/site?token=1,12"], [12]),
+        ([b"43/site,12[" + DEEP + b"]"], [12]),
+        ([b"461-/site,12", b"bYWJj"], [12]),
+        ([b"43/site,1234567890123456[]"], []),
+        ([b"43/site," + LONG], []),
+        ([b"43/site,[]"], []),
+        ([b"43/site,"], []),
+        # A number is the name of an event like a text, and may ask for an ack.
+        ([b'42/site,[7,"a"]'], [("7", ["a"], None)]),
+        ([b"42/site,3[7]"], [("7", [], 3)]),
+        ([b"42/site,[1.5]"], [("1.5", [], None)]),
+        # Nothing is said by an event without payload, or by one that is nested too deeply.
+        ([b"42/site,"], []),
+        ([b"42/site,7"], []),
+        ([b'42/site,["a",' + DEEP + b"]"], []),
+        ([b'451-/site,["a",' + DEEP + b"]", b"bYWJj"], []),
+        # Nor by one whose JSON is long: what it costs to read, others would wait.
+        ([b'42/site,["a","' + b"x" * 70_000 + b'"]'], []),
+        ([b'451-/site,["a","' + b"x" * 70_000 + b'"]', b"bYWJj"], []),
+        ([b'40/other,{"token":"' + b"x" * 70_000 + b'"}'], []),
+        # An ack to an event whose id no client counts to would answer nothing.
+        ([b'42/site,12345678901234567["x"]'], [("x", [], None)]),
+        # Binary messages may be spelled in text on a WebSocket too.
+        ([b'451-/site,["x",' + PLACEHOLDER + b"]", b"bYWJj"], [("x", [b"abc"], None)]),
+    ],
+)
+async def test_what_the_reference_server_takes(packets: list[bytes], heard: list[int | tuple[object, ...]]) -> None:
+    """A packet that Socket.IO 4 on Node takes leaves the session open, and is heard or ignored as there."""
+    application = Application("/site")
+    client = Client(make_server(application, max_payload_bytes=1_000_000))
+    await client.send(b"40/site,5")
+    await client.send(*packets)
+    assert client.engine.is_open
+    assert application.heard == [("/site", one) if isinstance(one, int) else ("/site", *one) for one in heard]
+
+
+@pytest.mark.parametrize("auth", [b'{"token":"' + b"x" * 70_000 + b'"}', b'{"token":' + DEEP[:30_000] + b"}"])
+async def test_auth_that_is_not_read(auth: bytes) -> None:
+    """A connect whose JSON is too long, or nested too deeply, is refused in words; the session goes on."""
+    client = Client(make_server(Application("/site", "/other"), max_payload_bytes=1_000_000))
+    await client.send(b"40/site,", b"40/other," + auth)
+    refusal = b'44/other,{"message":"The auth of this connect is too long or nested too deeply"}'
+    assert refusal in client.received()
+    assert client.engine.is_open
+
+
+@pytest.mark.parametrize("digits", [b"-" + LONG, b"9" * 200])
+async def test_long_integers(digits: bytes) -> None:
+    """An integer of any length is one to the reference server: the event is heard, and the session goes on."""
+    application = Application("/site")
+    client = Client(make_server(application, max_payload_bytes=1_000_000))
+    await client.send(b"40/site,")
+    await client.send(b'42/site,["a",' + digits + b"]")
+    assert client.engine.is_open
+    assert [name for _, name, *_ in application.heard] == ["a"]
+
+
+async def test_nobody_reads_for_a_namespace_that_is_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The JSON of an event in no joined namespace is not read; its attachments are awaited and not kept."""
+    client = Client(make_server(Application("/site")))
+    monkeypatch.setattr(json, "loads", lambda *_args, **_options: pytest.fail("it was read"))
+    events = (b'42["a"]', b'42/site,["a"', b"42/x,{}", b'451-/site,["x",' + PLACEHOLDER + b"]", b"bYWJj", b"42{}")
+    await client.send(*events)
+    assert client.engine.is_open
 
 
 async def test_attachments_are_bounded() -> None:

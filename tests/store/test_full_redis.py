@@ -80,7 +80,7 @@ async def test_disconnect_and_expiry(queues: RedisQueues, valkey: Valkey) -> Non
         for number, handle in enumerate(handles, 1):
             assert await queues.disconnect(SITE, number, [handle]) == [True]
         queues.now_ms = NOW_MS + 61_000
-        assert await queues.expire(SITE) == 2
+        assert (await queues.expire(SITE))[0] == 2
     assert bodies(valkey) == 0
     assert not valkey.client.keys(f"{prefix(SITE.name)}device:*")
 
@@ -161,7 +161,7 @@ async def test_a_node_that_connects_is_served(redis: Redis, valkey: Valkey) -> N
     seats, lease = RedisSeats(redis, "aa"), "recado:worker:1:1"
     await redis.command("SET", lease, "aa", "PX", 60_000)
     with full(valkey):
-        await redis.run("recover", prefix(SITE.name), "another run", 0)
+        await redis.run("recover", prefix(SITE.name), "", "another run", 0, SITE.name, "0", 1_000)
         assert await redis.run("lease", lease, "aa", 60_000) == 1
         assert await seats.take_seat(SITE, [("all", 5)]) == 0
         await redis.run("ticket", prefix(SITE.name), "", "key", "user_1")

@@ -14,6 +14,7 @@ from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.redis.client import Redis
+from app.store import expiry
 from app.store import nodes as nodes_module
 from app.store.keys import NODES, bus_channel, node_sites, prefix, worker_lease
 from app.store.nodes import Node, new_node_id
@@ -67,7 +68,7 @@ async def cluster(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """Nodes with short times."""
     monkeypatch.setattr(nodes_module, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(nodes_module, "DEAD_AFTER_SECONDS", DEAD_AFTER_SECONDS)
-    monkeypatch.setattr(nodes_module, "EXPIRE_SECONDS", 0.02)
+    monkeypatch.setattr(expiry, "EXPIRE_SECONDS", 0.02)
     async with AsyncExitStack() as stack:
         yield Cluster(valkey, stack)
 

@@ -270,7 +270,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Devices whose time is over are forgotten, few at a time or all at once."""
         model = self.models[index]
         found = 0
-        while count := self.ask("expire", NODES[0], model.site, at_most):
+        while count := self.ask("expire", NODES[0], model.site, at_most)[0]:
             assert count <= at_most
             found += count
         assert found == model.expire(self.now)

@@ -196,10 +196,10 @@ async def test_connected_device_does_not_age(queues: RedisQueues) -> None:
     device = await connect(queues, SITE, "user_1")
     seq = await send(queues, SITE, "user_1")
     queues.now_ms += 1_000 * SITE.device_ttl_seconds * 1_000
-    assert await queues.expire(SITE) == 0
+    assert (await queues.expire(SITE))[0] == 0
     await queues.disconnect(SITE, 1, [device.handle])
     queues.now_ms += SITE.device_ttl_seconds * 1_000 - 1
-    assert await queues.expire(SITE) == 0
+    assert (await queues.expire(SITE))[0] == 0
     again = await connect(queues, SITE, "user_1", number=2)
     assert [entry for entry, _ in again.waiting.entries] == [seq]
 
@@ -213,7 +213,7 @@ async def test_expired_device_leaves_no_key(queues: RedisQueues, valkey: Valkey)
         await send(queues, site, ["news", "user_1b"])
     await queues.disconnect(site, 1, [device.handle, b"2"])
     queues.now_ms += site.device_ttl_seconds * 1_000
-    assert await queues.expire(site) == 2
+    assert (await queues.expire(site))[0] == 2
     assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq", "handle", "bus"}
 
 
@@ -409,4 +409,46 @@ async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: V
         valkey.client.rpush(f"{prefix('shop')}queue:{device.handle.decode()}", *range(6_000))
         await queues.disconnect(site, number, [device.handle])
     queues.now_ms = 2_000_000
-    assert [await queues.expire(site) for _ in range(5)] == [1, 1, 1, 1, 0]
+    assert [(await queues.expire(site))[0] for _ in range(5)] == [1, 1, 1, 1, 0]
+
+
+async def test_devices_in_many_rooms_are_forgotten_in_parts(queues: RedisQueues) -> None:
+    """One run forgets devices until they were in so many rooms; the others go in further runs."""
+    site = make_site(device_ttl_seconds=1)
+    queues.now_ms = 1_000_000
+    for number in range(4):
+        device = await connect(queues, site, [f"user_{number}", *many_rooms(6_000)], number=number)
+        await queues.disconnect(site, number, [device.handle])
+    queues.now_ms = 2_000_000
+    assert [(await queues.expire(site))[0] for _ in range(4)] == [2, 2, 0, 0]
+
+
+async def test_devices_in_many_rooms_are_buried_in_parts(queues: RedisQueues, valkey: Valkey) -> None:
+    """One run takes out devices of a dead node until they were in so many rooms."""
+    for number in range(4):
+        await connect(queues, SITE, [f"user_{number}", *many_rooms(6_000)], number=number)
+    left: list[int] = []
+    while not left or left[-1]:
+        await queues.bury(SITE, "aa", "")
+        left.append(valkey.client.scard(f"{prefix('shop')}node:aa"))
+    assert left == [2, 0]
+
+
+async def test_devices_move_to_other_rooms_in_few_commands(queues: RedisQueues, valkey: Valkey) -> None:
+    """Many devices of a user in many rooms: only rooms that are new or gone cost a command each, not each device."""
+    for number in range(30):
+        await connect(queues, SITE, ["user_1", *many_rooms(100)], f"d{number}", number)
+    valkey.client.config_resetstat()
+    await connect(queues, SITE, ["user_1", *many_rooms(100)[2:], "x", "y"], "d0", 99)
+    calls = {name: figures["calls"] for name, figures in valkey.client.info("commandstats").items()}
+    # Its own device is written to each of its rooms.
+    assert calls["cmdstat_hset"] < 100 + 30
+    assert calls["cmdstat_hdel"] < 30
+    for room in ("x", "y", "room2"):
+        assert valkey.client.hlen(f"{prefix('shop')}room:{room}") == 30
+    assert valkey.client.hlen(f"{prefix('shop')}room:room0") == 0
+
+
+def many_rooms(number: int) -> list[str]:
+    """So many names of rooms."""
+    return [f"room{index}" for index in range(number)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.store.keys import prefix
 from app.store.queues import RedisQueues
 from tests.support.store import linked, make_message, make_site, running_valkey
 from tests.support.valkey import Valkey
@@ -48,6 +49,38 @@ async def test_lost_tail(own_valkey: Valkey, loses_newest: bool) -> None:
         assert [seq for seq, _ in device.waiting.entries] == [kept.seq] + ([] if loses_newest else [newest.seq])
         assert device.state == ("resync" if loses_newest else "here")
         assert (await queues.send(make_message(SITE, "user_1"))).seq > newest.seq
+
+
+async def test_many_devices_in_parts(own_valkey: Valkey) -> None:
+    """However many devices a site has, no single run marks all of them; each gets its `_resync`."""
+    async with linked(own_valkey) as redis:
+        queues = RedisQueues(redis, "aa", 1_000_000)
+        rooms = [f"user_{number}" for number in range(1_500)]
+        registered = await asyncio.gather(*(queues.connect(SITE, n, "d", [room]) for n, room in enumerate(rooms)))
+        await asyncio.to_thread(shutil.copytree, own_valkey.directory / "appendonlydir", own_valkey.directory / "copy")
+        await queues.send(make_message(SITE, "user_1"))
+        await asyncio.to_thread(_restart, own_valkey, True)
+        await until(lambda: redis.is_available, "the link")
+        runs = own_valkey.client.info("commandstats")["cmdstat_hscan"]["calls"]
+        assert 1_500 / (2 * 1_000) <= runs <= 3
+        asked = [(number, [(one.devices[0].handle, 0)]) for number, one in enumerate(registered)]
+        replays = await asyncio.gather(*(queues.replay(SITE, number, after) for number, after in asked))
+        assert {replay.devices[0].state for replay in replays} == {"resync"}
+
+
+async def test_nodes_hear_of_a_loss(own_valkey: Valkey) -> None:
+    """A node that read its queues before another one found the loss sees a gap behind it."""
+    async with linked(own_valkey) as redis:
+        queues = RedisQueues(redis, "aa", 1_000_000)
+        await queues.connect(SITE, 1, "d", ["user_1"])
+        await queues.send(make_message(SITE, "user_1"))
+        await asyncio.to_thread(shutil.copytree, own_valkey.directory / "appendonlydir", own_valkey.directory / "copy")
+        await queues.send(make_message(SITE, "user_1"))
+        bus = f"{prefix(SITE.name)}bus"
+        await asyncio.to_thread(_restart, own_valkey, True)
+        await until(lambda: redis.is_available, "the link")
+        # One message was handed over before the copy; a gap is two messages and the number between them.
+        assert own_valkey.client.hgetall(bus) == {b"aa": b"4"}
 
 
 async def test_second_node_finds_its_own_loss(own_valkey: Valkey) -> None:

@@ -66,6 +66,24 @@ async def test_sample_is_bounded(node: StoreNode) -> None:
     assert (sample.devices, sample.sampled, sample.messages, sample.longest) == (100, 64, 64, 1)
 
 
+async def test_touched_sites_come_first(node: StoreNode) -> None:
+    """Of many sites a round samples those that something has happened in, and some others in turn: its cost does not
+    grow with idle sites."""
+    sites = [make_site(f"s{number:03}") for number in range(100)]
+    counts = Counts()
+    sampler = QueueSampler(node.redis, sites, counts, node.queues.touched)
+    sampler.per_second = 1_000
+    node.queues.touched.clear()
+    assert await node.queues.expire(sites[97]) == (0, None)
+    await sampler.sample()
+    sampled = [site.name for site in sites if counts.of(site.name).queues]
+    assert sampled == [*(f"s{number:03}" for number in range(30)), "s097"]
+    assert not node.queues.touched
+    for _ in range(3):
+        await sampler.sample()
+    assert [site.name for site in sites if not counts.of(site.name).queues] == []
+
+
 async def test_sampler_looks_at_once_and_ends(node: StoreNode) -> None:
     """A started sampler samples by itself; a closed one leaves no task."""
     await node.open(SITE, "user_1")

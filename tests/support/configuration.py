@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from msgspec import Struct
 from msgspec.structs import fields
@@ -16,7 +16,7 @@ from msgspec.structs import fields
 import app
 from app.config.keys import Blocks
 from app.config.load import load_config as load_for
-from app.config.settings import Config
+from app.config.settings import Config, Site
 from app.protocols.listed import PROTOCOLS
 
 _BLOCKS = Blocks(PROTOCOLS)
@@ -37,6 +37,15 @@ def server_keys() -> set[str]:
 def site_keys() -> set[str]:
     """The dotted keys of a site's block in sites.yml."""
     return set(_keys_of(_BLOCKS.site))
+
+
+def defaults() -> dict[str, Any]:
+    """The default of each dotted key that has one, times in seconds. A site's own come last: they are the same."""
+    found = dict(_defaults_of(_BLOCKS.environment, Config()))
+    found |= _defaults_of(_BLOCKS.site, Site(name="", api_key=""))
+    for section in _BLOCKS.sections:
+        found |= {f"{section.key}.{key}": value for key, value in _defaults_of(section.keys, section.settings())}
+    return found
 
 
 def environment_variables() -> set[str]:
@@ -61,8 +70,25 @@ def _is_name(text: str) -> bool:
 
 def _keys_of(section: type[Struct]) -> Iterator[str]:
     for field in fields(section):
-        inner = [kind for kind in get_args(field.type) if isinstance(kind, type) and issubclass(kind, Struct)]
+        inner = _inner(field.type)
         if inner:
-            yield from (f"{field.encode_name}.{key}" for key in _keys_of(inner[0]))
+            yield from (f"{field.encode_name}.{key}" for key in _keys_of(inner))
         else:
             yield field.encode_name
+
+
+def _defaults_of(section: type[Struct], settings: Struct) -> Iterator[tuple[str, Any]]:
+    for field in fields(section):
+        inner = _inner(field.type)
+        if inner:
+            # Some sections of the file are flat in the settings.
+            held = getattr(settings, field.name, settings)
+            yield from ((f"{field.encode_name}.{key}", value) for key, value in _defaults_of(inner, held))
+        elif hasattr(settings, field.name):
+            value = getattr(settings, field.name)
+            yield field.encode_name, value / 1000 if field.name.endswith("_ms") else value
+
+
+def _inner(kind: Any) -> type[Struct] | None:
+    """The section that a key of this type holds."""
+    return next((one for one in get_args(kind) if isinstance(one, type) and issubclass(one, Struct)), None)

@@ -41,6 +41,7 @@ class PublishClient:
         self.log_name = f"c{next(_numbers)}"
         self.origin: str | None = None
         self.state: Any = None
+        self.holds_session = True
         self.is_closed = False
         #: ("message", payload, bubble, ack id) and every other event, in order.
         self.written: list[tuple[Any, ...]] = []
@@ -85,6 +86,10 @@ class PublishClient:
     def confirm(self) -> None:
         """Record that the client was admitted."""
         self.written.append(("confirm",))
+
+    def hold_session(self) -> None:
+        """Let the session stay."""
+        self.holds_session = True
 
     def refuse(self, message: str) -> None:
         """Record that the client was refused."""

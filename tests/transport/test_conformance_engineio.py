@@ -42,7 +42,7 @@ async def poll_waits(echo: EngineEcho) -> None:
 async def test_polling_handshake(version: int) -> None:
     """A polling session opens with sid, upgrades, exact milliseconds and maxPayload, and nothing else."""
     async with echo_client(version) as client:
-        text = (await client.request("GET", f"EIO={version}&transport=polling")).body.decode()
+        text = (await client.request("GET", f"EIO={version}&transport=polling&b64=1")).body.decode()
     if version == 3:
         length, _, text = text.partition(":")
         assert int(length) == len(text)
@@ -101,9 +101,13 @@ async def test_polling_messages(version: int, payload: str) -> None:
 
 
 async def test_polling_binary_framing_of_version_3() -> None:
-    """A version 3 client that did not ask for base64 gets binary messages in binary framing."""
+    """A version 3 client that did not ask for base64 gets every payload in binary framing."""
     async with echo_client(3) as client:
-        sid = await client.open()
+        opened = await client.request("GET", "EIO=3&transport=polling")
+        kind, length, text = opened.body[:1], opened.body[1 : opened.body.index(b"\xff")], opened.body.split(b"\xff")[1]
+        assert (kind, int("".join(map(str, length)))) == (b"\x00", len(text))
+        assert opened.headers["content-type"] == "application/octet-stream"
+        sid = json.loads(text[1:])["sid"]
         await client.post(sid, "6:4hello10:b4AQIDBA==")
         polled = await client.poll(sid)
     assert polled.body == b"\x00\x06\xff4hello\x01\x05\xff\x04\x01\x02\x03\x04"

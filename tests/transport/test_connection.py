@@ -100,6 +100,22 @@ async def test_others_have_their_turn_between_many_frames() -> None:
         assert recorder.connection._parser is None
 
 
+async def test_others_have_their_turn_between_full_reads() -> None:
+    """A full read pauses reading until the next turn, since a loop reads a fast socket many times in one."""
+    application = FastLane()
+    async with serving(application) as served:
+        peer, recorder = await _only_recorder(application, served)
+        text = b"x" * 100_000
+        frame = client_frame(TEXT, text)
+        for piece in (frame[:70_000], frame[70_000:] + frame):
+            recorder.connection.data_received(piece)
+            assert not recorder.connection._transport.is_reading()
+            await until(recorder.connection._transport.is_reading, "the next turn")
+        assert recorder.received == [text, text]
+        peer.writer.write(frame)
+        await recorder.until_received(3)
+
+
 def _flood(count: int, behind: bytes = b"") -> bytes:
     return b"".join(client_frame(TEXT, b"%d" % number) for number in range(count)) + behind
 

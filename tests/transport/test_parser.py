@@ -2,10 +2,12 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from app.transport import parser as parser_module
 from app.transport.parser import MAX_FRAMES_A_TURN, Parser, ParserPool
 from tests.transport.serving import BINARY, CLOSE, TEXT, client_frame, close_payload
 
@@ -49,7 +51,7 @@ async def test_a_read_may_be_bigger_than_the_buffer() -> None:
     data = client_frame(BINARY, b"x" * 1_000_000) + client_frame(TEXT, b"a") * 50_000
     parser = Parser(1 << 20)
     assert not parser.read(receiver, data)
-    assert len(receiver.reports) == MAX_FRAMES_A_TURN
+    assert len(receiver.reports) == 1, "a large frame is the work of a turn"
     assert _read_whole(parser, receiver)
     assert receiver.reports[0] == (BINARY, b"x" * 1_000_000)
     assert receiver.reports[1:] == [(TEXT, b"a")] * 50_000
@@ -62,6 +64,45 @@ def _read_whole(parser: Parser, receiver: _Receiver) -> bool:
         is_empty = parser.read_on(receiver)
         assert len(receiver.reports) <= before + MAX_FRAMES_A_TURN
     return is_empty
+
+
+class _SlowReceiver(_Receiver):
+    """Needs a fixed time for each frame, by its own clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.seconds = 0.001
+
+    def frame_received(self, frame: Any) -> None:
+        self.now += self.seconds
+        super().frame_received(frame)
+
+    def turn(self, read: Callable[[], object]) -> int:
+        """The frames that a turn of the parser reports."""
+        before = len(self.reports)
+        read()
+        return len(self.reports) - before
+
+
+async def test_slow_frames_are_fewer_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of a turn are halved while turns take long, down to one, and are as many as before later on."""
+    receiver = _SlowReceiver()
+    monkeypatch.setattr(parser_module, "perf_counter", lambda: receiver.now)
+    parser = Parser(1 << 20)
+    data = client_frame(TEXT, b"a") * 2_000
+
+    def read_on() -> int:
+        return receiver.turn(lambda: parser.read_on(receiver))
+
+    assert receiver.turn(lambda: parser.read(receiver, data)) == 64
+    assert [read_on() for _ in range(8)] == [32, 16, 8, 4, 2, 1, 1, 1]
+    receiver.seconds = 0.0
+    assert [read_on() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 64, 64]
+    receiver.seconds = 0.001
+    while parser.has_rest:
+        read_on()
+    assert receiver.turn(lambda: parser.read(receiver, data)) == 64, "the next flood begins as the first"
 
 
 @pytest.mark.parametrize("piece", [1, 5, 7, 13, 200, 1000, 4096, 100_000])

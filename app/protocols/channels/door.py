@@ -22,6 +22,7 @@ from app.protocols.channels.opening import Opening, OpeningRequest
 from app.protocols.channels.positions import Positions
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
+from app.protocols.http_request import shown_origin
 
 #: The time for clients to complete the closing handshake; a client that has gone silently is not awaited longer.
 _FAREWELL_SECONDS = 2.0
@@ -61,6 +62,11 @@ class Door:
             subscriber.served()
         else:
             self._errands.start(self._open(subscriber, wish))
+
+    def refuse_origin(self, origin: str) -> None:
+        """Notes that a page of another origin was refused."""
+        self._counts.connects["origin"] += 1
+        _log.info("subscriber refused", site=self._site.name, reason="origin", origin=shown_origin(origin))
 
     def turn_away(self, subscriber: Subscriber, reached: LimitReached) -> None:
         """Refuses a subscriber on its accepted WebSocket, because otherwise a browser would not learn the reason."""

@@ -149,8 +149,14 @@ class ChannelsServer:
 
     async def _serve_websocket(self, site: Site | None, scope: Scope) -> None:
         socket: Any = scope["extensions"][EXTENSION]["connection"]
-        if site is None or not _is_allowed(site, scope):
-            socket.reject(404 if site is None else 403)
+        if site is None:
+            socket.reject(404)
+            return
+        origin = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
+        if origin and site.origins is not None and origin not in site.origins:
+            # A client that is no browser sends no origin and is allowed.
+            self.doors[site.name].refuse_origin(origin)
+            socket.reject(403)
             return
         reached: LimitReached | None = None
         seat = NO_SEAT
@@ -191,12 +197,6 @@ def _subprotocol_of(scope: Scope) -> str | None:
     """The first subprotocol that the client offers; the server treats all alike. A browser ends the connection when the
     answer names none of them (RFC 6455, 4.1 and 4.2.2)."""
     return next(filter(None, scope.get("subprotocols", ())), None)
-
-
-def _is_allowed(site: Site, scope: Scope) -> bool:
-    """Whether a page of this origin may connect. A client that is no browser sends no origin and is allowed."""
-    origin = dict(scope["headers"]).get(b"origin")
-    return site.origins is None or origin is None or origin.decode("latin-1") in site.origins
 
 
 async def _send_client(names: Sequence[str], scope: Scope, send: Send) -> None:

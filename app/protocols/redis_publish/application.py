@@ -11,22 +11,27 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.limits import Limits
+from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
 from app.protocols.redis_publish.envelope import read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
+from app.protocols.redis_publish.guesses import Guesses
 from app.protocols.redis_publish.mailbox_ports import Mailboxes
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
 from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
 from app.protocols.redis_publish.settings import RedisPublish
 from app.surrogates import encode_text
+from app.transport.refusals import TOO_MANY_GUESSES, refused
 
 MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
 WRONG_KEY = "identifier: wrong user id or key"
 ALREADY_KNOWN = "identifier: this connection has identified itself already"
 TOO_MANY_TRIES = "identifier: too many tries"
+TOO_MANY_WRONG_KEYS = "identifier: too many wrong keys from this address, try again later"
+FAULT = "internal error"
 STORE_AWAY = "message store not available"
 ORIGIN_REFUSED = "Origin not allowed"
 
@@ -52,6 +57,7 @@ class RedisPublishApplication:
             if site.settings.route is not None:
                 self._sites[site.settings.route] = site
         self._limits = limits
+        self._guesses = Guesses()
         self._counts = counts or Counts()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,18 +82,43 @@ class RedisPublishApplication:
         if connection.is_closed:
             return
         if served.mailroom.errands.is_away(site.name):
-            self._counts_of(served)["unavailable"] += 1
-            connection.session.close(STORE_AWAY)
+            self._close_while_away(served, connection)
+            return
+        # Until the client has identified itself, its session has the bounds and the deadline of one in no site.
+        connection.holds_session = False
+        seat = await self._seat_for(served, connection, request.client_address)
+        if seat is None:
             return
         number = next(self._numbers)
         address = request.client_address
         recipient = Recipient(connection, address, number, served.settings.ack, site.queue_limit.messages)
+        recipient.seat = seat
         connection.state = (served, recipient)
-        connection.session.limit_outbox(site.outbox_limit_bytes)
         counts = self._counts.of(site.name)
         counts.connections += 1
         counts.connects["accepted"] += 1
         connection.confirm()
+
+    async def _seat_for(self, served: PublishSite, connection: ClientConnection, address: str) -> Seat | None:
+        """A seat of the site for a client that nobody knows yet; None: the client is refused, or gone."""
+        site = served.site
+        try:
+            seat = await self._limits.connect(site, address)
+        except LimitReached as reached:
+            self._counts.of(site.name).connects["limited"] += 1
+            connection.refuse(str(reached))
+            return None
+        except StoreError:
+            self._close_while_away(served, connection)
+            return None
+        if connection.is_closed:
+            self._limits.disconnect(seat)
+            return None
+        return seat
+
+    def _close_while_away(self, served: PublishSite, connection: ClientConnection) -> None:
+        self._counts_of(served)["unavailable"] += 1
+        connection.session.close(STORE_AWAY)
 
     def event_received(self, connection: ClientConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Handles `identifier`. Any other event is dropped; if it asks for an ack, it gets one."""
@@ -127,30 +158,41 @@ class RedisPublishApplication:
         # Count before the first await, so that simultaneous guesses count too.
         recipient.tries += 1
         is_last_try = recipient.tries == MAX_TRIES
+        if not self._guesses.may_guess(served.site.name, recipient.address):
+            self._turn_away(served, recipient)
+            return
         try:
             user = await self._user_of(served, argument)
             if recipient.phase is not RecipientPhase.NAMELESS:
                 return
             if user is None:
-                self._refuse(served, recipient, WRONG_KEY if read_identifier(argument) else WRONG_FORM, is_last_try)
+                is_wrong_key = read_identifier(argument) is not None
+                if is_wrong_key:
+                    self._guesses.count_wrong(served.site.name, recipient.address)
+                self._refuse(served, recipient, WRONG_KEY if is_wrong_key else WRONG_FORM, is_last_try)
                 return
             await self._admit(served, recipient, user, ack_id)
         except LimitReached as reached:
             self._refuse(served, recipient, str(reached), is_last_try)
         except StoreError as error:
-            self._counts_of(served)["unavailable"] += 1
             _log.error(
                 "identification failed", site=served.site.name, connection=connection.log_name, reason=str(error)
             )
-            connection.session.close(STORE_AWAY)
+            self._close_while_away(served, connection)
+        except Exception:
+            # Never a connected client that hears nothing: it reconnects.
+            _log.exception("identification failed", site=served.site.name, connection=connection.log_name)
+            connection.session.close(FAULT)
 
     async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
-        seat = await self._limits.connect(served.site, recipient.address, [user])
+        seat = await self._limits.connect_user(served.site, user)
         if recipient.phase is not RecipientPhase.NAMELESS:
             # The client has gone, or it has identified itself twice at the same time.
             self._limits.disconnect(seat)
             return
-        recipient.seat = seat
+        recipient.seat = recipient.seat.joined_by(seat)
+        recipient.connection.hold_session()
+        recipient.connection.session.limit_outbox(served.site.outbox_limit_bytes)
         if ack_id is not None:
             recipient.connection.send_ack(ack_id, [])
         await served.mailroom.open(recipient, user)
@@ -169,6 +211,13 @@ class RedisPublishApplication:
         # The comparison takes the same time for a user without a key and for a wrong key.
         is_right = hmac.compare_digest(expected or b"", encode_text(key))
         return user if is_right and expected else None
+
+    def _turn_away(self, served: PublishSite, recipient: Recipient) -> None:
+        """Closes the transport of a client whose address has guessed too often; an honest client comes back."""
+        self._counts_of(served)["braked"] += 1
+        refused[TOO_MANY_GUESSES] += 1
+        recipient.connection.send_event("error", [TOO_MANY_WRONG_KEYS])
+        recipient.connection.session.close("too many wrong keys")
 
     def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:
         self._counts_of(served)["refused"] += 1

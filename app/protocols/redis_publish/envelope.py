@@ -1,13 +1,19 @@
 """The texts of the contract: a message's destination, its stored and sent form, and a client's identifier."""
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-#: The name of a user or channel: one line of a message between nodes, and part of a key.
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}\Z")
+from app.json_depth import is_too_deep
+from app.surrogates import replace_half_pairs
+
+#: The name of a user or channel: one line of a message between nodes, and part of a key. Half a surrogate pair is in no
+#: name, because no application could write it.
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,512}\Z")
+#: A longer key is none that an application has set: it is not read.
+MAX_KEY_CHARACTERS = 1_024
 #: The beginning of an entry that this server made. Any other entry is decoded and rebuilt.
 _OURS = re.compile(rb'\{"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":true,"payload":"')
 _BUBBLE = b'"bubble":true'
@@ -40,7 +46,7 @@ def read_identifier(argument: object) -> tuple[str, str] | None:
     if not isinstance(argument, str):
         return None
     user, _, key = argument.partition(":")
-    return (user, key) if _NAME.match(user) else None
+    return (user, key) if _NAME.match(user) and len(key) <= MAX_KEY_CHARACTERS else None
 
 
 class Envelopes:
@@ -68,24 +74,67 @@ class Envelopes:
         return msgspec.json.encode({"source": source, "timestamp": at_ms, "bubble": True, "payload": text})
 
 
+class _Ours(Struct, forbid_unknown_fields=True):
+    source: str
+    timestamp: int
+    bubble: bool
+    payload: str
+
+
+class _Foreign(Struct):
+    payload: Raw
+    source: Raw = Raw(b'""')
+    timestamp: Raw = Raw(b"0")
+
+
+_ours_decoder = msgspec.json.Decoder(_Ours)
+_foreign_decoder = msgspec.json.Decoder(_Foreign)
+
+
 def event_of(entry: bytes, is_first: bool) -> bytes:
     """Returns `["message",{...}]` for a client, with the `bubble` of its connection. An entry of another program is
-    rebuilt first."""
-    if _OURS.match(entry) is None or not entry.endswith(b'"}'):
-        entry = _rebuild(entry)
-    if not is_first:
+    rebuilt first. Never raises: an entry that nobody can read must not keep the ones behind it from their user."""
+    if not _is_ours(entry):
+        entry = _rebuild(entry, is_first)
+    elif not is_first:
         # Quotes inside a text are escaped, so the first match is the key itself.
         entry = entry.replace(_BUBBLE, _NO_BUBBLE, 1)
     return b'["message",' + entry + b"]"
 
 
-def _rebuild(entry: bytes) -> bytes:
-    """Rebuilds an entry that another program has put into the list. A text of any other form becomes the payload."""
+def _is_ours(entry: bytes) -> bool:
+    if _OURS.match(entry) is None:
+        return False
     try:
-        given: Any = msgspec.json.decode(entry)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        given = None
-    if not isinstance(given, dict) or "payload" not in given:
-        given = {"payload": entry.decode("utf-8", "replace")}
-    ours = {"source": given.get("source", ""), "timestamp": given.get("timestamp", 0), "bubble": True}
-    return msgspec.json.encode({**ours, "payload": given["payload"]})
+        _ours_decoder.decode(entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _rebuild(entry: bytes, is_first: bool) -> bytes:
+    """Rebuilds an entry that another program has put into the list. A text of any other form becomes the payload."""
+    given = _read_foreign(entry)
+    parts = (
+        b'{"source":',
+        bytes(given.source),
+        b',"timestamp":',
+        bytes(given.timestamp),
+        b",",
+        _BUBBLE if is_first else _NO_BUBBLE,
+        b',"payload":',
+        bytes(given.payload),
+        b"}",
+    )
+    return b"".join(parts)
+
+
+def _read_foreign(entry: bytes) -> _Foreign:
+    try:
+        entry.decode()
+        given = _foreign_decoder.decode(replace_half_pairs(entry))
+        if not is_too_deep(entry):
+            return given
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _Foreign(Raw(msgspec.json.encode(entry.decode("utf-8", "replace"))))

@@ -24,6 +24,8 @@ class ClientConnection(Protocol):
     """One client in a namespace."""
 
     state: Any
+    #: Whether the session may stay for this namespace; without it the session has a deadline and counts per address.
+    holds_session: bool
 
     @property
     def log_name(self) -> str:
@@ -39,6 +41,9 @@ class ClientConnection(Protocol):
 
     def confirm(self) -> None:
         """Tells the client that it has joined the namespace."""
+
+    def hold_session(self) -> None:
+        """Lets the session stay for this namespace."""
 
     def refuse(self, message: str) -> None:
         """Tells the client that it may not join."""

@@ -2,8 +2,8 @@
 
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
-from app.protocols.redis_publish.services import PublishServices
-from app.protocols.redis_publish.settings import SECTION, check_sections
+from app.protocols.redis_publish.services import PublishServices, check_sites
+from app.protocols.redis_publish.settings import SECTION
 
 
 class _NodePublish(NodeProtocol):
@@ -31,6 +31,4 @@ class _NodePublish(NodeProtocol):
         await self._services.close()
 
 
-REDIS_PUBLISH = ProtocolSpec(
-    "redis_publish", _NodePublish, section=SECTION, check_sites=check_sections, metrics=METRICS
-)
+REDIS_PUBLISH = ProtocolSpec("redis_publish", _NodePublish, section=SECTION, check_sites=check_sites, metrics=METRICS)

@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from app.config.settings import Site
+from app.config.settings import Config, Site
 from app.core.limits import Limits
 from app.errors import ConfigError, StoreError
 from app.observe.counts import Counts
@@ -19,8 +19,8 @@ from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
-from app.protocols.redis_publish.settings import RedisPublish
-from app.redis.address import read_redis_url
+from app.protocols.redis_publish.settings import RedisPublish, check_sections
+from app.redis.address import Location, read_redis_url
 from app.redis.client import Commands, retry
 from app.redis.topology import new_redis
 from app.watched_tasks import start_watched
@@ -126,12 +126,24 @@ class PublishServices:
     def _other(self, site: str, url: str, timeout_seconds: float) -> Commands:
         self._names.setdefault(url, []).append(site)
         if url not in self._others:
-            try:
-                location = read_redis_url(url)
-            except ConfigError as error:
-                raise ConfigError(f"{site}.redisPublish.{str(error).removeprefix('redis.')}") from None
-            self._others[url] = new_redis(location, timeout_seconds, self._counts)
+            self._others[url] = new_redis(_read_url(site, url), timeout_seconds, self._counts)
         return self._others[url]
+
+
+def check_sites(config: Config) -> None:
+    """Raises ConfigError for sites that cannot be served together, or a URL that cannot be used."""
+    check_sections(config)
+    for site in config.sites.values():
+        settings = site.section(RedisPublish)
+        if settings is not None and settings.url is not None:
+            _read_url(site.name, settings.url)
+
+
+def _read_url(site: str, url: str) -> Location:
+    try:
+        return read_redis_url(url)
+    except ConfigError as error:
+        raise ConfigError(f"{site}.redisPublish.{str(error).removeprefix('redis.')}") from None
 
 
 def _is_available(redis: Commands) -> bool:

@@ -17,7 +17,12 @@ from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest
+from app.surrogates import encode_text
 
+#: The longest deviceId: it stands in Redis and in log lines.
+MAX_DEVICE_BYTES = 256
+#: The longest token and meta: they travel in a header to authUrl, and few backends read a longer line.
+MAX_CREDENTIAL_BYTES = 8_192
 MISSING_USER_ROOM = "User is missing a private room"
 
 _log = structlog.get_logger(__name__)
@@ -61,6 +66,7 @@ class Admission:
         if site.origins is not None and not all(origin in site.origins for origin in request.origins):
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
+        _check_sizes(credentials)
         rooms, claims = await self._identify(site, credentials)
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
@@ -112,3 +118,15 @@ def credentials_of(request: ConnectRequest) -> Credentials:
             if name not in found and isinstance(value, str | int | float):
                 found[name] = value if isinstance(value, str) else str(value)
     return Credentials(found.get("token"), found.get("meta"), found.get("deviceId", ""), found.get("ticket"))
+
+
+def _check_sizes(credentials: Credentials) -> None:
+    """Raises Refused for a value that is longer than any honest one, before it is kept or logged anywhere."""
+    values = (
+        ("deviceId", credentials.device_id, MAX_DEVICE_BYTES),
+        ("token", credentials.token, MAX_CREDENTIAL_BYTES),
+        ("meta", credentials.meta, MAX_CREDENTIAL_BYTES),
+    )
+    for name, value, most in values:
+        if value is not None and len(encode_text(value)) > most:
+            raise Refused(f"{name}: expected at most {most} bytes", "too long")

@@ -21,6 +21,7 @@ from app.core.ports import BuriedConnection
 from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
+from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
@@ -141,7 +142,7 @@ class SitesApplication:
             guest = await self._admit(connection, site, request)
         except Refused as refusal:
             self._counts.of(site.name).connects[refusal.result] += 1
-            log.info("connect refused", reason=str(refusal))
+            log.info("connect refused", reason=str(refusal), **_origins_of(refusal, request))
             raise
         except StoreError as error:
             self._give_up(connection, site, error)
@@ -251,6 +252,11 @@ class SitesApplication:
             if is_user_room(site, room) and room != site.public_channel:
                 user_id = user_id_of_room(site.user_room_prefix or "", room)
                 self._updates.update_user(site, user_id, token, connected, at)
+
+
+def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:
+    """The origins that a refusal is about, for its log line."""
+    return {"origins": [shown_origin(origin) for origin in request.origins]} if refusal.result == "origin" else {}
 
 
 def _note_of(token: str | None) -> str:

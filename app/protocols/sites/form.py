@@ -11,6 +11,8 @@ from app.errors import BadRequest
 
 MAX_FIELDS = 20_000
 MAX_DEPTH = 50
+#: The limit of names in all fields together, that is of fields times their depth.
+MAX_NAMES = 100_000
 #: The limit of the qs library, which socket.io-webservice uses. A list with holes is closed up when its highest index
 #: is at most this; with a higher index it is an object.
 _MAX_SPARSE_INDEX = 20
@@ -29,14 +31,19 @@ class _List(list[Any]):
 def read_form(body: bytes) -> dict[str, Any]:
     """Returns the fields of a form: texts, and lists and objects of texts. Raises BadRequest for any other body."""
     try:
-        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except UnicodeDecodeError:
-        raise BadRequest("Body: expected a form in UTF-8, percent-encoded.") from None
+        raise BadRequest("Body: expected a form in UTF-8.") from None
     except ValueError:
         raise BadRequest(f"Body: expected a form of at most {MAX_FIELDS} fields.") from None
     root = _Object()
+    names = 0
     for key, value in fields:
-        _insert(root, _path_of(key), value)
+        path = _path_of(key)
+        names += len(path)
+        if names > MAX_NAMES:
+            raise BadRequest(f"Body: expected a form of at most {MAX_NAMES} names in all keys together.")
+        _insert(root, path, value)
     return {name: _finished(child) for name, child in root.items()}
 
 
@@ -67,7 +74,10 @@ def _insert(root: _Object, path: _Path, value: str) -> None:
         known = node[name]
         if isinstance(known, _Object):
             raise _mixed(path)
-        node[name] = _List([*known, value]) if isinstance(known, _List) else _List([known, value])
+        if isinstance(known, _List):
+            known.append(value)
+        else:
+            node[name] = _List([known, value])
     else:
         node[name] = value
 

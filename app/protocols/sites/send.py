@@ -1,6 +1,8 @@
 """POST /send: checks the site's key, reads the message, and answers when the message is stored. The endpoint is bare
 ASGI, without a framework between uvicorn and it, because every message passes through it."""
 
+import asyncio
+
 import msgspec
 import structlog
 
@@ -14,11 +16,13 @@ from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
-from app.protocols.sites.send_body import read_send_body
+from app.protocols.sites.send_body import is_form, read_send_body
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
 _RETRY_AFTER_SECONDS = 1
+#: A larger form is read in a thread.
+_LARGE_BYTES = 16_384
 _FALSE = frozenset(("", "false", "0", "no", "off"))
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -89,8 +93,13 @@ class SendEndpoint:
             self._counts.of(site.name).part(SitesCounts).sends[result] += 1
 
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
-        body = await read_body(headers, receive, self._max_body_bytes)
-        sent = read_send_body(headers.get(b"content-type", b"").decode("latin-1"), body)
+        body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        if len(body) > _LARGE_BYTES and is_form(content_type):
+            # A form is read in Python: many fields would hold up every other request.
+            sent = await asyncio.to_thread(read_send_body, content_type, body)
+        else:
+            sent = read_send_body(content_type, body)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         resync = query.get("resync", "").lower() not in _FALSE

@@ -11,6 +11,7 @@ from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
 from app.protocols.validation import explain
+from app.surrogates import replace_half_pairs
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
@@ -42,19 +43,28 @@ def read_send_body(content_type: str, body: bytes) -> SendBody:
 
     Raises BadRequest, whose text says what is wrong and what is expected.
     """
-    media_type = content_type.split(";", 1)[0].strip().lower()
-    if media_type == "application/x-www-form-urlencoded":
+    if is_form(content_type):
         return _checked(_from_form(body))
+    media_type = _media_type_of(content_type)
     if media_type in ("", "application/json") or media_type.endswith("+json"):
         return _checked(_from_json(body))
     raise BadRequest("Content-Type: expected application/json or application/x-www-form-urlencoded.")
+
+
+def is_form(content_type: str) -> bool:
+    """Whether this header announces a form."""
+    return _media_type_of(content_type) == "application/x-www-form-urlencoded"
+
+
+def _media_type_of(content_type: str) -> str:
+    return content_type.split(";", 1)[0].strip().lower()
 
 
 def _from_json(body: bytes) -> _SendBody:
     try:
         if not body.isascii():
             body.decode()
-        return _decoder.decode(body)
+        return _decoder.decode(replace_half_pairs(body))
     except UnicodeDecodeError:
         raise BadRequest("Body: expected JSON in UTF-8.") from None
     except RecursionError:

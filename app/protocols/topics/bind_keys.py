@@ -7,6 +7,7 @@ decryption whatever is wrong with it. So neither answers nor times reveal its pa
 import base64
 import binascii
 import hashlib
+import re
 from typing import Any
 
 import jwt
@@ -27,6 +28,10 @@ MAX_JWT_AGE_SECONDS = 60.0
 #: The tolerance for a key from the future, because its `iat` may have been rounded up.
 MAX_AHEAD_SECONDS = 1.0
 MAX_KEY_BYTES = 8_192
+MAX_USER_BYTES = 512
+#: A larger number is neither a time nor an id, and some of them are too large for a float.
+_LARGEST = 1e300
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 #: PyJWT warns that a shorter secret can be guessed (RFC 7518, 3.2).
 MIN_SECRET_BYTES = 32
 
@@ -78,13 +83,16 @@ class BindKeys:
     def read_jwt(self, key: str, now_seconds: float) -> BindKey:
         """The user of a JWT. Raises BindKeyRefused."""
         try:
+            if len(key) > MAX_KEY_BYTES:
+                raise BindKeyRefused
             algorithm = jwt.get_unverified_header(key).get("alg")
-            if len(key) > MAX_KEY_BYTES or algorithm not in self._keys:
+            # In an unread header it may be a list, which no dict can look up.
+            if not isinstance(algorithm, str) or algorithm not in self._keys:
                 raise BindKeyRefused
             # The times are checked below, against our own clock.
             options: Any = {"require": ["iat", "uid"], "verify_iat": False, "verify_exp": False, "verify_nbf": False}
             claims = jwt.decode(key, self._keys[algorithm], algorithms=[algorithm], options=options)
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise BindKeyRefused from None
         _check_age(claims["iat"], now_seconds, MAX_JWT_AGE_SECONDS)
         not_before, expires = claims.get("nbf", 0), claims.get("exp", now_seconds + 1)
@@ -134,10 +142,15 @@ def bytes_of(key: str) -> bytes:
 
 
 def user_of(value: object) -> str:
-    """A user's id as text: backends also use numbers. Raises BindKeyRefused when the value names no user."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    """A user's id as text: backends also use numbers. Raises BindKeyRefused when the value names no user.
+
+    Half a surrogate pair is in no name, because other programs could not write that name.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
         return str(value)
-    if not isinstance(value, str) or value in REFUSALS:
+    if not isinstance(value, str) or value in REFUSALS or _HALF_PAIR.search(value):
+        raise BindKeyRefused
+    if len(value.encode()) > MAX_USER_BYTES:
         raise BindKeyRefused
     return value
 
@@ -149,7 +162,7 @@ def _check_age(made_at: object, now_seconds: float, max_age_seconds: float) -> N
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _read_private_key(site: str, pem: str | None) -> RSAPrivateKey | None:

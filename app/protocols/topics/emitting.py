@@ -73,7 +73,7 @@ class Emitting:
         """Emits one event to all of its topics or to none. Raises BadRequest, StoreError."""
         result = "failed"
         try:
-            emission = read_emission(await exchange.read_body(self._max_body_bytes))
+            emission = read_emission(await exchange.read_body(self._max_body_bytes, may_be_compressed=True))
             await self._emit(topics, emission)
             result = "accepted"
         except BadRequest as error:

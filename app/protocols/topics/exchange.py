@@ -9,7 +9,7 @@ import msgspec
 from app.config.settings import Site
 from app.digests import is_same_secret
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, key_in, read_body
+from app.protocols.http_request import Receive, Scope, Send, first_values, key_in, read_body, shown_origin
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -36,13 +36,18 @@ class Exchange:
         query = scope["query_string"].decode("utf-8", "replace")
         #: Every parameter of the query, in order.
         self.parameters: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
-        self.query = dict(self.parameters)
+        self.query = first_values(self.parameters)
 
     @property
     def is_from_foreign_page(self) -> bool:
         """Whether a browser asks on behalf of a page whose origin the site does not list."""
         origin, known = self.headers.get(b"origin"), self.site.origins
         return known is not None and origin is not None and origin.decode("latin-1") not in known
+
+    @property
+    def shown_origin(self) -> str:
+        """The origin of the page that asks, for a log line."""
+        return shown_origin(self.headers.get(b"origin", b"").decode("latin-1"))
 
     def cors_headers(self) -> list[Header]:
         """The headers that let a page read the answer; none for a page whose origin the site does not list."""
@@ -57,9 +62,9 @@ class Exchange:
         if not is_same_secret(self.query.get("token") or key_in(self.query, self.headers), digest):
             raise BadRequest("Token invalid, expected the site's apiKey as token=, X-API-Key or Bearer.", status=401)
 
-    async def read_body(self, max_bytes: int) -> bytes:
-        """Reads the body. Raises BadRequest."""
-        return await read_body(self.headers, self.receive, max_bytes)
+    async def read_body(self, max_bytes: int, *, may_be_compressed: bool = False) -> bytes:
+        """Reads the body; a compressed one only where the request has presented a key. Raises BadRequest."""
+        return await read_body(self.headers, self.receive, max_bytes, may_be_compressed=may_be_compressed)
 
     async def answer(
         self, status: int, body: bytes = b"", content_type: bytes = TEXT, more: Sequence[Header] = ()

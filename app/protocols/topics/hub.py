@@ -15,7 +15,6 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
 from app.core.message import Audience, LiveMessage
-from app.core.seat import Seat
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
@@ -59,8 +58,8 @@ class TopicHub:
         self.sites = {site.name: SiteTopics(site, counts.of(site.name)) for site in sites if site.section(Topics)}
         #: Called with each question to all nodes, from another node or from this one.
         self.on_question: Callable[[SiteTopics, Question], None] = lambda topics, question: None
-        #: Called when a stream has ended, with its place among the connections that limits count.
-        self.on_seat_free: Callable[[Seat], None] = lambda seat: None
+        #: Called when a stream has ended: the caller's seat and the levels of its topics are free.
+        self.on_caller_gone: Callable[[Caller], None] = lambda caller: None
         self._store = store
         clients = [(topics.site, topics.clients) for topics in self.sites.values()]
         self._presence = ClientPresence(clients, delivery.publish, store, ids, delivery.new_errands())
@@ -72,8 +71,7 @@ class TopicHub:
 
     async def start(self) -> None:
         """Begins to listen to the questions to all nodes. Raises StoreUnavailable when Redis is away."""
-        for topics in self.sites.values():
-            await self._audiences.join(topics.site, [ALL_NODES])
+        await asyncio.gather(*(self._audiences.join(topics.site, [ALL_NODES]) for topics in self.sites.values()))
 
     async def close(self) -> None:
         """Ends the presence of clients. All streams have been drained before."""
@@ -110,13 +108,14 @@ class TopicHub:
         Raises StoreUnavailable; then nothing is left behind. Otherwise `stream_ended` reports the stream's end.
         """
         if self._is_draining:
-            self.on_seat_free(caller.seat)
+            self.on_caller_gone(caller)
             raise StoreUnavailable("the server stops")
         stream = Stream(self, caller, topics.site)
         secret = secrets.token_urlsafe(24)
         topics.clients[stream.client] += 1
         topics.figures.streams += 1
         topics.joining[stream] = None
+        self._presence.opening(topics.site)
         try:
             await self._audiences.join(topics.site, stream.names)
         except BaseException:
@@ -203,7 +202,7 @@ class TopicHub:
             del topics.clients[stream.client]
         if has_joined:
             self._audiences.leave(topics.site, stream.names)
-        self.on_seat_free(stream.caller.seat)
+        self.on_caller_gone(stream.caller)
         self._presence.ended(topics.site, stream.client, stream.number)
 
     # Writing to a stream before it is live

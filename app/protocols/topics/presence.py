@@ -41,6 +41,8 @@ class ClientPresence:
         self._store = store
         self._ids = ids
         self._errands = errands
+        #: Names of the sites that have had streams here: in the others Redis holds no counts of this node.
+        self._used: set[str] = set()
         #: Names of the sites whose counts Redis may have lost and that are not restored yet.
         self._to_restore: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
@@ -57,6 +59,10 @@ class ClientPresence:
         """Waits until Redis knows of all ended streams and their watchers have been told."""
         await self._errands.drain()
 
+    def opening(self, site: Site) -> None:
+        """A stream of the site is about to be counted."""
+        self._used.add(site.name)
+
     def opened(self, site: Site, client: str, number: int, instances: int) -> None:
         """A stream of a watched client has begun."""
         self._tell(site, client, "connect", instances, number)
@@ -67,7 +73,7 @@ class ClientPresence:
 
     def restore(self) -> None:
         """Writes this node's counts again: Redis may have lost them, or another node may have taken them out."""
-        self._to_restore.update(self._streams)
+        self._to_restore.update(self._used)
         if not self._is_closed and (self._restoring is None or self._restoring.done()):
             self._restoring = start_logged(self._restore(), "restore topics")
 

@@ -31,7 +31,9 @@ class Registering:
     async def put(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
         """Registers the topic, or replaces its registration. Raises BadRequest, StoreError."""
         check_registrable(topic)
-        registration, password = read_registration(await exchange.read_body(self._max_body_bytes))
+        registration, password = read_registration(
+            await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
+        )
         if password is not None:
             password_hash = await asyncio.to_thread(hash_password, password)
             registration = structs.replace(registration, password_hash=password_hash)

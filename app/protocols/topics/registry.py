@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from app.errors import BadRequest
 from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
-from app.surrogates import encode_text
+from app.surrogates import encode_text, replace_half_pairs
 
 EVERYBODY = "*"
 #: A user of the site who is not logged in: bound, but without identity.
@@ -21,6 +21,7 @@ NO_IDENTITY = "[][][]"
 EVERYBODY_BOUND = "+"
 MAX_USERS = 10_000
 MAX_PASSWORD_BYTES = 1_024
+MAX_USER_BYTES = 512
 
 # OWASP's minimum for scrypt: 16 MB and some 50 ms for each guess.
 _COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
@@ -77,7 +78,7 @@ def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
     """Reads the body of a PUT: the registration without a hash, and the password to be hashed. Raises BadRequest."""
     try:
         body.decode()
-        read = _body_decoder.decode(body)
+        read = _body_decoder.decode(replace_half_pairs(body))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise BadRequest("Body: expected a JSON object with owner, pub and sub.") from None
     owner = _user(read.owner, "owner")
@@ -156,4 +157,6 @@ def _user(value: object, name: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value:
         raise BadRequest(f"{name}: expected the id of a user.")
+    if len(encode_text(value)) > MAX_USER_BYTES:
+        raise BadRequest(f"{name}: expected at most {MAX_USER_BYTES} bytes for each user.")
     return value

@@ -9,10 +9,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
-from app.surrogates import encode_text
+from app.surrogates import encode_text, replace_half_pairs
 
-#: The limit for all topics of one subscription together: each level may cost a few hundred bytes.
-MAX_LEVELS_IN_ALL = 20_000
+#: The limit for all topics of one subscription together: each level costs some 300 bytes.
+MAX_LEVELS_IN_ALL = 5_000
+#: So many bytes of a topic count as one more level.
+_BYTES_OF_LEVEL = 64
 MAX_CLIENT_ID_BYTES = 512
 MAX_EMITTED_TOPICS = 1_000
 MAX_CONNECTION_ID = 2**53
@@ -33,6 +35,8 @@ class TopicSubscription(Struct, frozen=True):
     wishes: Sequence[RequestedTopic]
     client: str
     bind_key: str | None
+    #: The levels in all topics together, with long ones counted as several; see `levels_in`.
+    levels: int = 0
 
     def __repr__(self) -> str:
         return f"Subscription({self.client!r}, {len(self.wishes)} topics)"
@@ -111,14 +115,20 @@ def read_subscription(body: bytes, max_topics: int) -> TopicSubscription:
 
 def subscription_of(wishes: Sequence[RequestedTopic], client: object, bind_key: object) -> TopicSubscription:
     """A subscription to these topics without duplicates; the client may be anonymous. Raises BadRequest."""
-    if sum(len(wish.levels) for wish in wishes) > MAX_LEVELS_IN_ALL:
+    levels = levels_in(wishes)
+    if levels > MAX_LEVELS_IN_ALL:
         raise BadRequest(f"ep: expected at most {MAX_LEVELS_IN_ALL} levels in all topics together.")
     # The original treated every value that is not text as no name.
     name = client if isinstance(client, str) and client else ANONYMOUS_CLIENT
     if len(encode_text(name)) > MAX_CLIENT_ID_BYTES:
         raise BadRequest(f"clid: expected at most {MAX_CLIENT_ID_BYTES} bytes.")
     unique = {(wish.topic, wish.is_binded): wish for wish in wishes}
-    return TopicSubscription(list(unique.values()), name, _bind_key(bind_key))
+    return TopicSubscription(list(unique.values()), name, _bind_key(bind_key), levels)
+
+
+def levels_in(wishes: Sequence[RequestedTopic]) -> int:
+    """The levels of all topics, which stand for their memory: every 64 bytes count as one more."""
+    return sum(len(wish.levels) + len(wish.topic) // _BYTES_OF_LEVEL for wish in wishes)
 
 
 def read_emission(body: bytes) -> Emission:
@@ -150,7 +160,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         if not body.isascii():
             body.decode()
-        return decoder.decode(body)
+        return decoder.decode(replace_half_pairs(body))
     except UnicodeDecodeError:
         raise BadRequest("Invalid JSON in body: expected UTF-8.") from None
     except RecursionError:

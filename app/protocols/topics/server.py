@@ -54,11 +54,11 @@ class TopicsServer:
     def __init__(self, sites: Mapping[str, Site], parts: TopicsParts) -> None:
         """Raises ConfigError for a site with a key that cannot be read."""
         self.hub = hub = TopicHub(sites.values(), parts.delivery, parts.store, parts.ids, parts.counts)
-        hub.on_seat_free = parts.limits.disconnect
         identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
         inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node)
         hub.on_question = inspection.question_asked
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
+        hub.on_caller_gone = subscribing.caller_gone
         emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
         self._is_away = parts.delivery.is_away
         self._registering = Registering(parts.store, parts.max_body_bytes)
@@ -130,6 +130,7 @@ class TopicsServer:
         if endpoint is None:
             raise MethodNotAllowed(list(methods))
         if exchange.is_from_foreign_page:
+            _log.info("request refused", site=topics.site.name, reason="origin", origin=exchange.shown_origin)
             raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
         if path not in _OPEN:
             exchange.check_key(self._keys[topics.site.name])

@@ -20,6 +20,8 @@ class Topics(Struct, frozen=True, kw_only=True):
     keep_alive_seconds: float = 50.0
     #: The maximum number of topics in one subscription.
     max_topics: int = 1_000
+    #: The maximum number of levels in the topics of all streams of one address on one node.
+    max_levels_per_address: int = 100_000
     history: HistoryLimit = HistoryLimit()
     #: The keys that sign bind keys: the secret of HS256, the public key (PEM) of RS256.
     jwt_secret: str | None = None
@@ -41,6 +43,7 @@ class TopicsKeys(Section):
     max_alive_count: Annotated[int, Meta(ge=0)] | None = None
     keep_alive_seconds: Seconds | None = field(name="keep_alive", default=None)
     max_topics: Amount | None = None
+    max_levels_per_address: Amount | None = None
     history: HistorySection | None = None
     jwt_secret: Text | None = None
     jwt_public_key: _Pem | None = None

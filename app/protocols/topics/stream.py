@@ -42,6 +42,9 @@ class Caller(Struct, frozen=True):
     seat: Seat
     #: The headers of its request without credentials, one `name: value` on a line.
     headers: bytes
+    #: The site's name and the client's address, for which the levels of its topics count.
+    site: str = ""
+    address: str = ""
 
     def __repr__(self) -> str:
         return f"Caller({self.subscription!r})"

@@ -10,6 +10,7 @@ from app.errors import BadRequest, StoreError
 from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.identity import Identities
+from app.protocols.topics.level_budget import LevelBudget
 from app.protocols.topics.requests import RequestedTopic, TopicSubscription, read_subscription, subscription_of
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Caller, Stream
@@ -53,6 +54,12 @@ class Subscribing:
         self._identities = identities
         self._limits = limits
         self._max_body_bytes = max_body_bytes
+        self._levels = LevelBudget()
+
+    def caller_gone(self, caller: Caller) -> None:
+        """A stream has ended. Called by the hub."""
+        self._limits.disconnect(caller.seat)
+        self._levels.give(caller.site, caller.address, caller.subscription.levels)
 
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
         """A subscription whose events come as frames. Raises BadRequest, AuthRefused, StoreError."""
@@ -80,11 +87,7 @@ class Subscribing:
         after_seq: int | None,
     ) -> None:
         user = await self._identities.of_subscriber(topics.site, subscription.bind_key)
-        client = exchange.scope.get("client")
-        users = () if user is None else (user,)
-        seat = await self._limits.connect(topics.site, client[0] if client else "", users, len(subscription.wishes))
-        # The end of the stream, for any reason, gives the seat back.
-        caller = Caller(subscription, user, encoding, seat, shown_headers(exchange.scope["headers"]))
+        caller = await self._admit(exchange, topics, subscription, user, encoding)
         stream, secret = await self._hub.join(topics, caller)
         kind = TEXT if encoding is Encoding.FRAMES else b"text/event-stream"
         headers = [(b"content-type", kind), *_STREAM_HEADERS, *exchange.cors_headers()]
@@ -104,6 +107,35 @@ class Subscribing:
             return
         # From here on ASGI has no part in the response: this call returns and the response goes on.
         await self._begin(stream, secret, response, after_seq)
+
+    async def _admit(
+        self,
+        exchange: Exchange,
+        topics: SiteTopics,
+        subscription: TopicSubscription,
+        user: str | None,
+        encoding: Encoding,
+    ) -> Caller:
+        """Counts a caller. The end of its stream, for any reason, gives back what it takes. Raises LimitReached."""
+        site = topics.site
+        client = exchange.scope.get("client")
+        address = client[0] if client else ""
+        users = () if user is None else (user,)
+        self._levels.take(site.name, address, subscription.levels, topics.settings.max_levels_per_address)
+        try:
+            seat = await self._limits.connect(site, address, users, len(subscription.wishes))
+        except BaseException:
+            self._levels.give(site.name, address, subscription.levels)
+            raise
+        return Caller(
+            subscription,
+            user,
+            encoding,
+            seat,
+            shown_headers(exchange.scope["headers"]),
+            site=site.name,
+            address=address,
+        )
 
     async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
         try:

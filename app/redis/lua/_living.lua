@@ -1,4 +1,3 @@
--- include clock
 -- Beats of nodes in `nodes`, a sorted set of nodes by their last beat in ms. The Python side is app/redis/beat.py.
 
 -- Notes that a node lives. Answers 1 when it was not known, else 0.

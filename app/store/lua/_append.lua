@@ -1,3 +1,4 @@
+-- include bodies
 -- Appends a message to queues. Included behind the locals `seq`, `size`, `max_count` and `max_bytes` of the message and
 -- its site, and `counted_from`: a queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
 

@@ -1,3 +1,6 @@
+-- include seqs
+-- include bodies
+-- include gap
 -- A message to very many devices is stored in parts, by several runs that its node gives one after the other. While that
 -- lasts the site's other sends wait, so its seq is the next one: queues hold it, but nobody reads an entry above the site's
 -- last seq. One short run then makes it the last seq, and with that the message is accepted for all devices at once.
@@ -24,13 +27,7 @@ local function end_large()
     call('UNLINK', P .. 'large', P .. 'large:handles')
     return
   end
-  for _, node in ipairs(call('HKEYS', P .. 'bus')) do
-    -- Two messages for nobody, and a counter that is left out between them: also a node that has heard nothing before
-    -- sees the gap.
-    tell(node, 'message', held[3], held[1], '0', '', '', 'null')
-    call('HINCRBY', P .. 'bus', node, 1)
-    tell(node, 'message', held[3], held[1], '0', '', '', 'null')
-  end
+  show_gap(held[3], held[1])
   clear_large(held[1])
 end
 
@@ -46,7 +43,7 @@ end
 -- Begins to fan out a message. Answers its seq.
 local function begin_large(id, site, now)
   local last = last_seq()
-  local seq = string.format('%.0f', last == '0' and (now - 1577836800000) * 16 + 1 or tonumber(last) + 1)
+  local seq = last == '0' and first_seq(now) or string.format('%.0f', tonumber(last) + 1)
   call('HSET', P .. 'large', 'id', id, 'site', site, 'seq', seq, 'until', now + LARGE_LEASE_MS, 'phase', 'store',
     'stored', 0, 'overflowed', 0)
   return seq

@@ -1,3 +1,4 @@
+-- include tell
 -- Tells nodes of a message for their devices. `per_state` holds, for each state 'node,node', two lists of handles: of
 -- devices whose queue has the message, and of devices whose queue it has dropped.
 local function tell_devices(per_state, site, seq, id, body)

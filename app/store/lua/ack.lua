@@ -1,5 +1,5 @@
--- include shared
--- include frees
+-- include seqs
+-- include bodies
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...

@@ -1,3 +1,4 @@
+-- include clock
 -- include living
 -- A node shows that it lives, and hears which nodes have stopped doing so. (Not of a site: no shared part, own keys.)
 -- KEYS[1] recado:nodes

@@ -1,4 +1,6 @@
--- include shared
+-- include clock
+-- include devices
+-- include waiting
 -- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
@@ -16,6 +18,9 @@ local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local rooms = cjson.decode(packed)
 local answer = { last_seq() }
 
+-- Words of one command; even, because a state is a handle and a text.
+local PART = 200
+
 -- The rooms of a user are those of its newest connection: the user's other devices move to them. Devices in the public
 -- channel have nothing else in common: each of them has the rooms of its own newest connection.
 local function move(user, handle)
@@ -26,16 +31,22 @@ local function move(user, handle)
   if old == packed then return end
   call('HSET', key, field, packed)
   if not old then return end
-  local keep = {}
+  local keep, had = {}, {}
   for _, room in ipairs(rooms) do keep[room] = true end
   local states = is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user)
+  local handles = {}
+  for i = 1, #states, 2 do handles[#handles + 1] = states[i] end
+  -- One command for the devices of up to PART states, so that many devices in many rooms cost few commands.
   for _, room in ipairs(cjson.decode(old)) do
+    had[room] = true
     if not keep[room] then
-      for i = 1, #states, 2 do call('HDEL', P .. 'room:' .. room, states[i]) end
+      for i = 1, #handles, PART do call('HDEL', P .. 'room:' .. room, unpack(handles, i, math.min(i + PART - 1, #handles))) end
     end
   end
   for _, room in ipairs(rooms) do
-    for i = 1, #states, 2 do call('HSET', P .. 'room:' .. room, states[i], states[i + 1]) end
+    if not had[room] then
+      for i = 1, #states, PART do call('HSET', P .. 'room:' .. room, unpack(states, i, math.min(i + PART - 1, #states))) end
+    end
   end
 end
 

@@ -1,5 +1,5 @@
--- include shared
--- include frees
+-- include clock
+-- include devices
 -- Takes out one connection of some devices.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device ttl in ms, 0 = for ever | handle ...

@@ -1,4 +1,3 @@
--- include shared
 -- include large
 -- Ends a large message that is not accepted yet; see _large.lua.
 -- KEYS[1] prefix

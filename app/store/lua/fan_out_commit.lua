@@ -1,8 +1,9 @@
--- include shared
+-- include clock
+-- include audiences
 -- include large
 -- Accepts a large message: all its devices have it from here on. See _large.lua.
 -- KEYS[1] prefix
--- ARGV    now | message id | audiences (see _shared.lua)
+-- ARGV    now | message id | audiences (see _audiences.lua)
 -- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that a
 -- node was handed the message }, or nothing when the message was ended. The answer is kept for a minute: who has not got it
 -- asks fan_out_abort.lua.

@@ -1,4 +1,4 @@
--- include shared
+-- include clock
 -- include large
 -- Stores a large message for a part of the devices in one of its rooms; see _large.lua.
 -- KEYS[1] prefix

@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include devices
 -- include large
 -- Tells nodes of a large message for a part of its devices; see _large.lua. Behind the last part the message is done.
 -- KEYS[1] prefix

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- include frees
 -- Takes one connection out of the counts.
 -- KEYS[1] prefix

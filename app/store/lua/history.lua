@@ -1,4 +1,4 @@
--- include shared
+-- include history
 -- Reads a protocol's history after a seq. Changes nothing.
 -- KEYS[1] prefix
 -- ARGV    protocol | after seq | max messages | max bytes

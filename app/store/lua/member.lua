@@ -1,4 +1,4 @@
--- include shared
+-- include seqs
 -- Lets a node join rooms (of a site without queues) or names of audiences, or leave them.
 -- KEYS[1] prefix
 -- ARGV    'join' or 'leave' | node | 'members:<room>' or 'audience:<protocol>:<name>' ...

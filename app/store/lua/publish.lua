@@ -1,8 +1,12 @@
--- include shared
+-- include clock
+-- include seqs
+-- include terms
+-- include guard
+-- include audiences
 -- Hands a message to the nodes with a connection in one of the rooms (sites without queues: no message is kept).
 -- KEYS[1] prefix
--- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | rooms as JSON | body
---         | guard, audiences (see _shared.lua) | room ...
+-- ARGV    now | terms of this request (see _terms.lua) | site | message id | rooms as JSON | body
+--         | guard, audiences (see _guard.lua, _audiences.lua) | room ...
 -- Answers { seq, nodes with connections, 0, nodes with an audience, times that a node was handed the message }, or the
 -- answer of the terms or of the guard.
 local now = clock(ARGV[1])

@@ -1,4 +1,4 @@
--- include shared
+-- include waiting
 -- Reads messages that wait for the devices of one connection after a seq: the next part of a batch, or the messages
 -- that a gap on the bus hid.
 -- KEYS[1] prefix

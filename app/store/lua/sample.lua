@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include site
 -- Samples the queues of a bounded random choice of the site's devices. Changes nothing.
 -- KEYS[1] prefix
 -- ARGV    now | most devices

@@ -1,10 +1,13 @@
--- include shared
+-- include clock
+-- include terms
+-- include guard
+-- include audiences
 -- include large
 -- Stores one message for every addressed device and hands it to the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
--- ARGV    now | terms of this request (see refusal_of() in _shared.lua) | site | message id | event | body
+-- ARGV    now | terms of this request (see _terms.lua) | site | message id | event | body
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
---         | most devices in one run | guard, audiences (see _shared.lua)
+--         | most devices in one run | guard, audiences (see _guard.lua, _audiences.lua)
 --         | address ...   ('user:<room>' or 'room:<room in lower case>')
 -- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that
 -- a node was handed the message }, or the answer of the terms or of the guard; or { 'busy' } while another message is

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- include frees
 -- Sets the counts of a node, all of them, in one or more parts.
 -- KEYS[1] prefix

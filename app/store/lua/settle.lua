@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- include frees
 -- Notes that the _resync of these devices has arrived: the next connect need not repeat it, unless more was lost since.
 -- KEYS[1] prefix

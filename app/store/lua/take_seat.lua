@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include site
 -- include frees
 -- Counts a connection under all limits of its site, or, when one of them is reached, under none. Each node has a hash
 -- of its own for its counts, so that they can be deleted or corrected all at once.

@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include devices
 -- include frees
 -- Takes out a connection whose registration got no answer.
 -- KEYS[1] prefix

@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.config.settings import SiteLimits
 from app.core.limits import Limits
 from app.observe.counts import Counts
+from app.protocols.redis_publish import guesses
 from app.protocols.redis_publish.application import (
     ALREADY_KNOWN,
+    FAULT,
     MAX_TRIES,
     ORIGIN_REFUSED,
     STORE_AWAY,
     TOO_MANY_TRIES,
+    TOO_MANY_WRONG_KEYS,
     WRONG_FORM,
     WRONG_KEY,
     PublishSite,
@@ -26,6 +29,7 @@ from app.protocols.redis_publish.application import (
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.settings import RedisPublish
 from app.store.seats import RedisSeats
+from app.transport.refusals import TOO_MANY_GUESSES, refused
 from tests.support.publish_node import PublishClient, PublishNode, publish_site
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -123,6 +127,82 @@ async def test_wrong_tries(case: Case) -> None:
     errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
     assert client.written == [("confirm",), *errors, ("disconnect",)]
     assert case.counts.of("news").part(RedisPublishCounts).identifications == {"refused": MAX_TRIES}
+
+
+async def test_half_a_surrogate_pair_is_no_name(case: Case) -> None:
+    """A name that no application can write is a wrong form: it is answered, and counts as a try."""
+    client = await case.connect()
+    for _ in range(MAX_TRIES):
+        case.identify(client, "\ud800:k")
+        await until(lambda: not case.application._tasks, "an answer")
+    assert client.written == [("confirm",), *[("error", WRONG_FORM)] * MAX_TRIES, ("disconnect",)]
+
+
+async def test_fault_of_the_server(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault while a client is identified closes its transport: it must not wait for an answer for ever."""
+    client = await case.connect()
+    monkeypatch.setattr(case.node.mailboxes, "key_of", None)
+    case.identify(client, "u:k")
+    await until(lambda: client.written[-1] == ("close", FAULT), "the end")
+
+
+async def test_session_stays_once_it_is_identified(case: Case) -> None:
+    """Until then it has the bounds and the deadline of a session in no site."""
+    client = await case.connect()
+    assert not client.holds_session
+    case.identify(client, "u:wrong")
+    await until(lambda: client.written[-1] == ("error", WRONG_KEY), "the error")
+    assert not client.holds_session
+    case.identify(client, "u:k", ack_id=7)
+    await until(lambda: client.written[-1] == ("ack", 7), "the answer")
+    assert client.holds_session
+
+
+async def test_nameless_clients_count(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client takes its place among the site's connections when it connects, and gives it back whenever it goes."""
+    monkeypatch.setattr("app.core.seat_row.PATIENCE_SECONDS", 0.0)
+    limits = SiteLimits(connections=2, connections_per_address=2, connections_per_user=1)
+    case.site = structs.replace(case.site, limits=limits)
+    served = structs.replace(case.application._sites["/news"], site=case.site)
+    case.application._sites["/news"] = served
+    first, second = [await case.connect() for _ in range(2)]
+    third = await case.connect()
+    assert third.written == [("refuse", "Too many connections from this address")]
+    second.disconnect()
+    fourth = await case.connect()
+    for client in (first, fourth):
+        case.identify(client, "u:k")
+        await until(lambda: not case.application._tasks, "an answer")
+    assert fourth.written[-1] == ("error", "Too many connections of this user")
+    for client in (first, fourth):
+        client.disconnect()
+    for client in [await case.connect() for _ in range(2)]:
+        assert client.written == [("confirm",)]
+
+
+async def test_redis_away_at_the_connect(case: Case) -> None:
+    """A client that cannot be counted is closed, so that it reconnects."""
+    case.site = structs.replace(case.site, limits=SiteLimits(connections=2))
+    case.application._sites["/news"] = structs.replace(case.application._sites["/news"], site=case.site)
+    await case.node.redis.close()
+    assert (await case.connect()).written == [("close", STORE_AWAY)]
+
+
+async def test_address_that_guesses_is_braked(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong keys count for the address over all its connections; past the bound no key is looked at."""
+    monkeypatch.setattr(guesses, "WRONG_AT_ONCE", 2)
+    for key in ("a", "b"):
+        client = await case.connect()
+        case.identify(client, f"u:{key}")
+        await until(lambda: not case.application._tasks, "an answer")
+    before = refused[TOO_MANY_GUESSES]
+    braked, other = await case.connect(), await case.connect(client_address="192.0.2.2")
+    for client in (braked, other):
+        case.identify(client, "u:k", ack_id=7)
+    await until(lambda: other.written[-1] == ("ack", 7), "the answer")
+    assert braked.written[1:] == [("error", TOO_MANY_WRONG_KEYS), ("close", "too many wrong keys")]
+    assert refused[TOO_MANY_GUESSES] == before + 1
+    assert case.counts.of("news").part(RedisPublishCounts).identifications["braked"] == 1
 
 
 async def test_guesses_at_once(case: Case) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from app.protocols.redis_publish.envelope import Destination, Envelopes, event_of, read_destination, read_identifier
 
@@ -44,6 +46,8 @@ def test_destination(text: str, expected: Destination | None) -> None:
         (None, None),
         (1, None),
         ("a\rb:k", None),
+        ("a\ud800:k", None),
+        ("u:" + "k" * 1_025, None),
     ],
 )
 def test_identifier(argument: object, expected: tuple[str, str] | None) -> None:
@@ -71,6 +75,9 @@ def test_event_has_the_bubble_of_its_connection() -> None:
         assert list(message) == ["source", "timestamp", "bubble", "payload"]
 
 
+_OURS = b'{"source":"s","timestamp":1,"bubble":true,"payload":"'
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
@@ -79,8 +86,30 @@ def test_event_has_the_bubble_of_its_connection() -> None:
         (b"\xff", {"source": "", "timestamp": 0, "payload": "\ufffd"}),
         (b'{"payload":"p","source":"s","timestamp":3}', {"source": "s", "timestamp": 3, "payload": "p"}),
         (b'{"source":"s"}', {"source": "", "timestamp": 0, "payload": '{"source":"s"}'}),
+        (
+            b'{"payload":[1],"source":{"bubble":true},"timestamp":"now"}',
+            {"source": {"bubble": True}, "timestamp": "now", "payload": [1]},
+        ),
+        (rb'{"payload":"a\ud83d"}', {"source": "", "timestamp": 0, "payload": "a\ufffd"}),
+        (_OURS + b'\xff"}', {"source": "", "timestamp": 0, "payload": _OURS.decode() + '\ufffd"}'}),
+        (_OURS + b'\n"}', {"source": "", "timestamp": 0, "payload": _OURS.decode() + '\n"}'}),
+        (_OURS + b'","more":"x"}', {"source": "s", "timestamp": 1, "payload": ""}),
     ],
 )
 def test_entry_of_another_program(entry: bytes, expected: dict[str, object]) -> None:
     """An entry of another program becomes a message all the same."""
     assert json.loads(event_of(entry, False)) == ["message", {**expected, "bubble": False}]
+
+
+@pytest.mark.parametrize("levels", [201, 990, 1_100, 100_000])
+def test_deep_entry_is_a_text(levels: int) -> None:
+    """JSON that no reader is expected to follow is passed on as a text, at any depth."""
+    entry = b'{"payload":' + b"[" * levels + b"]" * levels + b"}"
+    assert json.loads(event_of(entry, True))[1]["payload"] == entry.decode()
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | st.binary(max_size=60).map(_OURS.__add__))
+@example(b'{"payload":1' + b"0" * 5_000 + b"}")
+def test_any_entry_becomes_a_message(entry: bytes) -> None:
+    """Any entry of a user's list becomes valid UTF-8 that begins as an event; no entry raises."""
+    assert event_of(entry, False).decode().startswith('["message",{"source":')

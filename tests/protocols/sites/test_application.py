@@ -103,6 +103,29 @@ async def test_refusals(door: Door, answer: list[str] | str, text: str) -> None:
     assert (await received(client, 2))[0] == "40/site"
 
 
+@pytest.mark.parametrize(
+    ("credentials", "text"),
+    [
+        ({"deviceId": "d" * 257}, "deviceId: expected at most 256 bytes"),
+        ({"deviceId": "ä" * 129}, "deviceId: expected at most 256 bytes"),
+        ({"token": "t" * 8_193}, "token: expected at most 8192 bytes"),
+        ({"meta": "m" * 8_193}, "meta: expected at most 8192 bytes"),
+    ],
+)
+async def test_credentials_that_are_too_long(door: Door, credentials: dict[str, str], text: str) -> None:
+    """They are refused before anybody is asked, and not logged; the longest that are allowed are fine."""
+    client = await door.client()
+    with capture_logs() as lines:
+        await client.send(b"40/site," + json.dumps({"token": "t"} | credentials).encode())
+        assert await received(client, 1) == [f'44/site,{{"message":"{text}"}}']
+    assert len(str(lines)) < 1_000
+    assert door.directory.asked == []
+    assert door.application._counts.of("site").connects["too long"] == 1
+    longest = {name: value[: len(value) - 1] for name, value in credentials.items()}
+    await client.send(b"40/site," + json.dumps({"token": "t"} | longest).encode())
+    await until(lambda: door.directory.asked, "the question")
+
+
 async def test_public_channel_is_room_enough(door: Door) -> None:
     """A visitor in the public channel needs no own room, and is not reported."""
     door.directory.answer = ["public", "news"]
@@ -139,10 +162,16 @@ def accepts(door: Door, namespace: str) -> bool:
 
 @pytest.mark.parametrize(("site", "is_let_in"), [(NARROW, False), (SITE, True)])
 async def test_origins(door: Door, site: Site, is_let_in: bool) -> None:
-    """A site may restrict the origins of browsers. Without a restriction any origin may connect."""
+    """A site may restrict the origins of browsers. Without a restriction any origin may connect. The log names the
+    refused origin, cut where it is long."""
     client = await door.client()
-    await client.send(f"40/{site.name}".encode())
-    answer = (await received(client, 1))[0]
+    client.engine.origins = ("https://" + "x" * 300,)
+    with capture_logs() as lines:
+        await client.send(f"40/{site.name}".encode())
+        answer = (await received(client, 1))[0]
+    assert is_let_in or [(line["reason"], line["origins"]) for line in lines] == [
+        ("Origin not allowed", ["https://" + "x" * 192])
+    ]
     assert answer.startswith("40/" if is_let_in else '44/narrow,{"message":"Origin not allowed"}')
     assert bool(door.directory.asked) is is_let_in
 

@@ -59,6 +59,13 @@ def test_arguments_are_kept_as_they_were_sent(args: str, packed: str) -> None:
     assert read_args(args).decode() == packed
 
 
+def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    """JSON.stringify in Node escapes a text that was cut in the middle of an emoji; all the rest stays as it was."""
+    assert read_args(r'["cut \ud83d", "\ud83d\ude00", "\\ud83d"]') == rb'["e","cut \ufffd", "\ud83d\ude00", "\\ud83d"]'
+    body = rb'{"rooms":["r\udc00"],"event":"e\ud83d!"}'
+    assert read_send_body(JSON, body) == SendBody(["r\ufffd"], "e\ufffd!", '["e\ufffd!",null]'.encode())
+
+
 def test_left_out_arguments() -> None:
     """Without `args` there is one argument, null."""
     assert read_json().packed == b'["e",null]'

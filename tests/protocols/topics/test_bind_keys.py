@@ -94,6 +94,37 @@ def test_jwt_that_does_not_hold(key: str) -> None:
         KEYS.read_jwt(key, NOW)
 
 
+def signed(header: bytes, payload: bytes) -> str:
+    """A JWT of these texts, signed with the site's secret whatever its header says."""
+    text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
+    mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(text, JWT_SECRET.encode())
+    return (text + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
+
+
+@pytest.mark.parametrize("algorithm", [b"[]", b"{}", b"null", b"7", b'["HS256"]', b"[" * 1_500 + b"]" * 1_500])
+def test_algorithm_that_is_no_text(algorithm: bytes) -> None:
+    """A header whose `alg` is anything but text is refused like every wrong key, at any depth."""
+    with pytest.raises(BindKeyRefused):
+        KEYS.read_jwt(signed(b'{"alg":' + algorithm + b"}", b'{"uid":"u1","iat":1800000000}'), NOW)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * 3_000,
+        b'{"uid":"u1","iat":1' + b"0" * 400 + b"}",
+        b'{"uid":"u1","iat":1800000000,"exp":1' + b"0" * 400 + b"}",
+        b'{"uid":"u1\\ud83d","iat":1800000000}',
+        b'{"uid":"' + b"u" * 513 + b'","iat":1800000000}',
+        b'{"uid":1' + b"0" * 400 + b',"iat":1800000000}',
+    ],
+)
+def test_signed_payload_that_nobody_expects(payload: bytes) -> None:
+    """Deep JSON, numbers that are too large for a float, half a surrogate pair and a long name are refused."""
+    with pytest.raises(BindKeyRefused):
+        KEYS.read_jwt(signed(b'{"alg":"HS256"}', payload), NOW)
+
+
 def test_public_key_is_no_secret() -> None:
     """A JWT signed with HS256 and the text of the public key, which everybody knows, is refused."""
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")

@@ -193,7 +193,7 @@ async def test_join_that_fails(start_hub: StartHub, monkeypatch: pytest.MonkeyPa
     """When the store refuses the stream, the node keeps nothing of it, and its place is free."""
     node: HubNode = await start_hub(SITE)
     freed: list[object] = []
-    node.hub.on_seat_free = freed.append
+    node.hub.on_caller_gone = freed.append
 
     async def fail(*_: object) -> None:
         raise StoreUnavailable

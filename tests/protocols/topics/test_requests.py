@@ -80,8 +80,11 @@ def test_what_is_no_subscription(body: bytes, reason: str) -> None:
 def test_levels_in_all_are_bounded() -> None:
     """The limit on levels keeps a body of a few hundred KB from creating a hundred thousand nodes of the trie."""
     topics = [f"{number}/" + "a/" * 126 for number in range(200)]
-    with pytest.raises(BadRequest, match="levels in all"):
-        read_subscription(packed({"ep": topics}), 1_000)
+    for many in (topics, ["a" * 4_000 + str(number) for number in range(100)]):
+        with pytest.raises(BadRequest, match="levels in all"):
+            read_subscription(packed({"ep": many}), 1_000)
+    fine = read_subscription(packed({"ep": [f"house/{number}/room/door" for number in range(1_000)]}), 1_000)
+    assert fine.levels == 4_000
 
 
 def test_emission() -> None:

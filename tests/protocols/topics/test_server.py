@@ -23,7 +23,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import until
 from tests.transport.serving import Peer, Served, serving
 
-SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/"), outbox_limit_bytes=20_000)
+SITE = topics_site(topics=Topics(bind_url="http://127.0.0.1:9/", max_levels_per_address=10), outbox_limit_bytes=20_000)
 
 
 class Exchanged:
@@ -130,6 +130,20 @@ async def test_stream(server: ServedTopics) -> None:
     stream.left.set()
     await stream.task
     await until(lambda: server.stream_ends == {"client left": 1}, "the end")
+
+
+async def test_levels_of_an_address(server: ServedTopics) -> None:
+    """An address whose streams hold as many levels as they may is told so; a stream that ends makes room."""
+    body = json.dumps({"ep": ["a/b/c/d/e/f"]}).encode()
+    stream = server.begin("POST", "/topics/shop/", body)
+    await until(lambda: stream.events, "the stream")
+    refused = await server.ask("POST", "/topics/shop/", body)
+    assert (refused.status, refused.body) == (429, b"Too many levels of topics from this address: expected at most 10")
+    stream.left.set()
+    await until(lambda: server.stream_ends, "its end")
+    again = server.begin("POST", "/topics/shop/", body)
+    await until(lambda: again.events, "another stream")
+    again.left.set()
 
 
 async def test_drain(server: ServedTopics) -> None:

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Reads the digests of channels' tokens, in the order of the channels.
 -- KEYS[1] prefix
 -- ARGV    channel ...

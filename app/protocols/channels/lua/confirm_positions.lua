@@ -1,4 +1,5 @@
--- include shared
+-- include seqs
+-- include tell
 -- include frees
 -- Records the positions of resumable subscribers and extends their time to live.
 -- KEYS[1] prefix

@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include seqs
 -- Creates a channel of the protocol `channels`, or renews the token of the channel that has the name.
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request, '' = none | channel | digest of its token | limit of channels

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Reads the digests of a channel: of its first token, and of the one that it has now.
 -- KEYS[1] prefix
 -- ARGV    channel

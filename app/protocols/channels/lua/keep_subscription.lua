@@ -1,4 +1,4 @@
--- include shared
+-- include seqs
 -- include frees
 -- Keeps or drops a resumable subscriber's subscription to a channel.
 -- KEYS[1] prefix

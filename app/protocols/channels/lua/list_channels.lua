@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Reads a part of the channels of a site, and what /sysadmin tells beside them.
 -- KEYS[1] prefix
 -- ARGV    cursor, 0 at first | about how many channels

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- include frees
 -- Notes how many subscribers a node has.
 -- KEYS[1] prefix

@@ -1,4 +1,4 @@
--- include shared
+-- include seqs
 -- Keeps a resumable subscriber of channels.
 -- KEYS[1] prefix
 -- ARGV    uuid | digest of its secret | ms to live, 0 = for ever

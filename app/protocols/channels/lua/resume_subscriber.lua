@@ -1,4 +1,4 @@
--- include shared
+-- include history
 -- Gives a resumable subscriber of channels to a new connection.
 -- KEYS[1] prefix
 -- ARGV    uuid | digest of its secret | ms to live, 0 = for ever

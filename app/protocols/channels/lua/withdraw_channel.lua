@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- include frees
 -- Withdraws a channel whose creation got no answer.
 -- KEYS[1] prefix

@@ -1,4 +1,3 @@
--- include clock
 -- The shared beginning of the scripts of Redis PUBLISH (mailbox_*). KEYS[1] is the list where a user's messages wait, a
 -- key of the application. Every other key that a script keeps for the user begins with 'recado:{<that key>}:', so that
 -- a Cluster has it on the same slot. The keys are listed in redis_keys.py.

@@ -1,3 +1,4 @@
+-- include clock
 -- include mailbox
 -- Delivers one message to one user: tells the nodes of a connected user, or appends it to the list of an absent user.
 -- KEYS[1] the user's waiting messages

@@ -1,3 +1,4 @@
+-- include clock
 -- include living
 -- The beat of a node that serves a site's Redis PUBLISH: registers the node as alive, and takes, keeps or gives back
 -- the lease on the subscription. (The script does not touch a site's queues: it has no shared part, and its own keys.)

@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include site
 -- include frees
 -- Revokes resume tickets: the tickets with one of the rooms or, without a room, all tickets of the site.
 -- KEYS[1] prefix

@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include site
 -- include frees
 -- Returns the state that a node needs to issue a resume ticket or to check one.
 -- KEYS[1] prefix

@@ -1,3 +1,4 @@
+-- include site
 -- The clients with streams of topics: one hash for each node that holds streams, and the set of these nodes.
 local function clients_key(node) return P .. 'topics:clients:' .. node end
 

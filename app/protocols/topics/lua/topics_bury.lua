@@ -1,4 +1,3 @@
--- include shared
 -- include topics
 -- include frees
 -- Takes out a part of the clients whose streams a dead node held. Each client is answered to one caller only, so its

@@ -1,4 +1,3 @@
--- include shared
 -- include topics
 -- Reads or restores how many streams clients have.
 -- KEYS[1] prefix

@@ -1,4 +1,4 @@
--- include shared
+-- include listeners
 -- include topics
 -- include frees
 -- Records the end of a stream of topics.

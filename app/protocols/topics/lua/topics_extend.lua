@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Extends a stream. Both secrets are digests, so that the time of the comparison reveals nothing.
 -- KEYS[1] prefix
 -- ARGV    number | digest of the presented secret | digest of the next secret | ms | limit of extensions

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Short-lived notes of nodes for one another: used keys, and answers to questions.
 -- KEYS[1] prefix
 -- ARGV    'see' | digest of a key | ms                    Answers 1 when the digest is new.

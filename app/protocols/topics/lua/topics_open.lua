@@ -1,4 +1,5 @@
--- include shared
+-- include clock
+-- include listeners
 -- include topics
 -- Records the start of a stream of topics on a node.
 -- KEYS[1] prefix

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Reads, writes or deletes registered topics.
 -- KEYS[1] prefix
 -- ARGV    'get' | topic ...                              Answers their registrations.

@@ -1,4 +1,4 @@
--- include shared
+-- include site
 -- Reads how long a stream may still go on.
 -- KEYS[1] prefix
 -- ARGV    number

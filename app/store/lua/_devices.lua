@@ -1,0 +1,82 @@
+-- include bodies
+-- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
+local function device_name(user, device)
+  return #user .. ':' .. user .. ':' .. device
+end
+
+-- Writes the state of a device to the hashes that /send reads: 'node,node' while connected, '@deadline' while away.
+local function set_state(handle, user, rooms, state)
+  call('HSET', P .. 'user:' .. user, handle, state)
+  for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
+end
+
+-- The rooms of a device: its user's, or its own when its "user" is the public channel.
+local function rooms_of(handle, user)
+  local packed = call('HGET', P .. 'device:' .. handle, 'rooms') or call('HGET', P .. 'users', user)
+  return packed and cjson.decode(packed) or {}
+end
+
+-- The state of a device by its connections, which are the fields 'c:<node>.<number>' of its hash.
+local function state_of(handle)
+  local nodes, seen = {}, {}
+  for _, field in ipairs(call('HKEYS', P .. 'device:' .. handle)) do
+    local node = string.match(field, '^c:([^.]+)%.')
+    if node and not seen[node] then
+      seen[node] = true
+      nodes[#nodes + 1] = node
+    end
+  end
+  table.sort(nodes)
+  return table.concat(nodes, ',')
+end
+
+-- Forgets a device that is away: no key, field or member names it any more, nor its user if this was the last device.
+-- Answers in how many rooms it was.
+local function remove_device(handle)
+  local key = P .. 'device:' .. handle
+  local named = call('HMGET', key, 'user', 'device')
+  local user, device = named[1], named[2]
+  drop_queue(handle, nil)
+  call('ZREM', P .. 'expiry', handle)
+  if not user then return 0 end
+  local rooms = rooms_of(handle, user)
+  for _, room in ipairs(rooms) do call('HDEL', P .. 'room:' .. room, handle) end
+  call('HDEL', P .. 'user:' .. user, handle)
+  call('HDEL', P .. 'devices', device_name(user, device))
+  call('DEL', key)
+  if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
+  return #rooms
+end
+
+-- Rooms and entries of queues that one run works off, in some 15 ms, beside those of one device.
+local WORK = 10000
+
+-- Forgets devices in this order, until their queues have held as many entries, and they were in as many rooms, as one run
+-- works off. Answers how many were forgotten: at least one, if there is one.
+local function forget_devices(handles)
+  local work = 0
+  for i, handle in ipairs(handles) do
+    work = work + call('LLEN', P .. 'queue:' .. handle)
+    if i > 1 and work > WORK then return i - 1 end
+    work = work + remove_device(handle)
+  end
+  return #handles
+end
+
+-- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
+-- time to live begins at `now`. Answers 1 when the connection was known, else 0, and the number of the rooms.
+local function remove_connection(handle, node, number, now, ttl)
+  local key = P .. 'device:' .. handle
+  if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0, 0 end
+  local user = call('HGET', key, 'user')
+  local state = state_of(handle)
+  if not string.find(',' .. state .. ',', ',' .. node .. ',', 1, true) then call('SREM', P .. 'node:' .. node, handle) end
+  if state == '' then
+    local deadline = ttl == 0 and 0 or now + ttl
+    state = '@' .. deadline
+    if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
+  end
+  local rooms = rooms_of(handle, user)
+  set_state(handle, user, rooms, state)
+  return 1, #rooms
+end

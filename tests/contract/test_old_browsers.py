@@ -1,0 +1,101 @@
+"""Clients 1.0 to 2.5 in Chromium, as pages load them: every version with every transport that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.browser import Browser
+from tests.support.bundles import TRANSPORTS, VERSIONS, OldClient, fetch_bundles
+from tests.support.deployment import Deployment
+from tests.support.sites import contract_sites
+from tests.support.tenant import Tenant, User
+
+OpenClient = Callable[..., OldClient]
+TEXT = "größe 😀"
+#: One version for each way of reading polls.
+ONE_OF_EACH_READER = ("1.0.6", "1.3.7", "1.4.8", "1.7.4", "2.5.0")
+#: A client waits for a second before it tries again.
+MAX_ATTEMPTS = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bundles() -> None:
+    """The clients, fetched."""
+    fetch_bundles()
+
+
+@pytest.fixture(scope="module")
+def server(tenant: Tenant) -> Iterator[Deployment]:
+    """One node."""
+    deployment = Deployment({"alpha": contract_sites(tenant)["alpha"]})
+    yield deployment
+    deployment.end()
+
+
+@pytest.fixture
+def open_client(server: Deployment, browser: Browser) -> Iterator[OpenClient]:
+    """Opens pages in which a user's client begins to connect; closed at the end of the test."""
+    opened: list[OldClient] = []
+
+    def open_client(version: str, transport: str, user: User) -> OldClient:
+        client = OldClient(browser, server.url, version)
+        opened.append(client)
+        client.connect(f"{server.url}/alpha?token={user.token}&deviceId=d1", TRANSPORTS[transport])
+        return client
+
+    yield open_client
+    for client in opened:
+        client.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_client(server: Deployment, tenant: Tenant, open_client: OpenClient, version: str, transport: str) -> None:
+    """The client connects with one handshake, gets events, acknowledges them, and has the others replayed."""
+    user = tenant.user()
+    first = open_client(version, transport, user)
+    assert first.wait("_settings")[0]["device_ttl"] > 0
+    server.send("alpha", user.room, "kept", {"text": TEXT})
+    server.send("alpha", user.room, "news", TEXT, 2)
+    assert first.wait("kept") == [{"text": TEXT}]
+    assert first.wait("news") == [TEXT, 2]
+    assert first.handshakes() == (transport != "WebSocket")
+    first.wait_transport("polling" if transport in ("polling", "JSONP") else "websocket")
+    assert first.page.complaints() == []
+    first.leave() if transport == "JSONP" else first.disconnect()
+    server.send("alpha", user.room, "news", "meanwhile")
+    second = open_client(version, transport, user)
+    assert second.wait("_batch") == [[["kept", {"text": TEXT}], ["news", "meanwhile"]]]
+    server.send("alpha", user.room, "news", "live")
+    assert second.wait("news") == ["live"]
+    names = [name for name, *_ in second.seen()]
+    assert names == ["connect", "_settings", "_batch", "news"]
+
+
+@pytest.mark.parametrize("version", ONE_OF_EACH_READER)
+def test_large_replay(server: Deployment, tenant: Tenant, open_client: OpenClient, version: str) -> None:
+    """A replay is read over polling whatever its size is."""
+    user = tenant.user()
+    first = open_client(version, "polling", user)
+    first.wait("_settings")
+    first.disconnect()
+    large = "x" * 300_000
+    server.send("alpha", user.room, "news", large)
+    assert open_client(version, "polling", user).wait("_batch") == [[["news", large]]]
+
+
+@pytest.mark.parametrize("version", ONE_OF_EACH_READER)
+def test_server_restart(server: Deployment, tenant: Tenant, open_client: OpenClient, version: str) -> None:
+    """A client whose server was killed comes back by itself, without a storm of handshakes, and has its replay."""
+    user = tenant.user()
+    client = open_client(version, "default", user)
+    client.wait("_settings")
+    client.wait_transport("websocket")
+    server.send("alpha", user.room, "kept", 1)
+    client.wait("kept")
+    server.kill()
+    server.start()
+    assert client.wait("_batch") == [[["kept", 1]]]
+    assert client.handshakes() <= MAX_ATTEMPTS
