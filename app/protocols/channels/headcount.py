@@ -34,9 +34,10 @@ class Headcount:
             self._timer = asyncio.get_running_loop().call_later(NOTE_AFTER_SECONDS, self._flush)
 
     def restore(self) -> None:
-        """Redis may have lost the number."""
-        self._noted = None
-        self.changed()
+        """Redis may have lost the number. A site without subscribers has none to lose."""
+        if self._noted != 0 or self._count:
+            self._noted = None
+            self.changed()
 
     def end(self) -> None:
         """Notes that this node has no subscribers any more."""

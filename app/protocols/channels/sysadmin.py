@@ -7,7 +7,7 @@ from app.protocols.channels.channel_store import ChannelStore
 
 #: The bounds of the list. The numbers beside it count everything.
 MAX_NAMES = 10_000
-_MAX_NAMES_BYTES = 1_000_000
+MAX_NAMES_CHARACTERS = 1_000_000
 
 
 class Sysadmin:
@@ -22,7 +22,7 @@ class Sysadmin:
         """The message for the site's operator. Raises StoreError."""
         part = await self._store.list_channels(site, 0)
         names = dict.fromkeys(part.names)
-        while part.cursor and len(names) < MAX_NAMES and sum(map(len, names)) < _MAX_NAMES_BYTES:
+        while part.cursor and len(names) < MAX_NAMES and sum(map(len, names)) < MAX_NAMES_CHARACTERS:
             part = await self._store.list_channels(site, part.cursor)
             names.update(dict.fromkeys(part.names))
         # The number of this node is exact; that of each other node is the one that it has noted.
