@@ -18,6 +18,8 @@ class WorkerSlot(Struct, frozen=True):
     directory: str
     number: int = 0
     count: int = 1
+    #: Bound sockets on the ports beside the one that all siblings share.
+    further_fds: tuple[int, ...] = ()
 
     def socket_of(self, number: int) -> str:
         """Returns the path of the unix socket of the sibling with this number."""

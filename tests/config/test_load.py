@@ -416,6 +416,37 @@ def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
         assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
 
 
+def test_a_mount_may_name_its_ports(load: Load) -> None:
+    """A mount is a site, or a mapping with its site and the ports of the old server; topics have no such ports."""
+    sites = "shop: {apiKey: k, channels: {}, topics: {}}"
+
+    def ports(mount: str) -> tuple[dict[str, str], tuple[int, ...]]:
+        config = load(f"production: {{port: 80, mounts: {{channels: {mount}}}}}", sites)
+        return config.mounts, config.mounted_ports
+
+    assert ports("shop") == ports("{site: shop}") == ({"channels": "shop"}, ())
+    assert ports("{site: shop, http_port: 81, ws_port: 82}") == ({"channels": "shop"}, (81, 82))
+    assert ports("{site: shop, http_port: 80, ws_port: 82}") == ({"channels": "shop"}, (82,))
+    assert ports("{site: shop, http_port: 82, ws_port: 82}") == ({"channels": "shop"}, (82,))
+    assert ports("{site: null, ws_port: null}") == ({}, ())
+    for mount, line in {
+        "{channels: {ws_port: 82}}": "mounts.channels.site: is missing, expected the name of a site",
+        "{channels: {site: other, ws_port: 82}}": "mounts.channels: expected a site of sites.yml",
+        "{channels: {site: shop, ws_port: 0}}": "mounts.channels.ws_port: expected a whole number >= 1",
+        "{channels: {site: shop, port: 82}}": "mounts.channels.port: unknown key",
+        "{channels: [shop]}": "mounts.channels: expected text",
+        "{topics: {site: shop}}": "mounts.topics: expected text",
+    }.items():
+        assert line in mistake(load, f"production: {{mounts: {mount}}}", sites), mount
+
+
+def test_acks_of_channels(load: Load) -> None:
+    """`acks` is one of two words."""
+    site = load(None, "shop: {apiKey: k, channels: {acks: readme, recreate: true}}").sites["shop"]
+    assert site.section(Channels) == Channels(acks="readme", recreate=True)
+    assert "channels.acks: expected original or readme" in mistake(load, None, "a: {apiKey: k, channels: {acks: x}}")
+
+
 def test_the_url_of_another_redis_is_secret() -> None:
     """No repr shows a password in redisPublish.url."""
     assert "hush" not in repr(RedisPublish(url="redis://:hush@127.0.0.1"))

@@ -98,7 +98,7 @@ async def test_redis_fails(
     async def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(node.store, "channel_digests", fail)
+    monkeypatch.setattr(node.store, "find_channel", fail)
     answered, answer = await ask(node, "channel/ping", action("PING_CHANNEL", channelToken="x"))
     assert (answered, answer["message"]) == (status, text)
     assert "secret" not in answer["data"]["errorDetails"]
