@@ -172,6 +172,10 @@ def test_the_least_is_said() -> None:
     assert decode_detail(MARK).is_mark
 
 
+#: One of the uuids that subscribers have.
+UUID = "01234567-89ab-4def-8123-456789abcdef"
+
+
 def push_to(recipients: list[str]) -> bytes:
     """The body of a push to these uuids."""
     data = {"channel": "c", "channelToken": "t", "recipients": recipients, "message": "m"}
