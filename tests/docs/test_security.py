@@ -40,6 +40,7 @@ _NOT_FROM_OUTSIDE = {
     "node/workers.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
     "protocols/sites/form.py:_MAX_SPARSE_INDEX": "the form of a list in a form body, as qs reads it",
     "socketio/engine_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
+    "socket_folder.py:_MOST_LOOKED_AT": "folders of killed servers that one start removes",
     "socketio/socket_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
     "transport/asgi.py:_MAX_WAITING_MESSAGES": "for ASGI applications, of which this server has none",
     "transport/frames.py:MAX_HEAD_BYTES": "the form of a frame",
