@@ -150,7 +150,7 @@ class Services:
         protocols = self.protocols.values()
         applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
-        own = [*bundle_routes(), *observe_routes(self._fleet, self.health)]
+        own = [*bundle_routes(config.client_bundle), *observe_routes(self._fleet, self.health)]
         routes = [*own, *chain.from_iterable(one.routes for one in protocols)]
         dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
         for spec in specs:
