@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from app.socketio.repeats import FREE
 from tests.support.browser import Browser
 from tests.support.bundles import TRANSPORTS, VERSIONS, OldClient, fetch_bundles
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant, User
+from tests.support.waiting import eventually
 
 OpenClient = Callable[..., OldClient]
 TEXT = "größe 😀"
@@ -18,6 +20,13 @@ TEXT = "größe 😀"
 ONE_OF_EACH_READER = ("1.0.6", "1.3.7", "1.4.8", "1.7.4", "2.5.0")
 #: A client waits for a second before it tries again.
 MAX_ATTEMPTS = 10
+#: Left alone the client makes some 600 handshakes in this time.
+MOST_IN_2_S = 20
+UNREADABLE = """
+performance.setResourceTimingBufferSize(10000);
+XMLHttpRequest.prototype.getResponseHeader = () => "text/plain";
+0
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,9 +48,10 @@ def open_client(server: Deployment, browser: Browser) -> Iterator[OpenClient]:
     """Opens pages in which a user's client begins to connect; closed at the end of the test."""
     opened: list[OldClient] = []
 
-    def open_client(version: str, transport: str, user: User) -> OldClient:
+    def open_client(version: str, transport: str, user: User, before: str = "0") -> OldClient:
         client = OldClient(browser, server.url, version)
         opened.append(client)
+        client.page.evaluate(before)
         client.connect(f"{server.url}/alpha?token={user.token}&deviceId=d1", TRANSPORTS[transport])
         return client
 
@@ -99,3 +109,14 @@ def test_server_restart(server: Deployment, tenant: Tenant, open_client: OpenCli
     server.start()
     assert client.wait("_batch") == [[["kept", 1]]]
     assert client.handshakes() <= MAX_ATTEMPTS
+
+
+def test_a_client_that_shakes_hands_for_ever(
+    server: Deployment, tenant: Tenant, open_client: OpenClient, tell: Callable[[str], None]
+) -> None:
+    """A client that cannot read the answers, as behind a proxy that changes their type, is slowed down."""
+    client = open_client("1.3.7", "default", tenant.user(), UNREADABLE)
+    eventually(lambda: client.handshakes() > FREE / 2, "the client to try again and again", 30)
+    eventually(lambda: client.handshakes(newer_than_ms=2_000) < MOST_IN_2_S, "the client to be slowed down", 30)
+    tell(f"{client.handshakes()} handshakes, {client.handshakes(newer_than_ms=2_000)} of them in the last 2 s")
+    assert client.handshakes() < 2 * FREE
