@@ -1,4 +1,4 @@
-"""The browser bundles of old socket.io-clients (tests/clients/bundles), and a page that runs one of them."""
+"""The browser bundles of socket.io-clients (tests/clients/bundles), and a page that runs one of them."""
 
 from __future__ import annotations
 
