@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config.keys import Blocks, Configured, EnvironmentKeys, SharedKeys, SiteKeys
+from app.config.keys import Blocks, Configured, EnvironmentKeys, MountSection, SharedKeys, SiteKeys
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
 from app.config.settings import Config, Site
@@ -141,7 +141,22 @@ def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
     """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
     given = block.given()
     mounts: Section | None = given.pop("mounts", None)
-    return _overlay(config, given | ({"mounts": mounts.given()} if mounts else {}))
+    return _overlay(config, given | (_mounts(mounts.given()) if mounts else {}))
+
+
+def _mounts(given: dict[str, str | MountSection]) -> dict[str, Any]:
+    """The settings of `mounts`. Raises ConfigError."""
+    sites: dict[str, str] = {}
+    ports: dict[str, tuple[int, ...]] = {}
+    for protocol, mount in given.items():
+        if isinstance(mount, str):
+            sites[protocol] = mount
+        elif mount.site is not None:
+            sites[protocol] = mount.site
+            ports[protocol] = tuple(filter(None, (mount.http_port, mount.ws_port)))
+        elif mount.given():
+            raise ConfigError(f"mounts.{protocol}.site: is missing, expected the name of a site")
+    return {"mounts": sites, "mount_ports": ports}
 
 
 def _check_mounts(config: Config, protocols: Sequence[Configured]) -> None:

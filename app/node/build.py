@@ -160,7 +160,8 @@ class Services:
         dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
         for spec in specs:
             if spec.name in config.mounts:
-                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts)
+                ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]
+                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts, ports)
         return dispatcher
 
     async def drain(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -28,9 +29,13 @@ _log = structlog.get_logger(__name__)
 
 def run(config: Config, specs: Sequence[ProtocolSpec], demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
-    with listen(config.host, config.port) as listening, socket_directory() as directory:
-        slot = WorkerSlot(directory)
-        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url))
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(listen(config.host, config.port))
+        further = [stack.enter_context(listen(config.host, port, "mounts")) for port in config.mounted_ports]
+        directory = stack.enter_context(socket_directory())
+        slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further))
+        ports = {"ports": config.mounted_ports} if further else {}
+        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
 
 def serve(
@@ -66,7 +71,9 @@ async def _serve(
             server = HttpServer(services.dispatcher, config, services, on_listening)
             tasks.on_end = server.end_soon
             tasks.check()
-            await server.serve(sockets=[bound])
+            # The server closes these sockets; the owner of the descriptors closes its own.
+            further = [socket.socket(fileno=os.dup(fd)) for fd in slot.further_fds]
+            await server.serve(sockets=[bound, *further])
         tasks.check()
 
 

@@ -27,7 +27,8 @@ _GROUPS = (
     "Operators' pages",
 )
 _CODE = re.compile(r"`([^`]+)`")
-_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB)\b)?")
+_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB|ms)\b)?")
+_UNITS = {"": 1, "KB": 1024, "ms": 0.001}
 _CONSTANT = re.compile(r"^(_?(?:MAX|MOST|KEEP_AT_MOST)(?:_[A-Z_]+)?)(?:: \w+)? = ", re.MULTILINE)
 _DEFAULTS = defaults()
 #: Constants that are named as a maximum and bound nothing from outside.
@@ -84,7 +85,7 @@ def figures_in(text: str) -> list[float]:
     """The numbers in a cell; KB is 1,024 bytes, `none` is 0."""
     if text == "none":
         return [0]
-    return [float(digits.replace(",", "")) * (1024 if unit else 1) for digits, unit in _FIGURE.findall(text)]
+    return [float(digits.replace(",", "")) * _UNITS[unit] for digits, unit in _FIGURE.findall(text)]
 
 
 def flat(values: list[Any]) -> list[float]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from app.errors import BadRequest
+from app.protocols.topics.registry import read_registration
 from app.protocols.topics.requests import (
     MAX_CLIENT_ID_BYTES,
     MAX_EMITTED_TOPICS,
@@ -161,3 +164,23 @@ def test_no_secret_in_a_repr() -> None:
         )
     )
     assert "s3cr3t" not in f"{subscription!r} {emission!r} {emission.targets!r}"
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"0", b'{"a":0}'])
+def test_values_that_nobody_asked_for_are_not_built(item: bytes) -> None:
+    """Strangers may subscribe and extend: half a million values in one body are refused before they are built."""
+    items = b"[" + (item + b",") * 200_000 + b"0]"
+    bodies: list[tuple[Callable[[bytes], object], bytes]] = [
+        (lambda body: read_subscription(body, 1_000), b'{"ep":' + items + b"}"),
+        (lambda body: read_subscription(body, 1_000), b'{"ep":["a"],"clid":' + items + b"}"),
+        (read_proof, b'{"connid":1,"secret":' + items + b"}"),
+        (read_emission, b'{"e":{"type":"t"},"ep":' + items + b"}"),
+        (read_registration, b'{"owner":"o","pub":' + items + b"}"),
+    ]
+    for read, body in bodies:
+        tracemalloc.start()
+        with pytest.raises(BadRequest):
+            read(body)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * len(body)
