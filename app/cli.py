@@ -119,6 +119,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
     if config.sites or not demo:
         for warning in warnings_of(config, _SECTIONS):
             _log.warning("configuration", reason=warning)
+    run.tell_missing_bundles()
     try:
         if config.workers > 1:
             workers.supervise(config, demo)

@@ -83,6 +83,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]
     calls: list[tuple[Config, bool]] = []
     monkeypatch.setattr(app.node.run, "run", lambda config, specs, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(app.node.run, "missing_bundles", list)
     yield calls
     structlog.reset_defaults()
 
@@ -95,6 +96,20 @@ def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, b
     ((config, demo),) = served
     assert (config.port, config.host, config.data_dir, config.device_ttl_seconds) == (0, "::1", Path("there"), 7)
     assert (list(config.sites), demo) == (["newsite"], True)
+
+
+def test_serve_tells_of_missing_bundles(
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: list[tuple[Config, bool]]
+) -> None:
+    """At the start the log names each browser client that is not installed; the server runs without them."""
+    monkeypatch.setattr(app.node.run, "missing_bundles", lambda: ["one", "two"])
+    with structlog.testing.capture_logs() as logs:
+        result = run("serve", "--demo")
+    assert (result.exit_code, len(served)) == (0, 1)
+    assert [(line["log_level"], line["event"], line["reason"]) for line in logs] == [
+        ("warning", "client bundle missing", "one"),
+        ("warning", "client bundle missing", "two"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ class EnvironmentKeys(SharedKeys):
     flakeid: FlakeIdSection | None = None
     io: EngineSection | None = None
     max_body_bytes: Amount | None = field(name="max_body", default=None)
+    client_bundle: int | None = None
     log_level: _LogLevel | None = None
     log_format: _LogFormat | None = None
     joining_per_address: _AmountOrNone | None = None

@@ -137,6 +137,8 @@ class Config(Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 1_000_000
     #: The longest Engine.IO message or polling body of a client.
     max_payload_bytes: int = 1_000_000
+    #: The major version of the client that pages get at /socket.io/socket.io.js: 1, 2 or 4.
+    client_bundle: int = 4
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     queue_limit: QueueLimit = QueueLimit()

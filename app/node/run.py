@@ -19,6 +19,7 @@ from app.node.http_server import HttpServer
 from app.node.port import listen
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.protocols.protocol import ProtocolSpec
+from app.socketio.bundle import missing_bundles
 from app.watched_tasks import WatchedTasks
 
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -74,6 +75,12 @@ async def _serve(
             further = [socket.socket(fileno=os.dup(fd)) for fd in slot.further_fds]
             await server.serve(sockets=[bound, *further])
         tasks.check()
+
+
+def tell_missing_bundles() -> None:
+    """Logs each browser client that pages cannot get from this server."""
+    for reason in missing_bundles():
+        _log.warning("client bundle missing", reason=reason)
 
 
 def _tune_collector() -> None:

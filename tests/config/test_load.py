@@ -120,6 +120,7 @@ def test_every_key_of_a_block(load: Load) -> None:
           redis_timeout: 1
           workers: 4
           cluster: {url: "https://[2001:db8::7]:1337/", secret: "a b"}
+          client_bundle: 2
           log_level: debug
           log_format: json
         """
@@ -145,6 +146,7 @@ def test_every_key_of_a_block(load: Load) -> None:
         redis_timeout_seconds=1.0,
         workers=4,
         cluster=ClusterSettings(url="https://[2001:db8::7]:1337/", secret="a b"),
+        client_bundle=2,
         log_level="debug",
         log_format="json",
     )
@@ -163,6 +165,7 @@ def test_environment_variables_win(load: Load) -> None:
             "RECADO_WORKERS": "3",
             "RECADO_NODE_URL": "http://10.0.0.7:1337",
             "RECADO_CLUSTER_SECRET": "hidden",
+            "RECADO_CLIENT_BUNDLE": "1",
             "RECADO_LOG_LEVEL": "warning",
             "RECADO_LOG_FORMAT": "console",
         },
@@ -170,6 +173,7 @@ def test_environment_variables_win(load: Load) -> None:
     assert (config.port, config.host, config.device_ttl_seconds) == (8080, "::1", 60)
     assert (config.redis_url, config.data_dir) == ("rediss://u:p@variable:6380/1", Path("/data"))
     assert (config.log_level, config.log_format, config.ping_timeout_ms) == ("warning", "console", 9)
+    assert config.client_bundle == 1
     assert (config.workers, config.cluster) == (3, ClusterSettings(url="http://10.0.0.7:1337", secret="hidden"))
 
 
@@ -271,6 +275,8 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {queue_limit: {bytes: 0}}", "config.yml: production.queue_limit.bytes: expected a whole number "),
         ("production: {auth_timeout: .nan}", "config.yml: production.auth_timeout: expected a number > 0"),
         ("production: {data_dir: 5}", "config.yml: production.data_dir: expected text that is not empty"),
+        ("production: {client_bundle: 3}", "client_bundle: expected 1, 2 or 4, got 3"),
+        ("production: {client_bundle: '4'}", "config.yml: production.client_bundle: expected a whole number, got text"),
         ("production: {log_level: loud}", "config.yml: production.log_level: expected one of debug, info, "),
         ("production: {log_format: xml}", "config.yml: production.log_format: expected one of auto, json, console"),
         ("production: {workers: 0}", "config.yml: production.workers: expected a whole number >= 1"),

@@ -241,7 +241,7 @@ def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
 
 def test_without_the_bundle(open_page: OpenPage) -> None:
     """Without the Socket.IO client the page says how to get it."""
-    page = open_page(blocked_url="*/socket.io/socket.io.js")
+    page = open_page(blocked_url="*/socket.io/socket.io.js*")
     assert "scripts/fetch-clients" in page.text(page.find("alert", ""))
 
 
