@@ -12,6 +12,7 @@ from app.backends.fast_pool import FastPool
 from app.backends.figures import BackendCounts
 from app.backends.site_pools import SitePools
 from app.config.settings import Site
+from app.core.address import Room, room_texts
 from app.errors import AuthRefused
 from app.observe.counts import Counts
 
@@ -21,7 +22,7 @@ log = structlog.get_logger(__name__)
 MAX_ROOMS = 10_000
 MAX_ROOM_BYTES = 1_000
 
-_rooms_decoder = msgspec.json.Decoder(list[str])
+_rooms_decoder = msgspec.json.Decoder(list[Room])
 _Question = tuple[str, str | None, str | None]
 _Headers = list[tuple[bytes, bytes]]
 
@@ -134,7 +135,7 @@ class HttpRoomDirectory:
     def _read_rooms(self, site: Site, body: bytes) -> list[str] | AuthRefused:
         results = self._counts.of(site.name).part(BackendCounts).auths
         try:
-            rooms = _rooms_decoder.decode(body)
+            rooms = room_texts(_rooms_decoder.decode(body))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             results["malformed"] += 1
             log.warning("auth failed", site=site.name, reason="no JSON array of strings")

@@ -9,6 +9,7 @@ import structlog
 
 from app.config.settings import Site
 from app.core.acks import AckBuffer
+from app.core.address import room_names
 from app.core.audiences import Audiences
 from app.core.binds import extend
 from app.core.connection import Connection, ConnectionPhase
@@ -223,7 +224,7 @@ class Delivery:
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
         connections = self.hub[connection.site]
-        connection.rooms = tuple(dict.fromkeys(rooms))
+        connection.rooms = tuple(room_names(rooms))
         connections.enter_rooms(connection)
         try:
             # Also the rooms with other connections: their join may be under way, and fail.

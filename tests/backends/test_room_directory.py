@@ -45,6 +45,12 @@ async def test_rooms_are_those_of_the_answer(
     assert await directory.fetch_rooms(make_site(), "12345", None) == ["user_8", "día", "user_8"]
 
 
+async def test_rooms_that_are_numbers(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A room that is a number is its text, as in JavaScript."""
+    backend.answer = http_answer(b'[5, "a", 5.0, 1.5]')
+    assert await directory.fetch_rooms(make_site(), "12345", None) == ["5", "a", "5", "1.5"]
+
+
 async def test_token_and_meta_stand_in_their_headers(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite
 ) -> None:
@@ -90,7 +96,20 @@ async def test_redirects_are_not_followed(backend: Backend, directory: HttpRoomD
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[", b"{}", b'"user_8"', b"[1]", b'["a", null]', b"null", b'["\xff"]', b'["a"] x', b"[" * 100_000]
+    "body",
+    [
+        b"",
+        b"[",
+        b"{}",
+        b'"user_8"',
+        b"[true]",
+        b"[[1]]",
+        b'["a", null]',
+        b"null",
+        b'["\xff"]',
+        b'["a"] x',
+        b"[" * 100_000,
+    ],
 )
 async def test_only_an_array_of_strings_will_do(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, body: bytes

@@ -48,6 +48,8 @@ def sites_of_the_docs(tenant: Tenant) -> dict[str, dict[str, Any]]:
     channels, topics = settings_of("docs/channels.md")["shop"], settings_of("docs/topics.md")["shop"]
     return {
         "newsite": settings_of("docs/clients.md")["newsite"] | backend,
+        # The same page on a site without userRoomPrefix: its events have no acknowledging function.
+        "plain": {"authUrl": f"{tenant.url}/rooms", "apiKey": 54321},
         "shop": channels | topics,
         "news": settings_of("docs/redis-publish.md")["news"],
         "demo": {"authUrl": f"{tenant.url}/demo", "apiKey": "demo", "userRoomPrefix": "user_"},

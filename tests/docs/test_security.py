@@ -33,6 +33,7 @@ _CONSTANT = re.compile(r"^(_?(?:MAX|MOST|KEEP_AT_MOST)(?:_[A-Z_]+)?)(?:: \w+)? =
 _DEFAULTS = defaults()
 #: Constants that are named as a maximum and bound nothing from outside.
 _NOT_FROM_OUTSIDE = {
+    "core/address.py:_MOST_EXACT": "the integers that a number holds exactly",
     "ids.py:MAX_DATACENTER": "the form of a message's id",
     "ids.py:MAX_WORKER": "the form of a message's id",
     "node/worker_slot.py:_MAX_DIRECTORY_BYTES": "the kernel's bound for the path of a socket",
