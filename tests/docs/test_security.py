@@ -33,6 +33,7 @@ _CONSTANT = re.compile(r"^(_?(?:MAX|MOST|KEEP_AT_MOST)(?:_[A-Z_]+)?)(?:: \w+)? =
 _DEFAULTS = defaults()
 #: Constants that are named as a maximum and bound nothing from outside.
 _NOT_FROM_OUTSIDE = {
+    "core/address.py:_MOST_EXACT": "the integers that a number holds exactly",
     "ids.py:MAX_DATACENTER": "the form of a message's id",
     "ids.py:MAX_WORKER": "the form of a message's id",
     "node/worker_slot.py:_MAX_DIRECTORY_BYTES": "the kernel's bound for the path of a socket",
@@ -40,6 +41,7 @@ _NOT_FROM_OUTSIDE = {
     "node/workers.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
     "protocols/sites/form.py:_MAX_SPARSE_INDEX": "the form of a list in a form body, as qs reads it",
     "socketio/engine_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
+    "socket_folder.py:_MOST_LOOKED_AT": "folders of killed servers that one start removes",
     "socketio/socket_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
     "transport/asgi.py:_MAX_WAITING_MESSAGES": "for ASGI applications, of which this server has none",
     "transport/frames.py:MAX_HEAD_BYTES": "the form of a frame",

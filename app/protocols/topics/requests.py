@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
-from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
+from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, has_wildcard, is_reserved, levels_of
 from app.protocols.validation import decode_json, has_many_items
 from app.surrogates import encode_text
 
@@ -18,6 +18,8 @@ MAX_LEVELS_IN_ALL = 5_000
 _BYTES_OF_LEVEL = 64
 MAX_CLIENT_ID_BYTES = 512
 MAX_EMITTED_TOPICS = 1_000
+#: Each pattern is compared with every subscription of the site on every node.
+MAX_EMITTED_PATTERNS = 50
 MAX_CONNECTION_ID = 2**53
 #: The values that the JSON of one topic may hold: its object, and signs within its texts.
 _ITEMS_OF_TOPIC = 8
@@ -146,6 +148,8 @@ def read_emission(body: bytes) -> Emission:
     if has_many_items(bytes(read.ep), _ITEMS_OF_TOPIC * MAX_EMITTED_TOPICS):
         raise BadRequest(f"ep: expected at most {MAX_EMITTED_TOPICS} topics.")
     targets = [_target(point) for point in _points(msgspec.json.decode(read.ep), MAX_EMITTED_TOPICS)]
+    if sum(has_wildcard(target.topic) for target in targets) > MAX_EMITTED_PATTERNS:
+        raise BadRequest(f"ep: expected at most {MAX_EMITTED_PATTERNS} topics with wildcards.")
     if read.e is UNSET or not bytes(read.e).lstrip().startswith(b"{"):
         raise BadRequest("e: expected an object with a type.")
     event = _decode(_event_decoder, bytes(read.e))

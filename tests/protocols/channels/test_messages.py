@@ -38,6 +38,9 @@ def test_every_key_is_written() -> None:
     )
 
 
+UUID = "0b5c1e5e-7a0f-4a53-9d53-1f6f4a5d2c11"
+
+
 def test_what_is_beyond_the_original_comes_behind_it() -> None:
     """Keys beyond the original come at the end of a CLIENT_ACK's data."""
     ack = json.loads(messages.client_ack("u", [], {"secret": "s", "missed": True}))
@@ -170,6 +173,10 @@ def test_the_least_is_said() -> None:
     assert encode_detail(Detail()) == b"{}"
     assert decode_detail(b"null") == Detail()
     assert decode_detail(MARK).is_mark
+
+
+#: One of the uuids that subscribers have.
+UUID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 def push_to(recipients: list[str]) -> bytes:

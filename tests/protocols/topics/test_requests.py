@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from app.errors import BadRequest
 from app.protocols.topics.registry import read_registration
 from app.protocols.topics.requests import (
     MAX_CLIENT_ID_BYTES,
+    MAX_EMITTED_PATTERNS,
     MAX_EMITTED_TOPICS,
     read_emission,
     read_proof,
@@ -105,6 +107,14 @@ def test_emission() -> None:
         ("c", 7, False, None),
     ]
     assert (read.type, read.body, read.bind_key) == ("t", b'["t",1.50]', "k")
+
+
+def test_patterns_of_an_emission_are_bounded() -> None:
+    """Each of them is compared with every subscription, which takes time from all sites."""
+    for number, is_fine in ((MAX_EMITTED_PATTERNS, True), (MAX_EMITTED_PATTERNS + 1, False)):
+        body = packed({"ep": [f"a/{n}/#" for n in range(number)] + ["b"] * 100, "e": {"type": "t"}})
+        with nullcontext() if is_fine else pytest.raises(BadRequest, match="wildcards"):
+            assert len(read_emission(body).targets) == number + 100
 
 
 def test_emission_without_detail() -> None:
