@@ -145,12 +145,15 @@ class _Reader:
         return section(**given)
 
     def _read_key(self, value: object, field: msgspec.structs.FieldInfo, path: str) -> Any:
-        inner = [kind for kind in get_args(field.type) if isinstance(kind, type) and issubclass(kind, Section)]
-        if inner:
+        kinds = get_args(field.type)
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        if inner and (isinstance(value, dict) or Text not in kinds):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
             resolved = value if self._environ is None else resolve(value, self._environ)
-            return self._convert(resolved, field.type, path, strict=self._environ is not None and resolved is value)
+            # Only a mapping is a section: any other value is to be the text that may stand in its place.
+            kind = Text if inner else field.type
+            return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)
         return None
 
     def _convert(self, value: object, kind: Any, path: str, *, strict: bool = True) -> Any:

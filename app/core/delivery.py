@@ -298,18 +298,26 @@ class Delivery:
         if site.has_queues:
             for connection in list(connections):
                 connection.miss()
-                self._refill_if_missed(connection)
+                if self._must_refill(connection):
+                    self._errands.start_in_turns(partial(self._replay, connection))
         elif rooms := list(connections.rooms):
             connections.restart()
             for start in range(0, len(rooms), _ROOMS_PER_COMMAND):
                 part = rooms[start : start + _ROOMS_PER_COMMAND]
-                self._errands.start(self._errands.until_stored(partial(self._store.join, site, part), site.name))
+                join = partial(self._store.join, site, part)
+                self._errands.start_in_turns(partial(self._errands.until_stored, join, site.name))
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """Asks the store again for a connection that is live, and asked the store before the last gap."""
-        if connection.phase is ConnectionPhase.LIVE and connection.epoch != self.hub[connection.site].epoch:
-            connection.fetch()
+        if self._must_refill(connection):
             self._continue_replay(connection)
+
+    def _must_refill(self, connection: Connection) -> bool:
+        """Whether this is so; then the connection holds live messages from here on."""
+        if connection.phase is not ConnectionPhase.LIVE or connection.epoch == self.hub[connection.site].epoch:
+            return False
+        connection.fetch()
+        return True
 
     def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
         states = {device.state for device in replay.devices}

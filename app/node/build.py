@@ -3,6 +3,7 @@ that knows all layers. It knows protocols only as entries of a list."""
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from importlib import metadata
 from itertools import chain
@@ -33,6 +34,7 @@ from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import Newcomers
 from app.socketio.ports import Place
+from app.socketio.repeats import FREE, Repeats
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
@@ -75,7 +77,10 @@ class Services:
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
         self.socket_server = SocketServer(
-            router, _engine_settings(config, node), newcomers=Newcomers(config.joining_per_address)
+            router,
+            _engine_settings(config, node),
+            newcomers=Newcomers(config.joining_per_address),
+            repeats=Repeats(FREE if config.joining_per_address else math.inf),
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
@@ -150,12 +155,13 @@ class Services:
         protocols = self.protocols.values()
         applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
-        own = [*bundle_routes(), *observe_routes(self._fleet, self.health)]
+        own = [*bundle_routes(config.client_bundle), *observe_routes(self._fleet, self.health)]
         routes = [*own, *chain.from_iterable(one.routes for one in protocols)]
         dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
         for spec in specs:
             if spec.name in config.mounts:
-                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts)
+                ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]
+                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts, ports)
         return dispatcher
 
     async def drain(self, seconds: float) -> None:

@@ -39,6 +39,11 @@ def first_values(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
     return dict(reversed(parameters))
 
 
+def is_mounted(scope: Scope) -> bool:
+    """Whether the request came to a path of the server that the protocol replaces: see `Dispatcher.mount`."""
+    return bool(scope.get("is_mounted"))
+
+
 def segments_of(scope: Scope) -> list[str]:
     """Returns the parts of the path between its slashes, each decoded by itself: `%2F` in a site's name is no slash."""
     raw_path: bytes | None = scope.get("raw_path")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -11,7 +12,7 @@ import pytest
 from app.backends import breaker
 from app.backends.exchange import MAX_ANSWER_BYTES
 from app.backends.figures import BackendCounts
-from app.backends.room_directory import HttpRoomDirectory
+from app.backends.room_directory import MAX_ROOM_BYTES, MAX_ROOMS, HttpRoomDirectory
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -116,6 +117,17 @@ async def test_only_an_array_of_strings_will_do(
     """A body that is no JSON array of strings is an `Auth error` that says so."""
     backend.answer = http_answer(body)
     assert await refusal(directory, make_site()) == "Auth error: expected a JSON array of strings"
+
+
+@pytest.mark.parametrize("rooms", [["r"] * (MAX_ROOMS + 1), ["ä" * (MAX_ROOM_BYTES // 2) + "a"]])
+async def test_rooms_are_bounded(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, rooms: list[str]
+) -> None:
+    """One script of Redis, which all sites wait for, registers a connection in all of its rooms."""
+    backend.answer = http_answer(json.dumps(rooms).encode())
+    assert await refusal(directory, make_site()) == "Auth error: expected at most 10000 rooms of 1000 bytes each"
+    backend.answer = http_answer(json.dumps([rooms[0][:-1], *rooms[1:MAX_ROOMS]]).encode())
+    assert len(await directory.fetch_rooms(make_site(), "t", None)) == min(len(rooms), MAX_ROOMS)
 
 
 async def test_answer_is_bounded(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:

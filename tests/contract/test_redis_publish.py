@@ -110,6 +110,7 @@ def test_order_of_direct_and_channel_messages(server: Deployment, news: Applicat
     wait_payloads(client, expected)
 
 
+@pytest.mark.shows("Redis PUBLISH", "connect, events, replay")
 @every_client
 def test_what_waited_comes_first(server: Deployment, news: Application, kind: ClientKind) -> None:
     """Waiting messages arrive as single `message` events, oldest first, before any
@@ -373,6 +374,7 @@ def test_acknowledged_messages(server: Deployment, sure: Application) -> None:
     sure.wait_queued(user)
 
 
+@pytest.mark.shows("Redis PUBLISH", "acknowledgement")
 @every_client
 def test_acks_of_every_client(server: Deployment, sure: Application, kind: ClientKind) -> None:
     """The ack callback of every client version counts."""

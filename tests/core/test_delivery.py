@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Sequence
 
 import pytest
 
+from app.config.settings import Site
 from app.core.connection import ConnectionPhase
 from app.core.message import LiveMessage
 from app.errors import StoreError, StoreUnavailable
@@ -373,6 +375,27 @@ async def test_wiped_redis_does_not_leave_plain_rooms_deaf(start_node: NodeStart
     await settled(node)
     body = await node.publish(PLAIN, "a")
     assert (await heard(receiver, 2))[1] == body
+
+
+async def test_many_rooms_are_joined_again_in_parts(
+    start_node: NodeStarter, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a gap no command joins more than 1,000 rooms: one command for all would not end within its time-out."""
+    node = await start_node(PLAIN)
+    receiver = await node.open(PLAIN, [f"room {number}" for number in range(2_500)])
+    join, parts = node.queues.join, list[int]()
+
+    def join_part(site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        parts.append(len(rooms))
+        return join(site, rooms)
+
+    monkeypatch.setattr(node.queues, "join", join_part)
+    valkey.client.flushall()
+    node.delivery.bus_interrupted()
+    await settled(node)
+    assert parts == [1_000, 1_000, 500]
+    body = await node.publish(PLAIN, "room 2499")
+    assert await heard(receiver, 1) == [body]
 
 
 # Words of the ports

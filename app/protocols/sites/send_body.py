@@ -11,8 +11,7 @@ from app.core.address import Room, room_texts
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
-from app.protocols.validation import explain
-from app.surrogates import replace_half_pairs
+from app.protocols.validation import decode_json, explain
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
@@ -63,9 +62,8 @@ def _media_type_of(content_type: str) -> str:
 
 def _from_json(body: bytes) -> _SendBody:
     try:
-        if not body.isascii():
-            body.decode()
-        return _decoder.decode(replace_half_pairs(body))
+        sent: _SendBody = decode_json(_decoder, body)
+        return sent
     except UnicodeDecodeError:
         raise BadRequest("Body: expected JSON in UTF-8.") from None
     except RecursionError:

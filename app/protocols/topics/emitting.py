@@ -20,6 +20,7 @@ from app.protocols.topics.requests import Emission, Target, read_emission, read_
 from app.protocols.topics.site_topics import SiteTopics, lifetime_ms
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
+from app.protocols.validation import read_aside
 
 _MAX_KNOWN_PASSWORDS = 1_000
 
@@ -73,7 +74,8 @@ class Emitting:
         """Emits one event to all of its topics or to none. Raises BadRequest, StoreError."""
         result = "failed"
         try:
-            emission = read_emission(await exchange.read_body(self._max_body_bytes, may_be_compressed=True))
+            body = await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
+            emission = await read_aside(read_emission, body)
             await self._emit(topics, emission)
             result = "accepted"
         except BadRequest as error:

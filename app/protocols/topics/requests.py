@@ -8,8 +8,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
-from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, is_reserved, levels_of
-from app.surrogates import encode_text, replace_half_pairs
+from app.protocols.topics.topic import ANONYMOUS_CLIENT, Levels, has_wildcard, is_reserved, levels_of
+from app.protocols.validation import decode_json, has_many_items
+from app.surrogates import encode_text
 
 #: The limit for all topics of one subscription together: each level costs some 300 bytes.
 MAX_LEVELS_IN_ALL = 5_000
@@ -17,7 +18,12 @@ MAX_LEVELS_IN_ALL = 5_000
 _BYTES_OF_LEVEL = 64
 MAX_CLIENT_ID_BYTES = 512
 MAX_EMITTED_TOPICS = 1_000
+#: Each pattern is compared with every subscription of the site on every node.
+MAX_EMITTED_PATTERNS = 50
 MAX_CONNECTION_ID = 2**53
+#: The values that the JSON of one topic may hold: its object, and signs within its texts.
+_ITEMS_OF_TOPIC = 8
+_ITEMS_BESIDE = 64
 
 
 class RequestedTopic(Struct, frozen=True):
@@ -90,7 +96,7 @@ class _EventBody(Struct):
 
 
 class _EmissionBody(Struct):
-    ep: Any = None
+    ep: Raw = Raw(b"null")
     bind_key: Any = None
     e: Raw | UnsetType = UNSET
 
@@ -100,6 +106,8 @@ class _ProofBody(Struct):
     secret: Any = None
 
 
+#: Tells what is no JSON, and builds nothing of what is.
+_syntax_decoder = msgspec.json.Decoder(Raw)
 _subscription_decoder = msgspec.json.Decoder(_SubscriptionBody)
 _emission_decoder = msgspec.json.Decoder(_EmissionBody)
 _event_decoder = msgspec.json.Decoder(_EventBody)
@@ -108,6 +116,9 @@ _proof_decoder = msgspec.json.Decoder(_ProofBody)
 
 def read_subscription(body: bytes, max_topics: int) -> TopicSubscription:
     """Reads the body of POST /. Raises BadRequest."""
+    if has_many_items(body, _ITEMS_OF_TOPIC * max_topics + _ITEMS_BESIDE):
+        _decode(_syntax_decoder, body)
+        raise BadRequest(f"ep: expected at most {max_topics} topics, and little else.")
     read = _decode(_subscription_decoder, body)
     wishes = [_wish(point) for point in _points(read.ep, max_topics)]
     return subscription_of(wishes, read.clid, read.bind_key)
@@ -134,7 +145,11 @@ def levels_in(wishes: Sequence[RequestedTopic]) -> int:
 def read_emission(body: bytes) -> Emission:
     """Reads the body of POST /event. Raises BadRequest, with 403 for a topic that only the server may emit to."""
     read = _decode(_emission_decoder, body)
-    targets = [_target(point) for point in _points(read.ep, MAX_EMITTED_TOPICS)]
+    if has_many_items(bytes(read.ep), _ITEMS_OF_TOPIC * MAX_EMITTED_TOPICS):
+        raise BadRequest(f"ep: expected at most {MAX_EMITTED_TOPICS} topics.")
+    targets = [_target(point) for point in _points(msgspec.json.decode(read.ep), MAX_EMITTED_TOPICS)]
+    if sum(has_wildcard(target.topic) for target in targets) > MAX_EMITTED_PATTERNS:
+        raise BadRequest(f"ep: expected at most {MAX_EMITTED_PATTERNS} topics with wildcards.")
     if read.e is UNSET or not bytes(read.e).lstrip().startswith(b"{"):
         raise BadRequest("e: expected an object with a type.")
     event = _decode(_event_decoder, bytes(read.e))
@@ -150,6 +165,9 @@ def read_emission(body: bytes) -> Emission:
 
 def read_proof(body: bytes) -> Proof:
     """Reads the body of POST /alive. Raises BadRequest."""
+    if has_many_items(body, _ITEMS_BESIDE):
+        _decode(_syntax_decoder, body)
+        raise BadRequest("Body: expected connid and secret.")
     read = _decode(_proof_decoder, body)
     if not isinstance(read.secret, str):
         raise BadRequest("secret: expected text.")
@@ -158,9 +176,7 @@ def read_proof(body: bytes) -> Proof:
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(replace_half_pairs(body))
+        return decode_json(decoder, body)
     except UnicodeDecodeError:
         raise BadRequest("Invalid JSON in body: expected UTF-8.") from None
     except RecursionError:
