@@ -6,6 +6,7 @@ Knows nothing of files, of the environment, or of the defaults: a key that is ab
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -121,6 +122,12 @@ def decode_block(
     return block
 
 
+@cache
+def _fields_of(section: type[Section]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields of a section by the keys of the file: thousands of sites have the same."""
+    return {field.encode_name: field for field in msgspec.structs.fields(section)}
+
+
 class _Reader:
     """Reads one block key by key, so that a mistake in one hides no other. Lives while it reads."""
 
@@ -134,7 +141,7 @@ class _Reader:
         if not isinstance(raw, dict):
             self._convert(raw, section, path)
             return section()
-        fields = {field.encode_name: field for field in msgspec.structs.fields(section)}
+        fields = _fields_of(section)
         given: dict[str, Any] = {}
         for key, value in raw.items():
             full_key = f"{path}.{key}" if path else str(key)

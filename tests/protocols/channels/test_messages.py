@@ -38,9 +38,6 @@ def test_every_key_is_written() -> None:
     )
 
 
-UUID = "0b5c1e5e-7a0f-4a53-9d53-1f6f4a5d2c11"
-
-
 def test_what_is_beyond_the_original_comes_behind_it() -> None:
     """Keys beyond the original come at the end of a CLIENT_ACK's data."""
     ack = json.loads(messages.client_ack("u", [], {"secret": "s", "missed": True}))
