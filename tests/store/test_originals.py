@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.redis.address import Address
 from app.redis.client import Redis
 from app.store.originals import Originals
 from app.store.queues import RedisQueues
@@ -161,3 +162,18 @@ async def test_several_user_rooms(redis: Redis, valkey: Valkey) -> None:
         [["news", 1]],
         [["news", 2]],
     ]
+
+
+async def test_login_that_may_not_read_them(valkey: Valkey, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a login for Recado's own keys alone nothing is noted: connects go on, and the log says why."""
+    leave(valkey, "d", "news", 1)
+    client: Any = valkey.client
+    rights = ("on", "nopass", "~recado:*", "&recado:*", "+@all", "-@dangerous", "+info")
+    client.execute_command("ACL", "SETUSER", "recado", "reset", *rights)
+    redis = Redis(Address(path=str(valkey.socket), username="recado", password="any"), 2.0)
+    await redis.start()
+    await look(redis)
+    assert bodies((await connect(redis, "d")).devices[0]) == []
+    await redis.close()
+    client.execute_command("ACL", "DELUSER", "recado")
+    assert "cannot be taken over" in capsys.readouterr().out
