@@ -13,9 +13,9 @@ from app.config.settings import Site
 #: A room as JSON may hold it.
 Room = str | int | float
 #: Whole numbers up to here are exact in JavaScript.
-_EXACT_TO = 2**53
+_MOST_EXACT = 2**53
 #: JavaScript writes other numbers without an exponent between these.
-_WITHOUT_EXPONENT, _WITH_EXPONENT = 1e-6, 1e21
+_PLAIN_FROM, _PLAIN_TO = 1e-6, 1e21
 
 
 def room_text(room: Room) -> str:
@@ -23,11 +23,11 @@ def room_text(room: Room) -> str:
     socket.io-webservice may name rooms by number: `5` and `5.0` are `5`."""
     if isinstance(room, str):
         return room
-    if isinstance(room, int) and abs(room) <= _EXACT_TO:
+    if isinstance(room, int) and abs(room) <= _MOST_EXACT:
         return str(room)
     # Through a text: an integer too large for a float is infinite, not an error.
     number = float(str(room))
-    if number and not _WITHOUT_EXPONENT <= abs(number) < _WITH_EXPONENT:
+    if number and not _PLAIN_FROM <= abs(number) < _PLAIN_TO:
         return repr(number)
     return format(Decimal(repr(number)), "f").removesuffix(".0")
 

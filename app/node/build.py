@@ -39,6 +39,7 @@ from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
+from app.store.originals import Originals
 from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
@@ -87,6 +88,7 @@ class Services:
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
+        self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
@@ -133,6 +135,9 @@ class Services:
         stack.push_async_callback(self.limits.close)
         stack.push_async_callback(self.bus.close)
         await self.bus.start()
+        stack.push_async_callback(self._originals.close)
+        # Before the first device connects.
+        await self._originals.start()
         for protocol in self.protocols.values():
             await protocol.start()
         stack.push_async_callback(self._places.close)

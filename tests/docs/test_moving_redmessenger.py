@@ -67,7 +67,7 @@ class Move:
         return done.stdout
 
     def entries(self, user: str) -> list[dict[str, Any]]:
-        """What waits for a user, as an application reads it."""
+        """The entries of a user that wait, as an application reads them."""
         client: Any = self.valkey.client
         return [json.loads(entry) for entry in client.lrange(f"rm:users:{user}:messages", 0, -1)]
 

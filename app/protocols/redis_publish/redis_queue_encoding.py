@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from app.config.settings import Site
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailable
 from app.protocols.redis_publish.envelope import is_of_the_original
 from app.protocols.redis_publish.redis_keys import encoding_key, waiting_messages
 from app.protocols.redis_publish.settings import RedisPublish
@@ -50,29 +50,26 @@ class RedisQueueEncoding:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _look(self) -> None:
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                while True:
-                    if await self._settle():
-                        break
-                    await asyncio.sleep(_RETRY_SECONDS)
-        except TimeoutError:
-            _log.warning("queue encoding not known", site=self._site, expected="redisPublish.queue_encoding")
-        self.is_settled.set()
+        while not self.is_settled.is_set():
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._settle()
+                self.is_settled.set()
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+            except (StoreError, TimeoutError) as error:
+                expected = "redisPublish.queue_encoding"
+                _log.warning("queue encoding not known", site=self._site, expected=expected, reason=str(error))
+                self.is_settled.set()
 
-    async def _settle(self) -> bool:
-        """Looks once; False when Redis did not answer."""
+    async def _settle(self) -> None:
         key = encoding_key(self._prefix)
-        try:
-            if await self._redis.command("GET", key) == b"uri":
-                self.is_uri = True
-            elif await self._has_originals():
-                self.is_uri = True
-                await self._redis.command("SET", key, "uri")
-                _log.info("entries of RedMessenger found", site=self._site, queue_encoding="uri")
-        except StoreError:
-            return False
-        return True
+        if await self._redis.command("GET", key) == b"uri":
+            self.is_uri = True
+        elif await self._has_originals():
+            self.is_uri = True
+            await self._redis.command("SET", key, "uri")
+            _log.info("entries of RedMessenger found", site=self._site, queue_encoding="uri")
 
     async def _has_originals(self) -> bool:
         for shard in self._redis.shards:

@@ -62,11 +62,27 @@ async def test_setting_decides(redis: Redis, valkey: Valkey, setting: str, is_ur
     assert client.keys("*encoding") == []
 
 
-async def test_redis_that_does_not_answer(
+async def test_look_up_that_takes_too_long(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing waits longer than the look-up may take; the log says which setting decides."""
-    monkeypatch.setattr(redis_queue_encoding, "_LOOK_SECONDS", 0.05)
-    await redis.close()
+    monkeypatch.setattr(redis_queue_encoding, "_LOOK_SECONDS", 0.0)
     assert not await look(redis)
     assert "redisPublish.queue_encoding" in capsys.readouterr().out
+
+
+async def test_redis_that_is_away(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Redis is away the node goes on asking: an outage at the start decides nothing."""
+    monkeypatch.setattr(redis_queue_encoding, "_RETRY_SECONDS", 0.01)
+    client: Any = valkey.client
+    client.rpush("rm:users:original:messages", ORIGINAL)
+    redis, site = Redis(address_of(valkey), 2.0), publish_site()
+    encoding = RedisQueueEncoding(redis, site, site.require_section(RedisPublish))
+    encoding.start()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(encoding.is_settled.wait(), 0.05)
+    await redis.start()
+    await asyncio.wait_for(encoding.is_settled.wait(), 5)
+    assert encoding.is_uri
+    await encoding.close()
+    await redis.close()
