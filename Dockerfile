@@ -9,6 +9,7 @@ WORKDIR /src
 RUN python -m venv /opt/recado
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY app app
+COPY scripts/fetch-clients scripts/build_hook.py scripts/
 COPY --from=clients /src/app/static/vendor app/static/vendor
 RUN /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock \
     && /opt/recado/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .

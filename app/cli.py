@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 """
 
+import asyncio
 import os
 import secrets
 import sys
@@ -25,6 +26,7 @@ from app.config.settings import Config, Site
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
+from app.node.purge import purge
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
@@ -132,6 +134,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
     if config.sites or not demo:
         for warning in warnings_of(config, _SECTIONS):
             _log.warning("configuration", reason=warning)
+    run.tell_missing_bundles()
     try:
         if config.workers > 1:
             workers.supervise(config, demo)
@@ -270,6 +273,29 @@ def _read_bounded(file: Path) -> bytes:
     if len(data) > _MAX_IMPORT_BYTES:
         raise Failure(f"{file}: expected at most {_MAX_IMPORT_BYTES} bytes; dump only the table that is imported")
     return data
+
+
+@recado.command("purge")
+@_config_option
+@_sites_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("site_name", metavar="SITE")
+def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_name: str) -> None:
+    """Delete what Redis holds of SITE, which is in sites.yml no more.
+
+    All its waiting messages, devices, channels and registered topics go. Nothing brings them back.
+
+    \b
+    Example:
+      recado purge oldsite
+    """
+    config = _load(config_path, sites_path)
+    if not yes:
+        click.confirm(f"Delete everything of site {site_name!r}?", abort=True)
+    try:
+        click.echo(f"OK {asyncio.run(purge(config, site_name))} keys deleted")
+    except RecadoError as error:
+        raise Failure(str(error)) from None
 
 
 @recado.group()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.redis.client import Redis
+from tests.support import matrix
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
@@ -37,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of `scripts/test`."""
     parser.addoption(
         "--long", action="store_true", help="run the long tests too, and the others that have one at length"
+    )
+    parser.addoption(
+        "--write-clients",
+        action="store_true",
+        help="write docs/tested-clients.md from what this run shows; a run of some tests only adds to it",
     )
     parser.addoption(
         "--seed", type=int, help="what random tests do follows from it; a failing test prints the one it had"
@@ -81,12 +87,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the measurements of the tests."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
-    lines = [str(text) for report in calls for kind, text in report.user_properties if kind == _MEASURED]
+    lines = _properties(reports, _MEASURED)
     if lines:
         terminalreporter.section("measured")
         for line in lines:
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(str(line))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -125,7 +130,39 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             lines = process.lines.snapshot()[item.stash[_LOG_START].get(process, 0) :]
             if lines:
                 report.sections.append((f"{process.name} {process.pid}", "\n".join(lines[-_LOG_LINES_SHOWN:])))
+    if report.passed and report.when == "call" and (shown := matrix.shown_by(item)):
+        report.user_properties.append((matrix.SHOWN, shown))
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Compare what this run shows of the clients with docs/tested-clients.md, or write that page."""
+    config = session.config
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or hasattr(config, "workerinput"):
+        return
+    rows = matrix.gather(_properties(terminal.stats.get("passed", []), matrix.SHOWN))
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and exitstatus == pytest.ExitCode.OK
+    is_whole = is_whole and not config.option.keyword and config.option.markexpr in ("", "shows")
+    if config.option.collectonly:
+        return
+    page = matrix.read_page(matrix.PAGE.read_text())
+    if config.option.write_clients:
+        matrix.PAGE.write_text(matrix.write_page(rows if is_whole else matrix.join(rows, page)))
+        return
+    wrong = matrix.differences(rows, page, is_whole)
+    for line in wrong:
+        terminal.write_line(
+            f"docs/tested-clients.md: {line}; write it with scripts/test -m shows --write-clients", red=True
+        )
+    if wrong and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _properties(reports: Iterable[object], kind: str) -> list[Any]:
+    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    return [value for report in calls for name, value in report.user_properties if name == kind]
 
 
 @pytest.fixture

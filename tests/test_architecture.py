@@ -21,7 +21,7 @@ PROTOCOL_NAMES = [spec.name for spec in PROTOCOLS]
 
 #: Everybody may import these.
 LEAVES = {"app.clock", "app.config", "app.digests", "app.errors", "app.ids", "app.observe", "app.surrogates"}
-LEAVES |= {"app.json_depth", "app.watched_tasks"}
+LEAVES |= {"app.json_depth", "app.socket_folder", "app.watched_tasks"}
 #: The modules of a protocol that decide; see `role_of` for the others.
 PROTOCOL = LEAVES | {"app.core", "app.transport", "app.socketio", "app.protocols"}
 # Package -> the other packages that it may import. A module stands for everything beneath it.
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "app.surrogates": set(),
     "app.watched_tasks": {"app.errors"},
     "app.json_depth": set(),
+    "app.socket_folder": set(),
     "app.digests": {"app.surrogates"},
     "app.config": {"app.errors"},
     "app.observe": {"app.errors", "app.config"},

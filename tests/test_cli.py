@@ -87,6 +87,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]
     calls: list[tuple[Config, bool]] = []
     monkeypatch.setattr(app.node.run, "run", lambda config, specs, demo: calls.append((config, demo)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(app.node.run, "missing_bundles", list)
     yield calls
     structlog.reset_defaults()
 
@@ -99,6 +100,20 @@ def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, b
     ((config, demo),) = served
     assert (config.port, config.host, config.data_dir, config.device_ttl_seconds) == (0, "::1", Path("there"), 7)
     assert (list(config.sites), demo) == (["newsite"], True)
+
+
+def test_serve_tells_of_missing_bundles(
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: list[tuple[Config, bool]]
+) -> None:
+    """At the start the log names each browser client that is not installed; the server runs without them."""
+    monkeypatch.setattr(app.node.run, "missing_bundles", lambda: ["one", "two"])
+    with structlog.testing.capture_logs() as logs:
+        result = run("serve", "--demo")
+    assert (result.exit_code, len(served)) == (0, 1)
+    assert [(line["log_level"], line["event"], line["reason"]) for line in logs] == [
+        ("warning", "client bundle missing", "one"),
+        ("warning", "client bundle missing", "two"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +198,7 @@ def test_every_mistake_is_a_line(run: Run) -> None:
     assert [line.partition(": ")[2].partition(":")[0] for line in lines] == ["config.yml", "config.yml"]
 
 
-@pytest.mark.parametrize("command", ["check-config", "serve", "send --site a --room b --event c"])
+@pytest.mark.parametrize("command", ["check-config", "serve", "send --site a --room b --event c", "purge --yes a"])
 def test_mistake_is_one_line_and_exit_2(run: Run, command: str, served: list[Any]) -> None:
     """Every command that reads a wrong file says so in one line on stderr."""
     Path("config.yml").write_text("production: {prot: 1}")
@@ -280,6 +295,26 @@ def test_import_that_fails(run: Run, server: Server, tmp_path: Path) -> None:
     )
 
 
+def test_purge_asks_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is deleted without a yes; a refusal is one line."""
+    purged: list[str] = []
+
+    async def purge(_: Config, site: str) -> int:
+        purged.append(site)
+        return 7
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "purge", purge)
+        assert run("purge", "old").exit_code == 1
+        assert purged == []
+        assert run("purge", "--yes", "old").stdout == "OK 7 keys deleted\n"
+    assert purged == ["old"]
+    Path("sites.yml").write_text(SITES)
+    refused = run("purge", "--yes", "newsite")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "is in sites.yml" in refused.stderr
+
+
 def test_new_keys_differ(run: Run) -> None:
     """`keys new` prints 43 characters that are safe in URLs and headers, new ones each time."""
     first, second = (run("keys", "new").stdout.strip() for _ in range(2))
@@ -288,7 +323,7 @@ def test_new_keys_differ(run: Run) -> None:
     assert first.replace("-", "").replace("_", "").isalnum()
 
 
-@pytest.mark.parametrize("command", ["serve", "check-config", "send", "keys new"])
+@pytest.mark.parametrize("command", ["serve", "check-config", "send", "purge", "keys new"])
 def test_help_has_an_example(run: Run, command: str) -> None:
     """Every command shows its usage."""
     result = run(*command.split(), "--help")

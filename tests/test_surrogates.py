@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.surrogates import decode_text, encode_text, replace_half_pairs
+from app.surrogates import MAX_HALVES, decode_text, encode_text, replace_half_pairs
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -35,3 +35,16 @@ def test_half_pairs_of_json_are_replaced(text: str) -> None:
         a for a in json.loads(given_text) if not "\ud800" <= a <= "\udfff" and a != "\ufffd"
     ]
     assert joined.replace("\ufffd", "") == read.replace("\ufffd", "")
+
+
+def test_number_of_halves_is_bounded() -> None:
+    """Each costs some time, and no honest text holds very many: one that does is left to be refused."""
+    text = rb'"' + rb"\ud83d" * (MAX_HALVES + 1) + rb'"'
+    assert replace_half_pairs(text).count(rb"\ud83d") == 1
+    assert replace_half_pairs(text[:-7] + b'"').count(rb"\ufffd") == MAX_HALVES
+
+
+def test_text_without_halves_is_the_same_object() -> None:
+    """Callers see that there was nothing to do."""
+    for text in (rb'"a"', rb'"\ud83d\ude00"', rb'"\\ud83d"', rb'"\\\\uD83d"'):
+        assert replace_half_pairs(text) is text

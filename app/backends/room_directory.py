@@ -12,12 +12,17 @@ from app.backends.fast_pool import FastPool
 from app.backends.figures import BackendCounts
 from app.backends.site_pools import SitePools
 from app.config.settings import Site
+from app.core.address import Room, room_texts
 from app.errors import AuthRefused
 from app.observe.counts import Counts
 
 log = structlog.get_logger(__name__)
 
-_rooms_decoder = msgspec.json.Decoder(list[str])
+#: The rooms of a connection, whatever the site's `rooms_per_connection`: one script registers it in all of them.
+MAX_ROOMS = 10_000
+MAX_ROOM_BYTES = 1_000
+
+_rooms_decoder = msgspec.json.Decoder(list[Room])
 _Question = tuple[str, str | None, str | None]
 _Headers = list[tuple[bytes, bytes]]
 
@@ -130,10 +135,14 @@ class HttpRoomDirectory:
     def _read_rooms(self, site: Site, body: bytes) -> list[str] | AuthRefused:
         results = self._counts.of(site.name).part(BackendCounts).auths
         try:
-            rooms = _rooms_decoder.decode(body)
+            rooms = room_texts(_rooms_decoder.decode(body))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             results["malformed"] += 1
             log.warning("auth failed", site=site.name, reason="no JSON array of strings")
             return AuthRefused("Auth error: expected a JSON array of strings")
+        if len(rooms) > MAX_ROOMS or any(len(room.encode()) > MAX_ROOM_BYTES for room in rooms):
+            results["malformed"] += 1
+            log.warning("auth failed", site=site.name, reason="too many or too long rooms", rooms=len(rooms))
+            return AuthRefused(f"Auth error: expected at most {MAX_ROOMS} rooms of {MAX_ROOM_BYTES} bytes each")
         results["known"] += 1
         return rooms

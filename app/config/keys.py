@@ -41,6 +41,7 @@ _NodeUrl = Annotated[
     ),
 ]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
+_MountedPort = Annotated[int, Meta(ge=1, le=65_535)]
 _Workers = Annotated[int, Meta(ge=1, le=256)]
 _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
@@ -63,8 +64,20 @@ class Configured(Protocol):
     def is_mountable(self) -> bool:
         """Whether it can serve a site at the paths of the server that it replaces."""
 
+    @property
+    def has_own_ports(self) -> bool:
+        """Whether that server has ports of its own, which `mounts` may name."""
+
     def check(self, config: Config) -> None:
         """Raises ConfigError for settings that are valid alone and not together."""
+
+
+class MountSection(Section):
+    """A site in `mounts:`, with the ports of the server that it replaces."""
+
+    site: Text | None = None
+    http_port: _MountedPort | None = None
+    ws_port: _MountedPort | None = None
 
 
 class LimitSection(Section):
@@ -140,6 +153,7 @@ class EnvironmentKeys(SharedKeys):
     flakeid: FlakeIdSection | None = None
     io: EngineSection | None = None
     max_body_bytes: Amount | None = field(name="max_body", default=None)
+    client_bundle: int | None = None
     log_level: _LogLevel | None = None
     log_format: _LogFormat | None = None
     joining_per_address: _AmountOrNone | None = None
@@ -163,6 +177,7 @@ class SiteKeys(SharedKeys):
     public_channel: Text | None = field(name="publicChannel", default=None)
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
+    import_originals: bool | None = field(name="import", default=None)
 
 
 class Blocks:
@@ -173,7 +188,7 @@ class Blocks:
         self.sections = [protocol.section for protocol in protocols if protocol.section is not None]
         mounts = msgspec.defstruct(
             "MountsSection",
-            [(protocol.name, Text | None, None) for protocol in protocols if protocol.is_mountable],
+            [(protocol.name, _mount_of(protocol), None) for protocol in protocols if protocol.is_mountable],
             bases=(Section,),
             kw_only=True,
         )
@@ -188,3 +203,8 @@ class Blocks:
             kw_only=True,
         )
         self.site = cast("type[SiteKeys]", site)
+
+
+def _mount_of(protocol: Configured) -> object:
+    """The type of the protocol's key in `mounts`: the name of a site, or also a section."""
+    return MountSection | Text | None if protocol.has_own_ports else Text | None

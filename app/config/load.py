@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config.keys import Blocks, Configured, EnvironmentKeys, SharedKeys, SiteKeys
+from app.config.keys import Blocks, Configured, EnvironmentKeys, MountSection, SharedKeys, SiteKeys
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
 from app.config.settings import Config, Site
@@ -27,6 +27,7 @@ _SERVER_VARIABLES = {
     "DEVICE_TTL": "device_ttl",
     "REDIS_URL": "redis.url",
     "RECADO_DATA_DIR": "data_dir",
+    "RECADO_CLIENT_BUNDLE": "client_bundle",
     "RECADO_LOG_LEVEL": "log_level",
     "RECADO_LOG_FORMAT": "log_format",
     "RECADO_WORKERS": "workers",
@@ -48,6 +49,7 @@ _PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
 )
+_CLIENT_BUNDLES = (1, 2, 4)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Settings = TypeVar("_Settings", bound=Struct)
@@ -109,6 +111,8 @@ def _load_server(path: str | Path | None, variables: Mapping[str, str], types: B
         config = _overlay_environment(config, blocks[environment])
     config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, types.environment).given())
     _check_cluster(config)
+    if config.client_bundle not in _CLIENT_BUNDLES:
+        raise ConfigError(f"client_bundle: expected 1, 2 or 4, got {config.client_bundle}")
     return msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
 
 
@@ -137,7 +141,22 @@ def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
     """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
     given = block.given()
     mounts: Section | None = given.pop("mounts", None)
-    return _overlay(config, given | ({"mounts": mounts.given()} if mounts else {}))
+    return _overlay(config, given | (_mounts(mounts.given()) if mounts else {}))
+
+
+def _mounts(given: dict[str, str | MountSection]) -> dict[str, Any]:
+    """The settings of `mounts`. Raises ConfigError."""
+    sites: dict[str, str] = {}
+    ports: dict[str, tuple[int, ...]] = {}
+    for protocol, mount in given.items():
+        if isinstance(mount, str):
+            sites[protocol] = mount
+        elif mount.site is not None:
+            sites[protocol] = mount.site
+            ports[protocol] = tuple(filter(None, (mount.http_port, mount.ws_port)))
+        elif mount.given():
+            raise ConfigError(f"mounts.{protocol}.site: is missing, expected the name of a site")
+    return {"mounts": sites, "mount_ports": ports}
 
 
 def _check_mounts(config: Config, protocols: Sequence[Configured]) -> None:

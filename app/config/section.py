@@ -6,6 +6,7 @@ Knows nothing of files, of the environment, or of the defaults: a key that is ab
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -121,6 +122,12 @@ def decode_block(
     return block
 
 
+@cache
+def _fields_of(section: type[Section]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields of a section by the keys of the file: thousands of sites have the same."""
+    return {field.encode_name: field for field in msgspec.structs.fields(section)}
+
+
 class _Reader:
     """Reads one block key by key, so that a mistake in one hides no other. Lives while it reads."""
 
@@ -134,7 +141,7 @@ class _Reader:
         if not isinstance(raw, dict):
             self._convert(raw, section, path)
             return section()
-        fields = {field.encode_name: field for field in msgspec.structs.fields(section)}
+        fields = _fields_of(section)
         given: dict[str, Any] = {}
         for key, value in raw.items():
             full_key = f"{path}.{key}" if path else str(key)
@@ -145,12 +152,15 @@ class _Reader:
         return section(**given)
 
     def _read_key(self, value: object, field: msgspec.structs.FieldInfo, path: str) -> Any:
-        inner = [kind for kind in get_args(field.type) if isinstance(kind, type) and issubclass(kind, Section)]
-        if inner:
+        kinds = get_args(field.type)
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        if inner and (isinstance(value, dict) or Text not in kinds):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
             resolved = value if self._environ is None else resolve(value, self._environ)
-            return self._convert(resolved, field.type, path, strict=self._environ is not None and resolved is value)
+            # Only a mapping is a section: any other value is to be the text that may stand in its place.
+            kind = Text if inner else field.type
+            return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)
         return None
 
     def _convert(self, value: object, kind: Any, path: str, *, strict: bool = True) -> Any:

@@ -99,6 +99,8 @@ class Site(Struct, frozen=True, kw_only=True):
     sections: dict[type[Struct], Struct] = {}
     #: Name of a channel or topic -> the room bound to it: what is published in one is heard in the other.
     binds: dict[str, str] = {}
+    #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
+    import_originals: bool = True
 
     @property
     def has_queues(self) -> bool:
@@ -137,6 +139,8 @@ class Config(Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 1_000_000
     #: The longest Engine.IO message or polling body of a client.
     max_payload_bytes: int = 1_000_000
+    #: The major version of the client that pages get at /socket.io/socket.io.js: 1, 2 or 4.
+    client_bundle: int = 4
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     queue_limit: QueueLimit = QueueLimit()
@@ -158,10 +162,18 @@ class Config(Struct, frozen=True, kw_only=True):
     redis_timeout_seconds: float = 1.5
     #: Protocol -> the site that it serves at the paths of the server that it replaces.
     mounts: dict[str, str] = {}
+    #: Protocol -> the ports of that server, on which nothing else is served.
+    mount_ports: dict[str, tuple[int, ...]] = {}
     cluster: ClusterSettings = ClusterSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1
     sites: dict[str, Site] = {}
+
+    @property
+    def mounted_ports(self) -> tuple[int, ...]:
+        """The ports beside `port` to listen on."""
+        ports = dict.fromkeys(port for ports in self.mount_ports.values() for port in ports)
+        return tuple(port for port in ports if port != self.port)
 
     def __repr__(self) -> str:
         return f"Config(environment={self.environment!r}, port={self.port}, sites={sorted(self.sites)})"

@@ -18,6 +18,16 @@ _NUMBER_TAGS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 class _Loader(yaml.SafeLoader):
     """The loader of one document, for which it lives."""
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        # YAML reads the JSON escapes of a character beyond the first plane as two halves.
+        node = super().compose_scalar_node(anchor)
+        try:
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            problem = "half of a surrogate pair (as \\ud800) is no character"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Here and not in construct_mapping: there, merge keys (`<<`) have been expanded and may repeat a key.
         node = super().compose_mapping_node(anchor)

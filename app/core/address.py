@@ -1,12 +1,40 @@
 """The rules of rooms: which rooms belong to a user, and under which names a list of rooms is found.
 
-Pure text in, text out. In a site with queues user rooms are compared exactly, and other rooms without case, as
-socket.io-webservice does.
+Pure text in, text out. Rooms are compared without case in every site. Only user rooms, which exist in sites with
+queues, are compared exactly: they are identities. socket.io-webservice compared the rooms of sites without queues
+exactly.
 """
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from app.config.settings import Site
+
+#: A room as JSON may hold it.
+Room = str | int | float
+#: Whole numbers up to here are exact in JavaScript.
+_MOST_EXACT = 2**53
+#: JavaScript writes other numbers without an exponent between these.
+_PLAIN_FROM, _PLAIN_TO = 1e-6, 1e21
+
+
+def room_text(room: Room) -> str:
+    """The room as text. A number becomes the text that JavaScript gives it, because the backends of
+    socket.io-webservice may name rooms by number: `5` and `5.0` are `5`."""
+    if isinstance(room, str):
+        return room
+    if isinstance(room, int) and abs(room) <= _MOST_EXACT:
+        return str(room)
+    # Through a text: an integer too large for a float is infinite, not an error.
+    number = float(str(room))
+    if number and not _PLAIN_FROM <= abs(number) < _PLAIN_TO:
+        return repr(number)
+    return format(Decimal(repr(number)), "f").removesuffix(".0")
+
+
+def room_texts(rooms: Iterable[Room]) -> list[str]:
+    """The rooms as texts, in their order."""
+    return [room if type(room) is str else room_text(room) for room in rooms]
 
 
 def is_user_room(site: Site, room: str) -> bool:

@@ -111,7 +111,7 @@ class Audiences:
         feed.wants_refill = True
         if feed.held is None and feed.names:
             feed.held = CatchUp()
-            self._errands.start(self._fill(site, feed, feed.held))
+            self._errands.start_in_turns(partial(self._fill, site, feed, feed.held))
 
     def _hand_on(self, site: Site, feed: _Feed, message: LiveMessage) -> None:
         if feed.last_seq is None or message.seq > feed.last_seq:

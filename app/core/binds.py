@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from msgspec.structs import replace
 
 from app.config.settings import Site
-from app.core.address import addresses
+from app.core.address import addresses, room_names
 from app.core.message import Audience, Message
 from app.core.ports import AudienceListener
 
@@ -61,4 +61,4 @@ def _union(one: Audience, other: Audience) -> Audience:
 
 def _keys(site: Site, rooms: Sequence[str]) -> Sequence[str]:
     """The rooms in a form that compares as the site compares rooms."""
-    return addresses(site, rooms) if site.has_queues else rooms
+    return addresses(site, rooms) if site.has_queues else room_names(rooms)

@@ -9,6 +9,7 @@ import structlog
 
 from app.config.settings import Site
 from app.core.acks import AckBuffer
+from app.core.address import room_names
 from app.core.audiences import Audiences
 from app.core.binds import extend
 from app.core.connection import Connection, ConnectionPhase
@@ -223,7 +224,7 @@ class Delivery:
 
     async def _open_in_rooms(self, connection: Connection, rooms: Sequence[str], greet: Callable[[], None]) -> None:
         connections = self.hub[connection.site]
-        connection.rooms = tuple(dict.fromkeys(rooms))
+        connection.rooms = tuple(room_names(rooms))
         connections.enter_rooms(connection)
         try:
             # Also the rooms with other connections: their join may be under way, and fail.
@@ -297,18 +298,26 @@ class Delivery:
         if site.has_queues:
             for connection in list(connections):
                 connection.miss()
-                self._refill_if_missed(connection)
+                if self._must_refill(connection):
+                    self._errands.start_in_turns(partial(self._replay, connection))
         elif rooms := list(connections.rooms):
             connections.restart()
             for start in range(0, len(rooms), _ROOMS_PER_COMMAND):
                 part = rooms[start : start + _ROOMS_PER_COMMAND]
-                self._errands.start(self._errands.until_stored(partial(self._store.join, site, part), site.name))
+                join = partial(self._store.join, site, part)
+                self._errands.start_in_turns(partial(self._errands.until_stored, join, site.name))
 
     def _refill_if_missed(self, connection: Connection) -> None:
         """Asks the store again for a connection that is live, and asked the store before the last gap."""
-        if connection.phase is ConnectionPhase.LIVE and connection.epoch != self.hub[connection.site].epoch:
-            connection.fetch()
+        if self._must_refill(connection):
             self._continue_replay(connection)
+
+    def _must_refill(self, connection: Connection) -> bool:
+        """Whether this is so; then the connection holds live messages from here on."""
+        if connection.phase is not ConnectionPhase.LIVE or connection.epoch == self.hub[connection.site].epoch:
+            return False
+        connection.fetch()
+        return True
 
     def _is_still_registered(self, connection: Connection, replay: Replay) -> bool:
         states = {device.state for device in replay.devices}

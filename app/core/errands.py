@@ -17,6 +17,8 @@ from app.errors import StoreError, StoreUnavailable
 _RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
 #: The most errands of one queue that are under way at a time after the store's return.
 BATCH = 64
+#: The most of those that begin in one turn of the loop, where very many begin at once.
+PER_TURN = 64
 #: The most errands of one node that wait. Each stands for something that Redis knows of, e.g. a connection that has
 #: ended: the bound is far above the connections of one node.
 MOST_WAITING = 200_000
@@ -51,6 +53,8 @@ class Errands:
         """`is_away` says whether there is no link at all to the store of a site; then nothing is tried."""
         self.is_away = is_away
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Errands that begin in the next turns of the loop.
+        self._later: deque[Callable[[], Coroutine[None, None, object]]] = deque()
         self._queues: dict[str, _Queue] = {}
         self._timer: asyncio.TimerHandle | None = None
         #: Tries in a row without a success.
@@ -66,6 +70,12 @@ class Errands:
         task = asyncio.ensure_future(self._run(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def start_in_turns(self, work: Callable[[], Coroutine[None, None, object]]) -> None:
+        """The same for one of very many: a bounded number begins in a turn of the loop, in the order of the calls."""
+        self._later.append(work)
+        if len(self._later) == 1:
+            asyncio.get_running_loop().call_soon(self._start_next)
 
     async def until_stored(self, attempt: Callable[[], Awaitable[_T]], site: str = "") -> _T:
         """Retries an idempotent command until Redis has taken it; answers its result. Raises StoreError when the store
@@ -93,8 +103,14 @@ class Errands:
     async def drain(self) -> None:
         """Waits until all tasks have ended. Called at the end, with a time-out."""
         self.wake()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._later:
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
+
+    def _start_next(self) -> None:
+        for _ in range(min(PER_TURN, len(self._later))):
+            self.start(self._later.popleft()())
+        if self._later:
+            asyncio.get_running_loop().call_soon(self._start_next)
 
     async def _turn(self, queue: _Queue) -> None:
         if len(queue.waiting) >= MOST_WAITING:

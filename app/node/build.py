@@ -3,6 +3,7 @@ that knows all layers. It knows protocols only as entries of a list."""
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from importlib import metadata
 from itertools import chain
@@ -33,10 +34,12 @@ from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import Newcomers
 from app.socketio.ports import Place
+from app.socketio.repeats import FREE, Repeats
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
+from app.store.originals import Originals
 from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
@@ -75,13 +78,17 @@ class Services:
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
         self.socket_server = SocketServer(
-            router, _engine_settings(config, node), newcomers=Newcomers(config.joining_per_address)
+            router,
+            _engine_settings(config, node),
+            newcomers=Newcomers(config.joining_per_address),
+            repeats=Repeats(FREE if config.joining_per_address else math.inf),
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
+        self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
@@ -128,6 +135,9 @@ class Services:
         stack.push_async_callback(self.limits.close)
         stack.push_async_callback(self.bus.close)
         await self.bus.start()
+        stack.push_async_callback(self._originals.close)
+        # Before the first device connects.
+        await self._originals.start()
         for protocol in self.protocols.values():
             await protocol.start()
         stack.push_async_callback(self._places.close)
@@ -150,12 +160,13 @@ class Services:
         protocols = self.protocols.values()
         applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
-        own = [*bundle_routes(), *observe_routes(self._fleet, self.health)]
+        own = [*bundle_routes(config.client_bundle), *observe_routes(self._fleet, self.health)]
         routes = [*own, *chain.from_iterable(one.routes for one in protocols)]
         dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
         for spec in specs:
             if spec.name in config.mounts:
-                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts)
+                ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]
+                dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts, ports)
         return dispatcher
 
     async def drain(self, seconds: float) -> None:

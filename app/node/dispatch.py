@@ -3,16 +3,47 @@
 Knows only paths. The builder passes the applications in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from app.protocols.http_request import Receive, Scope, Send
-from app.protocols.protocol import AsgiApp, MountedPath
+from app.protocols.protocol import ANY_REST, AsgiApp, MountedPath
 
 _SOCKET_PATH = "/socket.io/"
+#: Answers 404, or refuses a WebSocket.
+_NOTHING = Starlette()
+#: An application, and the path that it knows a request by.
+Mounted = tuple[AsgiApp, Scope]
+
+
+class _Mount:
+    """The paths at which one or several sites are mounted. Lives as long as the dispatcher."""
+
+    def __init__(self) -> None:
+        self._whole: dict[MountedPath, Mounted] = {}
+        #: Kind -> beginnings of paths, the longest first.
+        self._beginnings: dict[str, list[tuple[str, Mounted]]] = {}
+
+    def add(self, place: MountedPath, mounted: Mounted) -> None:
+        """Adds a path."""
+        kind, path = place
+        if not path.endswith(ANY_REST):
+            self._whole[place] = mounted
+            return
+        beginnings = self._beginnings.setdefault(kind, [])
+        beginnings.append((path.removesuffix(ANY_REST), mounted))
+        beginnings.sort(key=lambda one: -len(one[0]))
+
+    def find(self, kind: str, path: str) -> Mounted | None:
+        """The application of a path, and its own path there."""
+        found = self._whole.get((kind, path))
+        if found is None:
+            beginnings = self._beginnings.get(kind, ())
+            found = next((mounted for beginning, mounted in beginnings if path.startswith(beginning)), None)
+        return found
 
 
 class Dispatcher:
@@ -32,27 +63,34 @@ class Dispatcher:
         self._pages = Starlette(routes=list(routes))
         self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
         self._refuses_websockets = False
-        self._mounted: dict[MountedPath, tuple[AsgiApp, Scope]] = {}
+        self._mounted = _Mount()
+        self._ports: dict[int, _Mount] = {}
 
     def refuse_websockets(self) -> None:
         """Refuses WebSockets from here on: the server is about to end, and its clients are to use another node."""
         self._refuses_websockets = True
 
-    def mount(self, name: str, site: str, paths: Mapping[MountedPath, str]) -> None:
-        """Serves a site of an application also at other paths. Each stands for a path behind `/<name>/<site>`."""
-        for mounted, rest in paths.items():
+    def mount(self, name: str, site: str, paths: Mapping[MountedPath, str], ports: Iterable[int] = ()) -> None:
+        """Serves a site of an application also at other paths. Each stands for a path behind `/<name>/<site>`. On these
+        further ports of the server nothing else is served."""
+        served = _Mount()
+        for place, rest in paths.items():
             own = {
                 "path": f"/{name}/{site}{rest}",
                 "raw_path": f"/{name}/{quote(site, safe='')}{rest}".encode(),
                 "is_mounted": True,
             }
-            self._mounted[mounted] = (self._applications[name], own)
+            for mount in (self._mounted, served):
+                mount.add(place, (self._applications[name], own))
+        self._ports |= dict.fromkeys(ports, served)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket."""
         path: str = scope.get("path", "")
         kind: str = scope["type"]
-        if kind == "http" and (endpoint := self._endpoints.get(path)) is not None:
+        if self._ports and (served := self._ports.get(_port_of(scope))) is not None:
+            await self._serve_port(served, scope, receive, send)
+        elif kind == "http" and (endpoint := self._endpoints.get(path)) is not None:
             await endpoint(scope, receive, send)
         elif self._refuses_websockets and kind == "websocket":
             await _refuse_websocket(send)
@@ -60,11 +98,27 @@ class Dispatcher:
             await self._sockets(scope, receive, send)
         elif (application := self._applications.get(path.split("/", 2)[1] if path.startswith("/") else "")) is not None:
             await application(scope, receive, send)
-        elif (kind, path) in self._mounted:
-            mounted, own = self._mounted[kind, path]
-            await mounted(scope | own, receive, send)
+        elif (found := self._mounted.find(kind, path)) is not None:
+            await found[0](scope | found[1], receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    async def _serve_port(self, served: _Mount, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request on a port of the server that a protocol replaces."""
+        kind: str = scope["type"]
+        found = served.find(kind, scope.get("path", ""))
+        if self._refuses_websockets and kind == "websocket":
+            await _refuse_websocket(send)
+        elif found is not None:
+            await found[0](scope | found[1], receive, send)
+        else:
+            await _NOTHING(scope, receive, send)
+
+
+def _port_of(scope: Scope) -> int:
+    """The port of this server that the request came to; 0: a socket without a port."""
+    server = scope.get("server")
+    return (server[1] or 0) if server else 0
 
 
 async def _refuse_websocket(send: Send) -> None:

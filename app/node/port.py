@@ -17,12 +17,13 @@ BACKLOG = 4096
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening socket for a single process. Port 0 picks a free port. Raises ConfigError."""
+def listen(host: str, port: int, setting: str = "port") -> socket.socket:
+    """Returns a listening socket for a single process. Port 0 picks a free port. Raises ConfigError, which names the
+    setting of the port."""
     try:
         listening = socket.create_server((host, port), family=_family_of(host), backlog=BACKLOG)
     except OSError as error:
-        raise _not_free(host, port, error) from None
+        raise _not_free(host, port, error, setting) from None
     _keep_alive(listening)
     return listening
 
@@ -30,12 +31,13 @@ def listen(host: str, port: int) -> socket.socket:
 class SharedPort:
     """A port that is held for several processes, also while no process listens. Lives until `close`."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Takes the port; 0 picks a free port. Raises ConfigError."""
+    def __init__(self, host: str, port: int, setting: str = "port") -> None:
+        """Takes the port; 0 picks a free port. Raises ConfigError, which names the setting of the port."""
         if port:
             # This fails if the port is taken. SO_REUSEPORT would share it even with a second server of the same user.
-            listen(host, port).close()
+            listen(host, port, setting).close()
         self._host = host
+        self._setting = setting
         self._held = self._bind(port)
         self.number: int = self._held.getsockname()[1]
 
@@ -62,7 +64,7 @@ class SharedPort:
             bound.bind((self._host, port))
         except OSError as error:
             bound.close()
-            raise _not_free(self._host, port, error) from None
+            raise _not_free(self._host, port, error, self._setting) from None
         return bound
 
 
@@ -78,7 +80,7 @@ def _family_of(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _not_free(host: str, port: int, error: OSError) -> ConfigError:
+def _not_free(host: str, port: int, error: OSError, setting: str) -> ConfigError:
     return ConfigError(
-        f"port: expected a free port to listen on, {host}:{port} is not ({os.strerror(error.errno or 0)})"
+        f"{setting}: expected a free port to listen on, {host}:{port} is not ({os.strerror(error.errno or 0)})"
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from app.node.http_server import HttpServer
 from app.node.port import listen
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.protocols.protocol import ProtocolSpec
+from app.socketio.bundle import missing_bundles
 from app.watched_tasks import WatchedTasks
 
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -27,9 +29,13 @@ _log = structlog.get_logger(__name__)
 
 def run(config: Config, specs: Sequence[ProtocolSpec], demo: bool = False) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
-    with listen(config.host, config.port) as listening, socket_directory() as directory:
-        slot = WorkerSlot(directory)
-        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url))
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(listen(config.host, config.port))
+        further = [stack.enter_context(listen(config.host, port, "mounts")) for port in config.mounted_ports]
+        directory = stack.enter_context(socket_directory())
+        slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further))
+        ports = {"ports": config.mounted_ports} if further else {}
+        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
 
 def serve(
@@ -65,8 +71,16 @@ async def _serve(
             server = HttpServer(services.dispatcher, config, services, on_listening)
             tasks.on_end = server.end_soon
             tasks.check()
-            await server.serve(sockets=[bound])
+            # The server closes these sockets; the owner of the descriptors closes its own.
+            further = [socket.socket(fileno=os.dup(fd)) for fd in slot.further_fds]
+            await server.serve(sockets=[bound, *further])
         tasks.check()
+
+
+def tell_missing_bundles() -> None:
+    """Logs each browser client that pages cannot get from this server."""
+    for reason in missing_bundles():
+        _log.warning("client bundle missing", reason=reason)
 
 
 def _tune_collector() -> None:

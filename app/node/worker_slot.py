@@ -1,12 +1,12 @@
 """The place of a process among the processes behind one port, and the paths of their sockets."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from app.errors import ConfigError
+from app.socket_folder import SocketFolder
 
 _MAX_DIRECTORY_BYTES = 90  # the kernel's limit for the path of a unix socket is 107 bytes
 
@@ -18,6 +18,8 @@ class WorkerSlot(Struct, frozen=True):
     directory: str
     number: int = 0
     count: int = 1
+    #: Bound sockets on the ports beside the one that all siblings share.
+    further_fds: tuple[int, ...] = ()
 
     def socket_of(self, number: int) -> str:
         """Returns the path of the unix socket of the sibling with this number."""
@@ -29,10 +31,12 @@ def socket_directory() -> Iterator[str]:
     """Makes a folder for the sockets that only this user may enter, for the length of a `with`. Raises ConfigError."""
     expected = "TMPDIR: expected a directory to write to, for unix sockets"
     try:
-        made = tempfile.TemporaryDirectory(prefix="recado-")
+        folder = SocketFolder()
     except OSError as error:
         raise ConfigError(f"{expected} ({error.strerror})") from None
-    with made as directory:
-        if len(directory.encode()) > _MAX_DIRECTORY_BYTES:
+    try:
+        if len(bytes(folder.path)) > _MAX_DIRECTORY_BYTES:
             raise ConfigError(f"{expected} (its path is too long)")
-        yield directory
+        yield str(folder.path)
+    finally:
+        folder.remove()

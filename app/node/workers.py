@@ -10,7 +10,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 import structlog
@@ -86,7 +86,7 @@ class Worker:
             *(sys.executable, "-m", "app", "worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=(bound.fileno(),),
+            pass_fds=(bound.fileno(), *task.slot.further_fds),
             # Ctrl-C in a terminal reaches the supervisor alone, which forwards it.
             start_new_session=True,
             # SIGINT ends the worker at once: the supervisor's successor needs the port.
@@ -139,11 +139,14 @@ class Worker:
 class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
-    def __init__(self, config: Config, demo: bool, port: SharedPort, directory: str) -> None:
-        """The workers listen for each other in the folder `directory`."""
+    def __init__(
+        self, config: Config, demo: bool, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
+    ) -> None:
+        """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
         self._demo = demo
         self._port = port
+        self._further = further
         self._directory = directory
         self._workers: dict[int, Worker] = {}
         self._serves = [asyncio.Event() for _ in range(config.workers)]
@@ -188,14 +191,16 @@ class Supervisor:
         for serves in self._serves:
             await serves.wait()
         self._has_served = True
-        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers)
+        ports = {"ports": [port.number for port in self._further]} if self._further else {}
+        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers, **ports)
 
     async def _keep(self, number: int) -> None:
         """Runs a worker, and restarts it when it dies, until the supervisor stops. Raises RecadoError to give up."""
         restarts = Restarts()
         while not self._stop.is_set():
-            with self._port.open() as bound:
-                slot = WorkerSlot(self._directory, number, self._config.workers)
+            with self._port.open() as bound, contextlib.ExitStack() as stack:
+                fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
+                slot = WorkerSlot(self._directory, number, self._config.workers, fds)
                 worker = await Worker.start(Task(self._config, self._demo, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
@@ -231,13 +236,16 @@ class Supervisor:
 
 def supervise(config: Config, demo: bool) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
-    with SharedPort(config.host, config.port) as port, socket_directory() as directory:
-        asyncio.run(_supervise(config, demo, port, directory))
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(SharedPort(config.host, config.port))
+        further = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
+        directory = stack.enter_context(socket_directory())
+        asyncio.run(_supervise(config, lambda config: Supervisor(config, demo, port, directory, further)))
 
 
-async def _supervise(config: Config, demo: bool, port: SharedPort, directory: str) -> None:
+async def _supervise(config: Config, new_supervisor: Callable[[Config], Supervisor]) -> None:
     if config.redis_url:
-        await Supervisor(config, demo, port, directory).run()
+        await new_supervisor(config).run()
         return
     tasks = WatchedTasks()
     with tasks.current():
@@ -245,7 +253,7 @@ async def _supervise(config: Config, demo: bool, port: SharedPort, directory: st
         try:
             await valkey.start()
             url = f"unix://{quote(str(valkey.address.path))}"
-            supervisor = Supervisor(structs.replace(config, redis_url=url), demo, port, directory)
+            supervisor = new_supervisor(structs.replace(config, redis_url=url))
             tasks.on_end = lambda name: supervisor.stop()
             await supervisor.run()
         finally:

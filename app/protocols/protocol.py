@@ -26,6 +26,9 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: A kind of ASGI scope and a path: `("http", "/push")`.
 MountedPath = tuple[str, str]
+#: At the end of a mounted path: it stands for every path that begins so, where no longer one does and nothing else
+#: answers.
+ANY_REST = "*"
 
 
 class NodeServices(Struct, frozen=True):
@@ -97,6 +100,8 @@ class ProtocolSpec(Struct, frozen=True):
     mounts: Mapping[MountedPath, str] = {}
     #: The files of servers that it replaces, which `recado import` reads.
     importers: Sequence[Importer] = ()
+    #: Whether that server listens on ports of its own, which `mounts` may name: `{site, http_port, ws_port}`.
+    has_own_ports: bool = False
 
     @property
     def is_mountable(self) -> bool:

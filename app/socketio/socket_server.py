@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import JoinGate, Newcomers
+from app.socketio.repeats import Repeats
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from app.socketio.socket_session import SocketSession
 from app.transport.deadline_wheel import DeadlineWheel, Timed
@@ -38,10 +40,12 @@ class SocketServer:
         settings: EngineSettings | None = None,
         connect_timeout_seconds: float = JOIN_SECONDS,
         newcomers: Newcomers | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         """Take the applications; a session that has joined no site after `connect_timeout_seconds` is closed."""
         self._newcomers = newcomers or Newcomers()
-        self.engine = EngineServer(self._open_session, settings, self._newcomers.may_open)
+        self._repeats = repeats or Repeats()
+        self.engine = EngineServer(self._open_session, settings, self._newcomers.may_open, self._repeats)
         self._router = router
         self._connect_timeout_seconds = connect_timeout_seconds
         self._joining = DeadlineWheel(min(_MAX_TICK_SECONDS, connect_timeout_seconds / _TICKS_PER_TIMEOUT))
@@ -107,6 +111,10 @@ class SocketServer:
         self._connects.discard(task)
         self._newcomers.end_connect(address)
 
+    def refuse(self, address: str, answer: Callable[[], None]) -> None:
+        """Give a client its refusal, late if its address is refused again and again."""
+        self._repeats.refuse(address, answer)
+
     def event_received(self, connection: NamespaceConnection, arguments: list[Any], ack_id: int | None) -> None:
         """Tell the application of an event."""
         try:
@@ -139,7 +147,7 @@ class SocketServer:
         try:
             await connection.application.connect(connection, request)
         except ConnectRefused as refusal:
-            connection.refuse(str(refusal))
+            self.refuse(request.client_address, partial(connection.refuse, str(refusal)))
         except Exception:
             _logger.exception("a connect could not be handled")
             connection.refuse("Internal error")

@@ -6,6 +6,8 @@ Synchronous; the application's `connect` runs elsewhere. Knows neither transport
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from socketio import packet as socketio_packet
@@ -52,6 +54,9 @@ class SocketOwner(Protocol):
 
     def new_sid(self) -> str:
         """Make an unguessable id."""
+
+    def refuse(self, address: str, answer: Callable[[], None]) -> None:
+        """Give a client its refusal, late if its address is refused again and again."""
 
     def event_received(self, connection: NamespaceConnection, arguments: list[Any], ack_id: int | None) -> None:
         """Tell the application of an event; `arguments` begins with its name."""
@@ -310,7 +315,8 @@ class SocketSession:
             # Old clients report the transport as open only when they are in the root namespace, served or not.
             self.engine.send_encoded(write_connect(ROOT, "", 3))
         elif len(namespace) <= _MAX_NAMESPACE_BYTES:
-            self.engine.send_encoded(write_refusal(namespace, INVALID_NAMESPACE, self.engine.version))
+            refusal = write_refusal(namespace, INVALID_NAMESPACE, self.engine.version)
+            self._owner.refuse(self.client_address, partial(self.engine.send_encoded, refusal))
 
     def _sid_for(self, namespace: str) -> str:
         """Version 3 clients derive the id from the session's, so the server must do the same."""

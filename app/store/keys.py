@@ -14,6 +14,7 @@
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |
 | sent:<id> | string | how such a message was answered, for a minute |
+| originals | sorted set | lists of socket.io-webservice, named behind `/<site>:socket.io:`; see originals.py |
 | stored | hash | messages, bytes: bodies with the field `counted`, in a site with a limit of them |
 | bytes | hash | handle → waiting bytes, for queues that are long enough to matter |
 | expiry | sorted set | handle by deadline, for devices that are away |
@@ -30,6 +31,7 @@
 | history:<protocol> | stream | `<seq>-0` → at (ms), head, id, body of what was published to its audiences; bounded |
 | histories | hash | <protocol>.last: seq of its last message, .floor: up to which some may be missing, .bytes |
 | latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
+| renewed:<protocol> | hash | name → the value that guards compare with, where it is not the name's first one |
 | gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 

@@ -3,6 +3,7 @@
 The chores: to take out what a dead node has left, and to forget devices whose time to live is over.
 """
 
+import asyncio
 import contextlib
 import itertools
 import math
@@ -10,6 +11,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
+from typing import TypeVar
 
 import structlog
 
@@ -30,6 +32,10 @@ DEAD_AFTER_SECONDS = 7.0
 _GRACE_BEATS = 2
 _LEASE_MS = 60_000
 _NAMES_PER_COMMAND = 1_000
+#: The sites in which a node is buried at a time.
+_SITES_AT_ONCE = 32
+
+_T = TypeVar("_T")
 #: Stands before the name of a dead node when only sites are left that no other node has known since.
 _LEFT = "~"
 
@@ -41,10 +47,10 @@ def new_node_id() -> str:
     return secrets.token_hex(5)
 
 
-def _parts_of(names: Iterable[str]) -> Iterator[list[str]]:
-    """The names in parts for one command each."""
-    left = iter(names)
-    while part := list(itertools.islice(left, _NAMES_PER_COMMAND)):
+def _parts_of(things: Iterable[_T], most: int) -> Iterator[list[_T]]:
+    """The things in lists of at most so many."""
+    left = iter(things)
+    while part := list(itertools.islice(left, most)):
         yield part
 
 
@@ -150,7 +156,7 @@ class Node:
         return now - self._beating_since >= _GRACE_BEATS * BEAT_SECONDS
 
     async def _announce_sites(self) -> None:
-        for names in _parts_of(self._sites):
+        for names in _parts_of(self._sites, _NAMES_PER_COMMAND):
             await self._redis.command("SADD", node_sites(self.id), *names)
 
     async def _renew_lease(self, lease: str) -> None:
@@ -185,16 +191,16 @@ class Node:
             _log.warning("node buried", node=node, connections=connections, sites_left=len(left))
 
     async def _bury_in_sites(self, sites: Iterable[Site], node: str, last_beat_ms: int | str) -> int:
-        connections, done, failure = 0, [], None
-        for site in sites:
-            try:
-                connections += await self._bury_in(site, node, last_beat_ms)
-            except StoreUnavailable as error:
-                failure = error
-            else:
-                done.append(site.name)
-        for names in _parts_of(done):
-            await self._redis.command("SREM", node_sites(node), *names)
+        connections, failure = 0, None
+        for part in _parts_of(sites, _SITES_AT_ONCE):
+            answers = await asyncio.gather(
+                *(self._bury_in(site, node, last_beat_ms) for site in part), return_exceptions=True
+            )
+            done = [site.name for site, answer in zip(part, answers, strict=True) if isinstance(answer, int)]
+            connections += sum(answer for answer in answers if isinstance(answer, int))
+            failure = next((answer for answer in answers if isinstance(answer, BaseException)), failure)
+            if done:
+                await self._redis.command("SREM", node_sites(node), *done)
         if failure is not None:
             raise failure
         return connections

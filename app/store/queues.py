@@ -110,7 +110,7 @@ class RedisQueues:
 
     def publish(self, message: Message) -> Awaitable[Stored]:
         """Tells the nodes with connections in the rooms; see `QueueStore`."""
-        rooms = msgspec.json.encode(message.rooms)
+        rooms = room_names(message.rooms)
         name, body = message.site.name, message.body
         return self._stored(
             message.site,
@@ -121,11 +121,11 @@ class RedisQueues:
                 self._terms(message.site),
                 name,
                 message.id,
-                rooms,
+                msgspec.json.encode(rooms),
                 body,
                 *guard_words(message.guard),
                 *audience_words(message.audiences),
-                *message.rooms,
+                *rooms,
             ),
         )
 

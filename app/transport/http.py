@@ -12,11 +12,12 @@ import asyncio
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
 from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, leave
+from app.transport.http_unread import ReadProtocol
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
@@ -44,7 +45,7 @@ _MAX_LINGER_BYTES = 1 << 20
 _FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(ReadProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
     # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
@@ -330,9 +331,8 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._wait = None
             self._look()
-        early = self._early
-        if early is not None and self._running is None:
-            self._early = None
+        if self._early is not None and self._running is None:
+            early, self._early = self._early, None
             self._hand_over(early)
 
     def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
@@ -348,6 +348,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._running = self._early = None
         self._behind = b""
         self._wait_for(_END)
+        self.end_watch()
         self.flow.resume_reading()
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does at the connection's end
@@ -378,9 +379,8 @@ class HttpProtocol(HttpToolsProtocol):
         # The parser has skipped the body: another one reads the request without the offer.
         self._ignores_upgrade = False
         version = self.parser.get_http_version().encode()
-        head = handshake.head_without_offer(
-            b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version), self.headers
-        )
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+        head = handshake.head_without_offer(line, self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return head + behind

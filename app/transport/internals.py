@@ -6,6 +6,7 @@ from above, and tests/transport/test_internals.py compares this list with the in
 
 - `transport/http.py` derives from HttpToolsProtocol: it feeds the parser itself, within bounds of size and time,
   decides on upgrades, and takes the socket of a request over for a stream;
+- `transport/http_unread.py` derives from it too, and counts the time of a client that does not read;
 - `transport/http_cycle.py` stands between RequestResponseCycle and the application;
 - `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;
 - `transport/peer_socket.py` makes HTTP protocols for a second listening socket;
@@ -39,6 +40,8 @@ UVICORN_CALLABLES = {
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_begin": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_complete": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_response_complete": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.pause_writing": "(self)",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.resume_writing": "(self)",
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.timeout_keep_alive_handler": "(self)",
     "uvicorn.protocols.http.httptools_impl:RequestResponseCycle.receive": "(self)",
     "uvicorn.protocols.utils:get_local_addr": "(transport)",

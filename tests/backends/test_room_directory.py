@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -11,7 +12,7 @@ import pytest
 from app.backends import breaker
 from app.backends.exchange import MAX_ANSWER_BYTES
 from app.backends.figures import BackendCounts
-from app.backends.room_directory import HttpRoomDirectory
+from app.backends.room_directory import MAX_ROOM_BYTES, MAX_ROOMS, HttpRoomDirectory
 from app.config.settings import Site
 from app.errors import AuthRefused
 from app.observe.counts import Counts
@@ -42,6 +43,12 @@ async def test_rooms_are_those_of_the_answer(
     """The rooms are the strings of the JSON array, in their order."""
     backend.answer = http_answer('["user_8", "día", "user_8"]'.encode())
     assert await directory.fetch_rooms(make_site(), "12345", None) == ["user_8", "día", "user_8"]
+
+
+async def test_rooms_that_are_numbers(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:
+    """A room that is a number is its text, as in JavaScript."""
+    backend.answer = http_answer(b'[5, "a", 5.0, 1.5]')
+    assert await directory.fetch_rooms(make_site(), "12345", None) == ["5", "a", "5", "1.5"]
 
 
 async def test_token_and_meta_stand_in_their_headers(
@@ -89,7 +96,20 @@ async def test_redirects_are_not_followed(backend: Backend, directory: HttpRoomD
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[", b"{}", b'"user_8"', b"[1]", b'["a", null]', b"null", b'["\xff"]', b'["a"] x', b"[" * 100_000]
+    "body",
+    [
+        b"",
+        b"[",
+        b"{}",
+        b'"user_8"',
+        b"[true]",
+        b"[[1]]",
+        b'["a", null]',
+        b"null",
+        b'["\xff"]',
+        b'["a"] x',
+        b"[" * 100_000,
+    ],
 )
 async def test_only_an_array_of_strings_will_do(
     backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, body: bytes
@@ -97,6 +117,17 @@ async def test_only_an_array_of_strings_will_do(
     """A body that is no JSON array of strings is an `Auth error` that says so."""
     backend.answer = http_answer(body)
     assert await refusal(directory, make_site()) == "Auth error: expected a JSON array of strings"
+
+
+@pytest.mark.parametrize("rooms", [["r"] * (MAX_ROOMS + 1), ["ä" * (MAX_ROOM_BYTES // 2) + "a"]])
+async def test_rooms_are_bounded(
+    backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite, rooms: list[str]
+) -> None:
+    """One script of Redis, which all sites wait for, registers a connection in all of its rooms."""
+    backend.answer = http_answer(json.dumps(rooms).encode())
+    assert await refusal(directory, make_site()) == "Auth error: expected at most 10000 rooms of 1000 bytes each"
+    backend.answer = http_answer(json.dumps([rooms[0][:-1], *rooms[1:MAX_ROOMS]]).encode())
+    assert len(await directory.fetch_rooms(make_site(), "t", None)) == min(len(rooms), MAX_ROOMS)
 
 
 async def test_answer_is_bounded(backend: Backend, directory: HttpRoomDirectory, make_site: MakeSite) -> None:

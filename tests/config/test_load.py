@@ -120,6 +120,7 @@ def test_every_key_of_a_block(load: Load) -> None:
           redis_timeout: 1
           workers: 4
           cluster: {url: "https://[2001:db8::7]:1337/", secret: "a b"}
+          client_bundle: 2
           log_level: debug
           log_format: json
         """
@@ -145,6 +146,7 @@ def test_every_key_of_a_block(load: Load) -> None:
         redis_timeout_seconds=1.0,
         workers=4,
         cluster=ClusterSettings(url="https://[2001:db8::7]:1337/", secret="a b"),
+        client_bundle=2,
         log_level="debug",
         log_format="json",
     )
@@ -163,6 +165,7 @@ def test_environment_variables_win(load: Load) -> None:
             "RECADO_WORKERS": "3",
             "RECADO_NODE_URL": "http://10.0.0.7:1337",
             "RECADO_CLUSTER_SECRET": "hidden",
+            "RECADO_CLIENT_BUNDLE": "1",
             "RECADO_LOG_LEVEL": "warning",
             "RECADO_LOG_FORMAT": "console",
         },
@@ -170,6 +173,7 @@ def test_environment_variables_win(load: Load) -> None:
     assert (config.port, config.host, config.device_ttl_seconds) == (8080, "::1", 60)
     assert (config.redis_url, config.data_dir) == ("rediss://u:p@variable:6380/1", Path("/data"))
     assert (config.log_level, config.log_format, config.ping_timeout_ms) == ("warning", "console", 9)
+    assert config.client_bundle == 1
     assert (config.workers, config.cluster) == (3, ClusterSettings(url="http://10.0.0.7:1337", secret="hidden"))
 
 
@@ -271,6 +275,8 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {queue_limit: {bytes: 0}}", "config.yml: production.queue_limit.bytes: expected a whole number "),
         ("production: {auth_timeout: .nan}", "config.yml: production.auth_timeout: expected a number > 0"),
         ("production: {data_dir: 5}", "config.yml: production.data_dir: expected text that is not empty"),
+        ("production: {client_bundle: 3}", "client_bundle: expected 1, 2 or 4, got 3"),
+        ("production: {client_bundle: '4'}", "config.yml: production.client_bundle: expected a whole number, got text"),
         ("production: {log_level: loud}", "config.yml: production.log_level: expected one of debug, info, "),
         ("production: {log_format: xml}", "config.yml: production.log_format: expected one of auto, json, console"),
         ("production: {workers: 0}", "config.yml: production.workers: expected a whole number >= 1"),
@@ -288,6 +294,7 @@ def test_merged_yaml(load: Load) -> None:
         ("production:\n  ? [a]\n  : 1", "config.yml:2: not valid YAML: a key must be text"),
         ("production:\n  port: [", "config.yml:2: not valid YAML: "),
         ("production:\n\tport: 1", "config.yml:2: not valid YAML: "),
+        ('production:\n  host: "a\\ud83d"', "config.yml:2: not valid YAML: half of a surrogate pair"),
         ("production:\n  port: 2024-13-45", "config.yml:2: not valid YAML: month must be in 1..12"),
         (
             "production: !!python/object:os.system {}",
@@ -345,6 +352,14 @@ def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
 def test_mistakes_in_the_environment(load: Load, environ: Mapping[str, str], line: str) -> None:
     """A mistake in a variable names the variable."""
     assert mistake(load, environ=environ).startswith(line)
+
+
+def test_json_escapes_of_a_site_name(load: Load) -> None:
+    """A file that a JSON library wrote may escape a character as two halves: they are one character."""
+    config = load(
+        None, r'{"d\u00eda \ud83d\ude00": {"authUrl": "http://127.0.0.1/rooms", "apiKey": "5432154321543215"}}'
+    )
+    assert list(config.sites) == ["día 😀"]
 
 
 @pytest.mark.parametrize("name", ["", "/", " a", "a\n", "a{b", "a}", "a,b", "a?", "a#", "a\x07", "a\x85b", "a\u2028"])
@@ -405,6 +420,37 @@ def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
     assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == {"topics": "shop"}
     for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
         assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
+
+
+def test_a_mount_may_name_its_ports(load: Load) -> None:
+    """A mount is a site, or a mapping with its site and the ports of the old server; topics have no such ports."""
+    sites = "shop: {apiKey: k, channels: {}, topics: {}}"
+
+    def ports(mount: str) -> tuple[dict[str, str], tuple[int, ...]]:
+        config = load(f"production: {{port: 80, mounts: {{channels: {mount}}}}}", sites)
+        return config.mounts, config.mounted_ports
+
+    assert ports("shop") == ports("{site: shop}") == ({"channels": "shop"}, ())
+    assert ports("{site: shop, http_port: 81, ws_port: 82}") == ({"channels": "shop"}, (81, 82))
+    assert ports("{site: shop, http_port: 80, ws_port: 82}") == ({"channels": "shop"}, (82,))
+    assert ports("{site: shop, http_port: 82, ws_port: 82}") == ({"channels": "shop"}, (82,))
+    assert ports("{site: null, ws_port: null}") == ({}, ())
+    for mount, line in {
+        "{channels: {ws_port: 82}}": "mounts.channels.site: is missing, expected the name of a site",
+        "{channels: {site: other, ws_port: 82}}": "mounts.channels: expected a site of sites.yml",
+        "{channels: {site: shop, ws_port: 0}}": "mounts.channels.ws_port: expected a whole number >= 1",
+        "{channels: {site: shop, port: 82}}": "mounts.channels.port: unknown key",
+        "{channels: [shop]}": "mounts.channels: expected text",
+        "{topics: {site: shop}}": "mounts.topics: expected text",
+    }.items():
+        assert line in mistake(load, f"production: {{mounts: {mount}}}", sites), mount
+
+
+def test_acks_of_channels(load: Load) -> None:
+    """`acks` is one of two words."""
+    site = load(None, "shop: {apiKey: k, channels: {acks: readme, recreate: true}}").sites["shop"]
+    assert site.section(Channels) == Channels(acks="readme", recreate=True)
+    assert "channels.acks: expected original or readme" in mistake(load, None, "a: {apiKey: k, channels: {acks: x}}")
 
 
 def test_the_url_of_another_redis_is_secret() -> None:

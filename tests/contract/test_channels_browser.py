@@ -47,6 +47,7 @@ def _long_enough(entries: list[Any], count: int) -> list[Any]:
     return entries if len(entries) >= count else []
 
 
+@pytest.mark.shows("Channels", "connect, events", client="`WebSocket` of Chromium", transport="WebSocket")
 def test_the_browsers_own_websocket(channels: Deployment, page: Page, name: str) -> None:
     """A page connects, subscribes, receives and unsubscribes with nothing but `new WebSocket`, at the original path."""
     publisher = Publisher(channels, None)
@@ -116,6 +117,12 @@ def test_the_served_client_subscribes_and_ends(channels: Deployment, page: Page,
     assert page.complaints() == []
 
 
+@pytest.mark.shows(
+    "Channels",
+    "connect, events, replay, restart of the server",
+    client="`client.js` in Chromium",
+    transport="WebSocket",
+)
 def test_the_served_client_comes_back_by_itself(channels: Deployment, page: Page, name: str) -> None:
     """When its server is killed the client reconnects, keeps its uuid, and gets the pushes made while it was away."""
     publisher = Publisher(channels, "shop")

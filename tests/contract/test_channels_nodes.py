@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
+from websockets.sync.client import connect
 
 from tests.support.channels import Publisher, Subscription, channels_site
 from tests.support.deployment import Deployment, Node
@@ -17,7 +19,11 @@ from tests.support.waiting import eventually
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Deployment]:
     """Two nodes that tests address one by one, without a balancer."""
-    sites = {"shop": channels_site(), "bound": channels_site(binds={"here": "hall", "there": "hall"})}
+    sites = {
+        "shop": channels_site(),
+        "again": channels_site(channels={"recreate": True}),
+        "bound": channels_site(binds={"here": "hall", "there": "hall"}),
+    }
     deployment = Deployment(sites, {"log_level": "debug", "redis_timeout": 1}, nodes=2)
     yield deployment
     deployment.end()
@@ -67,6 +73,28 @@ def test_a_push_reaches_the_other_node(nodes: tuple[Node, Node], name: str) -> N
         assert two.pushed(21) == [*numbers, (name, "for two")]
 
 
+def test_a_fresh_token_is_the_same_everywhere(nodes: tuple[Node, Node], name: str) -> None:
+    """A channel that is created again at one node keeps its subscribers at the other. The fresh token counts at both,
+    and a deletion with it unsubscribes everybody."""
+    here, there = (Publisher(node, "again") for node in nodes)
+    first = there.create(name)
+    there.create(name + "2")
+    with Subscription(nodes[0].url, "again") as one, Subscription(nodes[1].url, "again", resumable="1") as two:
+        one.subscribe(name, name + "2")
+        two.subscribe(name)
+        second = here.create(name)
+        assert there.push(name, "old", token=first).status_code == 403
+        assert there.push(name, "new", token=second).status_code == 200
+        assert one.pushed() == two.pushed() == [(name, "new")]
+        assert there.delete(name, second).status_code == 200
+        ack = two.receive()
+        assert (ack["message"], ack["data"]["subscribedChannels"]) == ("Unsubscribed", [])
+        there.create(name)
+        there.push(name, "for nobody")
+        there.push(name + "2", "still here")
+        assert one.pushed() == [(name + "2", "still here")]
+
+
 def test_deleted_here_unsubscribed_there(nodes: tuple[Node, Node], name: str) -> None:
     """A deletion unsubscribes the subscribers of every node: pushes to a new channel of that name do not reach them."""
     here = Publisher(nodes[0], "shop")
@@ -95,6 +123,26 @@ def test_resume_at_the_other_node(nodes: tuple[Node, Node], name: str) -> None:
         # The old connection's node learns of the takeover when the next pong confirms the position.
         assert left.closed() == (1012, "resumed elsewhere, or forgotten")
         assert again.act("UNSUBSCRIBE", name)["data"]["subscribedChannels"] == []
+
+
+def test_sysadmin_counts_all_nodes(nodes: tuple[Node, Node]) -> None:
+    """Each node counts the subscribers of both; those of a killed node count until it is buried."""
+
+    def clients(node: Node) -> int:
+        answer = node.get("/channels/again/sysadmin", headers={"X-API-Key": str(node.key("again"))})
+        return int(answer.json()["data"]["clientsAmount"])
+
+    eventually(lambda: clients(nodes[1]) == 0, "the clients of other tests to be gone")
+    with Subscription(nodes[1].url, "again"):
+        subscribers = [Subscription(nodes[0].url, "again") for _ in range(3)]
+        for node in nodes:
+            eventually(lambda node=node: clients(node) == 4, "both nodes' subscribers")  # type: ignore[misc]
+        subscribers.pop().close()
+        eventually(lambda: clients(nodes[1]) == 3, "one to be gone")
+        nodes[0].kill()
+        eventually(lambda: clients(nodes[1]) == 1, "the burial", 20)
+        nodes[0].start()
+        assert clients(nodes[0]) == 1
 
 
 def test_a_killed_node_loses_nothing(nodes: tuple[Node, Node], name: str) -> None:
@@ -174,6 +222,11 @@ def test_redis_away(cluster: Deployment, nodes: tuple[Node, Node], name: str) ->
         assert two.act("SUBSCRIBE", name + "2")["code"] == 503
         with Subscription(nodes[0].url, "shop") as new:
             assert new.ack["data"]["subscribedChannels"] == []
+        for wish in ("resumable=1", f"resume={one.uuid}&secret=x"):
+            with connect(f"{nodes[0].url.replace('http', 'ws', 1)}/channels/shop?{wish}") as turned_away:
+                with pytest.raises(ConnectionClosed) as end:
+                    turned_away.recv(5)
+                assert end.value.rcvd == Close(1013, "message store not available")
         cluster.redis.start()
         eventually(lambda: publisher.push(name, "back").status_code == 200, "a push")
         assert one.pushed()[0] == two.pushed()[0] == (name, "back")

@@ -22,6 +22,7 @@ from tests.support.clients import (
 )
 from tests.support.connector import Connector, batch_names, without_fences
 from tests.support.deployment import Deployment
+from tests.support.sites import FAR_NAME
 from tests.support.tenant import SECRET, Answer, Tenant
 
 OLD = tuple(kind for kind in ONE_OF_EACH if not kind.has_auth)
@@ -54,6 +55,16 @@ def test_sites_do_not_leak(connect: Connector, tenant: Tenant, deployment: Deplo
     connect.fence("beta", user.room, in_beta)
     assert without_fences(in_alpha) == ["for-alpha"]
     assert without_fences(in_beta) == ["for-beta"]
+
+
+@every_client
+def test_site_name_beyond_ascii(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
+    """A site's name may hold any letter: clients join it over polling and WebSockets, and get its events."""
+    user = tenant.user()
+    client = connect(FAR_NAME, user, kind)
+    deployment.send(FAR_NAME, user.room, "first")
+    connect.fence(FAR_NAME, user.room, client)
+    assert without_fences(client) == ["first"]
 
 
 @every_client

@@ -29,6 +29,7 @@ from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
 
 
+@pytest.mark.shows("Sites", "connect, events, acknowledgement, replay")
 @every_client
 def test_unacknowledged_comes_back(
     connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind

@@ -145,6 +145,7 @@ def test_example_of_fetch(page: Page, server: Deployment) -> None:
     assert [event["e"]["detail"] for event in heard(page, 4)[1:]] == [[number, detail] for number in range(3)]
 
 
+@pytest.mark.shows("Topics", "connect, events", client="`fetch` of Chromium", transport="streamed HTTP")
 def test_fetch_sees_frames_at_once(page: Page, server: Deployment) -> None:
     """`fetch` gets each frame as it is written, also when the request's content type is JSON (after a preflight)."""
     news = TopicBackend(server, "news")
@@ -171,6 +172,9 @@ def test_event_source(page: Page, server: Deployment) -> None:
     assert value["e"] == {"type": "hello", "detail": {"text": "it's é \U0001f600"}}
 
 
+@pytest.mark.shows(
+    "Topics", "connect, events, replay", client="`EventSource` of Chromium", transport="Server-Sent Events"
+)
 def test_event_source_comes_back(page: Page, server: Deployment) -> None:
     """A stream ends at its time-out; EventSource reconnects by itself with Last-Event-ID and misses nothing."""
     quick = TopicBackend(server, "quick")

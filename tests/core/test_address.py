@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.address import addresses, is_user_room, room_names, user_rooms
+from app.core.address import addresses, is_user_room, room_names, room_text, user_rooms
 from tests.support.store import make_site
 
 QUEUED = make_site(user_room_prefix="user_", public_channel="Public")
 PLAIN = make_site(user_room_prefix=None)
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [
+        ("5", "5"),
+        (5, "5"),
+        (5.0, "5"),
+        (-3, "-3"),
+        (1.5, "1.5"),
+        (0.00001, "0.00001"),
+        (12345678901234567890, "12345678901234567000"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (10**400, "inf"),
+    ],
+)
+def test_text_of_a_room(room: str | float, text: str) -> None:
+    """A room that is a number is the text that JavaScript gives it; a number without end is no error."""
+    assert room_text(room) == text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Audiences over real nodes on a real Valkey: which node hears a message, in which order, and how a gap is filled."""
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -228,11 +229,21 @@ async def test_more_than_is_held_before_the_first_join_has_ended(
     await joining
 
 
-async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valkey: Valkey) -> None:
-    """When Redis has lost everything, the names are joined again, and messages with smaller seqs are heard."""
+async def test_names_lost_by_redis_are_joined_anew(
+    start_node: NodeStarter, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When Redis has lost everything, the names are joined again, at most 1,000 with one command, and messages with
+    smaller seqs are heard."""
     node = await start_node(SITE)
     listener = Listener(node)
     await listener.audiences.join(SITE, [f"name {number}" for number in range(2_500)])
+    join, parts = node.queues.join_audience, list[int]()
+
+    def join_part(site: Site, protocol: str, names: Sequence[str]) -> Awaitable[int]:
+        parts.append(len(names))
+        return join(site, protocol, names)
+
+    monkeypatch.setattr(node.queues, "join_audience", join_part)
     valkey.client.flushall()
     valkey.client.set("recado:{shop}:seq", 5)
     node.delivery.bus_interrupted()
@@ -240,6 +251,7 @@ async def test_names_lost_by_redis_are_joined_anew(start_node: NodeStarter, valk
     body = await push(node, "name 2499", 1)
     await until(lambda: body in listener.heard, "the push")
     assert listener.heard == ["missed", body]
+    assert parts == [1_000, 1_000, 500]
 
 
 async def test_history_of_a_protocol(start_node: NodeStarter) -> None:

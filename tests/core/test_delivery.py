@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Sequence
 
 import pytest
 
+from app.config.settings import Site
 from app.core.connection import ConnectionPhase
 from app.core.message import LiveMessage
 from app.errors import StoreError, StoreUnavailable
@@ -297,14 +299,15 @@ async def test_client_that_goes_while_it_is_greeted(start_node: NodeStarter, val
 
 
 async def test_plain_site_reaches_the_rooms_of_all_nodes(start_node: NodeStarter) -> None:
-    """Each connection in a room gets the message once, on any node; room names are exact; nothing is stored."""
+    """Each connection in a room gets the message once, on any node; room names have no case; nothing is
+    stored."""
     one, other = await start_node(PLAIN), await start_node(PLAIN)
     first, second = await one.open(PLAIN, ["a", "b", "a"]), await other.open(PLAIN, ["b"])
     both = await one.publish(PLAIN, ["a", "b"])
     only = await other.publish(PLAIN, ["a"])
-    await other.publish(PLAIN, ["A", "c"])
+    upper = await other.publish(PLAIN, ["A", "c"])
     fence = await one.publish(PLAIN, ["b"])
-    assert await heard(first, 3) == [both, only, fence]
+    assert await heard(first, 4) == [both, only, upper, fence]
     assert await heard(second, 2) == [both, fence]
     one.close_connection(first)
     await settled(one)
@@ -372,6 +375,27 @@ async def test_wiped_redis_does_not_leave_plain_rooms_deaf(start_node: NodeStart
     await settled(node)
     body = await node.publish(PLAIN, "a")
     assert (await heard(receiver, 2))[1] == body
+
+
+async def test_many_rooms_are_joined_again_in_parts(
+    start_node: NodeStarter, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a gap no command joins more than 1,000 rooms: one command for all would not end within its time-out."""
+    node = await start_node(PLAIN)
+    receiver = await node.open(PLAIN, [f"room {number}" for number in range(2_500)])
+    join, parts = node.queues.join, list[int]()
+
+    def join_part(site: Site, rooms: Sequence[str]) -> Awaitable[None]:
+        parts.append(len(rooms))
+        return join(site, rooms)
+
+    monkeypatch.setattr(node.queues, "join", join_part)
+    valkey.client.flushall()
+    node.delivery.bus_interrupted()
+    await settled(node)
+    assert parts == [1_000, 1_000, 500]
+    body = await node.publish(PLAIN, "room 2499")
+    assert await heard(receiver, 1) == [body]
 
 
 # Words of the ports

@@ -2,12 +2,14 @@
 end."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
 from app.core import errands
-from app.core.errands import BATCH, Errands
+from app.core.errands import BATCH, PER_TURN, Errands
 from app.core.leavings import Leavings
 from app.errors import StoreAway, StoreError, StoreUnavailable
 from tests.support.waiting import until
@@ -175,3 +177,26 @@ async def test_a_name_left_during_the_command_is_left_again() -> None:
     room.leavings.add(["a"])
     await room.errands.drain()
     assert room.left == [["a"], ["a"]]
+
+
+async def test_very_many_begin_in_turns() -> None:
+    """Of errands that begin all at once, as after a gap, a bounded number begins in a turn of the loop: others have
+    theirs between. They begin in the order of the calls, and `drain` waits for those that have not begun."""
+    work = Errands()
+    begun: list[int] = []
+
+    async def begin(number: int) -> None:
+        begun.append(number)
+
+    for number in range(5 * PER_TURN):
+        work.start_in_turns(partial(begin, number))
+    seen = [0]
+    while len(begun) < 5 * PER_TURN:
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    assert max(later - earlier for earlier, later in itertools.pairwise(seen)) == PER_TURN
+    assert begun == list(range(5 * PER_TURN))
+    for number in range(3 * PER_TURN):
+        work.start_in_turns(partial(begin, number))
+    await work.drain()
+    assert len(begun) == 8 * PER_TURN

@@ -209,13 +209,30 @@ def test_copy_puts_the_curl_line_on_the_clipboard(open_page: OpenPage) -> None:
     page.wait_text(event, line)
 
 
-def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
-    """Arguments that are not JSON are reported beside the field; the server's refusal is shown with its status."""
+def test_answer_tells_for_how_many_devices(open_page: OpenPage) -> None:
+    """A message for a room that nobody has does not look like a success."""
     page = open_page()
     form = page.find("region", "Backend")
+    device = Device(page)
+    device.wait("_settings")
+    send(page, "greeting")
+    page.wait_text(form, "200 OK · stored for")
+    assert page.evaluate("document.querySelector('#answer').dataset.state") == "good"
+    send(page, "greeting", rooms="nobody-has-this")
+    page.wait_text(form, "no device has any of these rooms")
+    assert page.evaluate("document.querySelector('#answer').dataset.state") == "bad"
+
+
+def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
+    """Arguments that are not JSON are reported beside the field, and the answer before goes; the server's refusal is
+    shown with its status."""
+    page = open_page()
+    form = page.find("region", "Backend")
+    send(page, "greeting")
     page.fill(page.find("textbox", "Arguments, as JSON"), "[1,")
     page.wait_text(form, "Arguments: expected JSON")
     assert page.evaluate("document.querySelector('#curl').textContent") == ""
+    assert page.evaluate("document.querySelector('#answer').textContent") == ""
     page.fill(page.find("textbox", "Arguments, as JSON"), "7")
     page.fill(page.find("textbox", "Event"), "_batch")
     page.click(page.find("button", "Send"))
@@ -224,7 +241,7 @@ def test_form_shows_what_is_wrong(open_page: OpenPage) -> None:
 
 def test_without_the_bundle(open_page: OpenPage) -> None:
     """Without the Socket.IO client the page says how to get it."""
-    page = open_page(blocked_url="*/socket.io/socket.io.js")
+    page = open_page(blocked_url="*/socket.io/socket.io.js*")
     assert "scripts/fetch-clients" in page.text(page.find("alert", ""))
 
 

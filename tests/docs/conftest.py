@@ -22,7 +22,7 @@ from tests.support.tenant import Tenant
 
 TOKEN = "12345"
 _HOSTS = re.compile(r"(https?|wss?)://(?:push\.example\.com|(?:127\.0\.0\.1|localhost):1337)")
-_COMMAND_SECONDS = 15
+_COMMAND_SECONDS = 45
 #: The commands in the PATH of shell examples: a curl that fails when the server refuses; `recado` from the checkout,
 #: whose `serve` only reads its options; and a client for the Redis that is running already.
 _COMMANDS = {
@@ -48,6 +48,8 @@ def sites_of_the_docs(tenant: Tenant) -> dict[str, dict[str, Any]]:
     channels, topics = settings_of("docs/channels.md")["shop"], settings_of("docs/topics.md")["shop"]
     return {
         "newsite": settings_of("docs/clients.md")["newsite"] | backend,
+        # The same page on a site without userRoomPrefix: its events have no acknowledging function.
+        "plain": {"authUrl": f"{tenant.url}/rooms", "apiKey": 54321},
         "shop": channels | topics,
         "news": settings_of("docs/redis-publish.md")["news"],
         "demo": {"authUrl": f"{tenant.url}/demo", "apiKey": "demo", "userRoomPrefix": "user_"},

@@ -128,6 +128,17 @@ def test_page_receives_and_acknowledges(page: Example, pages: Pages, run: Run, t
     assert third.names() == ["settings", "show"]
 
 
+@pytest.mark.parametrize("page", [example("README.md", "html", 1), PAGE], ids=str)
+def test_page_on_a_site_without_user_rooms(page: Example, pages: Pages, run: Run, tenant: Tenant) -> None:
+    """The page also works on a site without userRoomPrefix, whose events have no acknowledging function."""
+    tenant.set_rooms(TOKEN, *json.loads(example("docs/backends.md", "json", 1).text))
+    opened = pages.open(page, change=lambda text: text.replace("newsite", "plain"), after=_TELLS_SETTINGS)
+    opened.wait_call("settings")
+    for _ in range(2):
+        run(SEND.text.replace("newsite", "plain"))
+    assert [opened.wait_call("show", nth=nth) for nth in (1, 2)] == [[{"id": 3}], [{"id": 3}]]
+
+
 @pytest.mark.parametrize(
     ("version", "line"),
     [

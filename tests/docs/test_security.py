@@ -27,11 +27,13 @@ _GROUPS = (
     "Operators' pages",
 )
 _CODE = re.compile(r"`([^`]+)`")
-_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB)\b)?")
+_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?)(?: (KB|ms)\b)?")
+_UNITS = {"": 1, "KB": 1024, "ms": 0.001}
 _CONSTANT = re.compile(r"^(_?(?:MAX|MOST|KEEP_AT_MOST)(?:_[A-Z_]+)?)(?:: \w+)? = ", re.MULTILINE)
 _DEFAULTS = defaults()
 #: Constants that are named as a maximum and bound nothing from outside.
 _NOT_FROM_OUTSIDE = {
+    "core/address.py:_MOST_EXACT": "the integers that a number holds exactly",
     "ids.py:MAX_DATACENTER": "the form of a message's id",
     "ids.py:MAX_WORKER": "the form of a message's id",
     "node/worker_slot.py:_MAX_DIRECTORY_BYTES": "the kernel's bound for the path of a socket",
@@ -39,6 +41,7 @@ _NOT_FROM_OUTSIDE = {
     "node/workers.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
     "protocols/sites/form.py:_MAX_SPARSE_INDEX": "the form of a list in a form body, as qs reads it",
     "socketio/engine_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
+    "socket_folder.py:_MOST_LOOKED_AT": "folders of killed servers that one start removes",
     "socketio/socket_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
     "transport/asgi.py:_MAX_WAITING_MESSAGES": "for ASGI applications, of which this server has none",
     "transport/frames.py:MAX_HEAD_BYTES": "the form of a frame",
@@ -84,7 +87,7 @@ def figures_in(text: str) -> list[float]:
     """The numbers in a cell; KB is 1,024 bytes, `none` is 0."""
     if text == "none":
         return [0]
-    return [float(digits.replace(",", "")) * (1024 if unit else 1) for digits, unit in _FIGURE.findall(text)]
+    return [float(digits.replace(",", "")) * _UNITS[unit] for digits, unit in _FIGURE.findall(text)]
 
 
 def flat(values: list[Any]) -> list[float]:

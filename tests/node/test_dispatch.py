@@ -26,7 +26,7 @@ class Part:
 class Server:
     """A dispatcher and its parts. Lives for one test."""
 
-    def __init__(self, mounts: dict[str, str] | None = None) -> None:
+    def __init__(self, mounts: dict[str, str] | None = None, ports: tuple[int, ...] = ()) -> None:
         self.parts = {name: Part() for name in ("send", "sockets", "channels", "topics")}
         applications: dict[str, AsgiApp] = {name: self.parts[name] for name in ("channels", "topics")}
         routes = [Route(path, lambda request: PlainTextResponse("page")) for path in ("/page", "/socket.io/page.js")]
@@ -34,12 +34,13 @@ class Server:
         self.dispatch = Dispatcher(self.parts["sockets"], endpoints, applications, routes)
         for spec in (CHANNELS, TOPICS):
             if mounts and spec.name in mounts:
-                self.dispatch.mount(spec.name, mounts[spec.name], spec.mounts)
+                self.dispatch.mount(spec.name, mounts[spec.name], spec.mounts, ports if spec is CHANNELS else ())
         self.sent: list[Any] = []
 
-    async def ask(self, path: str, kind: str = "http") -> list[tuple[str, str]]:
+    async def ask(self, path: str, kind: str = "http", port: int = 80) -> list[tuple[str, str]]:
         """Sends one request, and returns the parts that were called so far, with their paths."""
         scope = {"type": kind, "path": path, "method": "GET", "headers": [], "query_string": b"", "root_path": ""}
+        scope["server"] = ("127.0.0.1", port)
 
         async def receive() -> Any:
             return {"type": "websocket.connect" if kind == "websocket" else "http.request", "body": b""}
@@ -112,3 +113,42 @@ async def test_original_paths_are_served_where_mounted(path: str, kind: str) -> 
     rest = "" if path == "/" else path
     assert await server.ask(path, kind) == [(protocol, f"/{protocol}/my shop{rest}")]
     assert server.parts[protocol].asked[0][1] == f"/{protocol}/my%20shop{rest}".encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "own"),
+    [
+        ("/push/more", "http", "/push"),
+        ("/pushes", "http", "/push"),
+        ("/channel/pings", "http", "/channel/ping"),
+        ("/sysadmin", "http", "/sysadmin"),
+        ("/any/path", "websocket", ""),
+        ("/push", "websocket", ""),
+    ],
+)
+async def test_the_rest_of_an_original_path_is_ignored(path: str, kind: str, own: str) -> None:
+    """A path that begins as an original one stands for it, and every path is one of the mounted WebSocket."""
+    assert await Server({"channels": "shop"}).ask(path, kind) == [("channels", f"/channels/shop{own}")]
+
+
+async def test_other_paths_go_first() -> None:
+    """Where a site is mounted, its WebSocket is on the paths that nothing else answers."""
+    server = Server({"channels": "shop"})
+    assert await server.ask("/socket.io/", "websocket") == [("sockets", "/socket.io/")]
+    assert await server.ask("/topics/a", "websocket") == [("sockets", "/socket.io/"), ("topics", "/topics/a")]
+
+
+async def test_a_port_of_the_replaced_server() -> None:
+    """On such a port only the mounted site is served, its WebSocket on every path; on others nothing changes."""
+    server = Server({"channels": "shop", "topics": "news"}, ports=(5222,))
+    for path in ("/send", "/page", "/healthcheck", "/topics/news", "/channels/other/push", "/"):
+        server.sent.clear()
+        assert await server.ask(path, port=5222) == []
+        assert server.sent[0]["status"] == 404
+    assert await server.ask("/socket.io/", "websocket", 5222) == [("channels", "/channels/shop")]
+    assert await server.ask("/send", port=80) == [("send", "/send"), ("channels", "/channels/shop")]
+    server = Server({"channels": "shop"}, ports=(5222,))
+    assert await server.ask("/push", port=5222) == [("channels", "/channels/shop/push")]
+    server.dispatch.refuse_websockets()
+    await server.ask("/", "websocket", 5222)
+    assert server.sent[-2]["status"] == 503

@@ -18,6 +18,9 @@ def test_port_in_use() -> None:
             listen("127.0.0.1", port)
         with pytest.raises(ConfigError, match=f"port: expected a free port to listen on, 127.0.0.1:{port} is not"):
             SharedPort("127.0.0.1", port)
+        for taker in (listen, SharedPort):
+            with pytest.raises(ConfigError, match=f"mounts: expected a free port to listen on, 127.0.0.1:{port} is"):
+                taker("127.0.0.1", port, "mounts")
 
 
 def test_port_zero_is_any_free_port() -> None:

@@ -14,6 +14,7 @@ from app.redis.address import Address
 from app.redis.client import Redis
 from app.redis.server_check import ServerCheck, ServerFacts
 from app.store.queues import RedisQueues
+from tests.support.examples import text_of
 from tests.support.processes import REPOSITORY
 from tests.support.store import linked, make_message, make_site
 from tests.support.valkey import Valkey
@@ -97,6 +98,29 @@ async def test_whole_rights_are_not_mentioned(valkey: Valkey) -> None:
             pass
     assert logs == []
     assert not valkey.client.exists("recado:rights")
+
+
+async def test_the_documented_login_is_enough(valkey: Valkey) -> None:
+    """The line of docs/redis.md makes a login with which nothing is missing: a device connects and gets a message."""
+    found = re.search(r"`ACL SETUSER recado on >password (.*?)` is enough", text_of("docs/redis.md"))
+    assert found
+    grant(valkey, "documented", "on", ">password", *found[1].split())
+    redis, logs = await started(valkey, "documented")
+    try:
+        assert logs == []
+        queues = RedisQueues(redis, "aa", 1_000)
+        await queues.connect(SITE, 1, "d", ["user_1"])
+        assert (await queues.send(make_message(SITE, "user_1"))).recipients == 1
+    finally:
+        await redis.close()
+        valkey.client.execute_command("ACL", "DELUSER", "documented")  # type: ignore[no-untyped-call]
+
+
+def test_undeclared_keys_are_documented() -> None:
+    """Scripts use keys beyond those that they declare; docs/redis.md says so, and so which servers will not do."""
+    scripts = (REPOSITORY / "app").rglob("lua/*.lua")
+    assert any("P .. '" in file.read_text() for file in scripts)
+    assert "a server that allows a script to use undeclared keys" in " ".join(text_of("docs/redis.md").split())
 
 
 async def test_eviction_is_warned_of(valkey: Valkey) -> None:

@@ -19,6 +19,7 @@ from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake
 from app.socketio.engine_server import EngineServer
 from app.socketio.engine_session import EngineSession
+from app.socketio.repeats import Repeats
 from app.transport.refusals import TOO_MANY_PACKETS, refused
 from tests.socketio.engine_client import Answer, EngineClient, Socket
 from tests.support.waiting import until
@@ -59,10 +60,10 @@ class Echo:
 class EchoServer:
     """An Engine.IO server, its sessions' listeners in order, and a client."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, repeats: Repeats | None = None) -> None:
         self.listeners: list[Echo] = []
         self.handshakes: list[Handshake] = []
-        self.engine = EngineServer(self.open_session, settings)
+        self.engine = EngineServer(self.open_session, settings, repeats=repeats)
         self.client: EngineClient
         self.port = 0
 
@@ -80,13 +81,17 @@ class EchoServer:
 
 @contextlib.asynccontextmanager
 async def echo(
-    version: int = 4, readable_origins: list[str] | None = None, max_outbox_bytes: int = 100_000
+    version: int = 4,
+    readable_origins: list[str] | None = None,
+    max_outbox_bytes: int = 100_000,
+    repeats: Repeats | None = None,
 ) -> AsyncIterator[EchoServer]:
     """Serve an echo and give it a client."""
     server = EchoServer(
         EngineSettings(
             max_payload_bytes=MAX_PAYLOAD_BYTES, readable_origins=readable_origins, max_outbox_bytes=max_outbox_bytes
-        )
+        ),
+        repeats,
     )
     async with (
         serving(server.engine.asgi, interface="asgi3", access_log=False) as served,
@@ -233,6 +238,39 @@ async def test_version_2_is_served_as_3() -> None:
         assert server.engine.sessions[sid].version == 3
         assert (await server.client.post(sid, "2:4a")).status == 200
         assert (await server.client.poll(sid)).body == b"\x00\x02\xff4a"
+
+
+@versions
+async def test_repeated_handshakes_are_slowed_down(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that shakes hands again and again without coming back is answered late, at most so many at once; each
+    client that comes back makes room for another."""
+    monkeypatch.setattr("app.socketio.repeats.MAX_HELD", 1)
+    repeats = Repeats(free=1, a_second=1e-6, pause_seconds=1.0)
+    async with echo(version, repeats=repeats) as server:
+        first, _ = await server.client.open(), await server.client.open()
+        late = asyncio.create_task(server.client.open())
+        await until(lambda: repeats.held == 1, "the late answer")
+        assert len(server.listeners) == 2
+        refused_at_once = await server.client.request("GET", f"EIO={version}&transport=polling")
+        assert_refused(refused_at_once, 429, 3, "Too many connections")
+        await late
+        for sid in (first, await late, first):
+            assert (await server.client.post(sid, server.client.payload("4a"))).status == 200
+        started = asyncio.get_running_loop().time()
+        await server.client.open()
+        assert asyncio.get_running_loop().time() - started < 1.0
+
+
+async def test_client_that_leaves_while_it_is_slowed_down() -> None:
+    """No session is opened for a client that did not wait for its late answer."""
+    repeats = Repeats(free=0, a_second=1e-6, pause_seconds=5.0)
+    async with echo(repeats=repeats) as server:
+        await server.client.open()
+        late = asyncio.create_task(server.client.open())
+        await until(lambda: repeats.held == 1, "the late answer")
+        late.cancel()
+        await until(lambda: repeats.held == 0, "the server to notice")
+        assert len(server.listeners) == 1
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

@@ -14,6 +14,7 @@ from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import Newcomers
+from app.socketio.repeats import Repeats
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 from app.socketio.socket_server import SocketServer
 from app.socketio.socket_session import SocketSession
@@ -30,9 +31,10 @@ async def socket_client(
     version: int = 4,
     connect_timeout_seconds: float = 45.0,
     bounds: Newcomers | None = None,
+    repeats: Repeats | None = None,
 ) -> AsyncIterator[tuple[SocketServer, EngineClient]]:
     """Serve the application and give it a client."""
-    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds, bounds)
+    server = SocketServer(NamespaceRouter([application]), EngineSettings(), connect_timeout_seconds, bounds, repeats)
     async with (
         serving(server.asgi, interface="asgi3", access_log=False) as served,
         EngineClient(served.port, version, "/") as client,
@@ -60,6 +62,33 @@ async def test_connect_does_not_block_reading() -> None:
         await until(lambda: bool(application.heard), "the event")
         go_on.set()
         assert str(await websocket.receive()).startswith("40/slow,")
+
+
+@pytest.mark.parametrize(("version", "namespace"), [(4, "/closed"), (3, "/closed"), (4, "/none"), (3, "/none")])
+async def test_repeated_refusals_are_late(version: int, namespace: str) -> None:
+    """A client that connects again as soon as it is refused is refused late; others of its transport are served."""
+    application = Application("/site", "/closed")
+
+    async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
+        if request.namespace == "/closed":
+            raise ConnectRefused
+
+    application.on_connect = connect
+    repeats = Repeats(free=2, a_second=1e-6, pause_seconds=1.0)
+    async with socket_client(application, version, repeats=repeats) as (_, client), client.socket() as websocket:
+        await websocket.receive()
+        if version == 3:
+            await websocket.receive()
+        times: list[float] = []
+        for _ in range(3):
+            started = asyncio.get_running_loop().time()
+            await websocket.send(f"40{namespace},")
+            if len(times) == 2:
+                await websocket.send("40/site,")
+                assert str(await websocket.receive()).startswith("40/site")
+            assert str(await websocket.receive()).startswith(f"44{namespace}")
+            times.append(asyncio.get_running_loop().time() - started)
+        assert max(times[:2]) < 1.0 <= times[2]
 
 
 @pytest.mark.parametrize("version", [4, 3])

@@ -305,7 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
             for (index, key), devices in self.connections.items():
                 self.ask("disconnect", key[0], SITES[index], key[1], [device.handle for device in devices])
             self.move_clock(20_000)
-            while self.ask("expire", NODES[0], SITES[0], 200):
+            while self.ask("expire", NODES[0], SITES[0], 200)[0]:
                 pass
             assert set(part_of(SITES[0], self.place.read())) <= {"seq", "handle", "bus", "sent:7"}
         finally:

@@ -1,4 +1,4 @@
-"""The browser bundles of old socket.io-clients (tests/clients/bundles), and a page that runs one of them."""
+"""The browser bundles of socket.io-clients (tests/clients/bundles), and a page that runs one of them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ window.start = (url, options) => {
     seen.push([name, ...args]);
     if (acknowledge && name !== "kept") acknowledge();
   });
-  ["_settings", "_batch", "_resync", "news", "kept"].forEach(receive);
+  ["_settings", "_batch", "_resync", "news", "kept", "message"].forEach(receive);
   for (const name of ["connect", "disconnect", "error", "connect_error", "reconnect"])
     socket.on(name, (value) => seen.push([name, String(value)]));
 };
-window.handshakes = () => performance.getEntriesByType("resource").map((entry) => entry.name)
-  .filter((name) => name.includes("transport=polling") && !name.includes("sid=")).length;
+window.handshakes = (since) => performance.getEntriesByType("resource").filter(({ name, startTime }) =>
+  name.includes("transport=polling") && !name.includes("sid=") && startTime >= since).length;
 """
 
 
@@ -95,9 +95,10 @@ class OldClient:
         self.page.evaluate("socket.disconnect(); 0")
         self.wait("disconnect")
 
-    def handshakes(self) -> int:
-        """Count the sessions that the client opened by polling."""
-        return int(self.page.evaluate("handshakes()"))
+    def handshakes(self, newer_than_ms: int | None = None) -> int:
+        """Count the sessions that the client opened by polling, ever or within this time."""
+        since = "0" if newer_than_ms is None else f"performance.now() - {newer_than_ms}"
+        return int(self.page.evaluate(f"handshakes({since})"))
 
     def close(self) -> None:
         """Close the page as a person does."""

@@ -9,6 +9,8 @@ from tests.support.tenant import SECRET, Tenant
 
 # A number in the YAML, as in many a sites.yml; long enough to be found in a log without a false hit.
 NUMERIC_KEY = 9988776655443322
+#: A site's name beyond ASCII, and beyond the characters that JavaScript counts as one.
+FAR_NAME = "día 😀"
 ORIGIN = "https://www.example.com"
 
 
@@ -43,6 +45,7 @@ def contract_sites(tenant: Tenant) -> dict[str, dict[str, Any]]:
         "numeric": {"apiKey": NUMERIC_KEY},
         "unreachable": {"authUrl": f"http://127.0.0.1:{free_port()}/rooms"},
         "narrow": {"origins": [ORIGIN]},
+        FAR_NAME: {"authUrl": f"{tenant.url}/alpha/rooms"},
     }
     return {name: site(name, **settings) for name, settings in sites.items()}
 

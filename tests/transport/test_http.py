@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from app.transport import http, refusals
+from app.transport import http, http_unread, refusals
 from app.transport.http_wait import Wait
 from tests.support.waiting import until
 from tests.transport.serving import (
@@ -30,6 +30,9 @@ UPGRADE = (
     b"GET /socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+
+#: More than the buffers of two sockets hold.
+HUGE_BYTES = 20_000_000
 
 
 class Application:
@@ -68,6 +71,9 @@ class Application:
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.gone += 1
+            return
+        if scope["path"] == "/huge":
+            await self._answer(send, b"x" * HUGE_BYTES)
             return
         await self._answer(send, b"x" * 100_000 if scope["path"] == "/large" else scope["path"].encode() + b" " + body)
 
@@ -382,13 +388,15 @@ async def test_unread_answers_meet_a_closed_socket(caplog: pytest.LogCaptureFixt
         async with serving(application) as served:
             peer = await served.socket()
             peer.pause_reading()
-            peer.writer.write(get(b"/large") * 60)
-            await until(lambda: len(application.bodies) > 5, "some requests")
+            peer.writer.write(get(b"/large") * 300)
+            await until(lambda: bool(served.connections), "the connection")
+            (connection,) = served.connections
+            await until(lambda: connection.flow.write_paused and connection.pipeline, "an answer that waits")
             peer.writer.transport.abort()
             await until(lambda: not served.connections, "the end")
             await until(lambda: not served.server.server_state.tasks, "the requests")
     assert not caplog.records
-    assert len(application.bodies) < 60
+    assert len(application.bodies) < 300
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -475,3 +483,16 @@ async def test_bytes_behind_a_poll_are_bounded(behind: bytes) -> None:
         assert 0 < held() < 1 << 20
         # The client's end would be found behind its bytes.
         connection.transport.abort()
+
+
+@pytest.mark.parametrize("head", [b"Connection: close", b"Connection: keep-alive"])
+async def test_an_answer_that_is_not_read(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads nothing of its answer is cut off, also behind the end of its connection, and counted."""
+    monkeypatch.setattr(http_unread, "UNREAD_SECONDS", 0.1)
+    before = refusals.refused[refusals.ANSWER_UNREAD]
+    async with serving(Application(), timeout_keep_alive=0.05) as served:
+        peer = await served.socket()
+        peer.pause_reading()
+        peer.writer.write(get(b"/huge", head))
+        await until(lambda: refusals.refused[refusals.ANSWER_UNREAD] > before, "the end of its patience")
+        await until(lambda: not served.connections, "the end of the connection")

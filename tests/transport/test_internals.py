@@ -6,7 +6,9 @@ import ast
 import asyncio
 import inspect
 import re
+import tomllib
 from importlib import import_module
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +25,14 @@ from uvicorn.server import Server, ServerState
 from app.node.http_server import HttpServer
 from app.transport import internals
 from app.transport.http import HttpProtocol
+from app.transport.http_unread import ReadProtocol
 from app.transport.websocket import WebSocketProtocol
 from tests.transport.serving import echo
 
 ROOT = Path(__file__).parents[2]
 DERIVED: list[tuple[type, type]] = [
     (HttpProtocol, HttpToolsProtocol),
+    (ReadProtocol, HttpToolsProtocol),
     (HttpServer, Server),
 ]
 
@@ -47,6 +51,17 @@ def found(name: str) -> Any:
     for part in path.split("."):
         value = getattr(value, part)
     return value
+
+
+@pytest.mark.parametrize("library", ["uvicorn", "picows"])
+def test_libraries_are_bounded(library: str) -> None:
+    """A release that nobody has looked at is not installed: pyproject.toml names the first one that is not."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (wanted,) = [one for one in project["dependencies"] if one.startswith(library)]
+    installed = version(library)
+    bound = re.search(r"<(\d+)\.(\d+)$", wanted)
+    assert bound, wanted
+    assert tuple(map(int, installed.split(".")[:2])) < tuple(map(int, bound.groups()))
 
 
 @pytest.mark.parametrize(("name", "parameters"), internals.UVICORN_CALLABLES.items())

@@ -52,6 +52,8 @@ function showProblem(text) {
   copyButton.disabled = text !== "";
   if (text) {
     curl.textContent = "";
+    // The answer before is of another request.
+    answer.textContent = "";
   }
 }
 
@@ -65,13 +67,23 @@ async function send() {
   }
   const startedAt = performance.now();
   try {
-    const headers = { "Content-Type": "application/json" };
+    const headers = { "Content-Type": "application/json", Accept: "application/json" };
     const response = await fetch(request.url, { method: "POST", headers, body: request.body });
-    const text = await response.text();
-    showAnswer(response.ok, `${response.status} ${text} · ${Math.round(performance.now() - startedAt)} ms`);
+    const { error, recipients } = await response.json();
+    const text = response.ok ? `OK · ${storedFor(recipients)}` : error;
+    const isHeard = response.ok && recipients > 0;
+    showAnswer(isHeard, `${response.status} ${text} · ${Math.round(performance.now() - startedAt)} ms`);
   } catch {
     showAnswer(false, "No answer: the server cannot be reached.");
   }
+}
+
+/** A message for rooms that nobody has is no error, and yet hardly what the visitor wanted. */
+function storedFor(recipients) {
+  if (recipients === 0) {
+    return "no device has any of these rooms, so nobody gets it";
+  }
+  return `stored for ${recipients} ${recipients === 1 ? "device" : "devices"}`;
 }
 
 function showAnswer(isGood, text) {

@@ -13,6 +13,8 @@ class Creation(Enum):
     """The outcome of creating a channel."""
 
     CREATED = "created"
+    #: A channel of that name exists, and has this token from now on.
+    RENEWED = "renewed"
     #: A channel of that name exists.
     EXISTS = "exists"
     #: The site has reached its limit of channels.
@@ -50,10 +52,31 @@ class KeptSubscription(Struct, frozen=True):
     channel: str
     #: Pushes up to this seq are not for the subscriber.
     since_seq: int
-    #: The digest of the channel's token: a channel that was deleted and created again has another digest.
+    #: The channel's digest: a channel that was deleted and created again has another one.
     digest: bytes
     #: The seq of the channel's deletion: pushes up to there are for the subscriber. None: the channel exists.
     deleted_seq: int | None = None
+
+
+class ChannelDigests(Struct, frozen=True):
+    """The digests of one channel."""
+
+    #: Of its first token, which the channel is known by.
+    first: bytes
+    #: Of its newest token, which publishers present.
+    token: bytes
+
+
+class ChannelsPart(Struct, frozen=True):
+    """A part of a site's channels, and figures of the whole site."""
+
+    #: For the next part; 0: there is none.
+    cursor: int
+    names: list[str]
+    #: How many channels there are.
+    channels: int
+    #: The subscribers of the other nodes, as each has noted its own last.
+    subscribers_elsewhere: int
 
 
 class Resumed(Struct, frozen=True):
@@ -69,17 +92,31 @@ class ChannelStore(Protocol):
 
     Every method is atomic and raises StoreUnavailable when the command may not have run. No method blocks. Commands
     take effect in the order of the calls. The store knows the digest of a channel's token and of a subscriber's secret,
-    never the token or the secret. The hash `channels` holds the digests by name; the guard of a push compares with it.
+    never the token or the secret. A channel keeps the digest of its first token while it exists, which tells it
+    from an earlier channel of the same name. The guard of a push compares with the digest of the newest token.
     """
 
-    def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
-        """Creates the channel unless the name is taken: of several callers on any nodes exactly one succeeds."""
+    def create_channel(
+        self, site: Site, channel: str, digest: bytes, is_renewable: bool = False
+    ) -> Awaitable[Creation]:
+        """Creates the channel unless the name is taken: of several callers on any nodes exactly one succeeds. With
+        `is_renewable` a channel that exists gets this token in the place of its own, and keeps its subscribers."""
 
     def withdraw_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[None]:
         """Withdraws a channel whose `create_channel` failed, so that its existence was unknown. Idempotent."""
 
     def channel_digests(self, site: Site, channels: Sequence[str]) -> Awaitable[list[bytes | None]]:
         """The digests of these channels, in their order; None: there is no channel of that name."""
+
+    def find_channel(self, site: Site, channel: str) -> Awaitable[ChannelDigests | None]:
+        """The channel's digests; None: there is no channel of that name."""
+
+    def list_channels(self, site: Site, cursor: int) -> Awaitable[ChannelsPart]:
+        """The part of the channels at this cursor, 0 at first. A channel that exists all the time is in one part or in
+        several."""
+
+    def note_subscribers(self, site: Site, count: int, node: str | None = None) -> Awaitable[None]:
+        """Notes how many subscribers the node has; None: this node. Idempotent."""
 
     def register_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Position]:
         """Keeps a resumable subscriber while its connection confirms it, and for `device_ttl` afterwards."""

@@ -23,7 +23,8 @@
 
   class RecadoChannels {
     constructor(url, options) {
-      this.url = url || (script && script.src.replace(/^http/, "ws").replace(/\/client\.js([?#].*)?$/, ""));
+      const own = /\/(client|js\/pushserver)\.js([?#].*)?$/;
+      this.url = url || (script && script.src.replace(/^http/, "ws").replace(own, ""));
       if (!this.url) throw new Error('RecadoChannels: expected a URL, as "wss://push.example.com/channels/newsite"');
       this.options = options || {};
       this.uuid = null; // a publisher may address this client by it; it changes when the client could not be resumed
@@ -71,7 +72,8 @@
       }
       this.tell("onstate", "connecting");
       this.isOpen = false;
-      const socket = (this.socket = new WebSocket(this.url + "?" + query));
+      const separator = this.url.includes("?") ? "&" : "?";
+      const socket = (this.socket = new WebSocket(this.url + separator + query));
       socket.onmessage = (event) => this.receive(JSON.parse(event.data));
       socket.onclose = () => this.lose();
     }

@@ -9,7 +9,7 @@ class Detail(Struct, omit_defaults=True):
 
     #: The uuids of the only recipients.
     recipients: list[str] = []
-    #: The channels are deleted: the digest of the token, in hexadecimal, tells which channel of that name.
+    #: The channels are deleted: the channel's digest, in hexadecimal, tells which channel of that name.
     deleted: str = ""
     #: The message is a mark and no push: every message before it has been heard.
     is_mark: bool = False

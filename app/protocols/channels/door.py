@@ -16,6 +16,7 @@ from app.observe.counts import SiteCounts
 from app.protocols.channels import messages
 from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, Kept
+from app.protocols.channels.headcount import Headcount
 from app.protocols.channels.messages import ClientAction, Malformed
 from app.protocols.channels.opening import Opening, OpeningRequest
 from app.protocols.channels.positions import Positions
@@ -44,6 +45,7 @@ class Door:
         self._opening = Opening(self.board, audiences, store, counts)
         self._errands = Errands(audiences.is_away)
         self._positions = Positions(self.board, store, self._errands)
+        self.headcount = Headcount(self.board, store, self._errands)
         self._store = store
         self._limits = limits
         self._counts = counts
@@ -90,6 +92,7 @@ class Door:
 
     def _opened(self, subscriber: Subscriber) -> None:
         self._counts.connects["accepted"] += 1
+        self.headcount.changed()
         _log.info(
             "subscriber connected",
             site=self._site.name,
@@ -132,8 +135,10 @@ class Door:
     async def _act(self, subscriber: Subscriber, payload: bytes) -> None:
         action = messages.decode(payload, ClientAction)
         channel = action.data.channel
-        if action.uuid is not None and action.uuid != subscriber.uuid:
-            subscriber.write(messages.error(403, "Forbidden", "uuid: expected this connection's own."))
+        if action.uuid is not None and action.uuid.lower() != subscriber.uuid:
+            # The text does not say whether the uuid is another connection's: a stranger could look for uuids.
+            details = "The given UUID does not belong to this WebSocket connection"
+            subscriber.write(messages.error(403, "Forbidden", details))
         elif action.action == "SUBSCRIBE":
             await self._subscribe(subscriber, channel)
         else:
@@ -141,12 +146,12 @@ class Door:
 
     async def _subscribe(self, subscriber: Subscriber, channel: str) -> None:
         if channel in subscriber.channels:
-            subscriber.acknowledge()
+            subscriber.acknowledge(message=messages.SUBSCRIBED)
             return
         self._limits.check_rooms(self._site, len(subscriber.channels) + 1)
         if await self._keep(subscriber, channel) and await self.board.enter(subscriber, channel) is not None:
             # There is no await in between, so the ack precedes the first push.
-            subscriber.acknowledge()
+            subscriber.acknowledge(message=messages.SUBSCRIBED)
         else:
             _refuse_unknown(subscriber, channel)
 
@@ -165,9 +170,9 @@ class Door:
         if channel in subscriber.channels:
             # There is no await in between, so no push of the channel follows this ack.
             self.board.leave(subscriber, channel)
-            subscriber.acknowledge()
+            subscriber.acknowledge(message=messages.UNSUBSCRIBED)
         elif await self.board.exists(channel):
-            subscriber.acknowledge()
+            subscriber.acknowledge(message=messages.UNSUBSCRIBED)
         else:
             _refuse_unknown(subscriber, channel)
 
@@ -194,7 +199,7 @@ class Door:
         plain = [one for one in live if one.resumption is None]
         for subscriber in live:
             if subscriber.resumption is not None:
-                subscriber.acknowledge({"missed": True})
+                subscriber.acknowledge({"missed": True}, messages.MISSED)
 
         def those_left() -> list[Subscriber]:
             return [one for one in plain if one.phase is SubscriberPhase.LIVE and not one.is_closing]
@@ -212,6 +217,7 @@ class Door:
         if subscriber.resumption is not None and self.board.subscribers.get(subscriber.uuid) is subscriber:
             self._positions.release(subscriber.resumption.position)
         self.board.remove(subscriber)
+        self.headcount.changed()
         self._limits.disconnect(subscriber.seat)
         self._counts.connections -= 1
         self._counts.closes[_close_reason(reason)] += 1
@@ -230,6 +236,7 @@ class Door:
 
     async def close(self) -> None:
         """Waits until all pending writes have reached Redis. Called at the end of the node, with a time-out."""
+        self.headcount.end()
         await self._errands.drain()
 
 
@@ -243,7 +250,7 @@ def _too_many(reached: LimitReached) -> bytes:
 
 
 def _refuse_unknown(subscriber: Subscriber, channel: str) -> None:
-    subscriber.write(messages.error(404, "Not found", f'There is no channel called "{channel}".'))
+    subscriber.write(messages.error(404, "Not found", messages.unknown_channel(channel)))
 
 
 def _close_reason(reason: str) -> str:

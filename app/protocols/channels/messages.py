@@ -1,19 +1,33 @@
 """The messages of the contract, in and out: JSON of WS-PushServer with every key. Pure: bytes in, values out."""
 
-import json
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.protocols.validation import explain
+from app.surrogates import replace_half_pairs
 from app.transport.frames import text_frame_head
 
 BAD_JSON = "Bad JSON"
 INVALID_MESSAGE = "Invalid message"
+#: The `message` of a CLIENT_ACK, by its cause.
+CONNECTED = "Connected"
+SUBSCRIBED = "Subscribed"
+UNSUBSCRIBED = "Unsubscribed"
+#: Of a resumable subscriber, which WS-PushServer does not have.
+MISSED = "Missed"
 #: The maximum length of a channel's name: the name is in every push, and it is a key in Redis.
 MAX_NAME_BYTES = 1_000
+#: The recipients of a push, which travel to every node and stand in the history.
+MAX_RECIPIENTS = 10_000
+#: A smaller body cannot hold many recipients.
+_LARGE_BYTES = 65_536
+
+
+_UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\Z"
+_Uuid = Annotated[str, Meta(pattern=_UUID_PATTERN)]
 
 
 class Malformed(Exception):
@@ -39,19 +53,26 @@ class ClientAction(Struct, rename="camel"):
     uuid: str | None = None
 
 
+class CreateData(Struct, rename="camel"):
+    """The `data` of a creation. WS-PushServer takes a token here and does not look at it."""
+
+    channel: str
+    channel_token: str | None = None
+
+
 class CreateAction(Struct, rename="camel"):
     """The body of POST /channel/create."""
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["CREATE_CHANNEL"]
-    data: ChannelData
+    data: CreateData
 
 
-class PingData(Struct, rename="camel"):
-    """The `data` of a ping."""
+class TokenData(Struct, rename="camel"):
+    """The `data` of a ping or a deletion. The token has to be there, and may be null: that is no channel's token."""
 
     channel: str
-    channel_token: str | None = None
+    channel_token: str | None
 
 
 class PingAction(Struct, rename="camel"):
@@ -59,14 +80,7 @@ class PingAction(Struct, rename="camel"):
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["PING_CHANNEL"]
-    data: PingData
-
-
-class DeleteData(Struct, rename="camel"):
-    """The `data` of a deletion."""
-
-    channel: str
-    channel_token: str
+    data: TokenData
 
 
 class DeleteAction(Struct, rename="camel"):
@@ -74,7 +88,7 @@ class DeleteAction(Struct, rename="camel"):
 
     message_type: Literal["SERVER_ACTION"]
     action: Literal["DELETE_CHANNEL"]
-    data: DeleteData
+    data: TokenData
 
 
 class PushData(Struct, rename="camel"):
@@ -82,7 +96,7 @@ class PushData(Struct, rename="camel"):
 
     channel: str
     channel_token: str
-    recipients: list[str]
+    recipients: list[_Uuid]
     message: str
 
 
@@ -94,6 +108,14 @@ class PushAction(Struct, rename="camel"):
     data: PushData
 
 
+class _ProbeData(Struct):
+    recipients: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Probe(Struct):
+    data: _ProbeData
+
+
 Action = ClientAction | CreateAction | PingAction | DeleteAction | PushAction
 _Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction)
 
@@ -103,40 +125,63 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     try:
         if not payload.isascii():
             payload.decode()
+        if kind is PushAction and len(payload) > _LARGE_BYTES:
+            _check_number(msgspec.json.decode(payload, type=_Probe).data.recipients)
         action = msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(payload, error) from None
     _check_name(action.data.channel)
+    if isinstance(action.data, PushData):
+        _check_recipients(action.data.recipients)
     return action
 
 
 def _malformed(payload: bytes, error: Exception) -> Malformed:
     """Finds the kind of the mistake. msgspec stops at the first mistake: a wrong shape may precede a syntax error, and
     such a text is no JSON."""
+    is_too_deep, reason = isinstance(error, RecursionError), str(error)
     if isinstance(error, msgspec.ValidationError):
         try:
-            msgspec.json.decode(payload)
+            _check_syntax(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as syntax:
-            error = syntax
+            # Kept as text: an error in a local variable keeps this frame, and by it its subscriber, in a cycle.
+            is_too_deep, reason = isinstance(syntax, RecursionError), str(syntax)
         else:
-            return Malformed(INVALID_MESSAGE, explain(str(error)))
-    if isinstance(error, RecursionError):
+            reason = reason.replace(f"`str` matching regex {_UUID_PATTERN!r}", "a uuid")
+            return Malformed(INVALID_MESSAGE, explain(reason))
+    if is_too_deep:
         return Malformed(BAD_JSON, "JSON is nested too deeply.")
     if _has_half_pair(payload):
         return Malformed(BAD_JSON, "Expected characters: half of a surrogate pair (as \\ud800) is none.")
-    return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {error}.")
+    return Malformed(BAD_JSON, f"Expected JSON in UTF-8: {reason}.")
+
+
+def _check_syntax(payload: bytes) -> None:
+    # As Raw nothing is built of it: a stranger's text of 1 MB would become half a million objects.
+    msgspec.json.decode(payload, type=msgspec.Raw)
 
 
 def _has_half_pair(payload: bytes) -> bool:
-    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text, the standard
-    library's JSON accepts it."""
+    """Whether half of a surrogate pair is the only mistake: msgspec reports it as an end of the text."""
+    mended = replace_half_pairs(payload)
+    if mended is payload:
+        return False
     try:
-        json.dumps(json.loads(payload), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    except (ValueError, RecursionError):
-        pass
-    return False
+        _check_syntax(mended)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _check_number(recipients: msgspec.Raw) -> None:
+    """Before they are built: the token of a push is checked later, by Redis."""
+    if bytes(recipients).count(b'"') > 2 * MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
+
+
+def _check_recipients(recipients: list[str]) -> None:
+    if len(recipients) > MAX_RECIPIENTS:
+        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
 
 
 def _check_name(channel: str) -> None:
@@ -149,16 +194,27 @@ def error(code: int, message: str, details: str | None = None) -> bytes:
     return _outgoing("ERROR", code, message, {"errorDetails": details})
 
 
+def unknown_channel(channel: str) -> str:
+    """The details of an error 404, in the words of WS-PushServer."""
+    return f'Could not find a WebSocketChannel called "{channel}"'
+
+
 def server_ack(message: str, channel: str, token: str | None = None) -> bytes:
     """The answer to a publisher; only the answer to a creation has the token."""
     return _outgoing("SERVER_ACK", 200, message, {"channel": channel, "channelToken": token})
 
 
-def client_ack(uuid: str, channels: Iterable[str], extra: dict[str, Any] | None = None) -> bytes:
+def client_ack(
+    uuid: str, channels: Iterable[str], extra: dict[str, Any] | None = None, message: str = CONNECTED
+) -> bytes:
     """The message to a subscriber after connecting and after each change; `extra` goes beyond the original."""
-    return _outgoing(
-        "CLIENT_ACK", 200, "Connected", {"uuid": uuid, "subscribedChannels": list(channels), **(extra or {})}
-    )
+    return _outgoing("CLIENT_ACK", 200, message, {"uuid": uuid, "subscribedChannels": list(channels), **(extra or {})})
+
+
+def sysadmin(channels: list[str], channels_amount: int, clients_amount: int) -> bytes:
+    """The answer of /sysadmin: the names of channels, the number of all channels, and of all subscribers."""
+    data = {"channels": channels, "channelsAmount": channels_amount, "clientsAmount": clients_amount}
+    return _outgoing("SERVER_SYSADMIN", 200, "OK", data)
 
 
 def push_prefix(uuid: str, channels: Iterable[str]) -> bytes:

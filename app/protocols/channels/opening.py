@@ -18,7 +18,7 @@ from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, KeptSubscription, Resumed
 from app.protocols.channels.detail import decode_detail
 from app.protocols.channels.figures import ChannelsCounts
-from app.protocols.channels.messages import Push, pushed_text
+from app.protocols.channels.messages import MISSED, UNSUBSCRIBED, Push, pushed_text
 from app.protocols.channels.sockets import Ending
 from app.protocols.channels.subscriber import Resumption, Subscriber, SubscriberPhase
 
@@ -40,7 +40,9 @@ class OpeningRequest(Struct, frozen=True):
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "OpeningRequest":
         """The request that the query contains."""
-        return cls(query.get("resumable") in ("1", "true"), query.get("resume", ""), query.get("secret", ""))
+        is_resumable = query.get("resumable") in ("1", "true")
+        # Capitals make no other uuid.
+        return cls(is_resumable, query.get("resume", "").lower(), query.get("secret", ""))
 
     @property
     def is_plain(self) -> bool:
@@ -131,13 +133,13 @@ class Opening:
             await subscriber.confirm(seq)
             history = await self._read(subscriber, seq)
             if not history.is_complete:
-                subscriber.acknowledge(_missed(history))
+                subscriber.acknowledge(_missed(history), MISSED)
         subscriber.go_live(history.last_seq)
         if subscriber.phase is not SubscriberPhase.LIVE:
             return
         if told != list(subscriber.channels):
             # A channel was deleted meanwhile: the client's list is out of date.
-            subscriber.acknowledge()
+            subscriber.acknowledge(message=UNSUBSCRIBED)
         if len(subscriber.channels) == len(resumed.subscriptions):
             subscriber.ping()
         else:

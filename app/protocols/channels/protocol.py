@@ -4,14 +4,15 @@ from app.protocols.channels.figures import METRICS
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
 from app.protocols.channels.settings import SECTION
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.protocol import ANY_REST, NodeProtocol, NodeServices, ProtocolSpec
 
-#: The paths of WS-PushServer, which accepts each with and without a slash at its end.
-_MOUNTS = {("websocket", "/"): ""} | {
-    ("http", f"{path}{slash}"): f"{path}{slash}"
-    for path in ("/channel/create", "/channel/ping", "/channel/delete", "/push")
-    for slash in ("", "/")
-}
+_PATHS = ("/channel/create", "/channel/ping", "/channel/delete", "/push", "/sysadmin", "/js/pushserver.js")
+#: The paths of WS-PushServer, which looks at their beginning only. It accepts a WebSocket on any path.
+_MOUNTS = (
+    {("websocket", ANY_REST): ""}
+    | {("http", f"{path}{slash}"): f"{path}{slash}" for path in _PATHS for slash in ("", "/")}
+    | {("http", f"{path}{ANY_REST}"): path for path in _PATHS}
+)
 
 
 class _NodeChannels(NodeProtocol):
@@ -28,6 +29,7 @@ class _NodeChannels(NodeProtocol):
         )
         store = RedisChannels(services.redis, services.node)
         self._server = ChannelsServer(config.sites, services.delivery, store, services.ids, services.limits, settings)
+        services.burials.append(self._server.bury)
         self.application = self._server
 
     async def drain(self, seconds: float) -> None:
@@ -39,4 +41,4 @@ class _NodeChannels(NodeProtocol):
         await self._server.close()
 
 
-CHANNELS = ProtocolSpec("channels", _NodeChannels, section=SECTION, metrics=METRICS, mounts=_MOUNTS)
+CHANNELS = ProtocolSpec("channels", _NodeChannels, section=SECTION, metrics=METRICS, mounts=_MOUNTS, has_own_ports=True)

@@ -1,6 +1,7 @@
 """The publishers' side: POST /channel/create, /channel/ping, /channel/delete and /push of a site, answered in JSON."""
 
 import secrets
+from collections.abc import Sequence
 
 import structlog
 from msgspec import Struct
@@ -19,7 +20,8 @@ from app.protocols.channels.detail import Detail, encode_detail
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
 from app.protocols.channels.settings import Channels
-from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
+from app.protocols.channels.sysadmin import Sysadmin
+from app.protocols.http_request import Receive, Scope, Send, is_mounted, key_in, query_of, read_body
 
 #: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
@@ -29,6 +31,13 @@ _CHANNELS = "channels"
 #: Names of errors that the contract does not name.
 _SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many requests"}
 _RETRY_AFTER_SECONDS = 1
+_CREATE = "channel/create"
+_SYSADMIN = "sysadmin"
+#: The paths where the site's key makes a difference.
+_KEYED = (_CREATE, _SYSADMIN)
+_POST = ("POST",)
+#: The methods of paths that are not for POST alone.
+_METHODS = {_SYSADMIN: ("GET", "HEAD", "POST")}
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +48,8 @@ class PublisherAnswer(Struct, frozen=True):
     code: int
     body: bytes
     retry_after_seconds: int | None = None
+    #: The methods that the path takes, when the answer is 405.
+    allow: str = ""
 
 
 class Publishers:
@@ -50,12 +61,14 @@ class Publishers:
         self._ids = ids
         self._errands = errands
 
-    async def create(self, site: Site, body: bytes) -> PublisherAnswer:
-        """Creates a channel; only this answer contains its token. Raises Malformed, StoreError."""
+    async def create(self, site: Site, body: bytes, is_owner: bool = False) -> PublisherAnswer:
+        """Creates a channel; only this answer contains its token. With `recreate` the owner of the site, who has its
+        key, gets a fresh token for a channel that exists. Raises Malformed, StoreError."""
+        is_renewable = is_owner and site.require_section(Channels).recreate
         channel = messages.decode(body, CreateAction).data.channel
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
-            creation = await self._store.create_channel(site, channel, digest(token))
+            creation = await self._store.create_channel(site, channel, digest(token), is_renewable)
         except StoreAway:
             raise
         except StoreUnavailable:
@@ -65,21 +78,21 @@ class Publishers:
             self._errands.start(self._errands.until_stored(lambda: withdraw(site, channel, digest(token)), site.name))
             raise
         if creation is Creation.EXISTS:
-            return _refuse(409, "Conflict", f'There is a channel called "{channel}".')
+            return _refuse(409, "Conflict", f'A WebSocketChannel called "{channel}" already exists')
         if creation is Creation.FULL:
             return _refuse(507, "Insufficient storage", "The site has as many channels as it may have (max_channels).")
-        _log.info("channel created", site=site.name, channel=channel)
+        _log.info("channel created", site=site.name, channel=channel, is_renewed=creation is Creation.RENEWED)
         return PublisherAnswer(200, messages.server_ack("Created", channel, token))
 
     async def ping(self, site: Site, body: bytes) -> PublisherAnswer:
         """Answers whether a channel exists and the token is right. Raises Malformed, StoreError."""
         data = messages.decode(body, PingAction).data
-        (expected,) = await self._store.channel_digests(site, [data.channel])
-        if expected is None:
+        found = await self._store.find_channel(site, data.channel)
+        if found is None:
             return _refuse_unknown(data.channel)
         if data.channel_token is None:
-            return _refuse(401, "Unauthorized", "data.channelToken: expected the channel's token.")
-        if not is_same_secret(data.channel_token, expected):
+            return _refuse(401, "Unauthorized", "No channel token provided")
+        if not is_same_secret(data.channel_token, found.token):
             return _refuse_token()
         return PublisherAnswer(200, messages.server_ack("OK", data.channel))
 
@@ -88,7 +101,8 @@ class Publishers:
         data = messages.decode(body, PushAction).data
         # A push to uuids is for these alone, so it does not go to the room that the channel is bound to.
         bound = [] if data.recipients else [data.channel]
-        detail = encode_detail(Detail(recipients=data.recipients))
+        # Capitals make no other uuid.
+        detail = encode_detail(Detail(recipients=[recipient.lower() for recipient in data.recipients]))
         audience = Audience("channels", [data.channel], detail, history_of(site), bound)
         packed = messages.pack(data.channel, data.message)
         guard = Guard(_CHANNELS, data.channel, digest(data.channel_token))
@@ -99,9 +113,16 @@ class Publishers:
         """Deletes a channel; every node hears of it in the order of the pushes, and unsubscribes its subscribers.
         Raises Malformed, StoreError."""
         data = messages.decode(body, DeleteAction).data
-        token = digest(data.channel_token)
-        audience = Audience("channels", [data.channel], encode_detail(Detail(deleted=token.hex())), history_of(site))
-        guard = Guard(_CHANNELS, data.channel, token, is_removed=True)
+        found = await self._store.find_channel(site, data.channel)
+        if found is None:
+            return _refuse_unknown(data.channel)
+        if data.channel_token is None:
+            return _refuse_token()
+        audience = Audience(
+            "channels", [data.channel], encode_detail(Detail(deleted=found.first.hex())), history_of(site)
+        )
+        # A channel that has taken the place of this one meanwhile has another token.
+        guard = Guard(_CHANNELS, data.channel, digest(data.channel_token), is_removed=True)
         packed = messages.pack(data.channel, "")
         message = Message(site, self._ids.next_id(), [], data.channel, packed, audiences=[audience], guard=guard)
         return await self._publish(message, "Deleted", data.channel)
@@ -117,16 +138,25 @@ class Publishers:
 class PublisherEndpoint:
     """The ASGI endpoint for requests of publishers. Lives as long as the node."""
 
-    def __init__(self, sites: dict[str, Site], publishers: Publishers, max_body_bytes: int, counts: Counts) -> None:
+    def __init__(
+        self,
+        sites: dict[str, Site],
+        publishers: Publishers,
+        sysadmin: Sysadmin,
+        max_body_bytes: int,
+        counts: Counts,
+    ) -> None:
         self._keys = {name: digest(site.api_key) for name, site in sites.items()}
         self._publishers = publishers
+        self._sysadmin = sysadmin
         self._max_body_bytes = max_body_bytes
         self._counts = counts
         self._actions = {
-            "channel/create": publishers.create,
+            _CREATE: publishers.create,
             "channel/ping": publishers.ping,
             "channel/delete": publishers.delete,
             "push": publishers.push,
+            _SYSADMIN: self._report,
         }
 
     async def __call__(self, site: Site, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,14 +172,22 @@ class PublisherEndpoint:
         action = self._actions.get(path)
         if action is None:
             return _refuse(404, "Not found", "There is nothing at this path.")
-        if scope["method"] != "POST":
-            return _refuse(405, "Method not allowed", "Expected POST.")
+        # WS-PushServer looks at no method, so none is refused at its own paths.
+        if scope["method"] not in _METHODS.get(path, _POST) and not is_mounted(scope):
+            return _refuse_method(_METHODS.get(path, _POST))
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        refusal = self._refusal_of_key(site, scope, headers) if path == "channel/create" else None
-        if refusal is not None:
-            return refusal
+        origin = headers.get(b"origin")
+        if site.origins is not None and origin is not None and origin.decode("latin-1") not in site.origins:
+            return _refuse(403, "Forbidden", "Origin: pages of this origin may not publish.")
+        key = key_in(query_of(scope), headers) if path in _KEYED else ""
+        is_owner = bool(key) and is_same_secret(key, self._keys[site.name])
+        if not is_owner and self._needs_key(site, path):
+            return self._refuse_key(site, path, is_given=bool(key))
         try:
-            return await action(site, await read_body(headers, receive, self._max_body_bytes))
+            body = await read_body(headers, receive, self._max_body_bytes)
+            if path == _CREATE:
+                return await self._publishers.create(site, body, is_owner)
+            return await action(site, body)
         except Malformed as error:
             return _refuse(400, "Bad Request", f"{error}: {error.details}")
         except BadRequest as error:
@@ -163,18 +201,18 @@ class PublisherEndpoint:
             _log.error("channel request failed", site=site.name, path=path, reason=str(error))
             return _refuse(500, "Internal server error", "Nothing is stored.")
 
-    def _refusal_of_key(self, site: Site, scope: Scope, headers: dict[bytes, bytes]) -> PublisherAnswer | None:
-        """Checks the permission to create channels: with `open_create` nobody is
-        refused, else the site's key is required."""
-        if site.require_section(Channels).open_create:
-            return None
-        key = key_in(query_of(scope), headers)
-        if not key:
+    async def _report(self, site: Site, body: bytes) -> PublisherAnswer:
+        return PublisherAnswer(200, await self._sysadmin.report(site))
+
+    def _needs_key(self, site: Site, path: str) -> bool:
+        """Whether only the owner of the site may do this. With `open_create` anybody may create channels."""
+        return path == _SYSADMIN or (path == _CREATE and not site.require_section(Channels).open_create)
+
+    def _refuse_key(self, site: Site, path: str, is_given: bool) -> PublisherAnswer:
+        if not is_given:
             return _refuse(401, "Unauthorized", "Expected the site's API key in X-API-Key or Authorization: Bearer.")
-        if not is_same_secret(key, self._keys[site.name]):
-            _log.warning("channel request refused", site=site.name, path="channel/create", reason="wrong key")
-            return _refuse(403, "Forbidden", "The API key is not the site's.")
-        return None
+        _log.warning("channel request refused", site=site.name, path=path, reason="wrong key")
+        return _refuse(403, "Forbidden", "The API key is not the site's.")
 
 
 def history_of(site: Site) -> HistoryLimit:
@@ -192,12 +230,17 @@ def _refuse(code: int, message: str, details: str, retry_after_seconds: int | No
     return PublisherAnswer(code, messages.error(code, message, details), retry_after_seconds)
 
 
+def _refuse_method(methods: Sequence[str]) -> PublisherAnswer:
+    details = f"Expected {' or '.join(methods)}."
+    return PublisherAnswer(405, messages.error(405, "Method not allowed", details), allow=", ".join(methods))
+
+
 def _refuse_unknown(channel: str) -> PublisherAnswer:
-    return _refuse(404, "Not found", f'There is no channel called "{channel}".')
+    return _refuse(404, "Not found", messages.unknown_channel(channel))
 
 
 def _refuse_token() -> PublisherAnswer:
-    return _refuse(403, "Forbidden", "data.channelToken: it is not the channel's.")
+    return _refuse(403, "Forbidden", "Channel token is invalid")
 
 
 async def send_answer(send: Send, answer: PublisherAnswer) -> None:
@@ -206,6 +249,6 @@ async def send_answer(send: Send, answer: PublisherAnswer) -> None:
     if answer.retry_after_seconds is not None:
         headers.append((b"retry-after", str(answer.retry_after_seconds).encode()))
     if answer.code == 405:
-        headers.append((b"allow", b"POST"))
+        headers.append((b"allow", answer.allow.encode()))
     await send({"type": "http.response.start", "status": answer.code, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

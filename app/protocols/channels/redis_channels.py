@@ -5,7 +5,16 @@ from typing import Any
 
 from app.config.settings import Site
 from app.core.message import Audience
-from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position, Resumed
+from app.protocols.channels.channel_store import (
+    ChannelDigests,
+    ChannelsPart,
+    Claim,
+    Creation,
+    Kept,
+    KeptSubscription,
+    Position,
+    Resumed,
+)
 from app.protocols.channels.settings import Channels
 from app.redis.client import Commands
 from app.redis.link import Word
@@ -14,6 +23,7 @@ from app.store.keys import prefix
 
 #: A connection confirms its subscriber about twice in this time; without a confirmation its node was killed.
 UNCONFIRMED_SECONDS = 60
+_CHANNELS_PER_PART = 500
 
 
 class RedisChannels:
@@ -23,12 +33,13 @@ class RedisChannels:
         self._redis = redis
         self._node = node
 
-    def create_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[Creation]:
+    def create_channel(
+        self, site: Site, channel: str, digest: bytes, is_renewable: bool = False
+    ) -> Awaitable[Creation]:
         """Creates a channel; see `ChannelStore`."""
-        most = site.require_section(Channels).max_channels
-        return _to_creation(
-            self._run("create_channel", site, "", self._redis.deadline_ms(prefix(site.name)), channel, digest, most),
-        )
+        most, deadline_ms = site.require_section(Channels).max_channels, self._redis.deadline_ms(prefix(site.name))
+        words = ("", deadline_ms, channel, digest, most, int(is_renewable))
+        return _to_creation(self._run("create_channel", site, *words))
 
     def withdraw_channel(self, site: Site, channel: str, digest: bytes) -> Awaitable[None]:
         """Withdraws a channel; see `ChannelStore`."""
@@ -37,6 +48,18 @@ class RedisChannels:
     def channel_digests(self, site: Site, channels: Sequence[str]) -> Awaitable[list[bytes | None]]:
         """The digests of channels; see `ChannelStore`."""
         return self._run("channel_digests", site, *channels)
+
+    def find_channel(self, site: Site, channel: str) -> Awaitable[ChannelDigests | None]:
+        """A channel's digests; see `ChannelStore`."""
+        return _to_digests(self._run("find_channel", site, channel))
+
+    def list_channels(self, site: Site, cursor: int) -> Awaitable[ChannelsPart]:
+        """A part of the channels; see `ChannelStore`."""
+        return _to_part(self._node, self._run("list_channels", site, cursor, _CHANNELS_PER_PART))
+
+    def note_subscribers(self, site: Site, count: int, node: str | None = None) -> Awaitable[None]:
+        """Notes the number of a node's subscribers; see `ChannelStore`."""
+        return self._run("note_clients", site, node or self._node, count)
 
     def register_subscriber(self, site: Site, uuid: str, digest: bytes) -> Awaitable[Position]:
         """Keeps a subscriber; see `ChannelStore`."""
@@ -86,6 +109,17 @@ def _ttl_of_connected_ms(site: Site) -> int:
 
 async def _to_creation(answer: Awaitable[Any]) -> Creation:
     return Creation((await answer).decode())
+
+
+async def _to_digests(answer: Awaitable[Any]) -> ChannelDigests | None:
+    words = await answer
+    return ChannelDigests(*words) if words else None
+
+
+async def _to_part(node: str, answer: Awaitable[Any]) -> ChannelsPart:
+    cursor, channels, noted, *names = await answer
+    elsewhere = sum(int(noted[i + 1]) for i in range(0, len(noted), 2) if noted[i].decode() != node)
+    return ChannelsPart(int(cursor), [name.decode() for name in names], channels, elsewhere)
 
 
 async def _to_position(uuid: str, answer: Awaitable[Any]) -> Position:

@@ -2,12 +2,14 @@
 
     /channels/<site>                  WebSocket of a subscriber
     /channels/<site>/push, ...        publishers
-    /channels/<site>/client.js        the browser client
+    /channels/<site>/sysadmin         the site's channels, for its owner
+    /channels/<site>/client.js        the browser client; js/pushserver.js is the same in the form of WS-PushServer's
 
 The server is the core's audience listener for pushes and hands each one to the site's door.
 """
 
 import asyncio
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
@@ -37,13 +39,18 @@ from app.protocols.channels.publishers import (
 from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
-from app.protocols.http_request import Receive, Scope, Send, query_of, segments_of
+from app.protocols.channels.sysadmin import Sysadmin
+from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
 
-_CLIENT = "client.js"
+#: Path -> the files of the browser client that it answers.
+_SCRIPTS = {"client.js": ("client.js",), "js/pushserver.js": ("client.js", "pushserver.js")}
 _TICK_SECONDS = 0.25
 _TICKS_PER_DEADLINE = 100
+
+#: A subscriber's message names one channel, and subscribers need no credentials.
+MAX_ACTION_BYTES = 65_536
 
 _log = structlog.get_logger(__name__)
 
@@ -79,8 +86,11 @@ class ChannelsServer:
         audiences = delivery.audiences("channels", self)
         self._sites = {name: site for name, site in sites.items() if site.section(Channels)}
         self.doors = {name: Door(site, audiences, store, limits, counts.of(name)) for name, site in self._sites.items()}
+        self._store = store
+        delivery.on_interrupted.append(self._restore_counts)
         publishers = Publishers(delivery, store, ids, self._errands)
-        self._publishers = PublisherEndpoint(self._sites, publishers, settings.max_body_bytes, counts)
+        sysadmin = Sysadmin({name: door.board for name, door in self.doors.items()}, store)
+        self._publishers = PublisherEndpoint(self._sites, publishers, sysadmin, settings.max_body_bytes, counts)
         shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)
         wheel = DeadlineWheel(min(_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
         self._heartbeat = Heartbeat(wheel, settings.ping_interval_seconds, settings.ping_timeout_seconds)
@@ -91,11 +101,11 @@ class ChannelsServer:
         path = "/".join(rest).rstrip("/")
         site = self._sites.get(name)
         if scope["type"] == "websocket":
-            await self._serve_websocket(site if not path else None, scope)
+            await self._serve_websocket(site if not path or is_mounted(scope) else None, scope)
         elif site is None:
             await send_answer(send, refuse_not_found())
-        elif path == _CLIENT and scope["method"] in ("GET", "HEAD"):
-            await _send_client(scope, send)
+        elif path in _SCRIPTS and (scope["method"] in ("GET", "HEAD") or is_mounted(scope)):
+            await _send_client(_SCRIPTS[path], scope, send)
         else:
             await self._publishers(site, path, scope, receive, send)
 
@@ -108,6 +118,15 @@ class ChannelsServer:
         for door in self.doors.values():
             await door.close()
         await self._errands.drain()
+
+    async def bury(self, site: Site, node: str) -> None:
+        """Takes the subscribers of a dead node out of the count. Raises StoreUnavailable. See `Node.burials`."""
+        if site.name in self._sites:
+            await self._store.note_subscribers(site, 0, node)
+
+    def _restore_counts(self) -> None:
+        for door in self.doors.values():
+            door.headcount.restore()
 
     # Called by the core
 
@@ -149,13 +168,14 @@ class ChannelsServer:
         except LimitReached as error:
             reached = error
         except StoreUnavailable:
-            socket.reject(503)
+            socket.reject(503, headers=[(b"retry-after", b"1")])
             return
         door = self.doors[site.name]
-        subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat)
+        is_readme = site.require_section(Channels).acks == "readme"
+        subscriber = Subscriber(str(uuid4()), door, self._heartbeat, seat, says_only_connected=is_readme)
         socket.accept(
             subscriber,
-            max_message_bytes=self._settings.max_payload_bytes,
+            max_message_bytes=min(MAX_ACTION_BYTES, self._settings.max_payload_bytes),
             max_outbox_bytes=site.outbox_limit_bytes,
             subprotocol=_subprotocol_of(scope),
         )
@@ -182,8 +202,9 @@ def _subprotocol_of(scope: Scope) -> str | None:
     return next(filter(None, scope.get("subprotocols", ())), None)
 
 
-async def _send_client(scope: Scope, send: Send) -> None:
-    script = files("app.protocols.channels").joinpath(_CLIENT).read_bytes()
+async def _send_client(names: Sequence[str], scope: Scope, send: Send) -> None:
+    folder = files("app.protocols.channels")
+    script = b"".join(folder.joinpath(name).read_bytes() for name in names)
     headers = [
         (b"content-type", b"text/javascript; charset=utf-8"),
         (b"content-length", str(len(script)).encode()),

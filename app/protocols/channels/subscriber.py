@@ -94,12 +94,22 @@ class Subscriber:
         "is_served",
         "phase",
         "resumption",
+        "says_only_connected",
         "seat",
         "uuid",
     )
 
-    def __init__(self, uuid: str, owner: Owner, heartbeat: Heartbeat, seat: Seat = NO_SEAT) -> None:
+    def __init__(
+        self,
+        uuid: str,
+        owner: Owner,
+        heartbeat: Heartbeat,
+        seat: Seat = NO_SEAT,
+        says_only_connected: bool = False,
+    ) -> None:
         self.uuid = uuid
+        #: Whether every ack has the message of the first one.
+        self.says_only_connected = says_only_connected
         #: Its place among the connections that the site's limits count.
         self.seat = seat
         #: In the order of subscribing; changed by `enter` and `leave`.
@@ -148,11 +158,12 @@ class Subscriber:
         not, as in the original. A subscriber that is still opening is told at the end of its opening."""
         self.leave(channel)
         if self.resumption is not None and self.phase is _LIVE:
-            self.acknowledge()
+            self.acknowledge(message=messages.UNSUBSCRIBED)
 
-    def acknowledge(self, extra: dict[str, Any] | None = None) -> None:
+    def acknowledge(self, extra: dict[str, Any] | None = None, message: str = messages.CONNECTED) -> None:
         """Writes a CLIENT_ACK, which names the subscriber's uuid and its channels."""
-        self.write(messages.client_ack(self.uuid, self.channels, extra))
+        said = messages.CONNECTED if self.says_only_connected else message
+        self.write(messages.client_ack(self.uuid, self.channels, extra, said))
 
     def write(self, text: bytes) -> None:
         """Writes one message."""

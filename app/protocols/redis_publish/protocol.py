@@ -2,6 +2,7 @@
 
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
+from app.protocols.redis_publish.route_page import route_pages
 from app.protocols.redis_publish.services import PublishServices, check_sites
 from app.protocols.redis_publish.settings import SECTION
 
@@ -17,6 +18,7 @@ class _NodePublish(NodeProtocol):
         self._services = PublishServices(sites, services.redis, services.node, services.limits, services.counts)
         self.namespaces = self._services.application
         self.notices = self._services.notices
+        self.routes = route_pages(sites)
 
     async def start(self) -> None:
         """Starts listening to the applications."""

@@ -87,7 +87,8 @@ class SiteReceiver:
         but its DISCONNECT arrives before the first answer. (A client that leaves because of it leaves after that.)
         """
         session, connection = self._link.session, self.connection
-        assert connection is not None, "only a connection of the core is written to"
+        if connection is None:
+            return  # the client has left
         was_here: list[bool] = []
         session.confirm_receipt(lambda: was_here.append(connection.phase is not ConnectionPhase.CLOSED))
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
@@ -202,6 +203,8 @@ class SitesApplication:
             self._report(site, list(compress(rooms, is_ours)), token, connected=False, at=now)
 
         self._delivery.close(receiver.connection, report if rooms else None)
+        # Both refer to each other: the memory of a client that has left is to be free at once.
+        receiver.connection = None
         self._admission.leave(receiver.seat)
         self._renewals.stop(receiver.renewal)
         self._counts.of(site.name).closes[reason] += 1

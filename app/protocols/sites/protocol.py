@@ -27,7 +27,9 @@ class _NodeSites(NodeProtocol):
         delivery.on_buried = application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = application
-        self.endpoints = {"/send": SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)}
+        send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
+        # The original's router took a slash at the end.
+        self.endpoints = {"/send": send, "/send/": send}
         self.routes = revocation_routes(config.sites, tickets)
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """POST /send: checks the site's key, reads the message, and answers when the message is stored. The endpoint is bare
 ASGI, without a framework between uvicorn and it, because every message passes through it."""
 
-import asyncio
+from functools import partial
 
 import msgspec
 import structlog
@@ -17,12 +17,13 @@ from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import is_form, read_send_body
+from app.protocols.validation import LARGE_BYTES, read_aside
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
 _RETRY_AFTER_SECONDS = 1
-#: A larger form is read in a thread.
-_LARGE_BYTES = 16_384
+#: A form is read in Python, so a smaller one than of JSON is read in a thread.
+_LARGE_FORM_BYTES = 16_384
 _FALSE = frozenset(("", "false", "0", "no", "off"))
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -95,11 +96,8 @@ class SendEndpoint:
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        if len(body) > _LARGE_BYTES and is_form(content_type):
-            # A form is read in Python: many fields would hold up every other request.
-            sent = await asyncio.to_thread(read_send_body, content_type, body)
-        else:
-            sent = read_send_body(content_type, body)
+        large_bytes = _LARGE_FORM_BYTES if is_form(content_type) else LARGE_BYTES
+        sent = await read_aside(partial(read_send_body, content_type), body, large_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         resync = query.get("resync", "").lower() not in _FALSE

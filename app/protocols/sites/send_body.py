@@ -7,11 +7,11 @@ that the backend sent.
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from app.core.address import Room, room_texts
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
-from app.protocols.validation import explain
-from app.surrogates import replace_half_pairs
+from app.protocols.validation import decode_json, explain
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
@@ -30,7 +30,7 @@ class SendBody(Struct, frozen=True):
 
 
 class _SendBody(Struct):
-    rooms: list[str] | str | UnsetType | None = UNSET
+    rooms: list[Room] | Room | UnsetType | None = UNSET
     event: str | UnsetType | None = UNSET
     args: Raw | UnsetType = UNSET
 
@@ -62,9 +62,8 @@ def _media_type_of(content_type: str) -> str:
 
 def _from_json(body: bytes) -> _SendBody:
     try:
-        if not body.isascii():
-            body.decode()
-        return _decoder.decode(replace_half_pairs(body))
+        sent: _SendBody = decode_json(_decoder, body)
+        return sent
     except UnicodeDecodeError:
         raise BadRequest("Body: expected JSON in UTF-8.") from None
     except RecursionError:
@@ -80,7 +79,7 @@ def _from_form(body: bytes) -> _SendBody:
     if not fields.keys() & {"rooms", "event", "args"} and body.lstrip().startswith(b"{"):
         raise BadRequest("Body: it looks like JSON: send it with Content-Type: application/json.")
     try:
-        rooms = msgspec.convert(fields["rooms"], list[str] | str) if "rooms" in fields else UNSET
+        rooms = msgspec.convert(fields["rooms"], list[Room] | Room) if "rooms" in fields else UNSET
         event = msgspec.convert(fields["event"], str) if "event" in fields else UNSET
     except msgspec.ValidationError:
         raise BadRequest("Body: expected rooms to be a text or a list of texts, and event a text.") from None
@@ -97,7 +96,7 @@ def _checked(body: _SendBody) -> SendBody:
         raise BadRequest(f"event: {event} is reserved.")
     if body.args is not UNSET and is_too_deep(bytes(body.args)):
         raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
-    return SendBody([rooms] if isinstance(rooms, str) else rooms, event, _pack(event, body.args))
+    return SendBody(room_texts(rooms if isinstance(rooms, list) else [rooms]), event, _pack(event, body.args))
 
 
 def _pack(event: str, args: Raw | UnsetType) -> bytes:

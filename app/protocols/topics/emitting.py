@@ -20,6 +20,7 @@ from app.protocols.topics.requests import Emission, Target, read_emission, read_
 from app.protocols.topics.site_topics import SiteTopics, lifetime_ms, rules_of
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
+from app.protocols.validation import read_aside
 
 _MAX_KNOWN_PASSWORDS = 1_000
 
@@ -76,7 +77,8 @@ class Emitting:
         result = "failed"
         try:
             body = await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
-            emission = read_emission(body, rules_of(topics, exchange.is_mounted))
+            rules = rules_of(topics, exchange.is_mounted)
+            emission = await read_aside(lambda text: read_emission(text, rules), body)
             await self._emit(topics, emission)
             result = "accepted"
         except BadRequest as error:

@@ -47,6 +47,8 @@ from app.transport.streaming import StreamingResponse
 #: The largest delay of a keep-alive or of a stream's end.
 _TICK_SECONDS = 0.25
 _HISTORY_MESSAGES = 500
+#: The sites that are joined at a time at the start.
+_SITES_AT_ONCE = 64
 #: A stream whose end needs an answer from Redis asks again after this time: an outage of Redis ends no stream.
 _ASK_AGAIN_SECONDS = 1.0
 
@@ -78,7 +80,10 @@ class TopicHub:
 
     async def start(self) -> None:
         """Begins to listen to the questions to all nodes. Raises StoreUnavailable when Redis is away."""
-        await asyncio.gather(*(self._audiences.join(topics.site, [ALL_NODES]) for topics in self.sites.values()))
+        sites = [topics.site for topics in self.sites.values()]
+        for start in range(0, len(sites), _SITES_AT_ONCE):
+            part = sites[start : start + _SITES_AT_ONCE]
+            await asyncio.gather(*(self._audiences.join(site, [ALL_NODES]) for site in part))
 
     async def close(self) -> None:
         """Ends the presence of clients. All streams have been drained before."""

@@ -1,4 +1,4 @@
-"""The levels of topics that the streams of one address, and of the whole node, may hold: each 300 bytes. No I/O."""
+"""The levels of topics that streams of one address, and of the whole node, may hold: some 300 bytes each. No I/O."""
 
 from collections import Counter
 

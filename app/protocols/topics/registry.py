@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from app.errors import BadRequest
 from app.protocols.topics.topic import has_wildcard, is_reserved, levels_of
-from app.surrogates import encode_text, replace_half_pairs
+from app.protocols.validation import decode_json, has_many_items
+from app.surrogates import encode_text
 
 EVERYBODY = "*"
 #: A user of the site who is not logged in: bound, but without identity.
@@ -22,6 +23,8 @@ EVERYBODY_BOUND = "+"
 MAX_USERS = 10_000
 MAX_PASSWORD_BYTES = 1_024
 MAX_USER_BYTES = 512
+#: The users of both lists, and signs within their names.
+_MAX_ITEMS = 4 * MAX_USERS
 
 # OWASP's minimum for scrypt: 16 MB and some 50 ms for each guess.
 _COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
@@ -77,8 +80,9 @@ def is_among(user: str | None, users: Collection[str]) -> bool:
 def read_registration(body: bytes) -> tuple[TopicRegistration, str | None]:
     """Reads the body of a PUT: the registration without a hash, and the password to be hashed. Raises BadRequest."""
     try:
-        body.decode()
-        read = _body_decoder.decode(replace_half_pairs(body))
+        if has_many_items(body, _MAX_ITEMS):
+            raise BadRequest(f"pub, sub: expected at most {MAX_USERS} users.")
+        read = decode_json(_body_decoder, body)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise BadRequest("Body: expected a JSON object with owner, pub and sub.") from None
     owner = _user(read.owner, "owner")

@@ -9,8 +9,17 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.topics.secret_names import is_secret
-from app.protocols.topics.topic import ANONYMOUS_CLIENT, STRICT, Levels, TopicRules, is_reserved, levels_of
-from app.surrogates import encode_text, replace_half_pairs
+from app.protocols.topics.topic import (
+    ANONYMOUS_CLIENT,
+    STRICT,
+    Levels,
+    TopicRules,
+    has_wildcard,
+    is_reserved,
+    levels_of,
+)
+from app.protocols.validation import decode_json, has_many_items
+from app.surrogates import encode_text
 
 #: The limit for all topics of one subscription together: each level costs some 300 bytes.
 MAX_LEVELS_IN_ALL = 5_000
@@ -18,6 +27,8 @@ MAX_LEVELS_IN_ALL = 5_000
 _BYTES_OF_LEVEL = 64
 MAX_CLIENT_ID_BYTES = 512
 MAX_EMITTED_TOPICS = 1_000
+#: Each pattern is compared with every subscription of the site on every node.
+MAX_EMITTED_PATTERNS = 50
 MAX_CONNECTION_ID = 2**53
 #: The limit for the fields of a subscription that are kept only to be shown.
 MAX_OTHER_BYTES = 2_048
@@ -26,6 +37,9 @@ INVALID_JSON = "Invalid JSON in body"
 INVALID_OBJECT = "Invalid object"
 NO_LIST = "Event Points should be an array"
 _KNOWN_FIELDS = frozenset(("ep", "bind_key", "clid"))
+#: The values that the JSON of one topic may hold: its object, and signs within its texts.
+_ITEMS_OF_TOPIC = 8
+_ITEMS_BESIDE = 64
 
 
 class RequestedTopic(Struct, frozen=True):
@@ -100,7 +114,7 @@ class _EventBody(Struct):
 
 
 class _EmissionBody(Struct):
-    ep: Any = None
+    ep: Raw = Raw(b"null")
     bind_key: Any = None
     e: Raw | UnsetType = UNSET
 
@@ -111,6 +125,8 @@ class _ProofBody(Struct):
 
 
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
+#: Tells what is no JSON, and builds nothing of what is.
+_syntax_decoder = msgspec.json.Decoder(Raw)
 _subscription_decoder = msgspec.json.Decoder(_SubscriptionBody)
 _emission_decoder = msgspec.json.Decoder(_EmissionBody)
 _event_decoder = msgspec.json.Decoder(_EventBody)
@@ -119,6 +135,9 @@ _proof_decoder = msgspec.json.Decoder(_ProofBody)
 
 def read_subscription(body: bytes, max_topics: int, rules: TopicRules = STRICT) -> TopicSubscription:
     """Reads the body of POST /. Raises BadRequest."""
+    if has_many_items(body, _ITEMS_OF_TOPIC * max_topics + _ITEMS_BESIDE):
+        _decode(_syntax_decoder, body, NO_LIST)
+        raise BadRequest(f"ep: expected at most {max_topics} topics, and little else.")
     read = _decode(_subscription_decoder, body, NO_LIST)
     wishes = [_wish(point, rules) for point in _points(read.ep, max_topics, NO_LIST)]
     return subscription_of(wishes, read.clid, read.bind_key, rules, other_fields(body))
@@ -148,7 +167,7 @@ def other_fields(body: bytes) -> dict[str, bytes]:
     as many as fit into the bound."""
     shown: dict[str, bytes] = {}
     left = MAX_OTHER_BYTES
-    for name, value in _fields_decoder.decode(replace_half_pairs(body)).items():
+    for name, value in _decode(_fields_decoder, body, NO_LIST).items():
         text = bytes(value)
         left -= len(text) + len(encode_text(name))
         if left < 0:
@@ -166,11 +185,15 @@ def levels_in(wishes: Sequence[RequestedTopic]) -> int:
 def read_emission(body: bytes, rules: TopicRules = STRICT) -> Emission:
     """Reads the body of POST /event. Raises BadRequest, with 403 for a topic that only the server may emit to."""
     read = _decode(_emission_decoder, body, INVALID_OBJECT)
-    points = _points(read.ep, MAX_EMITTED_TOPICS, INVALID_OBJECT)
+    if has_many_items(bytes(read.ep), _ITEMS_OF_TOPIC * MAX_EMITTED_TOPICS):
+        raise BadRequest(f"ep: expected at most {MAX_EMITTED_TOPICS} topics.")
+    points = _points(msgspec.json.decode(read.ep), MAX_EMITTED_TOPICS, INVALID_OBJECT)
     if rules.takes_text:
         # es-web-notify passed over them.
         points = [point for point in points if not isinstance(point, int | float)]
     targets = [_target(point, rules) for point in points]
+    if sum(has_wildcard(target.topic) for target in targets) > MAX_EMITTED_PATTERNS:
+        raise BadRequest(f"ep: expected at most {MAX_EMITTED_PATTERNS} topics with wildcards.")
     if read.e is UNSET or not bytes(read.e).lstrip().startswith(b"{"):
         raise BadRequest("e: expected an object with a type.", phrase=INVALID_OBJECT)
     event = _decode(_event_decoder, bytes(read.e), INVALID_OBJECT)
@@ -186,6 +209,9 @@ def read_emission(body: bytes, rules: TopicRules = STRICT) -> Emission:
 
 def read_proof(body: bytes) -> Proof:
     """Reads the body of POST /alive. Raises BadRequest."""
+    if has_many_items(body, _ITEMS_BESIDE):
+        _decode(_syntax_decoder, body, INVALID_OBJECT)
+        raise BadRequest("Body: expected connid and secret.")
     read = _decode(_proof_decoder, body, INVALID_OBJECT)
     if not isinstance(read.secret, str):
         raise BadRequest("secret: expected text.", phrase=INVALID_OBJECT)
@@ -195,9 +221,7 @@ def read_proof(body: bytes) -> Proof:
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes, no_object: str) -> Any:
     """`no_object` are the words for JSON that is no object."""
     try:
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(replace_half_pairs(body))
+        return decode_json(decoder, body)
     except UnicodeDecodeError:
         raise BadRequest("Invalid JSON in body: expected UTF-8.", phrase=INVALID_JSON) from None
     except RecursionError:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from app.protocols.channels import messages
 from app.protocols.channels.detail import MARK, Detail, decode_detail, encode_detail
-from app.protocols.channels.messages import ClientAction, Malformed, PingAction, Push, PushAction, decode
+from app.protocols.channels.messages import (
+    INVALID_MESSAGE,
+    MAX_RECIPIENTS,
+    ClientAction,
+    Malformed,
+    PingAction,
+    Push,
+    PushAction,
+    decode,
+)
 from app.transport.frames import text_frame
 
 ACTION: dict[str, Any] = {"messageType": "CLIENT_ACTION", "action": "SUBSCRIBE", "data": {"channel": "news"}}
@@ -81,7 +91,7 @@ def test_a_good_action() -> None:
     more = ACTION | {"uuid": "u", "more": {"a": [1]}, "data": {"channel": "новости", "x": None}}
     action = decode(json.dumps(more, ensure_ascii=False).encode(), ClientAction)
     assert (action.uuid, action.data.channel) == ("u", "новости")
-    ping = {"messageType": "SERVER_ACTION", "action": "PING_CHANNEL", "data": {"channel": "a"}}
+    ping = {"messageType": "SERVER_ACTION", "action": "PING_CHANNEL", "data": {"channel": "a", "channelToken": None}}
     assert decode(json.dumps(ping).encode(), PingAction).data.channel_token is None
 
 
@@ -160,3 +170,33 @@ def test_the_least_is_said() -> None:
     assert encode_detail(Detail()) == b"{}"
     assert decode_detail(b"null") == Detail()
     assert decode_detail(MARK).is_mark
+
+
+#: One of the uuids that subscribers have.
+UUID = "01234567-89ab-4def-8123-456789abcdef"
+
+
+def push_to(recipients: list[str]) -> bytes:
+    """The body of a push to these uuids."""
+    data = {"channel": "c", "channelToken": "t", "recipients": recipients, "message": "m"}
+    return json.dumps({"messageType": "SERVER_ACTION", "action": "PUSH_MESSAGE", "data": data}).encode()
+
+
+@pytest.mark.parametrize("recipients", [[UUID] * (MAX_RECIPIENTS + 1), ["u" * 36]])
+def test_recipients_are_bounded(recipients: list[str]) -> None:
+    """They travel to every node and stand in the history: their number has a bound, and each is a uuid."""
+    with pytest.raises(Malformed, match=INVALID_MESSAGE) as refusal:
+        decode(push_to(recipients), PushAction)
+    assert "data.recipients" in refusal.value.details
+    assert decode(push_to([UUID] * MAX_RECIPIENTS), PushAction)
+
+
+def test_long_text_of_the_wrong_shape_costs_little() -> None:
+    """No objects are built of what is refused anyway: a list of half a million items costs some milliseconds."""
+    for payload in (b"[" + b"0," * 499_999 + b"0]", b"[" + b"0," * 499_999 + b"]"):
+        tracemalloc.start()
+        with pytest.raises(Malformed):
+            decode(payload, ClientAction)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * len(payload)

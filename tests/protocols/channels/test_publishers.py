@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
@@ -55,6 +56,14 @@ async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Va
         assert stats["cmdstat_evalsha"]["calls"] == 1
 
 
+@pytest.mark.parametrize(("origin", "status"), [("https://ours", 200), ("https://theirs", 403), ("null", 403)])
+async def test_origins_hold_for_publishers(start_node: NodeStarter, origin: str, status: int) -> None:
+    """A foreign page may not create channels, not even where everybody may."""
+    node = await start_node()
+    node.server._sites[SITE.name] = structs.replace(SITE, origins=("https://ours",))
+    assert (await ask(node, "channel/create", action("CREATE_CHANNEL"), origin=origin))[0] == status
+
+
 async def test_a_creation_that_nobody_knows_of_is_taken_back(
     start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +98,7 @@ async def test_redis_fails(
     async def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(node.store, "channel_digests", fail)
+    monkeypatch.setattr(node.store, "find_channel", fail)
     answered, answer = await ask(node, "channel/ping", action("PING_CHANNEL", channelToken="x"))
     assert (answered, answer["message"]) == (status, text)
     assert "secret" not in answer["data"]["errorDetails"]

@@ -9,7 +9,7 @@ import pytest
 
 from app.config.settings import Site
 from app.errors import StoreUnavailable
-from app.protocols.channels.channel_store import Claim, Creation, Kept, KeptSubscription, Position
+from app.protocols.channels.channel_store import ChannelDigests, Claim, Creation, Kept, KeptSubscription, Position
 from app.protocols.channels.redis_channels import UNCONFIRMED_SECONDS, RedisChannels
 from app.protocols.channels.settings import Channels
 from app.redis.client import Redis
@@ -191,3 +191,42 @@ async def test_before_the_first_push_nothing_is_missing(store: RedisChannels, va
     valkey.client.set(f"{prefix('shop')}seq", 60)
     await store.create_channel(SITE, "b", ONE)
     assert valkey.dump()[f"{prefix('shop')}histories"] == marks
+
+
+async def test_a_channel_that_is_created_again(store: RedisChannels) -> None:
+    """Its token is the newest one; the channel is still known by the first."""
+    assert await store.find_channel(SITE, "a") is None
+    assert await store.create_channel(SITE, "a", ONE, is_renewable=True) is Creation.CREATED
+    assert await store.find_channel(SITE, "a") == ChannelDigests(ONE, ONE)
+    assert await store.create_channel(SITE, "a", TWO) is Creation.EXISTS
+    assert await store.create_channel(SITE, "a", TWO, is_renewable=True) is Creation.RENEWED
+    assert await store.find_channel(SITE, "a") == ChannelDigests(ONE, TWO)
+    assert await store.channel_digests(SITE, ["a"]) == [ONE]
+
+
+async def test_a_renewed_channel_is_not_withdrawn(store: RedisChannels) -> None:
+    """A creation without an answer is not withdrawn when its caller has created the channel again and uses it."""
+    await store.create_channel(SITE, "a", ONE)
+    await store.create_channel(SITE, "a", TWO, is_renewable=True)
+    await store.withdraw_channel(SITE, "a", ONE)
+    assert await store.find_channel(SITE, "a") == ChannelDigests(ONE, TWO)
+
+
+async def test_all_channels_are_listed(store: RedisChannels) -> None:
+    """The parts hold every channel; the numbers count them all, and the subscribers of other nodes."""
+    site = make_site("many", channels=Channels())
+    names = {f"channel {number}" for number in range(1_200)}
+    await asyncio.gather(*(store.create_channel(site, name, ONE) for name in names))
+    for node, count in (("n1", 5), ("n2", 7), ("n3", 1)):
+        await store.note_subscribers(site, count, node)
+    await store.note_subscribers(site, 4)
+    await store.note_subscribers(site, 0, "n3")
+    found: list[str] = []
+    cursor, parts = 0, 0
+    while cursor or not parts:
+        part = await store.list_channels(site, cursor)
+        assert (part.channels, part.subscribers_elsewhere) == (1_200, 7)
+        found += part.names
+        cursor, parts = part.cursor, parts + 1
+    assert set(found) == names
+    assert parts > 1

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from app.errors import LimitReached, StoreUnavailable
 from app.protocols.channels.door import Door
+from app.protocols.channels.server import MAX_ACTION_BYTES
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
 from tests.transport.serving import serving
 
@@ -90,6 +91,19 @@ async def test_subprotocols(start_node: NodeStarter, offered: list[str]) -> None
         assert (await receive(socket))["data"]["subscribedChannels"] == []
 
 
+async def test_long_action(start_node: NodeStarter) -> None:
+    """A subscriber needs no credentials, and its message names one channel: a long one ends the connection."""
+    async with served_channels(start_node) as server, server.connected() as socket:
+        await receive(socket)
+        await socket.send("x" * MAX_ACTION_BYTES)
+        assert (await receive(socket))["code"] == 400
+        await socket.send("x" * (MAX_ACTION_BYTES + 1))
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(socket)
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 1009
+
+
 async def test_drain(start_node: NodeStarter) -> None:
     """Every subscriber is told to reconnect, and has gone when `drain` returns."""
     async with served_channels(start_node) as served, served.connected() as socket:
@@ -132,9 +146,10 @@ async def test_limits(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) 
             assert end.value.rcvd
             assert (end.value.rcvd.code, end.value.rcvd.reason) == (1013, "limit reached")
         monkeypatch.setattr(limits, "connect", fail)
-        with pytest.raises(InvalidStatus):
+        with pytest.raises(InvalidStatus) as refusal:
             async with served.connected():
                 pass
+        assert (refusal.value.response.status_code, refusal.value.response.headers["retry-after"]) == (503, "1")
 
 
 async def test_an_action_that_fails_for_no_known_reason(

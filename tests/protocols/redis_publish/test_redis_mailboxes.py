@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -83,6 +84,8 @@ async def test_what_was_told_is_bounded_too(redis: Redis, valkey: Valkey) -> Non
     for number in range(9):
         assert (await box.deliver("u", letter(str(number)), FAR_MS)).result == "delivered"
     assert payloads(valkey, f"recado:{{{LIST}}}:told") == ["6", "7", "8"]
+    # Also when every node vanishes for good, so that nobody takes them out.
+    assert valkey.client.ttl(f"recado:{{{LIST}}}:told") > 0
     assert payloads(valkey) == []
 
 
@@ -213,3 +216,26 @@ async def test_bury_takes_only_that_node(redis: Redis, valkey: Valkey) -> None:
     assert valkey.client.hkeys("recado:{rm:users:u7:messages}:connections") == [b"bb.1"]
     assert valkey.client.zrange("recado:redis_publish:{rm}:nodes", 0, -1) == [b"bb"]
     assert valkey.client.keys("recado:redis_publish:{rm}:users:aa") == []
+
+
+async def test_user_of_a_revived_node_is_buried_later(
+    redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user whom a node adds while it is being buried, because it was only paused, is known to its next burial."""
+    revived, other = mailboxes(redis), mailboxes(redis, "bb")
+    await revived.join("u", 1)
+    command, joins = redis.command, list[asyncio.Future[Any]]()
+
+    def join_before_the_end(*words: Any) -> Any:
+        if words[0] == "SREM" and not joins:
+            joins.append(asyncio.ensure_future(revived.join("u", 2)))
+        return command(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis, "command", join_before_the_end)
+        await other.bury("aa")
+    await asyncio.gather(*joins)
+    connections = "recado:{rm:users:u:messages}:connections"
+    assert bool(valkey.client.exists(connections)) is bool(valkey.client.exists("recado:redis_publish:{rm}:users:aa"))
+    await other.bury("aa")
+    assert not valkey.client.exists(connections)

@@ -200,7 +200,7 @@ async def test_keys_are_compared_as_text(node: StoreNode) -> None:
         (b'{"rooms":["r"],"event":"_settings"}', "_settings is reserved"),
         (b'{"rooms":', "JSON"),
         (b"", "JSON"),
-        (b'{"rooms":7,"event":"e"}', "rooms"),
+        (b'{"rooms":true,"event":"e"}', "rooms"),
     ],
 )
 async def test_bad_body(endpoint: SendEndpoint, body: bytes, reason: str) -> None:

@@ -86,6 +86,12 @@ def test_one_room() -> None:
     assert read_json(rooms=[]).rooms == []
 
 
+def test_rooms_that_are_numbers() -> None:
+    """A room that is a number is its text, as in JavaScript."""
+    assert read_json(rooms=[5, "a", 1.5]).rooms == ["5", "a", "1.5"]
+    assert read_json(rooms=5).rooms == ["5"]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -100,8 +106,8 @@ def test_one_room() -> None:
         (b'{"rooms":["r"]}', "event: expected"),
         (b'{"rooms":["r"],"event":null}', "event: expected"),
         (b'{"rooms":["r"],"event":""}', "event: expected"),
-        (b'{"rooms":5,"event":"e"}', "Body: rooms: Expected"),
-        (b'{"rooms":["r",5],"event":"e"}', r"Body: rooms\[1\]: Expected `str`"),
+        (b'{"rooms":true,"event":"e"}', "Body: rooms: Expected"),
+        (b'{"rooms":["r",[5]],"event":"e"}', r"Body: rooms\[1\]: Expected `int | float | str`"),
         (b'{"rooms":{"a":"r"},"event":"e"}', "Body: rooms: Expected"),
         (b'{"rooms":["r"],"event":5}', "Body: event: Expected"),
         (b'{"rooms":["r"],"event":["e"]}', "Body: event: Expected"),

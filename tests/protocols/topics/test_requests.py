@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from app.errors import BadRequest
+from app.protocols.topics.registry import read_registration
 from app.protocols.topics.requests import (
     MAX_CLIENT_ID_BYTES,
+    MAX_EMITTED_PATTERNS,
     MAX_EMITTED_TOPICS,
     MAX_OTHER_BYTES,
     read_emission,
@@ -106,6 +111,14 @@ def test_emission() -> None:
     assert (read.type, read.body, read.bind_key) == ("t", b'["t",1.50]', "k")
 
 
+def test_patterns_of_an_emission_are_bounded() -> None:
+    """Each of them is compared with every subscription, which takes time from all sites."""
+    for number, is_fine in ((MAX_EMITTED_PATTERNS, True), (MAX_EMITTED_PATTERNS + 1, False)):
+        body = packed({"ep": [f"a/{n}/#" for n in range(number)] + ["b"] * 100, "e": {"type": "t"}})
+        with nullcontext() if is_fine else pytest.raises(BadRequest, match="wildcards"):
+            assert len(read_emission(body).targets) == number + 100
+
+
 def test_emission_without_detail() -> None:
     """A missing detail is no detail; null is a detail."""
     assert read_emission(b'{"ep":[],"e":{"type":"t"}}').body == b'["t"]'
@@ -187,3 +200,23 @@ def test_rules_of_the_original() -> None:
     with pytest.raises(BadRequest) as refused:
         read_emission(packed({"ep": [{"topic": "b", "whisper": None}], "e": {"type": "t"}}), rules)
     assert refused.value.phrase == "Invalid connection id in whisper"
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"0", b'{"a":0}'])
+def test_values_that_nobody_asked_for_are_not_built(item: bytes) -> None:
+    """Strangers may subscribe and extend: half a million values in one body are refused before they are built."""
+    items = b"[" + (item + b",") * 200_000 + b"0]"
+    bodies: list[tuple[Callable[[bytes], object], bytes]] = [
+        (lambda body: read_subscription(body, 1_000), b'{"ep":' + items + b"}"),
+        (lambda body: read_subscription(body, 1_000), b'{"ep":["a"],"clid":' + items + b"}"),
+        (read_proof, b'{"connid":1,"secret":' + items + b"}"),
+        (read_emission, b'{"e":{"type":"t"},"ep":' + items + b"}"),
+        (read_registration, b'{"owner":"o","pub":' + items + b"}"),
+    ]
+    for read, body in bodies:
+        tracemalloc.start()
+        with pytest.raises(BadRequest):
+            read(body)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * len(body)

@@ -1,14 +1,20 @@
 -- include clock
 -- include seqs
--- Creates a channel of the protocol `channels`, unless the name is taken.
+-- Creates a channel of the protocol `channels`, or renews the token of the channel that has the name.
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request, '' = none | channel | digest of its token | limit of channels
--- Answers 'created', 'exists' or 'full'
+--         | '1' when a channel that exists gets this token
+-- Answers 'created', 'renewed', 'exists' or 'full'
 if ARGV[2] ~= '' and clock(ARGV[1]) > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
 end
 local key = P .. 'channels'
-if call('HEXISTS', key, ARGV[3]) == 1 then return 'exists' end
+if call('HEXISTS', key, ARGV[3]) == 1 then
+  if ARGV[6] ~= '1' then return 'exists' end
+  -- The first digest stays: subscriptions name the channel by it.
+  call('HSET', P .. 'renewed:channels', ARGV[3], ARGV[4])
+  return 'renewed'
+end
 if call('HLEN', key) >= tonumber(ARGV[5]) then return 'full' end
 call('HSET', key, ARGV[3], ARGV[4])
 call('HSET', P .. 'latest:channels', ARGV[3], last_seq())

@@ -1,0 +1,32 @@
+"""The wheel, built in a checkout as an installation builds it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import REPOSITORY
+
+_BUNDLES = {f"app/static/vendor/socket.io-{version}.js" for version in "124"}
+
+
+def test_wheel_has_the_bundles(tmp_path: Path) -> None:
+    """A wheel built where scripts/fetch-clients never ran has the browser clients, those of the checkout's own."""
+    pytest.importorskip("hatchling")
+    checkout = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("vendor", "__pycache__")
+    for name in ("app", "scripts"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, checkout)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=checkout, check=True, timeout=100)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert set(archive.namelist()) >= _BUNDLES
+        assert all(archive.read(name) == (REPOSITORY / name).read_bytes() for name in _BUNDLES)
