@@ -184,7 +184,7 @@ def test_other_fields() -> None:
     body = (
         b'{"ep":["a"],"clid":"me","bind_key":"k","wid":1,"x":{"y":[1.0]},"api_Key":"s3cr3t","deep":%s}' % deep.encode()
     )
-    more = read_subscription(body, 10).more
+    more = read_subscription(body, 1_000).more
     assert more == {"wid": b"1", "x": b'{"y":[1.0]}', "api_Key": b'"(removed)"'}
     long = packed({"ep": ["a"], "first": 1, "long": "x" * MAX_OTHER_BYTES, "last": 1})
     assert read_subscription(long, 10).more == {"first": b"1"}
