@@ -81,8 +81,10 @@ class TopicIndex:
             return
         for wish in stream.caller.subscription.wishes:
             groups, trie = self._home(wish.topic)
-            group = groups[wish.topic]
-            side = self._side(group, wish, stream)
+            group = groups.get(wish.topic)
+            side = self._side(group, wish, stream) if group is not None else {}
+            if group is None or stream not in side.get(stream.writing, ()):
+                continue  # Without a key the binded and the plain wish for a topic are one.
             del side[stream.writing][stream]
             if not side[stream.writing]:
                 del side[stream.writing]
