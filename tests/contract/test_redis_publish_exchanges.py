@@ -14,6 +14,7 @@ import pytest
 from tests.support.clients import NODE_KINDS, Client, ConnectCall
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
+from tests.support.examples import text_of
 from tests.support.waiting import eventually
 
 RECORDED = json.loads((Path(__file__).parent / "exchanges" / "redmessenger.json").read_text())
@@ -130,6 +131,18 @@ def test_exchange(server: Deployment, drivers: Drivers, exchange: dict[str, Any]
     for step in exchange["steps"]:
         replay.run[step["do"]](step)
     replay.close()
+
+
+def test_the_differences_are_listed() -> None:
+    """The page names each difference that the comparison allows."""
+    page = " ".join(text_of("docs/moving/redmessenger.md").split())
+    for words in (
+        "A wrong key is answered with the event `error`",
+        "`bubble` of a waiting entry is always true",
+        "`bubble` is then true for the oldest that is left",
+        "neither `rm.users.` nor `rm.channels.` answers 0",
+    ):
+        assert words in page
 
 
 def _timeless(message: dict[str, Any]) -> dict[str, Any]:

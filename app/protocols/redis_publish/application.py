@@ -14,7 +14,7 @@ from app.core.limits import Limits
 from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
-from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.envelope import Identifier, read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.guesses import Guesses
 from app.protocols.redis_publish.mailbox_ports import Mailboxes
@@ -122,7 +122,7 @@ class RedisPublishApplication:
             if visitor.is_full:
                 connection.send_event("error", [TOO_MANY_USERS])
                 return
-            visitor.identifiers.append((args[0] if args else None, ack_id))
+            visitor.identifiers.append((read_identifier(args[0] if args else None), ack_id))
             if not visitor.is_identifying:
                 visitor.is_identifying = True
                 task = asyncio.ensure_future(self._identify_all(served, visitor))
@@ -155,24 +155,26 @@ class RedisPublishApplication:
     async def _identify_all(self, served: PublishSite, visitor: Visitor) -> None:
         """Looks at the client's identifiers, one after the other."""
         while visitor.identifiers:
-            argument, ack_id = visitor.identifiers.popleft()
+            identifier, ack_id = visitor.identifiers.popleft()
             if visitor.has_tries:
-                await self._identify(served, visitor, argument, ack_id)
+                await self._identify(served, visitor, identifier, ack_id)
         visitor.is_identifying = False
 
-    async def _identify(self, served: PublishSite, visitor: Visitor, argument: object, ack_id: int | None) -> None:
+    async def _identify(
+        self, served: PublishSite, visitor: Visitor, identifier: Identifier | None, ack_id: int | None
+    ) -> None:
         connection = visitor.connection
         if not self._guesses.may_guess(served.site.name, visitor.address):
             self._turn_away(served, visitor)
             return
         try:
-            user = await self._user_of(served, argument)
+            user = await self._user_of(served, identifier)
             if visitor.is_closed:
                 return
             if user is not None:
                 await self._admit(served, visitor, user, ack_id)
                 return
-            is_wrong_key = read_identifier(argument) is not None
+            is_wrong_key = identifier is not None
             if is_wrong_key:
                 self._guesses.count_wrong(served.site.name, visitor.address)
             self._refuse(served, visitor, WRONG_KEY if is_wrong_key else WRONG_FORM)
@@ -212,9 +214,8 @@ class RedisPublishApplication:
         self._counts_of(served)["accepted"] += 1
         _log.info("identified", site=served.site.name, connection=connection.log_name)
 
-    async def _user_of(self, served: PublishSite, argument: object) -> str | None:
+    async def _user_of(self, served: PublishSite, identifier: Identifier | None) -> str | None:
         """The user that the client has proved to be; None without a proof."""
-        identifier = read_identifier(argument)
         if identifier is None:
             return None
         user, key = identifier

@@ -23,6 +23,8 @@ MAX_KEY_CHARACTERS = 1_024
 #: The beginning of an entry with the fields of the contract in their order: its mark, and its `bubble`.
 _ENTRY = re.compile(rb'\{( ?| {2})"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":(true|false),"payload":"')
 _PLAIN_MARK, _URI_MARK = b" ", b"  "
+#: A client's user and key.
+Identifier = tuple[str, str]
 _BUBBLE = b'"bubble":true'
 _NO_BUBBLE = b'"bubble":false'
 
@@ -48,7 +50,7 @@ def read_destination(text: str) -> Destination | None:
     return Destination("channels", name) if kind == "channels" else None
 
 
-def read_identifier(argument: object) -> tuple[str, str] | None:
+def read_identifier(argument: object) -> Identifier | None:
     """Returns user and key from `"<uid>"` or `"<uid>:<key>"`; None for anything else. The key keeps all its `:`."""
     if not isinstance(argument, str):
         return None

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 
 from app.core.seat import Seat
+from app.protocols.redis_publish.envelope import Identifier
 from app.protocols.redis_publish.ports import ClientConnection
 from app.protocols.redis_publish.recipient import Recipient
 
@@ -27,8 +28,8 @@ class Visitor:
         self.recipients: dict[str, Recipient] = {}
         #: The identifiers that were wrong.
         self.tries = 0
-        #: Identifiers with the ids of their acks, which wait to be looked at.
-        self.identifiers: deque[tuple[object, int | None]] = deque()
+        #: Identifiers (None: of a wrong form) with the ids of their acks, which wait to be looked at.
+        self.identifiers: deque[tuple[Identifier | None, int | None]] = deque()
         self.is_identifying = False
         self.is_closed = False
         #: The ids of the acks that the site asks for: each is that of one message of one user.
