@@ -4,13 +4,14 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from itertools import chain
 
 from app.backends import figures as backend_figures
 from app.backends.peers import HttpPeers
-from app.config.settings import Config
+from app.config.settings import Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
@@ -57,6 +58,7 @@ class Services:
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
         self.redis = redis
+        self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
         node = new_node_id()
         sites = config.sites.values()
@@ -96,7 +98,7 @@ class Services:
                 "bus": lambda: self.bus.is_hearing,
                 "tasks": lambda: tasks.are_whole,
             },
-            dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values())),
+            self._notices(),
         )
         listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
@@ -142,6 +144,27 @@ class Services:
         stack.push_async_callback(self._sampler.close)
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
+
+    async def add(self, sites: Sequence[Site]) -> None:
+        """Serves more sites. Returns when every protocol serves them: not before Redis has been told of them."""
+        for site in sites:
+            self.delivery.add(site)
+            await asyncio.sleep(0)
+        self._sampler.add(sites)
+        await self.bus.add(sites)
+        await self._node.add(sites)
+        for site in sites:
+            for protocol in self.protocols.values():
+                await protocol.add(site)
+            # All parts of the node share this mapping. Last, because it makes the site known to them.
+            self._config.sites[site.name] = site
+            await asyncio.sleep(0)
+        self.health.add_notices(self._notices())
+        engine = self.socket_server.engine
+        engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
+
+    def _notices(self) -> dict[str, Callable[[], bool]]:
+        return dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values()))
 
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(

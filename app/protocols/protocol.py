@@ -33,6 +33,7 @@ ANY_REST = "*"
 class NodeServices(Struct, frozen=True):
     """The parts of a node that its protocols use. Lives as long as the node."""
 
+    #: Its `sites` grow while the node serves, see `NodeProtocol.add`.
     config: Config
     #: The node's name.
     node: str
@@ -69,6 +70,10 @@ class NodeProtocol:
 
     async def start(self) -> None:
         """Starts to serve. Raises StoreUnavailable when Redis is away."""
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site, while it serves. The core knows the site; `config.sites` has it when this has returned
+        for every protocol. Never waits for Redis."""
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""

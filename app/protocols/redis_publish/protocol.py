@@ -1,5 +1,6 @@
 """The protocol Redis PUBLISH: its namespaces, and its life on a node."""
 
+from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
 from app.protocols.redis_publish.services import PublishServices, check_sites
@@ -21,6 +22,11 @@ class _NodePublish(NodeProtocol):
     async def start(self) -> None:
         """Starts listening to the applications."""
         await self._services.start()
+
+    async def add(self, site: Site) -> None:
+        """Starts one more site."""
+        self._services.add(site)
+        self.notices = self._services.notices
 
     async def settle(self) -> None:
         """Hands the leases to other nodes, and waits for the mailboxes."""
