@@ -15,8 +15,12 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from app.config.settings import Config, Site
+from app.config.sources import Sources
 from app.errors import ConfigError
 from app.node.reload import ConfigReader, Reload
+from app.node.run import reader_of
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.settings import RedisPublish
 from tests.support.channels import KEY, Publisher, Subscription, channels_site
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
@@ -131,7 +135,10 @@ def test_new_sites_are_served(
     assert deployment.nodes[0].stop() == 0
 
 
-def test_broken_files_change_nothing(deployment: Deployment, connect: Connector, tenant: Tenant) -> None:
+@pytest.mark.parametrize("deployment", [1, 2], ids=["one process", "two workers"], indirect=True)
+def test_broken_files_change_nothing(
+    request: pytest.FixtureRequest, deployment: Deployment, connect: Connector, tenant: Tenant
+) -> None:
     """A reload of files with mistakes is one log line with all of them. The next SIGHUP finds them corrected."""
     user = tenant.user()
     old = connect("one", user)
@@ -143,8 +150,9 @@ def test_broken_files_change_nothing(deployment: Deployment, connect: Connector,
     assert send_alone(deployment.url, "fresh", "secret-of-the-site") == 401
     deployment.send("one", user.room, "still")
     old.wait_event("still")
-    hang_up(deployment, with_fresh(tenant))
+    hang_up(deployment, with_fresh(tenant), lines=1 if request.node.callspec.params["deployment"] == 1 else 3)
     assert send_alone(deployment.url, "fresh", KEY) == 200
+    assert len(log_of(deployment, "configuration not reloaded")) == 1
 
 
 def test_changes_wait_for_a_restart(deployment: Deployment, tenant: Tenant) -> None:
@@ -251,6 +259,15 @@ async def test_sites_that_go_on_are_checked_with_the_new_ones() -> None:
     files.reload.ask()
     await until(lambda: files.added, "the reload")
     assert files.checked == [["shop", "second"]]
+
+
+def test_new_site_in_the_place_of_one_that_goes_on() -> None:
+    """A new site may not deliver the PUBLISHes of a site that was taken out and goes on until the restart."""
+    old, new = make_site("old", redis_publish=RedisPublish()), make_site("new", redis_publish=RedisPublish())
+    reader = structs.replace(reader_of(Sources(), PROTOCOLS), load=lambda: Config(sites={"new": new}))
+    with pytest.raises(ConfigError, match=r"^new\.redisPublish\.prefix: expected another than that of 'old'"):
+        reader.changes(Config(sites={"old": old}))
+    assert reader.changes(Config()).added == [new]
 
 
 async def test_mistakes_end_no_reloads() -> None:

@@ -4,7 +4,7 @@ from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
 from app.protocols.redis_publish.services import PublishServices, check_sites
-from app.protocols.redis_publish.settings import SECTION
+from app.protocols.redis_publish.settings import SECTION, RedisPublish
 
 
 class _NodePublish(NodeProtocol):
@@ -25,8 +25,9 @@ class _NodePublish(NodeProtocol):
 
     async def add(self, site: Site) -> None:
         """Starts one more site."""
-        self._services.add(site)
-        self.notices = self._services.notices
+        if site.section(RedisPublish) is not None:
+            self._services.add(site)
+            self.notices = self._services.notices
 
     async def settle(self) -> None:
         """Hands the leases to other nodes, and waits for the mailboxes."""
