@@ -37,9 +37,15 @@ Sites = Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture
-def deployment(request: pytest.FixtureRequest, tenant: Tenant) -> Iterator[Deployment]:
-    """A server of the test's own, with as many workers as the parameter says."""
-    server = Deployment(load_sites(tenant), {"workers": getattr(request, "param", 1)})
+def workers() -> int:
+    """How many processes the server has, unless the test says otherwise."""
+    return 1
+
+
+@pytest.fixture
+def deployment(workers: int, tenant: Tenant) -> Iterator[Deployment]:
+    """A server of the test's own."""
+    server = Deployment(load_sites(tenant), {"workers": workers})
     yield server
     server.end()
 
@@ -92,12 +98,11 @@ def serve_all(deployment: Deployment, workers: int, since: int = 0) -> None:
     eventually(have_served, "all workers to serve the site")
 
 
-@pytest.mark.parametrize("deployment", [1, 2], ids=["one process", "two workers"], indirect=True)
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
 def test_new_sites_are_served(
-    request: pytest.FixtureRequest, deployment: Deployment, connect: Connector, drivers: Drivers, tenant: Tenant
+    workers: int, deployment: Deployment, connect: Connector, drivers: Drivers, tenant: Tenant
 ) -> None:
     """After SIGHUP every protocol serves the sites that are new, and older connections live on and hear."""
-    workers = request.node.callspec.params["deployment"]
     user = tenant.user()
     old = connect("one", user)
     hang_up(deployment, with_fresh(tenant), lines=1 if workers == 1 else workers + 1)
@@ -135,10 +140,8 @@ def test_new_sites_are_served(
     assert deployment.nodes[0].stop() == 0
 
 
-@pytest.mark.parametrize("deployment", [1, 2], ids=["one process", "two workers"], indirect=True)
-def test_broken_files_change_nothing(
-    request: pytest.FixtureRequest, deployment: Deployment, connect: Connector, tenant: Tenant
-) -> None:
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_broken_files_change_nothing(workers: int, deployment: Deployment, connect: Connector, tenant: Tenant) -> None:
     """A reload of files with mistakes is one log line with all of them. The next SIGHUP finds them corrected."""
     user = tenant.user()
     old = connect("one", user)
@@ -150,7 +153,7 @@ def test_broken_files_change_nothing(
     assert send_alone(deployment.url, "fresh", "secret-of-the-site") == 401
     deployment.send("one", user.room, "still")
     old.wait_event("still")
-    hang_up(deployment, with_fresh(tenant), lines=1 if request.node.callspec.params["deployment"] == 1 else 3)
+    hang_up(deployment, with_fresh(tenant), lines=1 if workers == 1 else 3)
     assert send_alone(deployment.url, "fresh", KEY) == 200
     assert len(log_of(deployment, "configuration not reloaded")) == 1
 
@@ -172,15 +175,15 @@ def test_changes_wait_for_a_restart(deployment: Deployment, tenant: Tenant) -> N
     assert send_alone(deployment.url, "fresh", KEY) == 200
 
 
-@pytest.mark.parametrize("deployment", [2], indirect=True)
-def test_worker_that_starts_later(deployment: Deployment, tenant: Tenant) -> None:
+@pytest.mark.parametrize("workers", [2], ids=["two workers"])
+def test_worker_that_starts_later(workers: int, deployment: Deployment, tenant: Tenant) -> None:
     """A worker that is started after the reload serves the new sites too."""
     hang_up(deployment, with_fresh(tenant), lines=3)
     kill(descendants(deployment.nodes[0].server.pid)[0])
     eventually(lambda: log_of(deployment, "worker ended"), "the supervisor to see it")
     since = len(log_of(deployment, "message stored"))
     eventually(lambda: httpx.get(f"{deployment.url}/readyz").status_code == 200, "the port")
-    serve_all(deployment, 2, since)
+    serve_all(deployment, workers, since)
 
 
 def test_demo_stays(tmp_path: Path) -> None:
