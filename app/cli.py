@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -17,8 +18,9 @@ import structlog
 from msgspec import Struct
 
 from app.backends.exchange import BackendError
-from app.backends.sender import post_send
+from app.backends.sender import post_send, send_each
 from app.config.advice import warnings_of
+from app.config.importing import Importer
 from app.config.load import load_config
 from app.config.settings import Config, Site
 from app.config.sources import Sources
@@ -31,6 +33,7 @@ from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
+_MAX_IMPORT_BYTES = 100_000_000
 _SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
 
 _log = structlog.get_logger(__name__)
@@ -81,6 +84,18 @@ class SendOptions(Struct, frozen=True):
     url: str | None
     api_key: str | None
     args: tuple[str, ...]
+
+
+class ImportOptions(Struct, frozen=True):
+    """The options of `recado import`. Lives as long as the command; the fields have click's names of the options."""
+
+    config_path: str | None
+    sites_path: str | None
+    site_name: str
+    owner: str | None
+    dry_run: bool
+    url: str | None
+    api_key: str | None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -185,10 +200,7 @@ def send(**given: Any) -> None:
       recado send --site newsite --room all --event score --resync -- -1
     """
     options = SendOptions(**given)
-    is_complete = options.url is not None and options.api_key is not None
-    config = Config() if is_complete else _load(options.config_path, options.sites_path)
-    url = options.url or f"http://127.0.0.1:{config.port}"
-    api_key = options.api_key or _configured_key(config, options.site_name)
+    url, api_key = _server_of(options)
     try:
         answer = post_send(url, options.site_name, api_key, _send_body(options), resync=options.resync)
     except BackendError as error:
@@ -196,6 +208,71 @@ def send(**given: Any) -> None:
     if answer.status != 200:
         raise Failure(f"the server answered {answer.status}: {answer.text}")
     click.echo(answer.text)
+
+
+@recado.group("import")
+def import_() -> None:
+    """Take over data of a server that Recado replaces, through a running Recado.
+
+    An import may be repeated: what is there already is replaced.
+
+    \b
+    Example:
+      recado import es-web-notify --site shop registered_endpoints.sql
+    """
+
+
+def _add_import(protocol: str, importer: Importer) -> None:
+    @import_.command(importer.name, help=importer.help)
+    @_config_option
+    @_sites_option
+    @click.option("--site", "site_name", required=True, help="Name of the site.")
+    @click.option("--owner", metavar="USER", help="The owner of topics that have none.")
+    @click.option("--dry-run", is_flag=True, help="Read the file and say what would be done.")
+    @click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+    @click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
+    @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    def command(file: Path, **given: Any) -> None:
+        _import(protocol, importer, file, ImportOptions(**given))
+
+
+for _protocol in PROTOCOLS:
+    for _importer in _protocol.importers:
+        _add_import(_protocol.name, _importer)
+
+
+def _import(protocol: str, importer: Importer, file: Path, options: ImportOptions) -> None:
+    try:
+        plan = importer.read(_read_bounded(file), options.owner)
+    except ConfigError as error:
+        raise Failure(f"{file}: {error}") from None
+    for note in plan.notes:
+        click.echo(f"WARNING {note}")
+    if options.dry_run:
+        click.echo(f"OK {file}: {len(plan.requests)} to import, nothing was changed")
+        return
+    url, api_key = _server_of(options)
+    place = f"/{protocol}/{quote(options.site_name, safe='')}"
+    requests = [(request.method, request.path, request.body) for request in plan.requests]
+    try:
+        answers = send_each(url, place, api_key, requests)
+        for number, (request, answer) in enumerate(zip(plan.requests, answers, strict=True)):
+            if not 200 <= answer.status < 300:
+                raise Failure(f"{request.subject}: the server answered {answer.status}: {answer.text} ({number} done)")
+    except BackendError as error:
+        raise Failure(f"no answer from {url}: {error}; the import may be repeated") from None
+    click.echo(f"OK {file}: {len(plan.requests)} imported into site {options.site_name}")
+
+
+def _read_bounded(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_IMPORT_BYTES + 1)
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from None
+    if len(data) > _MAX_IMPORT_BYTES:
+        raise Failure(f"{file}: expected at most {_MAX_IMPORT_BYTES} bytes; dump only the table that is imported")
+    return data
 
 
 @recado.command("purge")
@@ -247,6 +324,15 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
         return load_config(config_path, sites_path, os.environ, PROTOCOLS)
     except ConfigError as error:
         raise ConfigFailure(error) from None
+
+
+def _server_of(options: SendOptions | ImportOptions) -> tuple[str, str]:
+    """The running server and the site's key: as given, or as configured."""
+    url, api_key = options.url, options.api_key
+    if url is not None and api_key is not None:
+        return url, api_key
+    config = _load(options.config_path, options.sites_path)
+    return url or f"http://127.0.0.1:{config.port}", api_key or _configured_key(config, options.site_name)
 
 
 def _check(config: Config) -> None:

@@ -33,9 +33,11 @@ class ConfigError(RecadoError):
 class BadRequest(RecadoError):
     """The request is not what this endpoint expects."""
 
-    def __init__(self, message: str | None = None, status: int = 400) -> None:
+    def __init__(self, message: str | None = None, status: int = 400, phrase: str = "") -> None:
         super().__init__(message)
         self.status = status
+        #: The words of the server that the endpoint replaces, for the status line; "": it has none.
+        self.phrase = phrase
 
 
 class GuardRefused(RecadoError):

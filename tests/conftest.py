@@ -40,7 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--long", action="store_true", help="run the long tests too, and the others that have one at length"
     )
     parser.addoption(
-        "--write-clients", action="store_true", help="write docs/tested-clients.md from what this run shows"
+        "--write-clients",
+        action="store_true",
+        help="write docs/tested-clients.md from what this run shows; a run of some tests only adds to it",
     )
     parser.addoption(
         "--seed", type=int, help="what random tests do follows from it; a failing test prints the one it had"
@@ -145,11 +147,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     is_whole = is_whole and not config.option.keyword and config.option.markexpr in ("", "shows")
     if config.option.collectonly:
         return
+    page = matrix.read_page(matrix.PAGE.read_text())
     if config.option.write_clients:
-        assert is_whole, "--write-clients needs a run of all tests marked `shows` (-m shows), without a failure"
-        matrix.PAGE.write_text(matrix.write_page(rows))
+        matrix.PAGE.write_text(matrix.write_page(rows if is_whole else matrix.join(rows, page)))
         return
-    wrong = matrix.differences(rows, matrix.read_page(matrix.PAGE.read_text()), is_whole)
+    wrong = matrix.differences(rows, page, is_whole)
     for line in wrong:
         terminal.write_line(
             f"docs/tested-clients.md: {line}; write it with scripts/test -m shows --write-clients", red=True

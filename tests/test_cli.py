@@ -55,6 +55,10 @@ class Server:
                 self.end_headers()
                 self.wfile.write(server.text.encode())
 
+            def do_PUT(self) -> None:
+                """Keep the request and answer."""
+                self.do_POST()
+
             def log_message(self, *_: object) -> None:
                 """Stay silent."""
 
@@ -254,6 +258,42 @@ def test_send_without_a_key(run: Run) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "recado: site 'x' is not configured here: expected --api-key, API_KEY or a site of sites.yml\n"
+    )
+
+
+REGISTRY = '[{"endpoint": "a/b", "owner": "7", "pub": ["7"]}, {"endpoint": "c", "owner": "8"}]'
+
+
+def test_import(run: Run, server: Server, tmp_path: Path) -> None:
+    """`recado import` sends each thing of a file to the running server; a dry run sends nothing."""
+    (tmp_path / "sites.yml").write_text(SITES)
+    (tmp_path / "registry.json").write_text(REGISTRY)
+    command = ("import", "es-web-notify", "--site", "newsite", "registry.json")
+    assert run(*command, "--dry-run").output == "OK registry.json: 2 to import, nothing was changed\n"
+    assert server.requests == []
+    result = run(*command, PORT=str(server.port))
+    assert (result.exit_code, result.output) == (0, "OK registry.json: 2 imported into site newsite\n")
+    assert [(path, key) for path, key, _ in server.requests] == [
+        ("/topics/newsite/registry/a%2Fb", "hidden"),
+        ("/topics/newsite/registry/c", "hidden"),
+    ]
+
+
+def test_import_that_fails(run: Run, server: Server, tmp_path: Path) -> None:
+    """A refusal, a server that is not there and a file that cannot be read are one line and exit 1."""
+    (tmp_path / "registry.json").write_text(REGISTRY)
+    (tmp_path / "odd.json").write_text("[1]")
+    server.status, server.text = 507, "too many"
+    command = ("import", "es-web-notify", "--site", "s", "--api-key", "k", "--url")
+    refused = run(*command, f"http://127.0.0.1:{server.port}", "registry.json")
+    assert refused.exit_code == 1
+    assert refused.output == "recado: topic 'a/b': the server answered 507: too many (0 done)\n"
+    away = run(*command, "http://127.0.0.1:9", "registry.json")
+    assert (away.exit_code, "the import may be repeated" in away.output) == (1, True)
+    odd = run(*command, "http://127.0.0.1:9", "odd.json")
+    assert (odd.exit_code, odd.output) == (
+        1,
+        "recado: odd.json: expected a JSON list of the rows of registered_endpoints\n",
     )
 
 

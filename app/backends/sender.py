@@ -1,5 +1,6 @@
-"""Posts one message to a running server, as a tenant's backend would; for the command line."""
+"""Sends requests to a running server, as a tenant's backend would; for the command line."""
 
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 import httpx
@@ -29,3 +30,19 @@ def post_send(server_url: str, site: str, api_key: str, body: bytes, *, resync: 
     except tuple(REASONS) as error:
         raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
     return SendAnswer(response.status_code, response.text.strip())
+
+
+def send_each(
+    server_url: str, place: str, api_key: str, requests: Iterable[tuple[str, str, bytes]]
+) -> Iterator[SendAnswer]:
+    """Sends each request: a method, a path behind `place`, a JSON body. Blocks for each answer. Raises BackendError."""
+    headers = [(b"x-api-key", api_key.encode()), (b"content-type", b"application/json")]
+    with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+        for method, path, body in requests:
+            try:
+                response = client.request(
+                    method, f"{server_url.rstrip('/')}{place}{path}", headers=headers, content=body
+                )
+            except tuple(REASONS) as error:
+                raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+            yield SendAnswer(response.status_code, response.text.strip())

@@ -30,7 +30,7 @@ class SitePools:
         """Sends the request and reads the answer; a redirect is an answer like any other. Raises BackendError."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._pool(site, headers).exchange(method, url, [*_HEADERS, *headers], content)
+                return await self._pool(site, headers).exchange(method, url, _with_own(headers), content)
         except TimeoutError:
             raise BackendError("timed out", "TimeoutError", was_answered=False) from None
 
@@ -47,3 +47,9 @@ class SitePools:
         if pool is None:
             pool = self._pools[site, kind] = kind(default_context())
         return pool
+
+
+def _with_own(headers: list[Header]) -> list[Header]:
+    """The headers, and those of ours that are not among them."""
+    given = {name for name, _ in headers}
+    return [*(one for one in _HEADERS if one[0] not in given), *headers]

@@ -177,6 +177,7 @@ class SiteKeys(SharedKeys):
     public_channel: Text | None = field(name="publicChannel", default=None)
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
+    import_originals: bool | None = field(name="import", default=None)
 
 
 class Blocks:

@@ -167,7 +167,7 @@ class _Reader:
         try:
             return msgspec.convert(value, kind, strict=strict, dec_hook=_decode_path)
         except msgspec.ValidationError as error:
-            message = str(error).partition(" - at `$")[0]
+            message = str(error).partition(" - at `")[0]
             self._mistakes.add(f"{self._place(path)}: {_in_words(message)}")
             return None
 

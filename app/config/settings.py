@@ -99,6 +99,8 @@ class Site(Struct, frozen=True, kw_only=True):
     sections: dict[type[Struct], Struct] = {}
     #: Name of a channel or topic -> the room bound to it: what is published in one is heard in the other.
     binds: dict[str, str] = {}
+    #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
+    import_originals: bool = True
 
     @property
     def has_queues(self) -> bool:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from importlib import metadata
 from itertools import chain
 
+from starlette.routing import BaseRoute
+
 from app.backends import figures as backend_figures
 from app.backends.peers import HttpPeers
 from app.config.settings import Config, Site
@@ -40,6 +42,7 @@ from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
+from app.store.originals import Originals
 from app.store.places import RedisPlaces
 from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
@@ -89,6 +92,7 @@ class Services:
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
+        self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         tasks = current_tasks()
@@ -135,6 +139,9 @@ class Services:
         stack.push_async_callback(self.limits.close)
         stack.push_async_callback(self.bus.close)
         await self.bus.start()
+        stack.push_async_callback(self._originals.close)
+        # Before the first device connects.
+        await self._originals.start()
         for protocol in self.protocols.values():
             await protocol.start()
         stack.push_async_callback(self._places.close)
@@ -153,6 +160,7 @@ class Services:
         self._sampler.add(sites)
         await self.bus.add(sites)
         await self._node.add(sites)
+        await self._originals.add(sites)
         for site in sites:
             for protocol in self.protocols.values():
                 await protocol.add(site)
@@ -160,11 +168,16 @@ class Services:
             self._config.sites[site.name] = site
             await asyncio.sleep(0)
         self.health.add_notices(self._notices())
+        self.dispatcher.serve_pages(self._pages())
         engine = self.socket_server.engine
         engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
 
     def _notices(self) -> dict[str, Callable[[], bool]]:
         return dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values()))
+
+    def _pages(self) -> list[BaseRoute]:
+        own = [*bundle_routes(self._config.client_bundle), *observe_routes(self._fleet, self.health)]
+        return [*own, *chain.from_iterable(one.routes for one in self.protocols.values())]
 
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(
@@ -178,9 +191,7 @@ class Services:
         protocols = self.protocols.values()
         applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
-        own = [*bundle_routes(config.client_bundle), *observe_routes(self._fleet, self.health)]
-        routes = [*own, *chain.from_iterable(one.routes for one in protocols)]
-        dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
+        dispatcher = Dispatcher(self.sessions, endpoints, applications, self._pages())
         for spec in specs:
             if spec.name in config.mounts:
                 ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]

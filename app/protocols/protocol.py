@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from starlette.routing import BaseRoute
 
+from app.config.importing import Importer
 from app.config.section import SectionSpec
 from app.config.settings import Config, Site
 from app.core.delivery import Delivery
@@ -59,7 +60,7 @@ class NodeProtocol:
     endpoints: Mapping[str, AsgiApp] = {}
     #: The application of every path below `/<name of the protocol>/`; None: there is none.
     application: AsgiApp | None = None
-    #: Other routes, served through Starlette.
+    #: Other routes, served through Starlette. `add` may change them, and the notices.
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
@@ -102,6 +103,8 @@ class ProtocolSpec(Struct, frozen=True):
     #: A path of the server that it replaces -> the path behind `/<name>/<site>`. These paths are served when `mounts`
     #: names one of its sites.
     mounts: Mapping[MountedPath, str] = {}
+    #: The files of servers that it replaces, which `recado import` reads.
+    importers: Sequence[Importer] = ()
     #: Whether that server listens on ports of its own, which `mounts` may name: `{site, http_port, ws_port}`.
     has_own_ports: bool = False
 

@@ -14,6 +14,7 @@
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |
 | sent:<id> | string | how such a message was answered, for a minute |
+| originals | sorted set | lists of socket.io-webservice, named behind `/<site>:socket.io:`; see originals.py |
 | stored | hash | messages, bytes: bodies with the field `counted`, in a site with a limit of them |
 | bytes | hash | handle → waiting bytes, for queues that are long enough to matter |
 | expiry | sorted set | handle by deadline, for devices that are away |

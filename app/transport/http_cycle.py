@@ -3,13 +3,18 @@
 Knows nothing of the bytes on the wire. The names of uvicorn that this module uses are listed in `internals`.
 """
 
+import asyncio
+import re
 import weakref
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.transport.streaming import StreamSocket
+
+_MAX_REASON_BYTES = 200
+_UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
 class RunningRequest:
@@ -52,7 +57,8 @@ class RunningRequest:
 
 
 class Offer:
-    """The StreamOffer in the scope of one request; it keeps neither the request nor its connection alive."""
+    """The StreamOffer and the StatusLine in the scope of one request; it keeps neither the request nor its connection
+    alive."""
 
     __slots__ = ("_cycle", "_protocol")
 
@@ -68,6 +74,44 @@ class Offer:
             return None
         socket: StreamSocket | None = protocol.take_over(cycle)
         return socket
+
+    def give_reason(self, reason: str) -> None:
+        """Name the reason in the status line; see `StatusLine`."""
+        cycle = self._cycle()
+        if cycle is not None and not cycle.response_started:
+            cycle.transport = cast(asyncio.Transport, _WithReason(cycle, reason_phrase(reason)))
+
+
+class _WithReason:
+    """Stands for the transport of a request until its status line is written, and puts a reason into that.
+
+    uvicorn takes the status line from a table by the status alone.
+    """
+
+    __slots__ = ("_cycle", "_reason", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, reason: bytes) -> None:
+        # The request refers to this object: see `Offer`.
+        self._cycle = weakref.ref(cycle)
+        self._transport = cycle.transport
+        self._reason = reason
+
+    def write(self, data: bytes) -> None:
+        """Write the head of the response."""
+        cycle = self._cycle()
+        if cycle is not None:
+            cycle.transport = self._transport
+        line, end, rest = data.partition(b"\r\n")
+        version, status, _ = line.split(b" ", 2)
+        self._transport.write(b" ".join((version, status, self._reason)) + end + rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def reason_phrase(reason: str) -> bytes:
+    """The reason as a status line carries it: printable ASCII, not too long."""
+    return _UNPRINTABLE.sub(b"?", reason.encode("ascii", "replace")[:_MAX_REASON_BYTES]).strip()
 
 
 def leave(cycle: RequestResponseCycle) -> None:

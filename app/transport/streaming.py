@@ -142,6 +142,14 @@ class StreamOffer(Protocol):
         """Return the socket; None when the client has left. The request's body must have been read."""
 
 
+class StatusLine(Protocol):
+    """The status line of the response to a request, beside the StreamOffer; lives as long as the request."""
+
+    def give_reason(self, reason: str) -> None:
+        """Put this reason behind the status of a response that has not begun. Characters that it cannot hold become
+        `?`."""
+
+
 def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
     """Begin a response that goes on for long; None when the client has left."""
     socket = offer.take_over()

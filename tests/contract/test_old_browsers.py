@@ -11,7 +11,7 @@ from tests.support.browser import Browser
 from tests.support.bundles import TRANSPORTS, VERSIONS, OldClient, fetch_bundles
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
-from tests.support.tenant import Tenant, User
+from tests.support.tenant import SECRET, Tenant, User
 from tests.support.waiting import eventually
 
 OpenClient = Callable[..., OldClient]
@@ -40,7 +40,8 @@ def bundles() -> None:
 @pytest.fixture(scope="module")
 def server(tenant: Tenant) -> Iterator[Deployment]:
     """One node."""
-    deployment = Deployment({"alpha": contract_sites(tenant)["alpha"]})
+    sites = {"alpha": contract_sites(tenant)["alpha"], "messages": {"apiKey": f"{SECRET}-key", "redisPublish": {}}}
+    deployment = Deployment(sites)
     yield deployment
     deployment.end()
 
@@ -124,3 +125,20 @@ def test_a_client_that_shakes_hands_for_ever(
     eventually(lambda: client.handshakes(newer_than_ms=2_000) < MOST_IN_2_S, "the client to be slowed down", 30)
     tell(f"{client.handshakes()} handshakes, {client.handshakes(newer_than_ms=2_000)} of them in the last 2 s")
     assert client.handshakes() < 2 * FREE
+
+
+@pytest.mark.shows("Redis PUBLISH", "connect, events, replay", transport="default")
+@pytest.mark.parametrize("version", ["1.3.5"])
+def test_page_of_redis_publish(server: Deployment, tenant: Tenant, browser: Browser, version: str) -> None:
+    """The client that RedMessenger's own page loads gets the messages that waited, and live ones."""
+    user, redis = tenant.unique("user"), server.redis.client
+    redis.set(f"rm:users:{user}:key", SECRET)
+    redis.publish(f"rm.users.{user}", TEXT)
+    eventually(lambda: redis.llen(f"rm:users:{user}:messages"), "the message to wait")
+    client = OldClient(browser, server.url, version)
+    client.connect(f"{server.url}/messages", TRANSPORTS["default"])
+    client.page.evaluate(f"socket.on('connect', () => socket.emit('identifier', '{user}:{SECRET}')); 0")
+    assert client.wait("message")[0]["payload"] == TEXT
+    redis.publish(f"rm.users.{user}", "live")
+    assert client.wait("message", nth=2)[0]["payload"] == "live"
+    client.close()

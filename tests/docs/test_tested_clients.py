@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.bundles import VERSIONS
-from tests.support.matrix import FACTS, PAGE, Rows, differences, read_page, write_page
+from tests.support.matrix import FACTS, PAGE, Rows, differences, join, read_page, write_page
 
 ROW = ("Sites", "a client", "polling")
 ALL = {"connect", "events", "acknowledgement", "replay"}
@@ -38,3 +38,12 @@ def test_order_of_facts() -> None:
     """The facts of a row are in their order."""
     line = f"| a client | polling | {', '.join(FACTS)} |"
     assert line in write_page({ROW: set(FACTS)})
+
+
+def test_some_tests_add_to_the_page() -> None:
+    """A run of some tests adds its facts to those of the page."""
+    other = ("Topics", "a client", "polling")
+    assert join({ROW: {"events"}}, {ROW: {"connect"}, other: {"connect"}}) == {
+        ROW: {"connect", "events"},
+        other: {"connect"},
+    }

@@ -75,3 +75,14 @@ def test_topics(node: FuzzedNode, run: Fuzz) -> None:
 
     run(st.tuples(_ids, st.lists(_requests, min_size=1, max_size=5)), check)
     assert {200, 400, 401, 403, 404, 405} <= node.statuses.keys()
+
+
+def test_a_topic_that_is_wished_twice(node: FuzzedNode) -> None:
+    """A stream without a key may wish for a topic plain and binded: at its end nothing of it is left."""
+
+    async def scenario() -> None:
+        for query in ("topic=a&binded=a", "binded=a.*&topic=b&topic=a.*"):
+            assert (await node.http("GET", f"/topics/wire/stream?{query}"))[0] == 200
+
+    node.attempt(scenario)
+    node.check_objects()

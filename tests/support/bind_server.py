@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,12 +18,17 @@ class BindServer:
         """Start the server."""
         #: The method, content type and body of each request.
         self.requests: Recording[tuple[str, str, str]] = Recording()
+        self.headers: list[Message] = []
         #: The status and body of the answer to each key.
         self.answers: dict[str, tuple[int, bytes]] = {}
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_RETREIVE(self) -> None:  # the method of es-web-notify
+                self.do_POST()
+
             def do_POST(self) -> None:
+                owner.headers.append(self.headers)
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 owner.requests.add((self.command, self.headers["content-type"], body))
                 status, answer = owner.answers.get(body, (404, b"nobody"))

@@ -34,7 +34,7 @@ window.start = (url, options) => {
     seen.push([name, ...args]);
     if (acknowledge && name !== "kept") acknowledge();
   });
-  ["_settings", "_batch", "_resync", "news", "kept"].forEach(receive);
+  ["_settings", "_batch", "_resync", "news", "kept", "message"].forEach(receive);
   for (const name of ["connect", "disconnect", "error", "connect_error", "reconnect"])
     socket.on(name, (value) => seen.push([name, String(value)]));
 };

@@ -86,6 +86,11 @@ def gather(shown: Iterable[list[str]]) -> Rows:
     return rows
 
 
+def join(first: Rows, second: Rows) -> Rows:
+    """The facts of both."""
+    return {row: first.get(row, set()) | second.get(row, set()) for row in first.keys() | second.keys()}
+
+
 def write_page(rows: Rows) -> str:
     """The page with these rows."""
     return _HEAD + "".join(_section(name, page, rows) for name, page in SECTIONS.items())

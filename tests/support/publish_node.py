@@ -155,7 +155,7 @@ class PublishNode:
     def client(self) -> tuple[PublishClient, Recipient]:
         """A client that has joined the namespace."""
         client = PublishClient()
-        recipient = Recipient(client, "", next(self._connections), self.settings.ack, 1_000)
+        recipient = Recipient(client, next(self._connections), self.settings.ack, 1_000, itertools.count(1))
         client.on_end = lambda: self.mailroom.close(recipient)
         return client, recipient
 

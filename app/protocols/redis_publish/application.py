@@ -14,22 +14,21 @@ from app.core.limits import Limits
 from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
-from app.protocols.redis_publish.envelope import read_identifier
+from app.protocols.redis_publish.envelope import Identifier, read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.guesses import Guesses
 from app.protocols.redis_publish.mailbox_ports import Mailboxes
 from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.ports import ClientConnection, JoinRequest
-from app.protocols.redis_publish.recipient import Recipient, RecipientPhase
+from app.protocols.redis_publish.recipient import Recipient
 from app.protocols.redis_publish.settings import RedisPublish
+from app.protocols.redis_publish.visitor import Visitor
 from app.surrogates import encode_text
 from app.transport.refusals import TOO_MANY_GUESSES, refused
 
-MAX_TRIES = 3
 WRONG_FORM = 'identifier: expected "<uid>" or "<uid>:<key>"'
 WRONG_KEY = "identifier: wrong user id or key"
-ALREADY_KNOWN = "identifier: this connection has identified itself already"
-TOO_MANY_TRIES = "identifier: too many tries"
+TOO_MANY_USERS = "identifier: this connection has as many users as it may have"
 TOO_MANY_WRONG_KEYS = "identifier: too many wrong keys from this address, try again later"
 FAULT = "internal error"
 STORE_AWAY = "message store not available"
@@ -93,11 +92,7 @@ class RedisPublishApplication:
         seat = await self._seat_for(served, connection, request.client_address)
         if seat is None:
             return
-        number = next(self._numbers)
-        address = request.client_address
-        recipient = Recipient(connection, address, number, served.settings.ack, site.queue_limit.messages)
-        recipient.seat = seat
-        connection.state = (served, recipient)
+        connection.state = (served, Visitor(connection, request.client_address, seat))
         counts = self._counts.of(site.name)
         counts.connections += 1
         counts.connects["accepted"] += 1
@@ -127,57 +122,68 @@ class RedisPublishApplication:
     def event_received(self, connection: ClientConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Handles `identifier`. Any other event is dropped; if it asks for an ack, it gets one."""
         if event == "identifier" and connection.state is not None:
-            served, recipient = connection.state
-            task = asyncio.ensure_future(self._identify(served, recipient, args[0] if args else None, ack_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            served, visitor = connection.state
+            if visitor.is_full:
+                connection.send_event("error", [TOO_MANY_USERS])
+                return
+            visitor.identifiers.append((read_identifier(args[0] if args else None), ack_id))
+            if not visitor.is_identifying:
+                visitor.is_identifying = True
+                task = asyncio.ensure_future(self._identify_all(served, visitor))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         elif ack_id is not None:
             connection.send_ack(ack_id, [])
 
     def ack_received(self, connection: ClientConnection, ack_id: int) -> None:
         """The client has a message, in a site with `ack: true`."""
         if connection.state is not None:
-            served, recipient = connection.state
-            served.mailroom.receive_ack(recipient, ack_id)
+            served, visitor = connection.state
+            for recipient in list(visitor.recipients.values()):
+                served.mailroom.receive_ack(recipient, ack_id)
 
     def disconnected(self, connection: ClientConnection, reason: str) -> None:
         """Ends the connection. Messages without a receipt from the client wait for its next connection."""
         if connection.state is None:
             return
-        served, recipient = connection.state
+        served, visitor = connection.state
         connection.state = None
-        served.mailroom.close(recipient)
-        self._limits.disconnect(recipient.seat)
+        for recipient in visitor.close():
+            served.mailroom.close(recipient)
+        self._limits.disconnect(visitor.seat)
         counts = self._counts.of(served.site.name)
         counts.connections -= 1
         counts.closes[reason] += 1
         _log.info("disconnected", site=served.site.name, connection=connection.log_name, reason=reason)
 
-    async def _identify(self, served: PublishSite, recipient: Recipient, argument: object, ack_id: int | None) -> None:
-        connection = recipient.connection
-        if recipient.phase is not RecipientPhase.NAMELESS or recipient.tries >= MAX_TRIES:
-            if recipient.phase is not RecipientPhase.CLOSED:
-                connection.send_event("error", [ALREADY_KNOWN if recipient.user else TOO_MANY_TRIES])
-            return
-        # Count before the first await, so that simultaneous guesses count too.
-        recipient.tries += 1
-        is_last_try = recipient.tries == MAX_TRIES
-        if not self._guesses.may_guess(served.site.name, recipient.address):
-            self._turn_away(served, recipient)
+    async def _identify_all(self, served: PublishSite, visitor: Visitor) -> None:
+        """Looks at the client's identifiers, one after the other."""
+        while visitor.identifiers:
+            identifier, ack_id = visitor.identifiers.popleft()
+            if visitor.has_tries:
+                await self._identify(served, visitor, identifier, ack_id)
+        visitor.is_identifying = False
+
+    async def _identify(
+        self, served: PublishSite, visitor: Visitor, identifier: Identifier | None, ack_id: int | None
+    ) -> None:
+        connection = visitor.connection
+        if not self._guesses.may_guess(served.site.name, visitor.address):
+            self._turn_away(served, visitor)
             return
         try:
-            user = await self._user_of(served, argument)
-            if recipient.phase is not RecipientPhase.NAMELESS:
+            user = await self._user_of(served, identifier)
+            if visitor.is_closed:
                 return
-            if user is None:
-                is_wrong_key = read_identifier(argument) is not None
-                if is_wrong_key:
-                    self._guesses.count_wrong(served.site.name, recipient.address)
-                self._refuse(served, recipient, WRONG_KEY if is_wrong_key else WRONG_FORM, is_last_try)
+            if user is not None:
+                await self._admit(served, visitor, user, ack_id)
                 return
-            await self._admit(served, recipient, user, ack_id)
+            is_wrong_key = identifier is not None
+            if is_wrong_key:
+                self._guesses.count_wrong(served.site.name, visitor.address)
+            self._refuse(served, visitor, WRONG_KEY if is_wrong_key else WRONG_FORM)
         except LimitReached as reached:
-            self._refuse(served, recipient, str(reached), is_last_try)
+            self._refuse(served, visitor, str(reached))
         except StoreError as error:
             _log.error(
                 "identification failed", site=served.site.name, connection=connection.log_name, reason=str(error)
@@ -188,24 +194,32 @@ class RedisPublishApplication:
             _log.exception("identification failed", site=served.site.name, connection=connection.log_name)
             connection.session.close(FAULT)
 
-    async def _admit(self, served: PublishSite, recipient: Recipient, user: str, ack_id: int | None) -> None:
+    async def _admit(self, served: PublishSite, visitor: Visitor, user: str, ack_id: int | None) -> None:
+        connection = visitor.connection
+        if user in visitor.recipients:
+            # It hears of this user already: a second recipient would write every message twice.
+            if ack_id is not None:
+                connection.send_ack(ack_id, [])
+            return
         seat = await self._limits.connect_user(served.site, user)
-        if recipient.phase is not RecipientPhase.NAMELESS:
-            # The client has gone, or it has identified itself twice at the same time.
+        if visitor.is_closed:
+            # The client has gone.
             self._limits.disconnect(seat)
             return
-        recipient.seat = recipient.seat.joined_by(seat)
-        recipient.connection.hold_session()
-        recipient.connection.session.limit_outbox(served.site.outbox_limit_bytes)
+        visitor.seat = visitor.seat.joined_by(seat)
+        connection.hold_session()
+        connection.session.limit_outbox(served.site.outbox_limit_bytes)
         if ack_id is not None:
-            recipient.connection.send_ack(ack_id, [])
+            connection.send_ack(ack_id, [])
+        most = served.site.queue_limit.messages
+        recipient = Recipient(connection, next(self._numbers), served.settings.ack, most, visitor.ack_ids)
+        visitor.recipients[user] = recipient
         await served.mailroom.open(recipient, user)
         self._counts_of(served)["accepted"] += 1
-        _log.info("identified", site=served.site.name, connection=recipient.connection.log_name)
+        _log.info("identified", site=served.site.name, connection=connection.log_name)
 
-    async def _user_of(self, served: PublishSite, argument: object) -> str | None:
+    async def _user_of(self, served: PublishSite, identifier: Identifier | None) -> str | None:
         """The user that the client has proved to be; None without a proof."""
-        identifier = read_identifier(argument)
         if identifier is None:
             return None
         user, key = identifier
@@ -216,21 +230,22 @@ class RedisPublishApplication:
         is_right = hmac.compare_digest(expected or b"", encode_text(key))
         return user if is_right and expected else None
 
-    def _turn_away(self, served: PublishSite, recipient: Recipient) -> None:
+    def _turn_away(self, served: PublishSite, visitor: Visitor) -> None:
         """Closes the transport of a client whose address has guessed too often; an honest client comes back."""
         self._counts_of(served)["braked"] += 1
         refused[TOO_MANY_GUESSES] += 1
-        recipient.connection.send_event("error", [TOO_MANY_WRONG_KEYS])
-        recipient.connection.session.close("too many wrong keys")
+        visitor.connection.send_event("error", [TOO_MANY_WRONG_KEYS])
+        visitor.connection.session.close("too many wrong keys")
 
-    def _refuse(self, served: PublishSite, recipient: Recipient, reason: str, is_last_try: bool) -> None:
+    def _refuse(self, served: PublishSite, visitor: Visitor, reason: str) -> None:
+        visitor.tries += 1
         self._counts_of(served)["refused"] += 1
         _log.info(
-            "identification refused", site=served.site.name, connection=recipient.connection.log_name, reason=reason
+            "identification refused", site=served.site.name, connection=visitor.connection.log_name, reason=reason
         )
-        recipient.connection.send_event("error", [reason])
-        if is_last_try:
-            recipient.connection.disconnect()
+        visitor.connection.send_event("error", [reason])
+        if not visitor.has_tries:
+            visitor.connection.disconnect()
 
     def _counts_of(self, served: PublishSite) -> Any:
         return self._counts.of(served.site.name).part(RedisPublishCounts).identifications

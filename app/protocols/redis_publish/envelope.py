@@ -1,4 +1,9 @@
-"""The texts of the contract: a message's destination, its stored and sent form, and a client's identifier."""
+"""The texts of the contract: a message's destination, its stored and sent form, and a client's identifier.
+
+An entry is JSON with the fields of RedMessenger's entries. A space behind the first brace tells the entries of this
+server: JSON.stringify writes none there, and a reader of JSON does not see it. Two spaces tell that the payload is in
+encodeURI, as in an entry of RedMessenger.
+"""
 
 import re
 from typing import Literal
@@ -7,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.json_depth import is_too_deep
+from app.protocols.redis_publish.uri_text import decode_uri, encode_uri
 from app.surrogates import replace_half_pairs
 
 #: The name of a user or channel: one line of a message between nodes, and part of a key. Half a surrogate pair is in no
@@ -14,8 +20,11 @@ from app.surrogates import replace_half_pairs
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,512}\Z")
 #: A longer key is none that an application has set: it is not read.
 MAX_KEY_CHARACTERS = 1_024
-#: The beginning of an entry that this server made. Any other entry is decoded and rebuilt.
-_OURS = re.compile(rb'\{"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":true,"payload":"')
+#: The beginning of an entry with the fields of the contract in their order: its mark, and its `bubble`.
+_ENTRY = re.compile(rb'\{( ?| {2})"source":"[^"\\]*(?:\\.[^"\\]*)*","timestamp":\d+,"bubble":(true|false),"payload":"')
+_PLAIN_MARK, _URI_MARK = b" ", b"  "
+#: A client's user and key.
+Identifier = tuple[str, str]
 _BUBBLE = b'"bubble":true'
 _NO_BUBBLE = b'"bubble":false'
 
@@ -41,7 +50,7 @@ def read_destination(text: str) -> Destination | None:
     return Destination("channels", name) if kind == "channels" else None
 
 
-def read_identifier(argument: object) -> tuple[str, str] | None:
+def read_identifier(argument: object) -> Identifier | None:
     """Returns user and key from `"<uid>"` or `"<uid>:<key>"`; None for anything else. The key keeps all its `:`."""
     if not isinstance(argument, str):
         return None
@@ -61,9 +70,9 @@ class Envelopes:
         #: The newest timestamp of each source and payload, kept while the next timestamp could be the same.
         self._last: dict[tuple[str, bytes], int] = {}
 
-    def seal(self, source: str, at_ms: int, payload: bytes) -> bytes:
-        """Returns `{"source", "timestamp", "bubble": true, "payload"}` as JSON. U+FFFD replaces bytes that are not
-        UTF-8."""
+    def seal(self, source: str, at_ms: int, payload: bytes, as_uri: bool = False) -> bytes:
+        """Returns `{"source", "timestamp", "bubble": true, "payload"}` as JSON, with the mark of this server. U+FFFD
+        replaces bytes that are not UTF-8. With `as_uri` the payload is in encodeURI."""
         if at_ms > self._at_ms:
             self._at_ms = at_ms
             self._last = {text: last_ms for text, last_ms in self._last.items() if last_ms >= at_ms}
@@ -71,10 +80,11 @@ class Envelopes:
         at_ms = last_ms + 1 if last_ms >= at_ms else at_ms
         self._last[source, payload] = at_ms
         text = payload.decode("utf-8", "replace")
-        return msgspec.json.encode({"source": source, "timestamp": at_ms, "bubble": True, "payload": text})
+        fields = _Fields(source, at_ms, True, encode_uri(text) if as_uri else text)
+        return b"{" + (_URI_MARK if as_uri else _PLAIN_MARK) + msgspec.json.encode(fields)[1:]
 
 
-class _Ours(Struct, forbid_unknown_fields=True):
+class _Fields(Struct, forbid_unknown_fields=True):
     source: str
     timestamp: int
     bubble: bool
@@ -87,29 +97,43 @@ class _Foreign(Struct):
     timestamp: Raw = Raw(b"0")
 
 
-_ours_decoder = msgspec.json.Decoder(_Ours)
+_fields_decoder = msgspec.json.Decoder(_Fields)
 _foreign_decoder = msgspec.json.Decoder(_Foreign)
 
 
 def event_of(entry: bytes, is_first: bool) -> bytes:
     """Returns `["message",{...}]` for a client, with the `bubble` of its connection. An entry of another program is
     rebuilt first. Never raises: an entry that nobody can read must not keep the ones behind it from their user."""
-    if not _is_ours(entry):
+    form = _ENTRY.match(entry)
+    mark = form[1] if form else b""
+    fields = _read_fields(entry) if form else None
+    if fields is None:
         entry = _rebuild(entry, is_first)
-    elif not is_first:
+    elif mark == _PLAIN_MARK:
         # Quotes inside a text are escaped, so the first match is the key itself.
-        entry = entry.replace(_BUBBLE, _NO_BUBBLE, 1)
+        entry = b"{" + (entry if is_first else entry.replace(_BUBBLE, _NO_BUBBLE, 1))[2:]
+    else:
+        # An entry of RedMessenger, or of this server for a reader of RedMessenger's entries.
+        fields.bubble = is_first
+        payload = decode_uri(fields.payload)
+        if payload is not None:
+            fields.payload = payload
+        entry = msgspec.json.encode(fields)
     return b'["message",' + entry + b"]"
 
 
-def _is_ours(entry: bytes) -> bool:
-    if _OURS.match(entry) is None:
-        return False
+def is_of_the_original(entry: bytes) -> bool:
+    """Whether an entry is one of RedMessenger: it has that form without a mark, and its payload is in encodeURI."""
+    form = _ENTRY.match(entry)
+    fields = _read_fields(entry) if form and not form[1] else None
+    return fields is not None and decode_uri(fields.payload) is not None
+
+
+def _read_fields(entry: bytes) -> _Fields | None:
     try:
-        _ours_decoder.decode(entry)
+        return _fields_decoder.decode(entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _rebuild(entry: bytes, is_first: bool) -> bytes:

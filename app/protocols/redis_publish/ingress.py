@@ -14,7 +14,14 @@ from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable, WrongType
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
 from app.protocols.redis_publish.figures import RedisPublishCounts
-from app.protocols.redis_publish.mailbox_ports import Letter, LetterOutcome, Mailboxes, PublishStream, StreamEntry
+from app.protocols.redis_publish.mailbox_ports import (
+    Letter,
+    LetterOutcome,
+    Mailboxes,
+    PublishStream,
+    QueueEncoding,
+    StreamEntry,
+)
 from app.protocols.redis_publish.settings import RedisPublish
 from app.watched_tasks import start_watched
 
@@ -43,12 +50,14 @@ class Ingress:
         settings: RedisPublish,
         mailboxes: Mailboxes,
         stream: PublishStream,
+        encoding: QueueEncoding,
         counts: RedisPublishCounts,
     ) -> None:
         self._site = site.name
         self._prefix = settings.prefix
         self._mailboxes = mailboxes
         self._stream = stream
+        self._encoding = encoding
         self._counts = counts
         limited_bytes = site.limits.message_bytes
         self._max_payload_bytes = min(settings.max_payload_bytes, limited_bytes or settings.max_payload_bytes)
@@ -120,7 +129,7 @@ class Ingress:
         if self._backlog_bytes > MAX_BACKLOG_BYTES:
             self._counts.outcomes["lost"] += 1
             return
-        entry = self._envelopes.seal(f"{self._prefix}.{address}", now_ms(), payload)
+        entry = self._envelopes.seal(f"{self._prefix}.{address}", now_ms(), payload, self._encoding.is_uri)
         self._backlog.append((address, Letter(entry)))
         self._backlog_bytes += len(entry)
         self._is_idle.clear()
@@ -252,7 +261,7 @@ class Ingress:
             self._refuse("stream", entry.id, reason)
             return None
         added_ms = int(entry.id.partition("-")[0])
-        sealed = envelopes.seal(f"{self._prefix}.{destination}", added_ms, payload)
+        sealed = envelopes.seal(f"{self._prefix}.{destination}", added_ms, payload, self._encoding.is_uri)
         dedupe_id = entry.fields.get(b"id", b"").decode("utf-8", "replace")
         return destination, Letter(sealed, entry.id, dedupe_id)
 

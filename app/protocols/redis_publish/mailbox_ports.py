@@ -95,6 +95,12 @@ class Mailboxes(Protocol):
         list. Idempotent."""
 
 
+class QueueEncoding(Protocol):
+    """How payloads wait in the lists of a site's users. Known once the node has looked, and may change until then."""
+
+    is_uri: bool
+
+
 class MailListener(Protocol):
     """The listener that serves this node's connections. Calls are synchronous, in the order in which Redis published,
     and never block."""

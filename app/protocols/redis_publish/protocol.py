@@ -3,6 +3,7 @@
 from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
+from app.protocols.redis_publish.route_page import route_pages
 from app.protocols.redis_publish.services import PublishServices, check_sites
 from app.protocols.redis_publish.settings import SECTION, RedisPublish
 
@@ -18,6 +19,7 @@ class _NodePublish(NodeProtocol):
         self._services = PublishServices(sites, services.redis, services.node, services.limits, services.counts)
         self.namespaces = self._services.application
         self.notices = self._services.notices
+        self.routes = route_pages(sites)
 
     async def start(self) -> None:
         """Starts listening to the applications."""
@@ -28,6 +30,7 @@ class _NodePublish(NodeProtocol):
         if site.section(RedisPublish) is not None:
             self._services.add(site)
             self.notices = self._services.notices
+            self.routes = [*self.routes, *route_pages([site])]
 
     async def settle(self) -> None:
         """Hands the leases to other nodes, and waits for the mailboxes."""

@@ -1,19 +1,18 @@
 """One client of a user and the order in which it gets its messages.
 
-    NAMELESS ──identifier──▶ FETCHING ──all that waited is written──▶ LIVE ──something is missing──▶ FETCHING
-                                │  ▲
-             more waits ────────▼  │ the client has the part before
-                               WAITING                                any ──gone──▶ CLOSED
+    NEW ──registered──▶ FETCHING ──all that waited is written──▶ LIVE ──something is missing──▶ FETCHING
+                           │  ▲
+        more waits ────────▼  │ the client has the part before
+                          WAITING                                    any ──gone──▶ CLOSED
 
 Decides without I/O: `mailroom.py` asks the mailboxes and passes their answers to this class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from hashlib import sha1
 
 from app.core.catch_up import CatchUp
-from app.core.seat import NO_SEAT
 from app.protocols.redis_publish.envelope import event_of
 from app.protocols.redis_publish.mailbox_ports import Part, Told
 from app.protocols.redis_publish.ports import ClientConnection
@@ -22,8 +21,8 @@ from app.protocols.redis_publish.ports import ClientConnection
 class RecipientPhase(Enum):
     """The phases of a recipient, by its way with messages that are announced to its node ("told")."""
 
-    #: The client has not identified itself.
-    NAMELESS = "nameless"
+    #: The mailbox was not asked yet.
+    NEW = "new"
     #: The mailbox was asked for a part. A told message is held until the answer shows whether the part covers it.
     FETCHING = "fetching"
     #: A part was written and more waits. Told messages wait behind it in the list.
@@ -43,19 +42,15 @@ class Recipient:
     """
 
     def __init__(
-        self, connection: ClientConnection, address: str, number: int, with_acks: bool, max_pending: int
+        self, connection: ClientConnection, number: int, with_acks: bool, max_pending: int, ack_ids: Iterator[int]
     ) -> None:
-        """`number` is unique on this node. At most `max_pending` entries await their receipt."""
+        """`number` is unique on this node. At most `max_pending` entries await their receipt. `ack_ids` are new ids
+        of the connection."""
         self.connection = connection
-        self.address = address
-        #: Its place among the connections that the site's limits count; given back at its end.
-        self.seat = NO_SEAT
         self.number = number
         self.with_acks = with_acks
-        self.phase = RecipientPhase.NAMELESS
+        self.phase = RecipientPhase.NEW
         self.user = ""
-        #: The number of identifiers that the client has tried.
-        self.tries = 0
         #: A message was missed, so the mailbox has to be asked again.
         self.is_stale = False
         #: Entries with a receipt, to be taken out of the mailbox.
@@ -74,7 +69,7 @@ class Recipient:
         self._entries_by_ack: dict[int, bytes] = {}
         #: Hashes of written entries that stay in the list for connections that fetch, oldest first.
         self._listed: dict[int, None] = {}
-        self._ack_id = 0
+        self._ack_ids = ack_ids
 
     def fetch(self) -> None:
         """The mailbox is about to be asked: messages that are told from here on are held."""
@@ -197,16 +192,16 @@ class Recipient:
         that fetches the entry from the mailbox does."""
         if self.phase is RecipientPhase.CLOSED or self.connection.is_closed:
             return
-        self._ack_id += 1
+        ack_id = next(self._ack_ids)
         if not is_owned:
             self._listed[hash(entry)] = None
             if len(self._listed) > self._max_pending:
                 del self._listed[next(iter(self._listed))]
         else:
-            self._pending[entry] = self._ack_id
+            self._pending[entry] = ack_id
             if self.with_acks:
-                self._entries_by_ack[self._ack_id] = entry
+                self._entries_by_ack[ack_id] = entry
                 if len(self._pending) > self._max_pending:
                     # The client never acknowledges: its next connection gets the entries in the list.
                     self._forget(next(iter(self._pending)))
-        self.connection.send_body(event_of(entry, is_first), self._ack_id if self.with_acks else None)
+        self.connection.send_body(event_of(entry, is_first), ack_id if self.with_acks else None)

@@ -22,6 +22,7 @@ The application's own keys begin with its prefix (`rm`) and have no hash tag:
 | nodes | sorted set | node by last beat; `recado:redis_publish:{rm}:<node>` is its channel |
 | lease | string | the node that owns the subscription |
 | offer | string | the same node, while it waits for another to take the lease over |
+| encoding | string | `uri` once an entry of RedMessenger was found: payloads wait in encodeURI |
 | held | string | the time when the lease was last known to be held (ms) |
 | users:<node> | set | users with connections on a node |
 | users:<node>:buried | set | the same of a dead node, while its connections are removed |
@@ -36,6 +37,11 @@ def publish_prefix(prefix: str) -> str:
 def nodes_key(prefix: str) -> str:
     """The key of the nodes by last beat."""
     return publish_prefix(prefix) + "nodes"
+
+
+def encoding_key(prefix: str) -> str:
+    """The key of the encoding in which payloads wait."""
+    return publish_prefix(prefix) + "encoding"
 
 
 def node_users(prefix: str, node: str) -> str:

@@ -18,6 +18,7 @@ from app.protocols.redis_publish.mailroom import Mailroom
 from app.protocols.redis_publish.redis_feed import PublishFeed
 from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
+from app.protocols.redis_publish.redis_queue_encoding import RedisQueueEncoding
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
 from app.protocols.redis_publish.settings import RedisPublish, check_sections
 from app.redis.address import Location, read_redis_url
@@ -45,16 +46,23 @@ class _SiteServices:
         self.feed = PublishFeed(redis, node, site, settings)
         self.feed.subscription.faults = counts.faults
         self.lease = PublishLease(redis, node, site, settings)
-        self.ingress = Ingress(site, settings, self.mailboxes, self.stream, numbers)
+        self.encoding = RedisQueueEncoding(redis, site, settings)
+        self.ingress = Ingress(site, settings, self.mailboxes, self.stream, self.encoding, numbers)
         self.feed.listener, self.feed.reader = self.mailroom, self.ingress
         self.lease.feed, self.lease.reader, self.lease.mailboxes = self.feed, self.ingress, self.mailboxes
         self.served = PublishSite(site, settings, self.mailboxes, self.mailroom)
 
     def start(self) -> None:
+        self.encoding.start()
         self.feed.start()
         self.lease.start()
 
+    async def settled(self) -> None:
+        await self.lease.is_settled.wait()
+        await self.encoding.is_settled.wait()
+
     async def close(self) -> None:
+        await self.encoding.close()
         await self.lease.close()
         await self.feed.close()
         self.stream.close()
@@ -104,7 +112,7 @@ class PublishServices:
             site.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
-                await asyncio.gather(*(site.lease.is_settled.wait() for site in self._sites))
+                await asyncio.gather(*(site.settled() for site in self._sites))
 
     def add(self, site: Site) -> None:
         """Starts one more site, if it has turned it on. Raises ConfigError."""

@@ -1,7 +1,7 @@
 """The section `redisPublish:` of a site, and the check of all such sections together."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
@@ -34,6 +34,8 @@ class RedisPublish(Struct, frozen=True, kw_only=True):
     ack: bool = False
     #: A second Socket.IO namespace beside the site's own, with its slash.
     route: str | None = None
+    #: How payloads wait in users' lists: as they are, or in encodeURI as in RedMessenger. None: as the lists show.
+    queue_encoding: Literal["plain", "uri"] | None = None
     #: Longer payloads are refused.
     max_payload_bytes: int = 1_000_000
 
@@ -51,6 +53,7 @@ class RedisPublishKeys(Section):
     conn_limit: Amount | None = None
     ack: bool | None = None
     route: _Namespace | None = None
+    queue_encoding: Literal["plain", "uri"] | None = None
     max_payload_bytes: Amount | None = field(name="max_payload", default=None)
 
 

@@ -17,7 +17,7 @@ from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
 from app.protocols.topics.registry import TopicRegistration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
-from app.protocols.topics.site_topics import SiteTopics, lifetime_ms
+from app.protocols.topics.site_topics import SiteTopics, lifetime_ms, rules_of
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
 from app.protocols.validation import read_aside
@@ -25,10 +25,12 @@ from app.protocols.validation import read_aside
 _MAX_KNOWN_PASSWORDS = 1_000
 
 _log = structlog.get_logger(__name__)
+#: es-web-notify's words.
+INVALID_DATA = "Invalid data"
 _EXTENSION_ERRORS = {
-    Extension.UNKNOWN: (404, "connid: there is no such connection."),
-    Extension.WRONG: (403, "secret: not the secret of this connection."),
-    Extension.EXHAUSTED: (429, "This connection was extended as often as it may be."),
+    Extension.UNKNOWN: (404, "connid: there is no such connection.", INVALID_DATA),
+    Extension.WRONG: (403, "secret: not the secret of this connection.", INVALID_DATA),
+    Extension.EXHAUSTED: (429, "This connection was extended as often as it may be.", "Max alive reached"),
 }
 
 
@@ -75,7 +77,8 @@ class Emitting:
         result = "failed"
         try:
             body = await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
-            emission = await read_aside(read_emission, body)
+            rules = rules_of(topics, exchange.is_mounted)
+            emission = await read_aside(lambda text: read_emission(text, rules), body)
             await self._emit(topics, emission)
             result = "accepted"
         except BadRequest as error:
@@ -158,8 +161,8 @@ class Extending:
             topics.settings.max_alive_count,
         )
         if extension is not Extension.EXTENDED:
-            status, reason = _EXTENSION_ERRORS[extension]
-            raise BadRequest(reason, status=status)
+            status, reason, phrase = _EXTENSION_ERRORS[extension]
+            raise BadRequest(reason, status, phrase)
         timeout_ms = int(topics.settings.connection_timeout_seconds * 1000)
         await exchange.answer_json({"connid": proof.connection, "secret": secret, "timeout": timeout_ms})
 

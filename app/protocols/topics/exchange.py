@@ -9,7 +9,8 @@ import msgspec
 from app.config.settings import Site
 from app.digests import is_same_secret
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, first_values, key_in, read_body, shown_origin
+from app.protocols.http_request import Receive, Scope, Send, first_values, is_mounted, key_in, read_body, shown_origin
+from app.transport.streaming import EXTENSION, StatusLine
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -32,6 +33,8 @@ class Exchange:
         self.receive = receive
         self.send = send
         self.method: str = scope["method"]
+        #: Whether it came to a path of es-web-notify.
+        self.is_mounted = is_mounted(scope)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         query = scope["query_string"].decode("utf-8", "replace")
         #: Every parameter of the query, in order.
@@ -80,8 +83,11 @@ class Exchange:
         """Answers with this value as JSON."""
         await self.answer(status, msgspec.json.encode(value), JSON, more)
 
-    async def answer_error(self, status: int, reason: str, more: Sequence[Header] = ()) -> None:
-        """Answers with the reason as text."""
+    async def answer_error(self, status: int, reason: str, more: Sequence[Header] = (), phrase: str = "") -> None:
+        """Answers with the reason as text. `phrase` stands in the status line; "": the reason."""
+        line: StatusLine | None = self.scope.get("extensions", {}).get(EXTENSION)
+        if line is not None:
+            line.give_reason(phrase or reason)
         if status in (408, 413):
             # The rest of the body may be on its way, so the connection must close.
             more = [*more, (b"connection", b"close")]

@@ -21,7 +21,6 @@ from app.errors import StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.topics.frames import RESYNC, event_of_server
-from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import (
     ALL_NODES,
     PROTOCOL,
@@ -31,9 +30,17 @@ from app.protocols.topics.notice import (
 )
 from app.protocols.topics.presence import ClientPresence
 from app.protocols.topics.settings import Topics
-from app.protocols.topics.site_topics import GRACE_MS, SiteTopics, lifetime_ms, notice_of, write_message
+from app.protocols.topics.site_topics import (
+    GRACE_MS,
+    SiteTopics,
+    lifetime_ms,
+    notice_of,
+    own_index,
+    write_message,
+    write_own,
+)
 from app.protocols.topics.stream import Caller, Stream
-from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC, has_wildcard
+from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC
 from app.protocols.topics.topic_store import TopicStore
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.streaming import StreamingResponse
@@ -142,7 +149,7 @@ class TopicHub:
         except BaseException:
             self._forget(topics, stream, has_joined=True)
             raise
-        stream.number = opened.number
+        stream.number, stream.instances = opened.number, opened.instances
         if opened.is_watched:
             self._presence.opened(topics.site, stream.client, stream.number, opened.instances)
         return stream, secret
@@ -157,6 +164,8 @@ class TopicHub:
         timeout_seconds = topics.settings.connection_timeout_seconds
         stream.answer_with(response)
         stream.ends_at = now + timeout_seconds
+        if stream.caller.is_original:
+            write_own(topics, stream, "connect", stream.instances)
         detail = {"connid": stream.number, "secret": secret, "timeout": int(timeout_seconds * 1000)}
         stream.write_event(event_of_server("connected", now_ms(), detail), SERVER_TOPIC)
         stream.wrote_at = now
@@ -201,10 +210,20 @@ class TopicHub:
         except StoreUnavailable:
             remaining_ms = int(_ASK_AGAIN_SECONDS * 1000)
         if remaining_ms <= 0:
+            if stream.caller.is_original and stream.watches_itself:
+                await self._write_own_end(stream)
             stream.end("timeout")
         else:
             stream.ends_at = asyncio.get_running_loop().time() + remaining_ms / 1000
             self._schedule(stream)
+
+    async def _write_own_end(self, stream: Stream) -> None:
+        """As with es-web-notify, a stream that watches its own client is told of its end, when that is its time-out."""
+        try:
+            instances = await self._store.instances(stream.site, stream.client)
+        except StoreUnavailable:
+            return
+        write_own(self.sites[stream.site.name], stream, "disconnect", max(0, instances - 1))
 
     def _forget(self, topics: SiteTopics, stream: Stream, *, has_joined: bool) -> None:
         stream.is_over = True
@@ -222,16 +241,15 @@ class TopicHub:
     # Writing to a stream before it is live
 
     async def _write_available(self, stream: Stream) -> None:
-        topics = [wish.topic for wish in stream.caller.subscription.wishes if wish.topic.startswith(CONNECTION_PREFIX)]
-        named = [topic for topic in topics if not has_wildcard(topic)]
-        asked = [self._store.instances(stream.site, topic.removeprefix(CONNECTION_PREFIX)) for topic in named]
-        for topic, instances in zip(named, await asyncio.gather(*asked), strict=True):
-            stream.write_event(event_of_server("available", now_ms(), {"clid_instances": instances}), topic)
+        watched = stream.watched()
+        asked = [self._store.instances(stream.site, client) for client in watched]
+        for client, instances in zip(watched, await asyncio.gather(*asked), strict=True):
+            detail = {"clid_instances": str(instances) if stream.caller.is_original else instances}
+            stream.write_event(event_of_server("available", now_ms(), detail), CONNECTION_PREFIX + client)
 
     async def _write_history(self, stream: Stream, after_seq: int) -> None:
         """Writes the history behind a seq. If messages are missing before a page, `_resync` is written before it."""
-        own = TopicIndex()
-        own.add(stream)
+        own = own_index(self.sites[stream.site.name], stream)
         has_more = True
         # On the wire a body may be several times as long: it is escaped, and repeated for each topic that it matches.
         max_bytes = max(1, stream.site.outbox_limit_bytes // 8)
@@ -265,8 +283,7 @@ class TopicHub:
             # The stream has asked for no history, so the missing messages cannot be read from there.
             self.write_resync(stream)
             return
-        own = TopicIndex()
-        own.add(stream)
+        own = own_index(topics, stream)
         now = asyncio.get_running_loop().time()
         for message in held.release(stream.last_seq):
             write_message(own, message, now)

@@ -7,7 +7,7 @@ from app.protocols.topics.notice import Emitted
 from app.protocols.topics.registry import EVERYBODY, is_among
 from app.protocols.topics.requests import RequestedTopic
 from app.protocols.topics.stream import Stream, Writing
-from app.protocols.topics.topic import has_wildcard
+from app.protocols.topics.topic import emitted_levels, is_pattern
 from app.protocols.topics.trie import Trie
 
 
@@ -60,12 +60,13 @@ class _Share:
 class TopicIndex:
     """The subscriptions of a set of streams. Lives as long as its owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides_nothing: bool = False) -> None:
+        """With `hides_nothing` a wildcard in the first place stands for reserved levels, too."""
         self.streams: dict[int, Stream] = {}
         self._exact: dict[str, Group] = {}
         # The exact topics a second time, for emitted wildcards; and the patterns, in which every event is looked up.
-        self._exact_levels: Trie[Group] = Trie()
-        self._patterns: Trie[Group] = Trie()
+        self._exact_levels: Trie[Group] = Trie(hides_nothing=hides_nothing)
+        self._patterns: Trie[Group] = Trie(hides_nothing=hides_nothing)
         self._groups_of_patterns: dict[str, Group] = {}
 
     def add(self, stream: Stream) -> None:
@@ -80,9 +81,11 @@ class TopicIndex:
         if self.streams.pop(stream.number, None) is None:
             return
         for wish in stream.caller.subscription.wishes:
-            groups, trie = self._home(wish.topic)
-            group = groups[wish.topic]
-            side = self._side(group, wish, stream)
+            groups, trie = self._home(wish)
+            group = groups.get(wish.topic)
+            side = self._side(group, wish, stream) if group is not None else {}
+            if group is None or stream not in side.get(stream.writing, ()):
+                continue  # Without a key the binded and the plain wish for a topic are one.
             del side[stream.writing][stream]
             if not side[stream.writing]:
                 del side[stream.writing]
@@ -92,9 +95,13 @@ class TopicIndex:
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Each topic and pattern with the number of its streams."""
-        for groups in (self._exact, self._groups_of_patterns):
-            for topic, group in groups.items():
-                yield topic, len(group)
+        for group in self.groups():
+            yield group.topic, len(group)
+
+    def groups(self) -> Iterator[Group]:
+        """The groups of all topics and patterns."""
+        yield from self._exact.values()
+        yield from self._groups_of_patterns.values()
 
     def __len__(self) -> int:
         """The number of different topics and patterns."""
@@ -119,8 +126,8 @@ class TopicIndex:
         return written
 
     def _meeting(self, topic: str) -> Iterator[Group]:
-        levels = tuple(topic.split("/"))
-        if has_wildcard(topic):
+        levels = emitted_levels(topic)
+        if is_pattern(levels):
             yield from self._exact_levels.matches(levels)
         elif group := self._exact.get(topic):
             yield group
@@ -135,15 +142,15 @@ class TopicIndex:
         return list(streams)
 
     def _group(self, wish: RequestedTopic) -> Group:
-        groups, trie = self._home(wish.topic)
+        groups, trie = self._home(wish)
         group = groups.get(wish.topic)
         if group is None:
             group = groups[wish.topic] = Group(wish.topic)
             trie.add(wish.levels, group)
         return group
 
-    def _home(self, topic: str) -> tuple[dict[str, Group], Trie[Group]]:
-        if has_wildcard(topic):
+    def _home(self, wish: RequestedTopic) -> tuple[dict[str, Group], Trie[Group]]:
+        if is_pattern(wish.levels):
             return self._groups_of_patterns, self._patterns
         return self._exact, self._exact_levels
 

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,21 @@ from app.core.message import Message
 from app.ids import FlakeIds
 from app.protocols.topics.exchange import Exchange, Header
 from app.protocols.topics.notice import Question, question_to_all
+from app.protocols.topics.original_shapes import (
+    TOTAL,
+    body_of,
+    in_words,
+    kinds_of_node,
+    original_body,
+    original_topics,
+    state_of,
+    total,
+    with_total,
+)
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.stream import Stream
 from app.protocols.topics.topic_store import TopicStore
 
-TOTAL = "@TOTAL@"
 #: The time for the other nodes to answer.
 ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.01
@@ -50,19 +61,22 @@ class Inspection:
         client = exchange.query.get("clid")
         if client is None:
             counts = await self._store.clients(topics.site)
-            await exchange.answer_json({**counts, TOTAL: sum(counts.values())})
+            await exchange.answer_json(with_total(counts) if exchange.is_mounted else {**counts, TOTAL: total(counts)})
         elif exchange.query.get("details") == "true":
-            answers, more = await self._ask(topics, "details", client)
+            answers, more = await self._ask(topics, f"{_prefix(exchange)}details", client)
             await exchange.answer_json(
                 {number: shown for answer in answers for number, shown in answer.items()}, more=more
             )
         else:
-            counts = {TOTAL: sum((await self._store.clients(topics.site)).values())} if client == TOTAL else {}
+            counts = {TOTAL: total(await self._store.clients(topics.site))} if client == TOTAL else {}
             instances = counts.get(client) if counts else await self._store.instances(topics.site, client)
             await exchange.answer(200, str(instances).encode())
 
     async def state(self, exchange: Exchange, topics: SiteTopics) -> None:
         """Connections, clients and topics with their counts. Raises StoreError."""
+        if exchange.is_mounted:
+            await self._original_state(exchange, topics)
+            return
         answers, more = await self._ask(topics, "state")
         sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
         for answer in answers:
@@ -73,7 +87,10 @@ class Inspection:
 
     async def memory(self, exchange: Exchange, topics: SiteTopics) -> None:
         """The memory of each node's process in MB, by kind. Raises StoreError."""
-        answers, more = await self._ask(topics, "memory")
+        answers, more = await self._ask(topics, f"{_prefix(exchange)}memory")
+        if exchange.is_mounted:
+            await exchange.answer_json(in_words(answers), more=more)
+            return
         await exchange.answer_json({answer["node"]: answer["memory"] for answer in answers}, more=more)
 
     def question_asked(self, topics: SiteTopics, question: Question) -> None:
@@ -83,9 +100,20 @@ class Inspection:
                 answer: Any = _state(topics)
             case "memory":
                 answer = {"node": self._node, "memory": memory_mb()}
+            case "original state":
+                answer = _original_state(topics)
+            case "original memory":
+                answer = kinds_of_node()
+            case "original details":
+                answer = _details(topics, question.client, original_body)
             case _:
-                answer = _details(topics, question.client)
+                answer = _details(topics, question.client, _body)
         self._errands.start(self._answer(topics, question, msgspec.json.encode(answer)))
+
+    async def _original_state(self, exchange: Exchange, topics: SiteTopics) -> None:
+        answers, more = await self._ask(topics, "original state")
+        next_number = await self._store.next_number(topics.site)
+        await exchange.answer_json(state_of(next_number, answers), more=more)
 
     async def _answer(self, topics: SiteTopics, question: Question, answer: bytes) -> None:
         await self._store.answer(topics.site, question.id, answer)
@@ -116,11 +144,20 @@ def _state(topics: SiteTopics) -> dict[str, Any]:
     }
 
 
-def _details(topics: SiteTopics, client: str) -> dict[str, Any]:
+def _original_state(topics: SiteTopics) -> dict[str, Any]:
+    """This node's part of es-web-notify's /state."""
+    return {
+        "connections": [str(stream.number) for stream in islice(topics, _MAX_TOPICS)],
+        "clids": dict(islice(topics.clients.items(), _MAX_TOPICS)),
+        "topics": list(islice(original_topics(topics.index), _MAX_TOPICS)),
+    }
+
+
+def _details(topics: SiteTopics, client: str, body_of: Callable[[Stream], dict[str, Any]]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     left = _MAX_DETAIL_BYTES
     for stream in islice((stream for stream in topics if stream.client == client), _MAX_DETAILS):
-        detail = _shown(stream)
+        detail = {"headers": _headers(stream), "body": body_of(stream)}
         left -= len(msgspec.json.encode(detail))
         if left < 0:
             break
@@ -128,13 +165,22 @@ def _details(topics: SiteTopics, client: str) -> dict[str, Any]:
     return shown
 
 
-def _shown(stream: Stream) -> dict[str, Any]:
+def _headers(stream: Stream) -> dict[str, str]:
     lines = (line.partition(": ") for line in stream.caller.headers.decode("latin-1").splitlines())
+    return {name: value for name, _, value in lines}
+
+
+def _body(stream: Stream) -> dict[str, Any]:
     points = [
         {"topic": wish.topic, "binded": True} if wish.is_binded else {"topic": wish.topic}
         for wish in stream.caller.subscription.wishes
     ]
-    return {"headers": {name: value for name, _, value in lines}, "body": {"clid": stream.client, "ep": points}}
+    return body_of(stream, points)
+
+
+def _prefix(exchange: Exchange) -> str:
+    """Before a question whose answers have the shapes of es-web-notify."""
+    return "original " if exchange.is_mounted else ""
 
 
 def memory_mb() -> dict[str, float]:

@@ -6,7 +6,7 @@ from msgspec import Struct
 from app.clock import now_ms
 from app.config.settings import HistoryLimit
 from app.core.message import Audience, LiveMessage
-from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, is_reserved
+from app.protocols.topics.topic import CONNECTION_PREFIX, Levels, has_wildcard, is_pattern, is_reserved
 
 PROTOCOL = "topics"
 #: The audience of every node, whether or not it has streams.
@@ -35,7 +35,7 @@ class Question(Struct, frozen=True):
     """A question of one node to all nodes."""
 
     id: str
-    #: "state", "memory", or "details", which is about one client.
+    #: "state", "memory", or "details", which is about one client; with "original " before it in es-web-notify's shapes.
     about: str
     client: str = ""
 
@@ -62,9 +62,13 @@ def is_bindable(name: str) -> bool:
     return not is_reserved(name) and not has_wildcard(name)
 
 
-def names_joined(topic: str) -> str:
-    """The audience that a node joins for this subscription."""
-    return _patterns_for(topic) if has_wildcard(topic) else exact_name(topic)
+def names_joined(topic: str, levels: Levels, *, hides_nothing: bool = False) -> list[str]:
+    """The audiences that a node joins for this subscription."""
+    if not is_pattern(levels):
+        return [exact_name(topic)]
+    if hides_nothing and is_pattern(levels[:1]):
+        return [ALL_PATTERNS, CONNECTION_PATTERNS]
+    return [_patterns_for(topic)]
 
 
 def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[str] | None = None) -> Audience:

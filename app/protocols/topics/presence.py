@@ -15,7 +15,8 @@ from app.core.ports import Publish
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.notice import Emitted, audience
-from app.protocols.topics.topic import CONNECTION_PREFIX, has_wildcard, levels_of
+from app.protocols.topics.settings import Topics
+from app.protocols.topics.topic import CONNECTION_PREFIX, TopicRules, has_wildcard, levels_of
 from app.protocols.topics.topic_store import TopicStore
 from app.watched_tasks import start_logged
 
@@ -118,7 +119,9 @@ class ClientPresence:
     async def _publish(self, site: Site, client: str, type_: str, instances: int, origin: int) -> None:
         topic = CONNECTION_PREFIX + client
         try:
-            levels_of(topic)
+            settings = site.section(Topics)
+            # On a site that hears what es-web-notify's clients heard, a client at an original path may watch any name.
+            levels_of(topic, TopicRules(takes_text=settings is not None and settings.reserved_under_hash))
         except BadRequest:
             return  # nobody can have subscribed to it
         if has_wildcard(topic):

@@ -5,6 +5,7 @@ from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.topics.bind_keys import BindKeys
 from app.protocols.topics.figures import METRICS
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
+from app.protocols.topics.importing import ES_WEB_NOTIFY
 from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
 from app.protocols.topics.settings import SECTION, Topics
@@ -57,4 +58,12 @@ def _check_keys(config: Config) -> None:
             BindKeys(site)
 
 
-TOPICS = ProtocolSpec("topics", _NodeTopics, section=SECTION, check_sites=_check_keys, metrics=METRICS, mounts=_MOUNTS)
+TOPICS = ProtocolSpec(
+    "topics",
+    _NodeTopics,
+    section=SECTION,
+    check_sites=_check_keys,
+    metrics=METRICS,
+    mounts=_MOUNTS,
+    importers=(ES_WEB_NOTIFY,),
+)

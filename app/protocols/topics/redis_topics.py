@@ -71,6 +71,10 @@ class RedisTopics:
         """The number of a client's streams; see `TopicStore`."""
         return int(await self._run("topics_clients", site, "one", encode_text(client)))
 
+    async def next_number(self, site: Site) -> int:
+        """The number of the next stream; see `TopicStore`."""
+        return int(await self._run("topics_clients", site, "next"))
+
     async def clients(self, site: Site) -> dict[str, int]:
         """The number of streams of each client; see `TopicStore`."""
         sums: dict[str, int] = {}

@@ -1,5 +1,6 @@
 """Topics as an ASGI application: routes each request to the endpoint of its site, and answers its errors."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -18,6 +19,7 @@ from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
+from app.protocols.topics.open_status import OpenStatus
 from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.settings import Topics
@@ -30,6 +32,8 @@ Endpoint = Callable[[Exchange, SiteTopics], Awaitable[None]]
 _REGISTRY = "registry"
 #: The paths without authentication; all others need the site's API key.
 _OPEN = frozenset(("", "alive", "stream"))
+#: The paths that a site may open.
+_STATUS = frozenset(("connections", "state", "memory"))
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ class TopicsServer:
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
         hub.on_caller_gone = subscribing.caller_gone
         emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
+        self._open_status = OpenStatus()
         self._is_away = parts.delivery.is_away
         self._registering = Registering(parts.store, parts.max_body_bytes)
         #: The endpoints by path below the site's, then by method.
@@ -109,7 +114,7 @@ class TopicsServer:
         try:
             await self._serve(exchange, topics, rest[:-1])
         except BadRequest as error:
-            await exchange.answer_error(error.status, str(error), _allow_of(error))
+            await exchange.answer_error(error.status, str(error), _allow_of(error), error.phrase)
         except AuthRefused as error:
             await exchange.answer_error(502, str(error))
         except LimitReached as error:
@@ -141,11 +146,19 @@ class TopicsServer:
             _log.info("request refused", site=topics.site.name, reason="origin", origin=exchange.shown_origin)
             raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
         if path not in _OPEN:
-            exchange.check_key(self._keys[topics.site.name])
+            self._check_key(exchange, topics, path)
         if self._is_away(topics.site):
             # Before a backend is asked for what a bind key or a topic needs.
             raise StoreAway
         await endpoint(exchange, topics)
+
+    def _check_key(self, exchange: Exchange, topics: SiteTopics, path: str) -> None:
+        try:
+            exchange.check_key(self._keys[topics.site.name])
+        except BadRequest:
+            if path not in _STATUS or not topics.settings.open_status:
+                raise
+            self._open_status.take(topics.site.name, time.monotonic())
 
     def _registry_of(self, topic: str) -> dict[str, Endpoint]:
         registering = self._registering
@@ -160,7 +173,8 @@ class MethodNotAllowed(BadRequest):
     """The path knows other methods."""
 
     def __init__(self, methods: list[str]) -> None:
-        super().__init__(f"Expected {' or '.join(methods)}.", status=405)
+        names = " or ".join(methods)
+        super().__init__(f"Expected {names}.", 405, f"Method is not {names}")
         self.methods = methods
 
 

@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.message import LiveMessage
 from app.observe.counts import SiteCounts
 from app.protocols.topics.figures import TopicsCounts
-from app.protocols.topics.frames import Encoding, Event
+from app.protocols.topics.frames import Encoding, Event, event_of_server
 from app.protocols.topics.index import TopicIndex
-from app.protocols.topics.notice import Notice, unpack
+from app.protocols.topics.notice import Emitted, Notice, unpack
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
+from app.protocols.topics.topic import CONNECTION_PREFIX, TopicRules
 
 #: The store keeps a stream for this time after its deadline, for an /alive that arrives late.
 GRACE_MS = 2_000
@@ -26,19 +28,43 @@ class SiteTopics:
         self.counts = counts
         self.figures = counts.part(TopicsCounts)
         #: The live streams.
-        self.index = TopicIndex()
+        self.index = self.new_index()
         #: The streams that are not live yet.
         self.joining: dict[Stream, None] = {}
         #: The number of all streams, by client.
         self.clients: Counter[str] = Counter()
 
+    def new_index(self) -> TopicIndex:
+        """An index by the rules of the site."""
+        return TopicIndex(hides_nothing=self.settings.reserved_under_hash)
+
     def __iter__(self) -> Iterator[Stream]:
         return iter([*self.joining, *self.index.streams.values()])
+
+
+def rules_of(topics: SiteTopics, is_mounted: bool) -> TopicRules:
+    """The rules by which a path of the site, perhaps one of es-web-notify, reads topics."""
+    return TopicRules(is_mounted, topics.settings.reserved_under_hash)
 
 
 def lifetime_ms(topics: SiteTopics) -> int:
     """The time that the store keeps a stream without extension."""
     return int(topics.settings.connection_timeout_seconds * 1000) + GRACE_MS
+
+
+def own_index(topics: SiteTopics, stream: Stream) -> TopicIndex:
+    """The subscriptions of this stream alone."""
+    own = topics.new_index()
+    own.add(stream)
+    return own
+
+
+def write_own(topics: SiteTopics, stream: Stream, type_: str, instances: int) -> None:
+    """Tells a stream of its own begin or end, if it listens to its client."""
+    if not stream.watches_itself:
+        return
+    event = event_of_server(type_, now_ms(), {"clid_instances": instances})
+    own_index(topics, stream).write(event, [Emitted(CONNECTION_PREFIX + stream.client)], stream.wrote_at)
 
 
 def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:

@@ -12,8 +12,9 @@ from app.core.catch_up import CatchUp
 from app.core.message import LiveMessage
 from app.core.seat import Seat
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
-from app.protocols.topics.notice import names_joined
+from app.protocols.topics.notice import CONNECTION_PATTERNS, exact_name, names_joined
 from app.protocols.topics.requests import TopicSubscription
+from app.protocols.topics.topic import CONNECTION_PREFIX, is_pattern
 from app.transport.deadline_wheel import NOT_WAITING
 from app.transport.streaming import StreamingResponse
 
@@ -45,6 +46,10 @@ class Caller(Struct, frozen=True):
     #: The site's name and the client's address, for which the levels of its topics count.
     site: str = ""
     address: str = ""
+    #: Whether it came to a path of es-web-notify, and expects the events of that.
+    is_original: bool = False
+    #: Whether its wildcards in the first place stand for reserved topics, too.
+    hears_reserved: bool = False
 
     def __repr__(self) -> str:
         return f"Caller({self.subscription!r})"
@@ -61,6 +66,7 @@ class Stream:
         "deadline",
         "ends_at",
         "held",
+        "instances",
         "is_over",
         "keeper",
         "last_seq",
@@ -78,10 +84,18 @@ class Stream:
         self.site = site
         #: Unique in the site; 0 until the store has assigned one.
         self.number = 0
+        #: The number of its client's streams on all nodes when it joined, itself included.
+        self.instances = 0
         #: The history up to this seq has been written.
         self.last_seq = 0
         #: The names of the audiences that it has joined, each once.
-        self.names = list(dict.fromkeys(names_joined(wish.topic) for wish in caller.subscription.wishes))
+        self.names = list(
+            dict.fromkeys(
+                name
+                for wish in caller.subscription.wishes
+                for name in names_joined(wish.topic, wish.levels, hides_nothing=caller.hears_reserved)
+            )
+        )
         self.writing: Writing = (caller.encoding, False)
         #: Writes encoded bytes in the form that `writing` describes.
         self.write: Callable[[bytes], None] = _drop
@@ -106,6 +120,20 @@ class Stream:
     def user(self) -> str | None:
         """The user that a bind key has named; None: not bound."""
         return self.caller.user
+
+    @property
+    def watches_itself(self) -> bool:
+        """Whether its subscription may match the topic of its own client."""
+        return CONNECTION_PATTERNS in self.names or exact_name(CONNECTION_PREFIX + self.client) in self.names
+
+    def watched(self) -> list[str]:
+        """The clients whose streams it asks for by name. es-web-notify took a wildcard there for a name, too."""
+        return [
+            wish.topic.removeprefix(CONNECTION_PREFIX)
+            for wish in self.caller.subscription.wishes
+            if wish.topic.startswith(CONNECTION_PREFIX)
+            and (not is_pattern(wish.levels) or (self.caller.is_original and len(wish.levels) == 2))
+        ]
 
     def answer_with(self, response: StreamingResponse) -> None:
         """From now on events are written to this response."""

@@ -1,6 +1,5 @@
 """The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
 
-import re
 from typing import Protocol
 
 import structlog
@@ -12,15 +11,14 @@ from app.protocols.topics.frames import Encoding
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.level_budget import LevelBudget
 from app.protocols.topics.requests import RequestedTopic, TopicSubscription, read_subscription, subscription_of
-from app.protocols.topics.site_topics import SiteTopics
+from app.protocols.topics.secret_names import is_secret
+from app.protocols.topics.site_topics import SiteTopics, rules_of
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
 from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, StreamOffer, open_stream
 
 _MAX_HEADER_BYTES = 8_192
 _MAX_SEQ = 2**53
-# Names of headers whose values may be secret. The query of a Referer may be secret too, see `shown_headers`.
-_SECRET_HEADER = re.compile(b"auth|cookie|token|secret|key|password|credential|session|csrf")
 # No proxy may cache, buffer or compress a stream: nginx obeys x-accel-buffering, others no-transform.
 _STREAM_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -64,7 +62,7 @@ class Subscribing:
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
         """A subscription whose events come as frames. Raises BadRequest, AuthRefused, StoreError."""
         body = await exchange.read_body(self._max_body_bytes)
-        subscription = read_subscription(body, topics.settings.max_topics)
+        subscription = read_subscription(body, topics.settings.max_topics, rules_of(topics, exchange.is_mounted))
         await self._subscribe(exchange, topics, subscription, Encoding.FRAMES, None)
 
     async def get(self, exchange: Exchange, topics: SiteTopics) -> None:
@@ -74,7 +72,8 @@ class Subscribing:
             raise BadRequest("topic: expected at least one.")
         if len(points) > topics.settings.max_topics:
             raise BadRequest(f"topic: expected at most {topics.settings.max_topics}.")
-        wishes = [RequestedTopic(topic, levels_of(topic), is_binded) for topic, is_binded in points]
+        rules = rules_of(topics, exchange.is_mounted)
+        wishes = [RequestedTopic(topic, levels_of(topic, rules), is_binded) for topic, is_binded in points]
         subscription = subscription_of(wishes, exchange.query.get("clid"), exchange.query.get("bind_key"))
         await self._subscribe(exchange, topics, subscription, Encoding.SSE, _last_seq(exchange))
 
@@ -135,6 +134,8 @@ class Subscribing:
             shown_headers(exchange.scope["headers"]),
             site=site.name,
             address=address,
+            is_original=exchange.is_mounted,
+            hears_reserved=topics.settings.reserved_under_hash,
         )
 
     async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:
@@ -152,9 +153,10 @@ def shown_headers(headers: list[tuple[bytes, bytes]]) -> bytes:
     """The headers of a request for /connections: without credentials, one `name: value` on a line."""
     lines = []
     for name, value in headers:
-        if _SECRET_HEADER.search(name):
+        if is_secret(name):
             value = b"(removed)"
         elif name == b"referer":
+            # Its query may be secret, too.
             value = value.partition(b"?")[0]
         lines.append(name + b": " + value)
     return b"\n".join(lines)[:_MAX_HEADER_BYTES]

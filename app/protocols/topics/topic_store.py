@@ -85,6 +85,9 @@ class TopicStore(Protocol):
     def instances(self, site: Site, client: str) -> Awaitable[int]:
         """The number of a client's streams on all nodes."""
 
+    def next_number(self, site: Site) -> Awaitable[int]:
+        """The number that the site's next stream gets if no other one comes before it; 0: there was none yet."""
+
     def clients(self, site: Site) -> Awaitable[dict[str, int]]:
         """The number of streams on all nodes, for each client."""
 

@@ -26,11 +26,12 @@ class Trie(Generic[V]):
 
     Two patterns match when there is a topic that both match, by MQTT 3.1.1 section 4.7: `+` stands for one
     level, `#` for the rest or nothing, and a wildcard in the first place never stands for a level that
-    begins with `$` (nor `@`, see topic.py).
+    begins with `$` (nor `@`, see topic.py), unless the trie `hides_nothing`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides_nothing: bool = False) -> None:
         self._root: _Node[V] = _Node()
+        self._is_hidden = _is_never_hidden if hides_nothing else is_hidden
 
     def add(self, levels: Levels, value: V) -> None:
         """Sets the value of the pattern."""
@@ -67,7 +68,7 @@ class Trie(Generic[V]):
                 continue
             children = node.children or {}
             rest = children.get(ALL_LEVELS)
-            if rest is not None and rest.value is not None and (index or not is_hidden(levels[0])):
+            if rest is not None and rest.value is not None and (index or not self._is_hidden(levels[0])):
                 yield rest.value
             if index == len(levels):
                 if node.value is not None:
@@ -76,14 +77,14 @@ class Trie(Generic[V]):
                 waiting += [
                     (child, index + 1)
                     for level, child in children.items()
-                    if level != ALL_LEVELS and (index or not is_hidden(level))
+                    if level != ALL_LEVELS and (index or not self._is_hidden(level))
                 ]
             else:
                 named = children.get(levels[index])
                 if named is not None:
                     waiting.append((named, index + 1))
                 any_level = children.get(ONE_LEVEL)
-                if any_level is not None and (index or not is_hidden(levels[0])):
+                if any_level is not None and (index or not self._is_hidden(levels[0])):
                     waiting.append((any_level, index + 1))
 
     def _below(self, start: _Node[V], *, is_root: bool) -> Iterator[V]:
@@ -94,5 +95,9 @@ class Trie(Generic[V]):
             if node.value is not None:
                 yield node.value
             for level, child in (node.children or {}).items():
-                if node is not start or not is_root or not is_hidden(level):
+                if node is not start or not is_root or not self._is_hidden(level):
                     waiting.append(child)
+
+
+def _is_never_hidden(level: str) -> bool:
+    return False

@@ -5,7 +5,7 @@
 local key = 'recado:rights'
 local TRIED = {
   { 'DEL', key }, { 'UNLINK', key }, { 'EXISTS', key }, { 'TYPE', key }, { 'EXPIRE', key, '1' },
-  { 'PEXPIRE', key, '1' }, { 'PERSIST', key }, { 'PTTL', key }, { 'GET', key }, { 'SET', key, '', 'PX', '1000' },
+  { 'PEXPIRE', key, '1' }, { 'PERSIST', key }, { 'PTTL', key }, { 'TTL', key }, { 'GET', key }, { 'SET', key, '', 'PX', '1000' },
   { 'DEL', key }, { 'INCR', key }, { 'INCRBY', key, '1' },
   { 'DEL', key }, { 'HSET', key, 'f', '1' }, { 'HSETNX', key, 'f', '1' }, { 'HGET', key, 'f' }, { 'HMGET', key, 'f' },
   { 'HGETALL', key }, { 'HKEYS', key }, { 'HLEN', key }, { 'HEXISTS', key, 'f' }, { 'HINCRBY', key, 'f', '1' },
@@ -15,7 +15,7 @@ local TRIED = {
   { 'DEL', key }, { 'SADD', key, 'm' }, { 'SMEMBERS', key }, { 'SCARD', key }, { 'SRANDMEMBER', key, '1' },
   { 'SREM', key, 'm' }, { 'SPOP', key, '1' },
   { 'DEL', key }, { 'ZADD', key, '1', 'm' }, { 'ZSCORE', key, 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' },
-  { 'ZRANGEBYSCORE', key, '1', '1' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '1', '1' },
+  { 'ZRANGEBYSCORE', key, '1', '1' }, { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '1', '1' },
   { 'DEL', key }, { 'XADD', key, '1-0', 'f', 'v' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XDEL', key, '1-0' },
   { 'DEL', key }, { 'TIME' }, { IS_SHARDED and 'SPUBLISH' or 'PUBLISH', key, '' },
 }

@@ -1,6 +1,7 @@
 -- include clock
 -- include devices
 -- include waiting
+-- include originals
 -- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
@@ -109,10 +110,13 @@ for i = 12, #ARGV do
   call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10], 'user', user, 'device', device)
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
+  take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
   answer[#answer + 1] = { handle, tostring(lost), part }
 end
+-- The answer covers the messages that were taken over.
+answer[1] = last_seq()
 -- A device that comes back while a large message is stored hears of it by this node: see _large.lua.
 if call('EXISTS', P .. 'large') == 1 then call('HSETNX', P .. 'bus', node, 0) end
 return answer

@@ -14,12 +14,10 @@ from app.core.limits import Limits
 from app.observe.counts import Counts
 from app.protocols.redis_publish import guesses
 from app.protocols.redis_publish.application import (
-    ALREADY_KNOWN,
     FAULT,
-    MAX_TRIES,
     ORIGIN_REFUSED,
     STORE_AWAY,
-    TOO_MANY_TRIES,
+    TOO_MANY_USERS,
     TOO_MANY_WRONG_KEYS,
     WRONG_FORM,
     WRONG_KEY,
@@ -28,9 +26,10 @@ from app.protocols.redis_publish.application import (
 )
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.settings import RedisPublish
+from app.protocols.redis_publish.visitor import MAX_TRIES, MAX_USERS
 from app.store.seats import RedisSeats
 from app.transport.refusals import TOO_MANY_GUESSES, refused
-from tests.support.publish_node import PublishClient, PublishNode, publish_site
+from tests.support.publish_node import PublishClient, PublishNode, publish_site, waiting
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
 
@@ -107,14 +106,62 @@ async def test_origin(case: Case, origin: str | None, is_let_in: bool) -> None:
 
 
 async def test_identified(case: Case) -> None:
-    """The right key admits a client, and its callback is called. A second identifier is refused."""
+    """The right key admits a client, and its callback is called. The same identifier again has no effect."""
     client = await case.connect()
     case.identify(client, "u:k", ack_id=7)
     await until(lambda: case.connections() == 1, "the connection")
     assert client.written == [("confirm",), ("ack", 7)]
-    case.identify(client, "u:k")
-    await until(lambda: client.written[-1] == ("error", ALREADY_KNOWN), "the error")
+    case.identify(client, "u:k", ack_id=8)
+    await until(lambda: client.written[-1] == ("ack", 8), "the answer")
     assert case.counts.of("news").part(RedisPublishCounts).identifications == {"accepted": 1}
+    assert case.connections() == 1
+
+
+async def test_several_users_of_one_client(case: Case) -> None:
+    """Each right identifier adds a user: the client gets the messages of all, and its end is the end of each."""
+    case.key("v", "k")
+    client = await case.connect()
+    for number, argument in enumerate(("u:k", "nobody:k", "v:k")):
+        case.identify(client, argument, ack_id=number)
+    await until(lambda: not case.application._tasks, "the answers")
+    for user in ("u", "v", "u"):
+        assert await case.node.publish(f"for {user}", user) == "delivered"
+    await until(lambda: len(client.payloads) == 3, "the messages")
+    assert client.payloads == ["for u", "for v", "for u"]
+    assert client.written[1:4] == [("ack", 0), ("error", WRONG_KEY), ("ack", 2)]
+    client.disconnect()
+    await case.node.mailroom.drain()
+    assert [case.connections(user) for user in ("u", "v")] == [0, 0]
+    assert case.counts.of("news").connections == 0
+
+
+async def test_acks_of_several_users(valkey: Valkey) -> None:
+    """In a site with acks an ack is that of one message of one user."""
+    case = Case(valkey, ack=True, secure=False)
+    await case.node.start()
+    client = await case.connect()
+    for user in ("u", "v"):
+        case.identify(client, user)
+    await until(lambda: not case.application._tasks, "the answers")
+    for user in ("u", "v"):
+        await case.node.publish(f"for {user}", user)
+    await until(lambda: len(client.payloads) == 2, "the messages")
+    ids = [what[3] for what in client.written if what[0] == "message"]
+    assert len(set(ids)) == 2
+    case.application.ack_received(client, ids[1])
+    await until(lambda: waiting(valkey, "v") == [], "the ack")
+    assert waiting(valkey, "u") == ["for u"]
+    await case.node.kill()
+
+
+async def test_bound_of_users(case: Case) -> None:
+    """One connection has at most so many users and waiting identifiers."""
+    client = await case.connect()
+    for _ in range(MAX_USERS + 1):
+        case.identify(client, "u:k")
+    assert client.written[-1] == ("error", TOO_MANY_USERS)
+    await until(lambda: not case.application._tasks, "the answers")
+    assert case.connections() == 1
 
 
 async def test_wrong_tries(case: Case) -> None:
@@ -206,12 +253,12 @@ async def test_address_that_guesses_is_braked(case: Case, monkeypatch: pytest.Mo
 
 
 async def test_guesses_at_once(case: Case) -> None:
-    """Of four tries at once the fourth is not looked at, even if it is right."""
+    """Of four tries at once the fourth is not looked at, even if it is right: the client is gone."""
     client = await case.connect()
     for argument in ("u:1", "u:2", "u:3", "u:k"):
         case.identify(client, argument)
     await until(lambda: client.is_closed and not case.application._tasks, "the end")
-    assert ("error", TOO_MANY_TRIES) in client.written
+    assert client.written[1:] == [*[("error", WRONG_KEY)] * 3, ("disconnect",)]
     assert case.connections() == 0
 
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.protocols.redis_publish.envelope import Destination, Envelopes, event_of, read_destination, read_identifier
+from app.protocols.redis_publish.envelope import (
+    Destination,
+    Envelopes,
+    event_of,
+    is_of_the_original,
+    read_destination,
+    read_identifier,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,36 @@ def test_event_has_the_bubble_of_its_connection() -> None:
         assert name == "message"
         assert message == {"source": source, "timestamp": 5, "bubble": is_first, "payload": payload}
         assert list(message) == ["source", "timestamp", "bubble", "payload"]
+
+
+def test_payload_in_encode_uri() -> None:
+    """An entry with its payload in encodeURI is delivered decoded. Readers of JSON see the fields of RedMessenger."""
+    payload = '100% "día"'
+    entry = Envelopes().seal("rm.users.u", 5, payload.encode(), as_uri=True)
+    assert list(json.loads(entry)) == ["source", "timestamp", "bubble", "payload"]
+    assert json.loads(entry)["payload"] == "100%25%20%22d%C3%ADa%22"
+    assert json.loads(event_of(entry, False))[1] == json.loads(entry) | {"payload": payload, "bubble": False}
+    assert not is_of_the_original(entry)
+
+
+@pytest.mark.parametrize(
+    ("payload", "delivered", "is_evidence"),
+    [("Hello", "Hello", True), ("a%20b%25", "a b%", True), ("a b%20c", "a b%20c", False), ("%", "%", False)],
+)
+@pytest.mark.parametrize("bubble", ["true", "false"])
+def test_entry_of_the_original(payload: str, delivered: str, is_evidence: bool, bubble: str) -> None:
+    """An entry of RedMessenger is decoded. Where it wrote the payload as it was, so it is delivered."""
+    entry = f'{{"source":"rm.users.u","timestamp":5,"bubble":{bubble},"payload":"{payload}"}}'.encode()
+    expected = {"source": "rm.users.u", "timestamp": 5, "bubble": True, "payload": delivered}
+    assert json.loads(event_of(entry, True)) == ["message", expected]
+    assert is_of_the_original(entry) is is_evidence
+
+
+def test_own_entry_is_not_decoded() -> None:
+    """A payload that looks encoded comes as it was published."""
+    entry = Envelopes().seal("rm.users.u", 5, b"100%25")
+    assert json.loads(event_of(entry, True))[1]["payload"] == "100%25"
+    assert not is_of_the_original(entry)
 
 
 _OURS = b'{"source":"s","timestamp":1,"bubble":true,"payload":"'

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -99,7 +100,9 @@ class Case:
         self.counts = RedisPublishCounts()
         site = publish_site(limits=SiteLimits(message_bytes=message_bytes))
         settings = RedisPublish(max_payload_bytes=max_payload_bytes)
-        self.ingress = Ingress(site, settings, cast(Mailboxes, self.mailboxes), self.stream, self.counts)
+        mailboxes = cast(Mailboxes, self.mailboxes)
+        self.encoding = SimpleNamespace(is_uri=False)
+        self.ingress = Ingress(site, settings, mailboxes, self.stream, self.encoding, self.counts)
 
     def own(self, gap_ms: int = 0) -> None:
         """Gives the lease to this node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from hashlib import sha1
 from typing import Any, cast
@@ -56,7 +57,7 @@ def told(number: int, first: tuple[str, int] = (NODE, 1), is_listed: bool = Fals
 def recipient(with_acks: bool = False, max_pending: int = 100) -> tuple[Recipient, FakeConnection]:
     """Connection number 1 of this node, which fetches its first part."""
     connection: Any = FakeConnection()
-    made = Recipient(cast(ClientConnection, connection), "", 1, with_acks, max_pending)
+    made = Recipient(cast(ClientConnection, connection), 1, with_acks, max_pending, itertools.count(1))
     made.fetch()
     return made, connection
 

@@ -16,10 +16,12 @@ from app.protocols.topics.requests import (
     MAX_CLIENT_ID_BYTES,
     MAX_EMITTED_PATTERNS,
     MAX_EMITTED_TOPICS,
+    MAX_OTHER_BYTES,
     read_emission,
     read_proof,
     read_subscription,
 )
+from app.protocols.topics.topic import TopicRules
 
 
 def packed(value: object) -> bytes:
@@ -174,6 +176,30 @@ def test_no_secret_in_a_repr() -> None:
         )
     )
     assert "s3cr3t" not in f"{subscription!r} {emission!r} {emission.targets!r}"
+
+
+def test_other_fields() -> None:
+    """The fields of a subscription that mean nothing here are kept as JSON to be shown: no secrets, within a bound."""
+    deep = "[" * 500 + "]" * 500
+    body = (
+        b'{"ep":["a"],"clid":"me","bind_key":"k","wid":1,"x":{"y":[1.0]},"api_Key":"s3cr3t","deep":%s}' % deep.encode()
+    )
+    more = read_subscription(body, 1_000).more
+    assert more == {"wid": b"1", "x": b'{"y":[1.0]}', "api_Key": b'"(removed)"'}
+    long = packed({"ep": ["a"], "first": 1, "long": "x" * MAX_OTHER_BYTES, "last": 1})
+    assert read_subscription(long, 10).more == {"first": b"1"}
+
+
+def test_rules_of_the_original() -> None:
+    """With the rules of es-web-notify the empty text is a client's name, /event passes over numbers, and a whisper to
+    null is refused."""
+    rules = TopicRules(takes_text=True)
+    assert read_subscription(packed({"ep": ["", "a#"], "clid": ""}), 10, rules).client == ""
+    event = {"ep": [1, True, "a+", {"topic": "b"}], "e": {"type": "t"}}
+    assert [target.topic for target in read_emission(packed(event), rules).targets] == ["a+", "b"]
+    with pytest.raises(BadRequest) as refused:
+        read_emission(packed({"ep": [{"topic": "b", "whisper": None}], "e": {"type": "t"}}), rules)
+    assert refused.value.phrase == "Invalid connection id in whisper"
 
 
 @pytest.mark.parametrize("item", [b"[]", b"{}", b"0", b'{"a":0}'])

@@ -7,7 +7,17 @@ import re
 import pytest
 
 from app.errors import BadRequest
-from app.protocols.topics.topic import MAX_LEVELS, MAX_TOPIC_BYTES, has_wildcard, is_hidden, is_reserved, levels_of
+from app.protocols.topics.topic import (
+    MAX_LEVELS,
+    MAX_TOPIC_BYTES,
+    TopicRules,
+    emitted_levels,
+    has_wildcard,
+    is_hidden,
+    is_pattern,
+    is_reserved,
+    levels_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +66,34 @@ def test_kinds() -> None:
     assert [has_wildcard(topic) for topic in ("a/+", "#", "a")] == [True, True, False]
     assert [is_reserved(topic) for topic in ("@SERVER@", "@x", "a/@x")] == [True, True, False]
     assert [is_hidden(level) for level in ("$SYS", "@SERVER@", "a$")] == [True, True, False]
+
+
+TEXT = TopicRules(takes_text=True)
+
+
+@pytest.mark.parametrize(
+    ("topic", "levels"),
+    [
+        ("", ("",)),
+        ("a#", ("a#",)),
+        ("a+/b", ("a+", "b")),
+        ("a/#", ("a", "#")),
+        ("a/+", ("a", "+")),
+        ("#/a", ("\0#", "a")),
+        ("a/#/#", ("a", "\0#", "#")),
+    ],
+)
+def test_text(topic: str, levels: tuple[str, ...]) -> None:
+    """Rules that take text refuse no wildcard: a `#` before the end is marked as text. Bounds stay."""
+    assert levels_of(topic, TEXT) == levels == emitted_levels(topic)
+    for too_much in ("a\0", "a" * (MAX_TOPIC_BYTES + 1), "/" * MAX_LEVELS):
+        with pytest.raises(BadRequest):
+            levels_of(too_much, TEXT)
+
+
+def test_text_is_no_pattern() -> None:
+    """A wildcard within a level or before the end makes no pattern; neither does the client `+` with its own rule."""
+    assert not any(map(has_wildcard, ("", "a#", "a+", "#/a")))
+    assert all(map(has_wildcard, ("a#/+", "+/#/a", "#")))
+    assert is_pattern(levels_of("@CONNECTION@/+"))
+    assert not is_pattern(levels_of("@CONNECTION@/+", TopicRules(has_text_plus=True)))

@@ -163,3 +163,13 @@ def test_many_levels() -> None:
     assert sorted(trie.matches(("#",))) == ["deep", "wild"]
     trie.remove(deep)
     assert list(trie.matches(deep)) == ["wild"]
+
+
+def test_nothing_is_hidden() -> None:
+    """A trie that hides nothing matches reserved levels with wildcards in the first place, on either side."""
+    trie: Trie[str] = Trie(hides_nothing=True)
+    for topic in ("#", "+/b", "@a/b", "$s/b"):
+        trie.add(levels_of(topic), topic)
+    assert sorted(trie.matches(levels_of("@a/b"))) == ["#", "+/b", "@a/b"]
+    assert sorted(trie.matches(levels_of("#"))) == ["#", "$s/b", "+/b", "@a/b"]
+    assert sorted(trie.matches(levels_of("+/b"))) == ["#", "$s/b", "+/b", "@a/b"]
