@@ -23,6 +23,7 @@ from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
 from app.config.settings import Config, Site
+from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
@@ -33,7 +34,6 @@ from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
 _MAX_IMPORT_BYTES = 100_000_000
-_LOOPBACK = "127.0.0.1"
 _SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
 
 _log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ def recado() -> None:
     "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes on the port (env RECADO_WORKERS; default 1)."
 )
 def serve(config_path: str | None, sites_path: str | None, demo: bool, **settings: Any) -> None:
-    """Run the server until it gets SIGTERM or Ctrl-C.
+    """Run the server until it gets SIGTERM or Ctrl-C. SIGHUP has it read its files again, and serve new sites.
 
     \b
     Examples:
@@ -124,11 +124,11 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
       recado serve --workers 4
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    config = msgspec.structs.replace(_load(config_path, sites_path), **given)
-    if demo and "host" not in given and config.host == Config().host:
-        # Its key is known to everybody: only this machine reaches it, unless an address is given.
-        config = msgspec.structs.replace(config, host=_LOOPBACK)
-    _check(config)
+    sources = Sources(config_path=config_path, sites_path=sites_path, given=given, has_demo=demo)
+    try:
+        config = run.read_config(sources, PROTOCOLS)
+    except ConfigError as error:
+        raise ConfigFailure(error) from None
     configure_logging(config.log_level, config.log_format)
     ignore_hangup()
     if config.sites or not demo:
@@ -137,9 +137,9 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
     run.tell_missing_bundles()
     try:
         if config.workers > 1:
-            workers.supervise(config, demo)
+            workers.supervise(config, sources, run.reader_of(sources, PROTOCOLS))
         else:
-            run.run(config, PROTOCOLS, demo)
+            run.run(config, PROTOCOLS, sources)
     except ConfigError as error:
         raise ConfigFailure(error) from None
     except RecadoError as error:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import app.node.run
 from app import cli
 from app.config.settings import Config
+from app.config.sources import Sources
 from app.errors import ConfigError, StoreUnavailable
 from tests.support.processes import REPOSITORY
 
@@ -82,28 +83,29 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, bool]]]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Config, Sources]]]:
     """The settings that `serve` runs the server with. The server does not run here; the contract's tests run it."""
-    calls: list[tuple[Config, bool]] = []
-    monkeypatch.setattr(app.node.run, "run", lambda config, specs, demo: calls.append((config, demo)))
+    calls: list[tuple[Config, Sources]] = []
+    monkeypatch.setattr(app.node.run, "run", lambda config, specs, sources: calls.append((config, sources)))
     monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     monkeypatch.setattr(app.node.run, "missing_bundles", list)
     yield calls
     structlog.reset_defaults()
 
 
-def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, bool]]) -> None:
+def test_serve_takes_settings_and_options(run: Run, served: list[tuple[Config, Sources]]) -> None:
     """Options take precedence over the environment, and the environment over the files."""
     Path("sites.yml").write_text(SITES)
     result = run("serve", "--port", "0", "--host", "::1", "--data-dir", "there", "--demo", PORT="80", DEVICE_TTL="7")
     assert result.exit_code == 0, result.output
-    ((config, demo),) = served
+    ((config, sources),) = served
     assert (config.port, config.host, config.data_dir, config.device_ttl_seconds) == (0, "::1", Path("there"), 7)
-    assert (list(config.sites), demo) == (["newsite"], True)
+    assert (sources.config_path, sources.sites_path) == (None, None)
+    assert (list(config.sites), sources.has_demo) == (["newsite"], True)
 
 
 def test_serve_tells_of_missing_bundles(
-    run: Run, monkeypatch: pytest.MonkeyPatch, served: list[tuple[Config, bool]]
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: list[tuple[Config, Sources]]
 ) -> None:
     """At the start the log names each browser client that is not installed; the server runs without them."""
     monkeypatch.setattr(app.node.run, "missing_bundles", lambda: ["one", "two"])
@@ -124,7 +126,7 @@ def test_serve_fails_with_one_line(
 ) -> None:
     """An error that keeps the server from starting is one line. A wrong setting exits 2, any other error 1."""
 
-    def fail(config: Config, specs: object, demo: bool) -> None:
+    def fail(config: Config, specs: object, sources: Sources) -> None:
         raise error
 
     monkeypatch.setattr(app.node.run, "run", fail)
@@ -170,7 +172,7 @@ def test_check_config_and_serve_agree(run: Run, served: list[Any], config: str, 
     assert served == []
 
 
-def test_example_files_are_usable(run: Run, served: list[tuple[Config, bool]]) -> None:
+def test_example_files_are_usable(run: Run, served: list[tuple[Config, Sources]]) -> None:
     """The example files, copied as they are, pass check-config and are served."""
     for name in ("config", "sites"):
         Path(f"{name}.yml").write_text((REPOSITORY / f"{name}.example.yml").read_text())
@@ -179,7 +181,7 @@ def test_example_files_are_usable(run: Run, served: list[tuple[Config, bool]]) -
     assert list(served[0][0].sites) == ["newsite", "livescores"]
 
 
-def test_demo_listens_on_loopback(run: Run, served: list[tuple[Config, bool]]) -> None:
+def test_demo_listens_on_loopback(run: Run, served: list[tuple[Config, Sources]]) -> None:
     """The demo's key is known to everybody: only this machine reaches it, unless an address is given."""
     for arguments, environ, host in (
         (["--demo"], {}, "127.0.0.1"),

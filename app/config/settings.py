@@ -167,6 +167,7 @@ class Config(Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings = ClusterSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1
+    #: The parts of a node share this mapping. It grows while the node serves, see `app/node/reload.py`.
     sites: dict[str, Site] = {}
 
     @property

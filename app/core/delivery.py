@@ -35,13 +35,10 @@ class Delivery:
     """
 
     def __init__(self, sites: Iterable[Site], store: QueueStore, counts: Counts | None = None) -> None:
-        sites = list(sites)
         self._store = store
         self._counts = counts or Counts()
-        self.hub = Hub(sites, lambda connection, seq: self._send_resync(connection, "queue full", seq), self._counts)
-        self._acks = {
-            site.name: AckBuffer(site, store, self._resync_caller(site), self._counts.of(site.name)) for site in sites
-        }
+        self.hub = Hub((), lambda connection, seq: self._send_resync(connection, "queue full", seq), self._counts)
+        self._acks: dict[str, AckBuffer] = {}
         #: Called when Redis may not know, or no longer know, which connections this node has.
         self.on_interrupted: list[Callable[[], None]] = []
         #: Events of a protocol itself: a message with such an event reaches no room through `binds`.
@@ -52,9 +49,18 @@ class Delivery:
         self._on_batch_ack = self._continue_replay
         self._numbers = itertools.count(1)
         self._errands = Errands(store.is_away)
-        self._leavings = {site.name: self._leavings_of(site) for site in sites}
+        self._leavings: dict[str, Leavings] = {}
         self._audiences: dict[str, Audiences] = {}
         self._listeners: dict[str, AudienceListener] = {}
+        for site in sites:
+            self.add(site)
+
+    def add(self, site: Site) -> None:
+        """Takes messages and connections of one more site."""
+        self.hub.add(site)
+        counts = self._counts.of(site.name)
+        self._acks[site.name] = AckBuffer(site, self._store, self._resync_caller(site), counts)
+        self._leavings[site.name] = self._leavings_of(site)
 
     def audiences(self, protocol: str, listener: AudienceListener) -> Audiences:
         """The audiences of a protocol, asked for once; `listener` hears the messages that are published to them."""
@@ -174,7 +180,7 @@ class Delivery:
 
     async def drain(self) -> None:
         """Waits until all acks and ends of connections have reached Redis. Called at the end, with a time-out."""
-        for acks in self._acks.values():
+        for acks in list(self._acks.values()):
             await acks.drain()
         await self._errands.drain()
 

@@ -225,10 +225,16 @@ class Hub:
     def __init__(
         self, sites: Iterable[Site], resync: Callable[[Connection, int], None], counts: Counts | None = None
     ) -> None:
-        counts = counts or Counts()
-        self.sites = {site.name: SiteConnections(site, resync, counts.of(site.name)) for site in sites}
-        for connections in self.sites.values():
-            connections.faults = counts.faults
+        self._resync = resync
+        self._counts = counts or Counts()
+        self.sites: dict[str, SiteConnections] = {}
+        for site in sites:
+            self.add(site)
+
+    def add(self, site: Site) -> None:
+        """Takes connections of one more site."""
+        connections = self.sites[site.name] = SiteConnections(site, self._resync, self._counts.of(site.name))
+        connections.faults = self._counts.faults
 
     def __getitem__(self, site: Site) -> SiteConnections:
         return self.sites[site.name]

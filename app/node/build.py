@@ -4,13 +4,16 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from itertools import chain
 
+from starlette.routing import BaseRoute
+
 from app.backends import figures as backend_figures
 from app.backends.peers import HttpPeers
-from app.config.settings import Config
+from app.config.settings import Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
@@ -58,6 +61,7 @@ class Services:
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
         self.redis = redis
+        self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
         node = new_node_id()
         sites = config.sites.values()
@@ -98,7 +102,7 @@ class Services:
                 "bus": lambda: self.bus.is_hearing,
                 "tasks": lambda: tasks.are_whole,
             },
-            dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values())),
+            self._notices(),
         )
         listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
@@ -148,6 +152,33 @@ class Services:
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
 
+    async def add(self, sites: Sequence[Site]) -> None:
+        """Serves more sites. Returns when every protocol serves them: not before Redis has been told of them."""
+        for site in sites:
+            self.delivery.add(site)
+            await asyncio.sleep(0)
+        self._sampler.add(sites)
+        await self.bus.add(sites)
+        await self._node.add(sites)
+        await self._originals.add(sites)
+        for site in sites:
+            for protocol in self.protocols.values():
+                await protocol.add(site)
+            # All parts of the node share this mapping. Last, because it makes the site known to them.
+            self._config.sites[site.name] = site
+            await asyncio.sleep(0)
+        self.health.add_notices(self._notices())
+        self.dispatcher.serve_pages(self._pages())
+        engine = self.socket_server.engine
+        engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
+
+    def _notices(self) -> dict[str, Callable[[], bool]]:
+        return dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values()))
+
+    def _pages(self) -> list[BaseRoute]:
+        own = [*bundle_routes(self._config.client_bundle), *observe_routes(self._fleet, self.health)]
+        return [*own, *chain.from_iterable(one.routes for one in self.protocols.values())]
+
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(
             metrics,
@@ -160,9 +191,7 @@ class Services:
         protocols = self.protocols.values()
         applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
-        own = [*bundle_routes(config.client_bundle), *observe_routes(self._fleet, self.health)]
-        routes = [*own, *chain.from_iterable(one.routes for one in protocols)]
-        dispatcher = Dispatcher(self.sessions, endpoints, applications, routes)
+        dispatcher = Dispatcher(self.sessions, endpoints, applications, self._pages())
         for spec in specs:
             if spec.name in config.mounts:
                 ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]

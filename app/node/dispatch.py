@@ -60,11 +60,15 @@ class Dispatcher:
         self._sockets = sockets
         self._endpoints = {"/healthcheck": _answer_ok, **endpoints}
         self._applications = dict(applications)
-        self._pages = Starlette(routes=list(routes))
-        self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
+        self.serve_pages(routes)
         self._refuses_websockets = False
         self._mounted = _Mount()
         self._ports: dict[int, _Mount] = {}
+
+    def serve_pages(self, routes: Sequence[BaseRoute]) -> None:
+        """Serves these routes, and those before no more."""
+        self._pages = Starlette(routes=list(routes))
+        self._page_paths = frozenset(getattr(route, "path", "") for route in routes)
 
     def refuse_websockets(self) -> None:
         """Refuses WebSockets from here on: the server is about to end, and its clients are to use another node."""

@@ -16,7 +16,8 @@ import uvicorn
 from app.config.settings import Config
 from app.node.dispatch import Dispatcher
 from app.node.port import BACKLOG
-from app.node.signals import end_signals
+from app.node.reload import Reload
+from app.node.signals import obeyed_signals
 from app.observe.health import Health
 from app.transport.http import HttpProtocol
 from app.transport.peer_socket import PeerSocket
@@ -55,7 +56,12 @@ class HttpServer(uvicorn.Server):
     """
 
     def __init__(
-        self, application: Dispatcher, config: Config, services: Servable, on_listening: Callable[[str], None]
+        self,
+        application: Dispatcher,
+        config: Config,
+        services: Servable,
+        reload: Reload,
+        on_listening: Callable[[str], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -77,6 +83,7 @@ class HttpServer(uvicorn.Server):
         )
         self._application = application
         self._services = services
+        self._reload = reload
         self._on_listening = on_listening
         self._drain_seconds = config.drain_timeout_seconds
         self._drain: asyncio.Task[None] | None = None
@@ -92,6 +99,7 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tells connections to leave, then accepts no more and waits for requests, all within the configured times."""
         _log.info("draining", seconds=self._drain_seconds)
+        self._reload.stop()
         self._application.refuse_websockets()
         # Each response asks its client to close: idle connections would have to be cut at the end, perhaps while a
         # request is on its way.
@@ -121,7 +129,7 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Does as uvicorn's, but does not raise an obeyed signal again at the end: the exit status is 0."""
-        with end_signals(self._obey):
+        with obeyed_signals(self._obey, self._reload.ask):
             yield
 
     def _obey(self, number: int) -> None:

@@ -12,11 +12,13 @@ import structlog
 import uvloop
 from msgspec import structs
 
-from app.config.settings import Config
+from app.config.settings import Config, Site
+from app.config.sources import Sources
 from app.demo.site import DEMO, demo_site
-from app.node.build import Services
+from app.node.build import Services, check_together
 from app.node.http_server import HttpServer
 from app.node.port import listen
+from app.node.reload import ConfigReader, Reload
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.protocols.protocol import ProtocolSpec
 from app.socketio.bundle import missing_bundles
@@ -27,7 +29,24 @@ _COLLECT_AFTER_OBJECTS = 50_000
 _log = structlog.get_logger(__name__)
 
 
-def run(config: Config, specs: Sequence[ProtocolSpec], demo: bool = False) -> None:
+def read_config(sources: Sources, specs: Sequence[ProtocolSpec]) -> Config:
+    """The settings of a server that can start with them, on whatever machine. Raises ConfigError."""
+    config = sources.load(specs)
+    check_together(config)
+    return config
+
+
+def reader_of(sources: Sources, specs: Sequence[ProtocolSpec]) -> ConfigReader:
+    """The reader for reloads."""
+
+    def check(config: Config) -> None:
+        for spec in specs:
+            spec.check(config)
+
+    return ConfigReader(lambda: read_config(sources, specs), check)
+
+
+def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None:
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(config.host, config.port))
@@ -35,13 +54,13 @@ def run(config: Config, specs: Sequence[ProtocolSpec], demo: bool = False) -> No
         directory = stack.enter_context(socket_directory())
         slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further))
         ports = {"ports": config.mounted_ports} if further else {}
-        serve(specs, config, demo, listening, slot, lambda url: _log.info("listening", url=url, **ports))
+        serve(specs, config, sources, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
 
 def serve(
     specs: Sequence[ProtocolSpec],
     config: Config,
-    demo: bool,
+    sources: Sources,
     bound: socket.socket,
     slot: WorkerSlot,
     on_listening: Callable[[str], None],
@@ -49,12 +68,19 @@ def serve(
     """Runs one process on a socket. Calls `on_listening` with the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()
     _tune_collector()
-    if demo:
+    reader = reader_of(sources, specs)
+    if sources.has_demo:
         own = demo_site(config, bound.getsockname()[1])
-        config = structs.replace(config, sites={**config.sites, "demo": own})
+        config = _with_site(config, own)
+        load = reader.load
+        reader = structs.replace(reader, load=lambda: _with_site(load(), own))
         specs = (*specs, DEMO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, bound, slot, on_listening, specs))
+        runner.run(_serve(config, bound, slot, on_listening, specs, reader))
+
+
+def _with_site(config: Config, site: Site) -> Config:
+    return structs.replace(config, sites={**config.sites, site.name: site})
 
 
 async def _serve(
@@ -63,12 +89,14 @@ async def _serve(
     slot: WorkerSlot,
     on_listening: Callable[[str], None],
     specs: Sequence[ProtocolSpec],
+    reader: ConfigReader,
 ) -> None:
     tasks = WatchedTasks()
     with tasks.current():
         async with contextlib.AsyncExitStack() as stack:
             services = await Services.start(config, stack, slot, specs)
-            server = HttpServer(services.dispatcher, config, services, on_listening)
+            reload = Reload(config, reader, services.add)
+            server = HttpServer(services.dispatcher, config, services, reload, on_listening)
             tasks.on_end = server.end_soon
             tasks.check()
             # The server closes these sockets; the owner of the descriptors closes its own.

@@ -1,34 +1,27 @@
-"""The signals that ask a process to end, and SIGHUP, which asks for nothing here."""
+"""The signals that ask a process to end, and SIGHUP, which asks it to read its configuration again."""
 
 import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-import structlog
-
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-_log = structlog.get_logger(__name__)
 
 
 def ignore_hangup() -> None:
-    """Keeps SIGHUP from ending the process: a terminal sends it that is closed, and habit sends it for a reload."""
+    """Keeps SIGHUP from ending the process before it serves, and at its end: a terminal sends it that is closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _say_ignored() -> None:
-    _log.warning("SIGHUP ignored", reason="the configuration is read at the start: restart the server to read it again")
-
-
 @contextlib.contextmanager
-def end_signals(obey: Callable[[int], None]) -> Iterator[None]:
-    """Calls `obey` on the loop with the number of each signal that arrives within the `with`. SIGHUP is logged only."""
+def obeyed_signals(end: Callable[[int], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Calls `end` on the loop with the number of each signal that arrives within the `with`, and `reload` for each
+    SIGHUP."""
     loop = asyncio.get_running_loop()
     for number in _END_SIGNALS:
-        loop.add_signal_handler(number, obey, number)
+        loop.add_signal_handler(number, end, number)
     before = signal.getsignal(signal.SIGHUP)
-    loop.add_signal_handler(signal.SIGHUP, _say_ignored)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:

@@ -16,10 +16,12 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct, structs
 
-from app.config.settings import Config
+from app.config.settings import Config, Site
+from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.port import SharedPort
-from app.node.signals import end_signals, ignore_hangup
+from app.node.reload import ConfigReader, Reload
+from app.node.signals import ignore_hangup, obeyed_signals
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.observe.log import configure_logging
 from app.redis.embedded import EmbeddedValkey, end_with_parent
@@ -41,15 +43,15 @@ _FAILURES: dict[int, type[RecadoError]] = {1: RecadoError, 2: ConfigError, 75: S
 _log = structlog.get_logger(__name__)
 
 
-#: Runs one process: its settings, whether it has the demo, its socket, its slot, and the call once it serves.
-Serve = Callable[[Config, bool, socket.socket, WorkerSlot, Callable[[str], None]], None]
+#: Runs one process: its settings and where they come from, its socket, its slot, and the call once it serves.
+Serve = Callable[[Config, Sources, socket.socket, WorkerSlot, Callable[[str], None]], None]
 
 
 class Task(Struct, frozen=True):
     """The instructions of a worker. Lives as long as the worker."""
 
     config: Config
-    demo: bool
+    sources: Sources
     slot: WorkerSlot
     #: An inherited socket on the port. It does not listen yet.
     bound_fd: int
@@ -126,7 +128,7 @@ class Worker:
         return RecadoError(f"a worker ended with {cause} before it served, see what it logged")
 
     def signal(self, number: int) -> None:
-        """Forwards a signal of the operator, which asks the process to end."""
+        """Forwards a signal of the operator."""
         if self._process.returncode is None:
             self._process.send_signal(number)
 
@@ -140,11 +142,12 @@ class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
     def __init__(
-        self, config: Config, demo: bool, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
+        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
-        self._demo = demo
+        # The URL may be that of the supervisor's own Valkey, which no file names.
+        self._sources = structs.replace(sources, given={**sources.given, "redis_url": config.redis_url})
         self._port = port
         self._further = further
         self._directory = directory
@@ -154,10 +157,11 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stop_signal: int = signal.SIGTERM
 
-    async def run(self) -> None:
+    async def run(self, running: Config, reader: ConfigReader) -> None:
         """Returns when all workers have ended after SIGTERM or SIGINT. Raises RecadoError when the workers cannot be
-        kept running."""
-        with end_signals(self._obey):
+        kept running. `running` are the settings that the files held at the start, for reloads."""
+        self._reload = Reload(running, reader, self._pass_on)
+        with obeyed_signals(self._obey, self._reload.ask):
             stopped = asyncio.create_task(self._stop.wait())
             keepers = [asyncio.create_task(self._keep(number)) for number in range(self._config.workers)]
             announced = asyncio.create_task(self._announce())
@@ -165,6 +169,7 @@ class Supervisor:
                 await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 announced.cancel()
+                self._reload.stop()
                 self._stop.set()
                 await self._end(keepers)
                 await asyncio.gather(stopped, announced, return_exceptions=True)
@@ -178,6 +183,16 @@ class Supervisor:
             self._signal(number)
         self._stop_signal = number
         self._stop.set()
+
+    async def _pass_on(self, sites: Sequence[Site]) -> None:
+        """Has every worker read the configuration. One that starts later begins with the new sites."""
+        self._config.sites.update({site.name: site for site in sites})
+        await asyncio.gather(*(self._reload_worker(number) for number in range(len(self._serves))))
+
+    async def _reload_worker(self, number: int) -> None:
+        # A worker that does not serve yet would not hear the signal, and may have begun with the older sites.
+        await self._serves[number].wait()
+        self._workers[number].signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """Ends the workers as SIGTERM does."""
@@ -201,7 +216,7 @@ class Supervisor:
             with self._port.open() as bound, contextlib.ExitStack() as stack:
                 fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
                 slot = WorkerSlot(self._directory, number, self._config.workers, fds)
-                worker = await Worker.start(Task(self._config, self._demo, slot, bound.fileno()), bound)
+                worker = await Worker.start(Task(self._config, self._sources, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.signal(self._stop_signal)
@@ -234,18 +249,18 @@ class Supervisor:
             await asyncio.wait(running)
 
 
-def supervise(config: Config, demo: bool) -> None:
+def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
         further = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
         directory = stack.enter_context(socket_directory())
-        asyncio.run(_supervise(config, lambda config: Supervisor(config, demo, port, directory, further)))
+        asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 
 
-async def _supervise(config: Config, new_supervisor: Callable[[Config], Supervisor]) -> None:
+async def _supervise(config: Config, reader: ConfigReader, new_supervisor: Callable[[Config], Supervisor]) -> None:
     if config.redis_url:
-        await new_supervisor(config).run()
+        await new_supervisor(config).run(config, reader)
         return
     tasks = WatchedTasks()
     with tasks.current():
@@ -255,7 +270,7 @@ async def _supervise(config: Config, new_supervisor: Callable[[Config], Supervis
             url = f"unix://{quote(str(valkey.address.path))}"
             supervisor = new_supervisor(structs.replace(config, redis_url=url))
             tasks.on_end = lambda name: supervisor.stop()
-            await supervisor.run()
+            await supervisor.run(config, reader)
         finally:
             await valkey.stop()
     tasks.check()
@@ -269,7 +284,7 @@ def work(serve: Serve) -> int:
     structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
-            serve(task.config, task.demo, bound, task.slot, lambda _: _tell(_LISTENING.decode()))
+            serve(task.config, task.sources, bound, task.slot, lambda _: _tell(_LISTENING.decode()))
     except RecadoError as error:
         _tell(" ".join(str(error).split()))
         return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)

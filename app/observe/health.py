@@ -17,6 +17,10 @@ class Health:
         self._notices = dict(notices or {})
         self._is_draining = False
 
+    def add_notices(self, notices: Mapping[str, Callable[[], bool]]) -> None:
+        """Takes more notices."""
+        self._notices = {**self._notices, **notices}
+
     def start_draining(self) -> None:
         """The node is about to end: no new clients. Idempotent."""
         self._is_draining = True

@@ -34,6 +34,7 @@ ANY_REST = "*"
 class NodeServices(Struct, frozen=True):
     """The parts of a node that its protocols use. Lives as long as the node."""
 
+    #: Its `sites` grow while the node serves, see `NodeProtocol.add`.
     config: Config
     #: The node's name.
     node: str
@@ -59,7 +60,7 @@ class NodeProtocol:
     endpoints: Mapping[str, AsgiApp] = {}
     #: The application of every path below `/<name of the protocol>/`; None: there is none.
     application: AsgiApp | None = None
-    #: Other routes, served through Starlette.
+    #: Other routes, served through Starlette. `add` may change them, and the notices.
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
@@ -70,6 +71,10 @@ class NodeProtocol:
 
     async def start(self) -> None:
         """Starts to serve. Raises StoreUnavailable when Redis is away."""
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site, while it serves. The core knows the site; `config.sites` has it when this has returned
+        for every protocol. Never waits for Redis."""
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""

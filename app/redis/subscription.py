@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import StoreUnavailable
+from app.errors import StoreError, StoreUnavailable
 from app.observe.counts import Durations
 from app.redis.address import Address
 from app.redis.client import Commands, Redis, retry
@@ -114,6 +114,21 @@ class Subscription:
                 self._link.abort()
             else:
                 self._broken.set()
+
+    async def extend(self) -> None:
+        """Subscribes also to the channels that the owner wants by now, without a gap in those that it has.
+
+        Where that fails, and while there is no link, the next subscription is to all of them."""
+        wanted, known, link = list(self._wanted()), set(self._channels), self._link
+        more = [channel for channel in wanted if channel not in known]
+        if link is None or not more:
+            self.renew()
+            return
+        self._channels = wanted
+        try:
+            await self._answers(link, self._prefix + "SUBSCRIBE", more)
+        except StoreError:
+            link.abort()
 
     async def command(self, name: str, *targets: str) -> None:
         """Gives a command of pub/sub on the link, once for each target. Raises StoreUnavailable."""

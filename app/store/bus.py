@@ -62,6 +62,11 @@ class Bus:
         self._redis.on_shards_changed = self._rearrange
         self._rearrange()
 
+    async def add(self, sites: Iterable[Site]) -> None:
+        """Hears the messages of more sites, too. A subscription that cannot take their channels is made again."""
+        self._sites += [site.name for site in sites]
+        await asyncio.gather(*(subscription.extend() for subscription in self._subscriptions.values()))
+
     async def close(self) -> None:
         """Ends the subscriptions."""
         self._redis.on_shards_changed = None

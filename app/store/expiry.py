@@ -68,11 +68,16 @@ class Expiry:
     def __init__(self, redis: Commands, queues: RedisQueues, sites: Iterable[Site]) -> None:
         self._redis = redis
         self._queues = queues
-        self._sites = {site.name: site for site in sites if site.has_queues}
-        self._in_turn = itertools.cycle(self._sites)
+        self._sites: dict[str, Site] = {}
+        self.add(sites)
         self._due = DueSites()
         self._task: asyncio.Task[None] | None = None
         queues.on_due = self.note
+
+    def add(self, sites: Iterable[Site]) -> None:
+        """Looks at more sites. The turns begin with the first one again."""
+        self._sites |= {site.name: site for site in sites if site.has_queues}
+        self._in_turn = itertools.cycle(list(self._sites))
 
     def start(self) -> None:
         """Begins to look for sites with devices to forget."""

@@ -9,7 +9,8 @@ import itertools
 import math
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from app.core.ports import BuriedConnection
 from app.errors import StoreError, StoreUnavailable
 from app.ids import MAX_DATACENTER, MAX_WORKER, FlakeIds
 from app.redis.beat import Beat
-from app.redis.client import Commands
+from app.redis.client import Commands, retry
 from app.store.expiry import Expiry
 from app.store.keys import NODES, node_sites, worker_lease
 from app.store.queues import RedisQueues
@@ -96,6 +97,13 @@ class Node:
         self._beat.start(BEAT_SECONDS)
         self._expiry.start()
 
+    async def add(self, sites: Sequence[Site]) -> None:
+        """Takes care of more sites. Returns when Redis knows that this node has them, however long Redis is away: the
+        nodes that bury this one have to find its connections there."""
+        self._sites |= {site.name: site for site in sites}
+        self._expiry.add(sites)
+        await retry(partial(self._announce, [site.name for site in sites]))
+
     async def close(self) -> None:
         """Takes the node out: connections that it still holds count as disconnected now."""
         await self._expiry.close()
@@ -136,7 +144,7 @@ class Node:
         # Also when an earlier attempt to announce them has failed.
         self._must_announce = self._must_announce or bool(is_new)
         if self._must_announce:
-            await self._announce_sites()
+            await self._announce(list(self._sites))
         is_new, self._must_announce = self._must_announce, False
         self._beat.answered(is_new)
         if self._may_judge(monotonic()):
@@ -155,8 +163,8 @@ class Node:
         self._beat_at = now
         return now - self._beating_since >= _GRACE_BEATS * BEAT_SECONDS
 
-    async def _announce_sites(self) -> None:
-        for names in _parts_of(self._sites, _NAMES_PER_COMMAND):
+    async def _announce(self, sites: Sequence[str]) -> None:
+        for names in _parts_of(sites, _NAMES_PER_COMMAND):
             await self._redis.command("SADD", node_sites(self.id), *names)
 
     async def _renew_lease(self, lease: str) -> None:

@@ -6,7 +6,7 @@ in order, and a device that connects finds its own by their beginning (`lua/_ori
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -33,25 +33,33 @@ class Originals:
 
     def __init__(self, redis: Commands, sites: Iterable[Site]) -> None:
         self._redis = redis
-        self._sites = {site.name.encode(): site for site in sites if site.has_queues and site.import_originals}
-        self._looking: asyncio.Task[None] | None = None
+        self._sites = _with_lists(sites)
+        self._looking: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Looks through the names of all keys. Returns when it is done, or takes long."""
-        if not self._sites or self._redis.is_sharded:
+        await self._look_for(self._sites)
+
+    async def add(self, sites: Iterable[Site]) -> None:
+        """The same for more sites, before their first devices connect."""
+        await self._look_for(_with_lists(sites))
+
+    async def _look_for(self, sites: Mapping[bytes, Site]) -> None:
+        if not sites or self._redis.is_sharded:
             return
-        self._looking = start_watched(self._look(), "lists of socket.io-webservice", may_return=True)
-        _, unfinished = await asyncio.wait([self._looking], timeout=_START_SECONDS)
+        looking = start_watched(self._look(sites), "lists of socket.io-webservice", may_return=True)
+        self._looking = [*(one for one in self._looking if not one.done()), looking]
+        _, unfinished = await asyncio.wait([looking], timeout=_START_SECONDS)
         if unfinished:
             _log.warning("lists of socket.io-webservice are still being looked for")
 
     async def close(self) -> None:
         """Ends the look-up."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        for looking in self._looking:
+            looking.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
 
-    async def _look(self) -> None:
+    async def _look(self, sites: Mapping[bytes, Site]) -> None:
         found: dict[str, int] = defaultdict(int)
         cursor = b"0"
         while True:
@@ -59,7 +67,7 @@ class Originals:
                 cursor, keys = await self._redis.command(
                     "SCAN", cursor, "MATCH", "/*:socket.io:*", "COUNT", _KEYS_A_STEP, "TYPE", "list"
                 )
-                await self._note(keys, found)
+                await self._note(sites, keys, found)
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
                 cursor = b"0"
@@ -73,10 +81,15 @@ class Originals:
         for site, lists in found.items():
             _log.info("lists of socket.io-webservice found", site=site, lists=lists)
 
-    async def _note(self, keys: Sequence[bytes], found: dict[str, int]) -> None:
+    async def _note(self, sites: Mapping[bytes, Site], keys: Sequence[bytes], found: dict[str, int]) -> None:
         for key in keys:
             name, _, rest = key[1:].partition(_MARK)
-            site = self._sites.get(name)
+            site = sites.get(name)
             if site is not None:
                 found[site.name] += 1
                 await self._redis.run("note_original", prefix(site.name), key, rest, site.device_ttl_seconds)
+
+
+def _with_lists(sites: Iterable[Site]) -> dict[bytes, Site]:
+    """The sites that take over lists, by their names."""
+    return {site.name.encode(): site for site in sites if site.has_queues and site.import_originals}

@@ -32,13 +32,18 @@ class QueueSampler:
     def __init__(self, redis: Commands, sites: Iterable[Site], counts: Counts, touched: set[str] | None = None) -> None:
         """Samples go to the counts of each site. `touched` are the sites with something new; a round takes them out."""
         self._redis = redis
-        self._sites = {site.name for site in sites if site.has_queues}
-        self._in_turn = itertools.cycle(sorted(self._sites))
+        self._sites: set[str] = set()
+        self.add(sites)
         self._counts = counts
         self._touched = set[str]() if touched is None else touched
         #: Sites that are sampled in a second.
         self.per_second = 20
         self._task: asyncio.Task[None] | None = None
+
+    def add(self, sites: Iterable[Site]) -> None:
+        """Samples more sites. The turns begin with the first one again."""
+        self._sites.update(site.name for site in sites if site.has_queues)
+        self._in_turn = itertools.cycle(sorted(self._sites))
 
     def start(self) -> None:
         """Begins a round at once, and then every SAMPLE_SECONDS."""

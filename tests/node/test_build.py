@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 from msgspec import structs
 
 from app.config.settings import Config
 from app.errors import StoreUnavailable
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
+from app.protocols.channels.settings import Channels
 from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.settings import RedisPublish
 from app.protocols.sites.send_body import RESERVED_EVENTS
+from app.protocols.topics.settings import Topics
 from tests.support.store import make_site, running_valkey
 from tests.support.valkey import Valkey
 
@@ -71,3 +76,36 @@ async def test_events_of_the_sites_contract_are_reserved(config: Config) -> None
     async with AsyncExitStack() as stack:
         services = await Services.start(config, stack, SLOT, PROTOCOLS)
         assert services.delivery.reserved_events == RESERVED_EVENTS
+
+
+async def status_of(services: Services, path: str) -> int:
+    """The answer of the node to a GET."""
+    application: Any = services.dispatcher
+    async with AsyncClient(transport=ASGITransport(application), base_url="http://test") as client:
+        return (await client.get(path)).status_code
+
+
+async def test_sites_that_are_added(config: Config, valkey: Valkey) -> None:
+    """A running node takes more sites: it tells Redis, pages of their origins may read its answers, and tenants' own
+    servers are among the notices."""
+    valkey.client.flushall()
+    own, other = "https://own.example.com", "https://other.example.com"
+    config = structs.replace(config, sites={"shop": make_site(origins=(own,))})
+    async with AsyncExitStack() as stack:
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
+        engine = services.socket_server.engine
+        await services.add([])
+        assert engine.settings.readable_origins == {own}
+        publish = RedisPublish(url=valkey.url, route="/late-route")
+        late = make_site("late", origins=(other,), channels=Channels(), topics=Topics(), redis_publish=publish)
+        await services.add([late])
+        assert engine.settings.readable_origins == {own, other}
+        assert list(services.health.notices()) == ["redisPublish.url of late"]
+        (told,) = [valkey.client.smembers(key) for key in valkey.client.keys("recado:sites:*")]
+        assert told == {b"shop", b"late"}
+        await services.add([make_site("open")])
+        assert engine.settings.readable_origins is None
+        assert await status_of(services, "/late-route") == await status_of(services, "/metrics") == 200
+        assert list(config.sites) == ["shop", "late", "open"]
+        await services.drain(0)
+    assert valkey.client.keys("recado:nodes") == []

@@ -13,6 +13,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from app.config.settings import Config
+from app.config.sources import Sources
 from app.errors import RecadoError
 from app.node import run as run_module
 from app.node.build import Services
@@ -75,12 +76,13 @@ async def test_a_task_that_dies_ends_the_node(
     monkeypatch.setattr(owner, method, die)
     monkeypatch.setattr(Services, "start", note)
     slot = WorkerSlot(str(tmp_path))
+    reader = run_module.reader_of(Sources(), PROTOCOLS)
     with (
         socket.create_server(("127.0.0.1", 0)) as bound,
         capture_logs() as logs,
         pytest.raises(RecadoError, match=f"The task '{name}' has ended unasked"),
     ):
         async with asyncio.timeout(20):
-            await run_module._serve(config, bound, slot, lambda url: serves.set(), PROTOCOLS)
+            await run_module._serve(config, bound, slot, lambda url: serves.set(), PROTOCOLS, reader)
     assert next(line["task"] for line in logs if line["event"] == "task ended") == name
     assert (services[0].health.check()["tasks"], services[0].health.is_ready) == (False, False)

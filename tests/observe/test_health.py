@@ -28,3 +28,10 @@ def test_a_notice_is_shown_and_takes_no_readiness() -> None:
     health = Health({"redis": lambda: True}, {"one tenant's": lambda: False})
     assert health.notices() == {"one tenant's": False}
     assert health.is_ready
+
+
+def test_notices_are_added() -> None:
+    """A tenant that comes later has its notice beside the others."""
+    health = Health({}, {"one tenant's": lambda: False})
+    health.add_notices({"another's": lambda: True})
+    assert health.notices() == {"one tenant's": False, "another's": True}

@@ -91,6 +91,23 @@ async def test_sites_live_on_their_shards(cluster: ValkeyCluster, nodes: list[St
         assert found == set(mine)
 
 
+async def test_site_that_is_added(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
+    """A node hears the messages of a site that is added while it runs, without a new subscription for the others."""
+    here, there = nodes
+    late = [make_site(f"late{number}") for number in range(6)]
+    interruptions = here.counts.bus_interruptions
+    for node in nodes:
+        for site in late:
+            node.delivery.add(site)
+        await node.bus.add(late)
+    assert len({cluster.port_of(prefix(site.name)) for site in late}) > 1
+    for site in [*late, *SITES]:
+        receiver = await here.open(site, "user_1")
+        body = await there.publish(site, "user_1")
+        assert await heard(receiver, 1) == [body]
+    assert here.counts.bus_interruptions == interruptions
+
+
 async def test_site_moves_between_shards(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
     """While a site's slot moves sends are stored or refused; what was stored arrives once, in order, on live
     connections; acks count."""

@@ -122,6 +122,34 @@ async def test_deaf_subscription_is_given_up(valkey: Valkey, tmp_path: Path, qui
         await redis.close()
 
 
+async def test_more_channels_without_a_gap(owner: Owner, valkey: Valkey) -> None:
+    """An owner that wants more channels hears them at once, and the subscription that it has goes on."""
+    owner.channels = ["news", "more"]
+    await owner.subscription.extend()
+    assert set(valkey.client.pubsub_channels()) == {b"news", b"more"}
+    await owner.subscription.extend()
+    owner.subscription.renew()
+    for channel in owner.channels:
+        valkey.client.publish(channel, channel)
+    await until(lambda: len(owner.told) == 2, "the messages")
+    assert owner.told == [b"news", b"more"]
+
+
+async def test_more_channels_while_there_is_no_link(valkey: Valkey, redis: Redis) -> None:
+    """An owner that had no channel, or whose link is broken, gets all of them with the next subscription."""
+    owner = Owner(redis)
+    await owner.subscription.start()
+    owner.channels = ["news"]
+    await owner.subscription.extend()
+    await until(lambda: owner.told == ["made"], "the subscription")
+    owner.subscription.give_up()
+    owner.channels = ["news", "more"]
+    await owner.subscription.extend()
+    await until(lambda: set(valkey.client.pubsub_channels()) == {b"news", b"more"}, "both channels")
+    await until(lambda: owner.told == ["made", "lost", "made"], "the owner to be told")
+    await owner.subscription.close()
+
+
 async def test_other_channels(quick_probes: None, owner: Owner, valkey: Valkey) -> None:
     """An owner that wants other channels is subscribed to those, once; one that wants none hears by definition."""
     owner.channels = ["news", "more"]

@@ -92,6 +92,14 @@ async def test_devices_of_others_are_found(redis: Redis, queues: RedisQueues, va
         await until(lambda: not known(valkey, SITE), "the device to be forgotten")
 
 
+async def test_site_that_is_added(redis: Redis, queues: RedisQueues, valkey: Valkey) -> None:
+    """The devices of a site that was added while the node runs are forgotten, too."""
+    await leave(queues, SITE)
+    async with expiring(redis, queues, make_site("first", device_ttl_seconds=60)) as one:
+        one.add([SITE])
+        await until(lambda: not known(valkey, SITE), "the device to be forgotten")
+
+
 async def test_buried_devices_are_noted(
     redis: Redis, queues: RedisQueues, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -406,6 +406,28 @@ async def test_node_that_cannot_announce_its_sites_at_once(
     assert next(failures, None) is None
 
 
+async def test_site_that_is_added(cluster: Cluster, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis knows of a site that a node has got while it runs, also when it was away at that moment; the others bury
+    the node there."""
+    late = make_site("late")
+    member, other = await cluster.join(), await cluster.join()
+    command, failures = member.redis.command, iter([StoreUnavailable()])
+
+    def fail_once(*words: Any) -> Any:
+        if words[0] == "SADD" and (failure := next(failures, None)) is not None:
+            raise failure
+        return command(*words)
+
+    monkeypatch.setattr(member.redis, "command", fail_once)
+    for node in (member.node, other.node):
+        await node.add([late])
+    assert valkey.client.smembers(node_sites(member.name)) == {b"shop", b"plain", b"late"}
+    await member.queues.connect(late, 1, "d", ["user_1"])
+    await kill(member)
+    await until(lambda: member.name not in alive(valkey), "the burial")
+    assert [buried.site for buried in other.buried] == [late]
+
+
 async def test_names_of_many_sites_are_told_in_parts(cluster: Cluster, valkey: Valkey) -> None:
     """A node tells the names of thousands of sites, and its burial takes them out again."""
     names = {f"s{number}" for number in range(2_500)}

@@ -45,6 +45,18 @@ async def look(redis: Redis, *sites: Any) -> None:
     await originals.close()
 
 
+async def test_site_that_is_added(redis: Redis, valkey: Valkey) -> None:
+    """The lists of a site that is added while the node runs are found before its first device connects."""
+    leave(valkey, "d", "news", 1)
+    originals = Originals(redis, [make_site("other")])
+    await originals.start()
+    assert not (await connect(redis, "early")).devices[0].waiting.entries
+    await originals.add([SITE, make_site("plain", user_room_prefix=None)])
+    await originals.add([])
+    assert len((await connect(redis, "d")).devices[0].waiting.entries) == 1
+    await originals.close()
+
+
 async def connect(redis: Redis, device: str, rooms: tuple[str, ...] = ("user_1",)) -> Any:
     """A device's registration."""
     return await RedisQueues(redis, "aa", 1_000_000).connect(SITE, 1, device, rooms)

@@ -84,6 +84,15 @@ async def test_touched_sites_come_first(node: StoreNode) -> None:
     assert [site.name for site in sites if not counts.of(site.name).queues] == []
 
 
+async def test_site_that_is_added(node: StoreNode) -> None:
+    """A site with queues that was added is sampled in its turn."""
+    counts = Counts()
+    sampler = QueueSampler(node.redis, [SITE], counts)
+    sampler.add([make_site("late"), make_site("plain", user_room_prefix=None)])
+    await sampler.sample()
+    assert [name for name, site in counts.sites.items() if site.queues] == ["late", SITE.name]
+
+
 async def test_sampler_looks_at_once_and_ends(node: StoreNode) -> None:
     """A started sampler samples by itself; a closed one leaves no task."""
     await node.open(SITE, "user_1")

@@ -1,5 +1,6 @@
 """Channels as one of the protocols: routes, settings, metrics, and the life on a node."""
 
+from app.config.settings import Site
 from app.protocols.channels.figures import METRICS
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
@@ -31,6 +32,10 @@ class _NodeChannels(NodeProtocol):
         self._server = ChannelsServer(config.sites, services.delivery, store, services.ids, services.limits, settings)
         services.burials.append(self._server.bury)
         self.application = self._server
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site."""
+        self._server.add(site)
 
     async def drain(self, seconds: float) -> None:
         """Tells all subscribers to reconnect elsewhere."""

@@ -138,15 +138,9 @@ class Publishers:
 class PublisherEndpoint:
     """The ASGI endpoint for requests of publishers. Lives as long as the node."""
 
-    def __init__(
-        self,
-        sites: dict[str, Site],
-        publishers: Publishers,
-        sysadmin: Sysadmin,
-        max_body_bytes: int,
-        counts: Counts,
-    ) -> None:
-        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
+    def __init__(self, publishers: Publishers, sysadmin: Sysadmin, max_body_bytes: int, counts: Counts) -> None:
+        #: The digests of the sites' keys by their names.
+        self._keys: dict[str, bytes] = {}
         self._publishers = publishers
         self._sysadmin = sysadmin
         self._max_body_bytes = max_body_bytes
@@ -158,6 +152,10 @@ class PublisherEndpoint:
             "push": publishers.push,
             _SYSADMIN: self._report,
         }
+
+    def add(self, site: Site) -> None:
+        """Takes requests for one more site."""
+        self._keys[site.name] = digest(site.api_key)
 
     async def __call__(self, site: Site, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request to a path below the site's."""

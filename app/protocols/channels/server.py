@@ -82,18 +82,29 @@ class ChannelsServer:
         self._settings = settings
         self._limits = limits
         self._errands = delivery.new_errands()
-        counts = settings.counts
-        audiences = delivery.audiences("channels", self)
-        self._sites = {name: site for name, site in sites.items() if site.section(Channels)}
-        self.doors = {name: Door(site, audiences, store, limits, counts.of(name)) for name, site in self._sites.items()}
+        self._audiences = delivery.audiences("channels", self)
+        self._sites: dict[str, Site] = {}
+        self.doors: dict[str, Door] = {}
         self._store = store
         delivery.on_interrupted.append(self._restore_counts)
         publishers = Publishers(delivery, store, ids, self._errands)
-        sysadmin = Sysadmin({name: door.board for name, door in self.doors.items()}, store)
-        self._publishers = PublisherEndpoint(self._sites, publishers, sysadmin, settings.max_body_bytes, counts)
+        self._sysadmin = Sysadmin({}, store)
+        self._publishers = PublisherEndpoint(publishers, self._sysadmin, settings.max_body_bytes, settings.counts)
         shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)
         wheel = DeadlineWheel(min(_TICK_SECONDS, shortest / _TICKS_PER_DEADLINE))
         self._heartbeat = Heartbeat(wheel, settings.ping_interval_seconds, settings.ping_timeout_seconds)
+        for site in sites.values():
+            self.add(site)
+
+    def add(self, site: Site) -> None:
+        """Serves one more site, if it has channels."""
+        if not site.section(Channels):
+            return
+        counts = self._settings.counts.of(site.name)
+        door = self.doors[site.name] = Door(site, self._audiences, self._store, self._limits, counts)
+        self._sysadmin.add(site, door.board)
+        self._publishers.add(site)
+        self._sites[site.name] = site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket below `/channels/`."""
@@ -115,7 +126,7 @@ class ChannelsServer:
 
     async def close(self) -> None:
         """Waits until all pending writes have reached Redis. Called at the end, with a time-out."""
-        for door in self.doors.values():
+        for door in list(self.doors.values()):
             await door.close()
         await self._errands.drain()
 

@@ -18,6 +18,10 @@ class Sysadmin:
         self._boards = boards
         self._store = store
 
+    def add(self, site: Site, board: Board) -> None:
+        """Reports of one more site."""
+        self._boards[site.name] = board
+
     async def report(self, site: Site) -> bytes:
         """The message for the site's operator. Raises StoreError."""
         part = await self._store.list_channels(site, 0)

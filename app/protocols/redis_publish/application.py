@@ -52,14 +52,18 @@ class RedisPublishApplication:
     def __init__(self, sites: Iterable[PublishSite], limits: Limits, counts: Counts | None = None) -> None:
         self._sites: dict[str, PublishSite] = {}
         for site in sites:
-            self._sites[f"/{site.site.name}"] = site
-            if site.settings.route is not None:
-                self._sites[site.settings.route] = site
+            self.add(site)
         self._limits = limits
         self._guesses = Guesses()
         self._counts = counts or Counts()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, site: PublishSite) -> None:
+        """Serves one more site."""
+        self._sites[f"/{site.site.name}"] = site
+        if site.settings.route is not None:
+            self._sites[site.settings.route] = site
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Whether a site is served in this namespace."""

@@ -1,10 +1,11 @@
 """The protocol Redis PUBLISH: its namespaces, and its life on a node."""
 
+from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.redis_publish.figures import METRICS
 from app.protocols.redis_publish.route_page import route_pages
 from app.protocols.redis_publish.services import PublishServices, check_sites
-from app.protocols.redis_publish.settings import SECTION
+from app.protocols.redis_publish.settings import SECTION, RedisPublish
 
 
 class _NodePublish(NodeProtocol):
@@ -23,6 +24,13 @@ class _NodePublish(NodeProtocol):
     async def start(self) -> None:
         """Starts listening to the applications."""
         await self._services.start()
+
+    async def add(self, site: Site) -> None:
+        """Starts one more site."""
+        if site.section(RedisPublish) is not None:
+            self._services.add(site)
+            self.notices = self._services.notices
+            self.routes = [*self.routes, *route_pages([site])]
 
     async def settle(self) -> None:
         """Hands the leases to other nodes, and waits for the mailboxes."""

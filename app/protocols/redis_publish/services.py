@@ -73,18 +73,19 @@ class PublishServices:
 
     def __init__(self, sites: Iterable[Site], redis: Commands, node: str, limits: Limits, counts: Counts) -> None:
         """`redis` is the server's own Redis, for sites that name no other. Raises ConfigError."""
+        self._redis = redis
+        self._node = node
         self._counts = counts
         self._others: dict[str, Commands] = {}
         #: The names of the sites by the URL of their Redis.
         self._names: dict[str, list[str]] = {}
         self._connecting: list[asyncio.Task[None]] = []
         self._sites: list[_SiteServices] = []
+        self.application = RedisPublishApplication((), limits, counts)
         for site in sites:
             settings = site.section(RedisPublish)
             if settings is not None:
-                used = redis if settings.url is None else self._other(site.name, settings.url, redis.timeout_seconds)
-                self._sites.append(_SiteServices(site, settings, used, node, counts))
-        self.application = RedisPublishApplication([site.served for site in self._sites], limits, counts)
+                self._open(site, settings)
 
     @property
     def notices(self) -> dict[str, Callable[[], bool]]:
@@ -105,15 +106,25 @@ class PublishServices:
     async def start(self) -> None:
         """Starts all sites. Returns when each subscription has an owner, or when an application's Redis cannot be
         reached yet."""
-        self._connecting = [
-            start_watched(retry(redis.start, partial(_tell_away, names)), "redis publish connect", may_return=True)
-            for redis, names in self._users_of_others()
-        ]
+        for redis, names in self._users_of_others():
+            self._connect(redis, names)
         for site in self._sites:
             site.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
                 await asyncio.gather(*(site.settled() for site in self._sites))
+
+    def add(self, site: Site) -> None:
+        """Starts one more site, if it has turned it on. Raises ConfigError."""
+        settings = site.section(RedisPublish)
+        if settings is None:
+            return
+        url = settings.url
+        is_new = url is not None and url not in self._others
+        services = self._open(site, settings)
+        if url is not None and is_new:
+            self._connect(self._others[url], self._names[url])
+        services.start()
 
     async def drain(self) -> None:
         """Hands the leases to other nodes, and waits until the clients' last acks and departures are in Redis. Called
@@ -130,6 +141,20 @@ class PublishServices:
         await asyncio.gather(*(site.close() for site in self._sites))
         for redis in self._others.values():
             await redis.close()
+
+    def _open(self, site: Site, settings: RedisPublish) -> _SiteServices:
+        used, seconds = self._redis, self._redis.timeout_seconds
+        if settings.url is not None:
+            used = self._other(site.name, settings.url, seconds)
+        services = _SiteServices(site, settings, used, self._node, self._counts)
+        self._sites.append(services)
+        self.application.add(services.served)
+        return services
+
+    def _connect(self, redis: Commands, names: list[str]) -> None:
+        """Connects to the Redis of these sites, with retries."""
+        work = retry(redis.start, partial(_tell_away, names))
+        self._connecting.append(start_watched(work, "redis publish connect", may_return=True))
 
     def _other(self, site: str, url: str, timeout_seconds: float) -> Commands:
         self._names.setdefault(url, []).append(site)

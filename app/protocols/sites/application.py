@@ -111,12 +111,18 @@ class SitesApplication:
         counts: Counts | None = None,
     ) -> None:
         self._sites = sites
-        self._prefixes = {name: f"42/{name},".encode() for name in sites}
+        self._prefixes: dict[str, bytes] = {}
+        for site in sites.values():
+            self.add(site)
         self._delivery = delivery
         self._admission = admission
         self._renewals = TicketRenewals(admission.tickets)
         self._updates = updates
         self._counts = counts or Counts()
+
+    def add(self, site: Site) -> None:
+        """Makes what all connections of a site share, before `sites` has the site."""
+        self._prefixes[site.name] = f"42/{site.name},".encode()
 
     def accepts_namespace(self, namespace: str) -> bool:
         """Accepts sites and the root namespace, which every Socket.IO server has and in which nothing happens."""

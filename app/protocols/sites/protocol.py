@@ -2,6 +2,7 @@
 
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
+from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
@@ -23,14 +24,19 @@ class _NodeSites(NodeProtocol):
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         tickets = Tickets(RedisTickets(services.redis), counts)
         admission = Admission(self._directory, services.limits, tickets)
-        application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
-        delivery.on_buried = application.report_buried
+        self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
+        delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
-        self.namespaces = application
-        send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
+        self.namespaces = self._application
+        self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
         # The original's router took a slash at the end.
-        self.endpoints = {"/send": send, "/send/": send}
+        self.endpoints = {"/send": self._send, "/send/": self._send}
         self.routes = revocation_routes(config.sites, tickets)
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site as soon as `config.sites` has it."""
+        self._application.add(site)
+        self._send.add(site)
 
     async def close(self) -> None:
         """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""

@@ -50,6 +50,10 @@ class SendEndpoint:
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
 
+    def add(self, site: Site) -> None:
+        """Knows the key of a site before `sites` has it."""
+        self._keys[site.name] = digest(site.api_key)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         headers: dict[bytes, bytes] = dict(scope["headers"])

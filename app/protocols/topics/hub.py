@@ -6,6 +6,7 @@ Knows no HTTP: the opener of a stream hands in the response to write to.
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 import structlog
@@ -70,6 +71,7 @@ class TopicHub:
         #: Called when a stream has ended: the caller's seat and the levels of its topics are free.
         self.on_caller_gone: Callable[[Caller], None] = lambda caller: None
         self._store = store
+        self._counts = counts
         clients = [(topics.site, topics.clients) for topics in self.sites.values()]
         self._presence = ClientPresence(clients, delivery.publish, store, ids, delivery.new_errands())
         delivery.on_interrupted.append(self._presence.restore)
@@ -84,6 +86,13 @@ class TopicHub:
         for start in range(0, len(sites), _SITES_AT_ONCE):
             part = sites[start : start + _SITES_AT_ONCE]
             await asyncio.gather(*(self._audiences.join(site, [ALL_NODES]) for site in part))
+
+    def add(self, site: Site) -> None:
+        """Takes streams of one more site. The node listens to its questions to all nodes when Redis has been told."""
+        topics = self.sites[site.name] = SiteTopics(site, self._counts.of(site.name))
+        self._presence.add(site, topics.clients)
+        join = partial(self._audiences.join, site, [ALL_NODES])
+        self._errands.start(self._errands.until_stored(join, site.name))
 
     async def close(self) -> None:
         """Ends the presence of clients. All streams have been drained before."""

@@ -45,6 +45,10 @@ class Identities:
         self._store = store
         self._counts = counts
 
+    async def add(self, site: Site) -> None:
+        """Reads the keys of one more site, in a thread: the check of an RSA key takes a while. Raises ConfigError."""
+        self._keys[site.name] = await asyncio.to_thread(BindKeys, site)
+
     async def of_subscriber(self, site: Site, key: str | None) -> str | None:
         """The user of a subscriber; None without a key. Raises BadRequest (403), AuthRefused, StoreError."""
         if key is None:

@@ -49,6 +49,10 @@ class ClientPresence:
         self._restoring: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    def add(self, site: Site, streams: Mapping[str, int]) -> None:
+        """Counts the streams of one more site."""
+        self._streams[site.name] = (site, streams)
+
     async def close(self) -> None:
         """Stops restoring. Counts of this node that are still in Redis are taken out with the node."""
         self._is_closed = True

@@ -1,6 +1,6 @@
 """Topics as one of the protocols: routes, settings, metrics, and the life on a node."""
 
-from app.config.settings import Config
+from app.config.settings import Config, Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.topics.bind_keys import BindKeys
 from app.protocols.topics.figures import METRICS
@@ -32,6 +32,10 @@ class _NodeTopics(NodeProtocol):
     async def start(self) -> None:
         """Announces that the node lives, and listens to the other nodes."""
         await self._server.start()
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site."""
+        await self._server.add(site)
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream."""

@@ -22,6 +22,7 @@ from app.protocols.topics.inspection import Inspection
 from app.protocols.topics.open_status import OpenStatus
 from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
+from app.protocols.topics.settings import Topics
 from app.protocols.topics.site_topics import SiteTopics
 from app.protocols.topics.subscribing import Subscribing
 from app.protocols.topics.topic_store import TopicStore
@@ -58,7 +59,7 @@ class TopicsServer:
     def __init__(self, sites: Mapping[str, Site], parts: TopicsParts) -> None:
         """Raises ConfigError for a site with a key that cannot be read."""
         self.hub = hub = TopicHub(sites.values(), parts.delivery, parts.store, parts.ids, parts.counts)
-        identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
+        self._identities = identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
         inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node)
         hub.on_question = inspection.question_asked
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
@@ -82,6 +83,13 @@ class TopicsServer:
     async def start(self) -> None:
         """Starts the hub. Raises StoreUnavailable when Redis is away."""
         await self.hub.start()
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site, if it has topics. Raises ConfigError for a key that cannot be read."""
+        if site.section(Topics):
+            await self._identities.add(site)
+            self._keys[site.name] = digest(site.api_key)
+            self.hub.add(site)
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream, spread over this time."""

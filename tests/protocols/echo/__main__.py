@@ -1,9 +1,8 @@
 """A server that speaks every listed protocol and `echo`, on the configuration in the working directory."""
 
-import os
 import sys
 
-from app.config.load import load_config
+from app.config.sources import Sources
 from app.errors import ConfigError
 from app.node.run import run
 from app.observe.log import configure_logging
@@ -14,6 +13,7 @@ configure_logging("info", "json")
 #: The one entry.
 SPECS = (*PROTOCOLS, ECHO)
 try:
-    run(load_config(None, None, os.environ, SPECS), SPECS)
+    sources = Sources()
+    run(sources.load(SPECS), SPECS, sources)
 except ConfigError as error:
     sys.exit(str(error))

@@ -1,0 +1,55 @@
+"""The difference between the settings of a running server and those that its files hold by now."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct, structs
+
+from app.config.keys import EngineSection, EnvironmentKeys, FlakeIdSection, RedisSection
+from app.config.section import Section
+from app.config.settings import Config, Site
+
+#: The sections of an environment whose keys are settings of the server by themselves.
+_SECTIONS: dict[str, type[Section]] = {"redis": RedisSection, "flakeid": FlakeIdSection, "io": EngineSection}
+
+
+class Changes(Struct, frozen=True):
+    """The findings of a reload. Lives as long as the reload."""
+
+    added: list[Site]
+    #: The names of the sites with other settings, and of the sites that are in the files no more.
+    changed: list[str]
+    gone: list[str]
+    #: The keys of config.yml with other values.
+    settings: list[str]
+
+    @property
+    def wants_restart(self) -> bool:
+        """Whether something has changed that a running server cannot take."""
+        return bool(self.changed or self.gone or self.settings)
+
+
+def changes_between(running: Config, read: Config) -> Changes:
+    """Compares the settings that run with those that were read."""
+    names = sorted(read.sites.keys() & running.sites.keys())
+    return Changes(
+        [site for name, site in read.sites.items() if name not in running.sites],
+        [name for name in names if read.sites[name] != running.sites[name]],
+        sorted(running.sites.keys() - read.sites.keys()),
+        sorted({_KEYS.get(name, name) for name in _settings_between(running, read)}),
+    )
+
+
+def _settings_between(running: Config, read: Config) -> Iterator[str]:
+    for name in Config.__struct_fields__:
+        if name != "sites" and getattr(running, name) != getattr(read, name):
+            yield name
+
+
+def _keys_of_settings() -> dict[str, str]:
+    keys = {field.name: field.encode_name for field in structs.fields(EnvironmentKeys)}
+    for section, kind in _SECTIONS.items():
+        keys |= {field.name: f"{section}.{field.encode_name}" for field in structs.fields(kind)}
+    return {**keys, "mount_ports": "mounts"}
+
+
+_KEYS = _keys_of_settings()

@@ -1,0 +1,81 @@
+"""The answer to SIGHUP: reads the configuration again, adds the new sites, and names what waits for a restart.
+
+Knows neither files nor nodes, only a reader and a call that serves more sites.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from msgspec import Struct, structs
+
+from app.config.changes import Changes, changes_between
+from app.config.settings import Config, Site
+from app.errors import ConfigError
+from app.watched_tasks import start_logged
+
+_log = structlog.get_logger(__name__)
+
+
+class ConfigReader(Struct, frozen=True):
+    """How a configuration is read. Lives as long as the process serves; its calls take a while, in a thread."""
+
+    #: Raises ConfigError.
+    load: Callable[[], Config]
+    #: Checks sites together. Raises ConfigError.
+    check: Callable[[Config], None]
+
+    def changes(self, running: Config) -> Changes:
+        """Reads the files and compares them with the settings that run. Raises ConfigError for files with mistakes, and
+        for new sites that cannot run beside the present ones."""
+        changes = changes_between(running, self.load())
+        # A site that has changed or gone goes on as it was, and a new one must not be in its way.
+        added = {site.name: site for site in changes.added}
+        self.check(structs.replace(running, sites={**running.sites, **added}))
+        return changes
+
+
+class Reload:
+    """The reloads of one process, one at a time. Lives as long as the process serves; `stop` ends it."""
+
+    def __init__(self, running: Config, reader: ConfigReader, add: Callable[[Sequence[Site]], Awaitable[None]]) -> None:
+        """`add` serves more sites, and puts them into the sites of `running`."""
+        self._running = running
+        self._reader = reader
+        self._add = add
+        self._is_asked = False
+        self._is_over = False
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """SIGHUP has arrived. However often it arrives during a reload, one more reload follows."""
+        self._is_asked = True
+        if self._task is None and not self._is_over:
+            self._task = start_logged(self._run(), "reload")
+
+    def stop(self) -> None:
+        """Ends the reload that is under way; none follows."""
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            while self._is_asked:
+                self._is_asked = False
+                await self._reload()
+        finally:
+            self._task = None
+
+    async def _reload(self) -> None:
+        try:
+            changes = await asyncio.to_thread(self._reader.changes, self._running)
+        except ConfigError as error:
+            _log.error("configuration not reloaded", mistakes=error.mistakes)
+            return
+        if changes.wants_restart:
+            lists = {"sites": changes.changed, "gone": changes.gone, "settings": changes.settings}
+            named = {name: found for name, found in lists.items() if found}
+            _log.warning("restart to apply", **named)
+        await self._add(changes.added)
+        _log.info("configuration reloaded", added=[site.name for site in changes.added])

@@ -1,0 +1,304 @@
+"""SIGHUP: new sites are served without an interruption; everything else goes on as it was, and the log names it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from msgspec import structs
+from structlog.testing import capture_logs
+
+from app.config.settings import Config, Site
+from app.config.sources import Sources
+from app.errors import ConfigError
+from app.node.reload import ConfigReader, Reload
+from app.node.run import reader_of
+from app.protocols.listed import PROTOCOLS
+from app.protocols.redis_publish.settings import RedisPublish
+from tests.support.channels import KEY, Publisher, Subscription, channels_site
+from tests.support.connector import Connector, Drivers
+from tests.support.deployment import Deployment
+from tests.support.processes import descendants, kill
+from tests.support.publish import Application, wait_payloads
+from tests.support.server import Server
+from tests.support.sites import load_sites
+from tests.support.store import make_site
+from tests.support.tenant import Tenant
+from tests.support.topic_client import TopicBackend
+from tests.support.waiting import eventually, until
+
+Sites = Mapping[str, Mapping[str, Any]]
+
+
+@pytest.fixture
+def workers() -> int:
+    """How many processes the server has, unless the test says otherwise."""
+    return 1
+
+
+@pytest.fixture
+def deployment(workers: int, tenant: Tenant) -> Iterator[Deployment]:
+    """A server of the test's own."""
+    server = Deployment(load_sites(tenant), {"workers": workers})
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def connect(deployment: Deployment, drivers: Drivers) -> Iterator[Connector]:
+    """Opens clients."""
+    connector = Connector(deployment, drivers)
+    yield connector
+    connector.close()
+
+
+def with_fresh(tenant: Tenant) -> dict[str, Any]:
+    """The sites of the server, and two new ones: one for three protocols, one for the fourth."""
+    fresh = channels_site(authUrl=f"{tenant.url}/fresh/rooms", authScheme="Token", userRoomPrefix="user_", topics={})
+    pushed = {"apiKey": KEY, "redisPublish": {"prefix": "late"}}
+    return {**load_sites(tenant), "fresh": fresh, "pushed": pushed}
+
+
+def log_of(deployment: Deployment, event: str) -> list[dict[str, Any]]:
+    """The log lines of this event."""
+    return [line for line in deployment.nodes[0].server.log() if line.get("event") == event]
+
+
+def hang_up(deployment: Deployment, sites: str | Sites, event: str = "configuration reloaded", lines: int = 1) -> None:
+    """Writes sites.yml, sends SIGHUP, and waits for so many more lines of the event."""
+    text = sites if isinstance(sites, str) else yaml.safe_dump(dict(sites))
+    (deployment.directory / "sites.yml").write_text(text)
+    if not isinstance(sites, str):
+        deployment.sites = sites
+    before = len(log_of(deployment, event))
+    deployment.nodes[0].server.signal(signal.SIGHUP)
+    eventually(lambda: len(log_of(deployment, event)) == before + lines, event)
+
+
+def send_alone(url: str, site: str, key: str) -> int:
+    """The status of a message that is sent on a connection of its own, so that any worker may get it."""
+    query = {"site": site, "apiKey": key}
+    return httpx.post(f"{url}/send", params=query, json={"rooms": "user_nobody", "event": "news"}).status_code
+
+
+def serve_all(deployment: Deployment, workers: int, since: int = 0) -> None:
+    """Waits until each worker has taken a message for the new site, and requires that none refuses one."""
+
+    def have_served() -> bool:
+        assert send_alone(deployment.url, "fresh", KEY) == 200
+        lines = [line for line in log_of(deployment, "message stored")[since:] if line["site"] == "fresh"]
+        return {line["worker"] for line in lines} == set(range(workers))
+
+    eventually(have_served, "all workers to serve the site")
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_new_sites_are_served(
+    workers: int, deployment: Deployment, connect: Connector, drivers: Drivers, tenant: Tenant
+) -> None:
+    """After SIGHUP every protocol serves the sites that are new, and older connections live on and hear."""
+    user = tenant.user()
+    old = connect("one", user)
+    hang_up(deployment, with_fresh(tenant), lines=1 if workers == 1 else workers + 1)
+    assert log_of(deployment, "configuration reloaded")[0]["added"] == ["fresh", "pushed"]
+    assert log_of(deployment, "restart to apply") == []
+    if workers > 1:
+        serve_all(deployment, workers)
+
+    client = connect("fresh", user)
+    for site in ("fresh", "one"):
+        deployment.send(site, user.room, "still")
+    client.wait_event("still")
+    old.wait_event("still")
+    assert [record.kind for record in old.records.snapshot() if record.kind in ("disconnect", "closed")] == []
+
+    publisher = Publisher(deployment, "fresh")
+    publisher.create("scores")
+    with Subscription(deployment.url, "fresh").subscribe("scores") as subscriber:
+        publisher.push("scores", "1:0")
+        assert subscriber.pushed() == [("scores", "1:0")]
+
+    backend = TopicBackend(deployment, "fresh")
+    with backend.subscribe("weather") as stream:
+        assert stream.greeting
+        backend.emit("weather", "news", "sun")
+        stream.wait_type("news")
+        assert backend.ask("GET", "/connections").status_code == 200
+
+    application = Application(deployment.redis.client, drivers, "pushed", "late")
+    someone = application.user()
+    page = application.connect(deployment, someone)
+    application.publish(someone, '"paid"')
+    wait_payloads(page, ['"paid"'])
+    application.close()
+    assert deployment.nodes[0].stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_broken_files_change_nothing(workers: int, deployment: Deployment, connect: Connector, tenant: Tenant) -> None:
+    """A reload of files with mistakes is one log line with all of them. The next SIGHUP finds them corrected."""
+    user = tenant.user()
+    old = connect("one", user)
+    broken = "fresh: {apiKey: secret-of-the-site, authUrl: nowhere}\nother: {apikey: x}"
+    hang_up(deployment, broken, "configuration not reloaded")
+    [line] = log_of(deployment, "configuration not reloaded")
+    assert [mistake.split(": ")[1] for mistake in line["mistakes"]] == ["fresh.authUrl", "other.apikey"]
+    assert "secret-of-the-site" not in str(line)
+    assert send_alone(deployment.url, "fresh", "secret-of-the-site") == 401
+    deployment.send("one", user.room, "still")
+    old.wait_event("still")
+    hang_up(deployment, with_fresh(tenant), lines=1 if workers == 1 else 3)
+    assert send_alone(deployment.url, "fresh", KEY) == 200
+    assert len(log_of(deployment, "configuration not reloaded")) == 1
+
+
+def test_changes_wait_for_a_restart(deployment: Deployment, tenant: Tenant) -> None:
+    """Sites that have changed or gone, and other settings, are named in the log and go on as they were."""
+    sites = with_fresh(tenant)
+    del sites["one"]
+    sites["two"] = {**sites["two"], "apiKey": "another-key-of-the-site"}
+    settings = {"production": {"drain_timeout": 0.5, "io": {"pingInterval": 7000}}}
+    (deployment.directory / "config.yml").write_text(yaml.safe_dump(settings))
+    keys = {name: deployment.key(name) for name in ("one", "two")}
+    hang_up(deployment, sites)
+    [line] = log_of(deployment, "restart to apply")
+    expected = {"sites": ["two"], "gone": ["one"], "settings": ["io.pingInterval"]}
+    assert {name: line[name] for name in expected} == expected
+    assert {send_alone(deployment.url, name, key) for name, key in keys.items()} == {200}
+    assert send_alone(deployment.url, "two", "another-key-of-the-site") == 401
+    assert send_alone(deployment.url, "fresh", KEY) == 200
+
+
+@pytest.mark.parametrize("workers", [2], ids=["two workers"])
+def test_worker_that_starts_later(workers: int, deployment: Deployment, tenant: Tenant) -> None:
+    """A worker that is started after the reload serves the new sites too."""
+    hang_up(deployment, with_fresh(tenant), lines=3)
+    kill(descendants(deployment.nodes[0].server.pid)[0])
+    eventually(lambda: log_of(deployment, "worker ended"), "the supervisor to see it")
+    since = len(log_of(deployment, "message stored"))
+    eventually(lambda: httpx.get(f"{deployment.url}/readyz").status_code == 200, "the port")
+    serve_all(deployment, workers, since)
+
+
+def test_demo_stays(tmp_path: Path) -> None:
+    """The site of the demo is in no file, and stays."""
+    server = Server(tmp_path, "--port", "0", "--demo")
+    try:
+        (tmp_path / "sites.yml").write_text(yaml.safe_dump({"fresh": channels_site()}))
+        server.signal(signal.SIGHUP)
+        server.lines.wait_for(lambda line: "configuration reloaded" in line, "the reload")
+        assert not [line for line in server.log() if line.get("event") == "restart to apply"]
+        assert {send_alone(server.url, *site) for site in (("demo", "demo"), ("fresh", KEY))} == {200}
+    finally:
+        server.end()
+
+
+# The parts
+
+
+class Files:
+    """A configuration that a test changes. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.config = Config(sites={"shop": make_site()})
+        self.running = structs.replace(self.config, sites=dict(self.config.sites))
+        self.added: list[str] = []
+        #: Set while `add` may return.
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self.checked: list[list[str]] = []
+        self.mistake = ""
+        self.reload = Reload(self.running, ConfigReader(self.load, self.check), self.add)
+
+    def load(self) -> Config:
+        """Read them."""
+        if self.mistake:
+            raise ConfigError(self.mistake)
+        return self.config
+
+    def check(self, config: Config) -> None:
+        """Note the sites that are to run together."""
+        self.checked.append(list(config.sites))
+
+    async def add(self, sites: Sequence[Site]) -> None:
+        """Serve more sites."""
+        await self.may_end.wait()
+        self.added.append(" ".join(site.name for site in sites))
+        self.running.sites.update({site.name: site for site in sites})
+
+    def write(self, *names: str) -> None:
+        """Hold these sites from now on."""
+        self.config = structs.replace(self.config, sites={name: make_site(name) for name in names})
+
+
+async def test_one_more_after_the_one_under_way() -> None:
+    """However often SIGHUP arrives during a reload, one more reload follows it."""
+    files = Files()
+    files.may_end.clear()
+    files.write("shop", "second")
+    files.reload.ask()
+    await until(lambda: files.checked, "the first reload")
+    files.write("shop", "second", "third")
+    for _ in range(5):
+        files.reload.ask()
+    files.may_end.set()
+    await until(lambda: len(files.added) == 2, "the other reload")
+    assert files.added == ["second", "third"]
+    files.reload.ask()
+    await until(lambda: len(files.added) == 3, "a reload after those")
+    assert files.added[2] == ""
+
+
+async def test_sites_that_go_on_are_checked_with_the_new_ones() -> None:
+    """A site that is in the files no more runs until the restart: it is checked together with the new ones."""
+    files = Files()
+    files.write("second")
+    files.reload.ask()
+    await until(lambda: files.added, "the reload")
+    assert files.checked == [["shop", "second"]]
+
+
+def test_new_site_in_the_place_of_one_that_goes_on() -> None:
+    """A new site may not deliver the PUBLISHes of a site that was taken out and goes on until the restart."""
+    old, new = make_site("old", redis_publish=RedisPublish()), make_site("new", redis_publish=RedisPublish())
+    reader = structs.replace(reader_of(Sources(), PROTOCOLS), load=lambda: Config(sites={"new": new}))
+    with pytest.raises(ConfigError, match=r"^new\.redisPublish\.prefix: expected another than that of 'old'"):
+        reader.changes(Config(sites={"old": old}))
+    assert reader.changes(Config()).added == [new]
+
+
+async def test_mistakes_end_no_reloads() -> None:
+    """After a reload that found mistakes, the next one is as any other."""
+    files = Files()
+    files.mistake = "sites.yml: one\nsites.yml: two"
+    with capture_logs() as logs:
+        files.reload.ask()
+        await until(lambda: logs, "the line")
+    assert [(line["event"], line["mistakes"]) for line in logs] == [
+        ("configuration not reloaded", ["sites.yml: one", "sites.yml: two"])
+    ]
+    assert files.added == []
+    files.mistake = ""
+    files.write("shop", "second")
+    files.reload.ask()
+    await until(lambda: files.added == ["second"], "the reload")
+
+
+async def test_none_during_the_drain() -> None:
+    """The begin of the drain ends the reload that is under way, and no other begins."""
+    files = Files()
+    files.may_end.clear()
+    files.reload.ask()
+    await until(lambda: files.checked, "the reload")
+    files.reload.stop()
+    files.reload.ask()
+    files.may_end.set()
+    await until(lambda: files.reload._task is None, "its end")
+    files.reload.ask()
+    assert (files.reload._task, files.added) == (None, [])
