@@ -372,6 +372,8 @@ def fuzzed_node(config: Config) -> Iterator[FuzzedNode]:
         services = _run(loop, Services.start(config, stack, WorkerSlot("/nowhere"), PROTOCOLS))
         node = FuzzedNode(loop, services, logs)
         handler = _Complaints(node.complaints)
+        # Garbage of earlier tests may complain at its end.
+        gc.collect()
         logging.getLogger().addHandler(handler)
         try:
             _run(loop, node.until_ready())

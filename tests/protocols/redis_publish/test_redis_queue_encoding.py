@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.protocols.redis_publish import redis_queue_encoding
 from app.protocols.redis_publish.envelope import Envelopes
@@ -62,13 +63,12 @@ async def test_setting_decides(redis: Redis, valkey: Valkey, setting: str, is_ur
     assert client.keys("*encoding") == []
 
 
-async def test_look_up_that_takes_too_long(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_look_up_that_takes_too_long(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits longer than the look-up may take; the log says which setting decides."""
     monkeypatch.setattr(redis_queue_encoding, "_LOOK_SECONDS", 0.0)
-    assert not await look(redis)
-    assert "redisPublish.queue_encoding" in capsys.readouterr().out
+    with capture_logs() as logs:
+        assert not await look(redis)
+    assert [line["expected"] for line in logs] == ["redisPublish.queue_encoding"]
 
 
 async def test_redis_that_is_away(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
