@@ -255,8 +255,7 @@ class HttpProtocol(ReadProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         if wait is _NEXT_REQUEST:
-            handler = self.timeout_keep_alive_handler
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         elif wait is not _RESPONSE and wait is not _END:
             seconds = HEAD_SECONDS if wait is _HEAD else BODY_SECONDS if wait is _BODY else FIRST_BYTE_SECONDS
             self.timeout_keep_alive_task = self.loop.call_later(seconds, self._deadline_passed)
@@ -274,7 +273,7 @@ class HttpProtocol(ReadProtocol):
     # Refusing
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
-        """Read no more requests, answer with the status unless another response is under way, and close."""
+        """Read no more requests, answer with the status if this request has no response yet, and close."""
         refusals.refused[reason] += 1
         self._wait_for(_END)
         self._held, self._behind = bytearray(), b""
@@ -291,7 +290,8 @@ class HttpProtocol(ReadProtocol):
         if self._running is not None:
             self._close_behind_responses()
             return
-        self.transport.write(handshake.refusal(status, text.encode(), list(self.server_state.default_headers)))
+        if cycle is None or self._part is not _BODY or not cycle.response_complete:
+            self.transport.write(handshake.refusal(status, text.encode(), list(self.server_state.default_headers)))
         self._linger()
 
     def _linger(self) -> None:
