@@ -1,6 +1,7 @@
 """Any text as bytes and back."""
 
 import json
+from time import process_time
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -48,3 +49,11 @@ def test_text_without_halves_is_the_same_object() -> None:
     """Callers see that there was nothing to do."""
     for text in (rb'"a"', rb'"\ud83d\ude00"', rb'"\\ud83d"', rb'"\\\\uD83d"'):
         assert replace_half_pairs(text) is text
+
+
+def test_long_runs_of_backslashes_cost_little() -> None:
+    """A run that no `u` follows is looked at once: the square of its length would take minutes."""
+    began = process_time()
+    text = rb'"' + rb"\\" * 250_000 + rb'x\ud800"'
+    assert replace_half_pairs(text).endswith(rb'x\ufffd"')
+    assert process_time() - began < 5

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from app.config.mistakes import Mistakes
 from app.config.references import resolve
+from app.errors import ConfigError
 
 #: A pattern, as msgspec quotes it -> its meaning, for the error line.
 _MEANINGS: dict[str, str] = {}
@@ -157,7 +158,7 @@ class _Reader:
         if inner and (isinstance(value, dict) or Text not in kinds):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
-            resolved = value if self._environ is None else resolve(value, self._environ)
+            resolved = value if self._environ is None else _resolve(value, self._environ)
             # Only a mapping is a section: any other value is to be the text that may stand in its place.
             kind = Text if inner else field.type
             return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)
@@ -182,6 +183,13 @@ def _hint(key: str, known: Iterable[str]) -> str:
 def _as_written(value: object) -> str:
     """The value as a file would hold it."""
     return msgspec.json.encode(value).decode()
+
+
+def _resolve(value: object, environ: Mapping[str, str]) -> Any:
+    try:
+        return resolve(value, environ)
+    except RecursionError:
+        raise ConfigError("expected no value that is nested so deeply, or contains itself") from None
 
 
 def _decode_path(_: type, value: object) -> Path:

@@ -21,6 +21,8 @@ FREE_A_SECOND = 5.0
 PAUSE_SECONDS = 1.0
 MAX_HELD = 1_000
 """The late answers of an address; past them attempts are refused at once."""
+_MOST_OWED = 300
+"""The attempts past the free ones that are remembered: a minute without any forgives them."""
 _MAX_ADDRESSES = 10_000
 """Past it all are forgotten: an address of which nothing is known is slowed down a moment later."""
 
@@ -50,6 +52,7 @@ class Repeats:
         if len(self._until) >= _MAX_ADDRESSES:
             self._until.clear()
         until = max(self._until.get(network, now), now) + by / self._a_second
+        until = min(until, now + (self._free + _MOST_OWED) / self._a_second)
         if until > now:
             self._until[network] = until
         else:
@@ -87,15 +90,24 @@ class Repeats:
         except TimeoutError:
             return True
         finally:
-            self._held[network] -= 1
-            if not self._held[network]:
-                del self._held[network]
+            self._let_go(network)
         return None
 
     def refuse(self, address: str, answer: Callable[[], None]) -> None:
-        """Count a refusal and give it: at once, or late."""
+        """Count a refusal and give it: at once, or late as long as not too many are held."""
         self.count(address)
-        if self.are_too_many(address):
-            asyncio.get_running_loop().call_later(self._pause_seconds, answer)
+        network = network_of(address)
+        if self._held[network] < MAX_HELD and self.are_too_many(address):
+            self._held[network] += 1
+            asyncio.get_running_loop().call_later(self._pause_seconds, self._refuse_late, network, answer)
         else:
             answer()
+
+    def _refuse_late(self, network: str, answer: Callable[[], None]) -> None:
+        self._let_go(network)
+        answer()
+
+    def _let_go(self, network: str) -> None:
+        self._held[network] -= 1
+        if not self._held[network]:
+            del self._held[network]

@@ -217,8 +217,7 @@ class HttpProtocol(ReadProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not before:
-            extensions: dict[str, Any] = {EXTENSION: Offer(self, cycle)}
-            self.scope["extensions"] = extensions
+            self.scope["extensions"] = cast("Any", {EXTENSION: Offer(self, cycle)})
             # For the headers behind a chunked body: the request is served already.
             self.headers = []
 
@@ -255,7 +254,8 @@ class HttpProtocol(ReadProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         if wait is _NEXT_REQUEST:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            handler = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
         elif wait is not _RESPONSE and wait is not _END:
             seconds = HEAD_SECONDS if wait is _HEAD else BODY_SECONDS if wait is _BODY else FIRST_BYTE_SECONDS
             self.timeout_keep_alive_task = self.loop.call_later(seconds, self._deadline_passed)

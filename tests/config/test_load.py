@@ -550,3 +550,8 @@ def test_origins_are_as_browsers_send_them(load: Load) -> None:
         "https://a.b:8443",
         "app://x:443",
     )
+
+
+def test_yaml_that_contains_itself(load: Load) -> None:
+    """A value that refers to itself is a mistake like any other."""
+    assert "contains itself" in mistake(load, None, "shop:\n  apiKey: &a [*a]\n")

@@ -78,3 +78,26 @@ async def test_refusals() -> None:
     counts.refuse(ADDRESS, lambda: given.append(2))
     assert given == [1]
     await until(lambda: given == [1, 2], "the late refusal")
+    assert counts.held == 0
+
+
+async def test_late_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps its session alive, so an address has only so many: further ones are given at once."""
+    monkeypatch.setattr(repeats, "MAX_HELD", 1)
+    counts = Repeats(free=0, a_second=NEVER, pause_seconds=0.05)
+    given: list[int] = []
+    counts.refuse(ADDRESS, lambda: given.append(1))
+    counts.refuse(ADDRESS, lambda: given.append(2))
+    assert given == [2]
+    await until(lambda: given == [2, 1], "the late refusal")
+
+
+def test_debt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long an address has gone on, it is forgiven within the time of so many attempts."""
+    now = 1_000.0
+    monkeypatch.setattr(repeats, "monotonic", lambda: now)
+    counts = Repeats(free=10, a_second=10)
+    for _ in range(100_000):
+        counts.count(ADDRESS)
+    now += 30.5
+    assert not counts.are_too_many(ADDRESS)

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import perf_counter
 
 import msgspec
 import structlog
@@ -15,12 +16,13 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
-from app.core.message import Audience, LiveMessage
+from app.core.message import Audience, History, LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.topics.frames import RESYNC, event_of_server
+from app.protocols.topics.index import TopicIndex
 from app.protocols.topics.notice import (
     ALL_NODES,
     PROTOCOL,
@@ -48,6 +50,8 @@ from app.transport.streaming import StreamingResponse
 #: The largest delay of a keep-alive or of a stream's end.
 _TICK_SECONDS = 0.25
 _HISTORY_MESSAGES = 500
+#: The time for which a history is written before others have their turn.
+_TURN_SECONDS = 0.002
 #: The sites that are joined at a time at the start.
 _SITES_AT_ONCE = 64
 #: A stream whose end needs an answer from Redis asks again after this time: an outage of Redis ends no stream.
@@ -259,11 +263,7 @@ class TopicHub:
             history = await self._audiences.history(stream.site, after_seq, _HISTORY_MESSAGES, max_bytes)
             if not history.is_complete or after_seq > history.last_seq:
                 self.write_resync(stream)
-            now = asyncio.get_running_loop().time()
-            for message in history.messages:
-                if message.seq > after_seq:
-                    write_message(own, message, now)
-                    after_seq = message.seq
+            after_seq = await self._write_page(stream, own, history, after_seq)
             has_more = history.has_more
             if has_more:
                 await stream.drained()
@@ -271,6 +271,21 @@ class TopicHub:
                 has_more, after_seq = True, history.last_seq
         if not stream.is_over:
             stream.last_seq = history.last_seq
+
+    async def _write_page(self, stream: Stream, own: TopicIndex, history: History, after_seq: int) -> int:
+        """Writes messages behind a seq, and answers the last one. Others have their turn in between: a message may be
+        written hundreds of times, once for each topic that it matches."""
+        began, now = perf_counter(), asyncio.get_running_loop().time()
+        for message in history.messages:
+            if message.seq <= after_seq or stream.held is None:
+                continue
+            write_message(own, message, now)
+            after_seq = message.seq
+            if perf_counter() - began > _TURN_SECONDS:
+                await stream.drained()
+                await asyncio.sleep(0)
+                began = perf_counter()
+        return after_seq
 
     def _go_live(self, topics: SiteTopics, stream: Stream) -> None:
         if stream.is_over:

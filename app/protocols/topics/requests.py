@@ -127,6 +127,7 @@ class _ProofBody(Struct):
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 #: Tells what is no JSON, and builds nothing of what is.
 _syntax_decoder = msgspec.json.Decoder(Raw)
+_any_decoder = msgspec.json.Decoder()
 _subscription_decoder = msgspec.json.Decoder(_SubscriptionBody)
 _emission_decoder = msgspec.json.Decoder(_EmissionBody)
 _event_decoder = msgspec.json.Decoder(_EventBody)
@@ -172,9 +173,18 @@ def other_fields(body: bytes) -> dict[str, bytes]:
         left -= len(text) + len(encode_text(name))
         if left < 0:
             break
-        if name not in _KNOWN_FIELDS and not is_too_deep(text):
+        if name not in _KNOWN_FIELDS and _is_readable(text):
             shown[name] = b'"(removed)"' if is_secret(encode_text(name)) else text
     return shown
+
+
+def _is_readable(text: bytes) -> bool:
+    """Whether every node can decode the value: numbers without bounds are no mistake of syntax."""
+    try:
+        _decode(_any_decoder, text, NO_LIST)
+    except BadRequest:
+        return False
+    return not is_too_deep(text)
 
 
 def levels_in(wishes: Sequence[RequestedTopic]) -> int:
@@ -187,7 +197,7 @@ def read_emission(body: bytes, rules: TopicRules = STRICT) -> Emission:
     read = _decode(_emission_decoder, body, INVALID_OBJECT)
     if has_many_items(bytes(read.ep), _ITEMS_OF_TOPIC * MAX_EMITTED_TOPICS):
         raise BadRequest(f"ep: expected at most {MAX_EMITTED_TOPICS} topics.")
-    points = _points(msgspec.json.decode(read.ep), MAX_EMITTED_TOPICS, INVALID_OBJECT)
+    points = _points(_decode(_any_decoder, bytes(read.ep), INVALID_OBJECT), MAX_EMITTED_TOPICS, INVALID_OBJECT)
     if rules.takes_text:
         # es-web-notify passed over them.
         points = [point for point in points if not isinstance(point, int | float)]

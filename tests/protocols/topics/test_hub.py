@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics import presence as presence_module
+from app.protocols.topics import site_topics
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.settings import Topics
@@ -104,6 +106,33 @@ async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyP
     await node.emit("live", "a")
     response = await beginning
     await until(lambda: response.details == [*range(10), "live"], "the rest")
+
+
+async def test_others_have_their_turn_within_a_history(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is written once for each topic that it matches: the messages of a page are no single turn."""
+    monkeypatch.setattr(module, "_TURN_SECONDS", -1.0)
+    node: HubNode = await start_hub(SITE)
+    first = await node.emit("known", "a")
+    for number in range(5):
+        await node.emit(number, "a")
+    turns = itertools.count()
+    written_in: list[int] = []
+
+    async def turn() -> None:
+        while True:
+            next(turns)
+            await asyncio.sleep(0)
+
+    def write(*arguments: Any) -> None:
+        written_in.append(next(turns))
+        site_topics.write_message(*arguments)
+
+    others = asyncio.create_task(turn())
+    monkeypatch.setattr(module, "write_message", write)
+    response = await node.open(caller("a"), first)
+    others.cancel()
+    assert response.details == list(range(5))
+    assert all(later - earlier > 1 for earlier, later in itertools.pairwise(written_in))
 
 
 @pytest.mark.parametrize("leaves", [False, True])

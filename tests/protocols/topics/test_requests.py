@@ -182,12 +182,20 @@ def test_other_fields() -> None:
     """The fields of a subscription that mean nothing here are kept as JSON to be shown: no secrets, within a bound."""
     deep = "[" * 500 + "]" * 500
     body = (
-        b'{"ep":["a"],"clid":"me","bind_key":"k","wid":1,"x":{"y":[1.0]},"api_Key":"s3cr3t","deep":%s}' % deep.encode()
+        b'{"ep":["a"],"clid":"me","bind_key":"k","large":1e400,"wid":1,"x":{"y":[1.0]},"api_Key":"s3cr3t","deep":%s}'
+        % deep.encode()
     )
     more = read_subscription(body, 1_000).more
     assert more == {"wid": b"1", "x": b'{"y":[1.0]}', "api_Key": b'"(removed)"'}
     long = packed({"ep": ["a"], "first": 1, "long": "x" * MAX_OTHER_BYTES, "last": 1})
     assert read_subscription(long, 10).more == {"first": b"1"}
+
+
+@pytest.mark.parametrize("ep", [b"1e400", b"[1e400]", b"9" * 5_000, b'["a",' + b"9" * 5_000 + b"]"])
+def test_numbers_without_bounds(ep: bytes) -> None:
+    """A number that no reader takes is refused like any other mistake."""
+    with pytest.raises(BadRequest):
+        read_emission(b'{"ep":%b,"e":{"type":"t"}}' % ep)
 
 
 def test_rules_of_the_original() -> None:
