@@ -41,6 +41,8 @@ SERVER_DISCONNECT = "server disconnect"
 #: Longer than the round trip to most clients.
 _QUIET_SECONDS = 0.25
 _V3_BINARY_MESSAGE = b"\x04"
+_EVENTS = (b"42", b"45")
+"""How a packet begins that a client may answer."""
 _MAX_UNANSWERED = 20_000
 """As many small messages as an outbox of twice its default size holds. So many packets are read in one turn."""
 
@@ -86,7 +88,7 @@ class EngineSession(EngineOutlet):
         self.allowed_origins: Collection[str] | None = None
         self.is_posting = False
         self.unanswered = 0
-        """The packets that the client has fetched, less those that it has brought since: it may answer each of them."""
+        """The messages that the client has fetched, less the packets that it has brought since: it may answer each."""
         self.posted: PostedPackets | None = None
         """Set while packets of a POST wait for their turn."""
         self.bucket = NOT_WAITING
@@ -272,7 +274,9 @@ class EngineSession(EngineOutlet):
         if self.version == 3 and self._receipts is not None:
             self._receipts.payload_fetched()
         packets: list[Packet] = self.mailbox.take_payload() if self.mailbox is not None else [NOOP]
-        self.unanswered = min(self.unanswered + len(packets), _MAX_UNANSWERED)
+        # Pongs and refusals are no messages: a client could draw any number of them.
+        events = sum(not isinstance(packet, BinaryPacket) and packet.packet[:2] in _EVENTS for packet in packets)
+        self.unanswered = min(self.unanswered + events, _MAX_UNANSWERED)
         if self.state is SessionState.CLOSING:
             self._finish(SERVER_DISCONNECT)
         return packets

@@ -327,15 +327,14 @@ async def test_too_many_packets() -> None:
     async with echo() as server:
         sid = await server.client.open()
         server.engine.sessions[sid].limit_message(100_000)
-        # One more than 512 and the open packet.
-        assert (await server.client.post(sid, "\x1e".join(["6"] * 514))).status == 400
+        assert (await server.client.post(sid, "\x1e".join(["6"] * 513))).status == 400
         await server.until_closed("too many packets")
     assert refused[TOO_MANY_PACKETS] == before + 1
 
 
 @versions
 async def test_fetched_packets_may_be_answered_at_once(version: int) -> None:
-    """A payload may hold one packet more for each that the client has fetched since; each counts once."""
+    """A payload may hold one packet more for each message that the client has fetched since; each counts once."""
     before = refused[TOO_MANY_PACKETS]
     async with echo(version=version) as server:
         sid = await server.client.open()
@@ -344,9 +343,10 @@ async def test_fetched_packets_may_be_answered_at_once(version: int) -> None:
         session.limit_outbox(1_000_000)
         for number in range(1_500):
             session.send_encoded(EncodedPacket(b"42[%d]" % number))
+        # A pong asks for no answer.
+        session.send_encoded(EncodedPacket(b"3"))
         await server.client.poll(sid)
-        # The open packet, and the packets of the poll.
-        assert (await server.client.post(sid, server.client.payload(*["6"] * 2013))).status == 200
+        assert (await server.client.post(sid, server.client.payload(*["6"] * 2012))).status == 200
         assert (await server.client.post(sid, server.client.payload(*["6"] * 513))).status == 400
         await server.until_closed("too many packets")
     assert refused[TOO_MANY_PACKETS] == before + 1
