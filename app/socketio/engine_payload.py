@@ -21,7 +21,7 @@ BINARY_TYPE = b"application/octet-stream"
 SCRIPT_TYPE = b"text/javascript; charset=UTF-8"
 
 MAX_PACKETS = 512
-"""The most packets of one payload, beside one for each packet that the client has fetched before: a page that fetches
+"""The most packets of one payload, beside one for each message that the client has fetched before: a page that fetches
 many messages acknowledges them at once. Other packets are some dozens, those written since the last POST."""
 
 _SEPARATOR = b"\x1e"
