@@ -8,8 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from tests.support.processes import REPOSITORY
 
 _BUNDLES = {f"app/static/vendor/socket.io-{version}.js" for version in "124"}
@@ -17,7 +15,6 @@ _BUNDLES = {f"app/static/vendor/socket.io-{version}.js" for version in "124"}
 
 def test_wheel_has_the_bundles(tmp_path: Path) -> None:
     """A wheel built where scripts/fetch-clients never ran has the browser clients, those of the checkout's own."""
-    pytest.importorskip("hatchling")
     checkout = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("vendor", "__pycache__")
     for name in ("app", "scripts"):

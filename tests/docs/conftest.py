@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -17,8 +18,9 @@ import yaml
 from tests.support.deployment import Deployment
 from tests.support.examples import Example, example
 from tests.support.node_page import NodePage, Script
-from tests.support.server import clean_environment
+from tests.support.server import Server, clean_environment
 from tests.support.tenant import Tenant
+from tests.support.valkey import Valkey
 
 TOKEN = "12345"
 _HOSTS = re.compile(r"(https?|wss?)://(?:push\.example\.com|(?:127\.0\.0\.1|localhost):1337)")
@@ -151,3 +153,25 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(inner) for inner in value[:1]]
     return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+
+
+class Moving(Protocol):
+    """A deployment that moves over: the fixture `deployment` of a page's tests."""
+
+    folder: Path
+
+
+@pytest.fixture
+def served(deployment: Moving, valkey: Valkey) -> Iterator[Callable[[str], Server]]:
+    """Runs a page's `recado serve ...` in the folder of its deployment until the end of the test."""
+    servers: list[Server] = []
+
+    def serve(command: str) -> Server:
+        words = command.split()
+        assert words[:2] == ["recado", "serve"]
+        servers.append(Server(deployment.folder, *words[2:], REDIS_URL=valkey.url))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.end()

@@ -20,7 +20,6 @@ from tests.support.examples import examples_of, text_of
 from tests.support.ports import free_port
 from tests.support.server import Server, clean_environment
 from tests.support.topic_client import TopicStream
-from tests.support.valkey import Valkey
 
 PAGE = "docs/moving/es-web-notify.md"
 EXAMPLES = {str(one).removeprefix(f"{PAGE} "): one.text for one in examples_of(PAGE)}
@@ -115,22 +114,6 @@ def bind_server() -> Iterator[BindServer]:
 def deployment(tmp_path: Path, bind_server: BindServer) -> MovingDeployment:
     """A deployment before its move."""
     return MovingDeployment(tmp_path, bind_server.url)
-
-
-@pytest.fixture
-def served(deployment: MovingDeployment, valkey: Valkey) -> Iterator[Callable[[str], Server]]:
-    """Runs the page's `recado serve ...` until the end of the test."""
-    servers: list[Server] = []
-
-    def serve(command: str) -> Server:
-        words = command.split()
-        assert words[:2] == ["recado", "serve"]
-        servers.append(Server(deployment.folder, *words[2:], REDIS_URL=valkey.url))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.end()
 
 
 def test_the_steps(

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from tests.support.channels import Subscription
 from tests.support.examples import examples_of, text_of
 from tests.support.ports import free_port
 from tests.support.server import Server, clean_environment
-from tests.support.valkey import Valkey
 
 PAGE = "docs/moving/ws-pushserver.md"
 EXAMPLES = {str(one).removeprefix(f"{PAGE} "): one for one in examples_of(PAGE)}
@@ -85,22 +84,6 @@ class MovingDeployment:
 def deployment(tmp_path: Path) -> MovingDeployment:
     """A deployment before its move."""
     return MovingDeployment(tmp_path)
-
-
-@pytest.fixture
-def served(deployment: MovingDeployment, valkey: Valkey) -> Iterator[Callable[[str], Server]]:
-    """Runs the page's `recado serve ...` until the end of the test."""
-    servers: list[Server] = []
-
-    def serve(command: str) -> Server:
-        words = command.split()
-        assert words[:2] == ["recado", "serve"]
-        servers.append(Server(deployment.folder, *words[2:], REDIS_URL=valkey.url))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.end()
 
 
 def test_the_steps(deployment: MovingDeployment, served: Callable[[str], Server]) -> None:

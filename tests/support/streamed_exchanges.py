@@ -27,6 +27,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.exchanges import read_exchanges, write_exchanges
 from tests.support.topic_client import TopicStream
 from tests.support.waiting import eventually
 
@@ -183,29 +184,12 @@ def differences(recorded: Any, ours: Any, path: str = "") -> dict[str, tuple[Any
 
 def record(file: Path, url: str, key: str) -> None:
     """Plays the steps of a file against the original, and writes its answers into the file."""
-    content = json.loads(file.read_text())
+    content = read_exchanges(file)
     for exchange in content["exchanges"]:
         player = TopicPlayer(url, key)
         exchange["steps"] = [player.play(step) for step in exchange["steps"]]
         player.close()
     write_exchanges(file, content)
-
-
-def write_exchanges(file: Path, content: dict[str, Any]) -> None:
-    """Writes a file of exchanges, one step a line."""
-    exchanges = ",\n".join(
-        f'  {{"name": {_line(exchange["name"])}, "steps": [\n'
-        + ",\n".join(f"    {_line(step)}" for step in exchange["steps"])
-        + "\n  ]}"
-        for exchange in content["exchanges"]
-    )
-    listed = ",\n".join(f"  {_line(one)}" for one in content["differences"])
-    note = _line(content["note"])
-    file.write_text(f'{{"note": {note},\n"exchanges": [\n{exchanges}\n],\n"differences": [\n{listed}\n]}}\n')
-
-
-def _line(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 if __name__ == "__main__":
