@@ -116,7 +116,6 @@ class _Probe(Struct):
     data: _ProbeData
 
 
-Action = ClientAction | CreateAction | PingAction | DeleteAction | PushAction
 _Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction)
 
 
