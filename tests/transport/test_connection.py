@@ -165,10 +165,12 @@ async def test_a_listener_that_pauses_holds_the_rest() -> None:
         _peer, recorder = await _only_recorder(application, served)
         recorder.on_text = lambda payload: recorder.connection.pause_reading() if payload == b"100" else None
         recorder.connection.data_received(_flood(500))
-        await recorder.until_received(128)
+        await recorder.until_received(101)
+        received = len(recorder.received)
         for _ in range(5):
             await asyncio.sleep(0)
-        assert len(recorder.received) == 128
+        # A slow turn makes the next one smaller.
+        assert len(recorder.received) == received <= 100 + 64
         assert not recorder.connection._transport.is_reading()
         recorder.connection.resume_reading()
         await recorder.until_received(500)
