@@ -50,3 +50,5 @@ def _keys_of_users(site: Site) -> Iterator[str]:
         yield "publicChannel"
     if site.limits.connections_per_user:
         yield "limits.connections_per_user"
+    if site.webhook.events:
+        yield "webhook"

@@ -19,7 +19,7 @@ from app.config.section import (
     TtlSeconds,
     matching,
 )
-from app.config.settings import Config, LogFormat, LogLevel
+from app.config.settings import Config, HookEvent, LogFormat, LogLevel
 
 
 def _one_of(kind: object) -> Meta:
@@ -29,6 +29,7 @@ def _one_of(kind: object) -> Meta:
 
 _LogLevel = Annotated[str, _one_of(LogLevel)]
 _LogFormat = Annotated[str, _one_of(LogFormat)]
+_HookEvent = Annotated[str, _one_of(HookEvent)]
 _Origin = Annotated[
     str,
     matching(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#]+\Z", "an origin such as https://www.example.com, without a path"),
@@ -110,6 +111,20 @@ class SiteLimitsSection(Section):
     stored_bytes: _AmountOrNone | None = None
 
 
+class WebhookSection(Section):
+    """`webhook:`, the backend's address for events. Its repr has no secret."""
+
+    url: HttpUrl | None = None
+    # Its form is checked in load.py: msgspec fails on two patterns in one union.
+    secrets: tuple[str, ...] | str | None = field(name="secret", default=None)
+    events: tuple[_HookEvent, ...] | None = None
+    offline_grace_seconds: Annotated[float, Meta(ge=0, le=3600)] | None = field(name="offline_grace", default=None)
+    allow_private: bool | None = None
+
+    def __repr__(self) -> str:
+        return "WebhookSection()"
+
+
 class SharedKeys(Section):
     """The keys that an environment's block and a site may both hold. The site's value wins."""
 
@@ -177,6 +192,7 @@ class SiteKeys(SharedKeys):
     public_channel: Text | None = field(name="publicChannel", default=None)
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
+    webhook: WebhookSection | None = None
     import_originals: bool | None = field(name="import", default=None)
 
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config.keys import Blocks, Configured, EnvironmentKeys, MountSection, SharedKeys, SiteKeys
+from app.config.keys import Blocks, Configured, EnvironmentKeys, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
-from app.config.settings import Config, Site
+from app.config.settings import Config, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
@@ -52,6 +52,11 @@ _PRIVATE_NETWORKS = (
 _CLIENT_BUNDLES = (1, 2, 4)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_WEBHOOK_KEYS = {"url": "url", "secret": "secrets", "events": "events"}
+#: 24 to 64 bytes in Base64, as Standard Webhooks has it.
+_HOOK_SECRET = re.compile(r"whsec_(?=.{32,88}\Z)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
+#: Each of them signs every request.
+_MOST_SECRETS = 5
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
 
@@ -229,7 +234,22 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
     turned_on = {section.settings: _overlay(section.settings(), keys.given()) for section, keys in sections.items()}
     if block.origins is not None:
         given["origins"] = tuple(map(_as_browsers_send, block.origins))
+    if block.webhook is not None:
+        given["webhook"] = _webhook(block.webhook, f"{place}.webhook")
     return _overlay(Site(name=name, api_key=block.api_key, **inherited, sections=turned_on), given)
+
+
+def _webhook(block: WebhookSection, place: str) -> WebhookSettings:
+    given = block.given()
+    if missing := [key for key, name in _WEBHOOK_KEYS.items() if not given.get(name)]:
+        raise ConfigError(f"{place}.{missing[0]}: is missing, expected url, secret and events together")
+    secrets = (block.secrets,) if isinstance(block.secrets, str) else given["secrets"]
+    if len(secrets) > _MOST_SECRETS:
+        raise ConfigError(f"{place}.secret: expected at most {_MOST_SECRETS} secrets")
+    if not all(map(_HOOK_SECRET.match, secrets)):
+        raise ConfigError(f"{place}.secret: expected whsec_ and 24 to 64 random bytes in Base64")
+    given["secrets"] = tuple(secrets)
+    return WebhookSettings(**given)
 
 
 def _as_browsers_send(origin: str) -> str:

@@ -33,6 +33,15 @@
 | latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
 | renewed:<protocol> | hash | name → the value that guards compare with, where it is not the name's first one |
 | gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
+| hook_events | set | types of the events that the site's webhook names, set by nodes when they begin to serve it |
+| hook_grace | string | ms without any device after which a user counts as offline |
+| hook_seq | string | number of the site's last event |
+| hooks | stream | seq, type, at (ms), user, data (JSON) of events that are in no post yet; see `lua/_emit.lua` |
+| hook_counts | hash | bytes: of the events in `hooks` and in posts; dropped: events lost to the bound, or a 410 |
+| hook_lease | string | the node that sends the site's events, for a few seconds |
+| hook_off | string | digest of the webhook's configuration that was answered 410 |
+| online | hash | user room → when the backend was told that the user is online, in ms |
+| leaving | sorted set | user room without any device by the time when the backend is to be told |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `rooms` holds the rooms of a device
