@@ -124,6 +124,8 @@ class Site(Struct, frozen=True, kw_only=True):
     webhook: WebhookSettings = WebhookSettings()
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
+    #: Whether the journal keeps the arguments of its messages.
+    journal_bodies: bool = False
 
     @property
     def has_queues(self) -> bool:

@@ -5,12 +5,23 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; c:<node>.<number>: a connection, `1` and its note; lost, rooms: see below |
+| device:<handle> | hash | user, device; c:<node>.<number>: a connection, `1` and its note; lost, rooms, written |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
-| body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; deleted with the last |
+| body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
+| ids | hash | message id → seq, for messages that wait |
+| to:<seq> | set | of a message with options: handles of the devices that got it |
+| collapse:<handle> | hash | key of the option collapse → seq of the newest message with it |
+| ttl | sorted set | seq of a message by the ms of its end |
+| within | sorted set | seq of a message by the ms at which the backend is told of users without an ack |
+| waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
+| watched | hash | seq → id and event as JSON, for messages in `within` |
+| pending:<seq> | set | users of such a message of whom no device has acknowledged |
+| withdrawn:<handle> | list | ids of withdrawn messages that a device which is away has |
+| once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
+| fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |
 | sent:<id> | string | how such a message was answered, for a minute |
@@ -44,7 +55,11 @@
 | leaving | sorted set | user room without any device by the time when the backend is to be told |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
-`lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `rooms` holds the rooms of a device
+A body is deleted with its last queue. `opt` are the options of its message as JSON, `waiter` the node that waits for
+its acks, `late` tells that its backend was told of users without an ack.
+
+`lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
+was written to it before its connections ended. `rooms` holds the rooms of a device
 in the public channel; for other devices `users` holds them. A note is kept for the protocol, which gets it when another
 node takes the connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
 

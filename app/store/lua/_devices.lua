@@ -1,4 +1,5 @@
 -- include bodies
+-- include tell
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -71,6 +72,17 @@ local function note_written(handle, seq)
   if held[2] and seq > tonumber(held[1] or 0) then call('HSET', key, 'written', string.format('%.0f', seq)) end
 end
 
+-- Whoever waits for acks does not wait for a device that has left.
+local function tell_left(handle)
+  if call('EXISTS', P .. 'waits') == 0 then return end
+  for _, seq in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
+    if call('ZSCORE', P .. 'waits', seq) then
+      local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
+      tell(held[1], 'left', SITE, seq, held[2], handle, '', '')
+    end
+  end
+end
+
 -- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
 -- time to live begins at `now`. Answers 1 when the connection was known, else 0, and the number of the rooms.
 local function remove_connection(handle, node, number, now, ttl)
@@ -83,6 +95,7 @@ local function remove_connection(handle, node, number, now, ttl)
     local deadline = ttl == 0 and 0 or now + ttl
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
+    tell_left(handle)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)

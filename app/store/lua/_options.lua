@@ -1,7 +1,6 @@
 -- include devices
 -- include fates
 -- include tell
--- include emit
 -- Options of a message, in the field `opt` of its body as JSON: ttl, collapse, settle, ack_within, wait, notify. A message
 -- without options has no such field, and costs nothing here. Beside it:
 --   to:<seq>       set: the devices that got it into their queue
@@ -89,6 +88,10 @@ local function take_out(seq, handles, options, state, reason)
     end
   end
   if #taken == 0 then return taken end
+  if options.wait and call('ZSCORE', P .. 'waits', seq) then
+    local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
+    tell(held[1], 'left', SITE, seq, held[2], table.concat(taken, ','), '', '')
+  end
   write_taken(seq, taken, state, reason)
   release(seq, #taken)
   return taken

@@ -1,6 +1,5 @@
--- include clock
 -- include seqs
--- include options
+-- include bodies
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    now | groups: kind ('one' or 'batch') | seq | written in ms, 0 = unknown | acked in ms | how many | handle ...
@@ -13,9 +12,11 @@ local counting = call('HLEN', P .. 'bytes') > 0
 local function body_of(seq)
   local body = bodies[seq]
   if body == nil then
-    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size', 'opt', 'id', 'waiter')
-    body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]), id = got[5], waiter = got[6] } or false
-    if body and got[4] then body.options = cjson.decode(got[4]) end
+    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size', 'opt', 'id', 'waiter', 'late')
+    body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]) } or false
+    if body and got[4] then
+      body.options, body.id, body.waiter, body.late = cjson.decode(got[4]), got[5], got[6], got[7]
+    end
     bodies[seq] = body
   end
   return body
@@ -60,31 +61,8 @@ local function drop_event(handle, event, seq)
   calls[#calls + 1] = handle
 end
 
-local function emit_ack(seq, body, handle, user, ms)
-  local device = call('HGET', P .. 'device:' .. handle, 'device')
-  local data = { id = body.id, user = user, device = device, ms = ms }
-  if call('SISMEMBER', P .. 'told', seq) == 1 then data.late = true end
-  emit('message.acknowledged', clock(ARGV[1]), user, cjson.encode(data))
-end
-
--- What the options of a message ask for at an ack of one of its devices.
-local waited = {}
-local function apply_options(seq, body, handle, ms)
-  local options = body.options
-  if options.collapse then forget_newest(handle, options.collapse, seq) end
-  local user = user_of(handle)
-  if options.wait then
-    waited[seq] = waited[seq] or {}
-    table.insert(waited[seq], handle)
-  end
-  if not user then return end
-  if options.ack_within then call('SREM', P .. 'pending:' .. seq, user) end
-  if options.notify then emit_ack(seq, body, handle, user, ms) end
-  if options.settle == 'user' then
-    local taken = take_out(seq, call('HKEYS', P .. 'user:' .. user), options, 'settled', 'settle')
-    if #taken > 0 then tell_withdrawn(seq, body.id, taken) end
-  end
-end
+-- include ack_options
+local apply_options, tell_waiting
 
 local function add_line(kind, seq, written, acked, handles)
   lines[#lines + 1] = kind .. ' ' .. seq .. ' ' .. written .. ' ' .. acked .. ' ' .. handles
@@ -107,6 +85,7 @@ local function apply(kind, seq, written, acked, first, last)
       missing = missing or {}
       missing[handle] = true
     elseif body.options then
+      if not apply_options then apply_options, tell_waiting = load_ack_options(bodies) end
       apply_options(seq, body, handle, ms)
     end
   end
@@ -128,12 +107,7 @@ while i <= #ARGV do
   apply(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], i + 5, i + 4 + count)
   i = i + 5 + count
 end
-for seq, handles in pairs(waited) do
-  local body = bodies[seq]
-  if body.waiter and call('ZSCORE', P .. 'waits', seq) then
-    tell(body.waiter, 'acked', SITE, seq, body.id, table.concat(handles, ','), '', '')
-  end
-end
+if tell_waiting then tell_waiting() end
 for seq, count in pairs(freed) do release(seq, count) end
 if #lines > 0 then write_fate('k', 'ack', 'a', table.concat(lines, '\n')) end
 return calls

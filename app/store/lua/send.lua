@@ -3,9 +3,9 @@
 -- include guard
 -- include audiences
 -- include large
--- include options
 -- include once
 -- include accepted
+-- include with_options
 -- Stores one message for every addressed device and hands it to the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see _terms.lua) | site | message id | event | body
@@ -24,7 +24,8 @@ local earlier = earlier_answer(ARGV[14])
 if earlier then return earlier end
 local behind, refusal = check_guard(17)
 local options = ARGV[13] ~= '' and cjson.decode(ARGV[13]) or nil
-if options and not may_watch(options, now) then return { '', 0, 'watched' } end
+local with = options and load_options()
+if options and not with.may_watch(options, now) then return { '', 0, 'watched' } end
 -- A message that its guard refuses does not count as a send of the site.
 refusal = refusal or refusal_of(ARGV[2], now, #ARGV[6])
 if refusal then return refusal end
@@ -53,6 +54,7 @@ end
 local seq = next_seq(now)
 spend_guard(17, seq)
 
+local replace_older = options and options.collapse and with.replace_older
 -- include append
 
 -- A device in several rooms appears several times. Within one room it appears once, but HSCAN may repeat it.
@@ -109,8 +111,8 @@ if stored > 0 then
   store_body(seq, stored, now)
   if has_quota then count_stored(seq, size) end
   if options then
-    keep_recipients(seq, options, to)
-    keep_deadlines(seq, options, id, event, now, ARGV[15])
+    with.keep_recipients(seq, options, to)
+    with.keep_deadlines(seq, options, id, event, now, ARGV[15])
   end
 end
 if JOURNAL_BACKLOG > 0 then write_send(seq, now, to, over) end
