@@ -193,6 +193,7 @@ class SiteKeys(SharedKeys):
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
     webhook: WebhookSection | None = None
+    idempotency_ttl_seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = field(name="idempotency_ttl", default=None)
     import_originals: bool | None = field(name="import", default=None)
 
 

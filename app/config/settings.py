@@ -126,6 +126,8 @@ class Site(Struct, frozen=True, kw_only=True):
     import_originals: bool = True
     #: Whether the journal keeps the arguments of its messages.
     journal_bodies: bool = False
+    #: For how long an Idempotency-Key of /send counts.
+    idempotency_ttl_seconds: int = 86_400
 
     @property
     def has_queues(self) -> bool:

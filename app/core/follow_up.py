@@ -1,4 +1,4 @@
-"""What a sender does with a message beside sending it: it waits for acks, withdraws it, or forgets a device.
+"""The wishes of a sender beside the sending itself: to wait for acks, to withdraw a message, to forget a device.
 
 A node that waits for acks hears of them on the bus.
 """

@@ -54,6 +54,8 @@ class Message(Struct, frozen=True):
     guard: Guard | None = None
     options: MessageOptions = NO_OPTIONS
     once: Once | None = None
+    #: The sends for which it counts at the limit of its site: those of a batch count with its first message.
+    weight: int = 1
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"
@@ -98,8 +100,8 @@ class LiveMessage:
         self.audience: Audience | None = None
         #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
-        #: Set when nodes are told of an earlier message or a device, not of a new message: 'withdraw', 'acked', 'left' or
-        #: 'close'. `recipients` are the devices that it is about.
+        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'. The
+        #: `recipients` are the devices that it is about.
         self.notice = ""
         #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}

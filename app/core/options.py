@@ -1,4 +1,4 @@
-"""The options of a message: what its sender wishes beside its delivery."""
+"""The options of a message: the wishes of its sender beside the delivery."""
 
 from typing import Literal
 
@@ -35,7 +35,7 @@ class MessageOptions(Struct, frozen=True, omit_defaults=True):
 class Once(Struct, frozen=True):
     """The idempotency of a request: with the same key the same request is done once."""
 
-    #: Digests in hex: of the key, and of all that makes two requests the same.
+    #: Digests in hex of the key and of the request.
     key: str
     request: str
     #: For how long the answer is kept.

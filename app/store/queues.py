@@ -111,7 +111,7 @@ class RedisQueues:
             "send",
             message.site,
             self.now_ms,
-            self._terms(message.site),
+            self._terms(message),
             message.site.name,
             message.id,
             message.event,
@@ -141,7 +141,7 @@ class RedisQueues:
                 "publish",
                 message.site,
                 self.now_ms,
-                self._terms(message.site),
+                self._terms(message),
                 name,
                 message.id,
                 msgspec.json.encode(rooms),
@@ -324,15 +324,16 @@ class RedisQueues:
     def _deadline(self, site: Site) -> int | str:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
-    def _terms(self, site: Site) -> Word:
+    def _terms(self, message: Message) -> Word:
         """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
-        limits = site.limits
+        site, limits = message.site, message.site.limits
         rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
         if not (rate or messages or size):
             return self._deadline(site)
         # Nothing is stored for a site without queues.
         quota = f"{messages},{size}" if site.has_queues else "0,0"
-        return f"{self._deadline(site)},{rate},{limits.sends_burst or math.ceil(rate)},{quota}"
+        burst = limits.sends_burst or math.ceil(rate)
+        return f"{self._deadline(site)},{rate},{burst},{quota},{message.weight}"
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer

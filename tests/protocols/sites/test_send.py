@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
-from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
+from app.protocols.site_keys import INVALID, MISSING
+from app.protocols.sites.send import SendEndpoint
 from app.store.keys import prefix
 from tests.support.store import StoreNode, heard, make_site, queue_of
 from tests.support.valkey import Valkey
