@@ -15,15 +15,16 @@ from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
+from app.protocols.long_bodies import LongBodies
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import is_form, read_send_body
-from app.protocols.validation import LARGE_BYTES, read_aside
+from app.protocols.validation import LARGE_BYTES
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
 _RETRY_AFTER_SECONDS = 1
 #: A form is read in Python, so a smaller one than of JSON is read in a thread.
-_LARGE_FORM_BYTES = 16_384
+_LONG_FORM_BYTES = 4_096
 _FALSE = frozenset(("", "false", "0", "no", "off"))
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -49,6 +50,7 @@ class SendEndpoint:
         self._ids = ids
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
+        self._long_bodies = LongBodies()
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
@@ -100,8 +102,8 @@ class SendEndpoint:
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        large_bytes = _LARGE_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await read_aside(partial(read_send_body, content_type), body, large_bytes)
+        long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
+        sent = await self._long_bodies.read(site.name, partial(read_send_body, content_type), body, long_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         resync = query.get("resync", "").lower() not in _FALSE

@@ -19,6 +19,9 @@ RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
 
+#: The lists and objects of one message. Browsers build each, and here their nesting is looked at.
+MAX_CONTAINERS = 50_000
+
 
 class SendBody(Struct, frozen=True):
     """The message that a backend asks to send."""
@@ -94,9 +97,17 @@ def _checked(body: _SendBody) -> SendBody:
         raise BadRequest("event: expected the name of an event.")
     if event in RESERVED_EVENTS:
         raise BadRequest(f"event: {event} is reserved.")
-    if body.args is not UNSET and is_too_deep(bytes(body.args)):
-        raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
+    if body.args is not UNSET:
+        _check_args(bytes(body.args))
     return SendBody(room_texts(rooms if isinstance(rooms, list) else [rooms]), event, _pack(event, body.args))
+
+
+def _check_args(args: bytes) -> None:
+    """Brackets in texts count too, which only a text of tens of thousands of brackets notices."""
+    if args.count(b"[") + args.count(b"{") > MAX_CONTAINERS:
+        raise BadRequest(f"args: expected at most {MAX_CONTAINERS} lists and objects.")
+    if is_too_deep(args):
+        raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
 
 
 def _pack(event: str, args: Raw | UnsetType) -> bytes:

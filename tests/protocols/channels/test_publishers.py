@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec import structs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
+from app.protocols.channels import messages
 from app.protocols.channels.publishers import history_of
 from app.protocols.channels.settings import Channels
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
@@ -54,6 +56,33 @@ async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Va
         assert (await ask(node, "push", body))[0] == status
         stats: Any = valkey.client.info("commandstats")
         assert stats["cmdstat_evalsha"]["calls"] == 1
+
+
+@pytest.mark.parametrize(("token", "status"), [("news", 200), ("wrong", 403)])
+async def test_recipients_of_a_long_push_are_read_behind_its_token(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, token: str, status: int
+) -> None:
+    """A caller without the channel's token has no list of recipients read; the others' reach their subscribers."""
+    node = await start_node()
+    await node.create("news")
+    client = node.client()
+    await client.act("SUBSCRIBE", "news")
+    read: list[int] = []
+    read_recipients = messages.read_recipients
+
+    def remember(recipients: bytes) -> list[str]:
+        found = read_recipients(recipients)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(messages, "read_recipients", remember)
+    recipients = [*(str(UUID(int=number)) for number in range(1_999)), client.subscriber.uuid.upper()]
+    body = action("PUSH_MESSAGE", channelToken=token, recipients=recipients, message="x")
+    assert (await ask(node, "push", body))[0] == status
+    assert (await ask(node, "push", body | {"data": {**body["data"], "channel": "none"}}))[0] == 404  # type: ignore[dict-item]
+    assert read == ([2_000] if status == 200 else [])
+    if status == 200:
+        assert await client.pushed(1) == ["x"]
 
 
 @pytest.mark.parametrize(("origin", "status"), [("https://ours", 200), ("https://theirs", 403), ("null", 403)])
