@@ -46,7 +46,7 @@ def reader_of(sources: Sources, specs: Sequence[ProtocolSpec]) -> ConfigReader:
         for spec in specs:
             spec.check(config)
 
-    return ConfigReader(lambda: read_config(sources, specs), check)
+    return ConfigReader(lambda: read_config(sources, specs), check, sources.check_files)
 
 
 def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None:

@@ -13,6 +13,7 @@ from app.core.message import Audience, Guard, Message
 from app.digests import digest, is_same_secret
 from app.errors import BadRequest, GuardRefused, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import ChannelStore, Creation
@@ -172,6 +173,9 @@ class PublisherEndpoint:
         self._sysadmin = sysadmin
         self._max_body_bytes = max_body_bytes
         self._counts = counts
+        # A caller needs no key for most of these lines.
+        self._refusals = CountedLines(_log, "info", "channel request refused")
+        self._wrong_keys = CountedLines(_log, "warning", "channel request refused")
         self._actions = {
             _CREATE: publishers.create,
             "channel/ping": publishers.ping,
@@ -190,7 +194,7 @@ class PublisherEndpoint:
         if path in self._actions:
             self._counts.of(site.name).part(ChannelsCounts).requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
         if answer.code >= 400:
-            _log.info("channel request refused", site=site.name, path=path, status=answer.code)
+            self._refusals.tell(site=site.name, path=path if path in self._actions else None, status=answer.code)
         await send_answer(send, answer)
 
     async def _answer(self, site: Site, path: str, scope: Scope, receive: Receive) -> PublisherAnswer:
@@ -236,7 +240,7 @@ class PublisherEndpoint:
     def _refuse_key(self, site: Site, path: str, is_given: bool) -> PublisherAnswer:
         if not is_given:
             return _refuse(401, "Unauthorized", "Expected the site's API key in X-API-Key or Authorization: Bearer.")
-        _log.warning("channel request refused", site=site.name, path=path, reason="wrong key")
+        self._wrong_keys.tell(site=site.name, path=path, reason="wrong key")
         return _refuse(403, "Forbidden", "The API key is not the site's.")
 
 

@@ -13,6 +13,7 @@ from app.core.ports import Stored
 from app.digests import digest, is_same_secret
 from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
 from app.protocols.long_bodies import LongBodies
@@ -51,6 +52,7 @@ class SendEndpoint:
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
         self._long_bodies = LongBodies()
+        self._unauthorized = CountedLines(_log, "warning", "send refused")
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
@@ -119,7 +121,7 @@ class SendEndpoint:
         site = self._sites.get(name)
         expected = self._keys[name] if site else digest("")
         if not is_same_secret(key, expected) or site is None:
-            _log.warning("send refused", site=name if site else None, reason="wrong key" if site else "unknown site")
+            self._unauthorized.tell(site=name if site else None, reason="wrong key" if site else "unknown site")
             raise BadRequest(INVALID, status=401)
         return site
 

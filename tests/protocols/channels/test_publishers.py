@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
@@ -151,3 +152,19 @@ def test_how_much_is_kept() -> None:
     site = make_site(channels=Channels(history_messages=7), device_ttl_seconds=60)
     assert (history_of(site).messages, history_of(site).seconds) == (7, 60)
     assert history_of(make_site(channels=Channels(), device_ttl_seconds=0)).seconds > 10**8
+
+
+async def test_refusals_are_counted_in_the_log(start_node: NodeStarter) -> None:
+    """A stranger who pushes with wrong tokens, or to paths of a stranger's choice, writes one line a second of each
+    kind."""
+    node = await start_node()
+    await node.create("news")
+    body = action("PUSH_MESSAGE", channelToken="wrong", recipients=[], message="x")
+    with capture_logs() as lines:
+        for number in range(20):
+            assert (await ask(node, "push", body))[0] == 403
+            assert (await ask(node, f"none{number}", body))[0] == 404
+    assert [(line["path"], line["status"]) for line in lines if line["event"] == "channel request refused"] == [
+        ("push", 403),
+        (None, 404),
+    ]

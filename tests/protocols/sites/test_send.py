@@ -410,3 +410,15 @@ async def test_long_bodies_wait_for_their_turn(endpoint: SendEndpoint, node: Sto
     answers = await asyncio.gather(*(ask(endpoint, form, headers=headers) for _ in range(MOST_WAITING + 5)))
     assert Counter(answer.status for answer in answers) == {200: MOST_WAITING + 1, 429: 4}
     assert {answer.headers.get("retry-after") for answer in answers if answer.status == 429} == {"1"}
+
+
+async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint) -> None:
+    """A caller that tries a thousand keys writes one line at once, and one a second with their number."""
+    with capture_logs() as lines:
+        for number in range(100):
+            assert (await ask(endpoint, query=f"site=newsite&apiKey=wrong{number}")).status == 401
+            await ask(endpoint, query=f"site=unknown{number}&apiKey=wrong")
+    assert [(line["event"], line["site"], line["reason"]) for line in lines] == [
+        ("send refused", "newsite", "wrong key"),
+        ("send refused", None, "unknown site"),
+    ]
