@@ -44,6 +44,9 @@ _SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many reque
 _RETRY_AFTER_SECONDS = 1
 _CREATE = "channel/create"
 _SYSADMIN = "sysadmin"
+_KEY_MISSING = (
+    "Expected the apiKey in this site's block of sites.yml: X-API-Key: KEY, Authorization: Bearer KEY or ?apiKey=KEY."
+)
 #: The paths where the site's key makes a difference.
 _KEYED = (_CREATE, _SYSADMIN)
 _POST = ("POST",)
@@ -239,9 +242,9 @@ class PublisherEndpoint:
 
     def _refuse_key(self, site: Site, path: str, is_given: bool) -> PublisherAnswer:
         if not is_given:
-            return _refuse(401, "Unauthorized", "Expected the site's API key in X-API-Key or Authorization: Bearer.")
+            return _refuse(401, "Unauthorized", _KEY_MISSING)
         self._wrong_keys.tell(site=site.name, path=path, reason="wrong key")
-        return _refuse(403, "Forbidden", "The API key is not the site's.")
+        return _refuse(403, "Forbidden", "The key is not the apiKey in this site's block of sites.yml.")
 
 
 def history_of(site: Site) -> HistoryLimit:

@@ -168,3 +168,14 @@ async def test_refusals_are_counted_in_the_log(start_node: NodeStarter) -> None:
         ("push", 403),
         (None, 404),
     ]
+
+
+async def test_keys_are_asked_for_in_words(start_node: NodeStarter) -> None:
+    """Without a key, and with a wrong one, the answer says which key is expected, and where."""
+    node = await start_node()
+    status, answer = await ask(node, "sysadmin", {}, method="GET")
+    assert status == 401
+    for words in ("apiKey", "sites.yml", "X-API-Key: KEY", "Authorization: Bearer KEY", "?apiKey=KEY"):
+        assert words in answer["data"]["errorDetails"]
+    status, answer = await ask(node, "sysadmin", {}, "GET", **{"x-api-key": "wrong"})
+    assert (status, "sites.yml" in answer["data"]["errorDetails"]) == (403, True)
