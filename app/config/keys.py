@@ -46,7 +46,9 @@ _MountedPort = Annotated[int, Meta(ge=1, le=65_535)]
 _Workers = Annotated[int, Meta(ge=1, le=256)]
 _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
-_SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
+#: An hour: a longer end of a node was meant in milliseconds.
+_EndSecondsOrNone = Annotated[float, Meta(ge=0, le=3_600)]
+_EndSeconds = Annotated[float, Meta(gt=0, le=3_600)]
 _AmountOrNone = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -173,8 +175,8 @@ class EnvironmentKeys(SharedKeys):
     log_format: _LogFormat | None = None
     joining_per_address: _AmountOrNone | None = None
     auth_timeout_seconds: Seconds | None = field(name="auth_timeout", default=None)
-    drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
-    shutdown_timeout_seconds: Seconds | None = field(name="shutdown_timeout", default=None)
+    drain_timeout_seconds: _EndSecondsOrNone | None = field(name="drain_timeout", default=None)
+    shutdown_timeout_seconds: _EndSeconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: Seconds | None = field(name="redis_timeout", default=None)
     # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None

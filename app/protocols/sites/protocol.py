@@ -4,7 +4,7 @@ from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
-from app.protocols.sites.admission import Admission
+from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
 from app.protocols.sites.redis_tickets import RedisTickets
@@ -28,6 +28,7 @@ class _NodeSites(NodeProtocol):
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
+        self.query_fields = QUERY_FIELDS
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)

@@ -13,19 +13,21 @@ from app.core.delivery import Delivery
 from app.core.ports import Outcome
 from app.errors import BadRequest, LimitReached, OtherRequest, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
+from app.protocols.long_bodies import LongBodies
 from app.protocols.site_keys import SiteKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
 from app.protocols.sites.send_body import is_form, read_send_body
 from app.protocols.sites.sender import BatchSender, Sender, key_of, once_of, read_batch, read_draft
-from app.protocols.validation import LARGE_BYTES, read_aside
+from app.protocols.validation import LARGE_BYTES
 
 BATCH_PATH = "/send/batch"
 _RETRY_AFTER_SECONDS = 1
 #: A form is read in Python, so a smaller one than of JSON is read in a thread.
-_LARGE_FORM_BYTES = 16_384
+_LONG_FORM_BYTES = 4_096
 
 _T = TypeVar("_T")
 
@@ -43,11 +45,12 @@ class SendEndpoint:
         max_body_bytes: int,
         counts: Counts | None = None,
     ) -> None:
-        self._keys = SiteKeys(sites)
+        self._keys = SiteKeys(sites, CountedLines(_log, "warning", "send refused"))
         self._sender = Sender(delivery, ids)
         self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
+        self._long_bodies = LongBodies()
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
@@ -80,8 +83,8 @@ class SendEndpoint:
         key = key_of(headers)
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        large_bytes = _LARGE_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await read_aside(partial(read_send_body, content_type), body, large_bytes)
+        long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
+        sent = await self._long_bodies.read(site.name, partial(read_send_body, content_type), body, long_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         draft = read_draft(site, query, sent)
@@ -94,7 +97,8 @@ class SendEndpoint:
         key = key_of(headers)
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        drafts = await read_aside(partial(read_batch, site, query, content_type), body)
+        read = partial(read_batch, site, query, content_type)
+        drafts = await self._long_bodies.read(site.name, read, body, LARGE_BYTES)
         return answer_of_batch(await self._batch_sender.send(site, drafts, key))
 
 

@@ -22,6 +22,9 @@ RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings", "_withdraw")) | f
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
 
+#: The lists and objects of one message. Browsers build each, and here their nesting is looked at.
+MAX_CONTAINERS = 50_000
+
 
 class SendBody(Struct, frozen=True):
     """The message that a backend asks to send."""
@@ -31,7 +34,7 @@ class SendBody(Struct, frozen=True):
     #: `["event",arg,...]`, JSON text in UTF-8.
     packed: bytes
     #: The options beside them, by name, as they were given; a value that is no text, number or truth is None.
-    options: dict[str, Any]
+    options: dict[str, Any] = {}
 
 
 class _SendBody(Struct):
@@ -112,8 +115,8 @@ def _checked(body: _SendBody) -> SendBody:
         raise BadRequest("event: expected the name of an event.")
     if event in RESERVED_EVENTS:
         raise BadRequest(f"event: {event} is reserved.")
-    if body.args is not UNSET and is_too_deep(bytes(body.args)):
-        raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
+    if body.args is not UNSET:
+        _check_args(bytes(body.args))
     rooms = rooms if isinstance(rooms, list) else [rooms]
     return SendBody(room_texts(rooms), event, _pack(event, body.args), _options_of(body))
 
@@ -128,6 +131,14 @@ def _scalar(raw: bytes) -> Any:
         return _scalars.decode(raw)
     except msgspec.DecodeError:
         return None
+
+
+def _check_args(args: bytes) -> None:
+    """Brackets in texts count too, which only a text of tens of thousands of brackets notices."""
+    if args.count(b"[") + args.count(b"{") > MAX_CONTAINERS:
+        raise BadRequest(f"args: expected at most {MAX_CONTAINERS} lists and objects.")
+    if is_too_deep(args):
+        raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
 
 
 def _pack(event: str, args: Raw | UnsetType) -> bytes:
