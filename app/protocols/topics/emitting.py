@@ -14,7 +14,7 @@ from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.identity import Identities
-from app.protocols.topics.notice import Emitted, audience, is_bindable
+from app.protocols.topics.notice import Emitted, Listeners, audience, is_bindable
 from app.protocols.topics.registry import TopicRegistration, is_password, unpack
 from app.protocols.topics.requests import Emission, Target, read_emission, read_proof
 from app.protocols.topics.site_topics import SiteTopics, lifetime_ms, rules_of
@@ -170,4 +170,4 @@ class Extending:
 def _emitted(target: Target, registrations: dict[str, TopicRegistration]) -> Emitted:
     if not target.is_binded:
         return Emitted(target.topic, target.whisper)
-    return Emitted(target.topic, target.whisper, frozenset(registrations[target.topic].subscribers))
+    return Emitted(target.topic, target.whisper, Listeners.of(registrations[target.topic].subscribers))
