@@ -82,7 +82,7 @@ class TopicHub:
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
         #: All writing of events, but for the server's own to one stream.
-        self._slices = Slices(self._events_lost, counts.faults)
+        self.slices = Slices(self._events_lost, counts.faults)
         self._is_draining = False
 
     async def start(self) -> None:
@@ -281,7 +281,7 @@ class TopicHub:
         now = asyncio.get_running_loop().time()
         for message in messages:
             if message.seq > after_seq and stream.held is not None:
-                await self._slices.finish(stream.site.name, self._write_past(stream, own, message, now))
+                await self.slices.finish(stream.site.name, self._write_past(stream, own, message, now))
                 after_seq = message.seq
                 await stream.drained()
         return after_seq
@@ -301,7 +301,7 @@ class TopicHub:
             else:
                 # If it has asked for no history, the missing messages cannot be read from there.
                 has_gap, stream.held = stream.held.has_gap, None
-                self._slices.follow(topics.site.name, self._enter(topics, stream, has_gap=has_gap))
+                self.slices.follow(topics.site.name, self._enter(topics, stream, has_gap=has_gap))
 
     def _enter(self, topics: SiteTopics, stream: Stream, *, has_gap: bool) -> Steps:
         if stream.is_over:
@@ -329,7 +329,7 @@ class TopicHub:
         for stream in topics.joining:
             stream.hold(message)
         size = len(message.body) + (len(message.audience.detail) if message.audience else 0)
-        self._slices.write(site.name, self._deliver(topics, message), size)
+        self.slices.write(site.name, self._deliver(topics, message), size)
 
     def missed(self, site: Site) -> None:
         """Messages are lost for good. Called by the audiences."""
@@ -342,7 +342,7 @@ class TopicHub:
         topics.figures.deliveries += written
 
     def _events_lost(self, site: str) -> None:
-        self._slices.follow(site, self._resync_all(self.sites[site]))
+        self.slices.follow(site, self._resync_all(self.sites[site]))
 
     def _resync_all(self, topics: SiteTopics) -> Steps:
         for stream in list(topics.index.streams.values()):

@@ -16,8 +16,8 @@ _STREAMS_A_STEP = 128
 _UNITS_TO_WRITE = 2
 _UNITS_TO_ENCODE = 12
 _BYTES_OF_UNIT = 500
-# The same for the names of listeners that are decoded.
-_BYTES_OF_NAMES = 200
+# So many names of listeners are decoded at the cost of one unit.
+_NAMES_OF_UNIT = 15
 
 
 class Group:
@@ -151,7 +151,8 @@ class TopicIndex:
                 continue
             emitted, group = meeting
             if emitted.listeners is not None and emitted.listeners.is_packed:
-                yield len(emitted.listeners.packed) // _BYTES_OF_NAMES
+                names = emitted.listeners.names
+                yield len(names) // _NAMES_OF_UNIT
             for writing, streams, allowed in group.recipients(emitted):
                 share = _Share(event, group.topic, emitted.topic, writing)
                 if writing[0] is Encoding.SSE:

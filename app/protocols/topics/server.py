@@ -20,6 +20,8 @@ from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
 from app.protocols.topics.open_status import OpenStatus
+from app.protocols.topics.passwords import Passwords
+from app.protocols.topics.permissions import Permissions
 from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.settings import Topics
@@ -64,7 +66,8 @@ class TopicsServer:
         hub.on_question = inspection.question_asked
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
         hub.on_caller_gone = subscribing.caller_gone
-        emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
+        permissions = Permissions(parts.store, hub.slices, Passwords())
+        emitting = Emitting(parts.delivery, permissions, identities, parts.ids, parts.max_body_bytes)
         self._open_status = OpenStatus()
         self._is_away = parts.delivery.is_away
         self._registering = Registering(parts.store, parts.max_body_bytes)

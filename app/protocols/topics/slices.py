@@ -1,6 +1,7 @@
 """Work on events in slices over the turns of the loop: each turn has a budget, and sites take turns within it.
 
-Work is a generator that yields the cost of its last step. Knows neither streams nor topics.
+Work is a generator that yields the cost of each step behind it: of a step that is still to be done, the cost would be
+counted in an earlier turn. Knows neither streams nor topics.
 """
 
 import asyncio

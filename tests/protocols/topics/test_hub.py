@@ -239,7 +239,7 @@ async def test_history_is_read_again_when_too_much_was_held(
         stream, secret = await node.hub.join(node.topics, caller("a"))
         await node.emit(0, "a")
         await until(lambda held=stream: held_by(held), "the first")  # type: ignore[misc]
-        finish, emitted = node.hub._slices.finish, False
+        finish, emitted = node.hub.slices.finish, False
 
         async def finish_slowly(*arguments: Any, finish: Any = finish, stream: Stream = stream) -> None:
             nonlocal emitted
@@ -251,7 +251,7 @@ async def test_history_is_read_again_when_too_much_was_held(
                 await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
 
         with monkeypatch.context() as patch:
-            patch.setattr(node.hub._slices, "finish", finish_slowly)
+            patch.setattr(node.hub.slices, "finish", finish_slowly)
             response = await node.begin(stream, secret, after_seq)
         await until(lambda response=response, expected=expected: response.details == expected, "all")  # type: ignore[misc]
         response.end("enough")
