@@ -28,7 +28,7 @@ class _NodeSites(NodeProtocol):
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
-        self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
+        self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = {"/send": self._send, "/send/": self._send}
         self.routes = revocation_routes(config.sites, tickets)

@@ -1,6 +1,7 @@
 """POST /event: a backend emits an event to topics; POST /alive: a client extends its stream."""
 
 import secrets
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,8 @@ from app.core.message import Message
 from app.digests import digest
 from app.errors import BadRequest, LimitReached, StoreUnavailable
 from app.ids import FlakeIds
+from app.protocols.fair_pool import FairPool
+from app.protocols.reading import read_aside
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.notice import Emitted, audience, is_bindable
@@ -18,7 +21,6 @@ from app.protocols.topics.requests import Emission, read_emission, read_proof
 from app.protocols.topics.site_topics import SiteTopics, lifetime_ms, rules_of
 from app.protocols.topics.topic import has_wildcard
 from app.protocols.topics.topic_store import Extension, TopicStore
-from app.protocols.validation import read_aside
 
 _log = structlog.get_logger(__name__)
 #: es-web-notify's words.
@@ -40,12 +42,14 @@ class Emitting:
         identities: Identities,
         ids: FlakeIds,
         max_body_bytes: int,
+        reading: FairPool,
     ) -> None:
         self._delivery = delivery
         self._permissions = permissions
         self._identities = identities
         self._ids = ids
         self._max_body_bytes = max_body_bytes
+        self._reading = reading
 
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
         """Emits one event to all of its topics or to none. Raises BadRequest, StoreError."""
@@ -53,7 +57,8 @@ class Emitting:
         try:
             body = await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
             rules = rules_of(topics, exchange.is_mounted)
-            emission = await read_aside(lambda text: read_emission(text, rules), body)
+            read = partial(read_emission, rules=rules)
+            emission = await read_aside(self._reading, topics.site.name, read, body)
             await self._emit(topics, emission)
             result = "accepted"
         except BadRequest as error:
@@ -62,7 +67,8 @@ class Emitting:
             raise
         except LimitReached as error:
             result = "refused"
-            _log.info("event refused", site=topics.site.name, status=error.status, limit=error.limit)
+            # The server logs the refusal.
+            _log.debug("event refused", site=topics.site.name, status=error.status, limit=error.limit)
             raise
         except StoreUnavailable as error:
             result = "unavailable"
