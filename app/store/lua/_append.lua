@@ -1,4 +1,5 @@
 -- include bodies
+-- include lost
 -- Appends a message to queues. Included behind the locals `seq`, `size`, `max_count` and `max_bytes` of the message and
 -- its site, and `counted_from`: a queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
 
@@ -30,6 +31,7 @@ local function append(handle)
     return true
   end
   drop_queue(handle, seq)
+  note_loss(handle, 'queue full')
   call('HSET', P .. 'device:' .. handle, 'lost', seq)
   return false
 end

@@ -1,5 +1,6 @@
 -- include seqs
 -- include bodies
+-- include lost
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...
@@ -52,6 +53,7 @@ local function drop_event(handle, event, seq)
     local is_accepted = tonumber(other) <= visible
     if body and body.event == event and is_accepted then remove(handle, other, body.size) end
   end
+  note_loss(handle, 'ack out of turn')
   local key = P .. 'device:' .. handle
   local lost = call('HGET', key, 'lost')
   if not lost or tonumber(lost) < tonumber(seq) then call('HSET', key, 'lost', seq) end
