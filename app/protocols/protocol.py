@@ -46,6 +46,8 @@ class NodeServices(Struct, frozen=True):
     counts: Counts
     #: Called with a site and a dead node, until each has returned: whatever a protocol keeps of that node goes.
     burials: list[Callable[[Site, str], Awaitable[None]]]
+    #: Called with the name of a site whose outbox has events, on the node that sends them.
+    hook_wakes: list[Callable[[str], None]] = []
 
 
 class NodeProtocol:

@@ -3,17 +3,20 @@
 The scripts are in `lua/`; every one that changes a post does so only while this node has the lease.
 """
 
+import asyncio
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from app.config.settings import Site, WebhookSettings
 from app.digests import digest
 from app.redis.client import Commands
 from app.store.keys import prefix
-from app.webhooks.event import HookPost, OutboxEvent, read_event, read_post
+from app.webhooks.attempt import Attempt
+from app.webhooks.event import HookPost, OutboxEvent, read_event, read_post, rfc_3339
 
 #: The lifetime of the scripts' set of wanted events without a beat.
 _EVENTS_MS = 3_600_000
@@ -39,7 +42,7 @@ class OutboxState(Struct, frozen=True):
 
 
 class HookOutbox:
-    """The outbox of one site, for one node. Holds no state; lives as long as the node."""
+    """The outbox of one site, for one node. Lives as long as the node."""
 
     def __init__(self, redis: Commands, node: str, site: Site) -> None:
         self._redis = redis
@@ -49,6 +52,7 @@ class HookOutbox:
         self._digest = digest_of(site.webhook)
         #: The time for scripts in ms; "" is Redis's own clock. Tests set it.
         self.now_ms: int | str = ""
+        self._is_set_up = False
 
     async def set_up(self) -> None:
         """Tells scripts of which events the webhook wants to hear. Raises StoreUnavailable."""
@@ -59,9 +63,12 @@ class HookOutbox:
                 cursor = await self._run("hooks_reconcile", self.now_ms, cursor, _RECONCILED_A_RUN)
                 if cursor == b"0":
                     break
+        self._is_set_up = True
 
     async def beat(self, lease_ms: int) -> OutboxState | None:
         """Takes or keeps the lease, and tells of users that are gone. None: another node has the lease."""
+        if not self._is_set_up:
+            await self.set_up()
         words = (self.now_ms, self._node, lease_ms, _EVENTS_MS, self._digest, _MOST_OFFLINE)
         is_mine, *state = await self._run("hooks_beat", *words)
         if is_mine < 0:
@@ -82,14 +89,17 @@ class HookOutbox:
         entries = await self._redis.command("XRANGE", self._prefix + "hooks", start, "+", "COUNT", most)
         return [read_event(entry, fields) for entry, fields in entries]
 
-    async def posts(self) -> list[HookPost]:
-        """The posts that are to be sent, by time."""
+    async def posts(self, known: Mapping[str, HookPost]) -> list[HookPost]:
+        """The posts that are to be sent, by time, without the known ones. A known one that an operator has sent again
+        meanwhile becomes due."""
         words = await self._redis.command("ZRANGE", self._prefix + "hook_posts", 0, -1, "WITHSCORES")
-        return [
-            read_post(post.decode(), int(float(due)), held)
-            for post, due in _pairs(words)
-            if (held := await self._fields(post.decode(), "users", "seqs", "tries"))[0]
-        ]
+        dues = [(post.decode(), int(float(due))) for post, due in zip(words[::2], words[1::2], strict=True)]
+        for post, due in dues:
+            if post in known and not known[post].is_under_way and due < known[post].due_ms:
+                known[post].due_ms, known[post].tries = due, 0
+        new = [(post, due) for post, due in dues if post not in known]
+        fields = await asyncio.gather(*(self._fields(post, "users", "seqs", "tries") for post, _ in new))
+        return [read_post(post, due, held) for (post, due), held in zip(new, fields, strict=True) if held[0]]
 
     def take(self, post: str, now_ms: int, body: bytes, events: Sequence[OutboxEvent]) -> Awaitable[int]:
         """Makes events a post; see hooks_take.lua."""
@@ -112,6 +122,45 @@ class HookOutbox:
         """Has one post sent at once, or with "" all that were parked since a time. Answers how many."""
         return self._run("hooks_retry", self.now_ms, post, since_ms, MOST_RETRIED)
 
+    def note(self, attempt: bytes) -> Awaitable[Any]:
+        """Keeps the record of an attempt that is no post's."""
+        return self._run("hooks_note", attempt)
+
+    async def overview(self, most: int) -> dict[str, Any]:
+        """The webhook's state, its posts, and its last attempts, newest first; at most so many of each."""
+        command, key = self._redis.command, self._prefix
+        off, waiting, counts, posts, parked, attempts = await asyncio.gather(
+            command("GET", key + "hook_off"),
+            command("XLEN", key + "hooks"),
+            command("HMGET", key + "hook_counts", "dropped"),
+            command("ZRANGE", key + "hook_posts", 0, most - 1, "WITHSCORES"),
+            command("ZRANGE", key + "hook_parked", -most, -1, "WITHSCORES"),
+            command("LRANGE", key + "hook_attempts", 0, most - 1),
+        )
+        return {
+            "state": "off" if off is not None else "on",
+            "waiting": waiting,
+            "dropped": int(counts[0] or 0),
+            "posts": await self._shown(posts, "due"),
+            "parked": (await self._shown(parked, "parked_at"))[::-1],
+            "attempts": [msgspec.json.decode(attempt, type=Attempt).shown() for attempt in attempts],
+        }
+
+    async def _shown(self, words: list[bytes], name: str) -> list[dict[str, Any]]:
+        ids = [post.decode() for post in words[::2]]
+        fields = await asyncio.gather(*(self._fields(post, "at", "seqs", "tries") for post in ids))
+        return [
+            {
+                "id": post,
+                "at": rfc_3339(int(at)),
+                name: rfc_3339(int(float(time))),
+                "tries": int(tries),
+                "seqs": msgspec.json.decode(seqs),
+            }
+            for post, time, (at, seqs, tries) in zip(ids, words[1::2], fields, strict=True)
+            if at is not None
+        ]
+
     def _fields(self, post: str, *names: str) -> Awaitable[list[Any]]:
         return self._redis.command("HMGET", f"{self._prefix}hook_post:{post}", *names)
 
@@ -122,7 +171,3 @@ class HookOutbox:
 def digest_of(webhook: WebhookSettings) -> str:
     """The digest of a webhook's settings: another one turns a webhook on that was answered 410."""
     return digest(repr((webhook.url, webhook.secrets, webhook.events))).hex()
-
-
-def _pairs(words: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(words[::2], words[1::2], strict=True))
