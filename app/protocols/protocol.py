@@ -49,6 +49,8 @@ class NodeServices(Struct, frozen=True):
     burials: list[Callable[[Site, str], Awaitable[None]]]
     #: The threads that read what is long.
     reading: FairPool
+    #: Called with the name of a site whose outbox has events, on the node that sends them.
+    hook_wakes: list[Callable[[str], None]] = []
 
 
 class NodeProtocol:

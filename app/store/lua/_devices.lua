@@ -1,5 +1,6 @@
 -- include bodies
 -- include tell
+-- include presence
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -99,5 +100,6 @@ local function remove_connection(handle, node, number, now, ttl)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)
+  if string.byte(state) == 64 then note_leaving(user, now) end -- '@'
   return 1, #rooms
 end
