@@ -1,7 +1,7 @@
 """When this node has written messages to connections: the journal is told of those that are not acknowledged at once.
 
 An ack carries the time of its message's writing, so most messages cost one entry for all their devices here and none in
-the journal. What waits for its acks for longer is reported in steps.
+the journal. A message that waits for its acks for longer is reported, in steps.
 """
 
 from collections import deque

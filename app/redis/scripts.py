@@ -63,7 +63,7 @@ def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
 
 def _expand(text: str, fragments: dict[str, str], included: set[str]) -> str:
     """The text with each include line replaced by its fragment, in fragments too; a second line for one by nothing."""
-    #: What is included here: the code outside of the function does not see it.
+    #: The fragments within a function, which the code outside of it does not see.
     within = set(included)
 
     def fragment_of(found: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from app.observe.counts import Counts
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
 from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
-from app.protocols.site_keys import SiteKeys
+from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
 from app.protocols.sites.send_body import is_form, read_send_body
@@ -46,7 +46,7 @@ class SendEndpoint:
         counts: Counts | None = None,
         reading: FairPool | None = None,
     ) -> None:
-        self._keys = SiteKeys(sites, CountedLines(_log, "warning", "send refused"))
+        self._keys = ApiKeys(sites, CountedLines(_log, "warning", "send refused"))
         self._sender = Sender(delivery, ids)
         self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes

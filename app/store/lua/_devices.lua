@@ -73,7 +73,7 @@ local function note_written(handle, seq)
   if held[2] and seq > tonumber(held[1] or 0) then call('HSET', key, 'written', string.format('%.0f', seq)) end
 end
 
--- Whoever waits for acks does not wait for a device that has left.
+-- A request that waits for acks does not wait for a device that has left.
 local function tell_left(handle)
   if call('EXISTS', P .. 'waits') == 0 then return end
   for _, seq in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
