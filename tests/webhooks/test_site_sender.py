@@ -88,7 +88,7 @@ async def test_a_receiver_that_is_killed(new_node: NewNode, receiver: HookReceiv
     await receiver.stop()
     for _ in range(5):
         await asyncio.gather(*(node.come(f"user_{number}") for number in range(3)))
-    await until(lambda: node.counts.of("shop").part(WebhookCounts).posts["again"] > 1, "failed attempts")
+    await until(lambda: node.counts.of("shop").part(WebhookCounts).posts["retry"] > 1, "failed attempts")
     await receiver.start()
     await told(receiver, 30 - 2)
     check_all(receiver, len(set(receiver.seqs)))
