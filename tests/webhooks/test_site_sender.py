@@ -244,7 +244,7 @@ async def test_attempts_are_rows_of_the_journal(new_node: NewNode, receiver: Hoo
     await node.start()
     receiver.status = lambda number: 200 if number else 503
     await node.come("user_1")
-    await told(receiver, 1)
+    await all_told(node, receiver, valkey)
     client: Any = valkey.client
     entries = [fields for _, fields in client.xrange(prefix("shop") + "fate") if fields[b"k"] == b"rows"]
     rows = [row for fields in entries for row in json.loads(fields[b"rows"])]
