@@ -8,7 +8,7 @@ from typing import Self
 from msgspec import Struct
 
 from app.config.settings import Config
-from app.journal.states import State
+from app.journal.states import Fate
 from app.redis.client import Commands
 
 #: The rows that one call looks at. A page past it is shorter than asked for, or empty, and has a cursor all the same.
@@ -28,7 +28,7 @@ class JournalMessage(Struct, frozen=True):
     options: dict[str, object]
     addressed: int
     #: By state, with zeros; adds up to `addressed`.
-    summary: dict[State, int]
+    summary: dict[Fate, int]
     #: In a site without queues: how many nodes were told.
     nodes: int | None
     #: `["event", ...]` as JSON text; None where bodies are not kept.
@@ -43,7 +43,7 @@ class JournalDelivery(Struct, frozen=True):
     device_id: int
     user: str
     device: str
-    state: State
+    state: Fate
     #: In words; "" for none.
     reason: str
     is_batch: bool
@@ -68,7 +68,7 @@ class MessageFilter(Struct, frozen=True, kw_only=True):
     user: str | None = None
     event: str | None = None
     #: Some device is in this state; with `user`, one of the user's devices.
-    state: State | None = None
+    state: Fate | None = None
     since: int | None = None
     until: int | None = None
 
@@ -109,8 +109,8 @@ class Journal:
     async def close(self) -> None:
         """Ends the connections."""
 
-    async def caught_up(self, site: str, timeout: float) -> bool:
-        """Waits until SQL has what the site's stream held at the call. False: it had not, after `timeout` seconds."""
+    async def caught_up(self, site: str, seconds: float) -> bool:
+        """Waits until SQL has what the site's stream held at the call. False: it had not, in this time."""
 
     async def message(self, site: str, id: int, *, body: bool = False) -> JournalMessage | None:
         """A message by its id."""

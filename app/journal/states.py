@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 
-class State(IntEnum):
+class Fate(IntEnum):
     """The fate of a message at one device, from the queue to the last word. From ACKED on it is final."""
 
     #: In the queue, on no connection yet.
@@ -34,11 +34,11 @@ class State(IntEnum):
 
 
 #: The first state that no later one replaces.
-FIRST_FINAL = State.ACKED
+FIRST_FINAL = Fate.ACKED
 
-STATES = {state.word: state for state in State}
+STATES = {state.word: state for state in Fate}
 #: The words of `state` in a stream entry `fate`.
-FATES = {state.word: state for state in State if state > FIRST_FINAL}
+FATES = {state.word: state for state in Fate if state > FIRST_FINAL}
 
 #: The reasons by number; the number stands in SQL, so the order is fixed and new ones go to the end.
 REASONS = (

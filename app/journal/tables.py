@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from app.journal.states import State
+from app.journal.states import Fate
 
 metadata = MetaData()
 
@@ -67,7 +67,7 @@ messages = Table(
     Column("addressed", Integer, nullable=False, server_default="0"),
     #: Only where the site says `journal: {bodies: true}`.
     Column("body", Text),
-    *(Column(state.column, Integer, nullable=False, server_default="0") for state in State),
+    *(Column(state.column, Integer, nullable=False, server_default="0") for state in Fate),
     #: The nodes that were told, in a site without queues; else NULL.
     Column("nodes", Integer),
     PrimaryKeyConstraint("site_id", "seq"),
