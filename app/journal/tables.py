@@ -266,8 +266,5 @@ missing = Table(
     Index("missing_by_time", "at"),
 )
 
-#: The tables that entries `rows` may fill -> their columns without ids.
-ROW_TABLES = {
-    table.name: tuple(column.name for column in table.columns if column.name not in ("id", "site_id"))
-    for table in (connections, refusals, log, samples, webhook_attempts, transfers, audit)
-}
+#: The tables that entries `rows` may fill.
+ROW_TABLES = {table.name: table for table in (connections, refusals, log, samples, webhook_attempts, transfers, audit)}
