@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import RecadoError
 from app.journal.bulk import STAGED, load, prepare
-from app.journal.merge import Merged, Loss, Mark, SentMessage, counts_of, lost_mark
+from app.journal.merge import Loss, Mark, Merged, SentMessage, counts_of, lost_mark
 from app.journal.names import NamedHandle, Names, inserter
 from app.journal.states import FIRST_FINAL, Fate
 from app.journal.tables import (
@@ -224,7 +224,7 @@ def _statements_of_changes() -> tuple[str, str, str]:
     change = (
         f"UPDATE deliveries SET {plain}, written_at = COALESCE(s.written_at, deliveries.written_at) FROM {STAGED} s"
         f" WHERE {same.replace('d.', 'deliveries.')}"
-        f" AND deliveries.state < {int(FIRST_FINAL)} AND s.state > deliveries.state"
+        f" AND deliveries.state < {int(FIRST_FINAL)} AND s.state >= deliveries.state"
     )
     names = ", ".join(_DELIVERY_COLUMNS)
     add = (

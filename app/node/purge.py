@@ -1,11 +1,10 @@
 """Deletes the keys of a site that is in no sites.yml any more: no server reads them, and most have no expiry."""
 
 import re
-from pathlib import Path
 
 from app.config.settings import Config
 from app.errors import RecadoError
-from app.redis.address import Address, Location, read_redis_url
+from app.node.location import running_redis
 from app.redis.client import Commands
 from app.redis.topology import new_redis
 from app.store.keys import NODES, node_sites, prefix
@@ -23,25 +22,16 @@ class PurgeRefused(RecadoError):
 
 
 async def purge(config: Config, site: str) -> int:
-    """Deletes every key of a site, and returns how many there were. Raises PurgeRefused, StoreError, ConfigError."""
+    """Deletes every key of a site, and returns how many there were. Raises RecadoError."""
     if site in config.sites:
         raise PurgeRefused(f"site {site!r} is in sites.yml: take it out, and restart the servers, first")
-    redis = new_redis(_location_of(config), config.redis_timeout_seconds)
+    redis = new_redis(running_redis(config), config.redis_timeout_seconds)
     await redis.start()
     try:
         await _refuse_while_served(redis, site)
         return await _delete(redis, site)
     finally:
         await redis.close()
-
-
-def _location_of(config: Config) -> Location:
-    if config.redis_url:
-        return read_redis_url(config.redis_url)
-    path = Path(config.data_dir).resolve() / "valkey.sock"
-    if not path.exists():
-        raise PurgeRefused(f"{path}: no server runs there: start it, or name a Redis in REDIS_URL")
-    return Address(path=str(path))
 
 
 async def _refuse_while_served(redis: Commands, site: str) -> None:
