@@ -66,8 +66,14 @@ def translated() -> Iterator[None]:
         raise JournalUnavailable(_first_line(error)) from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise JournalUnavailable(_first_line(error)) from error
+    except Exception as error:
+        # At a connect SQLAlchemy passes the driver's own errors on, such as that of a server that is starting.
+        if type(error).__module__.partition(".")[0] not in _DRIVERS:
+            raise
+        raise JournalUnavailable(_first_line(error)) from error
 
 
+_DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")
 #: Classes of SQLSTATE that mean a row: data, and integrity.
 _OF_A_ROW = ("22", "23")
 

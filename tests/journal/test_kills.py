@@ -114,7 +114,9 @@ async def test_two_writers_at_once(
     await model.check(engine)
 
 
-async def test_kills_of_all_processes(tmp_path: Path, chance: random.Random, tell: Callable[[str], None]) -> None:
+async def test_kills_of_all_processes(
+    tmp_path: Path, chance: random.Random, is_long: bool, tell: Callable[[str], None]
+) -> None:
     """A writer's process, PostgreSQL and Redis are killed again and again: the journal is what the model says."""
     with running_valkey(is_durable=True) as valkey, running_postgres() as postgres:
         url = postgres.new_database()
@@ -127,7 +129,7 @@ async def test_kills_of_all_processes(tmp_path: Path, chance: random.Random, tel
         writer = ChildProcess("journal", command, tmp_path, environment)
         kills = 0
         try:
-            for round in range(8):
+            for round in range(24 if is_long else 6):
                 for _ in range(150):
                     model.step()
                 await until(lambda: stream.length < 100, "the writer", 30)
