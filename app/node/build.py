@@ -4,6 +4,7 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -30,6 +31,7 @@ from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.reading import new_reading_pool
 from app.redis.address import Location, read_redis_url
 from app.redis.client import Commands
 from app.redis.embedded import EmbeddedValkey
@@ -53,6 +55,7 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
+from app.webhooks.protocol import WEBHOOKS
 
 
 class Services:
@@ -62,6 +65,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
+        specs = (*specs, WEBHOOKS)
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -79,7 +83,9 @@ class Services:
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
-        offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        self._reading = new_reading_pool()
+        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
@@ -88,6 +94,7 @@ class Services:
             _engine_settings(config, node),
             newcomers=Newcomers(config.joining_per_address),
             repeats=Repeats(FREE if config.joining_per_address else math.inf),
+            query_fields=dict(ChainMap(*(dict(p.query_fields) for p in self.protocols.values()))),
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
@@ -130,7 +137,8 @@ class Services:
             journal = JournalProcess(config, location)
             stack.push_async_callback(journal.stop)
             journal.start()
-        redis = new_redis(location, config.redis_timeout_seconds, counts)
+        backlog = config.journal.backlog if config.journal_url is not None else 0
+        redis = new_redis(location, config.redis_timeout_seconds, counts, journal_backlog=backlog)
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts, slot, specs)
@@ -138,6 +146,7 @@ class Services:
         return services
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+        stack.callback(self._reading.close)
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)
