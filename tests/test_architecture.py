@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
+    "app.journal": LEAVES | {"app.redis"},
     "app.transport": LEAVES,
     "app.socketio": LEAVES | {"app.core", "app.transport", "app.socketio.ports"},
     "app.socketio.ports": set(),
@@ -55,10 +56,11 @@ MAY_IMPORT = {
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
-    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
+    "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
+    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
+    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
@@ -74,10 +76,15 @@ HOMES = {
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},
     "yaml": {"app.config.yaml_file"},
-    "click": {"app.cli"},
+    "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal"},
+    "alembic": {"app.journal"},
+    # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
+    "asyncpg": set(),
+    "aiosqlite": set(),
 }
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
