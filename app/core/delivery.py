@@ -117,9 +117,14 @@ class Delivery:
         return Connection(site, next(self._numbers), receiver, self._acks[site.name], self._on_batch_ack, note)
 
     async def open(
-        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
+        self,
+        connection: Connection,
+        device_id: str,
+        rooms: Sequence[str],
+        greet: Callable[[], None],
+        client: str = "",
     ) -> None:
-        """Registers a connection of a user with these rooms.
+        """Registers a connection of a user with these rooms. `client` describes its program, see `QueueStore.connect`.
 
         `greet` is called when the connection is registered, right before the first message is written to it: its place
         to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
@@ -128,7 +133,7 @@ class Delivery:
             self._end(connection)
             raise StoreAway
         if connection.site.has_queues:
-            await self._open_device(connection, device_id, rooms, greet)
+            await self._open_device(connection, device_id, rooms, greet, client)
         else:
             await self._open_in_rooms(connection, rooms, greet)
 
@@ -187,7 +192,7 @@ class Delivery:
     # Opening and closing
 
     async def _open_device(
-        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
+        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None], client: str
     ) -> None:
         site = connection.site
         connections = self.hub[site]
@@ -195,7 +200,7 @@ class Delivery:
         self._acks[site.name].flush()
         connection.epoch = connections.epoch
         with connections.strays.kept() as kept:
-            registration = await self._register(connection, device_id, rooms)
+            registration = await self._register(connection, device_id, rooms, client)
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
@@ -215,9 +220,12 @@ class Delivery:
             connection.begin(registration.last_seq, parts)
             self._refill_if_missed(connection)
 
-    async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
+    async def _register(
+        self, connection: Connection, device_id: str, rooms: Sequence[str], client: str
+    ) -> Registration:
+        site, note = connection.site, connection.note
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
+            return await self._store.connect(site, connection.number, device_id, rooms, note, client)
         except StoreAway:
             self._end(connection)
             raise

@@ -179,7 +179,9 @@ class SitesApplication:
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
-            await self._delivery.open(receiver.connection, guest.device_id, guest.rooms, greet)
+            await self._delivery.open(
+                receiver.connection, guest.device_id, guest.rooms, greet, _client_of(connection, request)
+            )
         except StoreError as error:
             self._give_up(connection, site, error)
 
@@ -266,6 +268,11 @@ class SitesApplication:
 def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:
     """The origins that a refusal is about, for its log line."""
     return {"origins": [shown_origin(origin) for origin in request.origins]} if refusal.result == "origin" else {}
+
+
+def _client_of(connection: NamespaceConnection, request: ConnectRequest) -> str:
+    """The client's program: its transport now, its version of Engine.IO, its user agent."""
+    return f"{connection.transport} {request.engine_version} {request.user_agent}"
 
 
 def _note_of(token: str | None) -> str:
