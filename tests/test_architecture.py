@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
+    "app.journal": LEAVES | {"app.redis"},
     "app.transport": LEAVES,
     "app.socketio": LEAVES | {"app.core", "app.transport", "app.socketio.ports"},
     "app.socketio.ports": set(),
@@ -54,10 +55,10 @@ MAY_IMPORT = {
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
-    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
+    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.protocols", "app.protocols.listed", "app.demo"},
+    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
@@ -77,6 +78,11 @@ HOMES = {
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
+    "sqlalchemy": {"app.journal"},
+    "alembic": {"app.journal"},
+    # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
+    "asyncpg": set(),
+    "aiosqlite": set(),
 }
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.

@@ -19,7 +19,7 @@ from app.config.section import (
     TtlSeconds,
     matching,
 )
-from app.config.settings import Config, LogFormat, LogLevel
+from app.config.settings import JOURNAL_TABLES, Config, LogFormat, LogLevel
 
 
 def _one_of(kind: object) -> Meta:
@@ -47,6 +47,15 @@ _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 _SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 _AmountOrNone = Annotated[int, Meta(ge=0, le=2**53)]
+_DatabaseUrl = Annotated[
+    str,
+    matching(
+        r"^(none|postgres(ql)?://\S+|sqlite:///\S.*)\Z",
+        "a URL such as postgresql://user@host/name or sqlite:///path, or none",
+    ),
+]
+_Days = Annotated[float, Meta(gt=0, le=36_500)]
+_JournalTable = Annotated[str, matching(rf"^({'|'.join(JOURNAL_TABLES)})\Z", f"one of {', '.join(JOURNAL_TABLES)}")]
 
 
 class Configured(Protocol):
@@ -127,6 +136,19 @@ class RedisSection(Section):
     redis_url: RedisUrl | None = field(name="url", default=None)
 
 
+class JournalSection(Section):
+    """`journal:`"""
+
+    retention: _Days | dict[_JournalTable, _Days] | None = None
+    backlog: Annotated[int, Meta(ge=100, le=100_000_000)] | None = None
+
+
+class SiteJournalSection(Section):
+    """`journal:` of a site."""
+
+    journal_bodies: bool | None = field(name="bodies", default=None)
+
+
 class FlakeIdSection(Section):
     """`flakeid:`"""
 
@@ -150,6 +172,8 @@ class EnvironmentKeys(SharedKeys):
     workers: _Workers | None = None
     data_dir: Path | None = None
     redis: RedisSection | None = None
+    database_url: _DatabaseUrl | None = None
+    journal: JournalSection | None = None
     flakeid: FlakeIdSection | None = None
     io: EngineSection | None = None
     max_body_bytes: Amount | None = field(name="max_body", default=None)
@@ -178,6 +202,7 @@ class SiteKeys(SharedKeys):
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
     import_originals: bool | None = field(name="import", default=None)
+    journal: SiteJournalSection | None = None
 
 
 class Blocks:

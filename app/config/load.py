@@ -26,6 +26,7 @@ _SERVER_VARIABLES = {
     "PORT": "port",
     "DEVICE_TTL": "device_ttl",
     "REDIS_URL": "redis.url",
+    "DATABASE_URL": "database_url",
     "RECADO_DATA_DIR": "data_dir",
     "RECADO_CLIENT_BUNDLE": "client_bundle",
     "RECADO_LOG_LEVEL": "log_level",

@@ -48,6 +48,32 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+#: The tables of the journal that keep their rows for a time.
+JOURNAL_TABLES = (
+    *("audit", "connections", "deliveries", "log", "messages", "missing"),
+    *("refusals", "samples", "transfers", "webhook_attempts"),
+)
+_KEEP_DAYS = 7.0
+_KEEP_DAYS_OF = {"audit": 365.0, "samples": 30.0}
+#: The value of `database_url` that turns the journal off.
+NO_DATABASE = "none"
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """The history in SQL. Lives as long as the process."""
+
+    #: Days; a number for all tables, or by table. A table that is not named has its default.
+    retention: float | dict[str, float] = {}
+    #: The entries that a site's stream in Redis may hold; past it the oldest go.
+    backlog: int = 100_000
+
+    def days(self, table: str) -> float:
+        """How long the rows of a table are kept."""
+        if isinstance(self.retention, dict):
+            return self.retention.get(table, _KEEP_DAYS_OF.get(table, _KEEP_DAYS))
+        return self.retention
+
+
 class SiteLimits(Struct, frozen=True, kw_only=True):
     """The share of the server that one site may use, over all nodes; 0 means no limit."""
 
@@ -101,6 +127,8 @@ class Site(Struct, frozen=True, kw_only=True):
     binds: dict[str, str] = {}
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
+    #: Whether the journal keeps the events with their arguments.
+    journal_bodies: bool = False
 
     @property
     def has_queues(self) -> bool:
@@ -130,6 +158,9 @@ class Config(Struct, frozen=True, kw_only=True):
     #: None starts the embedded server on `data_dir`.
     redis_url: str | None = None
     data_dir: Path = Path("data")
+    #: Where the journal is; None: beside the embedded server a file of its own, else nowhere. It may hold a password.
+    database_url: str | None = None
+    journal: JournalSettings = JournalSettings()
     #: The node's place in message ids, 0-31 each; None means leased in Redis.
     datacenter: int | None = None
     worker: int | None = None
@@ -169,6 +200,13 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 1
     #: The parts of a node share this mapping. It grows while the node serves, see `app/node/reload.py`.
     sites: dict[str, Site] = {}
+
+    @property
+    def journal_url(self) -> str | None:
+        """The database of the journal; None: there is no journal."""
+        if self.database_url is None and self.redis_url is None:
+            return f"sqlite:///{(self.data_dir / 'journal.sqlite').absolute()}"
+        return None if self.database_url == NO_DATABASE else self.database_url
 
     @property
     def mounted_ports(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct, structs
 
-from app.config.settings import Config, Site
+from app.config.settings import NO_DATABASE, Config, Site
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.port import SharedPort
@@ -146,8 +146,9 @@ class Supervisor:
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
-        # The URL may be that of the supervisor's own Valkey, which no file names.
-        self._sources = structs.replace(sources, given={**sources.given, "redis_url": config.redis_url})
+        # The URLs may be those of the supervisor's own Valkey and of the file beside it, which no file names.
+        given = {**sources.given, "redis_url": config.redis_url, "database_url": config.database_url}
+        self._sources = structs.replace(sources, given=given)
         self._port = port
         self._further = further
         self._directory = directory
@@ -268,7 +269,8 @@ async def _supervise(config: Config, reader: ConfigReader, new_supervisor: Calla
         try:
             await valkey.start()
             url = f"unix://{quote(str(valkey.address.path))}"
-            supervisor = new_supervisor(structs.replace(config, redis_url=url))
+            own = structs.replace(config, redis_url=url, database_url=config.journal_url or NO_DATABASE)
+            supervisor = new_supervisor(own)
             tasks.on_end = lambda name: supervisor.stop()
             await supervisor.run(config, reader)
         finally:
