@@ -27,7 +27,7 @@ from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
-from app.node.purge import purge
+from app.node.purge import check_purge, purge
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
@@ -290,6 +290,10 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
       recado purge oldsite
     """
     config = _load(config_path, sites_path)
+    try:
+        asyncio.run(check_purge(config, site_name))
+    except RecadoError as error:
+        raise Failure(str(error)) from None
     if not yes:
         click.confirm(f"Delete everything of site {site_name!r}?", abort=True)
     try:

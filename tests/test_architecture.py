@@ -263,7 +263,7 @@ SHORT_TASKS = {
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.redis.cluster",
     "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus", "app.store.large_sends",
-    "app.store.places", "app.transport.websocket",
+    "app.store.places", "app.transport.websocket", "app.protocols.sites.send",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
+HookEvent = Literal["user.online", "user.offline", "message.unacknowledged", "message.acknowledged", "device.resync"]
 _Section = TypeVar("_Section", bound=Struct)
 
 
@@ -97,6 +98,27 @@ class SiteLimits(Struct, frozen=True, kw_only=True):
     stored_bytes: int = 0
 
 
+class WebhookSettings(Struct, frozen=True, kw_only=True):
+    """Where a site's backend hears of events, and of which; without a URL of none. Its repr has no secret."""
+
+    url: str | None = None
+    #: Each signs every request: two while the backend changes from one to the other.
+    secrets: tuple[str, ...] = ()
+    events: tuple[HookEvent, ...] = ()
+    #: A user without any device for this time is offline.
+    offline_grace_seconds: float = 5.0
+    #: Whether the URL may lead into a private network, or to this machine.
+    allow_private: bool = False
+
+    @property
+    def tells_presence(self) -> bool:
+        """Whether users' comings or goings are told."""
+        return "user.online" in self.events or "user.offline" in self.events
+
+    def __repr__(self) -> str:
+        return f"Webhook({', '.join(self.events)})"
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """One tenant's settings. Lives as long as the server. Its repr is the name alone: keys and URLs are secret."""
 
@@ -125,10 +147,13 @@ class Site(Struct, frozen=True, kw_only=True):
     sections: dict[type[Struct], Struct] = {}
     #: Name of a channel or topic -> the room bound to it: what is published in one is heard in the other.
     binds: dict[str, str] = {}
+    webhook: WebhookSettings = WebhookSettings()
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
     #: Whether the journal keeps the events with their arguments.
     journal_bodies: bool = False
+    #: For how long an Idempotency-Key of /send counts.
+    idempotency_ttl_seconds: int = 86_400
 
     @property
     def has_queues(self) -> bool:

@@ -4,6 +4,7 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -86,6 +87,7 @@ class Services:
             _engine_settings(config, node),
             newcomers=Newcomers(config.joining_per_address),
             repeats=Repeats(FREE if config.joining_per_address else math.inf),
+            query_fields=dict(ChainMap(*(dict(p.query_fields) for p in self.protocols.values()))),
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.

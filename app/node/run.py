@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -25,6 +26,8 @@ from app.socketio.bundle import missing_bundles
 from app.watched_tasks import WatchedTasks
 
 _COLLECT_AFTER_OBJECTS = 50_000
+#: How long a thread that decodes a long body keeps the event loop waiting. Python's default is 5 ms.
+_SWITCH_SECONDS = 0.0005
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +46,7 @@ def reader_of(sources: Sources, specs: Sequence[ProtocolSpec]) -> ConfigReader:
         for spec in specs:
             spec.check(config)
 
-    return ConfigReader(lambda: read_config(sources, specs), check)
+    return ConfigReader(lambda: read_config(sources, specs), check, sources.check_files)
 
 
 def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None:
@@ -68,6 +71,7 @@ def serve(
     """Runs one process on a socket. Calls `on_listening` with the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()
     _tune_collector()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     reader = reader_of(sources, specs)
     if sources.has_demo:
         own = demo_site(config, bound.getsockname()[1])

@@ -64,6 +64,8 @@ class NodeProtocol:
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
+    #: The fields of a handshake's query that these read, and the bytes that each may have.
+    query_fields: Mapping[str, int] = {}
     #: Notices of /readyz, by name: whether something of one tenant works. The node stays ready.
     notices: Mapping[str, Callable[[], bool]] = {}
     #: How long `settle` may take; None: as long as a command to Redis.

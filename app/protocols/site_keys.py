@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from app.config.settings import Site
 from app.digests import digest, is_same_secret
 from app.errors import BadRequest
+from app.observe.counted_lines import CountedLines
 from app.protocols.http_request import key_in
 
 MISSING = "Missing query param 'site' or 'apiKey'."
@@ -14,8 +15,9 @@ INVALID = "ApiKey invalid."
 class SiteKeys:
     """The keys of all sites of one node. Lives as long as the node."""
 
-    def __init__(self, sites: Mapping[str, Site]) -> None:
-        """`sites` may grow; `add` is called before it does."""
+    def __init__(self, sites: Mapping[str, Site], refused: CountedLines | None = None) -> None:
+        """`sites` may grow; `add` is called before it does. `refused` tells of wrong keys."""
+        self._refused = refused
         self._sites = sites
         self._digests = {name: digest(site.api_key) for name, site in sites.items()}
 
@@ -32,5 +34,7 @@ class SiteKeys:
         site = self._sites.get(name)
         expected = self._digests[name] if site else digest("")
         if not is_same_secret(key, expected) or site is None:
+            if self._refused is not None:
+                self._refused.tell(site=site and site.name, reason="wrong key" if site else "unknown site")
             raise BadRequest(INVALID, status=401)
         return site

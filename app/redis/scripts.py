@@ -26,9 +26,10 @@ class Script(Struct, frozen=True):
 
 
 @cache
-def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
-    """All scripts by name. `is_sharded` chooses the form for a Cluster. Raises ValueError for a repeated name."""
-    fragments = _fragments(is_sharded)
+def load_scripts(is_sharded: bool = False, journal_backlog: int = 0) -> dict[str, Script]:
+    """All scripts by name. `is_sharded` chooses the form for a Cluster; `journal_backlog` is the number of entries that
+    wait for the journal, 0 for none. Raises ValueError for a repeated name."""
+    fragments = _fragments(is_sharded, journal_backlog)
     scripts: dict[str, Script] = {}
     for file in _files():
         name = file.stem
@@ -42,9 +43,9 @@ def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
 
 
 @cache
-def packed_scripts(is_sharded: bool) -> tuple[bytes, ...]:
+def packed_scripts(is_sharded: bool, journal_backlog: int = 0) -> tuple[bytes, ...]:
     """The commands that load every script, for `Link.reload`."""
-    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded).values())
+    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded, journal_backlog).values())
     return tuple(hiredis.pack_command(command) for command in words)  # type: ignore[arg-type]  # typed for one word
 
 
@@ -52,9 +53,9 @@ def _files() -> Iterator[Path]:
     yield from sorted(Path(str(files("app"))).rglob("lua/*.lua"))
 
 
-def _fragments(is_sharded: bool) -> dict[str, str]:
+def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
     """The texts that scripts can include, by name."""
-    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\n"
+    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {journal_backlog}\n"
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 

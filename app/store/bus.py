@@ -118,6 +118,10 @@ class Bus:
                 self._new_subscription(shard).begin()
 
 
+#: The kinds of a bus message that are about an earlier message or a device.
+_NOTICES = {b"withdraw": "withdraw", b"acked": "acked", b"left": "left", b"close": "close"}
+
+
 def parse(data: bytes) -> tuple[str, int, LiveMessage]:
     """Reads a bus message (see `tell` in lua/_tell.lua): its site, its counter and the message in it."""
     kind, site, counter, seq, id_, recipients, resync, body = data.split(b"\n", 7)
@@ -127,6 +131,7 @@ def parse(data: bytes) -> tuple[str, int, LiveMessage]:
     elif kind == b"rooms":
         message.rooms = _rooms_decoder.decode(recipients)
     else:
+        message.notice = _NOTICES.get(kind, "")
         message.recipients = recipients.split(b",") if recipients else ()
         message.resync_recipients = resync.split(b",") if resync else ()
     return site.decode(), int(counter), message

@@ -18,5 +18,6 @@ FOREIGN_ORIGIN = "foreign origin"
 NODE_SIGNATURE = "node signature"
 TOO_MANY_GUESSES = "too many wrong keys"
 TOO_MANY_LEVELS = "too many topic levels"
+TOO_MANY_LONG_BODIES = "too many long bodies"
 
 refused: Counter[str] = Counter()

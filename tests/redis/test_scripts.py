@@ -59,7 +59,7 @@ def test_scripts_carry_their_digest() -> None:
     for script in scripts.values():
         assert script.digest == hashlib.sha1(script.text.encode()).hexdigest()
     assert "local function tell" in scripts["send"].text
-    assert "local function tell" not in scripts["ack"].text
+    assert "local function tell" not in scripts["settle"].text
 
 
 def test_a_cluster_has_scripts_of_its_own() -> None:

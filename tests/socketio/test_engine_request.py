@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from urllib.parse import urlencode
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_query_with_many_fields() -> None:
     handshake = Handshake(b"token=1&" + b"&".join(b"a%d=" % number for number in range(20_000)), "")
     assert len(handshake.query) == 64
     assert handshake.query["token"] == "1"
+
+
+def test_session_keeps_what_is_read_of_a_query() -> None:
+    """Of a query of 64 KB a session keeps the fields that somebody reads, each a byte longer than it may be at most."""
+    value = "é" * 10_000
+    query = urlencode({"EIO": "4", "deviceId": "d", "token": value, "other": "x" * 20_000}).encode()
+    kept = Handshake(query, "192.0.2.1").keep({"token": 100, "deviceId": 100, "meta": 100})
+    assert kept.client_address == "192.0.2.1"
+    assert kept.query.keys() == {"token", "deviceId"}
+    assert kept.query["deviceId"] == "d"
+    assert 100 < len(kept.query["token"].encode()) < 110
+    assert sys.getsizeof(kept._query) < 200
+    exact = Handshake(b"token=%C3%A9a", "").keep({"token": 3})
+    assert exact.query == {"token": "éa"}
 
 
 def test_handshake_hides_secrets() -> None:

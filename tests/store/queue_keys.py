@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from app.config.settings import Site
 from app.store.keys import prefix
 from tests.store.queue_model import Device, SiteModel
@@ -56,6 +58,8 @@ def _put_device(store: Store, user: str, device_id: str, device: Device, site: S
     fields = {"user": user, "device": device_id} | {f"c:{node}.{number}": "1" for node, number in device.connections}
     if device.is_lost:
         fields["lost"] = str(device.lost_at)
+    if device.written:
+        fields["written"] = str(device.written)
     if user == site.public_channel:
         fields["rooms"] = rooms
     else:
@@ -75,7 +79,8 @@ def _put_queue(store: Store, device: Device) -> None:
         store[f"queue:{device.handle.decode()}"] = [str(sent.seq) for sent in device.queue]
     for sent in device.queue:
         fields = {"data": sent.body.decode(), "event": sent.event, "size": str(len(sent.body))}
-        fields["at"] = str(sent.accepted_ms)
+        fields |= {"at": str(sent.accepted_ms), "id": sent.id, "rooms": msgspec.json.encode(sent.rooms).decode()}
+        store.setdefault("ids", {})[sent.id] = str(sent.seq)
         body = store.setdefault(f"body:{sent.seq}", {**fields, "resync": str(int(sent.resync)), "refs": "0"})
         body["refs"] = str(int(body["refs"]) + 1)
 

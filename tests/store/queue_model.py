@@ -23,6 +23,8 @@ class Sent:
     body: bytes
     resync: bool
     accepted_ms: int
+    id: str = ""
+    rooms: tuple[str, ...] = ()
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Device:
     deadline: int = 0
     #: The seq at which its queue was dropped, while a `_resync` is due, else 0.
     lost_at: int = 0
+    #: The highest seq that may have been written to it before its node died.
+    written: int = 0
 
     @property
     def is_lost(self) -> bool:
@@ -164,6 +168,7 @@ class SiteModel:
         users = []
         for (user, _), device in self.devices.items():
             for connection in [one for one in device.connections if one[0] == node]:
+                device.written = max(device.written, self.last_seq)
                 self.disconnect(connection, [device], since)
                 users.append(user)
         self.counters.pop(node, None)

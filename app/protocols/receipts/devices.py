@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.config.settings import Site
-from app.core.delivery import Delivery
+from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters, time_text
 from app.protocols.receipts.ports import DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
@@ -15,9 +15,9 @@ from app.protocols.receipts.words import away_since_ms
 class DeviceReceipts:
     """The questions about devices. Lives as long as the node, and keeps no state of a request."""
 
-    def __init__(self, queues: QueueReader, delivery: Delivery) -> None:
+    def __init__(self, queues: QueueReader, follow_up: FollowUp) -> None:
         self._queues = queues
-        self._delivery = delivery
+        self._follow_up = follow_up
 
     async def list_devices(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a user."""
@@ -56,7 +56,7 @@ class DeviceReceipts:
         user, device = query.required("user"), query.required("device", may_be_empty=True)
         resync = query.flag("resync")
         _check_queues(site)
-        count = await self._delivery.forget_device(site, user, device, resync)
+        count = await self._follow_up.forget_device(site, user, device, resync)
         if not count:
             raise unknown_device()
         return {"ok": True, "devices": count}

@@ -114,8 +114,6 @@ class ReceiptEndpoint:
         try:
             return self._gate.keys.authorized_site(query, headers)
         except BadRequest as error:
-            if error.status == 401:
-                _log.warning("receipts refused", reason="unknown site or wrong key")
             raise ReceiptRefused(str(error), _KEY_CODES[error.status], error.status) from None
 
     async def _refuse(self, send: Send, refusal: ReceiptRefused, wants_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.clock import now_ms
 from app.config.settings import Site
-from app.core.delivery import Delivery
+from app.core.follow_up import FollowUp
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
@@ -29,11 +29,11 @@ _FILTERS = ("room", "user", "event", "state", "since", "until", "limit", "cursor
 class MessageReceipts:
     """The questions about messages. Lives as long as the node, and keeps no state of a request."""
 
-    def __init__(self, queues: QueueReader, delivery: Delivery) -> None:
+    def __init__(self, queues: QueueReader, follow_up: FollowUp) -> None:
         self._queues = queues
         #: Set before the first question; None: there is none.
         self.journal: Journal | None = None
-        self._delivery = delivery
+        self._follow_up = follow_up
 
     async def show(self, site: Site, query: Parameters, id: int) -> dict[str, Any]:
         """One message, with a part of its devices."""
@@ -94,7 +94,7 @@ class MessageReceipts:
     async def withdraw(self, site: Site, query: Parameters, id: int) -> dict[str, Any]:
         """Takes a message out of every queue."""
         query.allow(())
-        withdrawn = await self._delivery.withdraw(site, id)
+        withdrawn = await self._follow_up.withdraw(site, id)
         if withdrawn is None and (self.journal is None or await self.journal.message(site.name, id) is None):
             raise unknown_message()
         return {"ok": True, "id": str(id), "devices": withdrawn.devices if withdrawn is not None else 0}

@@ -3,11 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import structlog
 from starlette.routing import Route
 
 from app.config.settings import Site
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal
+from app.observe.counted_lines import CountedLines
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.receipts.devices import DeviceReceipts
 from app.protocols.receipts.endpoint import Gate, Handler, ReceiptEndpoint
@@ -20,16 +22,18 @@ from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.site_keys import SiteKeys
 
+_log = structlog.get_logger(__name__)
+
 
 class _NodeReceipts(NodeProtocol):
     """The receipts of one node. Lives as long as the node."""
 
     def __init__(self, services: NodeServices) -> None:
         self._services = services
-        self._keys = SiteKeys(services.config.sites)
-        queues, delivery = RedisQueueReader(services.redis), services.delivery
-        devices = DeviceReceipts(queues, delivery)
-        self._messages = MessageReceipts(queues, delivery)
+        self._keys = SiteKeys(services.config.sites, CountedLines(_log, "warning", "receipts refused"))
+        queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
+        devices = DeviceReceipts(queues, follow_up)
+        self._messages = MessageReceipts(queues, follow_up)
         trace = TraceReceipts(queues, self._messages)
         gate = Gate(self._keys, services.counts)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import compress
 from typing import Any
 
+import msgspec
 import structlog
 
 from app.config.settings import Site
@@ -79,6 +80,10 @@ class SiteReceiver:
         """Writes a `_batch`."""
         parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
         self.send(EncodedPacket(b"".join(parts)))
+
+    def send_withdrawn(self, id: str) -> None:
+        """Writes a `_withdraw`."""
+        self.send(EncodedPacket(self._prefix + msgspec.json.encode(["_withdraw", {"id": id}])))
 
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.

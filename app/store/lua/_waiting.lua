@@ -35,7 +35,7 @@ local function waiting_or_lost(handle, after, max_count, max_bytes)
   local answer = waiting(handle, after, max_count, max_bytes)
   if answer then return answer end
   call('UNLINK', P .. 'nothing')
-  drop_queue(handle, nil)
+  drop_queue(handle, nil, 'resynced', 'redis lost data')
   call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
   return { '0' }
 end

@@ -21,6 +21,9 @@ if call('HGET', run, 'id') ~= ARGV[2] then
   local jumped = restored == '0' and first_seq(clock(ARGV[1])) or string.format('%.0f', tonumber(restored) + JUMP)
   call('SET', P .. 'seq', jumped)
   call('HSET', run, 'id', ARGV[2], 'restored', restored, 'jumped', jumped)
+  if JOURNAL_BACKLOG > 0 then
+    write_fate('k', 'lost', 'from', restored, 'to', jumped, 'at', string.format('%.0f', clock(ARGV[1])))
+  end
 end
 local marks = call('HMGET', run, 'restored', 'jumped')
 if known <= tonumber(marks[1]) or known > tonumber(marks[2] or 0) then return { 0, '0' } end

@@ -50,7 +50,7 @@ async def test_a_device_that_is_away(backend: Backend, node: StoreNode) -> None:
     """A device that has left, since when, and the client that it had."""
     handle = await connected(node, "", 1, "websocket 4 ")
     node.queues.now_ms = 1_790_000_000_000
-    await node.queues.disconnect(SITE, 1, [handle])
+    await node.queues.disconnect(SITE, 1, [(handle, 0)])
     (device,) = (await backend.get("/devices", user="user_1"))["devices"]
     assert (device["device"], device["state"], device["away_since"]) == ("", "away", "2026-09-21T14:13:20.000Z")
     assert (device["node"], device["nodes"], device["connected_since"]) == (None, [], None)
@@ -117,7 +117,7 @@ async def test_answers_change_nothing(backend: Backend, node: StoreNode, valkey:
 async def test_forgetting(backend: Backend, node: StoreNode, valkey: Valkey) -> None:
     """DELETE forgets a device with its queue, and answers how many; a device that nobody knows is 404."""
     handle = await connected(node, "phone", 1)
-    await node.queues.disconnect(SITE, 1, [handle])
+    await node.queues.disconnect(SITE, 1, [(handle, 0)])
     await node.publish(SITE, "user_1")
     answer = await backend.ask("/devices", "DELETE", user="user_1", device="phone")
     assert (answer.status_code, answer.json()) == (200, {"ok": True, "devices": 1})

@@ -87,7 +87,7 @@ async def test_reasons_of_devices_that_redis_knows(
         registration = await node.queues.connect(SITE, number, device, ["user_1"])
         handles.append(registration.devices[0].handle)
         stream.device(int(handles[-1]), "user_1", device)
-    await node.queues.disconnect(SITE, 0, handles[:1])
+    await node.queues.disconnect(SITE, 0, [(handles[0], 0)])
     stream.send(FIRST_SEQ, [int(handle) for handle in handles])
     await write()
     reasons = {one["device"]: one["reason"] for one in (await historian.get(f"/messages/{ID}"))["devices"]}

@@ -106,7 +106,7 @@ async def test_facts_of_devices(reader: RedisQueueReader, node: StoreNode) -> No
     assert await reader.user_rooms(SITE, "user_1") == ["news", "user_1"]
     assert await reader.find_device(SITE, "user_1", "phone") == int(handle)
     assert await reader.find_device(SITE, "user_1", "tablet") is None
-    await node.queues.disconnect(SITE, 1, [handle])
+    await node.queues.disconnect(SITE, 1, [(handle, 0)])
     (away,) = await reader.describe_devices(SITE, [int(handle)], Steps(9))
     assert away
     assert away.nodes == []

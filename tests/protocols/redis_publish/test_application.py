@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import Struct, structs
+from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.core.limits import Limits
@@ -168,9 +169,13 @@ async def test_wrong_tries(case: Case) -> None:
     """The answer distinguishes a wrong form from a wrong key, but never an unknown user from a wrong key. After three
     tries the client is disconnected."""
     client = await case.connect()
-    for argument in (7, "u:wrong", "nobody:k"):
-        case.identify(client, argument)
-        await until(lambda: not case.application._tasks, "an answer")
+    with capture_logs() as lines:
+        for argument in (7, "u:wrong", "nobody:k"):
+            case.identify(client, argument)
+            await until(lambda: not case.application._tasks, "an answer")
+    # Of each reason one line a second.
+    refusals = [line["reason"] for line in lines if line["event"] == "identification refused"]
+    assert refusals == [WRONG_FORM, WRONG_KEY]
     errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
     assert client.written == [("confirm",), *errors, ("disconnect",)]
     assert case.counts.of("news").part(RedisPublishCounts).identifications == {"refused": MAX_TRIES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
-from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
+from app.protocols.long_bodies import MOST_WAITING
+from app.protocols.site_keys import INVALID, MISSING
+from app.protocols.sites.send import SendEndpoint
 from app.store.keys import prefix
 from tests.support.store import StoreNode, heard, make_site, queue_of
 from tests.support.valkey import Valkey
@@ -398,3 +401,25 @@ def test_random_requests(shared_valkey: Valkey) -> None:
             answers()
         finally:
             runner.run(node.close())
+
+
+async def test_long_bodies_wait_for_their_turn(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """Long bodies of a site are read one at a time; those past the row get 429 with Retry-After, and are counted."""
+    endpoint = SendEndpoint(SITES, node.delivery, FlakeIds(1, 1), 10_000)
+    form = b"rooms=user_1&event=e&" + b"&".join([b"args[]=1"] * 600)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answers = await asyncio.gather(*(ask(endpoint, form, headers=headers) for _ in range(MOST_WAITING + 5)))
+    assert Counter(answer.status for answer in answers) == {200: MOST_WAITING + 1, 429: 4}
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status == 429} == {"1"}
+
+
+async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint) -> None:
+    """A caller that tries a thousand keys writes one line at once, and one a second with their number."""
+    with capture_logs() as lines:
+        for number in range(100):
+            assert (await ask(endpoint, query=f"site=newsite&apiKey=wrong{number}")).status == 401
+            await ask(endpoint, query=f"site=unknown{number}&apiKey=wrong")
+    assert [(line["event"], line["site"], line["reason"]) for line in lines] == [
+        ("send refused", "newsite", "wrong key"),
+        ("send refused", None, "unknown site"),
+    ]
