@@ -130,14 +130,9 @@ class Delivery:
         return Connection(site, next(self._numbers), receiver, self._acks[site.name], self._on_batch_ack, note)
 
     async def open(
-        self,
-        connection: Connection,
-        device_id: str,
-        rooms: Sequence[str],
-        greet: Callable[[], None],
-        client: str = "",
+        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
-        """Registers a connection of a user with these rooms. `client` describes its program, see `QueueStore.connect`.
+        """Registers a connection of a user with these rooms.
 
         `greet` is called when the connection is registered, right before the first message is written to it: its place
         to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
@@ -146,7 +141,7 @@ class Delivery:
             self._end(connection)
             raise StoreAway
         if connection.site.has_queues:
-            await self._open_device(connection, device_id, rooms, greet, client)
+            await self._open_device(connection, device_id, rooms, greet)
         else:
             await self._open_in_rooms(connection, rooms, greet)
 
@@ -219,7 +214,7 @@ class Delivery:
     # Opening and closing
 
     async def _open_device(
-        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None], client: str
+        self, connection: Connection, device_id: str, rooms: Sequence[str], greet: Callable[[], None]
     ) -> None:
         site = connection.site
         connections = self.hub[site]
@@ -227,7 +222,7 @@ class Delivery:
         self._acks[site.name].flush()
         connection.epoch = connections.epoch
         with connections.strays.kept() as kept:
-            registration = await self._register(connection, device_id, rooms, client)
+            registration = await self._register(connection, device_id, rooms)
             connection.handles = tuple(device.handle for device in registration.devices)
             if connection.phase is not ConnectionPhase.CLOSED:
                 connection.fetch()
@@ -252,12 +247,10 @@ class Delivery:
                 connection.withdraw(seq, id, handle)
             self._refill_if_missed(connection)
 
-    async def _register(
-        self, connection: Connection, device_id: str, rooms: Sequence[str], client: str
-    ) -> Registration:
-        site, note = connection.site, connection.note
+    async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
+        note, client = connection.note, connection.client
         try:
-            return await self._store.connect(site, connection.number, device_id, rooms, note, client)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, note, client)
         except StoreAway:
             self._end(connection)
             raise

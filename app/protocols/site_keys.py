@@ -12,7 +12,7 @@ MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
 
 
-class SiteKeys:
+class ApiKeys:
     """The keys of all sites of one node. Lives as long as the node."""
 
     def __init__(self, sites: Mapping[str, Site], refused: CountedLines | None = None) -> None:

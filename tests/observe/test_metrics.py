@@ -17,6 +17,7 @@ from app.observe.health import Health
 from app.observe.metrics import Metrics, NodeInfo
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.listed import PROTOCOLS
+from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
@@ -45,7 +46,7 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts)
+        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, ReceiptsCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
         for part in parts:
             for name in part.__slots__:

@@ -17,7 +17,7 @@ from app.protocols.receipts.figures import ReceiptsCounts, UnknownAskers
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.receipts.settings import MAX_UNDER_WAY, REQUEST_SECONDS
-from app.protocols.site_keys import SiteKeys
+from app.protocols.site_keys import ApiKeys
 
 #: Answers a request with a JSON value. Raises ReceiptRefused, StoreError.
 Handler = Callable[[Site, Parameters, Mapping[str, str]], Awaitable[dict[str, Any]]]
@@ -30,10 +30,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """What the paths of one node share: the keys, the counts, and how many requests of a site are under way. Lives as
-    long as the node."""
+    """The common part of all paths of one node: the keys, the counts, and the number of requests of each site under way.
+    Lives as long as the node."""
 
-    def __init__(self, keys: SiteKeys, counts: Counts) -> None:
+    def __init__(self, keys: ApiKeys, counts: Counts) -> None:
         self.keys = keys
         self._counts = counts
         self._under_way: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from app.protocols.receipts.parameters import Parameters, time_text
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
 from app.protocols.receipts.refusal import ReceiptRefused, journal_off, unknown_message
 from app.protocols.receipts.settings import JOURNAL_SECONDS, MAX_STEPS
-from app.protocols.receipts.waiting_messages import Place, Wanted, devices_waiting, find_waiting, list_waiting
+from app.protocols.receipts.waiting_messages import ReceiptPlace, Wanted, devices_waiting, find_waiting, list_waiting
 from app.protocols.receipts.words import waiting_reason, written_reason
 
 _OPEN = (Fate.WAITING, Fate.WRITTEN)
@@ -38,7 +38,7 @@ class MessageReceipts:
     async def show(self, site: Site, query: Parameters, id: int) -> dict[str, Any]:
         """One message, with a part of its devices."""
         query.allow(("limit", "cursor", "bodies"))
-        limit, place, bodies = query.limit(), query.cursor(Place), _wants_bodies(site, query)
+        limit, place, bodies = query.limit(), query.cursor(ReceiptPlace), _wants_bodies(site, query)
         if place is not None and place.journal is None:
             return await self._show_waiting(site, query, id, place)
         is_current = await self._has_caught_up(site)
@@ -49,7 +49,7 @@ class MessageReceipts:
         part = await self.journal.deliveries(site.name, found.seq, limit, begin)
         devices = await self._with_reasons(site, found, part.deliveries)
         answer = _message(site, found) | {"devices": devices}
-        answer["cursor"] = query.next_cursor(None if part.cursor is None else Place(journal=part.cursor))
+        answer["cursor"] = query.next_cursor(None if part.cursor is None else ReceiptPlace(journal=part.cursor))
         if bodies:
             answer["body"] = raw_body(found.body)
         if not is_current:
@@ -118,9 +118,9 @@ class MessageReceipts:
         """A message that the journal does not know, or not yet."""
         if is_current:
             raise unknown_message()
-        return await self._show_waiting(site, query, id, Place())
+        return await self._show_waiting(site, query, id, ReceiptPlace())
 
-    async def _show_waiting(self, site: Site, query: Parameters, id: int, place: Place) -> dict[str, Any]:
+    async def _show_waiting(self, site: Site, query: Parameters, id: int, place: ReceiptPlace) -> dict[str, Any]:
         """As far as the queues know a message."""
         steps = Steps(MAX_STEPS)
         message = await find_waiting(self._queues, site, id, steps)
@@ -159,7 +159,7 @@ class MessageReceipts:
         return [_delivery(site, message, one, facts.get(one.device_id)) for one in deliveries]
 
     async def facts_of(self, site: Site, deliveries: Sequence[JournalDelivery]) -> dict[int, DeviceFacts]:
-        """What Redis knows of the devices of these deliveries, by their numbers in the journal."""
+        """The facts of Redis about the devices of these deliveries, by their numbers in the journal."""
         names = {one.device_id: (one.user, one.device) for one in deliveries}
         found = await asyncio.gather(*(self._queues.find_device(site, *pair) for pair in names.values()))
         handles = {device_id: handle for device_id, handle in zip(names, found, strict=True) if handle is not None}

@@ -20,7 +20,7 @@ from app.protocols.receipts.openapi import openapi_endpoint
 from app.protocols.receipts.parameters import Parameters, message_id
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.refusal import ReceiptRefused
-from app.protocols.site_keys import SiteKeys
+from app.protocols.site_keys import ApiKeys
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ class _NodeReceipts(NodeProtocol):
 
     def __init__(self, services: NodeServices) -> None:
         self._services = services
-        self._keys = SiteKeys(services.config.sites, CountedLines(_log, "warning", "receipts refused"))
+        self._keys = ApiKeys(services.config.sites, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
         devices = DeviceReceipts(queues, follow_up)
         self._messages = MessageReceipts(queues, follow_up)

@@ -21,7 +21,8 @@ from app.protocols.receipts.ports import (
     Steps,
     WaitingMessage,
 )
-from app.protocols.receipts.settings import DEVICES_A_RUN, MAX_GATHERED, MAX_SORTED, MESSAGES_A_RUN, SCAN_COUNT
+from app.protocols.receipts.refusal import ReceiptRefused
+from app.protocols.receipts.settings import DEVICES_A_RUN, IDS_A_STEP, MAX_SORTED, MESSAGES_A_RUN, SCAN_COUNT
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
@@ -50,17 +51,23 @@ class RedisQueueReader:
         answers = await self._run_in_parts(partial(self._run, "message_facts", site), seqs, MESSAGES_A_RUN, steps)
         return [_message(*words) if len(words) > 1 else None for words in answers]
 
-    async def waiting_seqs(self, site: Site, before: int | None, steps: Steps) -> SeqPart:
-        """Seqs that may wait; see `QueueReader`. Of many, a part of all seqs of the site: most of them wait then."""
+    async def waiting_seqs(self, site: Site, before: int | None, most: int, steps: Steps) -> SeqPart:
+        """Seqs that may wait; see `QueueReader`. Redis has them in no order, so each page looks at all of them."""
         key = prefix(site.name)
         last = int(await self._redis.command("GET", key + "seq") or 0)
         end = last + 1 if before is None else min(before, last + 1)
-        count = await self._redis.command("HLEN", key + "ids")
-        if count > MAX_GATHERED:
-            start = max(1, end - MESSAGES_A_RUN)
-            return SeqPart(list(range(end - 1, start - 1, -1)), start if start > 1 else None)
-        found = await self._scan_values(key + "ids", steps)
-        return SeqPart(nlargest(len(found), (seq for seq in found if seq < end)), None)
+        newest: list[int] = []
+        cursor, has_more = b"", False
+        while cursor != b"0":
+            if steps.are_used_up:
+                text = "Too many messages wait for one list; ask for those of a user."
+                raise ReceiptRefused(text, "too_many_messages")
+            steps.take()
+            cursor, part = await self._redis.command("HSCAN", key + "ids", cursor or b"0", "COUNT", IDS_A_STEP)
+            newest += (seq for seq in map(int, part[1::2]) if seq < end)
+            has_more = has_more or len(newest) > most
+            newest = nlargest(most, set(newest))
+        return SeqPart(newest, newest[-1] if has_more else None)
 
     async def find_device(self, site: Site, user: str, device: str) -> int | None:
         """The handle of a device; see `QueueReader`."""
@@ -133,15 +140,6 @@ class RedisQueueReader:
             steps.take()
             answers += await run(*numbers[len(answers) : len(answers) + part])
         return answers
-
-    async def _scan_values(self, key: str, steps: Steps) -> set[int]:
-        found, cursor = set[int](), b"0"
-        while True:
-            steps.take()
-            cursor, part = await self._redis.command("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
-            found.update(map(int, part[1::2]))
-            if cursor == b"0":
-                return found
 
     async def _all_handles(self, key: str, name: str) -> list[int]:
         command = "SMEMBERS" if key.startswith("to:") else "HVALS" if key == "devices" else "HKEYS"

@@ -24,9 +24,10 @@ MAX_SORTED = 1_000
 MAX_STEPS = 200
 #: The elements that one step of a scan asks for.
 SCAN_COUNT = 500
-#: Up to so many waiting messages a list of them is sorted as a whole; of more, it walks back through the site's seqs.
-MAX_GATHERED = 50_000
-#: Messages of one script run, and seqs that a walk looks at in one.
+#: The waiting messages that a page of a list looks at; and those of one step on the way to them.
+MAX_LOOKED_AT = 5_000
+IDS_A_STEP = 2_500
+#: Messages of one script run.
 MESSAGES_A_RUN = 200
 #: Devices of one script run.
 DEVICES_A_RUN = 100

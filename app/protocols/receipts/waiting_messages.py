@@ -1,4 +1,4 @@
-"""What still waits, from the queues alone: for nodes without a journal, and while the journal is behind."""
+"""Messages that still wait, from the queues alone: for nodes without a journal, and while the journal is behind."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,13 +8,13 @@ from app.config.settings import Site
 from app.core.address import addresses, is_user_room
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Scan, Steps, WaitingMessage
 from app.protocols.receipts.refusal import ReceiptRefused
-from app.protocols.receipts.settings import MAX_ROOMS_SCANNED, MAX_SORTED, MESSAGES_A_RUN
+from app.protocols.receipts.settings import MAX_LOOKED_AT, MAX_ROOMS_SCANNED, MAX_SORTED, MESSAGES_A_RUN
 
 #: All devices of a site by their names.
 _ALL_DEVICES = "devices"
 
 
-class Place(Struct, frozen=True):
+class ReceiptPlace(Struct, frozen=True):
     """Where the next page of a message's devices begins."""
 
     #: In the journal: behind this device.
@@ -39,7 +39,7 @@ class DevicePart(Struct, frozen=True):
     """A part of the devices that have a message in their queue."""
 
     devices: list[DeviceFacts]
-    next: Place | None
+    next: ReceiptPlace | None
 
 
 class MessagePart(Struct, frozen=True):
@@ -58,13 +58,13 @@ async def find_waiting(queues: QueueReader, site: Site, id: int, steps: Steps) -
 
 
 async def devices_waiting(
-    queues: QueueReader, site: Site, message: WaitingMessage, begin: Place, limit: int, steps: Steps
+    queues: QueueReader, site: Site, message: WaitingMessage, begin: ReceiptPlace, limit: int, steps: Steps
 ) -> DevicePart:
     """The devices that have the message in their queue. Redis keeps no list of them for a message without options: they
     are looked for in its rooms, and then among all devices, until as many are found as its body counts."""
     sources = _sources(site, message)
     handles: list[int] = []
-    place: Place | None = begin
+    place: ReceiptPlace | None = begin
     while place is not None and len(handles) < limit and not steps.are_used_up:
         part = await queues.handles(site, sources[place.source], place.scan, MAX_SORTED, steps)
         outside = sources[: place.source]
@@ -80,7 +80,9 @@ async def devices_waiting(
         following = part.rest(done, place.scan)
         source = place.source if following is not None else place.source + 1
         is_over = source == len(sources) or begin.shown + len(handles) >= message.waiting
-        place = None if is_over else Place(source=source, scan=following or Scan(), shown=begin.shown + len(handles))
+        place = (
+            None if is_over else ReceiptPlace(source=source, scan=following or Scan(), shown=begin.shown + len(handles))
+        )
     described = await queues.describe_devices(site, handles, Steps(limit + 1))
     return DevicePart([device for device in described if device is not None], place)
 
@@ -97,71 +99,44 @@ async def list_waiting(
     queues: QueueReader, site: Site, wanted: Wanted, before: int | None, limit: int, steps: Steps
 ) -> MessagePart:
     """The messages that wait and pass the filter, newest first."""
-    source = _Walk(queues, site, steps) if wanted.user is None else await _Queued.of(queues, site, wanted.user, steps)
+    seqs, floor = await _seqs_below(queues, site, wanted.user, before, steps)
     passes = _test_of(site, wanted)
     found: list[WaitingMessage] = []
-    while not steps.are_used_up:
-        seqs, following = await source.below(before)
-        for seq, message in zip(seqs, await queues.describe_messages(site, seqs, steps), strict=False):
+    for start in range(0, len(seqs), MESSAGES_A_RUN):
+        part = seqs[start : start + MESSAGES_A_RUN]
+        if steps.are_used_up:
+            return MessagePart(found, before)
+        for seq, message in zip(part, await queues.describe_messages(site, part, steps), strict=False):
             before = seq
-            if message is not None and passes(message):
-                found.append(message)
-                if len(found) == limit:
-                    return MessagePart(found, before)
-            if message is not None and wanted.since_ms is not None and message.accepted_ms < wanted.since_ms:
+            if message is None:
+                continue
+            if wanted.since_ms is not None and message.accepted_ms < wanted.since_ms:
                 return MessagePart(found, None)
-        if following is None:
-            return MessagePart(found, None)
-        before = min(following, before) if before is not None else following
-    return MessagePart(found, before)
+            if passes(message):
+                found.append(message)
+            if len(found) == limit:
+                return MessagePart(found, before)
+        if before != part[-1]:
+            # The steps were used up within this part.
+            return MessagePart(found, before)
+    return MessagePart(found, floor)
 
 
-class _Walk:
-    """All messages of a site that may wait. Lives as long as the request."""
-
-    def __init__(self, queues: QueueReader, site: Site, steps: Steps) -> None:
-        self._queues, self._site, self._steps = queues, site, steps
-        #: Once gathered, all of them; None before, and while they are too many.
-        self._gathered: list[int] | None = None
-
-    async def below(self, before: int | None) -> tuple[list[int], int | None]:
-        """The next seqs, and below which to go on; None: that was all."""
-        if self._gathered is not None:
-            return _cut(self._gathered, before)
-        part = await self._queues.waiting_seqs(self._site, before, self._steps)
-        if part.next is not None or len(part.seqs) <= MESSAGES_A_RUN:
-            return part.seqs, part.next
-        self._gathered = part.seqs
-        return _cut(part.seqs, before)
-
-
-class _Queued:
-    """The messages in the queues of a user's devices. Lives as long as the request."""
-
-    def __init__(self, seqs: list[int]) -> None:
-        self._seqs = seqs
-
-    @classmethod
-    async def of(cls, queues: QueueReader, site: Site, user: str, steps: Steps) -> "_Queued":
-        """Reads the queues. Raises ReceiptRefused for a user with too many devices."""
-        part = await queues.handles(site, f"user:{user}", Scan(), MAX_SORTED, steps)
-        seqs: set[int] = set()
-        for handle in part.handles:
-            seqs.update(await queues.queued_seqs(site, handle, steps))
-        if part.next is not None or steps.are_used_up:
-            text = "user: too many devices or messages for one answer; ask for the queues of single devices."
-            raise ReceiptRefused(text, "too_many_devices")
-        return cls(sorted(seqs, reverse=True))
-
-    async def below(self, before: int | None) -> tuple[list[int], int | None]:
-        """The next seqs, and below which to go on; None: that was all."""
-        return _cut(self._seqs, before)
-
-
-def _cut(seqs: list[int], before: int | None) -> tuple[list[int], int | None]:
-    following = [seq for seq in seqs if before is None or seq < before]
-    part = following[:MESSAGES_A_RUN]
-    return part, part[-1] if len(following) > len(part) else None
+async def _seqs_below(
+    queues: QueueReader, site: Site, user: str | None, before: int | None, steps: Steps
+) -> tuple[list[int], int | None]:
+    """Seqs of messages that may wait, newest first, and below which seq there may be more; None: that was all."""
+    if user is None:
+        part = await queues.waiting_seqs(site, before, MAX_LOOKED_AT, steps)
+        return part.seqs, part.next
+    part_of_user = await queues.handles(site, f"user:{user}", Scan(), MAX_SORTED, steps)
+    seqs: set[int] = set()
+    for handle in part_of_user.handles:
+        seqs.update(await queues.queued_seqs(site, handle, steps))
+    if part_of_user.next is not None or steps.are_used_up:
+        text = "user: too many devices or messages for one answer; ask for the queues of single devices."
+        raise ReceiptRefused(text, "too_many_devices")
+    return sorted((seq for seq in seqs if before is None or seq < before), reverse=True), None
 
 
 def _test_of(site: Site, wanted: Wanted) -> Callable[[WaitingMessage], bool]:

@@ -166,6 +166,7 @@ class SitesApplication:
         is_reported = bool(site.update_user_url) and site.has_queues
         note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
+        receiver.connection.client = _client_of(connection, request)
         connection.state = receiver
         # The hot path: runs once for each delivery.
         connection.ack_received = receiver.connection.receive_ack
@@ -184,9 +185,7 @@ class SitesApplication:
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
-            await self._delivery.open(
-                receiver.connection, guest.device_id, guest.rooms, greet, _client_of(connection, request)
-            )
+            await self._delivery.open(receiver.connection, guest.device_id, guest.rooms, greet)
         except StoreError as error:
             self._give_up(connection, site, error)
 

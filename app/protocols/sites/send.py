@@ -17,7 +17,7 @@ from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
 from app.protocols.long_bodies import LongBodies
-from app.protocols.site_keys import SiteKeys
+from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
 from app.protocols.sites.send_body import is_form, read_send_body
@@ -45,7 +45,7 @@ class SendEndpoint:
         max_body_bytes: int,
         counts: Counts | None = None,
     ) -> None:
-        self._keys = SiteKeys(sites, CountedLines(_log, "warning", "send refused"))
+        self._keys = ApiKeys(sites, CountedLines(_log, "warning", "send refused"))
         self._sender = Sender(delivery, ids)
         self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes

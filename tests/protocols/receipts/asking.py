@@ -24,11 +24,12 @@ class Backend:
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         """Nothing is asked yet."""
-        self._client = AsyncClient(transport=ASGITransport(Starlette(routes=list(routes))), base_url="http://test")
+        #: For requests of other forms.
+        self.client = AsyncClient(transport=ASGITransport(Starlette(routes=list(routes))), base_url="http://test")
 
     async def close(self) -> None:
         """End the client."""
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def ask(
         self, path: str, method: str = "GET", site: str = "shop", key: str = KEY, text: bool = False, **query: Any
@@ -36,7 +37,7 @@ class Backend:
         """One request; `text` asks for no JSON."""
         headers = {"x-api-key": key} | ({} if text else {"accept": "application/json"})
         parameters = {"site": site} | {name: str(value) for name, value in query.items()}
-        return await self._client.request(method, path, params=parameters, headers=headers)
+        return await self.client.request(method, path, params=parameters, headers=headers)
 
     async def get(self, path: str, site: str = "shop", key: str = KEY, **query: Any) -> dict[str, Any]:
         """The JSON of an answer with status 200."""

@@ -45,7 +45,7 @@ def test_a_cursor_of_another_kind_is_refused() -> None:
 
 @given(st.text())
 def test_no_text_raises_past_its_reader(text: str) -> None:
-    """Whatever a caller gives as a cursor is refused."""
+    """Any other text is refused as a cursor."""
     with pytest.raises(ReceiptRefused):
         read_cursor(text, Scan, "key", "/devices")
 

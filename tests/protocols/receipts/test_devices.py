@@ -89,7 +89,7 @@ async def test_a_page_has_a_size(backend: Backend, node: StoreNode) -> None:
 
 
 async def test_a_queue(backend: Backend, node: StoreNode) -> None:
-    """What waits for a device, oldest first, in pages; a device that nobody knows is 404."""
+    """The messages that wait for a device, oldest first, in pages; a device that nobody knows is 404."""
     await connected(node, "phone", 1)
     bodies = [await node.publish(SITE, "user_1", f"event{number}") for number in range(5)]
     pages = await backend.pages("/devices/queue", "messages", 2, user="user_1", device="phone")
