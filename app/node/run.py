@@ -84,7 +84,13 @@ def serve(
 
 
 def _with_site(config: Config, site: Site) -> Config:
-    return structs.replace(config, sites={**config.sites, site.name: site})
+    """The configuration of a demo: with its site, and webhooks may lead to this machine."""
+    sites = {**config.sites, site.name: site}
+    return structs.replace(config, sites={name: _with_private_webhook(one) for name, one in sites.items()})
+
+
+def _with_private_webhook(site: Site) -> Site:
+    return structs.replace(site, webhook=structs.replace(site.webhook, allow_private=True))
 
 
 async def _serve(

@@ -1,7 +1,9 @@
 """The Lua scripts of all packages in the form that Redis gets, by name.
 
 Each package keeps its scripts in a folder `lua/`. A line `-- include <name>` is replaced by the fragment `_<name>.lua`
-of any package, once; fragments include others the same way. No two packages have a script of the same name.
+of any package, once; fragments include others the same way. `-- include <name> here`, within a function, makes the
+functions of the fragment when that function runs: every run of a script makes all others. No two packages have a script
+of the same name.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from pathlib import Path
 import hiredis
 from msgspec import Struct
 
-_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include (\w+)( here)?\n", re.MULTILINE)
 
 
 class Script(Struct, frozen=True):
@@ -61,11 +63,15 @@ def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
 
 def _expand(text: str, fragments: dict[str, str], included: set[str]) -> str:
     """The text with each include line replaced by its fragment, in fragments too; a second line for one by nothing."""
+    #: The fragments within a function, which the code outside of it does not see.
+    within = set(included)
 
     def fragment_of(found: re.Match[str]) -> str:
-        if found[1] in included:
+        seen = within if found[2] else included
+        if found[1] in included | seen:
             return ""
-        included.add(found[1])
-        return _expand(fragments[found[1]], fragments, included)
+        seen.add(found[1])
+        inner = _expand(fragments[found[1]], fragments, seen)
+        return "".join(f"  {line}" for line in inner.splitlines(keepends=True)) if found[2] else inner
 
     return _INCLUDE.sub(fragment_of, text)

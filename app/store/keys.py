@@ -51,6 +51,10 @@
 | hook_counts | hash | bytes: of the events in `hooks` and in posts; dropped: events lost to the bound, or a 410 |
 | hook_lease | string | the node that sends the site's events, for a few seconds |
 | hook_off | string | digest of the webhook's configuration that was answered 410 |
+| hook_posts | sorted set | posts of the webhook that were not answered yet, by the time of the next attempt |
+| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), bytes, tries, replayed: it was parked before |
+| hook_parked | sorted set | posts that were given up, by that time; their bytes are parked_bytes in `hook_counts` |
+| hook_attempts | list | the last attempts as JSON, newest first |
 | online | hash | user room → when the backend was told that the user is online, in ms |
 | leaving | sorted set | user room without any device by the time when the backend is to be told |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |

@@ -22,10 +22,16 @@ from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
 from app.transport import refusals
+from app.webhooks.figures import WebhookCounts
+from app.webhooks.protocol import WEBHOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Every metric of a node.
-LISTED = [*figures.METRICS, *backend_figures.METRICS, *(metric for spec in PROTOCOLS for metric in spec.metrics)]
+LISTED = [
+    *figures.METRICS,
+    *backend_figures.METRICS,
+    *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
+]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
 _ROW = re.compile(r"\| `((?:recado|process)_\w+)` \| (\w+) \| ([^|]*)\| ([^|]+)\|")
 _METRIC = re.compile(r"\b(?:recado|process)_\w+")
@@ -46,7 +52,15 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, ReceiptsCounts)
+        kinds = (
+            BackendCounts,
+            SitesCounts,
+            ChannelsCounts,
+            TopicsCounts,
+            RedisPublishCounts,
+            WebhookCounts,
+            ReceiptsCounts,
+        )
         parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
         for part in parts:
             for name in part.__slots__:

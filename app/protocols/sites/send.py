@@ -15,14 +15,14 @@ from app.errors import BadRequest, LimitReached, OtherRequest, StoreError, Store
 from app.ids import FlakeIds
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
-from app.protocols.long_bodies import LongBodies
+from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
 from app.protocols.sites.send_body import is_form, read_send_body
 from app.protocols.sites.sender import BatchSender, Sender, key_of, once_of, read_batch, read_draft
-from app.protocols.validation import LARGE_BYTES
 
 BATCH_PATH = "/send/batch"
 _RETRY_AFTER_SECONDS = 1
@@ -44,13 +44,14 @@ class SendEndpoint:
         ids: FlakeIds,
         max_body_bytes: int,
         counts: Counts | None = None,
+        reading: FairPool | None = None,
     ) -> None:
         self._keys = ApiKeys(sites, CountedLines(_log, "warning", "send refused"))
         self._sender = Sender(delivery, ids)
         self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
-        self._long_bodies = LongBodies()
+        self._reading = reading or new_reading_pool()
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
@@ -84,7 +85,7 @@ class SendEndpoint:
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await self._long_bodies.read(site.name, partial(read_send_body, content_type), body, long_bytes)
+        sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, long_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         draft = read_draft(site, query, sent)
@@ -98,7 +99,7 @@ class SendEndpoint:
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         read = partial(read_batch, site, query, content_type)
-        drafts = await self._long_bodies.read(site.name, read, body, LARGE_BYTES)
+        drafts = await read_aside(self._reading, site.name, read, body)
         return answer_of_batch(await self._batch_sender.send(site, drafts, key))
 
 

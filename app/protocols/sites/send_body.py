@@ -41,7 +41,7 @@ class _SendBody(Struct):
     rooms: list[Room] | Room | UnsetType | None = UNSET
     event: str | UnsetType | None = UNSET
     args: Raw | UnsetType = UNSET
-    # What a field that is no option's value may be is not known: it is told at the option.
+    # Any value may stand here: the reader of the options judges it.
     ttl: Raw | UnsetType = UNSET
     collapse: Raw | UnsetType = UNSET
     settle: Raw | UnsetType = UNSET

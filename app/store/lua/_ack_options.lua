@@ -1,9 +1,9 @@
 -- Included last by ack.lua: what the options of a message ask for at an ack. Made when the first message with options is
 -- acknowledged, because every run of a script makes all its functions.
 local function load_ack_options(bodies)
--- include clock
--- include options
--- include emit
+-- include clock here
+-- include options here
+-- include emit here
   local waited = {}
 
   local function emit_ack(seq, body, handle, user, ms)

@@ -1,6 +1,8 @@
 -- include bodies
+-- include lost
 -- Appends a message to queues. Included behind the locals `seq`, `size`, `max_count` and `max_bytes` of the message and
--- its site, of `options` and `replace_older` where the message replaces older ones, and of `counted_from`: a queue shorter than this cannot hold more than max_bytes, so its bytes need no counting.
+-- its site, of `options` and `replace_older` where the message replaces older ones, and of `counted_from`: a queue shorter
+-- than this cannot hold more than max_bytes, so its bytes need no counting.
 
 -- Bytes are counted exactly, but only for queues that are long enough to matter: `bytes` holds their sums.
 local counting = call('HLEN', P .. 'bytes') > 0
@@ -31,6 +33,7 @@ local function append(handle)
     return true
   end
   drop_queue(handle, seq, 'resynced', 'queue full')
+  note_loss(handle, 'queue full')
   call('HSET', P .. 'device:' .. handle, 'lost', seq)
   return false
 end

@@ -1,7 +1,7 @@
 -- include stored
 -- include fates
--- Deletes a body, and what is kept for the options of its message: see _options.lua. Who is to be told that nobody has
--- acknowledged it is told all the same.
+-- Deletes a body, and what is kept for the options of its message: see _options.lua. A backend that is to be told of
+-- users without an ack is told all the same.
 local function remove_body(seq, key)
   uncount_stored(key)
   local held = call('HMGET', key, 'id', 'opt')

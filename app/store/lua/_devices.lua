@@ -1,5 +1,6 @@
 -- include bodies
 -- include tell
+-- include presence
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -72,7 +73,7 @@ local function note_written(handle, seq)
   if held[2] and seq > tonumber(held[1] or 0) then call('HSET', key, 'written', string.format('%.0f', seq)) end
 end
 
--- Whoever waits for acks does not wait for a device that has left.
+-- A request that waits for acks does not wait for a device that has left.
 local function tell_left(handle)
   if call('EXISTS', P .. 'waits') == 0 then return end
   for _, seq in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
@@ -99,5 +100,6 @@ local function remove_connection(handle, node, number, now, ttl)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)
+  if string.byte(state) == 64 then note_leaving(user, now) end -- '@'
   return 1, #rooms
 end

@@ -1,5 +1,5 @@
--- include mode
 -- include seqs
+-- include wake
 -- Events for a tenant's backend: the outbox `hooks`, a stream of the site. The sender is app/webhooks.
 -- A site whose configuration names no events has no `hook_events`, which costs one look in a run that could tell one.
 local hook_types = nil
@@ -17,7 +17,6 @@ end
 -- `hook_counts`; their seqs are missing for the receiver.
 local MOST_HOOKS = 10000
 local MOST_HOOK_BYTES = 16000000
-local has_woken = false
 
 -- Puts an event into the outbox, if the site wants its type. `at` is its time in ms; `user` the user room whose events
 -- stay in order, '' for an event of several; `data` a JSON object without type, seq and at. An event of several users
@@ -46,15 +45,5 @@ local function emit(type, at, user, data)
     call('HINCRBY', counts, 'dropped', 1)
     length = length - 1
   end
-  if has_woken then return end
-  -- Wakes the node that sends for the site, once a run. A message without a counter: its loss costs a second at most.
-  has_woken = true
-  local node = call('GET', P .. 'hook_lease')
-  if not node then return end
-  local text = 'hooks\n' .. string.sub(P, 9, -3)
-  if IS_SHARDED then
-    call('SPUBLISH', P .. 'bus:' .. node, text)
-  else
-    call('PUBLISH', 'recado:bus:' .. node, text)
-  end
+  wake_sender()
 end

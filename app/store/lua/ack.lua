@@ -1,5 +1,6 @@
 -- include seqs
 -- include bodies
+-- include lost
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    now | groups: kind ('one' or 'batch') | seq | written in ms, 0 = unknown | acked in ms | how many | handle ...
@@ -55,6 +56,7 @@ local function drop_event(handle, event, seq)
     end
   end
   write_dropped(handle, dropped, 'resynced', 'ack out of turn')
+  note_loss(handle, 'ack out of turn')
   local key = P .. 'device:' .. handle
   local lost = call('HGET', key, 'lost')
   if not lost or tonumber(lost) < tonumber(seq) then call('HSET', key, 'lost', seq) end

@@ -19,7 +19,7 @@ for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   for i = 1, #fields, 2 do
     local owner, number = string.match(fields[i], '^c:([^.]+)%.(.+)')
     if owner == node then
-      -- What the dead node has written is not known.
+      -- Nobody knows how much the dead node has written.
       note_written(handle, tonumber(last_seq()))
       local _, rooms = remove_connection(handle, node, number, since, tonumber(ARGV[3]))
       work = work + rooms

@@ -99,7 +99,11 @@ local function handle_of(user)
   if JOURNAL_BACKLOG > 0 then
     write_fate('k', 'device', 'handle', handle, 'user', user, 'device', device, 'at', string.format('%.0f', now))
   end
-  if was_full then call('HSET', P .. 'device:' .. handle, 'lost', last_seq()) end
+  if was_full then
+    call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
+    note_loss(handle, 'device forgotten')
+    call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
+  end
   return handle
 end
 
@@ -127,6 +131,7 @@ for i = 13, #ARGV do
   call('HSET', P .. 'device:' .. handle, unpack(put_client({ field, '1' .. ARGV[10], 'user', user, 'device', device })))
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
+  if user ~= ARGV[8] then note_coming(user, now) end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
-from app.protocols.long_bodies import MOST_WAITING
+from app.protocols.reading import MOST_WAITING
 from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites.send import SendEndpoint
 from app.store.keys import prefix
@@ -123,7 +123,11 @@ async def test_answer_as_json(endpoint: SendEndpoint, node: StoreNode) -> None:
     assert int(content.pop("id")) > 2**60
     assert content == {"ok": True, "recipients": 2}
     refusal = await ask(endpoint, b"{}", headers={"accept": "application/json"})
-    assert json.loads(refusal.body) == {"ok": False, "error": "rooms: expected a room or a list of rooms."}
+    assert json.loads(refusal.body) == {
+        "ok": False,
+        "error": "rooms: expected a room or a list of rooms.",
+        "code": "bad_request",
+    }
 
 
 @pytest.mark.parametrize("query", ["", "site=newsite", f"apiKey={KEY}", f"site=&apiKey={KEY}", "site=newsite&apiKey="])
@@ -318,7 +322,11 @@ async def test_over_the_rate(endpoint: SendEndpoint, valkey: Valkey) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (429, "2")
     assert answer.body == b"Too many messages: this site may send 0.5 a second, try again."
     as_json = await ask(endpoint, query=query, headers={"accept": "application/json"})
-    assert json.loads(as_json.body) == {"ok": False, "error": answer.body.decode()}
+    assert json.loads(as_json.body) == {
+        "ok": False,
+        "error": answer.body.decode(),
+        "code": "sends_per_second",
+    }
     assert valkey.client.get(prefix("bound") + "seq") == seq
     assert (await ask(endpoint)).status == 200
 

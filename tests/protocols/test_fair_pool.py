@@ -1,0 +1,174 @@
+"""Threads that owners share: the shares, the turns, the bound of a line, errors, and callers that have gone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from time import thread_time
+
+import pytest
+from msgspec import structs
+
+from app.errors import BadRequest, LimitReached
+from app.protocols.fair_pool import FairPool, PoolBounds
+from app.transport.refusals import refused
+from tests.support.waiting import until
+
+BOUNDS = PoolBounds(threads=3, threads_of_owner=2, waiting_of_owner=4, reason="too much", text="Too much work.")
+
+
+class Bench:
+    """A pool, and work that lasts until it is let go. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.pool = FairPool("test", BOUNDS)
+        #: The names of the work that has begun, in order.
+        self.begun: list[str] = []
+        self._may_end: dict[str, threading.Event] = {}
+        self._tasks: list[asyncio.Task[str]] = []
+
+    async def start(self, owner: str, *names: str) -> list[asyncio.Task[str]]:
+        """Ask for work."""
+        tasks = [asyncio.create_task(self.pool.run(owner, self._work(name))) for name in names]
+        self._tasks += tasks
+        await asyncio.sleep(0)
+        return tasks
+
+    def end(self, *names: str) -> None:
+        """Let work end."""
+        for name in names:
+            self._may_end[name].set()
+
+    async def until_begun(self, *names: str) -> None:
+        """Wait until exactly this work has begun, in any order."""
+        await until(lambda: len(self.begun) == len(names), f"{names} to begin")
+        assert sorted(self.begun) == sorted(names)
+
+    async def close(self) -> None:
+        """End all work."""
+        self.end(*self._may_end)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pool.close()
+
+    def _work(self, name: str) -> Callable[[], str]:
+        may_end = self._may_end[name] = threading.Event()
+
+        def work() -> str:
+            self.begun.append(name)
+            may_end.wait(30)
+            return name
+
+        return work
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A pool of three threads, two of them for one owner, with four that may wait."""
+    bench = Bench()
+    yield bench
+    await bench.close()
+
+
+async def test_an_owner_has_its_share(bench: Bench) -> None:
+    """An owner with much work leaves threads to the others, whose work begins at once."""
+    await bench.start("a", "a1", "a2", "a3", "a4")
+    await bench.until_begun("a1", "a2")
+    (other,) = await bench.start("b", "b1")
+    await bench.until_begun("a1", "a2", "b1")
+    bench.end("b1")
+    assert await other == "b1"
+    assert len(bench.begun) == 3
+    bench.end("a2")
+    await bench.until_begun("a1", "a2", "b1", "a3")
+
+
+async def test_owners_take_turns(bench: Bench) -> None:
+    """When all threads are busy the owners take turns, whoever has more work waiting."""
+    await bench.start("a", "a1", "a2")
+    await bench.start("b", "b1")
+    await bench.until_begun("a1", "a2", "b1")
+    await bench.start("a", "a3", "a4")
+    await bench.start("b", "b2")
+    await bench.start("c", "c1", "c2")
+    for count, name in enumerate(("b1", "a1", "a2", "b2"), start=4):
+        bench.end(name)
+        await until(lambda count=count: len(bench.begun) == count, "the next")  # type: ignore[misc]
+    assert bench.begun[3:] == ["b2", "c1", "a3", "c2"]
+
+
+async def test_a_line_is_bounded(bench: Bench) -> None:
+    """Past its bound further work of the owner is refused and counted; that of others is not."""
+    await bench.start("a", *(f"a{number}" for number in range(6)))
+    with pytest.raises(LimitReached, match="Too much work") as error:
+        await bench.pool.run("a", lambda: None)
+    assert (error.value.status, error.value.retry_after_seconds) == (429, 1)
+    assert refused.pop("too much") == 1
+    assert await bench.pool.run("b", lambda: 7) == 7
+
+
+async def test_errors_reach_the_caller(bench: Bench) -> None:
+    """Work that fails leaves its thread free."""
+
+    def fail() -> None:
+        raise BadRequest("no")
+
+    for _ in range(5):
+        with pytest.raises(BadRequest, match="no"):
+            await bench.pool.run("a", fail)
+    assert (bench.pool._free, bench.pool._lines) == (3, {})
+
+
+async def test_callers_that_have_gone(bench: Bench) -> None:
+    """Work that nobody waits for any more is not begun; work under way keeps its thread until it ends."""
+    tasks = await bench.start("a", "a1", "a2", "a3", "a4")
+    await bench.until_begun("a1", "a2")
+    for task in tasks[:3]:
+        task.cancel()
+    await asyncio.gather(*tasks[:3], return_exceptions=True)
+    assert bench.pool._free == 1
+    bench.end("a1")
+    await bench.until_begun("a1", "a2", "a4")
+    bench.end("a2", "a4")
+    assert await tasks[3] == "a4"
+    await until(lambda: not bench.pool._lines, "the end")
+    assert (bench.pool._free, list(bench.pool._ready)) == (3, [])
+
+
+async def test_an_owner_rests_as_long_as_its_work_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind work that took the CPU, the next one of its owner waits as long: a thread too takes it from the loop."""
+    pauses: list[float] = []
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+
+    def remember(delay: float, callback: object, *arguments: object) -> asyncio.TimerHandle:
+        if getattr(callback, "__name__", "") == "_end":
+            pauses.append(delay)
+        return later(delay, callback, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", remember)
+
+    def work() -> None:
+        end = thread_time() + 0.02
+        while thread_time() < end:
+            pass
+
+    pool = FairPool("test", structs.replace(BOUNDS, rests=True))
+    await pool.run("a", work)
+    assert 0.02 <= pauses[0] < 1
+    pool.close()
+
+
+async def test_a_caller_that_has_gone_takes_no_place() -> None:
+    """A cancelled caller leaves the line at once, so that another one may wait there."""
+    bench = Bench()
+    first = await bench.start("a", "1", "2")
+    waiting = await bench.start("a", "3", "4", "5", "6")
+    waiting[0].cancel()
+    await asyncio.gather(waiting[0], return_exceptions=True)
+    last = await bench.start("a", "7")
+    bench.end("1", "2", "4", "5", "6", "7")
+    assert await asyncio.gather(*first, *waiting[1:], *last) == ["1", "2", "4", "5", "6", "7"]
+    assert "3" not in bench.begun
+    bench.end("3")
+    await bench.close()
