@@ -19,6 +19,8 @@ from msgspec import Struct
 
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send, send_each
+from app.commands import journal
+from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
@@ -37,39 +39,6 @@ _MAX_IMPORT_BYTES = 100_000_000
 _SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
 
 _log = structlog.get_logger(__name__)
-
-_config_option = click.option(
-    "--config", "config_path", metavar="FILE", help="config.yml to read (env RECADO_CONFIG; default ./config.yml)."
-)
-_sites_option = click.option(
-    "--sites", "sites_path", metavar="FILE", help="sites.yml to read (env RECADO_SITES; default ./sites.yml)."
-)
-
-
-class Failure(click.ClickException):
-    """Ends the command with one line on stderr. Lives until click has shown it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
-
-    def show(self, file: Any = None) -> None:
-        """Writes the line."""
-        click.echo(f"recado: {self.message}", err=True, file=file)
-
-
-class ConfigFailure(Failure):
-    """Ends the command when the configuration is not usable, with one line for each mistake."""
-
-    exit_code = 2
-
-    def __init__(self, error: ConfigError) -> None:
-        super().__init__(str(error))
-        self._mistakes = error.mistakes
-
-    def show(self, file: Any = None) -> None:
-        """Writes the lines."""
-        for mistake in self._mistakes:
-            click.echo(f"recado: {mistake}", err=True, file=file)
 
 
 class SendOptions(Struct, frozen=True):
@@ -100,13 +69,15 @@ class ImportOptions(Struct, frozen=True):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="recado", message="%(prog)s %(version)s")
-def recado() -> None:
+@click.pass_context
+def recado(context: click.Context) -> None:
     """Recado pushes messages from websites' backends to their users' browsers, and keeps what was not received."""
+    context.obj = _load
 
 
 @recado.command()
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (env HOST; default 0.0.0.0, --demo 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 picks a free one (env PORT).")
 @click.option("--demo", is_flag=True, help="Add the site 'demo' and the page /demo to try things out.")
@@ -135,6 +106,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         for warning in warnings_of(config, _SECTIONS):
             _log.warning("configuration", reason=warning)
     run.tell_missing_bundles()
+    run.tell_missing_journal(config)
     try:
         if config.workers > 1:
             workers.supervise(config, sources, run.reader_of(sources, PROTOCOLS))
@@ -153,8 +125,8 @@ def worker() -> None:
 
 
 @recado.command("check-config")
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 def check_config(config_path: str | None, sites_path: str | None) -> None:
     """Check the configuration and name what is wrong.
 
@@ -167,6 +139,9 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     _check(config)
     store = "Redis" if config.redis_url else f"embedded server in {config.data_dir}"
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
+    if config.journal_url is not None:
+        kind, days = config.journal_url.partition(":")[0], config.journal.days("messages")
+        click.echo(f"OK journal: {kind}, messages are kept {days:g} days")
     for site in config.sites.values():
         click.echo(f"OK site {site.name}: {_describe(site)}")
         for section in _SECTIONS:
@@ -178,8 +153,8 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
 
 
 @recado.command()
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--site", "site_name", required=True, help="Name of the site.")
 @click.option("--room", "rooms", required=True, multiple=True, help="Room to send to; may be repeated.")
 @click.option("--event", required=True, help="Name of the event.")
@@ -224,8 +199,8 @@ def import_() -> None:
 
 def _add_import(protocol: str, importer: Importer) -> None:
     @import_.command(importer.name, help=importer.help)
-    @_config_option
-    @_sites_option
+    @config_option
+    @sites_option
     @click.option("--site", "site_name", required=True, help="Name of the site.")
     @click.option("--owner", metavar="USER", help="The owner of topics that have none.")
     @click.option("--dry-run", is_flag=True, help="Read the file and say what would be done.")
@@ -276,8 +251,8 @@ def _read_bounded(file: Path) -> bytes:
 
 
 @recado.command("purge")
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("site_name", metavar="SITE")
 def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_name: str) -> None:
@@ -300,6 +275,10 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         click.echo(f"OK {asyncio.run(purge(config, site_name))} keys deleted")
     except RecadoError as error:
         raise Failure(str(error)) from None
+
+
+for _command in journal.COMMANDS:
+    recado.add_command(_command)
 
 
 @recado.group()

@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
-    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
+    "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
+    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
@@ -76,11 +77,11 @@ HOMES = {
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},
     "yaml": {"app.config.yaml_file"},
-    "click": {"app.cli"},
+    "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
-    "sqlalchemy": {"app.journal"},
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal"},
     "alembic": {"app.journal"},
     # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
     "asyncpg": set(),

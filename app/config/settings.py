@@ -150,7 +150,7 @@ class Site(Struct, frozen=True, kw_only=True):
     webhook: WebhookSettings = WebhookSettings()
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
-    #: Whether the journal keeps the events with their arguments.
+    #: Whether the journal keeps the arguments of its messages.
     journal_bodies: bool = False
     #: For how long an Idempotency-Key of /send counts.
     idempotency_ttl_seconds: int = 86_400

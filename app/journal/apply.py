@@ -224,7 +224,7 @@ def _statements_of_changes() -> tuple[str, str, str]:
     change = (
         f"UPDATE deliveries SET {plain}, written_at = COALESCE(s.written_at, deliveries.written_at) FROM {STAGED} s"
         f" WHERE {same.replace('d.', 'deliveries.')}"
-        f" AND deliveries.state < {int(FIRST_FINAL)} AND s.state > deliveries.state"
+        f" AND deliveries.state < {int(FIRST_FINAL)} AND s.state >= deliveries.state"
     )
     names = ", ".join(_DELIVERY_COLUMNS)
     add = (

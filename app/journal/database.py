@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -45,6 +46,7 @@ def open_database(text: str, *, is_writer: bool = False, connections: int = 4) -
         return _open_postgres(url, connections)
     _make_private(Path(url.database or ""))
     engine = create_async_engine(url, pool_size=connections, connect_args={"timeout": _BUSY_SECONDS})
+    engine.dialect.statement_compiler = _SqliteCompiler
     _prepare_sqlite(engine, "BEGIN IMMEDIATE" if is_writer else "BEGIN")
     return engine
 
@@ -66,8 +68,14 @@ def translated() -> Iterator[None]:
         raise JournalUnavailable(_first_line(error)) from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise JournalUnavailable(_first_line(error)) from error
+    except Exception as error:
+        # At a connect SQLAlchemy passes the driver's own errors on, such as that of a server that is starting.
+        if type(error).__module__.partition(".")[0] not in _DRIVERS:
+            raise
+        raise JournalUnavailable(_first_line(error)) from error
 
 
+_DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")
 #: Classes of SQLSTATE that mean a row: data, and integrity.
 _OF_A_ROW = ("22", "23")
 
@@ -111,6 +119,17 @@ def _make_private(path: Path) -> None:
             path.touch(mode=0o600)
     except OSError as error:
         raise ConfigError(f"database_url: expected a file to write to, {path} ({error.strerror})") from None
+
+
+class _SqliteCompiler(SQLiteCompiler):
+    """Writes the hints of a statement, such as INDEXED BY. Lives while it compiles.
+
+    SQLite has no statistics of a young database, and takes the key of a table for the best index.
+    """
+
+    def get_from_hint_text(self, table: Any, text: Any) -> Any:
+        """The hint as it is."""
+        return text
 
 
 def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:

@@ -266,11 +266,19 @@ def _looked_at(site_id: int, wanted: MessageFilter, bounds: _Bounds, body: bool)
     else:
         statement = statement.where(messages.c.site_id == site_id)
         key = messages.c.seq
+    is_free = wanted.room is None
     if wanted.event is not None:
         statement = statement.where(messages.c.event == wanted.event)
-    elif wanted.state is not None and wanted.room is None and wanted.state is not Fate.ACKED:
-        statement = statement.where(text(UNFINISHED if wanted.state < FIRST_FINAL else LOST))
+        statement = _indexed_by(statement, "messages_by_event") if is_free else statement
+    elif wanted.state is not None and wanted.state is not Fate.ACKED and is_free:
+        is_open = wanted.state < FIRST_FINAL
+        statement = statement.where(text(UNFINISHED if is_open else LOST))
+        statement = _indexed_by(statement, "messages_unfinished" if is_open else "messages_lost")
     return statement.where(*bounds.of(key)).order_by(key.desc())
+
+
+def _indexed_by(statement: Select[Any], index: str) -> Select[Any]:
+    return statement.with_hint(messages, f"INDEXED BY {index}", "sqlite")
 
 
 def _is_in_room(room: str) -> ColumnElement[bool]:

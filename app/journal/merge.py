@@ -130,8 +130,8 @@ def id_parts(id: bytes | str) -> tuple[int, int]:
 
 
 def joined(now: Mark, then: Mark) -> Mark:
-    """The mark of a delivery after a further one: the first final one stays, and the time of writing with it."""
-    if now.state >= FIRST_FINAL or then.state <= now.state:
+    """The mark of a delivery after a further one: the first final one stays, with the newest time of writing before."""
+    if now.state >= FIRST_FINAL or then.state < now.state:
         return now
     if then.written_at is None and now.written_at is not None:
         return then._replace(written_at=now.written_at)

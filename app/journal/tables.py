@@ -188,8 +188,8 @@ webhook_attempts = Table(
     Column("attempt", Integer),
     Column("events", Integer),
     Column("types", Text),
-    Column("from_seq", BigInteger),
-    Column("to_seq", BigInteger),
+    #: The seqs of its events in the outbox, a JSON list.
+    Column("seqs", Text),
     #: The users of its events, a JSON list, as far as it is short.
     Column("users", Text),
     #: NULL: there was no answer.

@@ -76,6 +76,11 @@ class JournalWriter:
         self._failures = 0
         self._lag_ms = 0
 
+    @property
+    def is_in_charge(self) -> bool:
+        """Whether this is the one writer by now."""
+        return asyncio.get_running_loop().time() < self._lease_until
+
     def stop(self) -> None:
         """Has `run` write what the streams hold now, and return."""
         self._stop.set()
@@ -198,6 +203,9 @@ class JournalWriter:
         for reading, portion in zip(readings, portions, strict=True):
             self._streams.written(reading, portion.to_id, portion.read)
             reading.stream.most_entries = MAX_ENTRIES
+            if portion.batch.entries < len(reading.entries):
+                # A loss ended the batch: the entries behind it have been read, and come with the next reading.
+                reading.stream.due_at = 0.0
         self._count(portions, rows)
 
     async def _write_again(self, readings: Sequence[Reading], portions: list[Portion], error: DBAPIError) -> int:

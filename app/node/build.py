@@ -19,7 +19,9 @@ from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
 from app.ids import FlakeIds
+from app.journal.database import read_database_url
 from app.node.dispatch import Dispatcher
+from app.node.journal_process import JournalProcess
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
@@ -129,7 +131,14 @@ class Services:
     ) -> "Services":
         """Starts every part in order. Leaving `stack` closes the parts in reverse."""
         counts = Counts(config.sites)
-        redis = new_redis(await _redis_location(config, stack), config.redis_timeout_seconds, counts)
+        location = await _redis_location(config, stack)
+        if slot.count == 1:
+            # Of several workers the supervisor keeps it. It ends after everything that still writes to Redis.
+            journal = JournalProcess(config, location)
+            stack.push_async_callback(journal.stop)
+            journal.start()
+        backlog = config.journal.backlog if config.journal_url is not None else 0
+        redis = new_redis(location, config.redis_timeout_seconds, counts, journal_backlog=backlog)
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts, slot, specs)
@@ -239,6 +248,8 @@ def check_together(config: Config) -> None:
     """Raises ConfigError for settings that no server can start with, on whatever machine."""
     if config.redis_url:
         read_redis_url(config.redis_url)
+    if config.journal_url is not None:
+        read_database_url(config.journal_url)
     if config.workers > 1 and config.worker is not None:
         raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
 

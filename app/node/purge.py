@@ -3,11 +3,10 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from app.config.settings import Config
 from app.errors import RecadoError
-from app.redis.address import Address, Location, read_redis_url
+from app.node.location import running_redis
 from app.redis.client import Commands
 from app.redis.topology import new_redis
 from app.store.keys import NODES, node_sites, prefix
@@ -33,7 +32,7 @@ async def check_purge(config: Config, site: str) -> None:
 
 
 async def purge(config: Config, site: str) -> int:
-    """Deletes every key of a site, and returns how many there were. Raises PurgeRefused, StoreError, ConfigError."""
+    """Deletes every key of a site, and returns how many there were. Raises RecadoError."""
     async with _redis_of(config, site) as redis:
         shard = _shard_of(redis, site)
         return sum([int(await shard.command("UNLINK", *keys)) async for keys in _keys_of(redis, site)])
@@ -44,22 +43,13 @@ async def _redis_of(config: Config, site: str) -> AsyncIterator[Commands]:
     """The Redis of a site that no server has any more."""
     if site in config.sites:
         raise PurgeRefused(f"site {site!r} is in sites.yml: take it out, and restart the servers, first")
-    redis = new_redis(_location_of(config), config.redis_timeout_seconds)
+    redis = new_redis(running_redis(config), config.redis_timeout_seconds)
     await redis.start()
     try:
         await _refuse_while_served(redis, site)
         yield redis
     finally:
         await redis.close()
-
-
-def _location_of(config: Config) -> Location:
-    if config.redis_url:
-        return read_redis_url(config.redis_url)
-    path = Path(config.data_dir).resolve() / "valkey.sock"
-    if not path.exists():
-        raise PurgeRefused(f"{path}: no server runs there: start it, or name a Redis in REDIS_URL")
-    return Address(path=str(path))
 
 
 async def _refuse_while_served(redis: Commands, site: str) -> None:

@@ -121,6 +121,12 @@ def tell_missing_bundles() -> None:
         _log.warning("client bundle missing", reason=reason)
 
 
+def tell_missing_journal(config: Config) -> None:
+    """Logs that there is no journal, unless the settings say so themselves."""
+    if config.journal_url is None and config.database_url is None:
+        _log.info("journal off", expected="DATABASE_URL")
+
+
 def _tune_collector() -> None:
     """Makes the cycle collector run rarely: it took 5 % of the time under load and found nothing. The few cycles of a
     closed connection can wait, and objects that exist from the start need no check."""

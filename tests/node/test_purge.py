@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.config.settings import Config
+from app.errors import RecadoError
 from app.node.purge import PurgeRefused, check_purge, purge
 from app.store.keys import NODES, node_sites
 from tests.support.store import make_site
@@ -60,5 +61,5 @@ async def test_site_that_nothing_is_known_of(valkey: Valkey) -> None:
 
 async def test_embedded_server_that_does_not_run(tmp_path: Path) -> None:
     """The data of an embedded server can be reached while it runs."""
-    with pytest.raises(PurgeRefused, match="no server runs there"):
+    with pytest.raises(RecadoError, match="no server runs there"):
         await purge(Config(data_dir=tmp_path), "old")

@@ -52,16 +52,8 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
-        kinds = (
-            BackendCounts,
-            SitesCounts,
-            ChannelsCounts,
-            TopicsCounts,
-            RedisPublishCounts,
-            WebhookCounts,
-            ReceiptsCounts,
-        )
-        parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
+        kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
+        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
         for part in parts:
             for name in part.__slots__:
                 if isinstance(numbers := getattr(part, name), Counter):

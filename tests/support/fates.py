@@ -29,12 +29,14 @@ class FateStream:
         self.key = stream_of(site)
         #: Bounds the stream as the scripts do.
         self.backlog = 0
+        #: The id of an entry; a test moves the clock by it.
+        self.id = "*"
 
     def add(self, kind: str, **fields: object) -> str:
         """Add one entry; return its id."""
         words = {"k": kind, **{name: _text(value) for name, value in fields.items()}}
         bound = {"maxlen": self.backlog, "approximate": False} if self.backlog else {}
-        return str(self._client.xadd(self.key, words, **bound).decode())
+        return str(self._client.xadd(self.key, words, id=self.id, **bound).decode())
 
     def device(self, handle: int, user: str = "", device: str = "d") -> None:
         """A handle was given to a device."""

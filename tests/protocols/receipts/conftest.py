@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config.settings import Config
 from app.ids import FlakeIds
 from app.protocols.protocol import NodeServices
+from app.protocols.reading import new_reading_pool
 from app.protocols.receipts.protocol import RECEIPTS
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.redis.client import Redis
@@ -41,8 +42,9 @@ def reader(node: StoreNode) -> RedisQueueReader:
 async def asking(node: StoreNode, url: str) -> AsyncIterator[Backend]:
     """A tenant's backend that asks a node with this database."""
     config = Config(sites=dict(SITES), redis_url="redis://localhost", database_url=url)
-    services = NodeServices(config, node.name, node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts, [])
-    protocol = RECEIPTS.open(services)
+    reading = new_reading_pool()
+    parts = (node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts)
+    protocol = RECEIPTS.open(NodeServices(config, node.name, *parts, [], reading))
     await protocol.start()
     backend = Backend(protocol.routes)
     try:
@@ -50,6 +52,7 @@ async def asking(node: StoreNode, url: str) -> AsyncIterator[Backend]:
     finally:
         await backend.close()
         await protocol.close()
+        reading.close()
 
 
 @pytest.fixture
