@@ -29,6 +29,7 @@ from app.observe.loop_lag import LoopLag
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.reading import new_reading_pool
 from app.redis.address import Location, read_redis_url
 from app.redis.client import Commands
 from app.redis.embedded import EmbeddedValkey
@@ -78,7 +79,9 @@ class Services:
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
-        offered = NodeServices(config, node, redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        self._reading = new_reading_pool()
+        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials, self._reading)
+        offered = NodeServices(config, node, *parts)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
@@ -132,6 +135,7 @@ class Services:
         return services
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+        stack.callback(self._reading.close)
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)

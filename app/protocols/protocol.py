@@ -19,6 +19,7 @@ from app.core.limits import Limits
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.metric import Metric
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send
 from app.redis.client import Commands
 
@@ -46,6 +47,8 @@ class NodeServices(Struct, frozen=True):
     counts: Counts
     #: Called with a site and a dead node, until each has returned: whatever a protocol keeps of that node goes.
     burials: list[Callable[[Site, str], Awaitable[None]]]
+    #: The threads that read what is long.
+    reading: FairPool
 
 
 class NodeProtocol:

@@ -1,22 +1,10 @@
 """JSON from outside, as all protocols read it, and msgspec's words for a value of the wrong type."""
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from app.surrogates import replace_half_pairs
-
-#: A longer text is read in a thread, so that reading it holds up no other request.
-LARGE_BYTES = 65_536
-
-T = TypeVar("T")
-
-
-async def read_aside(read: Callable[[bytes], T], text: bytes, large_bytes: int = LARGE_BYTES) -> T:
-    """The result of `read` for the text, in a thread if the text is long. Raises the errors of `read`."""
-    return read(text) if len(text) <= large_bytes else await asyncio.to_thread(read, text)
 
 
 def explain(reason: str) -> str:

@@ -18,6 +18,7 @@ FOREIGN_ORIGIN = "foreign origin"
 NODE_SIGNATURE = "node signature"
 TOO_MANY_GUESSES = "too many wrong keys"
 TOO_MANY_LEVELS = "too many topic levels"
-TOO_MANY_LONG_BODIES = "too many long bodies"
+TOO_MANY_PASSWORDS = "too many passwords"
+TOO_MANY_BODIES = "too many long bodies"
 
 refused: Counter[str] = Counter()

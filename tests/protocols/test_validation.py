@@ -1,29 +1,11 @@
-"""JSON from outside: read aside when it is long, mended where half a pair stands, counted before it is built."""
+"""JSON from outside: mended where half a pair stands, counted before it is built."""
 
 from __future__ import annotations
-
-import threading
 
 import msgspec
 import pytest
 
-from app.errors import BadRequest
-from app.protocols.validation import decode_json, explain, has_many_items, read_aside
-
-
-async def test_long_text_is_read_aside() -> None:
-    """A long text is read in another thread; its result and its errors reach the caller."""
-
-    def read(text: bytes) -> int:
-        if text.endswith(b"!"):
-            raise BadRequest("no")
-        return threading.get_ident()
-
-    here = threading.get_ident()
-    assert await read_aside(read, b"abc", 3) == here
-    assert await read_aside(read, b"abcd", 3) != here
-    with pytest.raises(BadRequest, match="no"):
-        await read_aside(read, b"abcd!", 3)
+from app.protocols.validation import decode_json, explain, has_many_items
 
 
 def test_half_a_pair_is_mended() -> None:

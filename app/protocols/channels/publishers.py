@@ -31,8 +31,9 @@ from app.protocols.channels.messages import (
 )
 from app.protocols.channels.settings import Channels
 from app.protocols.channels.sysadmin import Sysadmin
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, key_in, query_of, read_body
-from app.protocols.long_bodies import LongBodies
+from app.protocols.reading import new_reading_pool, read_aside
 
 #: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
@@ -69,12 +70,19 @@ class PublisherAnswer(Struct, frozen=True):
 class Publishers:
     """The actions of publishers of all sites. Lives as long as the node; keeps nothing of a request."""
 
-    def __init__(self, delivery: Delivery, store: ChannelStore, ids: FlakeIds, errands: Errands) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        store: ChannelStore,
+        ids: FlakeIds,
+        errands: Errands,
+        reading: FairPool | None = None,
+    ) -> None:
         self._delivery = delivery
         self._store = store
         self._ids = ids
         self._errands = errands
-        self._long_bodies = LongBodies()
+        self._reading = reading or new_reading_pool()
 
     async def create(self, site: Site, body: bytes, is_owner: bool = False) -> PublisherAnswer:
         """Creates a channel; only this answer contains its token. With `recreate` the owner of the site, who has its
@@ -126,7 +134,7 @@ class Publishers:
         if not is_same_secret(data.channel_token, found.token):
             return _refuse_token()
         recipients = bytes(data.recipients)
-        read = await self._long_bodies.read(site.name, messages.read_recipients, recipients)
+        read = await read_aside(self._reading, site.name, messages.read_recipients, recipients)
         return await self._push(site, PushData(data.channel, data.channel_token, read, data.message))
 
     async def _push(self, site: Site, data: PushData) -> PublisherAnswer:

@@ -29,7 +29,7 @@ class _NodeSites(NodeProtocol):
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
         self.query_fields = QUERY_FIELDS
-        self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts)
+        self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = {"/send": self._send, "/send/": self._send}
         self.routes = revocation_routes(config.sites, tickets)

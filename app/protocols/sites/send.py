@@ -15,11 +15,11 @@ from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
-from app.protocols.long_bodies import LongBodies
+from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
 from app.protocols.sites.send_body import is_form, read_send_body
-from app.protocols.validation import LARGE_BYTES
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
@@ -44,6 +44,7 @@ class SendEndpoint:
         ids: FlakeIds,
         max_body_bytes: int,
         counts: Counts | None = None,
+        reading: FairPool | None = None,
     ) -> None:
         self._sites = sites
         self._keys = {name: digest(site.api_key) for name, site in sites.items()}
@@ -51,8 +52,8 @@ class SendEndpoint:
         self._ids = ids
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
-        self._long_bodies = LongBodies()
         self._unauthorized = CountedLines(_log, "warning", "send refused")
+        self._reading = reading or new_reading_pool()
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
@@ -104,8 +105,8 @@ class SendEndpoint:
     async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await self._long_bodies.read(site.name, partial(read_send_body, content_type), body, long_bytes)
+        large_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
+        sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, large_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         resync = query.get("resync", "").lower() not in _FALSE

@@ -5,18 +5,16 @@ Knows no HTTP: the opener of a stream hands in the response to write to.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from time import perf_counter
 
-import msgspec
 import structlog
 
 from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps
-from app.core.message import Audience, History, LiveMessage
+from app.core.message import Audience, LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
 from app.ids import FlakeIds
@@ -36,11 +34,12 @@ from app.protocols.topics.site_topics import (
     GRACE_MS,
     SiteTopics,
     lifetime_ms,
+    message_steps,
     notice_of,
     own_index,
-    write_message,
     write_own,
 )
+from app.protocols.topics.slices import Slices, Steps
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import CONNECTION_PREFIX, SERVER_TOPIC
 from app.protocols.topics.topic_store import TopicStore
@@ -50,12 +49,12 @@ from app.transport.streaming import StreamingResponse
 #: The largest delay of a keep-alive or of a stream's end.
 _TICK_SECONDS = 0.25
 _HISTORY_MESSAGES = 500
-#: The time for which a history is written before others have their turn.
-_TURN_SECONDS = 0.002
 #: The sites that are joined at a time at the start.
 _SITES_AT_ONCE = 64
 #: A stream whose end needs an answer from Redis asks again after this time: an outage of Redis ends no stream.
 _ASK_AGAIN_SECONDS = 1.0
+#: The cost of a `_resync`, in the units of `Slices`.
+_UNITS_OF_RESYNC = 15
 
 _log = structlog.get_logger(__name__)
 
@@ -82,6 +81,8 @@ class TopicHub:
         self._errands = delivery.new_errands()
         self._audiences = delivery.audiences(PROTOCOL, self)
         self._wheel = DeadlineWheel(_TICK_SECONDS)
+        #: All writing of events, but for the server's own to one stream.
+        self.slices = Slices(self._events_lost, counts.faults)
         self._is_draining = False
 
     async def start(self) -> None:
@@ -177,7 +178,7 @@ class TopicHub:
         await self._write_available(stream)
         if after_seq is not None:
             await self._write_history(stream, after_seq)
-        self._go_live(topics, stream)
+        await self._go_live(topics, stream, reads_history=after_seq is not None)
 
     def give_up(self, stream: Stream, reason: str) -> None:
         """Ends a stream that has joined but has no response, or whose response cannot go on."""
@@ -263,7 +264,7 @@ class TopicHub:
             history = await self._audiences.history(stream.site, after_seq, _HISTORY_MESSAGES, max_bytes)
             if not history.is_complete or after_seq > history.last_seq:
                 self.write_resync(stream)
-            after_seq = await self._write_page(stream, own, history, after_seq)
+            after_seq = await self._write_page(stream, own, history.messages, after_seq)
             has_more = history.has_more
             if has_more:
                 await stream.drained()
@@ -272,36 +273,44 @@ class TopicHub:
         if not stream.is_over:
             stream.last_seq = history.last_seq
 
-    async def _write_page(self, stream: Stream, own: TopicIndex, history: History, after_seq: int) -> int:
+    async def _write_page(
+        self, stream: Stream, own: TopicIndex, messages: Sequence[LiveMessage], after_seq: int
+    ) -> int:
         """Writes messages behind a seq, and answers the last one. Others have their turn in between: a message may be
         written hundreds of times, once for each topic that it matches."""
-        began, now = perf_counter(), asyncio.get_running_loop().time()
-        for message in history.messages:
-            if message.seq <= after_seq or stream.held is None:
-                continue
-            write_message(own, message, now)
-            after_seq = message.seq
-            if perf_counter() - began > _TURN_SECONDS:
+        now = asyncio.get_running_loop().time()
+        for message in messages:
+            if message.seq > after_seq and stream.held is not None:
+                await self.slices.finish(stream.site.name, self._write_past(stream, own, message, now))
+                after_seq = message.seq
                 await stream.drained()
-                await asyncio.sleep(0)
-                began = perf_counter()
         return after_seq
 
-    def _go_live(self, topics: SiteTopics, stream: Stream) -> None:
+    def _write_past(self, stream: Stream, own: TopicIndex, message: LiveMessage, now: float) -> Steps:
+        yield from message_steps(stream.site.name, own, message, now)
+
+    async def _go_live(self, topics: SiteTopics, stream: Stream, *, reads_history: bool) -> None:
+        """Writes what was held, and what comes meanwhile, until nothing is left. Then the stream hears the live events
+        behind those that wait for their turn: it has held and written these."""
+        while stream.held is not None:
+            if stream.held.has_gap and reads_history:
+                await self._write_history(stream, stream.last_seq)
+            elif not stream.held.has_gap and (messages := stream.held.release(stream.last_seq)):
+                own = own_index(topics, stream)
+                stream.last_seq = await self._write_page(stream, own, messages, stream.last_seq)
+            else:
+                # If it has asked for no history, the missing messages cannot be read from there.
+                has_gap, stream.held = stream.held.has_gap, None
+                self.slices.follow(topics.site.name, self._enter(topics, stream, has_gap=has_gap))
+
+    def _enter(self, topics: SiteTopics, stream: Stream, *, has_gap: bool) -> Steps:
         if stream.is_over:
             return
-        held, stream.held = stream.held, None
-        assert held is not None, "a stream holds until it is live or over"
         del topics.joining[stream]
         topics.index.add(stream)
-        if held.has_gap:
-            # The stream has asked for no history, so the missing messages cannot be read from there.
+        if has_gap:
             self.write_resync(stream)
-            return
-        own = own_index(topics, stream)
-        now = asyncio.get_running_loop().time()
-        for message in held.release(stream.last_seq):
-            write_message(own, message, now)
+        yield len(stream.names)
 
     def write_resync(self, stream: Stream) -> None:
         """Tells a client that it has missed messages: `_resync` in SSE, the same from @SERVER@ in frames."""
@@ -319,19 +328,26 @@ class TopicHub:
             return
         for stream in topics.joining:
             stream.hold(message)
-        now = asyncio.get_running_loop().time()
-        try:
-            topics.figures.deliveries += write_message(topics.index, message, now)
-        except msgspec.MsgspecError:
-            # One unreadable event, whatever its source, must not stop the bus.
-            _log.error("event is unreadable", site=site.name, message=message.id)
+        size = len(message.body) + (len(message.audience.detail) if message.audience else 0)
+        self.slices.write(site.name, self._deliver(topics, message), size)
 
     def missed(self, site: Site) -> None:
         """Messages are lost for good. Called by the audiences."""
-        for stream in self.sites[site.name].index.streams.values():
-            self.write_resync(stream)
+        self._events_lost(site.name)
         for stream in self.sites[site.name].joining:
             stream.miss()
+
+    def _deliver(self, topics: SiteTopics, message: LiveMessage) -> Steps:
+        written = yield from message_steps(topics.site.name, topics.index, message, asyncio.get_running_loop().time())
+        topics.figures.deliveries += written
+
+    def _events_lost(self, site: str) -> None:
+        self.slices.follow(site, self._resync_all(self.sites[site]))
+
+    def _resync_all(self, topics: SiteTopics) -> Steps:
+        for stream in list(topics.index.streams.values()):
+            self.write_resync(stream)
+            yield _UNITS_OF_RESYNC
 
     def audience_of(self, site: Site, name: str) -> Audience | None:
         """The listeners to the topic of this name. Called by the core."""

@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Coroutine, Iterable
+from functools import partial
 
 from app.config.settings import Site
 from app.errors import BadRequest
 from app.observe.counts import Counts
+from app.protocols.fair_pool import FairPool
 from app.protocols.topics.bind_keys import (
     MAX_AHEAD_SECONDS,
     MAX_JWT_AGE_SECONDS,
@@ -38,12 +40,15 @@ _REFUSED = BindKeyRefused()
 class Identities:
     """The users of requests, by the bind keys of all sites. Lives as long as the server."""
 
-    def __init__(self, sites: Iterable[Site], directory: BindDirectory, store: TopicStore, counts: Counts) -> None:
+    def __init__(
+        self, sites: Iterable[Site], directory: BindDirectory, store: TopicStore, counts: Counts, reading: FairPool
+    ) -> None:
         """Raises ConfigError for a site whose keys cannot be read."""
         self._keys = {site.name: BindKeys(site) for site in sites if site.section(Topics)}
         self._directory = directory
         self._store = store
         self._counts = counts
+        self._reading = reading
 
     async def add(self, site: Site) -> None:
         """Reads the keys of one more site, in a thread: the check of an RSA key takes a while. Raises ConfigError."""
@@ -80,7 +85,9 @@ class Identities:
         keys = self._keys[site.name]
         if is_jwt(key):
             return keys.read_jwt(key, time.time())
-        return await asyncio.to_thread(keys.read_encrypted, key, time.time())
+        # Anybody may present a key: the site's own bodies have another share of the threads.
+        owner = f"{site.name} bind keys"
+        return await self._reading.run(owner, partial(keys.read_encrypted, key, time.time()))
 
     async def _asked(self, site: Site, key: str) -> BindKey:
         if len(key) > MAX_KEY_BYTES:

@@ -1,14 +1,23 @@
 """The subscriptions to topics on this node, and the one way to write an event to all matching streams."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 
 from app.protocols.topics.frames import Encoding, Event, to_chunk
 from app.protocols.topics.notice import Emitted
 from app.protocols.topics.registry import EVERYBODY, is_among
 from app.protocols.topics.requests import RequestedTopic
 from app.protocols.topics.stream import Stream, Writing
-from app.protocols.topics.topic import emitted_levels, is_pattern
+from app.protocols.topics.topic import emitted_levels, has_wildcard, is_pattern
 from app.protocols.topics.trie import Trie
+
+#: The streams that an event is written to in one step.
+_STREAMS_A_STEP = 128
+# The cost of a step, in the units of `Slices`: a write, and a frame with so many bytes for one more unit.
+_UNITS_TO_WRITE = 2
+_UNITS_TO_ENCODE = 12
+_BYTES_OF_UNIT = 500
+# So many names of listeners are decoded at the cost of one unit.
+_NAMES_OF_UNIT = 15
 
 
 class Group:
@@ -25,36 +34,49 @@ class Group:
     def __len__(self) -> int:
         return sum(map(len, self.plain.values())) + sum(map(len, self.binded.values()))
 
-    def recipients(self, emitted: Emitted) -> Iterator[tuple[Writing, Iterable[Stream]]]:
-        """The streams that may get the emitted event, grouped by encoding and framing."""
-        allowed = emitted.subscribers
-        if allowed is None or EVERYBODY in allowed:
-            yield from self.plain.items()
-        if allowed is not None:
-            for writing, streams in self.binded.items():
-                yield writing, [stream for stream in streams if is_among(stream.user, allowed)]
+    def recipients(self, emitted: Emitted) -> list[tuple[Writing, dict[Stream, None], frozenset[str] | None]]:
+        """The streams that may get the emitted event, grouped by encoding and framing; where not all of a group may,
+        with the users who may."""
+        if emitted.listeners is None:
+            return [(writing, streams, None) for writing, streams in self.plain.items()]
+        allowed = emitted.listeners.names
+        binded = [(writing, streams, allowed) for writing, streams in self.binded.items()]
+        if EVERYBODY in allowed:
+            return [*((writing, streams, None) for writing, streams in self.plain.items()), *binded]
+        return [*binded]
 
 
 class _Share:
-    """Streams that get the same bytes of an event. Lives while these are written."""
+    """One event as the streams of a group get it. Lives while it is written."""
 
-    __slots__ = ("_emitted", "_requested", "_writing", "streams")
+    __slots__ = ("_emitted", "_event", "_frames", "_requested", "_writing", "streams")
 
-    def __init__(self, requested: str, emitted: str, writing: Writing, streams: list[Stream]) -> None:
+    def __init__(self, event: Event, requested: str, emitted: str, writing: Writing) -> None:
+        self._event = event
         self._requested = requested
         self._emitted = emitted
         self._writing = writing
-        self.streams = streams
+        #: Encoded once, without and with an id.
+        self._frames: dict[bool, bytes] = {}
+        #: The streams that get it when all shares are known.
+        self.streams: list[Stream] = []
 
-    def write(self, event: Event, now: float, *, with_id: bool) -> None:
-        """Writes the event to all of the streams."""
-        encoding, is_chunked = self._writing
-        data = event.encode(self._requested, self._emitted, encoding, with_id=with_id)
-        frame = to_chunk(data) if is_chunked else data
+    def write(self, streams: Sequence[Stream], now: float, *, with_id: bool) -> int:
+        """Writes the event to streams; answers the cost."""
+        frame, cost = self._frames.get(with_id), 0
+        if frame is None:
+            frame = self._frames[with_id] = self._encode(with_id)
+            cost = _UNITS_TO_ENCODE + len(frame) // _BYTES_OF_UNIT
         # The hot path: nothing else runs for each stream.
-        for stream in self.streams:
+        for stream in streams:
             stream.wrote_at = now
             stream.write(frame)
+        return cost + _UNITS_TO_WRITE * len(streams)
+
+    def _encode(self, with_id: bool) -> bytes:
+        encoding, is_chunked = self._writing
+        data = self._event.encode(self._requested, self._emitted, encoding, with_id=with_id)
+        return to_chunk(data) if is_chunked else data
 
 
 class TopicIndex:
@@ -107,39 +129,65 @@ class TopicIndex:
         """The number of different topics and patterns."""
         return len(self._exact) + len(self._groups_of_patterns)
 
-    def write(self, event: Event, to: Iterable[Emitted], now: float) -> int:
-        """Writes an event to all matching streams, once for each of their matching
+    def write(self, event: Event, to: Sequence[Emitted], now: float) -> int:
+        """Writes an event to all matching streams at once, once for each of their matching
         topics; answers how many writes it made."""
+        writing = self.writing(event, to, now)
+        while True:
+            try:
+                next(writing)
+            except StopIteration as end:
+                return int(end.value)
+
+    def writing(self, event: Event, to: Sequence[Emitted], now: float) -> Generator[int, None, int]:
+        """Does the same in steps, and yields the cost of each; see `Slices`. Streams may be removed between two steps,
+        none may be added."""
         written = 0
         numbered: list[_Share] = []
-        for emitted in to:
-            for group in self._meeting(emitted.topic):
-                for writing, streams in group.recipients(emitted):
-                    chosen = self._meant(emitted, streams)
+        last: dict[Stream, _Share] = {}
+        for meeting in self._meetings(to):
+            if isinstance(meeting, int):
+                yield meeting
+                continue
+            emitted, group = meeting
+            if emitted.listeners is not None and emitted.listeners.is_packed:
+                names = emitted.listeners.names
+                yield len(names) // _NAMES_OF_UNIT
+            for writing, streams, allowed in group.recipients(emitted):
+                share = _Share(event, group.topic, emitted.topic, writing)
+                if writing[0] is Encoding.SSE:
+                    numbered.append(share)
+                for part in _parts([*streams] if emitted.whisper is None else self._whispered(emitted, streams)):
+                    chosen = _meant(emitted, part, allowed)
                     written += len(chosen)
-                    share = _Share(group.topic, emitted.topic, writing, chosen)
                     if writing[0] is Encoding.SSE:
-                        numbered.append(share)
+                        share.streams += chosen
+                        last.update(dict.fromkeys(chosen, share))
+                        yield len(part)
                     elif chosen:
-                        share.write(event, now, with_id=False)
-        _write_numbered(numbered, event, now)
+                        yield len(part) - len(chosen) + share.write(chosen, now, with_id=False)
+                    else:
+                        yield len(part)
+        for share in numbered:
+            yield from _write_numbered(share, last, now)
         return written
 
-    def _meeting(self, topic: str) -> Iterator[Group]:
-        levels = emitted_levels(topic)
-        if is_pattern(levels):
-            yield from self._exact_levels.matches(levels)
-        elif group := self._exact.get(topic):
-            yield group
-        yield from self._patterns.matches(levels)
+    def _meetings(self, to: Sequence[Emitted]) -> Iterator[tuple[Emitted, Group] | int]:
+        """Each topic of an event with the groups that it reaches; a number is the cost of the search so far."""
+        wild = [emitted for emitted in to if has_wildcard(emitted.topic)]
+        yield len(to)
+        for emitted in to:
+            if not has_wildcard(emitted.topic):
+                if group := self._exact.get(emitted.topic):
+                    yield emitted, group
+                yield from _walk(self._patterns, [emitted])
+            elif emitted is wild[0]:
+                yield from _walk(self._exact_levels, wild)
+                yield from _walk(self._patterns, wild)
 
-    def _meant(self, emitted: Emitted, streams: Iterable[Stream]) -> list[Stream]:
-        if emitted.whisper is not None:
-            stream = self.streams.get(emitted.whisper)
-            return [stream] if stream is not None and stream in streams else []
-        if emitted.origin is not None:
-            return [stream for stream in streams if stream.number != emitted.origin]
-        return list(streams)
+    def _whispered(self, emitted: Emitted, streams: Container[Stream]) -> list[Stream]:
+        stream = self.streams.get(emitted.whisper or 0)
+        return [stream] if stream is not None and stream in streams else []
 
     def _group(self, wish: RequestedTopic) -> Group:
         groups, trie = self._home(wish)
@@ -159,16 +207,40 @@ class TopicIndex:
         return group.binded if wish.is_binded and stream.user is not None else group.plain
 
 
-def _write_numbered(shares: list[_Share], event: Event, now: float) -> None:
+def _walk(trie: Trie[Group], emissions: Sequence[Emitted]) -> Iterator[tuple[Emitted, Group] | int]:
+    if not trie:
+        return
+    levels = [emitted_levels(emitted.topic) for emitted in emissions]
+    yield sum(map(len, levels))
+    for found in trie.walk(levels):
+        if isinstance(found, int):
+            yield found
+        else:
+            group, places = found
+            for place in places:
+                yield emissions[place], group
+
+
+def _parts(streams: list[Stream]) -> Iterator[list[Stream]]:
+    if len(streams) <= _STREAMS_A_STEP:
+        yield streams
+        return
+    for start in range(0, len(streams), _STREAMS_A_STEP):
+        yield streams[start : start + _STREAMS_A_STEP]
+
+
+def _meant(emitted: Emitted, streams: list[Stream], allowed: frozenset[str] | None) -> list[Stream]:
+    if allowed is not None:
+        streams = [stream for stream in streams if is_among(stream.user, allowed)]
+    if emitted.origin is not None:
+        streams = [stream for stream in streams if stream.number != emitted.origin]
+    return streams
+
+
+def _write_numbered(share: _Share, last: Mapping[Stream, _Share], now: float) -> Iterator[int]:
     """Writes one event to SSE streams. Only the last part for each stream has the id,
     after which a returning reader continues."""
-    if len(shares) == 1 and shares[0].streams:
-        shares[0].write(event, now, with_id=True)
-        return
-    last = {stream: share for share in shares for stream in share.streams}
-    for share in shares:
-        everyone = share.streams
-        for with_id in (False, True):
-            share.streams = [stream for stream in everyone if (last[stream] is share) is with_id]
-            if share.streams:
-                share.write(event, now, with_id=with_id)
+    for with_id in (False, True):
+        for part in _parts(share.streams):
+            chosen = [stream for stream in part if (last[stream] is share) is with_id]
+            yield len(part) + (share.write(chosen, now, with_id=with_id) if chosen else 0)

@@ -1,7 +1,9 @@
 """The detail of an event between nodes: the topics it was emitted to, its time, and its permitted listeners."""
 
+from collections.abc import Iterable
+
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.clock import now_ms
 from app.config.settings import HistoryLimit
@@ -19,16 +21,58 @@ CONNECTION_PATTERNS = "wc"
 _EXACT = "t:"
 
 
-class Emitted(Struct, array_like=True, frozen=True):
+class Listeners:
+    """The users who may listen to a binded event: a list of JSON, which may be long. Lives as long as its message; the
+    names are decoded when a node asks for them, and once."""
+
+    __slots__ = ("_names", "packed")
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+        self._names: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Listeners":
+        """These users."""
+        return cls(msgspec.json.encode([*names]))
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the names are not decoded yet."""
+        return self._names is None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The users' names."""
+        if self._names is None:
+            self._names = _names_decoder.decode(self.packed)
+        return self._names
+
+
+class Emitted(Struct, frozen=True):
     """One topic that an event was emitted to."""
 
     topic: str
     #: The only stream that gets the event; None: all streams.
     whisper: int | None = None
     #: For a binded event the users who may listen; None: the event is not binded.
-    subscribers: frozenset[str] | None = None
+    listeners: Listeners | None = None
     #: The stream that the event is about; this stream does not get the event.
     origin: int | None = None
+
+
+class _PackedEmitted(Struct, array_like=True, frozen=True):
+    """An `Emitted` between nodes."""
+
+    topic: str
+    whisper: int | None = None
+    listeners: Raw = Raw(b"null")
+    origin: int | None = None
+
+    def unpacked(self) -> Emitted:
+        packed = bytes(self.listeners)
+        listeners = None if packed == b"null" else Listeners(packed)
+        return Emitted(self.topic, self.whisper, listeners, self.origin)
 
 
 class Question(Struct, frozen=True):
@@ -40,16 +84,25 @@ class Question(Struct, frozen=True):
     client: str = ""
 
 
-class Notice(Struct, frozen=True, omit_defaults=True):
+class Notice(Struct, frozen=True):
     """The detail of an audience of topics."""
 
-    #: 0, with an empty `to`, for a message sent to a room: then the names of the audience give the topics.
-    at_ms: int = 0
-    to: list[Emitted] = []
+    at_ms: int
+    to: list[Emitted]
     question: Question | None = None
 
 
-_decoder = msgspec.json.Decoder(Notice)
+class _PackedNotice(Struct, frozen=True, omit_defaults=True):
+    """A `Notice` between nodes."""
+
+    #: 0, with an empty `to`, for a message sent to a room: then the names of the audience give the topics.
+    at_ms: int = 0
+    to: list[_PackedEmitted] = []
+    question: Question | None = None
+
+
+_decoder = msgspec.json.Decoder(_PackedNotice)
+_names_decoder = msgspec.json.Decoder(frozenset[str])
 
 
 def exact_name(topic: str) -> str:
@@ -76,7 +129,7 @@ def audience(to: list[Emitted], history: HistoryLimit | None, bound_names: list[
     topics = [emitted.topic for emitted in to]
     exact = [*dict.fromkeys(map(exact_name, topics)), *dict.fromkeys(map(_patterns_for, topics))]
     names = [ALL_NODES] if any(map(has_wildcard, topics)) else exact
-    detail = msgspec.json.encode(Notice(now_ms(), to))
+    detail = msgspec.json.encode(_PackedNotice(now_ms(), [_packed(emitted) for emitted in to]))
     return Audience(PROTOCOL, names, detail, history, bound_names or [])
 
 
@@ -85,23 +138,28 @@ def audience_of_room(topic: str, history: HistoryLimit) -> Audience:
 
     Its detail is empty, so that the audiences of several topics bound to one room are equal.
     """
-    return Audience(PROTOCOL, [exact_name(topic), ALL_PATTERNS], msgspec.json.encode(Notice()), history, [topic])
+    return Audience(PROTOCOL, [exact_name(topic), ALL_PATTERNS], msgspec.json.encode(_PackedNotice()), history, [topic])
 
 
 def question_to_all(question: Question) -> Audience:
     """The audience of every node, with this question."""
-    return Audience(PROTOCOL, [ALL_NODES], msgspec.json.encode(Notice(now_ms(), [], question)))
+    return Audience(PROTOCOL, [ALL_NODES], msgspec.json.encode(_PackedNotice(now_ms(), [], question)))
 
 
 def unpack(message: LiveMessage) -> Notice:
-    """Decodes the detail of a message."""
+    """Decodes the detail of a message, without the names of listeners."""
     whom = message.audience
     assert whom is not None, "topics hear of audiences alone"
-    notice = _decoder.decode(whom.detail)
-    if notice.at_ms:
-        return notice
+    packed = _decoder.decode(whom.detail)
+    if packed.at_ms:
+        return Notice(packed.at_ms, [emitted.unpacked() for emitted in packed.to], packed.question)
     topics = [name.removeprefix(_EXACT) for name in whom.names if name.startswith(_EXACT)]
     return Notice(message.at_ms or now_ms(), [Emitted(topic) for topic in topics])
+
+
+def _packed(emitted: Emitted) -> _PackedEmitted:
+    listeners = Raw(b"null" if emitted.listeners is None else emitted.listeners.packed)
+    return _PackedEmitted(emitted.topic, emitted.whisper, listeners, emitted.origin)
 
 
 def _patterns_for(topic: str) -> str:

@@ -23,7 +23,7 @@ class _NodeTopics(NodeProtocol):
         config = services.config
         self._directory = HttpBindDirectory(config.auth_timeout_seconds)
         store = RedisTopics(services.redis, services.node)
-        bounds = (services.counts, services.node, config.max_body_bytes)
+        bounds = (services.counts, services.node, config.max_body_bytes, services.reading)
         parts = TopicsParts(services.delivery, store, self._directory, services.limits, services.ids, *bounds)
         self._server = TopicsServer(config.sites, parts)
         self.application = self._server

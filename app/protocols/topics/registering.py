@@ -1,15 +1,15 @@
 """PUT, GET and DELETE /registry/<topic>: the users who may publish to a topic, and the users who may listen."""
 
-import asyncio
-
 import structlog
 from msgspec import structs
 
 from app.errors import BadRequest, StoreError, StoreUnavailable
+from app.protocols.fair_pool import FairPool
+from app.protocols.reading import read_aside
 from app.protocols.topics.exchange import JSON, Exchange
+from app.protocols.topics.passwords import Passwords
 from app.protocols.topics.registry import (
     check_registrable,
-    hash_password,
     pack,
     read_registration,
     show,
@@ -24,18 +24,19 @@ _log = structlog.get_logger(__name__)
 class Registering:
     """The endpoint of /registry for all sites. Lives as long as the server; keeps nothing of a request."""
 
-    def __init__(self, store: TopicStore, max_body_bytes: int) -> None:
+    def __init__(self, store: TopicStore, passwords: Passwords, reading: FairPool, max_body_bytes: int) -> None:
         self._store = store
+        self._passwords = passwords
+        self._reading = reading
         self._max_body_bytes = max_body_bytes
 
     async def put(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
         """Registers the topic, or replaces its registration. Raises BadRequest, StoreError."""
         check_registrable(topic)
-        registration, password = read_registration(
-            await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
-        )
+        body = await exchange.read_body(self._max_body_bytes, may_be_compressed=True)
+        registration, password = await read_aside(self._reading, topics.site.name, read_registration, body)
         if password is not None:
-            password_hash = await asyncio.to_thread(hash_password, password)
+            password_hash = await self._passwords.hash(topics.site, password)
             registration = structs.replace(registration, password_hash=password_hash)
         try:
             is_new = await self._store.register(topics.site, topic, pack(registration))
@@ -51,7 +52,8 @@ class Registering:
         (found,) = await self._store.registrations(topics.site, [topic])
         if found is None:
             raise _unregistered(topic)
-        await exchange.answer(200, show(topic, unpack(found)), JSON)
+        shown = await read_aside(self._reading, topics.site.name, lambda packed: show(topic, unpack(packed)), found)
+        await exchange.answer(200, shown, JSON)
 
     async def delete(self, exchange: Exchange, topics: SiteTopics, topic: str) -> None:
         """Deletes the registration. Raises BadRequest, StoreError."""

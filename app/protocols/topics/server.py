@@ -13,6 +13,7 @@ from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counts import Counts
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.topics.emitting import Emitting, Extending
 from app.protocols.topics.exchange import Exchange
@@ -20,6 +21,8 @@ from app.protocols.topics.hub import TopicHub
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.inspection import Inspection
 from app.protocols.topics.open_status import OpenStatus
+from app.protocols.topics.passwords import Passwords
+from app.protocols.topics.permissions import Permissions
 from app.protocols.topics.ports import BindDirectory
 from app.protocols.topics.registering import Registering
 from app.protocols.topics.settings import Topics
@@ -50,6 +53,8 @@ class TopicsParts(Struct, frozen=True):
     #: The name of this node.
     node: str
     max_body_bytes: int
+    #: The threads that read what is long.
+    reading: FairPool
 
 
 class TopicsServer:
@@ -59,15 +64,19 @@ class TopicsServer:
     def __init__(self, sites: Mapping[str, Site], parts: TopicsParts) -> None:
         """Raises ConfigError for a site with a key that cannot be read."""
         self.hub = hub = TopicHub(sites.values(), parts.delivery, parts.store, parts.ids, parts.counts)
-        self._identities = identities = Identities(sites.values(), parts.directory, parts.store, parts.counts)
+        self._identities = identities = Identities(
+            sites.values(), parts.directory, parts.store, parts.counts, parts.reading
+        )
         inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node)
         hub.on_question = inspection.question_asked
-        subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes)
+        subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes, parts.reading)
         hub.on_caller_gone = subscribing.caller_gone
-        emitting = Emitting(parts.delivery, parts.store, identities, parts.ids, parts.max_body_bytes)
+        self._passwords = Passwords()
+        permissions = Permissions(parts.store, hub.slices, self._passwords)
+        emitting = Emitting(parts.delivery, permissions, identities, parts.ids, parts.max_body_bytes, parts.reading)
         self._open_status = OpenStatus()
         self._is_away = parts.delivery.is_away
-        self._registering = Registering(parts.store, parts.max_body_bytes)
+        self._registering = Registering(parts.store, self._passwords, parts.reading, parts.max_body_bytes)
         #: The endpoints by path below the site's, then by method.
         self._endpoints: dict[str, dict[str, Endpoint]] = {
             "": {"POST": subscribing.post},
@@ -98,6 +107,7 @@ class TopicsServer:
     async def close(self) -> None:
         """Stops everything that `start` has started."""
         await self.hub.close()
+        self._passwords.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; `scope["path"]` begins with `/topics/`."""

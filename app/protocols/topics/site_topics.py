@@ -1,7 +1,10 @@
 """The streams of one site on this node, and the one way in which a message reaches them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+
+import msgspec
+import structlog
 
 from app.clock import now_ms
 from app.config.settings import Site
@@ -17,6 +20,10 @@ from app.protocols.topics.topic import CONNECTION_PREFIX, TopicRules
 
 #: The store keeps a stream for this time after its deadline, for an /alive that arrives late.
 GRACE_MS = 2_000
+#: The bytes of an event that are decoded at the cost of one unit of `Slices`.
+_BYTES_OF_UNIT = 200
+
+_log = structlog.get_logger(__name__)
 
 
 class SiteTopics:
@@ -67,13 +74,19 @@ def write_own(topics: SiteTopics, stream: Stream, type_: str, instances: int) ->
     own_index(topics, stream).write(event, [Emitted(CONNECTION_PREFIX + stream.client)], stream.wrote_at)
 
 
-def write_message(index: TopicIndex, message: LiveMessage, now: float) -> int:
-    """Writes an event to all matching streams; returns the number of writes."""
-    notice = notice_of(message)
-    event: Event | None = message.encoded.get(Encoding)
-    if event is None:
-        event = message.encoded[Encoding] = Event.from_body(message.body, notice.at_ms, message.seq)
-    return index.write(event, notice.to, now)
+def message_steps(site: str, index: TopicIndex, message: LiveMessage, now: float) -> Generator[int, None, int]:
+    """Writes an event to all matching streams, in steps; returns the number of writes. See `TopicIndex.writing`."""
+    try:
+        notice = notice_of(message)
+        event: Event | None = message.encoded.get(Encoding)
+        if event is None:
+            event = message.encoded[Encoding] = Event.from_body(message.body, notice.at_ms, message.seq)
+            yield len(message.body) // _BYTES_OF_UNIT
+        return (yield from index.writing(event, notice.to, now))
+    except msgspec.MsgspecError:
+        # One unreadable event, whatever its source, must not stop the events behind it.
+        _log.error("event is unreadable", site=site, message=message.id)
+        return 0
 
 
 def notice_of(message: LiveMessage) -> Notice:

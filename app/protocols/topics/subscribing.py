@@ -1,11 +1,14 @@
 """The two ways to subscribe: POST / with es-web-notify's frames, GET /stream with Server-Sent Events."""
 
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from app.core.limits import Limits
 from app.errors import BadRequest, StoreError
+from app.protocols.fair_pool import FairPool
+from app.protocols.reading import read_aside
 from app.protocols.topics.exchange import TEXT, Exchange
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.identity import Identities
@@ -47,11 +50,14 @@ class StreamHost(Protocol):
 class Subscribing:
     """The endpoints of all sites. Lives as long as the server; holds nothing of a request."""
 
-    def __init__(self, hub: StreamHost, identities: Identities, limits: Limits, max_body_bytes: int) -> None:
+    def __init__(
+        self, hub: StreamHost, identities: Identities, limits: Limits, max_body_bytes: int, reading: FairPool
+    ) -> None:
         self._hub = hub
         self._identities = identities
         self._limits = limits
         self._max_body_bytes = max_body_bytes
+        self._reading = reading
         self._levels = LevelBudget()
 
     def caller_gone(self, caller: Caller) -> None:
@@ -62,7 +68,10 @@ class Subscribing:
     async def post(self, exchange: Exchange, topics: SiteTopics) -> None:
         """A subscription whose events come as frames. Raises BadRequest, AuthRefused, StoreError."""
         body = await exchange.read_body(self._max_body_bytes)
-        subscription = read_subscription(body, topics.settings.max_topics, rules_of(topics, exchange.is_mounted))
+        rules = rules_of(topics, exchange.is_mounted)
+        read = partial(read_subscription, max_topics=topics.settings.max_topics, rules=rules)
+        # Anybody may subscribe: the site's own bodies have another share of the threads.
+        subscription = await read_aside(self._reading, f"{topics.site.name} subscriptions", read, body)
         await self._subscribe(exchange, topics, subscription, Encoding.FRAMES, None)
 
     async def get(self, exchange: Exchange, topics: SiteTopics) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Generator
+from typing import Any, cast
 
 import pytest
 
@@ -15,11 +18,12 @@ from app.digests import digest
 from app.errors import StoreUnavailable
 from app.protocols.topics import hub as module
 from app.protocols.topics import presence as presence_module
-from app.protocols.topics import site_topics
+from app.protocols.topics import site_topics, slices
 from app.protocols.topics.frames import Encoding
-from app.protocols.topics.notice import Emitted
+from app.protocols.topics.notice import Emitted, audience
 from app.protocols.topics.settings import Topics
 from app.protocols.topics.stream import Stream
+from app.transport.streaming import StreamingResponse
 from tests.protocols.topics.conftest import HubNode, MemoryResponse, StartHub, caller, topics_site
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -30,6 +34,13 @@ SITE = topics_site(topics=Topics())
 def held_by(stream: Stream) -> list[LiveMessage]:
     """The messages that are kept until the stream is live."""
     return stream.held._messages if stream.held is not None else []
+
+
+def message_of(node: HubNode, detail: object, topic: str) -> LiveMessage:
+    """A message as the bus brings it."""
+    message = LiveMessage(1, "1", json.dumps(["t", detail]).encode())
+    message.audience = audience([Emitted(topic)], None)
+    return message
 
 
 async def test_nothing_falls_between_joining_and_live(start_hub: StartHub) -> None:
@@ -110,7 +121,7 @@ async def test_history_in_parts(start_hub: StartHub, monkeypatch: pytest.MonkeyP
 
 async def test_others_have_their_turn_within_a_history(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message is written once for each topic that it matches: the messages of a page are no single turn."""
-    monkeypatch.setattr(module, "_TURN_SECONDS", -1.0)
+    monkeypatch.setattr(slices, "UNITS_A_TURN", 1)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
     for number in range(5):
@@ -123,16 +134,144 @@ async def test_others_have_their_turn_within_a_history(start_hub: StartHub, monk
             next(turns)
             await asyncio.sleep(0)
 
-    def write(*arguments: Any) -> None:
+    def steps(*arguments: Any) -> Generator[int, None, int]:
         written_in.append(next(turns))
-        site_topics.write_message(*arguments)
+        return (yield from site_topics.message_steps(*arguments))
 
     others = asyncio.create_task(turn())
-    monkeypatch.setattr(module, "write_message", write)
+    monkeypatch.setattr(module, "message_steps", steps)
     response = await node.open(caller("a"), first)
     others.cancel()
     assert response.details == list(range(5))
     assert all(later - earlier > 1 for earlier, later in itertools.pairwise(written_in))
+
+
+class Turns:
+    """Counts the turns of the loop, and the writes to streams in each. Lives for one test."""
+
+    def __init__(self) -> None:
+        self.writes: Counter[int] = Counter()
+        self._turn = 0
+        self._counting = asyncio.create_task(self._count())
+
+    def watch(self, response: MemoryResponse) -> None:
+        """Count the writes to a stream."""
+        write = response.stream.write
+
+        def counted(frame: bytes) -> None:
+            self.writes[self._turn] += 1
+            write(frame)
+
+        response.stream.write = counted
+
+    def end(self) -> int:
+        """Count no more; return the most writes in a turn."""
+        self._counting.cancel()
+        return max(self.writes.values())
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self._turn += 1
+
+
+async def test_others_have_their_turn_within_an_event(start_hub: StartHub) -> None:
+    """An event with wildcards that reaches thousands of topics is written over many turns of the loop, once to each
+    topic of each stream; the next event of the site is behind it, for a stream that goes live meanwhile too."""
+    node: HubNode = await start_hub(SITE)
+    streams = [await node.open(caller("all", *(f"a{number}/{place}" for number in range(500)))) for place in range(4)]
+    turns = Turns()
+    for response in streams:
+        turns.watch(response)
+    late = await node.hub.join(node.topics, caller("all", "late/0"))
+    await node.emit("wide", "#", "+/+")
+    await node.emit("next", "all")
+    await until(lambda: node.topics.figures.deliveries > 0 or bool(turns.writes), "the begin")
+    response = await node.begin(*late)
+    await until(lambda: all(one.details[-1] == "next" for one in (*streams, response)), "the end")
+    assert turns.end() * 2 <= slices.UNITS_A_TURN + 300
+    for one in streams:
+        assert one.details == ["wide"] * (2 * 500 + 1) + ["next"]
+    assert response.details == ["wide"] * 3 + ["next"]
+
+
+async def test_others_have_their_turn_while_a_stream_goes_live(start_hub: StartHub) -> None:
+    """Held events are written over many turns of the loop, in order; events that come live meanwhile follow."""
+    node: HubNode = await start_hub(SITE)
+    stream, secret = await node.hub.join(node.topics, caller(*(f"a/{number}" for number in range(200))))
+    for number in range(20):
+        await node.emit(number, "a/+")
+    await until(lambda: len(held_by(stream)) == 20, "all")
+    other = await node.open(caller("a/1"))
+    turns = Turns()
+    response = MemoryResponse()
+    response.stream = stream
+    wrapped = response.write_frame
+    seen: list[bytes] = []
+
+    def counted(frame: bytes) -> None:
+        turns.writes[turns._turn] += 1
+        seen.append(frame)
+        wrapped(frame)
+
+    response.write_frame = counted  # type: ignore[method-assign]
+    beginning = asyncio.create_task(node.hub.begin(stream, secret, cast(StreamingResponse, response), None))
+    await until(lambda: len(seen) > 200, "the begin")
+    for number in range(20, 25):
+        await node.emit(number, "a/+")
+    await beginning
+    await node.emit(25, "a/1")
+    await until(lambda: response.details[-1:] == [25] and other.details[-1:] == [25], "the end")
+    assert turns.end() * 2 <= slices.UNITS_A_TURN + 300
+    assert response.details == [number for number in range(25) for _ in range(200)] + [25]
+    assert other.details == list(range(20, 26))
+
+
+async def test_history_is_read_again_when_too_much_was_held(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that misses events while it writes the held ones reads them from the history, if it asked for one."""
+    monkeypatch.setattr(slices, "UNITS_A_TURN", 1)
+    monkeypatch.setattr(catch_up, "MAX_MESSAGES", 3)
+    node: HubNode = await start_hub(SITE)
+    first = await node.emit("known", "a")
+    for after_seq, expected in ((first, [*range(10)]), (None, [0, "_resync"])):
+        stream, secret = await node.hub.join(node.topics, caller("a"))
+        await node.emit(0, "a")
+        await until(lambda held=stream: held_by(held), "the first")  # type: ignore[misc]
+        finish, emitted = node.hub.slices.finish, False
+
+        async def finish_slowly(*arguments: Any, finish: Any = finish, stream: Stream = stream) -> None:
+            nonlocal emitted
+            await finish(*arguments)
+            if not emitted:
+                emitted = True
+                for number in range(1, 10):
+                    await node.emit(number, "a")
+                await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.hub.slices, "finish", finish_slowly)
+            response = await node.begin(stream, secret, after_seq)
+        await until(lambda response=response, expected=expected: response.details == expected, "all")  # type: ignore[misc]
+        response.end("enough")
+
+
+async def test_events_that_are_lost(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many events wait, every stream gets `_resync` in their place, and the events behind it."""
+    monkeypatch.setattr(slices, "MAX_EVENTS", 2)
+    node: HubNode = await start_hub(SITE)
+    streams = [await node.open(caller("all", *(f"a{number}" for number in range(900)))) for _ in range(3)]
+    for number in range(3):
+        node.hub.published(SITE, message_of(node, number, "#"))
+    # A stream that goes live now is behind the lost events too.
+    late = await node.open(caller("all"))
+    node.hub.published(SITE, message_of(node, "next", "all"))
+    await until(lambda: all(one.details[-1:] == ["next"] for one in streams), "the end")
+    for one in streams:
+        assert one.details[-2:] == ["_resync", "next"]
+    assert late.details[-1] == "next"
+    assert node.topics.counts.resyncs["topics"] >= 3
 
 
 @pytest.mark.parametrize("leaves", [False, True])

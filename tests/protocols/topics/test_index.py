@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from app.protocols.topics.frames import Encoding, Event
 from app.protocols.topics.index import TopicIndex
-from app.protocols.topics.notice import Emitted
+from app.protocols.topics.notice import Emitted, Listeners
 from app.protocols.topics.stream import Keeper, Stream
 from app.transport.streaming import StreamingResponse
 from tests.protocols.topics.conftest import MemoryResponse, caller, topics_site
@@ -96,10 +98,71 @@ def test_bound() -> None:
         return [late - early for early, late in zip(before, after, strict=True)]
 
     assert counts_of(Emitted("a")) == [1, 0, 0, 1, 1]
-    assert counts_of(Emitted("a", subscribers=frozenset({"u"}))) == [0, 1, 0, 0, 1]
-    assert counts_of(Emitted("a", subscribers=frozenset({"+"}))) == [0, 1, 1, 0, 1]
-    assert counts_of(Emitted("a", subscribers=frozenset({"*"}))) == [1, 1, 1, 1, 2]
-    assert counts_of(Emitted("a", subscribers=frozenset())) == [0, 0, 0, 0, 0]
+    assert counts_of(Emitted("a", listeners=Listeners.of(["u"]))) == [0, 1, 0, 0, 1]
+    assert counts_of(Emitted("a", listeners=Listeners.of(["+"]))) == [0, 1, 1, 0, 1]
+    assert counts_of(Emitted("a", listeners=Listeners.of(["*"]))) == [1, 1, 1, 1, 2]
+    assert counts_of(Emitted("a", listeners=Listeners.of([]))) == [0, 0, 0, 0, 0]
+
+
+def steps_of(index: TopicIndex, *to: Emitted) -> list[int]:
+    """The costs of the steps in which an event is written."""
+    return list(index.writing(EVENT, to, 0.0))
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_an_event_is_written_in_steps(encoding: Encoding) -> None:
+    """Between two steps a bounded number of streams is written to: of one topic, or of many that a wildcard reaches."""
+    index = TopicIndex()
+    many = [stream_in(index, "a", encoding=encoding) for _ in range(1_000)]
+    wide = stream_in(index, *(f"b/{number}" for number in range(1_000)), encoding=encoding)
+    for emitted in ("a", "b/+", "#"):
+        written = 0
+        for _ in index.writing(EVENT, [Emitted(emitted)], 0.0):
+            before, written = written, sum(len(one._written) for one in (*many, wide))
+            assert written - before <= 128, emitted
+            for one in (*many, wide):
+                one._written.clear()
+            written = 0
+    assert sum(steps_of(index, Emitted("a"))) >= 2_000
+    assert sum(steps_of(index, Emitted("b/+"))) >= 10_000
+
+
+def test_a_stream_that_ends_within_an_event() -> None:
+    """A stream may end while an event is written to it, as one does whose outbox is full, and between two steps."""
+    index = TopicIndex()
+    streams = [stream_in(index, "a", "a/+", "#", is_chunked=number % 2 == 1) for number in range(4)]
+    for response in streams:
+        response.stream.write = lambda frame, ended=response.stream: index.remove(ended)  # type: ignore[misc]
+    index.write(EVENT, [Emitted("a"), Emitted("a/#")], 0.0)
+    assert dict(index.counts()) == {}
+    late = stream_in(index, "a", "b", "c")
+    steps = index.writing(EVENT, [Emitted("#"), Emitted("+")], 0.0)
+    while len(late._written) < 2:
+        next(steps)
+    index.remove(late.stream)
+    assert list(steps)
+    assert late.events == late.events[:2]
+
+
+def test_listeners_are_decoded_once_and_when_they_are_needed() -> None:
+    """A node without streams of a binded topic does not decode the names of its listeners."""
+    index = TopicIndex()
+    stream_in(index, "b", "!c", user="u")
+    elsewhere, here = Listeners.of(["u"]), Listeners.of(["u"])
+    index.write(EVENT, [Emitted("a", listeners=elsewhere), Emitted("c", listeners=here)], 0.0)
+    assert (elsewhere.is_packed, here.is_packed) == (True, False)
+    assert here.names is here.names
+
+
+def test_order_of_an_events_topics() -> None:
+    """Exact topics are written in their order, and all patterns of an event in the place of the first one."""
+    index = TopicIndex()
+    stream = stream_in(index, "a", "b", "c")
+    index.write(EVENT, [Emitted("b"), Emitted("+"), Emitted("a"), Emitted("#")], 0.0)
+    pairs = [(event["ep"]["requested"], event["ep"]["emitted"]) for event in stream.events]
+    assert (pairs[0], pairs[-1]) == (("b", "b"), ("a", "a"))
+    assert sorted(pairs[1:-1]) == [(topic, pattern) for topic in "abc" for pattern in "#+"]
+    assert [emitted for _, emitted in pairs[1:-1]] == ["+", "#"] * 3
 
 
 def test_nothing_is_left() -> None:

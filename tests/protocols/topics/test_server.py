@@ -12,6 +12,7 @@ import pytest
 
 from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.protocols.reading import new_reading_pool
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
 from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
@@ -104,7 +105,9 @@ async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
     node = await StoreNode.start(valkey, [SITE])
     store = RedisTopics(node.redis, node.name)
     directory = HttpBindDirectory(0.5)
-    parts = TopicsParts(node.delivery, store, directory, node.limits, FlakeIds(0, 1), node.counts, node.name, 1_000)
+    reading = new_reading_pool()
+    ids = FlakeIds(0, 1)
+    parts = TopicsParts(node.delivery, store, directory, node.limits, ids, node.counts, node.name, 1_000, reading)
     topics = TopicsServer({SITE.name: SITE}, parts)
     await topics.start()
     application: Any = topics
@@ -116,6 +119,7 @@ async def server(valkey: Valkey) -> AsyncIterator[ServedTopics]:
         await topics.drain(0)
     await topics.hub.drained()
     await topics.close()
+    reading.close()
     await directory.aclose()
     await node.close()
 

@@ -3,12 +3,15 @@ and a comparison with a naive search."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.protocols.topics import trie as module
 from app.protocols.topics.topic import Levels, levels_of
-from app.protocols.topics.trie import Trie
+from app.protocols.topics.trie import NODES_A_SLICE, Trie
 
 # Subscribed topic, emitted topic, whether they match.
 MQTT_SECTION_4_7 = [
@@ -84,11 +87,24 @@ BOTH_SIDES = [
 ]
 
 
+_V = TypeVar("_V")
+
+
+def found(trie: Trie[_V], *emitted: Levels) -> list[_V]:
+    """Return the values that match some of these topics or patterns."""
+    return [found[0] for found in trie.walk(emitted) if not isinstance(found, int)]
+
+
+def visits(trie: Trie[_V], *emitted: Levels) -> list[int]:
+    """Return the numbers of nodes between the pauses of a walk."""
+    return [found for found in trie.walk(emitted) if isinstance(found, int)]
+
+
 def meets(subscribed: str, emitted: str) -> bool:
     """Search a trie that holds only this pattern."""
     trie: Trie[str] = Trie()
     trie.add(levels_of(subscribed), subscribed)
-    return list(trie.matches(levels_of(emitted))) == [subscribed]
+    return found(trie, levels_of(emitted)) == [subscribed]
 
 
 @pytest.mark.parametrize(("subscribed", "emitted", "expected"), MQTT_SECTION_4_7)
@@ -129,16 +145,92 @@ _pattern = st.builds(
 _patterns = st.one_of(_pattern, st.just(("#",)))
 
 
-@given(st.lists(_patterns, max_size=25, unique=True), st.lists(_patterns, max_size=25), _patterns)
-def test_against_a_naive_search(added: list[Levels], removed: list[Levels], emitted: Levels) -> None:
-    """After any additions and removals the trie finds the same subscriptions as a naive search, each once."""
+@given(
+    st.lists(_patterns, max_size=25, unique=True),
+    st.lists(_patterns, max_size=25),
+    st.lists(_patterns, min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_against_a_naive_search(
+    added: list[Levels], removed: list[Levels], emitted: list[Levels], pauses: bool
+) -> None:
+    """After any additions and removals the trie finds the same subscriptions as a naive search, each once, with the
+    places of all topics that it matches."""
     trie: Trie[Levels] = Trie()
     for pattern in added:
         trie.add(pattern, pattern)
     for pattern in set(removed) & set(added):
         trie.remove(pattern)
-    held = set(added) - set(removed)
-    assert sorted(trie.matches(emitted)) == sorted(pattern for pattern in held if naive(pattern, emitted))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "NODES_A_SLICE", 1 if pauses else 256)
+        matches = [match for match in trie.walk(emitted) if not isinstance(match, int)]
+    expected = [
+        (pattern, [place for place, topic in enumerate(emitted) if naive(pattern, topic)])
+        for pattern in set(added) - set(removed)
+    ]
+    assert sorted(matches) == sorted(match for match in expected if match[1])
+
+
+@given(
+    st.lists(_patterns, max_size=25, unique=True),
+    st.lists(st.lists(_patterns, max_size=6)),
+    st.lists(_patterns, min_size=1, max_size=6),
+)
+def test_removals_during_a_walk(added: list[Levels], removed: list[list[Levels]], emitted: list[Levels]) -> None:
+    """A walk goes on after removals in its pauses: it finds all that stays, each once, and nothing that went before the
+    walk came by and does not match."""
+    trie: Trie[Levels] = Trie()
+    for pattern in added:
+        trie.add(pattern, pattern)
+    held, matches = set(added), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "NODES_A_SLICE", 1)
+        for match in trie.walk(emitted):
+            if not isinstance(match, int):
+                matches.append(match[0])
+                continue
+            for pattern in set(removed.pop() if removed else []) & held:
+                trie.remove(pattern)
+                held.remove(pattern)
+    wanted = {pattern for pattern in added if any(naive(pattern, topic) for topic in emitted)}
+    assert len(matches) == len(set(matches))
+    assert held & wanted <= set(matches) <= wanted
+
+
+WIDE = 5_000
+
+
+def test_one_walk_for_all_patterns() -> None:
+    """However many patterns an event has, no node is visited twice, and a name behind `+` is looked up: the children of
+    children are not visited."""
+    trie: Trie[int] = Trie()
+    for number in range(WIDE):
+        trie.add((f"a{number}",), number)
+    patterns = [("+", f"x{number}") for number in range(50)]
+    assert sum(visits(trie, *patterns)) < 1.1 * WIDE
+    assert sum(visits(trie, ("#",), ("+", "#"), ("+",), ("$", "#"), ("+", "+", "#"))) < 1.1 * WIDE
+    deep: Trie[int] = Trie()
+    for number in range(WIDE):
+        deep.add(("a", f"b{number % 50}", f"c{number}"), number)
+    assert found(deep, ("a", "+", "c7")) == [7]
+    assert sum(visits(deep, ("a", "+", "c7"))) < 200
+
+
+def test_a_walk_pauses() -> None:
+    """Between two pauses a walk visits a bounded number of nodes, whatever the shape of the trie."""
+    wide: Trie[int] = Trie()
+    for number in range(WIDE):
+        wide.add((f"a{number}", f"b{number}"), number)
+    for emitted in (("#",), ("+", "+"), ("+", "x"), ("+", "#")):
+        assert len(visits(wide, emitted)) > WIDE // NODES_A_SLICE
+        # One node's list of children is made at once: it costs as much as some more visits.
+        assert max(visits(wide, emitted)) <= NODES_A_SLICE + WIDE // 64
+    subscribed: Trie[int] = Trie()
+    for number in range(2**12):
+        subscribed.add(tuple("+" if number >> place & 1 else "a" for place in range(12)), number)
+    topic = ("a",) * 12
+    assert len(found(subscribed, topic)) == 2**12
+    assert max(visits(subscribed, topic)) <= NODES_A_SLICE + 1
 
 
 @given(st.lists(_patterns, max_size=25, unique=True))
@@ -159,10 +251,10 @@ def test_many_levels() -> None:
     deep = ("a",) * 10_000
     trie.add(deep, "deep")
     trie.add((*deep[:-1], "+"), "wild")
-    assert sorted(trie.matches(deep)) == ["deep", "wild"]
-    assert sorted(trie.matches(("#",))) == ["deep", "wild"]
+    assert sorted(found(trie, deep)) == ["deep", "wild"]
+    assert sorted(found(trie, ("#",))) == ["deep", "wild"]
     trie.remove(deep)
-    assert list(trie.matches(deep)) == ["wild"]
+    assert found(trie, deep) == ["wild"]
 
 
 def test_nothing_is_hidden() -> None:
@@ -170,6 +262,6 @@ def test_nothing_is_hidden() -> None:
     trie: Trie[str] = Trie(hides_nothing=True)
     for topic in ("#", "+/b", "@a/b", "$s/b"):
         trie.add(levels_of(topic), topic)
-    assert sorted(trie.matches(levels_of("@a/b"))) == ["#", "+/b", "@a/b"]
-    assert sorted(trie.matches(levels_of("#"))) == ["#", "$s/b", "+/b", "@a/b"]
-    assert sorted(trie.matches(levels_of("+/b"))) == ["#", "$s/b", "+/b", "@a/b"]
+    assert sorted(found(trie, levels_of("@a/b"))) == ["#", "+/b", "@a/b"]
+    assert sorted(found(trie, levels_of("#"))) == ["#", "$s/b", "+/b", "@a/b"]
+    assert sorted(found(trie, levels_of("+/b"))) == ["#", "$s/b", "+/b", "@a/b"]
