@@ -78,7 +78,11 @@ class FairPool:
         line.waiting.append((work, result))
         self._note_ready(owner, line)
         self._fill()
-        return await result
+        try:
+            return await result
+        finally:
+            # The traceback of an error holds this frame, and with it the work: without the future there is no cycle.
+            del result
 
     def close(self) -> None:
         """Begins no more work; does not wait for the work that is under way."""

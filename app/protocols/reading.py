@@ -14,7 +14,7 @@ from app.transport.refusals import TOO_MANY_BODIES
 #: A longer text is read in a thread, so that reading it holds up no other request.
 LARGE_BYTES = 65_536
 
-#: The threads of a node that read long texts and decrypt bind keys; those of one site at a time for its keys, and its keys
+#: The threads of a node that read long texts and decrypt bind keys. Of one site: those for keys at a time, and the keys
 #: that wait.
 READING_THREADS = 4
 READING_THREADS_OF_SITE = 2

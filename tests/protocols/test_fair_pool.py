@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from time import thread_time
@@ -184,3 +187,27 @@ async def test_shares_differ(bench: Bench) -> None:
     bench.end("a1", "a2")
     assert await asyncio.gather(*tasks) == ["a1", "a2"]
     refused.pop("too much")
+
+
+async def test_work_that_fails_is_freed_at_once(bench: Bench) -> None:
+    """An error keeps nothing of its work once it is handled: the collector, which comes rarely, is not needed."""
+
+    class Body:
+        """Something long."""
+
+    def fail(body: Body) -> None:
+        raise BadRequest("no")
+
+    gc.collect()
+    gc.disable()
+    try:
+        body = Body()
+        kept = weakref.ref(body)
+        work = partial(fail, body)
+        del body
+        with contextlib.suppress(BadRequest):
+            await bench.pool.run("a", work)
+        del work
+        await until(lambda: kept() is None, "the end of the body")
+    finally:
+        gc.enable()
