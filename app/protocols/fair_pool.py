@@ -63,7 +63,11 @@ class FairPool:
         line.waiting.append((work, result))
         self._note_ready(owner, line)
         self._fill()
-        return await result
+        try:
+            return await result
+        finally:
+            # An error holds this frame, and the future holds the error.
+            del result
 
     def close(self) -> None:
         """Begins no more work; does not wait for the work that is under way."""
