@@ -81,7 +81,7 @@ class FairPool:
         try:
             return await result
         finally:
-            # The traceback of an error holds this frame, and with it the work: without the future there is no cycle.
+            # An error holds this frame, and the future holds the error.
             del result
 
     def close(self) -> None:
