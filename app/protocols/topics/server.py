@@ -169,6 +169,7 @@ class TopicsServer:
             if path not in _STATUS or not topics.settings.open_status:
                 raise
             self._open_status.take(topics.site.name, time.monotonic())
+            exchange.is_open = True
 
     def _registry_of(self, topic: str) -> dict[str, Endpoint]:
         registering = self._registering
