@@ -186,6 +186,7 @@ class PublisherEndpoint:
         self._counts = counts
         # A caller needs no key for most of these lines.
         self._refusals = CountedLines(_log, "info", "channel request refused")
+        self._failures = CountedLines(_log, "error", "channel request failed")
         self._wrong_keys = CountedLines(_log, "warning", "channel request refused")
         self._actions = {
             _CREATE: publishers.create,
@@ -235,7 +236,7 @@ class PublisherEndpoint:
         except LimitReached as error:
             return _refuse(error.status, _SHORT[error.status], str(error), error.retry_after_seconds)
         except StoreUnavailable as error:
-            _log.error("channel request failed", site=site.name, path=path, reason=str(error))
+            self._failures.tell(site=site.name, path=path, reason=str(error))
             return _refuse(503, "Service unavailable", "Nothing is stored, try again.", _RETRY_AFTER_SECONDS)
         except StoreError as error:
             _log.error("channel request failed", site=site.name, path=path, reason=str(error))

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
+from app.observe import counted_lines
 from app.protocols.reading import MOST_BODIES_WAITING
 from app.protocols.sites.send import INVALID, MISSING, SendEndpoint
 from app.store.keys import prefix
@@ -412,8 +413,9 @@ async def test_long_bodies_wait_for_their_turn(endpoint: SendEndpoint, node: Sto
     assert {answer.headers.get("retry-after") for answer in answers if answer.status == 429} == {"1"}
 
 
-async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint) -> None:
+async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that tries a thousand keys writes one line at once, and one a second with their number."""
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
     with capture_logs() as lines:
         for number in range(100):
             assert (await ask(endpoint, query=f"site=newsite&apiKey=wrong{number}")).status == 401
