@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
+from app.observe import counted_lines
 from app.protocols.reading import MOST_BODIES_WAITING
 from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites.send import SendEndpoint
