@@ -11,12 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.backends import figures as backend_figures
 from app.backends.figures import BackendCounts
+from app.journal import figures as journal_figures
 from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
 from app.observe.metrics import Metrics, NodeInfo
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.listed import PROTOCOLS
+from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
@@ -29,6 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 LISTED = [
     *figures.METRICS,
     *backend_figures.METRICS,
+    *journal_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -52,7 +55,7 @@ def filled() -> Counts:
     counts.loop_lag_seconds.observe(0.03)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
-        parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
+        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
         for part in parts:
             for name in part.__slots__:
                 if isinstance(numbers := getattr(part, name), Counter):
