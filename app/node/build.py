@@ -60,6 +60,8 @@ from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
 from app.webhooks.protocol import WEBHOOKS
 
+_OWN_METRICS = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS)
+
 
 class Services:
     """The parts of one node. Lives from `start` until the exit stack that `start` used is left."""
@@ -68,7 +70,6 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
-        specs = (*specs, WEBHOOKS)
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -118,9 +119,7 @@ class Services:
             },
             self._notices(),
         )
-        listed = chain(
-            figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, *(spec.metrics for spec in specs)
-        )
+        listed = chain(*_OWN_METRICS, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
@@ -148,7 +147,7 @@ class Services:
         redis = new_redis(location, config.redis_timeout_seconds, counts, journal_backlog=backlog)
         await redis.start()
         stack.push_async_callback(redis.close)
-        services = cls(config, redis, counts, slot, specs)
+        services = cls(config, redis, counts, slot, (*specs, WEBHOOKS))
         await services._start(config, stack)
         return services
 
