@@ -19,7 +19,10 @@ from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
 from app.ids import FlakeIds
+from app.journal import figures as journal_figures
 from app.journal.database import read_database_url
+from app.journal.figures import WriterWatch
+from app.journal.recorder import Recorder
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
 from app.node.worker_slot import WorkerSlot
@@ -73,7 +76,7 @@ class Services:
         sites = config.sites.values()
         # The ids move to the leased place before the first message is accepted.
         self._ids = FlakeIds(0, 0)
-        queues = RedisQueues(redis, node, config.max_body_bytes)
+        queues = RedisQueues(redis, node, config.max_body_bytes, config.journal_url is not None)
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
@@ -104,6 +107,8 @@ class Services:
         self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
+        self._recorder = Recorder(redis, node, counts, config.journal.backlog)
+        self._writer_watch = WriterWatch(redis, counts)
         tasks = current_tasks()
         self.health = Health(
             {
@@ -113,7 +118,9 @@ class Services:
             },
             self._notices(),
         )
-        listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
+        listed = chain(
+            figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, *(spec.metrics for spec in specs)
+        )
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
@@ -147,6 +154,12 @@ class Services:
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
+        if config.journal_url is not None:
+            # Behind everything that ends connections.
+            stack.push_async_callback(self._recorder.close)
+            self._recorder.start()
+            stack.push_async_callback(self._writer_watch.close)
+            self._writer_watch.start()
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)

@@ -52,7 +52,7 @@
 | hook_lease | string | the node that sends the site's events, for a few seconds |
 | hook_off | string | digest of the webhook's configuration that was answered 410 |
 | hook_posts | sorted set | posts of the webhook that were not answered yet, by the time of the next attempt |
-| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), bytes, tries, replayed: it was parked before |
+| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), types, bytes, tries, replayed: it was parked before |
 | hook_parked | sorted set | posts that were given up, by that time; their bytes are parked_bytes in `hook_counts` |
 | hook_attempts | list | the last attempts as JSON, newest first |
 | online | hash | user room → when the backend was told that the user is online, in ms |

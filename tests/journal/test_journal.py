@@ -104,7 +104,7 @@ async def test_a_message_and_its_deliveries(journal: Journal) -> None:
 
 
 async def test_the_deliveries_of_a_user(journal: Journal) -> None:
-    """Those of all devices, newest first, or of one device, with their messages."""
+    """Deliveries of all devices come newest first, or of one device, with their messages."""
     found = await journal.user_deliveries(SITE, "user_1", 7_000, 3)
     assert [(one.message.seq - FIRST_SEQ, one.delivery.device) for one in found] == [(10, "tablet"), (9, "d"), (8, "d")]
     assert len(await journal.user_deliveries(SITE, "user_1", 7_000, 10, "d")) == 3

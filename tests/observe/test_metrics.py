@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.backends import figures as backend_figures
 from app.backends.figures import BackendCounts
+from app.journal import figures as journal_figures
 from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
@@ -30,6 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 LISTED = [
     *figures.METRICS,
     *backend_figures.METRICS,
+    *journal_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -88,7 +89,7 @@ async def test_a_receiver_that_is_killed(new_node: NewNode, receiver: HookReceiv
     await receiver.stop()
     for _ in range(5):
         await asyncio.gather(*(node.come(f"user_{number}") for number in range(3)))
-    await until(lambda: node.counts.of("shop").part(WebhookCounts).posts["again"] > 1, "failed attempts")
+    await until(lambda: node.counts.of("shop").part(WebhookCounts).posts["retry"] > 1, "failed attempts")
     await receiver.start()
     await told(receiver, 30 - 2)
     check_all(receiver, len(set(receiver.seqs)))
@@ -235,3 +236,24 @@ async def test_any_answers(new_node: NewNode, receiver: HookReceiver, chance: ra
         await receiver.start()
     receiver.status = lambda number: 200
     await all_told(node, receiver, valkey)
+
+
+async def test_attempts_are_rows_of_the_journal(new_node: NewNode, receiver: HookReceiver, valkey: Valkey) -> None:
+    """Where there is a journal each attempt is one row in the stream of fates; without one there is no stream."""
+    node = new_node(hooked_site(receiver), journal_backlog=100)
+    await node.start()
+    receiver.status = lambda number: 200 if number else 503
+    await node.come("user_1")
+    await all_told(node, receiver, valkey)
+    client: Any = valkey.client
+    entries = [fields for _, fields in client.xrange(prefix("shop") + "fate") if fields[b"k"] == b"rows"]
+    rows = [row for fields in entries for row in json.loads(fields[b"rows"])]
+    assert {fields[b"table"] for fields in entries} == {b"webhook_attempts"}
+    assert [(row["attempt"], row["status"], row["outcome"]) for row in rows][:2] == [
+        (1, 503, "retry"),
+        (2, 200, "delivered"),
+    ]
+    seq = receiver.seqs[0]
+    assert (rows[0]["from_seq"], rows[0]["users"], rows[0]["node"]) == (seq, '["user_1"]', "aa")
+    assert rows[0]["types"].startswith("user.o")
+    assert rows[0]["webhook_id"] == rows[1]["webhook_id"]

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.ids import FlakeIds
-from app.protocols.reading import MOST_WAITING
+from app.observe import counted_lines
+from app.protocols.reading import MOST_BODIES_WAITING
 from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites.send import SendEndpoint
 from app.store.keys import prefix
@@ -416,13 +417,14 @@ async def test_long_bodies_wait_for_their_turn(endpoint: SendEndpoint, node: Sto
     endpoint = SendEndpoint(SITES, node.delivery, FlakeIds(1, 1), 10_000)
     form = b"rooms=user_1&event=e&" + b"&".join([b"args[]=1"] * 600)
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    answers = await asyncio.gather(*(ask(endpoint, form, headers=headers) for _ in range(MOST_WAITING + 5)))
-    assert Counter(answer.status for answer in answers) == {200: MOST_WAITING + 1, 429: 4}
+    answers = await asyncio.gather(*(ask(endpoint, form, headers=headers) for _ in range(MOST_BODIES_WAITING + 5)))
+    assert Counter(answer.status for answer in answers) == {200: MOST_BODIES_WAITING + 1, 429: 4}
     assert {answer.headers.get("retry-after") for answer in answers if answer.status == 429} == {"1"}
 
 
-async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint) -> None:
+async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that tries a thousand keys writes one line at once, and one a second with their number."""
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
     with capture_logs() as lines:
         for number in range(100):
             assert (await ask(endpoint, query=f"site=newsite&apiKey=wrong{number}")).status == 401
