@@ -22,9 +22,11 @@ ROOM = "user_1"
 KEY = prefix(SITE.name)
 
 
-def waiting_for(node: StoreNode, wish: Literal["any", "all"], timeout: int = 30, **options: Any) -> asyncio.Task[Outcome]:
+def waiting_for(
+    node: StoreNode, wish: Literal["any", "all"], timeout: int = 30, **options: Any
+) -> asyncio.Task[Outcome]:
     """A request that sends a message and waits for its acks."""
-    message = make_message(SITE, ROOM, options=MessageOptions(wait=wish, timeout=timeout, **options))
+    message = make_message(SITE, ROOM, options=MessageOptions(wait=wish, timeout=30))
     return asyncio.create_task(node.delivery.follow_up.publish_and_wait(message))
 
 
