@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -157,3 +159,33 @@ def test_the_commands(cluster: Deployment, receiver: HookReceiver, drivers: Driv
     assert run("retry", "--since", "yesterday").stderr.startswith("recado: the server answered 400: since: expected")
     shown = json.loads(run("list", "--json").output)
     assert (shown["state"], shown["parked"]) == ("on", [])
+
+
+def test_attempts_reach_the_journal(tenant: Tenant, receiver: HookReceiver, tmp_path: Path) -> None:
+    """An attempt is a row of the journal's database, with the first 1 KB of the answer."""
+    sites = contract_sites(tenant)
+    hook = {"url": receiver.url, "secret": SECRET, "events": ["user.online"], "allow_private": True}
+    database = tmp_path / "journal.sqlite"
+    environment = {"DATABASE_URL": f"sqlite:///{database}"}
+    deployment = Deployment({"alpha": sites["alpha"] | {"webhook": hook}}, environment=environment)
+    try:
+        receiver.answer = b"x" * 5_000
+        query = {"site": "alpha", "apiKey": deployment.key("alpha")}
+        assert deployment.post("/webhooks/test", params=query).json()["attempt"]["status"] == 200
+        rows = eventually(lambda: _attempts_in(database), "the row")
+        assert rows == [(200, "test", "webhook.test", 1024)]
+    finally:
+        deployment.end()
+
+
+def _attempts_in(database: Path) -> list[tuple[int, str, str, int]]:
+    if not database.exists():
+        return []
+    connection = sqlite3.connect(database)
+    try:
+        return list(connection.execute("SELECT status, outcome, types, length(answer) FROM webhook_attempts"))
+    except sqlite3.OperationalError:
+        # The writer has not made the tables yet.
+        return []
+    finally:
+        connection.close()
