@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -115,6 +118,24 @@ async def test_errors_reach_the_caller(bench: Bench) -> None:
         with pytest.raises(BadRequest, match="no"):
             await bench.pool.run("a", fail)
     assert (bench.pool._free, bench.pool._lines) == (3, {})
+
+
+async def test_errors_leave_no_cycle(bench: Bench) -> None:
+    """With the collector off nothing is left of an error."""
+    left: list[weakref.ref[Bench]] = []
+
+    def fail() -> None:
+        local = Bench()
+        left.append(weakref.ref(local))
+        raise BadRequest(str(local.begun))
+
+    gc.disable()
+    try:
+        with contextlib.suppress(BadRequest):
+            await bench.pool.run("a", fail)
+        await until(lambda: left[0]() is None, "the end of it")
+    finally:
+        gc.enable()
 
 
 async def test_callers_that_have_gone(bench: Bench) -> None:

@@ -152,9 +152,11 @@ class Slices:
     def _serve(self, waiting: _Site, units: int) -> None:
         if waiting.joining and (waiting.is_joining_next or not waiting.live):
             waiting.is_joining_next = False
-            joining = waiting.joining.popleft()
-            if not self._join_on(joining, units):
-                waiting.joining.append(joining)
+            # No frame that an error may hold names the work.
+            if self._join_on(waiting.joining[0], units):
+                waiting.joining.popleft()
+            else:
+                waiting.joining.rotate(-1)
         elif waiting.live:
             waiting.is_joining_next = True
             work = waiting.live[0]
