@@ -265,6 +265,29 @@ async def test_too_much_while_the_held_events_are_written(
     await until(lambda: response.details == expected, "all")
 
 
+async def test_a_gap_is_filled_no_faster_than_it_is_written(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interruption of the bus a long history is read page by page as it is written: nothing is lost of it."""
+    monkeypatch.setattr(slices, "UNITS_A_TURN", 1)
+    monkeypatch.setattr(slices, "MAX_EVENTS", 5)
+    node: HubNode = await start_hub(SITE)
+    response = await node.open(caller("a", "a/#", "+"))
+    await node.emit(0, "a")
+    await until(lambda: len(response.details) == 3, "the first")
+    lost: list[LiveMessage] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(node.hub._audiences, "hear", lambda _site, message: lost.append(message))
+        for number in range(1, 30):
+            await node.emit(number, "a")
+        await until(lambda: len(lost) == 29, "all")
+    history = node.hub._audiences.history
+    monkeypatch.setattr(node.hub._audiences, "history", lambda site, seq: history(site, seq, 4))
+    node.node.delivery.bus_interrupted()
+    await until(lambda: response.details[-1:] == [29] and len(response.details) == 90, "the rest")
+    assert response.details == [number for number in range(30) for _ in range(3)]
+
+
 async def test_events_that_are_lost(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """When too many events wait, every stream gets `_resync` in their place, and the events behind it."""
     monkeypatch.setattr(slices, "MAX_EVENTS", 2)
