@@ -19,6 +19,10 @@ from msgspec import Struct
 
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send, send_each
+from app.commands import journal
+from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
+from app.commands.site_door import configured_key
+from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
@@ -27,7 +31,7 @@ from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
-from app.node.purge import purge
+from app.node.purge import check_purge, purge
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
@@ -37,39 +41,6 @@ _MAX_IMPORT_BYTES = 100_000_000
 _SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
 
 _log = structlog.get_logger(__name__)
-
-_config_option = click.option(
-    "--config", "config_path", metavar="FILE", help="config.yml to read (env RECADO_CONFIG; default ./config.yml)."
-)
-_sites_option = click.option(
-    "--sites", "sites_path", metavar="FILE", help="sites.yml to read (env RECADO_SITES; default ./sites.yml)."
-)
-
-
-class Failure(click.ClickException):
-    """Ends the command with one line on stderr. Lives until click has shown it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
-
-    def show(self, file: Any = None) -> None:
-        """Writes the line."""
-        click.echo(f"recado: {self.message}", err=True, file=file)
-
-
-class ConfigFailure(Failure):
-    """Ends the command when the configuration is not usable, with one line for each mistake."""
-
-    exit_code = 2
-
-    def __init__(self, error: ConfigError) -> None:
-        super().__init__(str(error))
-        self._mistakes = error.mistakes
-
-    def show(self, file: Any = None) -> None:
-        """Writes the lines."""
-        for mistake in self._mistakes:
-            click.echo(f"recado: {mistake}", err=True, file=file)
 
 
 class SendOptions(Struct, frozen=True):
@@ -100,13 +71,15 @@ class ImportOptions(Struct, frozen=True):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="recado", message="%(prog)s %(version)s")
-def recado() -> None:
+@click.pass_context
+def recado(context: click.Context) -> None:
     """Recado pushes messages from websites' backends to their users' browsers, and keeps what was not received."""
+    context.obj = _load
 
 
 @recado.command()
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (env HOST; default 0.0.0.0, --demo 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 picks a free one (env PORT).")
 @click.option("--demo", is_flag=True, help="Add the site 'demo' and the page /demo to try things out.")
@@ -135,6 +108,7 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         for warning in warnings_of(config, _SECTIONS):
             _log.warning("configuration", reason=warning)
     run.tell_missing_bundles()
+    run.tell_missing_journal(config)
     try:
         if config.workers > 1:
             workers.supervise(config, sources, run.reader_of(sources, PROTOCOLS))
@@ -153,8 +127,8 @@ def worker() -> None:
 
 
 @recado.command("check-config")
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 def check_config(config_path: str | None, sites_path: str | None) -> None:
     """Check the configuration and name what is wrong.
 
@@ -167,6 +141,9 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     _check(config)
     store = "Redis" if config.redis_url else f"embedded server in {config.data_dir}"
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
+    if config.journal_url is not None:
+        kind, days = config.journal_url.partition(":")[0], config.journal.days("messages")
+        click.echo(f"OK journal: {kind}, messages are kept {days:g} days")
     for site in config.sites.values():
         click.echo(f"OK site {site.name}: {_describe(site)}")
         for section in _SECTIONS:
@@ -178,8 +155,8 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
 
 
 @recado.command()
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--site", "site_name", required=True, help="Name of the site.")
 @click.option("--room", "rooms", required=True, multiple=True, help="Room to send to; may be repeated.")
 @click.option("--event", required=True, help="Name of the event.")
@@ -224,8 +201,8 @@ def import_() -> None:
 
 def _add_import(protocol: str, importer: Importer) -> None:
     @import_.command(importer.name, help=importer.help)
-    @_config_option
-    @_sites_option
+    @config_option
+    @sites_option
     @click.option("--site", "site_name", required=True, help="Name of the site.")
     @click.option("--owner", metavar="USER", help="The owner of topics that have none.")
     @click.option("--dry-run", is_flag=True, help="Read the file and say what would be done.")
@@ -276,8 +253,8 @@ def _read_bounded(file: Path) -> bytes:
 
 
 @recado.command("purge")
-@_config_option
-@_sites_option
+@config_option
+@sites_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("site_name", metavar="SITE")
 def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_name: str) -> None:
@@ -290,12 +267,20 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
       recado purge oldsite
     """
     config = _load(config_path, sites_path)
+    try:
+        asyncio.run(check_purge(config, site_name))
+    except RecadoError as error:
+        raise Failure(str(error)) from None
     if not yes:
         click.confirm(f"Delete everything of site {site_name!r}?", abort=True)
     try:
         click.echo(f"OK {asyncio.run(purge(config, site_name))} keys deleted")
     except RecadoError as error:
         raise Failure(str(error)) from None
+
+
+for _command in (*journal.COMMANDS, webhooks):
+    recado.add_command(_command)
 
 
 @recado.group()
@@ -332,7 +317,7 @@ def _server_of(options: SendOptions | ImportOptions) -> tuple[str, str]:
     if url is not None and api_key is not None:
         return url, api_key
     config = _load(options.config_path, options.sites_path)
-    return url or f"http://127.0.0.1:{config.port}", api_key or _configured_key(config, options.site_name)
+    return url or f"http://127.0.0.1:{config.port}", api_key or configured_key(config, options.site_name)
 
 
 def _check(config: Config) -> None:
@@ -340,12 +325,6 @@ def _check(config: Config) -> None:
         check_together(config)
     except ConfigError as error:
         raise ConfigFailure(error) from None
-
-
-def _configured_key(config: Config, site_name: str) -> str:
-    if site_name not in config.sites:
-        raise Failure(f"site {site_name!r} is not configured here: expected --api-key, API_KEY or a site of sites.yml")
-    return config.sites[site_name].api_key
 
 
 def _describe(site: Site) -> str:

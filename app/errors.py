@@ -4,6 +4,7 @@ RecadoError
 ├── ConfigError             a setting is wrong; the program ends with status 2
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
 ├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
+├── OtherRequest            an idempotency key belongs to another request; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
 ├── TicketRefused           a resume ticket does not count; the text says why
 ├── LimitReached            a site, user or address has had its share; `status` is the HTTP answer
@@ -47,6 +48,10 @@ class GuardRefused(RecadoError):
         super().__init__(message)
         #: Whether the field is absent; otherwise it has another value.
         self.is_missing = is_missing
+
+
+class OtherRequest(RecadoError):
+    """Idempotency-Key: expected the request that came first with this key."""
 
 
 class AuthRefused(RecadoError):

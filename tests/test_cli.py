@@ -17,6 +17,7 @@ from app import cli
 from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError, StoreUnavailable
+from app.node.purge import PurgeRefused
 from tests.support.processes import REPOSITORY
 
 Run = Callable[..., Result]
@@ -158,7 +159,7 @@ def test_check_config(run: Run) -> None:
         ("{workers: 2, flakeid: {worker: 1}}", "{}", "flakeid.worker: expected none with several workers"),
         ("{}", "a: {apiKey: k, redisPublish: {url: 'redis://h:99999'}}", "a.redisPublish.url: expected a URL"),
         ("{}", "a: {apiKey: k, topics: {jwt_secret: short}}", "site a: topics.jwt_secret: expected at least 32 bytes"),
-        ("{mounts: {topics: a}}", "a: {apiKey: k, channels: {}}", "mounts.topics: expected a site of sites.yml"),
+        ("{mounts: {topics: a}}", "a: {apiKey: k, channels: {}}", "config.yml: production.mounts.topics: expected"),
     ],
 )
 def test_check_config_and_serve_agree(run: Run, served: list[Any], config: str, sites: str, mistake: str) -> None:
@@ -305,9 +306,16 @@ def test_purge_asks_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         purged.append(site)
         return 7
 
+    async def check(_: Config, site: str) -> None:
+        if site == "odl":
+            raise PurgeRefused("no such site: 'odl'")
+
     with monkeypatch.context() as patch:
         patch.setattr(cli, "purge", purge)
+        patch.setattr(cli, "check_purge", check)
         assert run("purge", "old").exit_code == 1
+        unknown = run("purge", "odl")
+        assert (unknown.exit_code, unknown.output) == (1, "recado: no such site: 'odl'\n")
         assert purged == []
         assert run("purge", "--yes", "old").stdout == "OK 7 keys deleted\n"
     assert purged == ["old"]
@@ -325,7 +333,10 @@ def test_new_keys_differ(run: Run) -> None:
     assert first.replace("-", "").replace("_", "").isalnum()
 
 
-@pytest.mark.parametrize("command", ["serve", "check-config", "send", "purge", "keys new"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "check-config", "send", "purge", "keys new", "webhooks list", "webhooks retry", "webhooks test"],
+)
 def test_help_has_an_example(run: Run, command: str) -> None:
     """Every command shows its usage."""
     result = run(*command.split(), "--help")

@@ -25,6 +25,7 @@ def test_ordinary_text_is_utf_8() -> None:
 @example("\ud83d")
 @example("\udc00\ud83d\ude00\ud800")
 @example("\\ud83d")
+@example("\\ud83d\udc00")
 def test_half_pairs_of_json_are_replaced(text: str) -> None:
     """Escapes of half a pair become U+FFFD, one for one; pairs, other escapes and escaped backslashes stay."""
     given_text = json.dumps(text)

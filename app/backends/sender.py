@@ -1,6 +1,6 @@
 """Sends requests to a running server, as a tenant's backend would; for the command line."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 import httpx
@@ -10,6 +10,8 @@ from app.backends.exact_pool import REASONS
 from app.backends.exchange import BackendError, reason_of
 
 _TIMEOUT_SECONDS = 10.0
+#: Behind the deadline of a webhook's test.
+_ASK_SECONDS = 20.0
 
 
 class SendAnswer(Struct, frozen=True):
@@ -46,3 +48,14 @@ def send_each(
             except tuple(REASONS) as error:
                 raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
             yield SendAnswer(response.status_code, response.text.strip())
+
+
+def ask(server_url: str, method: str, path: str, query: Mapping[str, str], api_key: str) -> SendAnswer:
+    """Asks a door of the server for JSON; blocks until it answers. Raises BackendError."""
+    headers = [(b"x-api-key", api_key.encode()), (b"accept", b"application/json")]
+    try:
+        with httpx.Client(timeout=_ASK_SECONDS, trust_env=False) as client:
+            response = client.request(method, server_url.rstrip("/") + path, params=dict(query), headers=headers)
+    except tuple(REASONS) as error:
+        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+    return SendAnswer(response.status_code, response.text.strip())

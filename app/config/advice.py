@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from app.config.section import SectionSpec
-from app.config.settings import Config, Site
+from app.config.settings import Config, Site, SiteLimits
 
 _MIN_KEY_CHARACTERS = 16
 _MAKE_ONE = "`recado keys new` makes a key"
@@ -12,6 +12,8 @@ _MAKE_ONE = "`recado keys new` makes a key"
 _PLACEHOLDER = re.compile(r"put-|your-|change-?me|example|placeholder|secret|password|12345|54321", re.IGNORECASE)
 #: A shorter time was probably meant in seconds.
 _MIN_PING_MS = 1_000
+#: A longer time was probably meant in milliseconds.
+_LONG_WAIT_SECONDS = 60
 
 
 def warnings_of(config: Config, sections: Sequence[SectionSpec]) -> list[str]:
@@ -28,6 +30,12 @@ def _of_server(config: Config) -> Iterator[str]:
     for key, value in (("pingInterval", config.ping_interval_ms), ("pingTimeout", config.ping_timeout_ms)):
         if value < _MIN_PING_MS:
             yield f"io.{key}: {value} are milliseconds, was it meant in seconds?"
+    for key, seconds in (
+        ("auth_timeout", config.auth_timeout_seconds),
+        ("redis_timeout", config.redis_timeout_seconds),
+    ):
+        if seconds > _LONG_WAIT_SECONDS:
+            yield f"{key}: {seconds:g} are seconds, was it meant in milliseconds?"
 
 
 def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
@@ -35,6 +43,8 @@ def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
         yield f"apiKey: looks like a placeholder, {_MAKE_ONE}"
     elif len(site.api_key) < _MIN_KEY_CHARACTERS:
         yield f"apiKey: has fewer than {_MIN_KEY_CHARACTERS} characters and can be guessed, {_MAKE_ONE}"
+    if site.limits.sends_burst and not site.limits.sends_per_second:
+        yield "limits.sends_burst: has no effect without limits.sends_per_second"
     if not site.has_queues:
         yield from (f"{key}: has no effect without userRoomPrefix" for key in _keys_of_users(site))
     if site.binds and not any(section.is_bindable and site.section(section.settings) for section in sections):
@@ -50,3 +60,7 @@ def _keys_of_users(site: Site) -> Iterator[str]:
         yield "publicChannel"
     if site.limits.connections_per_user:
         yield "limits.connections_per_user"
+    if site.webhook.events:
+        yield "webhook"
+    if site.limits.devices_per_user not in (0, SiteLimits().devices_per_user):
+        yield "limits.devices_per_user"

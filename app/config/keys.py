@@ -19,7 +19,7 @@ from app.config.section import (
     TtlSeconds,
     matching,
 )
-from app.config.settings import Config, LogFormat, LogLevel
+from app.config.settings import JOURNAL_TABLES, Config, HookEvent, LogFormat, LogLevel
 
 
 def _one_of(kind: object) -> Meta:
@@ -29,6 +29,7 @@ def _one_of(kind: object) -> Meta:
 
 _LogLevel = Annotated[str, _one_of(LogLevel)]
 _LogFormat = Annotated[str, _one_of(LogFormat)]
+_HookEvent = Annotated[str, _one_of(HookEvent)]
 _Origin = Annotated[
     str,
     matching(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#]+\Z", "an origin such as https://www.example.com, without a path"),
@@ -45,8 +46,19 @@ _MountedPort = Annotated[int, Meta(ge=1, le=65_535)]
 _Workers = Annotated[int, Meta(ge=1, le=256)]
 _NodePart = Annotated[int, Meta(ge=0, le=31)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
-_SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
+#: An hour: a longer end of a node was meant in milliseconds.
+_EndSecondsOrNone = Annotated[float, Meta(ge=0, le=3_600)]
+_EndSeconds = Annotated[float, Meta(gt=0, le=3_600)]
 _AmountOrNone = Annotated[int, Meta(ge=0, le=2**53)]
+_DatabaseUrl = Annotated[
+    str,
+    matching(
+        r"^(none|postgres(ql)?://\S+|sqlite:///\S.*)\Z",
+        "a URL such as postgresql://user@host/name or sqlite:///path, or none",
+    ),
+]
+_Days = Annotated[float, Meta(gt=0, le=36_500)]
+_JournalTable = Annotated[str, matching(rf"^({'|'.join(JOURNAL_TABLES)})\Z", f"one of {', '.join(JOURNAL_TABLES)}")]
 
 
 class Configured(Protocol):
@@ -110,6 +122,20 @@ class SiteLimitsSection(Section):
     stored_bytes: _AmountOrNone | None = None
 
 
+class WebhookSection(Section):
+    """`webhook:`, the backend's address for events. Its repr has no secret."""
+
+    url: HttpUrl | None = None
+    # Its form is checked in load.py: msgspec fails on two patterns in one union.
+    secrets: tuple[str, ...] | str | None = field(name="secret", default=None)
+    events: tuple[_HookEvent, ...] | None = None
+    offline_grace_seconds: Annotated[float, Meta(ge=0, le=3600)] | None = field(name="offline_grace", default=None)
+    allow_private: bool | None = None
+
+    def __repr__(self) -> str:
+        return "WebhookSection()"
+
+
 class SharedKeys(Section):
     """The keys that an environment's block and a site may both hold. The site's value wins."""
 
@@ -125,6 +151,19 @@ class RedisSection(Section):
     """`redis:`"""
 
     redis_url: RedisUrl | None = field(name="url", default=None)
+
+
+class JournalSection(Section):
+    """`journal:`"""
+
+    retention: _Days | dict[_JournalTable, _Days] | None = None
+    backlog: Annotated[int, Meta(ge=100, le=100_000_000)] | None = None
+
+
+class SiteJournalSection(Section):
+    """`journal:` of a site."""
+
+    journal_bodies: bool | None = field(name="bodies", default=None)
 
 
 class FlakeIdSection(Section):
@@ -150,6 +189,8 @@ class EnvironmentKeys(SharedKeys):
     workers: _Workers | None = None
     data_dir: Path | None = None
     redis: RedisSection | None = None
+    database_url: _DatabaseUrl | None = None
+    journal: JournalSection | None = None
     flakeid: FlakeIdSection | None = None
     io: EngineSection | None = None
     max_body_bytes: Amount | None = field(name="max_body", default=None)
@@ -158,8 +199,8 @@ class EnvironmentKeys(SharedKeys):
     log_format: _LogFormat | None = None
     joining_per_address: _AmountOrNone | None = None
     auth_timeout_seconds: Seconds | None = field(name="auth_timeout", default=None)
-    drain_timeout_seconds: _SecondsOrNone | None = field(name="drain_timeout", default=None)
-    shutdown_timeout_seconds: Seconds | None = field(name="shutdown_timeout", default=None)
+    drain_timeout_seconds: _EndSecondsOrNone | None = field(name="drain_timeout", default=None)
+    shutdown_timeout_seconds: _EndSeconds | None = field(name="shutdown_timeout", default=None)
     redis_timeout_seconds: Seconds | None = field(name="redis_timeout", default=None)
     # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
@@ -177,7 +218,10 @@ class SiteKeys(SharedKeys):
     public_channel: Text | None = field(name="publicChannel", default=None)
     origins: tuple[_Origin, ...] | None = None
     binds: dict[Text, Text] | None = None
+    webhook: WebhookSection | None = None
+    idempotency_ttl_seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = field(name="idempotency_ttl", default=None)
     import_originals: bool | None = field(name="import", default=None)
+    journal: SiteJournalSection | None = None
 
 
 class Blocks:

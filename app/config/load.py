@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.config.keys import Blocks, Configured, EnvironmentKeys, MountSection, SharedKeys, SiteKeys
+from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
-from app.config.settings import Config, Site
+from app.config.settings import Config, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
@@ -26,6 +26,7 @@ _SERVER_VARIABLES = {
     "PORT": "port",
     "DEVICE_TTL": "device_ttl",
     "REDIS_URL": "redis.url",
+    "DATABASE_URL": "database_url",
     "RECADO_DATA_DIR": "data_dir",
     "RECADO_CLIENT_BUNDLE": "client_bundle",
     "RECADO_LOG_LEVEL": "log_level",
@@ -52,6 +53,11 @@ _PRIVATE_NETWORKS = (
 _CLIENT_BUNDLES = (1, 2, 4)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _FORBIDDEN_IN_SITE_NAME = re.compile(r"[{},?#\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_WEBHOOK_KEYS = {"url": "url", "secret": "secrets", "events": "events"}
+#: 24 to 64 bytes in Base64, as Standard Webhooks has it.
+_HOOK_SECRET = re.compile(r"whsec_(?=.{32,88}\Z)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
+#: Each of them signs every request.
+_MOST_SECRETS = 5
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
 
@@ -72,15 +78,15 @@ def load_config(
     blocks = Blocks(protocols)
     mistakes = Mistakes()
     config, sites = Config(), dict[str, Site]()
+    source = _ServerSource.of(config_path, variables)
     with mistakes.noted():
-        config = _load_server(config_path or variables.get("RECADO_CONFIG"), variables, blocks)
+        config = _load_server(source, blocks)
     with mistakes.noted():
         sites = _load_sites(sites_path or variables.get("RECADO_SITES"), config, variables, blocks)
     # The checks below need the values that have just been read.
     mistakes.raise_any()
     config = msgspec.structs.replace(config, sites=sites)
-    with mistakes.noted():
-        _check_mounts(config, protocols)
+    _check_mounts(config, protocols, source, mistakes)
     for protocol in protocols:
         with mistakes.noted():
             protocol.check(config)
@@ -97,55 +103,83 @@ def check_site_name(name: str, place: str) -> None:
         )
 
 
-def _load_server(path: str | Path | None, variables: Mapping[str, str], types: Blocks) -> Config:
-    file = Path(path or "config.yml")
-    environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
+class _ServerSource(Struct, frozen=True):
+    """The places of the server's settings. Lives while they are read."""
+
+    file: Path
+    must_exist: bool
+    environment: str
+    variables: Mapping[str, str]
+
+    @classmethod
+    def of(cls, path: str | Path | None, variables: Mapping[str, str]) -> "_ServerSource":
+        """The file at the path, or the one that the environment names, or config.yml if there is one."""
+        named = path or variables.get("RECADO_CONFIG")
+        environment = variables.get("APP_ENV") or variables.get("NODE_ENV") or "production"
+        return cls(Path(named or "config.yml"), named is not None, environment, variables)
+
+    def place(self, key: str) -> str:
+        """The place of a key's value, for the line of a mistake."""
+        variable = next((name for name, named in _SERVER_VARIABLES.items() if named == key), None)
+        is_given = variable is not None and variable in self.variables
+        return f"environment variable {variable}" if is_given else _place(self.file, self.environment, key)
+
+
+def _load_server(source: _ServerSource, types: Blocks) -> Config:
     # Check every block: a mistake in another environment's shows before the day on which that one is used.
     mistakes = Mistakes()
-    blocks = _read_blocks(file, types.environment, variables, mistakes, must_exist=path is not None)
+    blocks = _read_blocks(source.file, types.environment, source.variables, mistakes, must_exist=source.must_exist)
+    variables: Mapping[str, Any] = {}
+    with mistakes.noted():
+        variables = _read_variables(source.variables, _SERVER_VARIABLES, types.environment).given()
     mistakes.raise_any()
+    environment = source.environment
     if blocks and environment not in blocks:
-        raise ConfigError(f"{file}: expected a block for the environment {environment!r}, found {', '.join(blocks)}")
+        found = ", ".join(blocks)
+        raise ConfigError(f"{source.file}: expected a block for the environment {environment!r}, found {found}")
     config = Config(environment=environment)
     if blocks:
-        config = _overlay_environment(config, blocks[environment])
-    config = _overlay(config, _read_variables(variables, _SERVER_VARIABLES, types.environment).given())
-    _check_cluster(config)
+        given = blocks[environment].given()
+        # In the settings `mounts` is a mapping, not a section.
+        mounts: Section | None = given.pop("mounts", None)
+        config = _overlay(config, given)
+        with mistakes.noted():
+            config = _overlay(config, _mounts(mounts.given(), source.place("mounts")) if mounts else {})
+    config = _overlay(config, variables)
+    with mistakes.noted():
+        _check_cluster(config, source)
     if config.client_bundle not in _CLIENT_BUNDLES:
-        raise ConfigError(f"client_bundle: expected 1, 2 or 4, got {config.client_bundle}")
-    return msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
+        mistakes.add(f"{source.place('client_bundle')}: expected 1, 2 or 4, got {config.client_bundle}")
+    with mistakes.noted_at(source.place("trusted_proxies")):
+        config = msgspec.structs.replace(config, trusted_proxies=_networks(config.trusted_proxies))
+    mistakes.raise_any()
+    return config
 
 
-def _check_cluster(config: Config) -> None:
+def _check_cluster(config: Config, source: _ServerSource) -> None:
     given = {key: getattr(config.cluster, key) is not None for key in ("url", "secret")}
     if len(set(given.values())) > 1:
         missing = next(key for key, is_given in given.items() if not is_given)
-        raise ConfigError(f"cluster.{missing}: is missing, expected url and secret together")
+        raise ConfigError(f"{source.place(f'cluster.{missing}')}: is missing, expected url and secret together")
 
 
 def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:
     """The named networks. `private` stands for the networks that no packet of the internet comes from."""
     names = proxies.split(",") if isinstance(proxies, str) else proxies
     networks: list[str] = []
+    mistakes = Mistakes()
     for name in filter(None, (name.strip() for name in names)):
         try:
             networks += _PRIVATE_NETWORKS if name == "private" else [str(ip_network(name, strict=False))]
         except ValueError:
-            raise ConfigError(
-                f"trusted_proxies: expected addresses, networks such as 10.0.0.0/8, or private, got {name!r}"
-            ) from None
+            mistakes.add(f"expected addresses, networks such as 10.0.0.0/8, or private, got {name!r}")
+    mistakes.raise_any()
     return tuple(networks)
 
 
-def _overlay_environment(config: Config, block: EnvironmentKeys) -> Config:
-    """Returns the settings with the values of the block. In the settings `mounts` is a mapping, not a section."""
-    given = block.given()
-    mounts: Section | None = given.pop("mounts", None)
-    return _overlay(config, given | (_mounts(mounts.given()) if mounts else {}))
-
-
-def _mounts(given: dict[str, str | MountSection]) -> dict[str, Any]:
-    """The settings of `mounts`. Raises ConfigError."""
+def _mounts(given: dict[str, str | MountSection], place: str) -> dict[str, Any]:
+    """The settings of `mounts`. Raises ConfigError with the place of each mistake."""
+    mistakes = Mistakes()
     sites: dict[str, str] = {}
     ports: dict[str, tuple[int, ...]] = {}
     for protocol, mount in given.items():
@@ -155,16 +189,18 @@ def _mounts(given: dict[str, str | MountSection]) -> dict[str, Any]:
             sites[protocol] = mount.site
             ports[protocol] = tuple(filter(None, (mount.http_port, mount.ws_port)))
         elif mount.given():
-            raise ConfigError(f"mounts.{protocol}.site: is missing, expected the name of a site")
+            mistakes.add(f"{place}.{protocol}.site: is missing, expected the name of a site")
+    mistakes.raise_any()
     return {"mounts": sites, "mount_ports": ports}
 
 
-def _check_mounts(config: Config, protocols: Sequence[Configured]) -> None:
+def _check_mounts(config: Config, protocols: Sequence[Configured], source: _ServerSource, mistakes: Mistakes) -> None:
     sections = {protocol.name: protocol.section for protocol in protocols}
     for protocol, name in config.mounts.items():
         section, site = sections[protocol], config.sites.get(name)
         if site is None or (section is not None and site.section(section.settings) is None):
-            raise ConfigError(f"mounts.{protocol}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
+            place = source.place(f"mounts.{protocol}")
+            mistakes.add(f"{place}: expected a site of sites.yml that has `{protocol}:`, got {name!r}")
 
 
 def _load_sites(
@@ -217,19 +253,37 @@ def _read_variables(variables: Mapping[str, str], keys: Mapping[str, str], block
 
 def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str) -> Site:
     given = block.given()
+    mistakes = Mistakes()
     sections = {section: given.pop(section.key) for section in types.sections if section.key in given}
     if block.auth_url is None and not any(section.is_sufficient for section in sections):
-        raise ConfigError(
+        mistakes.add(
             f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
             "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
         )
     if block.api_key is None:
-        raise ConfigError(f"{place}: apiKey is missing, expected the text that /send must present")
+        mistakes.add(f"{place}: apiKey is missing, expected the text that /send must present")
+    mistakes.raise_any()
+    assert block.api_key is not None, "its absence is a mistake"
     inherited = {limit: getattr(config, limit) for limit in SharedKeys.__struct_fields__}
     turned_on = {section.settings: _overlay(section.settings(), keys.given()) for section, keys in sections.items()}
     if block.origins is not None:
         given["origins"] = tuple(map(_as_browsers_send, block.origins))
+    if block.webhook is not None:
+        given["webhook"] = _webhook(block.webhook, f"{place}.webhook")
     return _overlay(Site(name=name, api_key=block.api_key, **inherited, sections=turned_on), given)
+
+
+def _webhook(block: WebhookSection, place: str) -> WebhookSettings:
+    given = block.given()
+    if missing := [key for key, name in _WEBHOOK_KEYS.items() if not given.get(name)]:
+        raise ConfigError(f"{place}.{missing[0]}: is missing, expected url, secret and events together")
+    secrets = (block.secrets,) if isinstance(block.secrets, str) else given["secrets"]
+    if len(secrets) > _MOST_SECRETS:
+        raise ConfigError(f"{place}.secret: expected at most {_MOST_SECRETS} secrets")
+    if not all(map(_HOOK_SECRET.match, secrets)):
+        raise ConfigError(f"{place}.secret: expected whsec_ and 24 to 64 random bytes in Base64")
+    given["secrets"] = tuple(secrets)
+    return WebhookSettings(**given)
 
 
 def _as_browsers_send(origin: str) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
+HookEvent = Literal["user.online", "user.offline", "message.unacknowledged", "message.acknowledged", "device.resync"]
 _Section = TypeVar("_Section", bound=Struct)
 
 
@@ -48,6 +49,32 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+#: The tables of the journal that keep their rows for a time.
+JOURNAL_TABLES = (
+    *("audit", "connections", "deliveries", "log", "messages", "missing"),
+    *("refusals", "samples", "transfers", "webhook_attempts"),
+)
+_KEEP_DAYS = 7.0
+_KEEP_DAYS_OF = {"audit": 365.0, "samples": 30.0}
+#: The value of `database_url` that turns the journal off.
+NO_DATABASE = "none"
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """The history in SQL. Lives as long as the process."""
+
+    #: Days; a number for all tables, or by table. A table that is not named has its default.
+    retention: float | dict[str, float] = {}
+    #: The entries that a site's stream in Redis may hold; past it the oldest go.
+    backlog: int = 100_000
+
+    def days(self, table: str) -> float:
+        """How long the rows of a table are kept."""
+        if isinstance(self.retention, dict):
+            return self.retention.get(table, _KEEP_DAYS_OF.get(table, _KEEP_DAYS))
+        return self.retention
+
+
 class SiteLimits(Struct, frozen=True, kw_only=True):
     """The share of the server that one site may use, over all nodes; 0 means no limit."""
 
@@ -69,6 +96,27 @@ class SiteLimits(Struct, frozen=True, kw_only=True):
     #: The messages that wait for devices, and their size as JSON; each message counts once.
     stored_messages: int = 0
     stored_bytes: int = 0
+
+
+class WebhookSettings(Struct, frozen=True, kw_only=True):
+    """Where a site's backend hears of events, and of which; without a URL of none. Its repr has no secret."""
+
+    url: str | None = None
+    #: Each signs every request: two while the backend changes from one to the other.
+    secrets: tuple[str, ...] = ()
+    events: tuple[HookEvent, ...] = ()
+    #: A user without any device for this time is offline.
+    offline_grace_seconds: float = 5.0
+    #: Whether the URL may lead into a private network, or to this machine.
+    allow_private: bool = False
+
+    @property
+    def tells_presence(self) -> bool:
+        """Whether users' comings or goings are told."""
+        return "user.online" in self.events or "user.offline" in self.events
+
+    def __repr__(self) -> str:
+        return f"Webhook({', '.join(self.events)})"
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -99,8 +147,13 @@ class Site(Struct, frozen=True, kw_only=True):
     sections: dict[type[Struct], Struct] = {}
     #: Name of a channel or topic -> the room bound to it: what is published in one is heard in the other.
     binds: dict[str, str] = {}
+    webhook: WebhookSettings = WebhookSettings()
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
+    #: Whether the journal keeps the arguments of its messages.
+    journal_bodies: bool = False
+    #: For how long an Idempotency-Key of /send counts.
+    idempotency_ttl_seconds: int = 86_400
 
     @property
     def has_queues(self) -> bool:
@@ -130,6 +183,9 @@ class Config(Struct, frozen=True, kw_only=True):
     #: None starts the embedded server on `data_dir`.
     redis_url: str | None = None
     data_dir: Path = Path("data")
+    #: Where the journal is; None: beside the embedded server a file of its own, else nowhere. It may hold a password.
+    database_url: str | None = None
+    journal: JournalSettings = JournalSettings()
     #: The node's place in message ids, 0-31 each; None means leased in Redis.
     datacenter: int | None = None
     worker: int | None = None
@@ -169,6 +225,13 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 1
     #: The parts of a node share this mapping. It grows while the node serves, see `app/node/reload.py`.
     sites: dict[str, Site] = {}
+
+    @property
+    def journal_url(self) -> str | None:
+        """The database of the journal; None: there is no journal."""
+        if self.database_url is None and self.redis_url is None:
+            return f"sqlite:///{(self.data_dir / 'journal.sqlite').absolute()}"
+        return None if self.database_url == NO_DATABASE else self.database_url
 
     @property
     def mounted_ports(self) -> tuple[int, ...]:

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs
 
+from app.config.changes import Changes
 from app.config.keys import Configured
 from app.config.load import load_config
 from app.config.settings import Config
+from app.errors import ConfigError
 
 _LOOPBACK = "127.0.0.1"
 
@@ -30,3 +33,13 @@ class Sources(Struct, frozen=True, kw_only=True):
             # Its key is known to everybody: only this machine reaches it, unless an address is given.
             config = structs.replace(config, host=_LOOPBACK)
         return config
+
+    def check_files(self, changes: Changes) -> None:
+        """Raises ConfigError when all that is gone stood in a file that is not there, as while it is copied."""
+        sites, config = (given or os.environ.get(name) or default for given, name, default in self._files())
+        for path, is_missed in ((sites, changes.gone), (config, changes.settings)):
+            if is_missed and not Path(path).exists():
+                raise ConfigError(f"{path}: no such file; an empty one takes everything out of it")
+
+    def _files(self) -> tuple[tuple[str | None, str, str], ...]:
+        return (self.sites_path, "RECADO_SITES", "sites.yml"), (self.config_path, "RECADO_CONFIG", "config.yml")

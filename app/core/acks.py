@@ -2,13 +2,17 @@
 away."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
+from app.core.message import LiveMessage
 from app.core.ports import AckGroup, QueueStore
+from app.core.written import REPORT_AFTER_MS, Batch, Written, WrittenTimes
 from app.errors import StoreError
 from app.observe.counts import SiteCounts
 
@@ -28,9 +32,15 @@ class AckBuffer:
     """The acks of one site on this node that Redis has not applied yet. Lives as long as the node; `drain` ends it."""
 
     def __init__(
-        self, site: Site, store: QueueStore, resync: Callable[[bytes], None], counts: SiteCounts | None = None
+        self,
+        site: Site,
+        store: QueueStore,
+        resync: Callable[[bytes], None],
+        counts: SiteCounts | None = None,
+        was_written: Callable[[bytes, int], bool] = lambda handle, seq: True,
     ) -> None:
-        """`resync` is called with the handle of each device whose ack was out of turn, so that it needs a `_resync`."""
+        """`resync` is called with the handle of each device whose ack was out of turn, so that it needs a `_resync`;
+        `was_written`: see `WrittenTimes`."""
         self._site = site
         self._store = store
         self._resync = resync
@@ -43,6 +53,19 @@ class AckBuffer:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._written = WrittenTimes(was_written)
+        self._reporting: asyncio.TimerHandle | None = None
+
+    def note_live(self, message: LiveMessage) -> None:
+        """A live message was handed to its connections on this node."""
+        if message.recipients:
+            self._written.note(message.seq, message.recipients)
+            self._report_later()
+
+    def note_written(self, batch: Batch) -> None:
+        """Messages were written to one device: as a batch, or behind a gap."""
+        self._written.note_batch(batch)
+        self._report_later()
 
     def add(self, seq: int, handle: bytes) -> None:
         """One device has acknowledged one message. The hot path: once per delivery."""
@@ -50,15 +73,16 @@ class AckBuffer:
         if last is not None and last.seq == seq and not last.is_batch:
             last.handles.append(handle)
         else:
-            self._open_group(AckGroup(False, seq, [handle]))
+            self._open_group(AckGroup(False, seq, [handle], 0, now_ms()))
         self._count += 1
         if self._count == FLUSH_AT:
             self.flush()
 
-    def add_batch(self, seqs: list[int], handle: bytes) -> None:
-        """One device has acknowledged a `_batch` with these messages."""
+    def add_batch(self, seqs: list[int], handle: bytes, written_ms: int) -> None:
+        """One device has acknowledged a `_batch` with these messages, which was written at this time."""
+        now = now_ms()
         for seq in seqs:
-            self._open_group(AckGroup(True, seq, [handle]))
+            self._open_group(AckGroup(True, seq, [handle], written_ms, now))
         self._count += len(seqs)
         if FLUSH_AT <= self._count < FLUSH_AT + len(seqs):
             self.flush()
@@ -75,6 +99,9 @@ class AckBuffer:
             self._drop_excess()
             self._retry_later()
             return
+        for group in self._groups:
+            if not group.is_batch:
+                group.written_ms = self._written.acked(group.seq, len(group.handles))
         groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
         parts = [groups] if self._count <= MOST_IN_COMMAND else _parts_of(groups)
         self._groups, self._last, self._count = [], None, 0
@@ -134,6 +161,26 @@ class AckBuffer:
         if not self._groups:
             self._last = None
 
+    def _report_later(self) -> None:
+        if self._reporting is None:
+            self._reporting = asyncio.get_running_loop().call_later(REPORT_AFTER_MS / 1000, self._report)
+
+    def _report(self) -> None:
+        """Tells the journal of messages that were written a while ago and wait for their acks."""
+        self._reporting = None
+        due = self._written.due(now_ms())
+        if due and self._store.has_journal and not self._store.is_away(self._site.name):
+            task = asyncio.ensure_future(self._tell(due))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if not self._written.is_empty:
+            self._report_later()
+
+    async def _tell(self, written: Sequence[Written]) -> None:
+        # A report that is lost costs a time in the journal, and no fate.
+        with contextlib.suppress(StoreError):
+            await self._store.note_written(self._site, written)
+
     def _retry_later(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_SECONDS, self.flush)
@@ -153,7 +200,7 @@ def _parts_of(groups: Sequence[AckGroup]) -> Iterator[list[AckGroup]]:
             if count + len(handles) > MOST_IN_COMMAND:
                 yield part
                 part, count = [], 0
-            part.append(AckGroup(group.is_batch, group.seq, handles))
+            part.append(AckGroup(group.is_batch, group.seq, handles, group.written_ms, group.acked_ms))
             count += len(handles)
     if part:
         yield part

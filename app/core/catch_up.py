@@ -56,6 +56,12 @@ class CatchUp(Generic[_T]):
         self._empty()
         self.has_gap = True
 
+    def drop(self, number: int) -> None:
+        """Drops the message with this number, if it is held."""
+        if number in self._numbers:
+            place = self._numbers.index(number)
+            del self._numbers[place], self._messages[place]
+
     def release(self, covered: int) -> list[_T]:
         """The held messages with a number greater than `covered`, in the order of their arrival; nothing is held any
         more. The owner must not be live behind a gap."""

@@ -15,6 +15,7 @@ from app.config.settings import Site
 from app.core.catch_up import CatchUp
 from app.core.message import LiveMessage, Waiting
 from app.core.ports import Receiver
+from app.core.written import Batch
 
 
 class ConnectionPhase(Enum):
@@ -38,25 +39,17 @@ _FETCHING = ConnectionPhase.FETCHING
 _STALE = -1
 
 
-class Batch:
-    """A `_batch` that the client has not acknowledged. Lives until its ack or the connection's end."""
-
-    __slots__ = ("handle", "has_more", "seqs")
-
-    def __init__(self, handle: bytes, seqs: list[int], has_more: bool) -> None:
-        self.handle = handle
-        self.seqs = seqs
-        self.has_more = has_more
-
-
 class AckCollector(Protocol):
     """Takes the acks of a site's connections on their way to the store; see `AckBuffer`."""
 
     def add(self, seq: int, handle: bytes) -> None:
         """One device has acknowledged one message."""
 
-    def add_batch(self, seqs: list[int], handle: bytes) -> None:
-        """One device has acknowledged a `_batch` with these messages."""
+    def add_batch(self, seqs: list[int], handle: bytes, written_ms: int) -> None:
+        """One device has acknowledged a `_batch` with these messages, which was written at this time."""
+
+    def note_written(self, batch: Batch) -> None:
+        """Messages were written to one device: as a batch, or behind a gap."""
 
 
 class Connection:
@@ -73,6 +66,7 @@ class Connection:
         "_continue_replay",
         "_held",
         "_sent_until",
+        "client",
         "epoch",
         "handles",
         "last_seq",
@@ -99,6 +93,8 @@ class Connection:
         self.site = site
         #: Stored beside the connection; see `QueueStore.connect`. It may be secret.
         self.note = note
+        #: The description of its client, see `QueueStore.connect`; set before it is opened.
+        self.client = ""
         #: Unique on this node.
         self.number = number
         self.receiver = receiver
@@ -141,10 +137,31 @@ class Connection:
             for handle in self.handles:
                 acks.add(ack_id, handle)
             return
-        self._acks.add_batch(batch.seqs, batch.handle)
+        batch.is_acked = True
+        self._acks.add_batch(batch.seqs, batch.handle, batch.at_ms)
         if batch.has_more and self.phase is ConnectionPhase.REPLAYING:
             self.fetch()
             self._continue_replay(self)
+
+    def has_written(self, seq: int, handle: bytes) -> bool:
+        """Whether a message of this device's queue was written to this connection."""
+        if self._sent_until is not None:
+            return seq <= self._sent_until.get(handle, 0)
+        return seq <= self.last_seq
+
+    def written_until(self) -> list[tuple[bytes, int]]:
+        """The devices, each with the highest seq that was written to it."""
+        sent = self._sent_until
+        return [(handle, self.last_seq if sent is None else sent.get(handle, 0)) for handle in self.handles]
+
+    def withdraw(self, seq: int, id: str, handle: bytes) -> None:
+        """A message was withdrawn: the client that has it is told, and one that is held is not written."""
+        if self.phase is ConnectionPhase.CLOSED:
+            return
+        if self.has_written(seq, handle):
+            self.receiver.send_withdrawn(id)
+        elif self._held is not None:
+            self._held.drop(seq)
 
     def begin(self, last_seq: int, parts: Sequence[tuple[bytes, Waiting]]) -> None:
         """Writes the first batches of a new connection, registered at `last_seq`; goes live if that is all."""
@@ -205,6 +222,7 @@ class Connection:
             if seq > self.last_seq and (until is None or seq <= until):
                 self.last_seq = seq
                 self._write(LiveMessage(seq, "", body))
+                self._note_written(seq)
         if until is not None:
             return False
         self.go_live(last_seq)
@@ -226,11 +244,17 @@ class Connection:
         elif held is not None:
             for message in held.release(self.last_seq):
                 self.deliver(message)
+                if self.site.has_queues:
+                    self._note_written(message.seq)
 
     def close(self) -> None:
         """Nothing is written from here on."""
         self.phase = ConnectionPhase.CLOSED
-        self._held = self._batches = self._sent_until = None
+        self._held = self._batches = None
+
+    def _note_written(self, seq: int) -> None:
+        for handle in self.handles:
+            self._acks.note_written(Batch(handle, [seq], False))
 
     def _write(self, message: LiveMessage) -> None:
         receiver = self.receiver
@@ -244,5 +268,7 @@ class Connection:
         if self._batches is None:
             self._batches = {}
         self._batch_count += 1
-        self._batches[self._batch_count] = Batch(handle, [seq for seq, _ in waiting.entries], waiting.has_more)
+        batch = Batch(handle, [seq for seq, _ in waiting.entries], waiting.has_more)
+        self._batches[self._batch_count] = batch
+        self._acks.note_written(batch)
         self.receiver.send_batch(self._batch_count, [body for _, body in waiting.entries])

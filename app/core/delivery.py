@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -14,11 +15,20 @@ from app.core.audiences import Audiences
 from app.core.binds import extend
 from app.core.connection import Connection, ConnectionPhase
 from app.core.errands import Errands
-from app.core.hub import Hub
+from app.core.follow_up import FollowUp
+from app.core.hub import Hub, SiteConnections
 from app.core.leavings import Leavings
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
-from app.core.ports import AudienceListener, BuriedConnection, QueueStore, Receiver, Registration, Replay, Stored
+from app.core.ports import (
+    AudienceListener,
+    BuriedConnection,
+    QueueStore,
+    Receiver,
+    Registration,
+    Replay,
+    Stored,
+)
 from app.errors import LimitReached, StoreAway, StoreError
 from app.observe.counts import Counts
 
@@ -52,6 +62,7 @@ class Delivery:
         self._leavings: dict[str, Leavings] = {}
         self._audiences: dict[str, Audiences] = {}
         self._listeners: dict[str, AudienceListener] = {}
+        self.follow_up = FollowUp(self.publish, store, self._errands)
         for site in sites:
             self.add(site)
 
@@ -59,7 +70,9 @@ class Delivery:
         """Takes messages and connections of one more site."""
         self.hub.add(site)
         counts = self._counts.of(site.name)
-        self._acks[site.name] = AckBuffer(site, self._store, self._resync_caller(site), counts)
+        self._acks[site.name] = AckBuffer(
+            site, self._store, self._resync_caller(site), counts, self.hub[site].has_written
+        )
         self._leavings[site.name] = self._leavings_of(site)
 
     def audiences(self, protocol: str, listener: AudienceListener) -> Audiences:
@@ -158,8 +171,11 @@ class Delivery:
             self._counts.of(site).bus_gaps += 1
             _log.warning("bus gap", site=site, counter=counter)
             self._refill(connections.site)
-        if message.audience is None:
+        if message.notice:
+            self._notice(connections, message)
+        elif message.audience is None:
             connections.deliver(message)
+            self._acks[site].note_live(message)
         elif audiences := self._audiences.get(message.audience.protocol):
             self._counts.of(site).bus_messages += 1
             audiences.hear(connections.site, message)
@@ -184,6 +200,17 @@ class Delivery:
             await acks.drain()
         await self._errands.drain()
 
+    def _notice(self, connections: SiteConnections, message: LiveMessage) -> None:
+        """From the bus: something has happened to an earlier message, or to a device."""
+        if message.notice == "withdraw":
+            connections.withdraw(message)
+        elif message.notice == "close":
+            for handle in message.recipients:
+                for connection in connections.connections_of(handle):
+                    connection.receiver.close("device forgotten")
+        else:
+            self.follow_up.note(message)
+
     # Opening and closing
 
     async def _open_device(
@@ -202,10 +229,13 @@ class Delivery:
                 is_lost = connections.add(connection) or any(device.is_lost for device in registration.devices)
                 if kept.has_gap:
                     connection.miss()
+                withdrawn = connections.withdrawn_meanwhile(connection)
         if connection.phase is ConnectionPhase.CLOSED:
             self._errands.start(self._disconnect(connection))
             return
         greet()
+        for id in chain.from_iterable(device.withdrawn for device in registration.devices):
+            connection.receiver.send_withdrawn(id)
         if is_lost:
             self._send_resync(connection, "due", registration.last_seq)
         # Writing may have closed the connection.
@@ -213,11 +243,14 @@ class Delivery:
             parts = [(device.handle, device.waiting) for device in registration.devices]
             self._count_batches(site, (device.waiting for device in registration.devices))
             connection.begin(registration.last_seq, parts)
+            for seq, id, handle in withdrawn:
+                connection.withdraw(seq, id, handle)
             self._refill_if_missed(connection)
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
+        note, client = connection.note, connection.client
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, note, client)
         except StoreAway:
             self._end(connection)
             raise
@@ -251,7 +284,7 @@ class Delivery:
     async def _disconnect(self, connection: Connection, report: Callable[[list[bool]], None] | None = None) -> None:
         self._acks[connection.site.name].flush()
         is_ours = await self._errands.until_stored(
-            lambda: self._store.disconnect(connection.site, connection.number, connection.handles),
+            lambda: self._store.disconnect(connection.site, connection.number, connection.written_until()),
             connection.site.name,
         )
         if report is not None:

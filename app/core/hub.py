@@ -140,6 +140,25 @@ class SiteConnections:
             for connection in devices.get(handle, ()):
                 self._resync(connection, message.seq)
 
+    def has_written(self, handle: bytes, seq: int) -> bool:
+        """Whether a message was written to a connection of this device, or to none because none is here any more."""
+        connections = self._devices.get(handle, ())
+        return not connections or any(connection.has_written(seq, handle) for connection in connections)
+
+    def withdraw(self, message: LiveMessage) -> None:
+        """Tells the connections of the message's devices that it was withdrawn."""
+        self.strays.keep(message)
+        for handle in message.recipients:
+            for connection in self._devices.get(handle, ()):
+                connection.withdraw(message.seq, message.id, handle)
+
+    def withdrawn_meanwhile(self, connection: Connection) -> list[tuple[int, str, bytes]]:
+        """The withdrawals of messages of this connection during its registration: seq, id and device of each."""
+        notices = [message for message in self.strays if message.notice]
+        return [
+            (one.seq, one.id, handle) for one in notices for handle in connection.handles if handle in one.recipients
+        ]
+
     def add(self, connection: Connection) -> bool:
         """Adds the connection of one or more devices while it is FETCHING. True when a `_resync` is due, because a
         message that arrived during the registration has dropped the queue of a device."""
@@ -149,7 +168,7 @@ class SiteConnections:
         # The answer to the registration and the bus travel on two links: the bus may have been faster.
         is_lost = False
         for message in self.strays:
-            if not mine.isdisjoint(message.recipients):
+            if not message.notice and not mine.isdisjoint(message.recipients):
                 connection.deliver(message)
             is_lost = is_lost or not mine.isdisjoint(message.resync_recipients)
         return is_lost

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.config.settings import HistoryLimit, Site
+from app.core.options import NO_OPTIONS, MessageOptions, Once
 
 
 class Audience(Struct, frozen=True):
@@ -51,6 +52,10 @@ class Message(Struct, frozen=True):
     resync: bool = False
     audiences: Sequence[Audience] = ()
     guard: Guard | None = None
+    options: MessageOptions = NO_OPTIONS
+    once: Once | None = None
+    #: The sends for which it counts at the limit of its site: those of a batch count with its first message.
+    weight: int = 1
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"
@@ -59,7 +64,18 @@ class Message(Struct, frozen=True):
 class LiveMessage:
     """A message on its way to the connections of this node. Lives for one turn of the loop, longer while it is held."""
 
-    __slots__ = ("at_ms", "audience", "body", "encoded", "id", "recipients", "resync_recipients", "rooms", "seq")
+    __slots__ = (
+        "at_ms",
+        "audience",
+        "body",
+        "encoded",
+        "id",
+        "notice",
+        "recipients",
+        "resync_recipients",
+        "rooms",
+        "seq",
+    )
 
     def __init__(
         self,
@@ -84,6 +100,9 @@ class LiveMessage:
         self.audience: Audience | None = None
         #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
+        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'. The
+        #: `recipients` are the devices that it is about.
+        self.notice = ""
         #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}
 

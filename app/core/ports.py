@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.message import Audience, History, LiveMessage, Message, Waiting
+from app.core.written import Written
 
 
 class Stored(Struct, frozen=True):
@@ -24,6 +25,26 @@ class Stored(Struct, frozen=True):
     #: How often the message was handed to a node: once to each node with an addressed connection, and once to each node
     #: with an audience.
     tells: int = 0
+    #: For the option `wait`: the connected devices whose queue holds the message.
+    connected: Sequence[bytes] = ()
+    #: The id of the message that an earlier request with the same idempotency key has stored; "": none has.
+    earlier_id: str = ""
+
+
+class Outcome(Struct, frozen=True):
+    """The outcome of a send that has waited for acks."""
+
+    stored: Stored
+    acked: int
+    #: The devices that are connected and have not acknowledged.
+    waiting: int
+
+
+class Withdrawn(Struct, frozen=True):
+    """The outcome of a withdrawal."""
+
+    #: The devices whose queue held the message.
+    devices: int
 
 
 class Registered(Struct, frozen=True):
@@ -33,6 +54,8 @@ class Registered(Struct, frozen=True):
     #: Whether its queue was dropped and no `_resync` is known to have arrived.
     is_lost: bool
     waiting: Waiting
+    #: The ids of messages that were withdrawn while it was away.
+    withdrawn: Sequence[str] = ()
 
 
 class Registration(Struct, frozen=True):
@@ -67,6 +90,9 @@ class AckGroup(Struct):
     is_batch: bool
     seq: int
     handles: list[bytes]
+    #: Times of this node in ms since the epoch: when the message was written (0: not known), and of the first ack.
+    written_ms: int = 0
+    acked_ms: int = 0
 
 
 class BuriedConnection(Struct, frozen=True):
@@ -94,6 +120,9 @@ class QueueStore(Protocol):
     sent, because there is no link, raises StoreAway: nothing has happened.
     """
 
+    #: Whether there is a journal to write for.
+    has_journal: bool
+
     def is_away(self, site: str) -> bool:
         """Whether there is no link to the Redis of the site of this name: every command would raise StoreAway."""
 
@@ -101,7 +130,8 @@ class QueueStore(Protocol):
         """Stores the message for every device in its rooms and tells the nodes of these devices: all or none.
 
         When it raises, the message is not stored, or (the connection broke at that moment) stored for all. Raises
-        GuardRefused when the message has a guard that does not hold; then it is not stored.
+        GuardRefused when the message has a guard that does not hold, and OtherRequest when another request had its
+        idempotency key; then it is not stored.
         """
 
     def publish(self, message: Message) -> Awaitable[Stored]:
@@ -112,15 +142,18 @@ class QueueStore(Protocol):
         """
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
     ) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
         `note` is kept beside the connection. If this node dies, the node that takes the connection out is given it.
+        `client` describes the program that has connected; it is kept with the device, as that of its newest connection.
         """
 
-    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
+    def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.
+
+        `devices` are handles, each with the highest seq that was written to it.
 
         Answers for each handle, also when the command is repeated, whether this node is to report the end. It is not,
         when another node has taken this node for dead, and has taken the connection out and reported its end.
@@ -134,6 +167,19 @@ class QueueStore(Protocol):
 
     def ack(self, site: Site, groups: Sequence[AckGroup]) -> Awaitable[list[bytes]]:
         """Removes exactly the acknowledged messages; answers the handles of the devices that need a `_resync`."""
+
+    def note_written(self, site: Site, written: Sequence[Written]) -> Awaitable[None]:
+        """Tells the journal, where there is one, of messages that wait for their acks."""
+
+    def withdraw_message(self, site: Site, id: int, cursor: bytes) -> Awaitable[tuple[bytes, int] | None]:
+        """Takes a message out of a part of the queues, b"0" begins; answers the next cursor, b"0" behind the last part,
+        and how many queues had it. None when no queue holds a message of this id."""
+
+    def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
+        """Nobody waits for the acks of a message any more."""
+
+    def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> Awaitable[bool]:
+        """Forgets a device and closes its connections, or with `resync` drops its queue; False when it is unknown."""
 
     def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
         """A `_resync` for losses up to `last_seq` has arrived: it need not be repeated."""
@@ -214,6 +260,9 @@ class Receiver(Protocol):
 
     def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
         """Writes a `_batch` whose ack is to be reported with `batch_id`."""
+
+    def send_withdrawn(self, id: str) -> None:
+        """Writes that a message, which was written before, was withdrawn."""
 
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""

@@ -4,6 +4,7 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -18,7 +19,12 @@ from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
 from app.ids import FlakeIds
+from app.journal import figures as journal_figures
+from app.journal.database import read_database_url
+from app.journal.figures import WriterWatch
+from app.journal.recorder import Recorder
 from app.node.dispatch import Dispatcher
+from app.node.journal_process import JournalProcess
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
@@ -52,6 +58,7 @@ from app.transport.outbox import closings
 from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
+from app.webhooks.protocol import WEBHOOKS
 
 
 class Services:
@@ -61,6 +68,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
+        specs = (*specs, WEBHOOKS)
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -68,7 +76,7 @@ class Services:
         sites = config.sites.values()
         # The ids move to the leased place before the first message is accepted.
         self._ids = FlakeIds(0, 0)
-        queues = RedisQueues(redis, node, config.max_body_bytes)
+        queues = RedisQueues(redis, node, config.max_body_bytes, config.journal_url is not None)
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq
@@ -79,8 +87,8 @@ class Services:
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
         self._reading = new_reading_pool()
-        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials, self._reading)
-        offered = NodeServices(config, node, *parts)
+        parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
+        offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
@@ -89,6 +97,7 @@ class Services:
             _engine_settings(config, node),
             newcomers=Newcomers(config.joining_per_address),
             repeats=Repeats(FREE if config.joining_per_address else math.inf),
+            query_fields=dict(ChainMap(*(dict(p.query_fields) for p in self.protocols.values()))),
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
@@ -98,6 +107,8 @@ class Services:
         self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
+        self._recorder = Recorder(redis, node, counts, config.journal.backlog)
+        self._writer_watch = WriterWatch(redis, counts)
         tasks = current_tasks()
         self.health = Health(
             {
@@ -107,7 +118,9 @@ class Services:
             },
             self._notices(),
         )
-        listed = chain(figures.METRICS, backend_figures.METRICS, *(spec.metrics for spec in specs))
+        listed = chain(
+            figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, *(spec.metrics for spec in specs)
+        )
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
@@ -125,7 +138,14 @@ class Services:
     ) -> "Services":
         """Starts every part in order. Leaving `stack` closes the parts in reverse."""
         counts = Counts(config.sites)
-        redis = new_redis(await _redis_location(config, stack), config.redis_timeout_seconds, counts)
+        location = await _redis_location(config, stack)
+        if slot.count == 1:
+            # Of several workers the supervisor keeps it. It ends after everything that still writes to Redis.
+            journal = JournalProcess(config, location)
+            stack.push_async_callback(journal.stop)
+            journal.start()
+        backlog = config.journal.backlog if config.journal_url is not None else 0
+        redis = new_redis(location, config.redis_timeout_seconds, counts, journal_backlog=backlog)
         await redis.start()
         stack.push_async_callback(redis.close)
         services = cls(config, redis, counts, slot, specs)
@@ -134,6 +154,12 @@ class Services:
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
+        if config.journal_url is not None:
+            # Behind everything that ends connections.
+            stack.push_async_callback(self._recorder.close)
+            self._recorder.start()
+            stack.push_async_callback(self._writer_watch.close)
+            self._writer_watch.start()
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)
@@ -235,6 +261,8 @@ def check_together(config: Config) -> None:
     """Raises ConfigError for settings that no server can start with, on whatever machine."""
     if config.redis_url:
         read_redis_url(config.redis_url)
+    if config.journal_url is not None:
+        read_database_url(config.journal_url)
     if config.workers > 1 and config.worker is not None:
         raise ConfigError("flakeid.worker: expected none with several workers, each of which leases its own")
 

@@ -24,11 +24,14 @@ class ConfigReader(Struct, frozen=True):
     load: Callable[[], Config]
     #: Checks sites together. Raises ConfigError.
     check: Callable[[Config], None]
+    #: Raises ConfigError for changes that nobody meant: a file is missing.
+    confirm: Callable[[Changes], None] = lambda changes: None
 
     def changes(self, running: Config) -> Changes:
-        """Reads the files and compares them with the settings that run. Raises ConfigError for files with mistakes, and
-        for new sites that cannot run beside the present ones."""
+        """Reads the files and compares them with the settings that run. Raises ConfigError for files with mistakes or
+        missing ones, and for new sites that cannot run beside the present ones."""
         changes = changes_between(running, self.load())
+        self.confirm(changes)
         # A site that has changed or gone goes on as it was, and a new one must not be in its way.
         added = {site.name: site for site in changes.added}
         self.check(structs.replace(running, sites={**running.sites, **added}))

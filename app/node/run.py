@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -25,6 +26,8 @@ from app.socketio.bundle import missing_bundles
 from app.watched_tasks import WatchedTasks
 
 _COLLECT_AFTER_OBJECTS = 50_000
+#: How long a thread that decodes a long body keeps the event loop waiting. Python's default is 5 ms.
+_SWITCH_SECONDS = 0.0005
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +46,7 @@ def reader_of(sources: Sources, specs: Sequence[ProtocolSpec]) -> ConfigReader:
         for spec in specs:
             spec.check(config)
 
-    return ConfigReader(lambda: read_config(sources, specs), check)
+    return ConfigReader(lambda: read_config(sources, specs), check, sources.check_files)
 
 
 def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None:
@@ -68,6 +71,7 @@ def serve(
     """Runs one process on a socket. Calls `on_listening` with the URL once it serves. Ends and raises like `run`."""
     _raise_file_limit()
     _tune_collector()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     reader = reader_of(sources, specs)
     if sources.has_demo:
         own = demo_site(config, bound.getsockname()[1])
@@ -80,7 +84,13 @@ def serve(
 
 
 def _with_site(config: Config, site: Site) -> Config:
-    return structs.replace(config, sites={**config.sites, site.name: site})
+    """The configuration of a demo: with its site, and webhooks may lead to this machine."""
+    sites = {**config.sites, site.name: site}
+    return structs.replace(config, sites={name: _with_private_webhook(one) for name, one in sites.items()})
+
+
+def _with_private_webhook(site: Site) -> Site:
+    return structs.replace(site, webhook=structs.replace(site.webhook, allow_private=True))
 
 
 async def _serve(
@@ -109,6 +119,12 @@ def tell_missing_bundles() -> None:
     """Logs each browser client that pages cannot get from this server."""
     for reason in missing_bundles():
         _log.warning("client bundle missing", reason=reason)
+
+
+def tell_missing_journal(config: Config) -> None:
+    """Logs that there is no journal, unless the settings say so themselves."""
+    if config.journal_url is None and config.database_url is None:
+        _log.info("journal off", expected="DATABASE_URL")
 
 
 def _tune_collector() -> None:

@@ -16,14 +16,16 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct, structs
 
-from app.config.settings import Config, Site
+from app.config.settings import NO_DATABASE, Config, Site
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
+from app.node.journal_process import JournalProcess
 from app.node.port import SharedPort
 from app.node.reload import ConfigReader, Reload
 from app.node.signals import ignore_hangup, obeyed_signals
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.observe.log import configure_logging
+from app.redis.address import Location, read_redis_url
 from app.redis.embedded import EmbeddedValkey, end_with_parent
 from app.watched_tasks import WatchedTasks
 
@@ -146,8 +148,9 @@ class Supervisor:
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
-        # The URL may be that of the supervisor's own Valkey, which no file names.
-        self._sources = structs.replace(sources, given={**sources.given, "redis_url": config.redis_url})
+        # The URLs may be those of the supervisor's own Valkey and of the file beside it, which no file names.
+        given = {**sources.given, "redis_url": config.redis_url, "database_url": config.database_url}
+        self._sources = structs.replace(sources, given=given)
         self._port = port
         self._further = further
         self._directory = directory
@@ -259,20 +262,33 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
 
 
 async def _supervise(config: Config, reader: ConfigReader, new_supervisor: Callable[[Config], Supervisor]) -> None:
-    if config.redis_url:
-        await new_supervisor(config).run(config, reader)
-        return
     tasks = WatchedTasks()
+    if config.redis_url:
+        with tasks.current():
+            await _supervise_on(read_redis_url(config.redis_url), config, reader, new_supervisor(config), tasks)
+        return
     with tasks.current():
         valkey = EmbeddedValkey(config.data_dir)
         try:
             await valkey.start()
             url = f"unix://{quote(str(valkey.address.path))}"
-            supervisor = new_supervisor(structs.replace(config, redis_url=url))
-            tasks.on_end = lambda name: supervisor.stop()
-            await supervisor.run(config, reader)
+            own = structs.replace(config, redis_url=url, database_url=config.journal_url or NO_DATABASE)
+            await _supervise_on(valkey.address, config, reader, new_supervisor(own), tasks)
         finally:
             await valkey.stop()
+
+
+async def _supervise_on(
+    location: Location, config: Config, reader: ConfigReader, supervisor: "Supervisor", tasks: WatchedTasks
+) -> None:
+    """Runs the workers, and the one writer of the journal beside them, which ends after them."""
+    tasks.on_end = lambda name: supervisor.stop()
+    journal = JournalProcess(config, location)
+    journal.start()
+    try:
+        await supervisor.run(config, reader)
+    finally:
+        await journal.stop()
     tasks.check()
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
+from app.observe.records import NodeRecords
+
 #: Upper bounds in seconds. A longer duration counts in one more bucket.
 BOUNDS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -134,6 +136,8 @@ class Counts:
         #: How often the link to Redis broke or was given up.
         self.redis_losses = 0
         self.loop_lag_seconds = Durations()
+        #: Rows for the journal.
+        self.records = NodeRecords()
         self._parts: dict[type, Any] = {}
 
     def of(self, site: str) -> SiteCounts:

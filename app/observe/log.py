@@ -33,6 +33,11 @@ _SECRETS_IN_TEXT = (
 _TALKATIVE_LOGGER = "uvicorn"
 
 
+#: The levels that `tell_serious` tells of.
+_SERIOUS = ("warning", "error", "critical")
+#: The one listener to warnings and errors of this process.
+_listeners: list[Callable[[EventDict], None]] = []
+
 _add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
@@ -92,7 +97,21 @@ def _finish(is_console: bool, *, colors: bool) -> list[Processor]:
         # Values are quoted: a device's name cannot send control characters to the operator's terminal.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)
     # The time is added after the masking, which would look at its colons.
-    return [structlog.processors.format_exc_info, mask_secrets, _add_time, renderer]
+    return [structlog.processors.format_exc_info, mask_secrets, _tell, _add_time, renderer]
+
+
+def tell_serious(listener: Callable[[EventDict], None]) -> Callable[[], None]:
+    """Calls the listener with each warning and error of this process, with secrets masked. Returns the call that ends
+    it. May be called from any thread's logging; the listener neither blocks nor raises."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener) if listener in _listeners else None
+
+
+def _tell(_: object, __: str, event: EventDict) -> EventDict:
+    if _listeners and event.get("level") in _SERIOUS:
+        for listener in _listeners:
+            listener(event)
+    return event
 
 
 def _to_json(event: EventDict, default: Callable[[Any], Any], **_: Any) -> str:

@@ -49,6 +49,8 @@ class NodeServices(Struct, frozen=True):
     burials: list[Callable[[Site, str], Awaitable[None]]]
     #: The threads that read what is long.
     reading: FairPool
+    #: Called with the name of a site whose outbox has events, on the node that sends them.
+    hook_wakes: list[Callable[[str], None]] = []
 
 
 class NodeProtocol:
@@ -67,6 +69,8 @@ class NodeProtocol:
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.
     namespaces: Any = None
+    #: The fields of a handshake's query that these read, and the bytes that each may have.
+    query_fields: Mapping[str, int] = {}
     #: Notices of /readyz, by name: whether something of one tenant works. The node stays ready.
     notices: Mapping[str, Callable[[], bool]] = {}
     #: How long `settle` may take; None: as long as a command to Redis.

@@ -118,14 +118,16 @@ class Redis:
         counts: Counts | None = None,
         locator: Locator | None = None,
         is_sharded: bool = False,
+        journal_backlog: int = 0,
     ) -> None:
-        """`locator` finds the primary; without it the address never changes."""
+        """`locator` finds the primary; without it the address never changes. `journal_backlog`: see `load_scripts`."""
         #: The address of the link, or of the last one.
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.is_sharded = is_sharded
         self._locator = locator
-        self._scripts = load_scripts(is_sharded)
+        self._journal_backlog = journal_backlog
+        self._scripts = load_scripts(is_sharded, journal_backlog)
         self._counts = counts or Counts()
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
         self.on_shards_changed: Callable[[], None] | None = None
@@ -228,7 +230,7 @@ class Redis:
         address = await self._locator.locate() if self._locator else self.address
         link = await Link.open(address, self.timeout_seconds, on_lost=self._link_lost)
         link.on_refusal = self.refused
-        link.reload = packed_scripts(self.is_sharded)
+        link.reload = packed_scripts(self.is_sharded, self._journal_backlog)
         try:
             # Several round trips and the text of all scripts: this takes longer than one command may.
             async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds) as limit:

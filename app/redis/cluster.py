@@ -57,7 +57,10 @@ class RedisCluster:
 
     is_sharded = True
 
-    def __init__(self, seeds: ClusterSeeds, timeout_seconds: float, counts: Counts | None = None) -> None:
+    def __init__(
+        self, seeds: ClusterSeeds, timeout_seconds: float, counts: Counts | None = None, journal_backlog: int = 0
+    ) -> None:
+        self._journal_backlog = journal_backlog
         self.timeout_seconds = timeout_seconds
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
         self.on_shards_changed: Callable[[], None] | None = None
@@ -206,7 +209,8 @@ class RedisCluster:
             self.on_shards_changed()
 
     def _new_primary(self, address: Address) -> Redis:
-        primary = Redis(address, self.timeout_seconds, self._counts, is_sharded=True)
+        backlog = self._journal_backlog
+        primary = Redis(address, self.timeout_seconds, self._counts, is_sharded=True, journal_backlog=backlog)
         primary.on_astray = self._is_stale.set
 
         async def recover(run_id: str, run: RunScript) -> None:

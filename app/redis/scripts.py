@@ -1,7 +1,9 @@
 """The Lua scripts of all packages in the form that Redis gets, by name.
 
 Each package keeps its scripts in a folder `lua/`. A line `-- include <name>` is replaced by the fragment `_<name>.lua`
-of any package, once; fragments include others the same way. No two packages have a script of the same name.
+of any package, once; fragments include others the same way. `-- include <name> here`, within a function, makes the
+functions of the fragment when that function runs: every run of a script makes all others. No two packages have a script
+of the same name.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from pathlib import Path
 import hiredis
 from msgspec import Struct
 
-_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include (\w+)( here)?\n", re.MULTILINE)
 
 
 class Script(Struct, frozen=True):
@@ -26,9 +28,10 @@ class Script(Struct, frozen=True):
 
 
 @cache
-def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
-    """All scripts by name. `is_sharded` chooses the form for a Cluster. Raises ValueError for a repeated name."""
-    fragments = _fragments(is_sharded)
+def load_scripts(is_sharded: bool = False, journal_backlog: int = 0) -> dict[str, Script]:
+    """All scripts by name. `is_sharded` chooses the form for a Cluster; `journal_backlog` is the number of entries that
+    wait for the journal, 0 for none. Raises ValueError for a repeated name."""
+    fragments = _fragments(is_sharded, journal_backlog)
     scripts: dict[str, Script] = {}
     for file in _files():
         name = file.stem
@@ -42,9 +45,9 @@ def load_scripts(is_sharded: bool = False) -> dict[str, Script]:
 
 
 @cache
-def packed_scripts(is_sharded: bool) -> tuple[bytes, ...]:
+def packed_scripts(is_sharded: bool, journal_backlog: int = 0) -> tuple[bytes, ...]:
     """The commands that load every script, for `Link.reload`."""
-    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded).values())
+    words = (("SCRIPT", "LOAD", script.text) for script in load_scripts(is_sharded, journal_backlog).values())
     return tuple(hiredis.pack_command(command) for command in words)  # type: ignore[arg-type]  # typed for one word
 
 
@@ -52,19 +55,23 @@ def _files() -> Iterator[Path]:
     yield from sorted(Path(str(files("app"))).rglob("lua/*.lua"))
 
 
-def _fragments(is_sharded: bool) -> dict[str, str]:
+def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
     """The texts that scripts can include, by name."""
-    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\n"
+    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {journal_backlog}\n"
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 
 def _expand(text: str, fragments: dict[str, str], included: set[str]) -> str:
     """The text with each include line replaced by its fragment, in fragments too; a second line for one by nothing."""
+    #: The fragments within a function, which the code outside of it does not see.
+    within = set(included)
 
     def fragment_of(found: re.Match[str]) -> str:
-        if found[1] in included:
+        seen = within if found[2] else included
+        if found[1] in included | seen:
             return ""
-        included.add(found[1])
-        return _expand(fragments[found[1]], fragments, included)
+        seen.add(found[1])
+        inner = _expand(fragments[found[1]], fragments, seen)
+        return "".join(f"  {line}" for line in inner.splitlines(keepends=True)) if found[2] else inner
 
     return _INCLUDE.sub(fragment_of, text)

@@ -7,10 +7,18 @@ from app.redis.cluster import RedisCluster
 from app.redis.sentinel import Sentinels
 
 
-def new_redis(location: Location, timeout_seconds: float, counts: Counts | None = None) -> Commands:
-    """The commands of one node; they are not connected yet."""
+def new_redis(
+    location: Location, timeout_seconds: float, counts: Counts | None = None, journal_backlog: int = 0
+) -> Commands:
+    """The commands of one node; they are not connected yet. `journal_backlog`: see `load_scripts`."""
     if isinstance(location, ClusterSeeds):
-        return RedisCluster(location, timeout_seconds, counts)
+        return RedisCluster(location, timeout_seconds, counts, journal_backlog)
     if isinstance(location, SentinelGroup):
-        return Redis(location.login, timeout_seconds, counts, Sentinels(location, timeout_seconds))
-    return Redis(location, timeout_seconds, counts)
+        return Redis(
+            location.login,
+            timeout_seconds,
+            counts,
+            Sentinels(location, timeout_seconds),
+            journal_backlog=journal_backlog,
+        )
+    return Redis(location, timeout_seconds, counts, journal_backlog=journal_backlog)

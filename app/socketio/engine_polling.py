@@ -6,10 +6,11 @@ Thin over ASGI: the session decides. Never logs: the query holds the user's toke
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from app.socketio.engine_mailbox import Mailbox
-from app.socketio.engine_packet import NOOP, MalformedPacket
+from app.socketio.engine_packet import NOOP
 from app.socketio.engine_payload import (
     BINARY_TYPE,
     MAX_PACKETS,
@@ -107,17 +108,16 @@ async def _read(session: EngineSession, receive: Any) -> bytes | Response | None
 async def _work_off(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Response:
     if session.listener is None:
         return Response.refusing(Refusal.UNKNOWN_SID)  # closed while the body was read
+    posted = session.posted = PostedPackets(session, _packets_of(session, scope, query, body))
     try:
-        packets = _decode(session, scope, query, body)
-    except MalformedPacket as error:
-        session.refuse(error)
-        return Response.refusing(Refusal.BAD_REQUEST)
-    posted = session.posted = PostedPackets(session, packets)
-    has_more = posted.work(PACKETS_A_TURN)
-    while has_more:
-        await asyncio.sleep(0)
         has_more = posted.work(PACKETS_A_TURN)
-    session.posted = None
+        while has_more:
+            await asyncio.sleep(0)
+            has_more = posted.work(PACKETS_A_TURN)
+    finally:
+        session.posted = None
+        session.unanswered = max(0, session.unanswered - posted.handled)
+        posted.end()
     return Response.refusing(Refusal.BAD_REQUEST) if posted.is_refused else Response(200, b"ok", TEXT_TYPE)
 
 
@@ -126,15 +126,14 @@ async def _watch(mailbox: Mailbox, receive: Any) -> None:
     mailbox.poll_lost()
 
 
-def _decode(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> list[Received]:
+def _packets_of(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Iterator[Received]:
+    """The packets of a body, each decoded when it is asked for; raises MalformedPacket only then."""
     if "j" in query:
         body = payload_from_form(body)
     most = MAX_PACKETS + session.unanswered
     if session.version == 4:
-        packets = decode_payload_v4(body, most)
+        yield from decode_payload_v4(body, most)
     elif (b"content-type", BINARY_TYPE) in scope["headers"]:
-        packets = decode_payload_v3_binary(body, most)
+        yield from decode_payload_v3_binary(body, most)
     else:
-        packets = decode_payload_v3(body, session.is_encoded_twice, most)
-    session.unanswered = max(0, session.unanswered - len(packets))
-    return packets
+        yield from decode_payload_v3(body, session.is_encoded_twice, most)

@@ -42,6 +42,12 @@ class FrameSocket(Protocol):
     def write_ping(self) -> None:
         """Send a ping of the WebSocket protocol."""
 
+    def pause_reading(self) -> None:
+        """Leave further messages in the kernel; those of the bytes that were read before still come."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
     def limit_outbox(self, max_bytes: int) -> None:
         """Bound the waiting bytes from here on."""
 

@@ -1,13 +1,11 @@
-"""The packets of one POST, worked off in slices: a payload of hundreds costs nobody else a long turn of the loop.
+"""The packets of one POST, decoded and handled in slices: a payload of many costs nobody else a long turn of the loop.
 
 Synchronous; the request that brought them asks for one slice after the other.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Protocol
 
@@ -30,33 +28,43 @@ class PacketReader(Protocol):
 
 
 class PostedPackets:
-    """Lives until its last packet is handled."""
+    """Lives until its last packet is handled; the request that brought them calls `end` then, or when it is cancelled.
 
-    __slots__ = ("_packets", "_reader", "is_refused")
+    No later packet may overtake these: a WebSocket that takes the session over waits for the call that `then` asks for.
+    """
+
+    __slots__ = ("_packets", "_reader", "_waiters", "handled", "is_refused")
 
     def __init__(self, reader: PacketReader, packets: Iterable[bytes | BinaryPacket]) -> None:
-        """Take the packets of one POST."""
+        """Take the packets of one POST, which may raise MalformedPacket when they are asked for."""
         self._reader = reader
-        self._packets = deque(packets)
+        self._packets = iter(packets)
+        self._waiters: list[Callable[[], None]] = []
+        self.handled = 0
         self.is_refused = False
         """Whether one of the packets has ended the session."""
 
     def work(self, most: int) -> bool:
-        """Handle so many packets, one at least and no more when the time of a turn is over; True while others wait."""
-        self._work(most, perf_counter() + TURN_SECONDS)
-        return bool(self._packets)
-
-    def finish(self) -> None:
-        """Handle all at once: later packets come by another way, and must not overtake these."""
-        self._work(len(self._packets), math.inf)
-
-    def _work(self, most: int, end: float) -> None:
+        """Handle so many packets, one at least and no more when the time of a turn is over; False behind the last."""
+        end = perf_counter() + TURN_SECONDS
         try:
-            for _ in range(min(most, len(self._packets))):
-                self._reader.packet_received(self._packets.popleft())
-                if perf_counter() > end:
-                    break
+            for packet in self._packets:
+                self.handled += 1
+                self._reader.packet_received(packet)
+                most -= 1
+                if most == 0 or perf_counter() > end:
+                    return True
         except MalformedPacket as error:
-            self._packets.clear()
             self.is_refused = True
             self._reader.refuse(error)
+        return False
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call this at the end of these packets."""
+        self._waiters.append(call)
+
+    def end(self) -> None:
+        """Make the calls that wait for the end."""
+        waiters, self._waiters = self._waiters, []
+        for call in waiters:
+            call()

@@ -303,8 +303,6 @@ class EngineSession(EngineOutlet):
 
     def take_socket(self, socket: FrameSocket) -> bool:
         """Move to the offered WebSocket; the waiting packets leave on it first, in order."""
-        if self.posted is not None:
-            self.posted.finish()
         mailbox = self.mailbox
         if self._probe is not socket or self.state is not SessionState.PROBING or mailbox is None:
             return False

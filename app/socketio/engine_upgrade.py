@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.socketio.engine_packet import PONG_PROBE
+from app.socketio.engine_packet import PONG_PROBE, BinaryPacket
 from app.socketio.engine_ports import FrameSocket
 from app.socketio.engine_session import EngineSession
 
@@ -41,13 +41,15 @@ class UpgradeProbe:
     An object of its own, so that a probe that fails late cannot be mistaken for the next one.
     """
 
-    __slots__ = ("_is_taken", "_probes", "_session", "_timer", "socket")
+    __slots__ = ("_held", "_is_taken", "_probes", "_session", "_timer", "socket")
 
     def __init__(self, session: EngineSession, socket: FrameSocket) -> None:
         """Bind the WebSocket to the session that it asks for."""
         self.socket = socket
         self._session = session
         self._is_taken = False
+        # Set while the move waits for the packets of a POST: what was read behind the ``5``, at most one turn's frames.
+        self._held: list[bytes | BinaryPacket] | None = None
         self._probes = 0
         self._timer = asyncio.get_running_loop().call_later(UPGRADE_SECONDS, socket.close)
 
@@ -60,14 +62,14 @@ class UpgradeProbe:
         """Answer ``2probe``, move the session on ``5``; any other message before the move closes the WebSocket."""
         if self._is_taken:
             self._session.text_received(payload)
+        elif self._held is not None:
+            self._held.append(payload)
         elif payload == b"2probe" and self._probes < _MAX_PROBES:
             self._probes += 1
             self.socket.write_frame(PONG_PROBE.frame)
             self._session.probe_answered()
         elif payload == b"5":
-            self._is_taken = self._session.take_socket(self.socket)
-            if self._is_taken:
-                self._timer.cancel()
+            self._move_behind_posted()
         else:
             self.socket.close()
 
@@ -75,6 +77,8 @@ class UpgradeProbe:
         """Pass a binary message to the session; before the move it closes the WebSocket."""
         if self._is_taken:
             self._session.binary_received(payload)
+        elif self._held is not None:
+            self._held.append(BinaryPacket(payload))
         else:
             self.socket.close()
 
@@ -92,3 +96,30 @@ class UpgradeProbe:
             self._session.connection_lost(code, reason)
         else:
             self._session.probe_lost(self.socket)
+
+    def _move_behind_posted(self) -> None:
+        """Move at once, or when the packets of a POST under way are handled: these must not be overtaken."""
+        posted = self._session.posted
+        if posted is None:
+            self._move()
+        else:
+            self._held = []
+            self.socket.pause_reading()
+            posted.then(self._move_on)
+
+    def _move(self) -> None:
+        self._is_taken = self._session.take_socket(self.socket)
+        if self._is_taken:
+            self._timer.cancel()
+
+    def _move_on(self) -> None:
+        held, self._held = self._held or [], None
+        self._move()
+        if not self._is_taken:
+            return  # the WebSocket is lost, or the session has ended and closed it
+        for message in held:
+            if isinstance(message, BinaryPacket):
+                self._session.binary_received(message.data)
+            else:
+                self._session.text_received(message)
+        self.socket.resume_reading()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,12 +41,17 @@ class SocketServer:
         connect_timeout_seconds: float = JOIN_SECONDS,
         newcomers: Newcomers | None = None,
         repeats: Repeats | None = None,
+        query_fields: Mapping[str, int] | None = None,
     ) -> None:
-        """Take the applications; a session that has joined no site after `connect_timeout_seconds` is closed."""
+        """Take the applications; a session that has joined no site after `connect_timeout_seconds` is closed.
+
+        Of its handshake's query a session keeps `query_fields`, each with as many bytes as are read; None: all fields.
+        """
         self._newcomers = newcomers or Newcomers()
         self._repeats = repeats or Repeats()
         self.engine = EngineServer(self._open_session, settings, self._newcomers.may_open, self._repeats)
         self._router = router
+        self._query_fields = query_fields
         self._connect_timeout_seconds = connect_timeout_seconds
         self._joining = DeadlineWheel(min(_MAX_TICK_SECONDS, connect_timeout_seconds / _TICKS_PER_TIMEOUT))
         self._connects: set[asyncio.Task[None]] = set()
@@ -155,6 +160,8 @@ class SocketServer:
             connection.confirm()
 
     def _open_session(self, engine: EngineSession, handshake: Handshake) -> JoinGate:
+        if self._query_fields is not None:
+            handshake = handshake.keep(self._query_fields)
         session = SocketSession(self, engine, handshake)
         self.session_left(session)
         return JoinGate(engine, session)

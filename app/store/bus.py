@@ -19,6 +19,8 @@ from app.store.audience import parse_head
 from app.store.keys import bus_channel, prefix, shard_channel
 
 _log = structlog.get_logger(__name__)
+#: The begin of a bus message that is no message, and has no counter.
+_HOOKS = b"hooks\n"
 _rooms_decoder = msgspec.json.Decoder(list[str])
 
 
@@ -42,6 +44,8 @@ class Bus:
         self.faults: Counter[str] = Counter()
         #: Called with the site and the seq of each message that arrives.
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
+        #: Called with the name of a site whose outbox has events, see lua/_wake.lua.
+        self.hook_wakes: list[Callable[[str], None]] = []
         self._sites = [site.name for site in sites]
         self._subscriptions: dict[Redis, Subscription] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -95,6 +99,10 @@ class Bus:
         return subscription
 
     def _receive(self, data: bytes) -> None:
+        if data.startswith(_HOOKS):
+            for wake in self.hook_wakes:
+                wake(data.removeprefix(_HOOKS).decode())
+            return
         site, counter, message = parse(data)
         self.on_seq(site, message.seq)
         self._listener.message_published(site, counter, message)
@@ -118,6 +126,10 @@ class Bus:
                 self._new_subscription(shard).begin()
 
 
+#: The kinds of a bus message that are about an earlier message or a device.
+_NOTICES = {b"withdraw": "withdraw", b"acked": "acked", b"left": "left", b"close": "close"}
+
+
 def parse(data: bytes) -> tuple[str, int, LiveMessage]:
     """Reads a bus message (see `tell` in lua/_tell.lua): its site, its counter and the message in it."""
     kind, site, counter, seq, id_, recipients, resync, body = data.split(b"\n", 7)
@@ -127,6 +139,7 @@ def parse(data: bytes) -> tuple[str, int, LiveMessage]:
     elif kind == b"rooms":
         message.rooms = _rooms_decoder.decode(recipients)
     else:
+        message.notice = _NOTICES.get(kind, "")
         message.recipients = recipients.split(b",") if recipients else ()
         message.resync_recipients = resync.split(b",") if resync else ()
     return site.decode(), int(counter), message

@@ -111,7 +111,7 @@ class Expiry:
 
     def _has_any(self, name: str) -> Awaitable[Any]:
         # The `expiry` of a noted site is known; its large message may be another node's.
-        keys = ("large",) if name in self._due else ("large", "expiry")
+        keys = ("large",) if name in self._due else ("large", "expiry", "ttl", "within")
         return self._redis.command("EXISTS", *(prefix(name) + key for key in keys))
 
     async def _expire(self, site: Site) -> None:

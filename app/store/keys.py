@@ -5,12 +5,23 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; c:<node>.<number>: a connection, `1` and its note; lost, rooms: see below |
+| device:<handle> | hash | user, device; lost, rooms, written, client<n>; c:<node>.<number>: a connection, `1`, note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
-| body:<seq> | hash | data, event, size, resync, at (ms), refs: how many queues hold it; deleted with the last |
+| body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
+| ids | hash | message id → seq, for messages that wait |
+| to:<seq> | set | of a message with options: handles of the devices that got it |
+| collapse:<handle> | hash | key of the option collapse → seq of the newest message with it |
+| ttl | sorted set | seq of a message by the ms of its end |
+| within | sorted set | seq of a message by the ms at which the backend is told of users without an ack |
+| waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
+| watched | hash | seq → id and event as JSON, for messages in `within` |
+| pending:<seq> | set | users of such a message of whom no device has acknowledged |
+| withdrawn:<handle> | list | ids of withdrawn messages that a device which is away has |
+| once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
+| fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |
 | sent:<id> | string | how such a message was answered, for a minute |
@@ -33,11 +44,29 @@
 | latest:<protocol> | hash | name that the protocol keeps → seq of the last message that its listeners may have got |
 | renewed:<protocol> | hash | name → the value that guards compare with, where it is not the name's first one |
 | gone:<protocol> | sorted set | digest of a deleted name, by the seq of the deletion, as far as the history reaches |
+| hook_events | set | types of the events that the site's webhook names, set by nodes when they begin to serve it |
+| hook_grace | string | ms without any device after which a user counts as offline |
+| hook_seq | string | number of the site's last event |
+| hooks | stream | seq, type, at (ms), user, data (JSON) of events that are in no post yet; see `lua/_emit.lua` |
+| hook_counts | hash | bytes: of the events in `hooks` and in posts; dropped: events lost to the bound, or a 410 |
+| hook_lease | string | the node that sends the site's events, for a few seconds |
+| hook_off | string | digest of the webhook's configuration that was answered 410 |
+| hook_posts | sorted set | posts of the webhook that were not answered yet, by the time of the next attempt |
+| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), types, bytes, tries, replayed: it was parked before |
+| hook_parked | sorted set | posts that were given up, by that time; their bytes are parked_bytes in `hook_counts` |
+| hook_attempts | list | the last attempts as JSON, newest first |
+| online | hash | user room → when the backend was told that the user is online, in ms |
+| leaving | sorted set | user room without any device by the time when the backend is to be told |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
-`lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `rooms` holds the rooms of a device
-in the public channel; for other devices `users` holds them. A note is kept for the protocol, which gets it when another
-node takes the connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
+A body is deleted with its last queue. `opt` are the options of its message as JSON, `waiter` the node that waits for
+its acks, `late` tells that its backend was told of users without an ack.
+
+`lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
+was written to it before its connections ended. `rooms` holds the rooms of a device in the public channel; for other
+devices `users` holds them. `client0`, `client1`, ... are the parts of one text: its length, a space, the time of the
+newest connect, and the client's description. A note is kept for the protocol, which gets it when another node takes the
+connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 

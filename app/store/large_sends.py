@@ -71,23 +71,26 @@ class LargeSends:
         tells = await self._tell(message)
         seconds = round(monotonic() - began, 3)
         _log.info("large message stored", site=message.site.name, message=message.id, seconds=seconds)
-        return [*answer[:4], answer[4] + tells]
+        return [*answer[:4], answer[4] + tells, *answer[5:]]
 
     async def _store(self, message: Message) -> Any:
         """Stores it for all devices and accepts it. None when it was ended by another run."""
-        limit = message.site.queue_limit
+        limit, connected = message.site.queue_limit, []
         bounds = (limit.messages, limit.bytes, self._max_message_bytes)
         for address in addresses(message.site, message.rooms):
             cursor = b"0"
             while True:
                 words = (self.now_ms, message.id, address, cursor, self.part, *bounds)
-                cursor = await self._run("fan_out_store", message.site, *words)
-                if cursor is None:
+                answer = await self._run("fan_out_store", message.site, *words)
+                if answer is None:
                     return None
+                cursor, waited_for = answer
+                connected += [waited_for] if waited_for else []
                 if cursor == b"0":
                     break
         audiences = audience_words(message.audiences)
-        return await self._run("fan_out_commit", message.site, self.now_ms, message.id, *audiences)
+        answer = await self._run("fan_out_commit", message.site, self.now_ms, message.id, *audiences)
+        return answer and [*answer, b",".join(connected)]
 
     async def _abort(self, message: Message) -> Any:
         """Ends it, unless it was accepted: then this is the answer. Raises StoreUnavailable while nobody can say."""

@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
+from app.core.options import WAIT_SECONDS
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
-from app.errors import GuardRefused, LimitReached
+from app.core.written import Written
+from app.errors import GuardRefused, LimitReached, OtherRequest
 from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
@@ -25,6 +28,11 @@ from app.surrogates import decode_text, encode_text
 _IN_PARTS = (b"busy", b"large")
 #: The devices that one run of recover.lua marks.
 _DEVICES_A_RUN = 1_000
+
+#: The numbers of an answer of send.lua behind the seq; the connected devices follow.
+_NUMBERS = 4
+#: Messages of a site with `wait` or `ack_within` that are under way: MOST_WATCHED of lua/_options.lua.
+MOST_WATCHED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +50,8 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
 
 def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached:
     """The refusal of a send: for `wait_ms`, or while the site holds as much as its `quota`."""
+    if quota == b"watched":
+        return LimitReached(f"Too many messages wait for acks: expected at most {MOST_WATCHED}.", "watched_messages")
     if not quota:
         text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
         return LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(wait_ms / 1000))
@@ -52,6 +62,12 @@ def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached
     return LimitReached(f"Too much is waiting: this site may store {most} until devices acknowledge.", quota.decode())
 
 
+def _once_words(message: Message) -> str:
+    """The idempotency of a message as lua/_once.lua reads it."""
+    once = message.once
+    return "" if once is None else f"{once.key} {once.request} {once.ttl_seconds * 1000}"
+
+
 async def _number(answer: Awaitable[Any]) -> int:
     return int(await answer)
 
@@ -59,8 +75,10 @@ async def _number(answer: Awaitable[Any]) -> int:
 class RedisQueues:
     """The queues of all sites, for one node. Holds no state but the link; lives as long as the node."""
 
-    def __init__(self, redis: Commands, node: str, max_message_bytes: int) -> None:
-        """`max_message_bytes` bounds the body of every message that is sent: the scripts rely on it."""
+    def __init__(self, redis: Commands, node: str, max_message_bytes: int, has_journal: bool = False) -> None:
+        """`max_message_bytes` bounds the body of every message that is sent: the scripts rely on it. `has_journal`:
+        whether the scripts write for a journal."""
+        self.has_journal = has_journal
         self._redis = redis
         self._node = node
         self._max_message_bytes = max_message_bytes
@@ -93,7 +111,7 @@ class RedisQueues:
             "send",
             message.site,
             self.now_ms,
-            self._terms(message.site),
+            self._terms(message),
             message.site.name,
             message.id,
             message.event,
@@ -103,6 +121,11 @@ class RedisQueues:
             limit.bytes,
             self._max_message_bytes,
             self.large.large_from,
+            msgspec.json.encode(list(message.rooms)),
+            message.options.encode(),
+            _once_words(message),
+            self._waiter(message),
+            int(message.site.journal_bodies),
             *guard_words(message.guard),
             *audience_words(message.audiences),
             *addresses(message.site, message.rooms),
@@ -118,11 +141,14 @@ class RedisQueues:
                 "publish",
                 message.site,
                 self.now_ms,
-                self._terms(message.site),
+                self._terms(message),
                 name,
                 message.id,
                 msgspec.json.encode(rooms),
                 body,
+                message.event,
+                _once_words(message),
+                int(message.site.journal_bodies),
                 *guard_words(message.guard),
                 *audience_words(message.audiences),
                 *rooms,
@@ -130,7 +156,7 @@ class RedisQueues:
         )
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
     ) -> Awaitable[Registration]:
         """Registers a connection; see `QueueStore`."""
         limit = site.batch_limit
@@ -152,14 +178,16 @@ class RedisQueues:
                 self._deadline(site),
                 encode_text(note),
                 site.limits.devices_per_user,
+                encode_text(client),
                 *users,
             ),
         )
 
-    def disconnect(self, site: Site, connection: int, handles: Sequence[bytes]) -> Awaitable[list[bool]]:
+    def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""
         ttl_ms = self._leaving(site)
-        return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *handles))
+        words: list[Word] = [word for pair in devices for word in pair]
+        return self._ended(self._run("disconnect", site, self.now_ms, self._node, connection, ttl_ms, *words))
 
     def withdraw(self, site: Site, connection: int, device_id: str, rooms: Sequence[str]) -> Awaitable[None]:
         """Takes out a connection that may have been registered; see `QueueStore`."""
@@ -177,8 +205,27 @@ class RedisQueues:
         """Removes acknowledged messages; see `QueueStore`."""
         words: list[Word] = []
         for group in groups:
-            words += ("batch" if group.is_batch else "one", group.seq, len(group.handles), *group.handles)
-        return self._run("ack", site, *words)
+            kind = "batch" if group.is_batch else "one"
+            words += (kind, group.seq, group.written_ms, group.acked_ms, len(group.handles), *group.handles)
+        return self._run("ack", site, self.now_ms, *words)
+
+    def note_written(self, site: Site, written: Sequence[Written]) -> Awaitable[None]:
+        """Tells the journal of messages that wait for their acks; see `QueueStore`."""
+        lines = (b"%d %d %b" % (one.seq, one.at_ms, b",".join(one.handles)) for one in written)
+        return self._run("note_written", site, b"\n".join(lines))
+
+    async def withdraw_message(self, site: Site, id: int, cursor: bytes) -> tuple[bytes, int] | None:
+        """Takes a message out of a part of the queues; see `QueueStore`."""
+        answer = await self._run("withdraw_message", site, id, cursor, _DEVICES_A_RUN)
+        return None if answer is None else (answer[0], answer[1])
+
+    def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
+        """Nobody waits for the acks of a message any more; see `QueueStore`."""
+        return self._run("stop_waiting", site, seq)
+
+    async def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> bool:
+        """Forgets a device, or drops its queue; see `QueueStore`."""
+        return bool(await self._run("forget_device", site, user, encode_text(device_id), int(resync)))
 
     def settle(self, site: Site, last_seq: int, handles: Sequence[bytes]) -> Awaitable[None]:
         """Notes that the `_resync` of these devices has arrived; see `QueueStore`."""
@@ -231,6 +278,11 @@ class RedisQueues:
         pairs = zip(taken[::2], taken[1::2], strict=True)
         return left > 0, [BuriedConnection(site, user.decode(), decode_text(note), since) for user, note in pairs]
 
+    def _waiter(self, message: Message) -> str:
+        """The words of a message whose sender waits for acks: this node, and for how many ms; "" for none."""
+        options = message.options
+        return f"{self._node} {(options.timeout or WAIT_SECONDS) * 1000}" if options.wait else ""
+
     def _leaving(self, site: Site) -> int:
         """The time to live in ms of a device of this site that goes away now."""
         if site.device_ttl_seconds:
@@ -273,18 +325,22 @@ class RedisQueues:
     def _deadline(self, site: Site) -> int | str:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
-    def _terms(self, site: Site) -> Word:
+    def _terms(self, message: Message) -> Word:
         """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
-        limits = site.limits
+        site, limits = message.site, message.site.limits
         rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
         if not (rate or messages or size):
             return self._deadline(site)
         # Nothing is stored for a site without queues.
         quota = f"{messages},{size}" if site.has_queues else "0,0"
-        return f"{self._deadline(site)},{rate},{limits.sends_burst or math.ceil(rate)},{quota}"
+        burst = limits.sends_burst or math.ceil(rate)
+        return f"{self._deadline(site)},{rate},{burst},{quota},{message.weight}"
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer
+        for seconds in (message.options.ttl, message.options.ack_within):
+            if seconds:
+                self.on_due(message.site, seconds)
         if words[0] in _IN_PARTS:
             self.large.now_ms = self.now_ms
             # Should this node not be able to finish it, another run ends it.
@@ -299,9 +355,15 @@ class RedisQueues:
         seq, *told = words
         if not seq:
             raise _limit_reached(site, *told)
+        if seq == b"again":
+            return Stored(0, told[1], earlier_id=told[0].decode())
+        if seq == b"other":
+            raise OtherRequest
         if not told:
             raise GuardRefused(is_missing=seq == b"missing")
-        return Stored(self._heard(site, seq), *told)
+        connected = told[_NUMBERS] if len(told) > _NUMBERS else b""
+        stored = Stored(self._heard(site, seq), *told[:_NUMBERS])
+        return structs.replace(stored, connected=connected.split(b",")) if connected else stored
 
     async def _history(self, site: Site, answer: Awaitable[Any]) -> History:
         last_seq, is_complete, has_more, *words = await answer
@@ -319,7 +381,10 @@ class RedisQueues:
 
     async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer
-        registered = [Registered(handle, lost == b"1", _to_waiting(waiting)) for handle, lost, waiting in devices]
+        registered = [
+            Registered(handle, lost == b"1", _to_waiting(waiting), [id.decode() for id in withdrawn])
+            for handle, lost, waiting, withdrawn in devices
+        ]
         return Registration(self._heard(site, last_seq), registered)
 
     async def _ended(self, answer: Awaitable[list[int]]) -> list[bool]:

@@ -37,6 +37,14 @@ def test_a_good_configuration_has_none() -> None:
             {"user_room_prefix": None, "limits": SiteLimits(connections_per_user=2)},
             "shop.limits.connections_per_user: has no effect without userRoomPrefix",
         ),
+        (
+            {"user_room_prefix": None, "limits": SiteLimits(devices_per_user=2)},
+            "shop.limits.devices_per_user: has no effect without userRoomPrefix",
+        ),
+        (
+            {"limits": SiteLimits(sends_burst=2)},
+            "shop.limits.sends_burst: has no effect without limits.sends_per_second",
+        ),
         ({"binds": {"news": "all"}}, "shop.binds: has no effect without channels or topics"),
     ],
 )
@@ -48,6 +56,8 @@ def test_warnings_of_a_site(settings: dict[str, Any], warning: str) -> None:
 
 
 def test_warnings_of_the_server() -> None:
-    """No site at all, and times in milliseconds that look like seconds, are doubtful."""
-    lines = warnings_of(Config(ping_interval_ms=25, ping_timeout_ms=20), SECTIONS)
-    assert [line.partition(":")[0] for line in lines] == ["sites.yml", "io.pingInterval", "io.pingTimeout"]
+    """No site at all, and times that look as if they were meant in the other unit, are doubtful."""
+    config = Config(ping_interval_ms=25, ping_timeout_ms=20, auth_timeout_seconds=5_000, redis_timeout_seconds=1_500)
+    assert [line.partition(":")[0] for line in warnings_of(config, SECTIONS)] == [
+        *("sites.yml", "io.pingInterval", "io.pingTimeout", "auth_timeout", "redis_timeout")
+    ]

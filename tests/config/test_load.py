@@ -275,13 +275,21 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {queue_limit: {bytes: 0}}", "config.yml: production.queue_limit.bytes: expected a whole number "),
         ("production: {auth_timeout: .nan}", "config.yml: production.auth_timeout: expected a number > 0"),
         ("production: {data_dir: 5}", "config.yml: production.data_dir: expected text that is not empty"),
-        ("production: {client_bundle: 3}", "client_bundle: expected 1, 2 or 4, got 3"),
+        ("production: {client_bundle: 3}", "config.yml: production.client_bundle: expected 1, 2 or 4, got 3"),
         ("production: {client_bundle: '4'}", "config.yml: production.client_bundle: expected a whole number, got text"),
         ("production: {log_level: loud}", "config.yml: production.log_level: expected one of debug, info, "),
         ("production: {log_format: xml}", "config.yml: production.log_format: expected one of auto, json, console"),
         ("production: {workers: 0}", "config.yml: production.workers: expected a whole number >= 1"),
-        ("production: {cluster: {secret: s}}", "cluster.url: is missing, expected url and secret together"),
-        ("production: {cluster: {url: 'http://a'}}", "cluster.secret: is missing, expected url and secret together"),
+        (
+            "production: {cluster: {secret: s}}",
+            "config.yml: production.cluster.url: is missing, expected url and secret together",
+        ),
+        (
+            "production: {cluster: {url: 'http://a'}}",
+            "config.yml: production.cluster.secret: is missing, expected url and secret together",
+        ),
+        ("production: {drain_timeout: 20000}", "config.yml: production.drain_timeout: expected a number <= 3600"),
+        ("production: {shutdown_timeout: 8000}", "config.yml: production.shutdown_timeout: expected a number <= 3600"),
         (
             "production: {cluster: {url: 'http://a/b'}}",
             "config.yml: production.cluster.url: expected a URL that begins with http:// or https://, without user "
@@ -314,7 +322,6 @@ def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
     [
         (f"a: {{{SITE}, authURL: x}}", "sites.yml: a.authURL: unknown key, did you mean authUrl?"),
         ("a: {apiKey: k}", "sites.yml: a: authUrl is missing, expected a URL that begins with http:// or https://"),
-        ("a:", "sites.yml: a: authUrl is missing, expected a URL that begins with http:// or https://"),
         ("a: {authUrl: 'http://x/'}", "sites.yml: a: apiKey is missing, expected the text that /send must present"),
         ("a: {authUrl: 'http://x/', apiKey: ''}", "sites.yml: a.apiKey: expected text that is not empty"),
         ("a: {authUrl: 'http://x/', apiKey: true}", "sites.yml: a.apiKey: expected text, got true or false"),
@@ -344,7 +351,7 @@ def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:
         ({"REDIS_URL": "redis://host/one"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
         ({"REDIS_URL": "redis+sentinel://host"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
         ({"REDIS_URL": "redis+cluster://a,b/1"}, "environment variable REDIS_URL: expected a URL such as redis://host"),
-        ({"SITE_NAME": "a"}, "SITE_NAME=a: authUrl is missing"),
+        ({"SITE_NAME": "a", "API_KEY": "k"}, "SITE_NAME=a: authUrl is missing"),
         ({"SITE_NAME": "a", "AUTH_URL": "b"}, "environment variable AUTH_URL: expected a URL that begins with http"),
         ({"SITE_NAME": "a?", "AUTH_URL": "http://x", "API_KEY": "k"}, "environment variable SITE_NAME: site name 'a?'"),
     ],
@@ -419,7 +426,7 @@ def test_mounts_name_sites_that_have_the_protocol(load: Load) -> None:
     mounts = "production: {mounts: {topics: shop}}"
     assert load(mounts, "shop: {apiKey: k, topics: {}}").mounts == {"topics": "shop"}
     for sites in ("shop: {apiKey: k, channels: {}}", "other: {apiKey: k, topics: {}}"):
-        assert "mounts.topics: expected a site" in mistake(load, mounts, sites)
+        assert "config.yml: production.mounts.topics: expected a site" in mistake(load, mounts, sites)
 
 
 def test_a_mount_may_name_its_ports(load: Load) -> None:
@@ -436,7 +443,7 @@ def test_a_mount_may_name_its_ports(load: Load) -> None:
     assert ports("{site: shop, http_port: 82, ws_port: 82}") == ({"channels": "shop"}, (82,))
     assert ports("{site: null, ws_port: null}") == ({}, ())
     for mount, line in {
-        "{channels: {ws_port: 82}}": "mounts.channels.site: is missing, expected the name of a site",
+        "{channels: {ws_port: 82}}": "config.yml: production.mounts.channels.site: is missing, expected the name of a",
         "{channels: {site: other, ws_port: 82}}": "mounts.channels: expected a site of sites.yml",
         "{channels: {site: shop, ws_port: 0}}": "mounts.channels.ws_port: expected a whole number >= 1",
         "{channels: {site: shop, port: 82}}": "mounts.channels.port: unknown key",
@@ -478,7 +485,10 @@ def test_private_proxies(load: Load) -> None:
     networks = load(environ={"RECADO_TRUSTED_PROXIES": "private, 192.0.2.1"}).trusted_proxies
     assert {"127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "192.0.2.1/32"} < set(networks)
     line = mistake(load, "production: {trusted_proxies: [localhost]}")
-    assert line == "trusted_proxies: expected addresses, networks such as 10.0.0.0/8, or private, got 'localhost'"
+    expected = "expected addresses, networks such as 10.0.0.0/8, or private, got 'localhost'"
+    assert line == f"config.yml: production.trusted_proxies: {expected}"
+    line = mistake(load, "production: {trusted_proxies: []}", environ={"RECADO_TRUSTED_PROXIES": "localhost"})
+    assert line == f"environment variable RECADO_TRUSTED_PROXIES: {expected}"
 
 
 def test_limits_of_a_site(load: Load) -> None:
@@ -555,3 +565,26 @@ def test_origins_are_as_browsers_send_them(load: Load) -> None:
 def test_yaml_that_contains_itself(load: Load) -> None:
     """A value that refers to itself is a mistake like any other."""
     assert "contains itself" in mistake(load, None, "shop:\n  apiKey: &a [*a]\n")
+
+
+def test_every_mistake_is_named(load: Load) -> None:
+    """One run names the mistakes of both files, also those that only other values make mistakes."""
+    with pytest.raises(ConfigError) as caught:
+        load(
+            "production: {client_bundle: 3, trusted_proxies: [a, b], cluster: {secret: s}, "
+            "mounts: {channels: {ws_port: 82}}}",
+            "a: {}",
+            environ={"SITE_NAME": "b"},
+        )
+    assert [line.partition(": expected")[0].partition(" is missing")[0] for line in caught.value.mistakes] == [
+        "config.yml: production.mounts.channels.site:",
+        "config.yml: production.cluster.url:",
+        "config.yml: production.client_bundle",
+        "config.yml: production.trusted_proxies",
+        "config.yml: production.trusted_proxies",
+        "sites.yml: a: authUrl",
+        "sites.yml: a: apiKey",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load("production: {mounts: {channels: a, topics: b}}", "{}")
+    assert len(caught.value.mistakes) == 2

@@ -28,6 +28,7 @@ class AckStore:
         self.called = asyncio.Event()
         #: Whether there is no link.
         self.is_away_now = False
+        self.has_journal = False
 
     def is_away(self, site: str) -> bool:
         """As `QueueStore.is_away`."""
@@ -69,7 +70,7 @@ async def test_acks_of_one_message_travel_as_one_group(store: AckStore, buffer: 
 async def test_batch_ack_is_no_part_of_a_messages_group(store: AckStore, buffer: AckBuffer) -> None:
     """The rule of resync does not apply to a batch: its acks stay apart from the acks of single messages."""
     buffer.add(5, b"1")
-    buffer.add_batch([5, 6], b"2")
+    buffer.add_batch([5, 6], b"2", 0)
     buffer.add(6, b"1")
     buffer.flush()
     assert store.calls == [[(False, 5, [b"1"]), (True, 5, [b"2"]), (True, 6, [b"2"]), (False, 6, [b"1"])]]
@@ -103,7 +104,7 @@ async def test_many_acks_do_not_wait(store: AckStore, buffer: AckBuffer) -> None
 async def test_large_batch_does_not_wait(store: AckStore, buffer: AckBuffer) -> None:
     """The ack of a batch counts for as many as it holds."""
     buffer.add(1, b"1")
-    buffer.add_batch(list(range(2, 2 + FLUSH_AT)), b"1")
+    buffer.add_batch(list(range(2, 2 + FLUSH_AT)), b"1", 0)
     assert len(store.handed_over) == FLUSH_AT + 1
 
 
@@ -224,7 +225,7 @@ async def test_many_acks_go_in_parts(store: AckStore, buffer: AckBuffer, monkeyp
     handles = [str(number).encode() for number in range(10)]
     for handle in handles:
         buffer.add(5, handle)
-    buffer.add_batch([6, 7], b"1")
+    buffer.add_batch([6, 7], b"1", 0)
     buffer.flush()
     assert [sum(len(handles) for _, _, handles in call) for call in store.calls] == [4, 4, 4]
     assert [handle for _, seq, group in store.handed_over if seq == 5 for handle in group] == handles

@@ -10,6 +10,7 @@ import pytest
 from app.core import catch_up
 from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage, Waiting
+from app.core.written import Batch
 from tests.support.store import RecordingReceiver, make_site
 
 SITE = make_site()
@@ -42,9 +43,12 @@ class Acks:
         """Note it."""
         self.noted.append((seq, handle))
 
-    def add_batch(self, seqs: list[int], handle: bytes) -> None:
+    def add_batch(self, seqs: list[int], handle: bytes, written_ms: int) -> None:
         """Note it."""
         self.noted.append((seqs, handle))
+
+    def note_written(self, batch: Batch) -> None:
+        """Ignore it."""
 
 
 def joining(receiver: RecordingReceiver, acks: Acks | None = None) -> Connection:

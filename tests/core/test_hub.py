@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,7 +22,7 @@ NOTHING = Waiting([], False)
 
 def joining(receiver: RecordingReceiver) -> Connection:
     """A connection that is not registered yet; no test here acknowledges anything."""
-    return Connection(SITE, 1, receiver, cast(AckCollector, None), lambda connection: None)
+    return Connection(SITE, 1, receiver, cast(AckCollector, Mock()), lambda connection: None)
 
 
 class Place:

@@ -18,6 +18,7 @@ from app.node.worker_slot import WorkerSlot
 from app.protocols.channels.settings import Channels
 from app.protocols.listed import PROTOCOLS
 from app.protocols.redis_publish.settings import RedisPublish
+from app.protocols.sites.admission import QUERY_FIELDS
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.topics.settings import Topics
 from tests.support.store import make_site, running_valkey
@@ -76,6 +77,13 @@ async def test_events_of_the_sites_contract_are_reserved(config: Config) -> None
     async with AsyncExitStack() as stack:
         services = await Services.start(config, stack, SLOT, PROTOCOLS)
         assert services.delivery.reserved_events == RESERVED_EVENTS
+
+
+async def test_sessions_keep_the_fields_that_protocols_read(config: Config) -> None:
+    """Of a handshake's query a session keeps the credentials of the sites, and nothing else."""
+    async with AsyncExitStack() as stack:
+        services = await Services.start(config, stack, SLOT, PROTOCOLS)
+        assert services.socket_server._query_fields == QUERY_FIELDS
 
 
 async def status_of(services: Services, path: str) -> int:

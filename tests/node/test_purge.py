@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.config.settings import Config
-from app.node.purge import PurgeRefused, purge
+from app.errors import RecadoError
+from app.node.purge import PurgeRefused, check_purge, purge
 from app.store.keys import NODES, node_sites
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
@@ -45,7 +46,20 @@ async def test_site_that_is_served_stays(valkey: Valkey) -> None:
     assert await purge(config_of(valkey), "old") == 1
 
 
+async def test_site_that_nothing_is_known_of(valkey: Valkey) -> None:
+    """Before anybody is asked: a site of which Redis holds nothing was misspelt, and one that may not go is refused."""
+    valkey.client.set("recado:{old}:seq", "x")
+    await check_purge(config_of(valkey), "old")
+    assert valkey.dump().keys() == {"recado:{old}:seq"}
+    with pytest.raises(
+        PurgeRefused, match=r"^no such site: 'odl' is not in sites\.yml, and Redis holds nothing of it$"
+    ):
+        await check_purge(config_of(valkey), "odl")
+    with pytest.raises(PurgeRefused, match=r"is in sites\.yml"):
+        await check_purge(config_of(valkey, "old"), "old")
+
+
 async def test_embedded_server_that_does_not_run(tmp_path: Path) -> None:
     """The data of an embedded server can be reached while it runs."""
-    with pytest.raises(PurgeRefused, match="no server runs there"):
+    with pytest.raises(RecadoError, match="no server runs there"):
         await purge(Config(data_dir=tmp_path), "old")

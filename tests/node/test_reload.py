@@ -267,10 +267,33 @@ async def test_sites_that_go_on_are_checked_with_the_new_ones() -> None:
 def test_new_site_in_the_place_of_one_that_goes_on() -> None:
     """A new site may not deliver the PUBLISHes of a site that was taken out and goes on until the restart."""
     old, new = make_site("old", redis_publish=RedisPublish()), make_site("new", redis_publish=RedisPublish())
-    reader = structs.replace(reader_of(Sources(), PROTOCOLS), load=lambda: Config(sites={"new": new}))
+    reader = structs.replace(
+        reader_of(Sources(), PROTOCOLS), load=lambda: Config(sites={"new": new}), confirm=lambda changes: None
+    )
     with pytest.raises(ConfigError, match=r"^new\.redisPublish\.prefix: expected another than that of 'old'"):
         reader.changes(Config(sites={"old": old}))
     assert reader.changes(Config()).added == [new]
+
+
+def test_missing_file_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is not there while it is copied does not mean that all sites, or all settings, are gone; an empty one
+    does, and so does one that never was."""
+    monkeypatch.chdir(tmp_path)
+    sites, config = tmp_path / "sites.yml", tmp_path / "config.yml"
+    sites.write_text("shop: {authUrl: 'http://127.0.0.1/', apiKey: key}\n")
+    config.write_text("production: {port: 4004}\n")
+    reader = reader_of(Sources(), PROTOCOLS)
+    running = reader.load()
+    sites.unlink()
+    with pytest.raises(ConfigError, match=r"^sites\.yml: no such file"):
+        reader.changes(running)
+    sites.write_text("")
+    assert reader.changes(running).gone == ["shop"]
+    config.unlink()
+    with pytest.raises(ConfigError, match=r"^config\.yml: no such file"):
+        reader.changes(structs.replace(running, sites={}))
+    sites.unlink()
+    assert not reader.changes(Config()).wants_restart
 
 
 async def test_mistakes_end_no_reloads() -> None:

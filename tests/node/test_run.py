@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from app.config.settings import Config
+from app.config.settings import Config, Site, WebhookSettings
 from app.config.sources import Sources
 from app.errors import RecadoError
 from app.node import run as run_module
@@ -86,3 +87,29 @@ async def test_a_task_that_dies_ends_the_node(
             await run_module._serve(config, bound, slot, lambda url: serves.set(), PROTOCOLS, reader)
     assert next(line["task"] for line in logs if line["event"] == "task ended") == name
     assert (services[0].health.check()["tasks"], services[0].health.is_ready) == (False, False)
+
+
+def test_threads_leave_the_event_loop_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A thread that decodes a long body gives way to the event loop within a millisecond, and not after five."""
+    before = sys.getswitchinterval()
+    seconds: list[float] = []
+
+    async def note(*_: object) -> None:
+        seconds.append(sys.getswitchinterval())
+
+    monkeypatch.setattr(run_module, "_serve", note)
+    monkeypatch.setattr(run_module, "_tune_collector", lambda: None)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            run_module.serve(PROTOCOLS, Config(), Sources(), bound, WorkerSlot(str(tmp_path)), lambda url: None)
+    finally:
+        sys.setswitchinterval(before)
+    assert seconds[0] < 0.001
+
+
+def test_webhooks_of_a_demo_may_lead_to_this_machine() -> None:
+    """With the demo every site's webhook may lead to a private address; without it none may unless it says so."""
+    site = Site(name="shop", api_key="k", webhook=WebhookSettings(url="http://127.0.0.1:1/"))
+    demo = run_module._with_site(Config(sites={"shop": site}), Site(name="demo", api_key="demo"))
+    assert [one.webhook.allow_private for one in demo.sites.values()] == [True, True]
+    assert not site.webhook.allow_private

@@ -44,7 +44,7 @@ async def test_commands_and_scripts_keep_the_order_of_the_calls(queues: RedisQue
     """The order of effects is the order of the calls, not that of the awaits."""
     registration = await queues.connect(SITE, 1, "d", ["user_1"])
     answers = [queues.send(make_message(SITE, "user_1")) for _ in range(5)]
-    closing = queues.disconnect(SITE, 1, [registration.devices[0].handle])
+    closing = queues.disconnect(SITE, 1, [(registration.devices[0].handle, 0)])
     again = queues.connect(SITE, 2, "d", ["user_1"])
     waiting = (await again).devices[0].waiting.entries
     await closing
@@ -105,7 +105,7 @@ async def test_full_redis_takes_acks(queues: RedisQueues, valkey: Valkey) -> Non
     sent = [await queues.send(make_message(SITE, "user_1", body=body)) for body in (b"one", b"two")]
     with configured(valkey, maxmemory="1"):
         assert await queues.ack(SITE, [AckGroup(False, sent[0].seq, [handle])]) == []
-        await queues.disconnect(SITE, 1, [handle])
+        await queues.disconnect(SITE, 1, [(handle, 0)])
     assert queue_of(valkey, SITE) == ["two"]
 
 

@@ -37,7 +37,7 @@ def test_a_script_has_the_functions_that_it_calls(name: str) -> None:
     """No script calls a function of a fragment that it does not include; each fragment stands in it once."""
     text = load_scripts()[name].text
     known = set().union(*map(functions_of, FRAGMENTS.values()))
-    assert calls_of(text) & known <= functions_of(text)
+    assert calls_of(text) & known <= set(re.findall(r"^ *local function (\w+)", text, re.MULTILINE))
     top = re.findall(r"^local function (\w+)", text, re.MULTILINE)
     assert len(top) == len(set(top))
 
@@ -59,7 +59,7 @@ def test_scripts_carry_their_digest() -> None:
     for script in scripts.values():
         assert script.digest == hashlib.sha1(script.text.encode()).hexdigest()
     assert "local function tell" in scripts["send"].text
-    assert "local function tell" not in scripts["ack"].text
+    assert "local function tell" not in scripts["settle"].text
 
 
 def test_a_cluster_has_scripts_of_its_own() -> None:

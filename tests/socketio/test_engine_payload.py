@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlencode
 
 import pytest
@@ -29,12 +29,12 @@ TEXT = '42["aé€😀"]'
 BINARY = bytes(range(256))
 
 
-def plain(packets: list[Received]) -> list[bytes | tuple[bytes]]:
+def plain(packets: Iterable[Received]) -> list[bytes | tuple[bytes]]:
     """The packets as values that compare."""
     return [(packet.data,) if isinstance(packet, BinaryPacket) else packet for packet in packets]
 
 
-def decode_v3(body: bytes) -> list[Received]:
+def decode_v3(body: bytes) -> Iterator[Received]:
     """Read a version 3 text payload of an unknown client."""
     return decode_payload_v3(body, is_maybe_encoded_twice=True)
 
@@ -133,10 +133,10 @@ def test_version_3_binary_framing_encodes_once() -> None:
         (payload_from_form, b"&".join([b"d=1"] * 100)),
     ],
 )
-def test_malformed(decode: Callable[[bytes], object], body: bytes) -> None:
+def test_malformed(decode: Callable[[bytes], Iterable[object]], body: bytes) -> None:
     """A malformed payload is refused, not guessed at."""
     with pytest.raises(MalformedPacket):
-        decode(body)
+        list(decode(body))
 
 
 @pytest.mark.parametrize(
@@ -150,23 +150,39 @@ def test_malformed(decode: Callable[[bytes], object], body: bytes) -> None:
         (decode_payload_v3_binary, b"\x00\x01\xff6" * 513),
     ],
 )
-def test_too_many_packets(decode: Callable[[bytes], object], body: bytes) -> None:
+def test_too_many_packets(decode: Callable[[bytes], Iterable[object]], body: bytes) -> None:
     """A payload has a bound of packets, found before they are all made."""
     with pytest.raises(PacketFlood):
-        decode(body)
+        list(decode(body))
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (decode_payload_v4, b"4a\x1e4b\x1e"),
+        (decode_v3, b"2:4a2:4b9:4c"),
+        (decode_payload_v3_binary, b"\x00\x02\xff4a\x00\x02\xff4b\x02"),
+    ],
+)
+def test_packets_are_decoded_one_by_one(decode: Callable[[bytes], Iterator[Received]], body: bytes) -> None:
+    """A packet is decoded when it is asked for: those in front of a mistake are read, as the reference server reads."""
+    found = decode(body)
+    assert [next(found), next(found)] == [b"4a", b"4b"]
+    with pytest.raises(MalformedPacket):
+        next(found)
 
 
 def test_as_many_packets_as_allowed() -> None:
     """The bound itself is allowed."""
-    assert len(decode_payload_v4(b"\x1e".join([b"6"] * MAX_PACKETS))) == MAX_PACKETS
-    assert len(decode_v3(b"1:6" * MAX_PACKETS)) == MAX_PACKETS
-    assert len(decode_payload_v3_binary(b"\x00\x01\xff6" * MAX_PACKETS)) == MAX_PACKETS
+    assert len(list(decode_payload_v4(b"\x1e".join([b"6"] * MAX_PACKETS)))) == MAX_PACKETS
+    assert len(list(decode_v3(b"1:6" * MAX_PACKETS))) == MAX_PACKETS
+    assert len(list(decode_payload_v3_binary(b"\x00\x01\xff6" * MAX_PACKETS))) == MAX_PACKETS
 
 
 def test_what_the_reference_server_passes_over() -> None:
-    """No base64 is malformed, and an empty packet of version 3 is none."""
+    """No base64 is malformed, and an empty packet of version 3 is a noop."""
     assert plain(decode_payload_v4(b"b!!!\x1ebYW J=x")) == [(b"",), (b"ab",)]
-    assert plain(decode_v3(b"0:3:b4!2:4a0:")) == [(b"",), b"4a"]
+    assert plain(decode_v3(b"0:3:b4!2:4a0:")) == [b"6", (b"",), b"4a", b"6"]
 
 
 def test_a_namespace_outside_ascii_for_1x_clients() -> None:
@@ -196,7 +212,7 @@ def test_random_bytes(body: bytes) -> None:
     """Any bytes are read or refused; nothing else is raised."""
     for decode in (decode_payload_v4, decode_v3, decode_payload_v3_binary, payload_from_form):
         try:
-            decode(body)
+            list(decode(body))
         except MalformedPacket:
             continue
 

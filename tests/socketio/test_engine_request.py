@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from urllib.parse import urlencode
 
 import pytest
 
@@ -49,6 +50,20 @@ def test_query_with_many_fields() -> None:
     assert handshake.query["token"] == "1"
 
 
+def test_session_keeps_what_is_read_of_a_query() -> None:
+    """Of a query of 64 KB a session keeps the fields that somebody reads, each a byte longer than it may be at most."""
+    value = "é" * 10_000
+    query = urlencode({"EIO": "4", "deviceId": "d", "token": value, "other": "x" * 20_000}).encode()
+    kept = Handshake(query, "192.0.2.1").keep({"token": 100, "deviceId": 100, "meta": 100})
+    assert kept.client_address == "192.0.2.1"
+    assert kept.query.keys() == {"token", "deviceId"}
+    assert kept.query["deviceId"] == "d"
+    assert 100 < len(kept.query["token"].encode()) < 110
+    assert sys.getsizeof(kept._query) < 200
+    exact = Handshake(b"token=%C3%A9a", "").keep({"token": 3})
+    assert exact.query == {"token": "éa"}
+
+
 def test_handshake_hides_secrets() -> None:
     """Neither the query nor the headers are in a handshake's repr."""
     scope = {"query_string": b"token=s3cret", "headers": [(b"cookie", b"s3cret")], "client": ("192.0.2.1", 5)}
@@ -56,6 +71,15 @@ def test_handshake_hides_secrets() -> None:
     assert handshake.client_address == "192.0.2.1"
     assert "s3cret" not in repr(handshake)
     assert Handshake.of({"headers": []}).client_address == ""
+
+
+def test_handshake_keeps_the_user_agent() -> None:
+    """A session knows the begin of its user agent; equal ones share their memory."""
+    scopes = [{"headers": [(b"host", b"a"), (b"user-agent", b"Mozilla/5.0 " + b"x" * 9_000)]} for _ in range(2)]
+    first, second = map(Handshake.of, scopes)
+    assert first.user_agent == ("Mozilla/5.0 " + "x" * 9_000)[:256]
+    assert first.user_agent is second.user_agent
+    assert Handshake.of({"headers": []}).user_agent == ""
 
 
 async def test_wait_for_disconnect() -> None:

@@ -20,7 +20,7 @@ from app.socketio.engine_packet import (
 )
 from app.socketio.engine_polling import release_poll
 from app.socketio.engine_ports import EngineSettings
-from app.socketio.engine_posted import PostedPackets
+from app.socketio.engine_posted import PACKETS_A_TURN, PostedPackets
 from app.socketio.engine_session import EngineSession
 from app.socketio.engine_state import SessionState
 from app.socketio.engine_upgrade import UpgradeProbe
@@ -60,6 +60,7 @@ class RememberingSocket:
         self.closed_with: int | None = None
         self.has_left = False
         self.is_aborted = False
+        self.is_paused = False
         self.buffered_bytes = 7
         self.max_bytes = 0
         self.max_message_bytes = 0
@@ -67,6 +68,14 @@ class RememberingSocket:
     def write_ping(self) -> None:
         """Remember a ping of the WebSocket protocol."""
         self.written.append(b"ping")
+
+    def pause_reading(self) -> None:
+        """Remember the pause."""
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        """Remember the end of the pause."""
+        self.is_paused = False
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Remember the bound."""
@@ -291,7 +300,7 @@ async def test_version_3_is_written_in_ascii() -> None:
 async def test_messages_after_a_close_packet_are_ignored() -> None:
     """Packets behind a close packet in the same payload are not handled."""
     case = Case()
-    PostedPackets(case.session, [b"4a", b"1", b"4b"]).finish()
+    assert not PostedPackets(case.session, [b"4a", b"1", b"4b"]).work(PACKETS_A_TURN)
     assert case.listener.messages == [b"4a"]
     case.assert_ended("client disconnect")
 

@@ -100,15 +100,42 @@ async def test_probe_that_does_not_upgrade(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_posted_packets_are_not_overtaken() -> None:
-    """Packets of a POST that wait for their turn are handled before the WebSocket takes over."""
+    """The WebSocket takes over behind the packets of a POST, which keep their slices; it is not read until then."""
     case = Case()
-    case.session.posted = PostedPackets(case.session, [b"4a", b"4b", b"4c"])
-    assert case.session.posted.work(1)
+    posted = case.session.posted = PostedPackets(case.session, [b"4a", b"4b", b"4c"])
+    assert posted.work(1)
     probe = case.probe()
     probe.text_received(b"2probe")
     probe.text_received(b"5")
+    assert case.socket.is_paused
+    # Read together with the 5.
     probe.text_received(b"4d")
-    assert case.listener.messages == [b"4a", b"4b", b"4c", b"4d"]
+    probe.binary_received(b"e")
+    assert case.listener.messages == [b"4a"]
+    assert case.session.socket is None
+    while posted.work(1):
+        pass
+    case.session.posted = None
+    posted.end()
+    assert case.session.state is SessionState.WEBSOCKET
+    assert not case.socket.is_paused
+    probe.text_received(b"4f")
+    assert case.listener.messages == [b"4a", b"4b", b"4c", b"4d", (b"e",), b"4f"]
+
+
+async def test_probe_that_is_lost_while_it_waits_for_posted_packets() -> None:
+    """The session polls on when the WebSocket ends before the packets of the POST do."""
+    case = Case()
+    posted = case.session.posted = PostedPackets(case.session, [b"4a"])
+    probe = case.probe()
+    probe.text_received(b"5")
+    probe.text_received(b"4d")
+    probe.connection_lost(1006, "")
+    assert not posted.work(2)
+    case.session.posted = None
+    posted.end()
+    assert case.session.state is SessionState.POLLING
+    assert case.listener.messages == [b"4a"]
 
 
 async def test_bound_of_messages_moves_along() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator
 
@@ -406,3 +407,21 @@ async def test_no_task_per_client() -> None:
             await websocket.receive()
         await until(lambda: len(asyncio.all_tasks()) <= before, "the end of all tasks")
         assert len(application.connections) == 30
+
+
+async def test_sessions_keep_the_fields_that_are_read() -> None:
+    """Of a handshake's query a session keeps what its applications read: a stranger sends one of 64 KB."""
+    application = Application("/site")
+    server = SocketServer(NamespaceRouter([application]), EngineSettings(), query_fields={"token": 10})
+    async with (
+        serving(server.asgi, interface="asgi3", access_log=False) as served,
+        EngineClient(served.port, 4, "/") as client,
+    ):
+        query = f"EIO=4&transport=polling&token=secret&other={'x' * 10_000}"
+        opened = await client.request("GET", query)
+        assert opened.status == 200
+        sid = json.loads(opened.body[1:])["sid"]
+        await client.post(sid, "40/site,")
+        await until(lambda: application.requests, "the connect")
+        assert application.requests[0].handshake_query == {"token": "secret"}
+        await server.shutdown()

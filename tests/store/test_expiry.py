@@ -49,7 +49,7 @@ async def leave(queues: RedisQueues, site: Site, count: int = 1) -> None:
     """Have devices of the site go away."""
     for number in range(count):
         registration = await queues.connect(site, number, f"d{number}", ["user_1"])
-        await queues.disconnect(site, number, [registration.devices[0].handle])
+        await queues.disconnect(site, number, [(registration.devices[0].handle, 0)])
 
 
 def known(valkey: Valkey, site: Site) -> int:

@@ -78,7 +78,7 @@ async def test_disconnect_and_expiry(queues: RedisQueues, valkey: Valkey) -> Non
     handles, _ = await fill(queues, "user_1", "user_2")
     with full(valkey):
         for number, handle in enumerate(handles, 1):
-            assert await queues.disconnect(SITE, number, [handle]) == [True]
+            assert await queues.disconnect(SITE, number, [(handle, 0)]) == [True]
         queues.now_ms = NOW_MS + 61_000
         assert (await queues.expire(SITE))[0] == 2
     assert bodies(valkey) == 0
@@ -88,7 +88,7 @@ async def test_disconnect_and_expiry(queues: RedisQueues, valkey: Valkey) -> Non
 async def test_an_expired_device_connects(queues: RedisQueues, valkey: Valkey) -> None:
     """A device that is past its time frees what it held by its own connect, and is let in."""
     handles, _ = await fill(queues, "user_1")
-    await queues.disconnect(SITE, 1, handles)
+    await queues.disconnect(SITE, 1, [(handle, 0) for handle in handles])
     queues.now_ms = NOW_MS + 61_000
     with full(valkey):
         registration = await queues.connect(SITE, 2, "d", ["user_1"])
@@ -138,7 +138,7 @@ async def test_a_body_that_is_gone(queues: RedisQueues, valkey: Valkey, is_conne
         assert (device.state, device.waiting.entries) == ("resync", [])
         assert device.lost_seq == seqs[1]
     else:
-        await queues.disconnect(SITE, 1, handles)
+        await queues.disconnect(SITE, 1, [(handle, 0) for handle in handles])
     registered = (await queues.connect(SITE, 2, "d", ["user_1"])).devices[0]
     assert (registered.is_lost, registered.waiting.entries) == (True, [])
     assert bodies(valkey) == 0
@@ -150,7 +150,7 @@ async def test_a_body_that_is_gone(queues: RedisQueues, valkey: Valkey, is_conne
 async def test_a_known_device_connects(queues: RedisQueues, valkey: Valkey) -> None:
     """A device that is known gets its messages from a full Redis, also with other rooms: their acks make room."""
     handles, seqs = await fill(queues, "user_1")
-    await queues.disconnect(SITE, 1, handles)
+    await queues.disconnect(SITE, 1, [(handle, 0) for handle in handles])
     with full(valkey):
         (device,) = (await queues.connect(SITE, 2, "d", ["user_1", "another"])).devices
     assert [seq for seq, _ in device.waiting.entries] == seqs
@@ -191,7 +191,7 @@ async def test_a_device_hash_that_is_gone(queues: RedisQueues, valkey: Valkey) -
     valkey.client.delete(f"{prefix(SITE.name)}device:{handles[0].decode()}")
     (device,) = (await queues.connect(SITE, 2, "d", ["user_1"])).devices
     assert device.handle == handles[0]
-    assert await queues.disconnect(SITE, 2, handles) == [True]
+    assert await queues.disconnect(SITE, 2, [(handle, 0) for handle in handles]) == [True]
 
 
 async def test_a_lost_body_hinders_no_send(redis: Redis, valkey: Valkey) -> None:

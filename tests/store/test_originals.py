@@ -94,8 +94,8 @@ async def test_acks_and_later_messages(redis: Redis, valkey: Valkey) -> None:
     assert sent.seq > registration.last_seq
     device = (await connect(redis, "d")).devices[0]
     assert [seq for seq, _ in device.waiting.entries][-1] == sent.seq
-    words = [word for seq, _ in device.waiting.entries for word in ("batch", seq, 1, device.handle)]
-    await redis.run("ack", "recado:{shop}:", *words)
+    words = [word for seq, _ in device.waiting.entries for word in ("batch", seq, 0, 0, 1, device.handle)]
+    await redis.run("ack", "recado:{shop}:", "", *words)
     assert valkey.client.keys("*:body:*") == []
 
 

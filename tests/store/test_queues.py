@@ -67,7 +67,7 @@ async def test_device_ids_of_every_kind_are_devices_of_their_own(queues: RedisQu
     for number, name in enumerate(names):
         device = await connect(queues, SITE, "user_1", name, number)
         handles[name] = device.handle
-        await queues.disconnect(SITE, number, [device.handle])
+        await queues.disconnect(SITE, number, [(device.handle, 0)])
     assert len(set(handles.values())) == len(names)
     seq = await send(queues, SITE, "user_1")
     for number, name in enumerate(names):
@@ -85,7 +85,7 @@ async def test_rooms_of_every_kind(queues: RedisQueues, room: str) -> None:
     await connect(queues, SITE, ["user_other", "other"], number=2)
     message = make_message(SITE, [f"user_{room}", room, room.upper()], body=b"mine")
     assert (await queues.send(message)).recipients == 1
-    await queues.disconnect(SITE, 1, [mine.handle])
+    await queues.disconnect(SITE, 1, [(mine.handle, 0)])
     again = await connect(queues, SITE, [f"user_{room}"], number=3)
     assert [body for _, body in again.waiting.entries] == [b"mine"]
 
@@ -105,7 +105,7 @@ async def test_sites_share_nothing(queues: RedisQueues, valkey: Valkey) -> None:
     seq = await send(queues, SITE, "user_1")
     assert await ack(queues, other, seq, theirs.handle) == []
     await queues.settle(other, seq, [theirs.handle])
-    await queues.disconnect(other, 1, [theirs.handle])
+    await queues.disconnect(other, 1, [(theirs.handle, 0)])
     assert len(queue_of(valkey, SITE)) == 1
     assert queue_of(valkey, other) == []
 
@@ -184,7 +184,7 @@ async def test_send_to_nobody(queues: RedisQueues, valkey: Valkey) -> None:
     assert (await queues.send(make_message(SITE, ["user_1", "news"]))).recipients == 0
     queues.now_ms = 1_700_000_000_000
     device = await connect(queues, SITE, "user_1")
-    await queues.disconnect(SITE, 1, [device.handle])
+    await queues.disconnect(SITE, 1, [(device.handle, 0)])
     queues.now_ms += SITE.device_ttl_seconds * 1_000
     assert (await queues.send(make_message(SITE, "user_1"))).recipients == 0
     assert not [key for key in valkey.dump() if ":body:" in key or ":queue:" in key]
@@ -197,7 +197,7 @@ async def test_connected_device_does_not_age(queues: RedisQueues) -> None:
     seq = await send(queues, SITE, "user_1")
     queues.now_ms += 1_000 * SITE.device_ttl_seconds * 1_000
     assert (await queues.expire(SITE))[0] == 0
-    await queues.disconnect(SITE, 1, [device.handle])
+    await queues.disconnect(SITE, 1, [(device.handle, 0)])
     queues.now_ms += SITE.device_ttl_seconds * 1_000 - 1
     assert (await queues.expire(SITE))[0] == 0
     again = await connect(queues, SITE, "user_1", number=2)
@@ -211,7 +211,7 @@ async def test_expired_device_leaves_no_key(queues: RedisQueues, valkey: Valkey)
     device = await connect(queues, site, ["user_1", "user_1b", "News"])
     for _ in range(4):
         await send(queues, site, ["news", "user_1b"])
-    await queues.disconnect(site, 1, [device.handle, b"2"])
+    await queues.disconnect(site, 1, [(device.handle, 0), (b"2", 0)])
     queues.now_ms += site.device_ttl_seconds * 1_000
     assert (await queues.expire(site))[0] == 2
     assert {key.rpartition(":")[2] for key in valkey.dump()} == {"seq", "handle", "bus"}
@@ -222,7 +222,7 @@ async def test_new_device_of_an_expired_name_is_another(queues: RedisQueues) -> 
     queues.now_ms = 1_700_000_000_000
     first = await connect(queues, SITE, "user_1")
     await send(queues, SITE, "user_1")
-    await queues.disconnect(SITE, 1, [first.handle])
+    await queues.disconnect(SITE, 1, [(first.handle, 0)])
     queues.now_ms += SITE.device_ttl_seconds * 1_000
     again = await connect(queues, SITE, "user_1", number=2)
     assert again.handle != first.handle
@@ -384,21 +384,44 @@ async def test_whose_end_it_is_to_report(queues: RedisQueues, other_node: RedisQ
     ours = await queues.connect(SITE, 1, "d", ["user_1", "user_2"], "note")
     handles = [device.handle for device in ours.devices]
     for _ in range(2):
-        assert await queues.disconnect(SITE, 1, handles) == [True, True]
+        assert await queues.disconnect(SITE, 1, [(handle, 0) for handle in handles]) == [True, True]
     await queues.connect(SITE, 2, "d", ["user_1", "user_2"], "note")
     await other_node.bury(SITE, "aa", "")
     for _ in range(2):
-        assert await queues.disconnect(SITE, 2, handles) == [False, False]
+        assert await queues.disconnect(SITE, 2, [(handle, 0) for handle in handles]) == [False, False]
     # The node has woken up: its new connections are its own again.
     await queues.connect(SITE, 3, "d", ["user_1"], "note")
-    assert await queues.disconnect(SITE, 3, handles) == [True, False]
+    assert await queues.disconnect(SITE, 3, [(handle, 0) for handle in handles]) == [True, False]
 
 
 async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, valkey: Valkey) -> None:
     """When Redis has lost its data, no other node has reported the end."""
     device = (await queues.connect(SITE, 1, "d", ["user_1"], "note")).devices[0]
     valkey.client.flushall()
-    assert await queues.disconnect(SITE, 1, [device.handle]) == [True]
+    assert await queues.disconnect(SITE, 1, [(device.handle, 0)]) == [True]
+
+
+def client_of(valkey: Valkey, handle: bytes) -> str:
+    """The description of a device's client in Redis, with its length and its time in front."""
+    fields = valkey.dump()[f"{prefix(SITE.name)}device:{handle.decode()}"]
+    return "".join(fields[f"client{number}"] for number in range(12) if f"client{number}" in fields)
+
+
+async def test_description_of_the_client(queues: RedisQueues, valkey: Valkey) -> None:
+    """The client of the newest connection is kept, in parts that leave the hash in its compact form. Its length tells
+    where it ends; the time is that of the connect."""
+    queues.now_ms = 1_700_000_000_000
+    agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+    registration = await queues.connect(SITE, 1, "d", ["user_1"], client=f"websocket 4 {agent}")
+    handle = registration.devices[0].handle
+    text = f"1700000000000 websocket 4 {agent}"
+    assert client_of(valkey, handle) == f"{len(text)} {text}"
+    assert valkey.client.object("encoding", f"{prefix(SITE.name)}device:{handle.decode()}") == b"listpack"
+    await queues.connect(SITE, 2, "d", ["user_1"], client="polling 3 ")
+    length, _, rest = client_of(valkey, handle).partition(" ")
+    assert rest[: int(length)] == "1700000000000 polling 3 "
+    await queues.connect(SITE, 3, "d", ["user_1"])
+    assert client_of(valkey, handle).partition(" ")[2][: int(length)] == "1700000000000 polling 3 "
 
 
 async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: Valkey) -> None:
@@ -408,7 +431,7 @@ async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: V
     for number in range(4):
         device = await connect(queues, site, f"user_{number}", number=number)
         valkey.client.rpush(f"{prefix('shop')}queue:{device.handle.decode()}", *range(6_000))
-        await queues.disconnect(site, number, [device.handle])
+        await queues.disconnect(site, number, [(device.handle, 0)])
     queues.now_ms = 2_000_000
     assert [(await queues.expire(site))[0] for _ in range(5)] == [1, 1, 1, 1, 0]
 
@@ -419,7 +442,7 @@ async def test_devices_in_many_rooms_are_forgotten_in_parts(queues: RedisQueues)
     queues.now_ms = 1_000_000
     for number in range(4):
         device = await connect(queues, site, [f"user_{number}", *many_rooms(6_000)], number=number)
-        await queues.disconnect(site, number, [device.handle])
+        await queues.disconnect(site, number, [(device.handle, 0)])
     queues.now_ms = 2_000_000
     assert [(await queues.expire(site))[0] for _ in range(4)] == [2, 2, 0, 0]
 

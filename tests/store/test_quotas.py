@@ -82,7 +82,7 @@ async def test_every_end_of_a_message_is_counted(queues: RedisQueues, valkey: Va
         await send(queues, site, "user_2")
     assert stored(valkey) == {"messages": "2", "bytes": str(2 * len(BODY))}
     for number, handle in enumerate(handles, 1):
-        await queues.disconnect(site, number, [handle])
+        await queues.disconnect(site, number, [(handle, 0)])
     queues.now_ms = START_MS + 61_000
     assert (await queues.expire(site))[0] == 2
     assert stored(valkey) == {}
@@ -127,7 +127,7 @@ async def test_the_device_that_is_longest_away_goes(queues: RedisQueues, valkey:
     for number, device in enumerate("abc"):
         (one,) = (await queues.connect(site, number, device, ["user_1", "room"])).devices
         assert not one.is_lost
-        await queues.disconnect(site, number, [one.handle])
+        await queues.disconnect(site, number, [(one.handle, 0)])
         queues.now_ms = int(queues.now_ms) + 1
     await send(queues, site, "user_1")
     (new,) = (await queues.connect(site, 9, "new", ["user_1", "room"])).devices
@@ -153,7 +153,7 @@ async def test_visitors_of_the_public_channel_are_no_user(queues: RedisQueues) -
     site = make_site(public_channel="public", limits=SiteLimits(devices_per_user=1))
     for number in range(3):
         (one,) = (await queues.connect(site, number, str(number), ["public"])).devices
-        await queues.disconnect(site, number, [one.handle])
+        await queues.disconnect(site, number, [(one.handle, 0)])
     assert (await queues.send(make_message(site, "public"))).recipients == 3
 
 
@@ -162,7 +162,7 @@ async def test_many_devices_of_before_go_soon(queues: RedisQueues) -> None:
     before, after = site_with(devices_per_user=0), site_with(devices_per_user=5)
     for number in range(100):
         (one,) = (await queues.connect(before, number, str(number), ["user_1"])).devices
-        await queues.disconnect(before, number, [one.handle])
+        await queues.disconnect(before, number, [(one.handle, 0)])
     await queues.connect(after, 1, "new", ["user_1"])
     assert (await queues.send(make_message(after, "user_1"))).recipients == 5
 

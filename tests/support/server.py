@@ -15,14 +15,16 @@ from tests.support.processes import REPOSITORY, ChildProcess
 # Variables in the environment of the test run that would configure the server.
 _SETTINGS = re.compile(
     "APP_ENV|NODE_ENV|PORT|HOST|REDIS_URL|SITE_NAME|AUTH_URL|AUTH_SCHEME|API_KEY|USER_ROOM_PREFIX|UPDATE_USER_URL|"
-    "PUBLIC_CHANNEL|DEVICE_TTL|RECADO_.*"
+    "PUBLIC_CHANNEL|DEVICE_TTL|DATABASE_URL|RECADO_.*"
 )
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """Return this process's environment without the server's variables, plus `settings`."""
     environment = {key: value for key, value in os.environ.items() if not _SETTINGS.fullmatch(key)}
-    return environment | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", **settings}
+    # A test that needs the journal names its database: each writer is one more process.
+    ours = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "DATABASE_URL": "none"}
+    return environment | ours | settings
 
 
 class Server(ChildProcess):

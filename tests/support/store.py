@@ -120,6 +120,10 @@ class RecordingReceiver:
         """Record a batch."""
         self._note("batch", batch_id, list(bodies))
 
+    def send_withdrawn(self, id: str) -> None:
+        """Record a `_withdraw`."""
+        self._note("withdrawn", id)
+
     def send_resync(self, received: Callable[[], None]) -> None:
         """Record a `_resync`, and keep the callback for a test that confirms its receipt."""
         self.receipts.append(received)

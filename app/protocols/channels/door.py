@@ -12,6 +12,7 @@ from app.core.draining import STEP_SECONDS, close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Limits
 from app.errors import LimitReached, StoreError, StoreUnavailable
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import SiteCounts
 from app.protocols.channels import messages
 from app.protocols.channels.board import Board
@@ -49,6 +50,7 @@ class Door:
         self._store = store
         self._limits = limits
         self._counts = counts
+        self._refusals = CountedLines(_log, "info", "subscriber refused")
 
     # Opening
 
@@ -66,13 +68,13 @@ class Door:
     def refuse_origin(self, origin: str) -> None:
         """Notes that a page of another origin was refused."""
         self._counts.connects["origin"] += 1
-        _log.info("subscriber refused", site=self._site.name, reason="origin", origin=shown_origin(origin))
+        self._refusals.tell(site=self._site.name, reason="origin", shown={"origin": shown_origin(origin)})
 
     def turn_away(self, subscriber: Subscriber, reached: LimitReached) -> None:
         """Refuses a subscriber on its accepted WebSocket, because otherwise a browser would not learn the reason."""
         self._counts.connections += 1
         self._counts.connects["limited"] += 1
-        _log.info("subscriber refused", site=self._site.name, reason=str(reached))
+        self._refusals.tell(site=self._site.name, reason=str(reached))
         subscriber.write(_too_many(reached))
         subscriber.close(Ending.LIMIT)
 

@@ -22,8 +22,8 @@ MISSED = "Missed"
 MAX_NAME_BYTES = 1_000
 #: The recipients of a push, which travel to every node and stand in the history.
 MAX_RECIPIENTS = 10_000
-#: A smaller body cannot hold many recipients.
-_LARGE_BYTES = 65_536
+#: A smaller body cannot hold very many recipients.
+LONG_BYTES = 65_536
 
 
 _UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\Z"
@@ -108,15 +108,24 @@ class PushAction(Struct, rename="camel"):
     data: PushData
 
 
-class _ProbeData(Struct):
-    recipients: msgspec.Raw = msgspec.Raw(b"")
+class LongPushData(Struct, rename="camel"):
+    """The `data` of a long push, whose recipients are not read before its token is known to be right."""
+
+    channel: str
+    channel_token: str
+    recipients: msgspec.Raw
+    message: str
 
 
-class _Probe(Struct):
-    data: _ProbeData
+class LongPushAction(Struct, rename="camel"):
+    """The body of POST /push, when it is long."""
+
+    message_type: Literal["SERVER_ACTION"]
+    action: Literal["PUSH_MESSAGE"]
+    data: LongPushData
 
 
-_Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction)
+_Action = TypeVar("_Action", ClientAction, CreateAction, PingAction, DeleteAction, PushAction, LongPushAction)
 
 
 def decode(payload: bytes, kind: type[_Action]) -> _Action:
@@ -124,8 +133,6 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     try:
         if not payload.isascii():
             payload.decode()
-        if kind is PushAction and len(payload) > _LARGE_BYTES:
-            _check_number(msgspec.json.decode(payload, type=_Probe).data.recipients)
         action = msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(payload, error) from None
@@ -133,6 +140,19 @@ def decode(payload: bytes, kind: type[_Action]) -> _Action:
     if isinstance(action.data, PushData):
         _check_recipients(action.data.recipients)
     return action
+
+
+def read_recipients(recipients: bytes) -> list[str]:
+    """The recipients of a long push. Raises Malformed, before any is built when there are too many."""
+    if recipients.count(b'"') > 2 * MAX_RECIPIENTS:
+        raise _too_many_recipients()
+    try:
+        read = msgspec.json.decode(recipients, type=list[_Uuid])
+    except (msgspec.DecodeError, RecursionError) as error:
+        malformed = _malformed(recipients, error)
+        raise Malformed(str(malformed), f"data.recipients: {malformed.details}") from None
+    _check_recipients(read)
+    return read
 
 
 def _malformed(payload: bytes, error: Exception) -> Malformed:
@@ -172,15 +192,13 @@ def _has_half_pair(payload: bytes) -> bool:
     return True
 
 
-def _check_number(recipients: msgspec.Raw) -> None:
-    """Before they are built: the token of a push is checked later, by Redis."""
-    if bytes(recipients).count(b'"') > 2 * MAX_RECIPIENTS:
-        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
-
-
 def _check_recipients(recipients: list[str]) -> None:
     if len(recipients) > MAX_RECIPIENTS:
-        raise Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
+        raise _too_many_recipients()
+
+
+def _too_many_recipients() -> Malformed:
+    return Malformed(INVALID_MESSAGE, f"data.recipients: expected at most {MAX_RECIPIENTS}.")
 
 
 def _check_name(channel: str) -> None:

@@ -27,6 +27,7 @@ class _NodeChannels(NodeProtocol):
             max_body_bytes=config.max_body_bytes,
             max_payload_bytes=config.max_payload_bytes,
             counts=services.counts,
+            reading=services.reading,
         )
         store = RedisChannels(services.redis, services.node)
         self._server = ChannelsServer(config.sites, services.delivery, store, services.ids, services.limits, settings)

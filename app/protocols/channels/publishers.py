@@ -13,15 +13,27 @@ from app.core.message import Audience, Guard, Message
 from app.digests import digest, is_same_secret
 from app.errors import BadRequest, GuardRefused, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import ChannelStore, Creation
 from app.protocols.channels.detail import Detail, encode_detail
 from app.protocols.channels.figures import ChannelsCounts
-from app.protocols.channels.messages import CreateAction, DeleteAction, Malformed, PingAction, PushAction
+from app.protocols.channels.messages import (
+    CreateAction,
+    DeleteAction,
+    LongPushAction,
+    LongPushData,
+    Malformed,
+    PingAction,
+    PushAction,
+    PushData,
+)
 from app.protocols.channels.settings import Channels
 from app.protocols.channels.sysadmin import Sysadmin
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, key_in, query_of, read_body
+from app.protocols.reading import new_reading_pool, read_aside
 
 #: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
@@ -33,6 +45,9 @@ _SHORT = {408: "Request timeout", 413: "Payload too large", 429: "Too many reque
 _RETRY_AFTER_SECONDS = 1
 _CREATE = "channel/create"
 _SYSADMIN = "sysadmin"
+_KEY_MISSING = (
+    "Expected the apiKey in this site's block of sites.yml: X-API-Key: KEY, Authorization: Bearer KEY or ?apiKey=KEY."
+)
 #: The paths where the site's key makes a difference.
 _KEYED = (_CREATE, _SYSADMIN)
 _POST = ("POST",)
@@ -55,11 +70,19 @@ class PublisherAnswer(Struct, frozen=True):
 class Publishers:
     """The actions of publishers of all sites. Lives as long as the node; keeps nothing of a request."""
 
-    def __init__(self, delivery: Delivery, store: ChannelStore, ids: FlakeIds, errands: Errands) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        store: ChannelStore,
+        ids: FlakeIds,
+        errands: Errands,
+        reading: FairPool | None = None,
+    ) -> None:
         self._delivery = delivery
         self._store = store
         self._ids = ids
         self._errands = errands
+        self._reading = reading or new_reading_pool()
 
     async def create(self, site: Site, body: bytes, is_owner: bool = False) -> PublisherAnswer:
         """Creates a channel; only this answer contains its token. With `recreate` the owner of the site, who has its
@@ -97,8 +120,24 @@ class Publishers:
         return PublisherAnswer(200, messages.server_ack("OK", data.channel))
 
     async def push(self, site: Site, body: bytes) -> PublisherAnswer:
-        """Pushes into a channel: one run of one script, which also checks the token. Raises Malformed, StoreError."""
-        data = messages.decode(body, PushAction).data
+        """Pushes into a channel: one run of one script, which also checks the token. Raises Malformed, LimitReached,
+        StoreError."""
+        if len(body) > messages.LONG_BYTES:
+            return await self._push_long(site, messages.decode(body, LongPushAction).data)
+        return await self._push(site, messages.decode(body, PushAction).data)
+
+    async def _push_long(self, site: Site, data: LongPushData) -> PublisherAnswer:
+        """Reads the recipients of a caller with the channel's token only: 10,000 uuids take milliseconds."""
+        found = await self._store.find_channel(site, data.channel)
+        if found is None:
+            return _refuse_unknown(data.channel)
+        if not is_same_secret(data.channel_token, found.token):
+            return _refuse_token()
+        recipients = bytes(data.recipients)
+        read = await read_aside(self._reading, site.name, messages.read_recipients, recipients)
+        return await self._push(site, PushData(data.channel, data.channel_token, read, data.message))
+
+    async def _push(self, site: Site, data: PushData) -> PublisherAnswer:
         # A push to uuids is for these alone, so it does not go to the room that the channel is bound to.
         bound = [] if data.recipients else [data.channel]
         # Capitals make no other uuid.
@@ -145,6 +184,10 @@ class PublisherEndpoint:
         self._sysadmin = sysadmin
         self._max_body_bytes = max_body_bytes
         self._counts = counts
+        # A caller needs no key for most of these lines.
+        self._refusals = CountedLines(_log, "info", "channel request refused")
+        self._failures = CountedLines(_log, "error", "channel request failed")
+        self._wrong_keys = CountedLines(_log, "warning", "channel request refused")
         self._actions = {
             _CREATE: publishers.create,
             "channel/ping": publishers.ping,
@@ -163,7 +206,7 @@ class PublisherEndpoint:
         if path in self._actions:
             self._counts.of(site.name).part(ChannelsCounts).requests[f"{path.rpartition('/')[2]} {answer.code}"] += 1
         if answer.code >= 400:
-            _log.info("channel request refused", site=site.name, path=path, status=answer.code)
+            self._refusals.tell(site=site.name, path=path if path in self._actions else None, status=answer.code)
         await send_answer(send, answer)
 
     async def _answer(self, site: Site, path: str, scope: Scope, receive: Receive) -> PublisherAnswer:
@@ -193,7 +236,7 @@ class PublisherEndpoint:
         except LimitReached as error:
             return _refuse(error.status, _SHORT[error.status], str(error), error.retry_after_seconds)
         except StoreUnavailable as error:
-            _log.error("channel request failed", site=site.name, path=path, reason=str(error))
+            self._failures.tell(site=site.name, path=path, reason=str(error))
             return _refuse(503, "Service unavailable", "Nothing is stored, try again.", _RETRY_AFTER_SECONDS)
         except StoreError as error:
             _log.error("channel request failed", site=site.name, path=path, reason=str(error))
@@ -208,9 +251,9 @@ class PublisherEndpoint:
 
     def _refuse_key(self, site: Site, path: str, is_given: bool) -> PublisherAnswer:
         if not is_given:
-            return _refuse(401, "Unauthorized", "Expected the site's API key in X-API-Key or Authorization: Bearer.")
-        _log.warning("channel request refused", site=site.name, path=path, reason="wrong key")
-        return _refuse(403, "Forbidden", "The API key is not the site's.")
+            return _refuse(401, "Unauthorized", _KEY_MISSING)
+        self._wrong_keys.tell(site=site.name, path=path, reason="wrong key")
+        return _refuse(403, "Forbidden", "The key is not the apiKey in this site's block of sites.yml.")
 
 
 def history_of(site: Site) -> HistoryLimit:

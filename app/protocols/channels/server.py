@@ -40,6 +40,7 @@ from app.protocols.channels.settings import Channels
 from app.protocols.channels.sockets import Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.channels.sysadmin import Sysadmin
+from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
@@ -64,6 +65,8 @@ class ChannelsSettings(Struct, frozen=True):
     #: The longest message of a subscriber.
     max_payload_bytes: int = 1_000_000
     counts: Counts = field(default_factory=Counts)
+    #: The threads that read long bodies; None: threads of its own.
+    reading: FairPool | None = None
 
 
 class ChannelsServer:
@@ -87,7 +90,7 @@ class ChannelsServer:
         self.doors: dict[str, Door] = {}
         self._store = store
         delivery.on_interrupted.append(self._restore_counts)
-        publishers = Publishers(delivery, store, ids, self._errands)
+        publishers = Publishers(delivery, store, ids, self._errands, settings.reading)
         self._sysadmin = Sysadmin({}, store)
         self._publishers = PublisherEndpoint(publishers, self._sysadmin, settings.max_body_bytes, settings.counts)
         shortest = min(settings.ping_interval_seconds, settings.ping_timeout_seconds)

@@ -13,6 +13,7 @@ from app.config.settings import Site
 from app.core.limits import Limits
 from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.redis_publish.envelope import Identifier, read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
@@ -57,6 +58,8 @@ class RedisPublishApplication:
         self._guesses = Guesses()
         self._counts = counts or Counts()
         self._numbers = itertools.count(1)
+        self._refused_origins = CountedLines(_log, "warning", "connect refused")
+        self._refusals = CountedLines(_log, "info", "identification refused")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, site: PublishSite) -> None:
@@ -79,7 +82,7 @@ class RedisPublishApplication:
         site = served.site
         if not connection.session.allow_origins(site.origins):
             self._counts.of(site.name).connects["origin"] += 1
-            _log.warning("connect refused", site=site.name, connection=connection.log_name, reason="origin")
+            self._refused_origins.tell(site=site.name, reason="origin", shown={"connection": connection.log_name})
             connection.refuse(ORIGIN_REFUSED)
             return
         if connection.is_closed:
@@ -240,9 +243,7 @@ class RedisPublishApplication:
     def _refuse(self, served: PublishSite, visitor: Visitor, reason: str) -> None:
         visitor.tries += 1
         self._counts_of(served)["refused"] += 1
-        _log.info(
-            "identification refused", site=served.site.name, connection=visitor.connection.log_name, reason=reason
-        )
+        self._refusals.tell(site=served.site.name, reason=reason, shown={"connection": visitor.connection.log_name})
         visitor.connection.send_event("error", [reason])
         if not visitor.has_tries:
             visitor.connection.disconnect()

@@ -12,6 +12,7 @@ import structlog
 from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import StoreError, StoreUnavailable, WrongType
+from app.observe.counted_lines import CountedLines
 from app.protocols.redis_publish.envelope import Destination, Envelopes, read_destination
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.mailbox_ports import (
@@ -59,6 +60,7 @@ class Ingress:
         self._stream = stream
         self._encoding = encoding
         self._counts = counts
+        self._refusals = CountedLines(_log, "warning", "message refused")
         limited_bytes = site.limits.message_bytes
         self._max_payload_bytes = min(settings.max_payload_bytes, limited_bytes or settings.max_payload_bytes)
         self._envelopes = Envelopes()
@@ -267,4 +269,4 @@ class Ingress:
 
     def _refuse(self, form: str, place: str, reason: str) -> None:
         self._counts.outcomes["refused"] += 1
-        _log.warning("message refused", site=self._site, form=form, place=place, reason=reason)
+        self._refusals.tell(site=self._site, form=form, reason=reason, shown={"place": place})

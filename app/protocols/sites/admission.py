@@ -15,7 +15,7 @@ from app.core.seat import Seat
 from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import Claims, Credentials, Tickets, new_claims
+from app.protocols.sites.tickets import MAX_TICKET_BYTES, Claims, Credentials, Tickets, new_claims
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 from app.surrogates import encode_text
 
@@ -23,6 +23,13 @@ from app.surrogates import encode_text
 MAX_DEVICE_BYTES = 256
 #: The longest token and meta: they travel in a header to authUrl, and few backends read a longer line.
 MAX_CREDENTIAL_BYTES = 8_192
+#: The credentials, and the longest of each that is read.
+QUERY_FIELDS = {
+    "token": MAX_CREDENTIAL_BYTES,
+    "deviceId": MAX_DEVICE_BYTES,
+    "meta": MAX_CREDENTIAL_BYTES,
+    "ticket": MAX_TICKET_BYTES,
+}
 MISSING_USER_ROOM = "User is missing a private room"
 
 _log = structlog.get_logger(__name__)
@@ -113,7 +120,7 @@ def credentials_of(request: ConnectRequest) -> Credentials:
     handshake's query."""
     found: dict[str, str] = {}
     for source in (request.auth or {}, request.packet_query, request.handshake_query):
-        for name in ("token", "deviceId", "meta", "ticket"):
+        for name in QUERY_FIELDS:
             value = source.get(name)
             if name not in found and isinstance(value, str | int | float):
                 found[name] = value if isinstance(value, str) else str(value)

@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 
 from app.config.settings import Site
@@ -21,6 +22,7 @@ from app.core.ports import BuriedConnection
 from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
+from app.observe.records import now_ms
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
 from app.protocols.sites.ports import UserUpdates
@@ -44,6 +46,7 @@ class SiteReceiver:
         "_with_ack",
         "connection",
         "device_id",
+        "facts",
         "renewal",
         "rooms",
         "seat",
@@ -66,6 +69,8 @@ class SiteReceiver:
         self.renewal: Renewal | None = None
         #: The device in log lines.
         self.device_id = ""
+        #: Only with a journal, once the client is in.
+        self.facts: ConnectionFacts | None = None
         #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
         self.rooms: Sequence[str] = ()
         self.token: str | None = None
@@ -79,6 +84,10 @@ class SiteReceiver:
         """Writes a `_batch`."""
         parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
         self.send(EncodedPacket(b"".join(parts)))
+
+    def send_withdrawn(self, id: str) -> None:
+        """Writes a `_withdraw`."""
+        self.send(EncodedPacket(self._prefix + msgspec.json.encode(["_withdraw", {"id": id}])))
 
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.
@@ -97,6 +106,22 @@ class SiteReceiver:
     def close(self, reason: str) -> None:
         """Closes the transport. A Socket.IO client then reconnects by itself, which it does not after a DISCONNECT."""
         self._link.session.close(reason)
+
+
+class ConnectionFacts(NamedTuple):
+    """The facts of a connection for its row in the journal. Lives as long as the connection."""
+
+    user: str | None
+    device: str
+    address: str
+    version: int
+    connected_at: int
+    sync_ms: int
+
+    def row(self, reason: str) -> dict[str, object]:
+        """The row of the connection that ends now."""
+        facts = self._asdict() | {"version": str(self.version)}
+        return facts | {"disconnected_at": now_ms(), "reason": reason, "protocol": "sites"}
 
 
 class SitesApplication:
@@ -149,6 +174,7 @@ class SitesApplication:
             guest = await self._admit(connection, site, request)
         except Refused as refusal:
             self._counts.of(site.name).connects[refusal.result] += 1
+            self._record_refusal(site, request, str(refusal))
             log.info("connect refused", reason=str(refusal), **_origins_of(refusal, request))
             raise
         except StoreError as error:
@@ -157,10 +183,12 @@ class SitesApplication:
         if connection.is_closed:
             self._admission.leave(guest.seat)
             return
+        began_ms = now_ms()
         receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
         is_reported = bool(site.update_user_url) and site.has_queues
         note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
+        receiver.connection.client = _client_of(connection, request)
         connection.state = receiver
         # The hot path: runs once for each delivery.
         connection.ack_received = receiver.connection.receive_ack
@@ -176,6 +204,7 @@ class SitesApplication:
                 receiver.rooms, receiver.token = guest.users, guest.token
                 self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
             self._counts.of(site.name).connects["accepted"] += 1
+            receiver.facts = self._facts_of(guest, request, began_ms)
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
@@ -214,9 +243,25 @@ class SitesApplication:
         self._admission.leave(receiver.seat)
         self._renewals.stop(receiver.renewal)
         self._counts.of(site.name).closes[reason] += 1
+        if receiver.facts is not None:
+            row = receiver.facts.row(reason)
+            self._counts.records.add("connections", site.name, row)
         _log.info(
             "disconnected", site=site.name, connection=connection.log_name, device=receiver.device_id, reason=reason
         )
+
+    def _facts_of(self, guest: Guest, request: ConnectRequest, began_ms: int) -> "ConnectionFacts | None":
+        """The facts for the row of the connection; None without a journal."""
+        if not self._counts.records.is_kept:
+            return None
+        user = guest.users[0] if guest.users else None
+        version = request.engine_version
+        return ConnectionFacts(user, guest.device_id, request.client_address, version, now_ms(), now_ms() - began_ms)
+
+    def _record_refusal(self, site: Site, request: ConnectRequest, reason: str) -> None:
+        if self._counts.records.is_kept:
+            row = {"at": now_ms(), "address": request.client_address, "protocol": "sites", "reason": reason}
+            self._counts.records.add("refusals", site.name, row)
 
     def _settings_for(
         self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, guest: Guest
@@ -266,6 +311,11 @@ class SitesApplication:
 def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:
     """The origins that a refusal is about, for its log line."""
     return {"origins": [shown_origin(origin) for origin in request.origins]} if refusal.result == "origin" else {}
+
+
+def _client_of(connection: NamespaceConnection, request: ConnectRequest) -> str:
+    """The client's program: its transport now, its version of Engine.IO, its user agent."""
+    return f"{connection.transport} {request.engine_version} {request.user_agent}"
 
 
 def _note_of(token: str | None) -> str:

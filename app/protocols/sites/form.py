@@ -9,10 +9,11 @@ from urllib.parse import parse_qsl
 
 from app.errors import BadRequest
 
-MAX_FIELDS = 20_000
+#: Five times the default of body-parser and of PHP.
+MAX_FIELDS = 5_000
 MAX_DEPTH = 50
 #: The limit of names in all fields together, that is of fields times their depth.
-MAX_NAMES = 100_000
+MAX_NAMES = 25_000
 #: The limit of the qs library, which socket.io-webservice uses. A list with holes is closed up when its highest index
 #: is at most this; with a higher index it is an object.
 _MAX_SPARSE_INDEX = 20

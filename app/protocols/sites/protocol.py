@@ -4,12 +4,12 @@ from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
-from app.protocols.sites.admission import Admission
+from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.revocation import revocation_routes
-from app.protocols.sites.send import SendEndpoint
+from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
 from app.protocols.sites.tickets import Tickets
@@ -28,9 +28,10 @@ class _NodeSites(NodeProtocol):
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
+        self.query_fields = QUERY_FIELDS
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
-        self.endpoints = {"/send": self._send, "/send/": self._send}
+        self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self.routes = revocation_routes(config.sites, tickets)
 
     async def add(self, site: Site) -> None:

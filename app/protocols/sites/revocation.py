@@ -11,7 +11,7 @@ from app.config.settings import Site
 from app.digests import digest, is_same_secret
 from app.errors import StoreUnavailable
 from app.protocols.http_request import key_in, query_of
-from app.protocols.sites.send import INVALID, MISSING
+from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Tickets
 

@@ -1,34 +1,35 @@
-"""POST /send: checks the site's key, reads the message, and answers when the message is stored. The endpoint is bare
-ASGI, without a framework between uvicorn and it, because every message passes through it."""
+"""POST /send and POST /send/batch: check the site's key, read messages, and answer when they are stored. The endpoint
+is bare ASGI, without a framework between uvicorn and it, because every message passes through it."""
 
+import asyncio
+from collections.abc import Awaitable
 from functools import partial
+from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from app.config.settings import Site
 from app.core.delivery import Delivery
-from app.core.message import Message
-from app.core.ports import Stored
-from app.digests import digest, is_same_secret
-from app.errors import BadRequest, LimitReached, StoreError, StoreUnavailable
+from app.core.ports import Outcome
+from app.errors import BadRequest, LimitReached, OtherRequest, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.fair_pool import FairPool
-from app.protocols.http_request import Receive, Scope, Send, key_in, query_of, read_body
+from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
 from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
+from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
+from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
 from app.protocols.sites.send_body import is_form, read_send_body
+from app.protocols.sites.sender import BatchSender, Sender, key_of, once_of, read_batch, read_draft
 
-MISSING = "Missing query param 'site' or 'apiKey'."
-INVALID = "ApiKey invalid."
+BATCH_PATH = "/send/batch"
 _RETRY_AFTER_SECONDS = 1
 #: A form is read in Python, so a smaller one than of JSON is read in a thread.
-_LARGE_FORM_BYTES = 16_384
-_FALSE = frozenset(("", "false", "0", "no", "off"))
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
-_JSON = (b"content-type", b"application/json")
-_OK = ([_TEXT, (b"content-length", b"2")], b"OK")
+_LONG_FORM_BYTES = 4_096
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -45,104 +46,101 @@ class SendEndpoint:
         counts: Counts | None = None,
         reading: FairPool | None = None,
     ) -> None:
-        self._sites = sites
-        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
-        self._delivery = delivery
-        self._ids = ids
+        self._keys = ApiKeys(sites, CountedLines(_log, "warning", "send refused"))
+        self._sender = Sender(delivery, ids)
+        self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes
         self._counts = counts or Counts()
         self._reading = reading or new_reading_pool()
 
     def add(self, site: Site) -> None:
         """Knows the key of a site before `sites` has it."""
-        self._keys[site.name] = digest(site.api_key)
+        self._keys.add(site)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        as_json = b"application/json" in headers.get(b"accept", b"")
         site: Site | None = None
-        result = "failed"
         try:
             if scope["method"] != "POST":
                 raise BadRequest("Expected POST.", status=405)
             query = query_of(scope)
-            site = self._authorized_site(query, headers)
-            message = await self._read(site, query, headers, receive)
-            stored = await self._delivery.publish(message)
-        except BadRequest as error:
-            result = "refused"
-            if site is not None:
-                _log.info("send refused", site=site.name, status=error.status, reason=str(error))
-            await _answer_error(send, error.status, str(error), as_json)
-        except LimitReached as error:
-            result = "limited"
-            # The metrics count these refusals. A log line for each would let one tenant fill the disk of all tenants.
-            _log.debug("send refused", site=site.name if site else None, status=error.status, reason=str(error))
-            await _answer_error(send, error.status, str(error), as_json, error.retry_after_seconds)
-        except StoreUnavailable as error:
-            result = "unavailable"
-            _log.error("send failed", site=site.name if site else None, reason=str(error))
-            await _answer_error(send, 503, "The message is not stored, try again.", as_json, _RETRY_AFTER_SECONDS)
-        except StoreError as error:
-            _log.error("send failed", site=site.name if site else None, reason=str(error))
-            await _answer_error(send, 500, "The message is not stored.", as_json)
-        else:
-            result = "accepted"
-            await _answer_ok(send, message, stored, as_json)
-        finally:
-            self._count(site, result)
+            site = self._keys.authorized_site(query, headers)
+            is_batch = scope.get("path", "").rstrip("/") == BATCH_PATH
+            answer = await (self._batch if is_batch else self._single)(site, query, headers, receive)
+        except (BadRequest, LimitReached, OtherRequest, StoreError) as error:
+            answer = _failure(site, error)
+        self._count(site, answer)
+        await write(send, answer, b"application/json" in headers.get(b"accept", b""))
 
-    def _count(self, site: Site | None, result: str) -> None:
+    def _count(self, site: Site | None, answer: Answer) -> None:
         # A caller without a site's key does not count in that site's numbers.
         if site is None:
             self._counts.part(StrangerCounts).sends += 1
         else:
-            self._counts.of(site.name).part(SitesCounts).sends[result] += 1
+            self._counts.of(site.name).part(SitesCounts).sends[answer.result] += 1
 
-    async def _read(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Message:
+    async def _single(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Answer:
+        key = key_of(headers)
         body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        large_bytes = _LARGE_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, large_bytes)
+        long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
+        sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, long_bytes)
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
-        resync = query.get("resync", "").lower() not in _FALSE
-        return Message(site, self._ids.next_id(), sent.rooms, sent.event, sent.packed, resync)
+        draft = read_draft(site, query, sent)
+        message = self._sender.message(site, draft, once_of(site, key, [draft])[0])
+        sending = self._sender.send(message)
+        outcome: Outcome = await (_unless_gone(sending, receive) if draft.options.wait else sending)
+        return answer_of(message, outcome)
 
-    def _authorized_site(self, query: dict[str, str], headers: dict[bytes, bytes]) -> Site:
-        """Returns the site whose key the caller presents. An unknown site and a wrong key take the same time and get
-        the same answer."""
-        name = query.get("site", "")
-        key = key_in(query, headers)
-        if not name or not key:
-            raise BadRequest(MISSING)
-        site = self._sites.get(name)
-        expected = self._keys[name] if site else digest("")
-        if not is_same_secret(key, expected) or site is None:
-            _log.warning("send refused", site=name if site else None, reason="wrong key" if site else "unknown site")
-            raise BadRequest(INVALID, status=401)
-        return site
+    async def _batch(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Answer:
+        key = key_of(headers)
+        body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        read = partial(read_batch, site, query, content_type)
+        drafts = await read_aside(self._reading, site.name, read, body)
+        return answer_of_batch(await self._batch_sender.send(site, drafts, key))
 
 
-async def _answer_ok(send: Send, message: Message, stored: Stored, as_json: bool) -> None:
-    headers, body = _OK
-    if as_json:
-        # The id is sent as text: it is larger than the numbers that JavaScript represents exactly.
-        body = msgspec.json.encode({"ok": True, "id": str(message.id), "recipients": stored.recipients})
-        headers = [_JSON, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _failure(site: Site | None, error: Exception) -> SendFailure:
+    """The answer to a request that failed, with its line in the log."""
+    name = site.name if site else None
+    match error:
+        case BadRequest():
+            if site is not None:
+                _log.info("send refused", site=name, status=error.status, reason=str(error))
+            return SendFailure(error.status, str(error), "refused")
+        case LimitReached():
+            # The metrics count these refusals. A line for each would let one tenant fill the disk of all tenants.
+            _log.debug("send refused", site=name, status=error.status, reason=str(error))
+            return SendFailure(error.status, str(error), "limited", error.limit, error.retry_after_seconds)
+        case OtherRequest():
+            return SendFailure(422, str(error), "refused", "idempotency_key_reused")
+        case StoreUnavailable():
+            _log.error("send failed", site=name, reason=str(error))
+            text = "The message is not stored, try again."
+            return SendFailure(503, text, "unavailable", "unavailable", _RETRY_AFTER_SECONDS)
+        case _:
+            _log.error("send failed", site=name, reason=str(error))
+            return SendFailure(500, "The message is not stored.", "failed")
 
 
-async def _answer_error(
-    send: Send, status: int, reason: str, as_json: bool, retry_after_seconds: int | None = None
-) -> None:
-    body = msgspec.json.encode({"ok": False, "error": reason}) if as_json else reason.encode()
-    headers = [_JSON if as_json else _TEXT, (b"content-length", str(len(body)).encode())]
-    if retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % retry_after_seconds))
-    if status == 405:
-        headers.append((b"allow", b"POST"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _unless_gone(sending: Awaitable[_T], receive: Receive) -> _T:
+    """The result of a send that waits for acks. A caller that leaves ends the wait, not the message."""
+    task = asyncio.ensure_future(sending)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise BadRequest("The caller has left.")
+        return await task
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> Any:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -4,6 +4,8 @@ The code is pure: it takes bytes, and returns a value or raises BadRequest. The 
 that the backend sent.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -11,13 +13,17 @@ from app.core.address import Room, room_texts
 from app.errors import BadRequest
 from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.sites.form import read_form
+from app.protocols.sites.send_options import NAMES as OPTION_NAMES
 from app.protocols.validation import decode_json, explain
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
-RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings")) | frozenset(
+RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings", "_withdraw")) | frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
+
+#: The lists and objects of one message. Browsers build each, and here their nesting is looked at.
+MAX_CONTAINERS = 50_000
 
 
 class SendBody(Struct, frozen=True):
@@ -27,15 +33,27 @@ class SendBody(Struct, frozen=True):
     event: str
     #: `["event",arg,...]`, JSON text in UTF-8.
     packed: bytes
+    #: The options beside them, by name, as they were given; a value that is no text, number or truth is None.
+    options: dict[str, Any] = {}
 
 
 class _SendBody(Struct):
     rooms: list[Room] | Room | UnsetType | None = UNSET
     event: str | UnsetType | None = UNSET
     args: Raw | UnsetType = UNSET
+    # Any value may stand here: the reader of the options judges it.
+    ttl: Raw | UnsetType = UNSET
+    collapse: Raw | UnsetType = UNSET
+    settle: Raw | UnsetType = UNSET
+    ack_within: Raw | UnsetType = UNSET
+    wait: Raw | UnsetType = UNSET
+    timeout: Raw | UnsetType = UNSET
+    notify: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
 
 
 _decoder = msgspec.json.Decoder(_SendBody)
+_scalars = msgspec.json.Decoder(str | int | float | bool)
 
 
 def read_send_body(content_type: str, body: bytes) -> SendBody:
@@ -45,7 +63,7 @@ def read_send_body(content_type: str, body: bytes) -> SendBody:
     """
     if is_form(content_type):
         return _checked(_from_form(body))
-    media_type = _media_type_of(content_type)
+    media_type = media_type_of(content_type)
     if media_type in ("", "application/json") or media_type.endswith("+json"):
         return _checked(_from_json(body))
     raise BadRequest("Content-Type: expected application/json or application/x-www-form-urlencoded.")
@@ -53,10 +71,11 @@ def read_send_body(content_type: str, body: bytes) -> SendBody:
 
 def is_form(content_type: str) -> bool:
     """Whether this header announces a form."""
-    return _media_type_of(content_type) == "application/x-www-form-urlencoded"
+    return media_type_of(content_type) == "application/x-www-form-urlencoded"
 
 
-def _media_type_of(content_type: str) -> str:
+def media_type_of(content_type: str) -> str:
+    """The media type of the header's value, in lower case and without parameters."""
     return content_type.split(";", 1)[0].strip().lower()
 
 
@@ -83,7 +102,9 @@ def _from_form(body: bytes) -> _SendBody:
         event = msgspec.convert(fields["event"], str) if "event" in fields else UNSET
     except msgspec.ValidationError:
         raise BadRequest("Body: expected rooms to be a text or a list of texts, and event a text.") from None
-    return _SendBody(rooms, event, Raw(msgspec.json.encode(fields["args"])) if "args" in fields else UNSET)
+    args = Raw(msgspec.json.encode(fields["args"])) if "args" in fields else UNSET
+    options = {name: Raw(msgspec.json.encode(fields[name])) for name in OPTION_NAMES & fields.keys()}
+    return _SendBody(rooms, event, args, **options)
 
 
 def _checked(body: _SendBody) -> SendBody:
@@ -94,9 +115,30 @@ def _checked(body: _SendBody) -> SendBody:
         raise BadRequest("event: expected the name of an event.")
     if event in RESERVED_EVENTS:
         raise BadRequest(f"event: {event} is reserved.")
-    if body.args is not UNSET and is_too_deep(bytes(body.args)):
+    if body.args is not UNSET:
+        _check_args(bytes(body.args))
+    rooms = rooms if isinstance(rooms, list) else [rooms]
+    return SendBody(room_texts(rooms), event, _pack(event, body.args), _options_of(body))
+
+
+def _options_of(body: _SendBody) -> dict[str, Any]:
+    values = {name: getattr(body, name) for name in OPTION_NAMES}
+    return {name: _scalar(bytes(raw)) for name, raw in values.items() if raw is not UNSET and bytes(raw) != b"null"}
+
+
+def _scalar(raw: bytes) -> Any:
+    try:
+        return _scalars.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _check_args(args: bytes) -> None:
+    """Brackets in texts count too, which only a text of tens of thousands of brackets notices."""
+    if args.count(b"[") + args.count(b"{") > MAX_CONTAINERS:
+        raise BadRequest(f"args: expected at most {MAX_CONTAINERS} lists and objects.")
+    if is_too_deep(args):
         raise BadRequest(f"args: nested too deeply, expected at most {MAX_LEVELS} levels.")
-    return SendBody(room_texts(rooms if isinstance(rooms, list) else [rooms]), event, _pack(event, body.args))
 
 
 def _pack(event: str, args: Raw | UnsetType) -> bytes:

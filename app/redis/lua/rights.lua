@@ -17,6 +17,7 @@ local TRIED = {
   { 'DEL', key }, { 'ZADD', key, '1', 'm' }, { 'ZSCORE', key, 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' },
   { 'ZRANGEBYSCORE', key, '1', '1' }, { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '1', '1' },
   { 'DEL', key }, { 'XADD', key, '1-0', 'f', 'v' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XDEL', key, '1-0' },
+  { 'XTRIM', key, 'MINID', '1-0' }, { 'XINFO', 'STREAM', key },
   { 'DEL', key }, { 'TIME' }, { IS_SHARDED and 'SPUBLISH' or 'PUBLISH', key, '' },
 }
 local refused, seen = {}, {}

@@ -1,4 +1,6 @@
 -- include bodies
+-- include tell
+-- include presence
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -31,19 +33,19 @@ local function state_of(handle)
 end
 
 -- Forgets a device that is away: no key, field or member names it any more, nor its user if this was the last device.
--- Answers in how many rooms it was.
-local function remove_device(handle)
+-- `state` and `reason` are the fate of its messages. Answers in how many rooms it was.
+local function remove_device(handle, state, reason)
   local key = P .. 'device:' .. handle
   local named = call('HMGET', key, 'user', 'device')
   local user, device = named[1], named[2]
-  drop_queue(handle, nil)
+  drop_queue(handle, nil, state, reason)
   call('ZREM', P .. 'expiry', handle)
   if not user then return 0 end
   local rooms = rooms_of(handle, user)
   for _, room in ipairs(rooms) do call('HDEL', P .. 'room:' .. room, handle) end
   call('HDEL', P .. 'user:' .. user, handle)
   call('HDEL', P .. 'devices', device_name(user, device))
-  call('DEL', key)
+  call('DEL', key, P .. 'withdrawn:' .. handle)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
   return #rooms
 end
@@ -52,15 +54,34 @@ end
 local WORK = 10000
 
 -- Forgets devices in this order, until their queues have held as many entries, and they were in as many rooms, as one run
--- works off. Answers how many were forgotten: at least one, if there is one.
-local function forget_devices(handles)
+-- works off. `state` and `reason` are the fate of their messages. Answers how many were forgotten: at least one, if there is
+-- one.
+local function forget_devices(handles, state, reason)
   local work = 0
   for i, handle in ipairs(handles) do
     work = work + call('LLEN', P .. 'queue:' .. handle)
     if i > 1 and work > WORK then return i - 1 end
-    work = work + remove_device(handle)
+    work = work + remove_device(handle, state, reason)
   end
   return #handles
+end
+
+-- Messages up to this seq may have been written to a device that leaves: it is told if they are withdrawn.
+local function note_written(handle, seq)
+  local key = P .. 'device:' .. handle
+  local held = call('HMGET', key, 'written', 'user')
+  if held[2] and seq > tonumber(held[1] or 0) then call('HSET', key, 'written', string.format('%.0f', seq)) end
+end
+
+-- A request that waits for acks does not wait for a device that has left.
+local function tell_left(handle)
+  if call('EXISTS', P .. 'waits') == 0 then return end
+  for _, seq in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
+    if call('ZSCORE', P .. 'waits', seq) then
+      local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
+      tell(held[1], 'left', SITE, seq, held[2], handle, '', '')
+    end
+  end
 end
 
 -- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
@@ -75,8 +96,10 @@ local function remove_connection(handle, node, number, now, ttl)
     local deadline = ttl == 0 and 0 or now + ttl
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
+    tell_left(handle)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)
+  if string.byte(state) == 64 then note_leaving(user, now) end -- '@'
   return 1, #rooms
 end

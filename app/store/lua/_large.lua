@@ -1,10 +1,12 @@
 -- include seqs
 -- include bodies
 -- include gap
+-- include recipients
 -- A message to very many devices is stored in parts, by several runs that its node gives one after the other. While that
 -- lasts the site's other sends wait, so its seq is the next one: queues hold it, but nobody reads an entry above the site's
 -- last seq. One short run then makes it the last seq, and with that the message is accepted for all devices at once.
--- `large` holds id, site, seq, until (the lease in ms), phase: 'store' before that run, 'tell' behind it; stored, overflowed.
+-- `large` holds id, site, seq, until (the lease in ms), phase: 'store' before that run, 'tell' behind it; stored, overflowed,
+-- told: of how many devices the nodes know; once, waiter, keeps: ARGV[14] to ARGV[16] of send.lua.
 -- `large:handles` lists the devices. When the lease runs out its node has died, and any run may end the message.
 local LARGE_LEASE_MS = 3000
 
@@ -14,19 +16,34 @@ local function clear_large(seq)
   call('UNLINK', P .. 'large', P .. 'large:handles')
 end
 
+-- Writes the rest of the devices of an accepted message into the journal, from a place in `large:handles` on.
+local function write_rest(seq, from)
+  while JOURNAL_BACKLOG > 0 do
+    local handles = call('LRANGE', P .. 'large:handles', from, from + FATE_PART - 1)
+    if #handles == 0 then return end
+    local to, over = {}, {}
+    for _, handle in ipairs(handles) do
+      local is_lost = call('HGET', P .. 'device:' .. handle, 'lost') == seq
+      table.insert(is_lost and over or to, handle)
+    end
+    write_more(seq, to, over, 1)
+    from = from + #handles
+  end
+end
+
 -- Ends a message whose node does not go on. One that is not accepted loses its body: its seq is used up, and a device whose
 -- queue holds an entry without a body gets _resync. One that is accepted is in all queues: nodes read them after a gap.
 local function end_large()
-  local held = call('HMGET', P .. 'large', 'seq', 'phase', 'site')
+  local held = call('HMGET', P .. 'large', 'seq', 'phase', 'site', 'told')
   if not held[1] then return end
   call('UNLINK', P .. 'nothing')
   if held[2] == 'store' then
-    uncount_stored(P .. 'body:' .. held[1])
-    call('DEL', P .. 'body:' .. held[1])
+    remove_body(held[1], P .. 'body:' .. held[1])
     if tonumber(last_seq()) < tonumber(held[1]) then call('SET', P .. 'seq', held[1]) end
     call('UNLINK', P .. 'large', P .. 'large:handles')
     return
   end
+  write_rest(held[1], tonumber(held[4] or 0))
   show_gap(held[3], held[1])
   clear_large(held[1])
 end

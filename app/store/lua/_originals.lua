@@ -1,4 +1,5 @@
 -- include seqs
+-- include lost
 -- Takes over what socket.io-webservice has left waiting for a device: lists '/<site>:socket.io:<user room>:<device>:
 -- <event>' of '<flake id>:<JSON of [event, arg, ...]>'. `originals` holds the names of such lists, see store/originals.py.
 
@@ -86,5 +87,8 @@ local function take_originals(handle, user, device, now)
     if list[4] then call('UNLINK', list[2]) end
     call('ZREM', P .. 'originals', list[1])
   end
-  if not is_whole then call('HSET', P .. 'device:' .. handle, 'lost', last_seq()) end
+  if not is_whole then
+    note_loss(handle, 'queue full')
+    call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
+  end
 end

@@ -1,5 +1,6 @@
 -- include bodies
 -- include seqs
+-- include lost
 -- Waiting messages with a seq above `after`, oldest first: at most `max_count`, and at most `max_bytes` unless the
 -- first alone is longer. Answers { more ('1' or '0'), seq, body, seq, body, ... }, or nil when a body is not there.
 -- An entry above the site's last seq belongs to a message that is not accepted yet (see _large.lua), and is the last one.
@@ -35,7 +36,8 @@ local function waiting_or_lost(handle, after, max_count, max_bytes)
   local answer = waiting(handle, after, max_count, max_bytes)
   if answer then return answer end
   call('UNLINK', P .. 'nothing')
-  drop_queue(handle, nil)
+  drop_queue(handle, nil, 'resynced', 'redis lost data')
+  note_loss(handle, 'redis lost data')
   call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
   return { '0' }
 end

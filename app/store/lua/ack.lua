@@ -1,35 +1,35 @@
 -- include seqs
 -- include bodies
+-- include lost
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
--- ARGV    groups: kind ('one' or 'batch') | seq | how many | handle ...
+-- ARGV    now | groups: kind ('one' or 'batch') | seq | written in ms, 0 = unknown | acked in ms | how many | handle ...
+--         (the times are those of the node)
 -- Answers the handles whose ack calls for a _resync: the message was sent with resync=true, and an older message of its
 -- event still waits. Messages of a batch are acknowledged as a whole prefix, so there the rule cannot be broken.
-local bodies, freed, calls = {}, {}, {}
+local bodies, freed, calls, lines = {}, {}, {}, {}
 local counting = call('HLEN', P .. 'bytes') > 0
 
 local function body_of(seq)
   local body = bodies[seq]
   if body == nil then
-    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size')
+    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size', 'opt', 'id', 'waiter', 'late')
     body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]) } or false
+    if body and got[4] then
+      body.options, body.id, body.waiter, body.late = cjson.decode(got[4]), got[5], got[6], got[7]
+    end
     bodies[seq] = body
   end
   return body
 end
 
-local function uncount(handle, size)
-  if call('HEXISTS', P .. 'bytes', handle) == 1 and call('HINCRBY', P .. 'bytes', handle, -size) <= 0 then
-    call('HDEL', P .. 'bytes', handle)
-  end
-end
-
 -- One command to Redis for each device: acks are half of the cost of a fan-out, send.lua is the other half.
 local queue = P .. 'queue:'
 local function remove(handle, seq, size)
-  if call('LREM', queue .. handle, 1, seq) == 0 then return end
+  if call('LREM', queue .. handle, 1, seq) == 0 then return false end
   freed[seq] = (freed[seq] or 0) + 1
-  if counting then uncount(handle, size) end
+  if counting then uncount_bytes(handle, size) end
+  return true
 end
 
 -- Whether an older message of the same event waits before this one. False also when this one does not wait.
@@ -47,33 +47,61 @@ end
 
 local function drop_event(handle, event, seq)
   local visible = tonumber(last_seq())
+  local dropped = {}
   for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
     local body = body_of(other)
     local is_accepted = tonumber(other) <= visible
-    if body and body.event == event and is_accepted then remove(handle, other, body.size) end
+    if body and body.event == event and is_accepted and remove(handle, other, body.size) then
+      dropped[#dropped + 1] = other
+      if body.options and body.options.collapse then forget_newest(handle, body.options.collapse, other) end
+    end
   end
+  write_dropped(handle, dropped, 'resynced', 'ack out of turn')
+  note_loss(handle, 'ack out of turn')
   local key = P .. 'device:' .. handle
   local lost = call('HGET', key, 'lost')
   if not lost or tonumber(lost) < tonumber(seq) then call('HSET', key, 'lost', seq) end
   calls[#calls + 1] = handle
 end
 
-local i = 1
-while i <= #ARGV do
-  local kind, seq, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+-- include ack_options
+local apply_options, tell_waiting
+
+-- Applies the acks of one group, whose handles are ARGV[first] to ARGV[last].
+local function apply(kind, seq, written, acked, first, last)
   local body = body_of(seq)
-  if body then
-    local has_turn = body.resync and kind == 'one'
-    for j = i + 3, i + 2 + count do
-      local handle = ARGV[j]
-      if has_turn and is_out_of_turn(handle, seq, body.event) then
-        drop_event(handle, body.event, seq)
-      else
-        remove(handle, seq, body.size)
+  if not body then return end
+  local has_turn = body.resync and kind == 'one'
+  local ms = tonumber(written) > 0 and math.max(0, acked - written) or nil
+  -- The handles that had it, when one had not.
+  local taken = nil
+  for j = first, last do
+    local handle = ARGV[j]
+    local is_out = has_turn and is_out_of_turn(handle, seq, body.event)
+    if is_out then drop_event(handle, body.event, seq) end
+    if is_out or not remove(handle, seq, body.size) then
+      taken = taken or { unpack(ARGV, first, j - 1) }
+    else
+      if taken then taken[#taken + 1] = handle end
+      if body.options then
+        if not apply_options then apply_options, tell_waiting = load_ack_options(bodies) end
+        apply_options(seq, body, handle, ms)
       end
     end
   end
-  i = i + 3 + count
+  local handles = taken and table.concat(taken, ',') or table.concat(ARGV, ',', first, last)
+  if JOURNAL_BACKLOG > 0 and handles ~= '' then
+    lines[#lines + 1] = kind .. ' ' .. seq .. ' ' .. written .. ' ' .. acked .. ' ' .. handles
+  end
 end
+
+local i = 2
+while i <= #ARGV do
+  local count = tonumber(ARGV[i + 4])
+  apply(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], i + 5, i + 4 + count)
+  i = i + 5 + count
+end
+if tell_waiting then tell_waiting() end
 for seq, count in pairs(freed) do release(seq, count) end
+if #lines > 0 then write_fate('k', 'ack', 'a', table.concat(lines, '\n')) end
 return calls

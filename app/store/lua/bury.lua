@@ -1,5 +1,6 @@
 -- include clock
 -- include devices
+-- include seqs
 -- include frees
 -- Takes connections of a dead node out of a site: its devices count as disconnected since the node's last beat.
 -- KEYS[1] prefix
@@ -18,6 +19,8 @@ for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
   for i = 1, #fields, 2 do
     local owner, number = string.match(fields[i], '^c:([^.]+)%.(.+)')
     if owner == node then
+      -- Nobody knows how much the dead node has written.
+      note_written(handle, tonumber(last_seq()))
       local _, rooms = remove_connection(handle, node, number, since, tonumber(ARGV[3]))
       work = work + rooms
       local note = string.sub(fields[i + 1], 2)

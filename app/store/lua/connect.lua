@@ -6,8 +6,8 @@
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
 --         | public channel, '' = none | deadline of this request, '' = none | note, '' = none
---         | most devices of a user, 0 = any | user room ...
--- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...) } }
+--         | most devices of a user, 0 = any | client, '' = not known | user room ...
+-- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages } }
 local now = clock(ARGV[1])
 -- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
 if ARGV[9] ~= '' and now > tonumber(ARGV[9]) then
@@ -79,7 +79,7 @@ local function make_room(user)
   local excess = call('HLEN', P .. 'user:' .. user) - most_devices
   if excess < 0 then return false end
   call('UNLINK', P .. 'nothing')
-  forget_devices(away_longest(user, excess + 1))
+  forget_devices(away_longest(user, excess + 1), 'withdrawn', 'device forgotten')
   return true
 end
 
@@ -91,29 +91,53 @@ local function handle_of(user)
     if not deadline or tonumber(deadline) > now then return handle end
     -- In a full Redis too: freeing begins with a write that needs no memory.
     call('UNLINK', P .. 'nothing')
-    remove_device(handle)
+    remove_device(handle, 'expired', 'device_ttl')
   end
   local was_full = make_room(user)
   handle = tostring(call('INCR', P .. 'handle'))
   call('HSET', P .. 'devices', name, handle)
-  if was_full then call('HSET', P .. 'device:' .. handle, 'lost', last_seq()) end
+  if JOURNAL_BACKLOG > 0 then
+    write_fate('k', 'device', 'handle', handle, 'user', user, 'device', device, 'at', string.format('%.0f', now))
+  end
+  if was_full then
+    call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
+    note_loss(handle, 'device forgotten')
+    call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
+  end
   return handle
 end
 
-for i = 12, #ARGV do
+-- The description of the client, with the time of its connect, in fields of at most 60 bytes: longer values would cost the
+-- hash its compact form, and each device three times its memory. Its length tells it from what an earlier one has left.
+local CLIENT_PART = 60
+local function put_client(words)
+  if ARGV[12] == '' then return words end
+  local text = string.format('%.0f ', now) .. ARGV[12]
+  text = #text .. ' ' .. text
+  for first = 1, #text, CLIENT_PART do
+    words[#words + 1] = 'client' .. (first - 1) / CLIENT_PART
+    words[#words + 1] = string.sub(text, first, first + CLIENT_PART - 1)
+  end
+  return words
+end
+
+for i = 13, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
   -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
   move(user, handle)
   -- With its names, because its hash may be gone (evicted, or deleted by hand).
-  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10], 'user', user, 'device', device)
+  call('HSET', P .. 'device:' .. handle, unpack(put_client({ field, '1' .. ARGV[10], 'user', user, 'device', device })))
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
+  if user ~= ARGV[8] then note_coming(user, now) end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
   local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
-  answer[#answer + 1] = { handle, tostring(lost), part }
+  local withdrawn = call('LRANGE', P .. 'withdrawn:' .. handle, 0, -1)
+  if #withdrawn > 0 then call('DEL', P .. 'withdrawn:' .. handle) end
+  answer[#answer + 1] = { handle, tostring(lost), part, withdrawn }
 end
 -- The answer covers the messages that were taken over.
 answer[1] = last_seq()

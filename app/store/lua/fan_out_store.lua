@@ -1,14 +1,20 @@
 -- include clock
 -- include large
+-- include with_options
 -- Stores a large message for a part of the devices in one of its rooms; see _large.lua.
 -- KEYS[1] prefix
 -- ARGV    now | message id | address | cursor of HSCAN | its COUNT | queue limit: messages | queue limit: bytes
 --         | bytes of the largest message accepted
--- Answers the next cursor, or nothing when the message was ended.
+-- Answers the next cursor and, for the option `wait`, the connected devices of this part; or nothing when the message was
+-- ended.
 local now = clock(ARGV[1])
 local seq = renew_large(ARGV[2], 'store', now)
 if not seq then return false end
-local size = tonumber(call('HGET', P .. 'body:' .. seq, 'size') or 0)
+local held = call('HMGET', P .. 'body:' .. seq, 'size', 'opt')
+local size = tonumber(held[1] or 0)
+local options = held[2] and cjson.decode(held[2]) or nil
+local with = options and load_options()
+local replace_older = options and options.collapse and with.replace_older
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
 
@@ -16,6 +22,7 @@ local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
 
 local part = call('HSCAN', P .. ARGV[3], ARGV[4], 'COUNT', ARGV[5])
 local handles, stored, overflowed, is_known = {}, 0, 0, {}
+local to, connected = {}, {}
 -- Nodes that were told nothing yet are known in `bus`, for the run that may have to tell them of a gap.
 local function note_nodes(state)
   if is_known[state] then return end
@@ -27,9 +34,16 @@ for i = 1, #part[2], 2 do
   -- No other message is sent meanwhile: a device that was seen before, in another room or by HSCAN, has it last.
   if not has_expired(part[2][i + 1], now) and call('LINDEX', queue .. handle, -1) ~= seq
     and call('HGET', P .. 'device:' .. handle, 'lost') ~= seq then
-    if append(handle) then stored = stored + 1 else overflowed = overflowed + 1 end
+    local is_away = string.byte(part[2][i + 1]) == 64
+    if append(handle) then
+      stored = stored + 1
+      to[stored] = handle
+      if not is_away then connected[#connected + 1] = handle end
+    else
+      overflowed = overflowed + 1
+    end
     handles[#handles + 1] = handle
-    if string.byte(part[2][i + 1]) ~= 64 then note_nodes(part[2][i + 1]) end
+    if not is_away then note_nodes(part[2][i + 1]) end
   end
 end
 -- In parts, because Lua passes a bounded number of words.
@@ -39,4 +53,5 @@ end
 call('HINCRBY', P .. 'body:' .. seq, 'refs', stored)
 call('HINCRBY', P .. 'large', 'stored', stored)
 call('HINCRBY', P .. 'large', 'overflowed', overflowed)
-return part[1]
+if options then with.keep_recipients(seq, options, to) end
+return { part[1], options and options.wait and table.concat(connected, ',') or '' }

@@ -15,20 +15,23 @@ if #handles == 0 then
 end
 
 -- include tell_devices
-local per_state = {}
+local per_state, to, over = {}, {}, {}
 for _, handle in ipairs(handles) do
   -- Of now: a device that came back meanwhile has not read the message, or has it by its own connect.
   local state = state_of(handle)
-  if state ~= '' then
-    local list = per_state[state] or { {}, {} }
-    per_state[state] = list
-    if call('LINDEX', P .. 'queue:' .. handle, -1) == seq then
-      list[1][#list[1] + 1] = handle
-    elseif call('HGET', P .. 'device:' .. handle, 'lost') == seq then
-      list[2][#list[2] + 1] = handle
-    end
+  local list = per_state[state] or { {}, {} }
+  per_state[state] = list
+  if call('LINDEX', P .. 'queue:' .. handle, -1) == seq then
+    list[1][#list[1] + 1] = handle
+    to[#to + 1] = handle
+  elseif call('HGET', P .. 'device:' .. handle, 'lost') == seq then
+    list[2][#list[2] + 1] = handle
+    over[#over + 1] = handle
   end
 end
+per_state[''] = nil
+if JOURNAL_BACKLOG > 0 then write_more(seq, to, over, 1) end
+call('HSET', P .. 'large', 'told', from + #handles)
 local body = call('HGET', P .. 'body:' .. seq, 'data')
 tell_devices(per_state, call('HGET', P .. 'large', 'site'), seq, ARGV[2], body)
 return { #handles, tells }

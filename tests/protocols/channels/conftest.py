@@ -99,7 +99,7 @@ class ChannelsNode:
         self.server = ChannelsServer({site.name: site}, node.delivery, self.store, ids, limits, settings)
         self.door = self.server.doors[site.name]
         self.board = self.door.board
-        self._publishers = Publishers(node.delivery, self.store, ids, self.server._errands)
+        self._publishers = Publishers(node.delivery, self.store, ids, self.server._errands, settings.reading)
         self.tokens: dict[str, str] = {}
 
     async def create(self, *channels: str) -> None:

@@ -11,14 +11,17 @@ import pytest
 from app.protocols.channels import messages
 from app.protocols.channels.detail import MARK, Detail, decode_detail, encode_detail
 from app.protocols.channels.messages import (
+    BAD_JSON,
     INVALID_MESSAGE,
     MAX_RECIPIENTS,
     ClientAction,
+    LongPushAction,
     Malformed,
     PingAction,
     Push,
     PushAction,
     decode,
+    read_recipients,
 )
 from app.transport.frames import text_frame
 
@@ -189,6 +192,25 @@ def test_recipients_are_bounded(recipients: list[str]) -> None:
         decode(push_to(recipients), PushAction)
     assert "data.recipients" in refusal.value.details
     assert decode(push_to([UUID] * MAX_RECIPIENTS), PushAction)
+
+
+@pytest.mark.parametrize(
+    ("recipients", "text"),
+    [
+        (json.dumps([UUID] * (MAX_RECIPIENTS + 1)), INVALID_MESSAGE),
+        (json.dumps(["u" * 36]), INVALID_MESSAGE),
+        ("5", INVALID_MESSAGE),
+        ("[" * 5_000 + "]" * 5_000, BAD_JSON),
+        (r'["\ud800"]', BAD_JSON),
+    ],
+)
+def test_recipients_of_a_long_push(recipients: str, text: str) -> None:
+    """They are read later than the rest, with the same bounds and the same words."""
+    with pytest.raises(Malformed, match=text) as refusal:
+        read_recipients(recipients.encode())
+    assert refusal.value.details.startswith("data.recipients")
+    action = decode(push_to([UUID] * MAX_RECIPIENTS), LongPushAction)
+    assert read_recipients(bytes(action.data.recipients)) == [UUID] * MAX_RECIPIENTS
 
 
 def test_long_text_of_the_wrong_shape_costs_little() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
+from app.observe import counted_lines
+from app.protocols.channels import messages
 from app.protocols.channels.publishers import history_of
 from app.protocols.channels.settings import Channels
 from tests.protocols.channels.conftest import SITE, ChannelsNode, NodeStarter
@@ -54,6 +58,33 @@ async def test_a_push_is_one_run_of_a_script(start_node: NodeStarter, valkey: Va
         assert (await ask(node, "push", body))[0] == status
         stats: Any = valkey.client.info("commandstats")
         assert stats["cmdstat_evalsha"]["calls"] == 1
+
+
+@pytest.mark.parametrize(("token", "status"), [("news", 200), ("wrong", 403)])
+async def test_recipients_of_a_long_push_are_read_behind_its_token(
+    start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch, token: str, status: int
+) -> None:
+    """A caller without the channel's token has no list of recipients read; the others' reach their subscribers."""
+    node = await start_node()
+    await node.create("news")
+    client = node.client()
+    await client.act("SUBSCRIBE", "news")
+    read: list[int] = []
+    read_recipients = messages.read_recipients
+
+    def remember(recipients: bytes) -> list[str]:
+        found = read_recipients(recipients)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(messages, "read_recipients", remember)
+    recipients = [*(str(UUID(int=number)) for number in range(1_999)), client.subscriber.uuid.upper()]
+    body = action("PUSH_MESSAGE", channelToken=token, recipients=recipients, message="x")
+    assert (await ask(node, "push", body))[0] == status
+    assert (await ask(node, "push", body | {"data": {**body["data"], "channel": "none"}}))[0] == 404  # type: ignore[dict-item]
+    assert read == ([2_000] if status == 200 else [])
+    if status == 200:
+        assert await client.pushed(1) == ["x"]
 
 
 @pytest.mark.parametrize(("origin", "status"), [("https://ours", 200), ("https://theirs", 403), ("null", 403)])
@@ -122,3 +153,31 @@ def test_how_much_is_kept() -> None:
     site = make_site(channels=Channels(history_messages=7), device_ttl_seconds=60)
     assert (history_of(site).messages, history_of(site).seconds) == (7, 60)
     assert history_of(make_site(channels=Channels(), device_ttl_seconds=0)).seconds > 10**8
+
+
+async def test_refusals_are_counted_in_the_log(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger who pushes with wrong tokens, or to paths of a stranger's choice, writes one line a second of each
+    kind."""
+    node = await start_node()
+    await node.create("news")
+    body = action("PUSH_MESSAGE", channelToken="wrong", recipients=[], message="x")
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
+    with capture_logs() as lines:
+        for number in range(20):
+            assert (await ask(node, "push", body))[0] == 403
+            assert (await ask(node, f"none{number}", body))[0] == 404
+    assert [(line["path"], line["status"]) for line in lines if line["event"] == "channel request refused"] == [
+        ("push", 403),
+        (None, 404),
+    ]
+
+
+async def test_keys_are_asked_for_in_words(start_node: NodeStarter) -> None:
+    """Without a key, and with a wrong one, the answer says which key is expected, and where."""
+    node = await start_node()
+    status, answer = await ask(node, "sysadmin", {}, method="GET")
+    assert status == 401
+    for words in ("apiKey", "sites.yml", "X-API-Key: KEY", "Authorization: Bearer KEY", "?apiKey=KEY"):
+        assert words in answer["data"]["errorDetails"]
+    status, answer = await ask(node, "sysadmin", {}, "GET", **{"x-api-key": "wrong"})
+    assert (status, "sites.yml" in answer["data"]["errorDetails"]) == (403, True)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from msgspec import Struct, structs
+from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.core.limits import Limits
+from app.observe import counted_lines
 from app.observe.counts import Counts
 from app.protocols.redis_publish import guesses
 from app.protocols.redis_publish.application import (
@@ -164,13 +166,18 @@ async def test_bound_of_users(case: Case) -> None:
     assert case.connections() == 1
 
 
-async def test_wrong_tries(case: Case) -> None:
+async def test_wrong_tries(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer distinguishes a wrong form from a wrong key, but never an unknown user from a wrong key. After three
     tries the client is disconnected."""
     client = await case.connect()
-    for argument in (7, "u:wrong", "nobody:k"):
-        case.identify(client, argument)
-        await until(lambda: not case.application._tasks, "an answer")
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
+    with capture_logs() as lines:
+        for argument in (7, "u:wrong", "nobody:k"):
+            case.identify(client, argument)
+            await until(lambda: not case.application._tasks, "an answer")
+    # Of each reason one line a second.
+    refusals = [line["reason"] for line in lines if line["event"] == "identification refused"]
+    assert refusals == [WRONG_FORM, WRONG_KEY]
     errors = [("error", WRONG_FORM), ("error", WRONG_KEY), ("error", WRONG_KEY)]
     assert client.written == [("confirm",), *errors, ("disconnect",)]
     assert case.counts.of("news").part(RedisPublishCounts).identifications == {"refused": MAX_TRIES}

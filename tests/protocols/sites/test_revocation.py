@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from app.errors import TicketRefused
+from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
-from app.protocols.sites.send import INVALID, MISSING
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site

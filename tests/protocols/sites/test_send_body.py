@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadRequest
-from app.protocols.sites.send_body import RESERVED_EVENTS, SendBody, read_send_body
+from app.protocols.sites.send_body import MAX_CONTAINERS, RESERVED_EVENTS, SendBody, read_send_body
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -225,3 +225,11 @@ def test_any_arguments_arrive_as_sent(event: str, args: list[object], is_ascii: 
     body = json.dumps({"args": args, "rooms": [], "event": event}, ensure_ascii=is_ascii).encode()
     if event not in RESERVED_EVENTS:
         assert json.loads(read_send_body(JSON, body).packed) == [event, *args]
+
+
+def test_containers_are_bounded() -> None:
+    """The lists and objects of a message are counted before their nesting is looked at."""
+    args = "[" + ",".join(["{}"] * (MAX_CONTAINERS - 1)) + "]"
+    assert read_args(args).startswith(b'["e",{},')
+    with pytest.raises(BadRequest, match=f"^args: expected at most {MAX_CONTAINERS} lists and objects.$"):
+        read_args("[[]," + args[1:])

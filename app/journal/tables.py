@@ -1,0 +1,270 @@
+"""The tables of the journal. Knows neither the streams nor the connections to SQL.
+
+Times are milliseconds since the epoch. `migrations/` makes the tables; a test compares both.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from app.journal.states import Fate
+
+metadata = MetaData()
+
+#: SQLite counts a key up by itself only if its type is INTEGER.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+#: The states that count messages for `GET /messages?state=`: two partial indexes find the rare ones.
+UNFINISHED = "(n_waiting > 0 OR n_written > 0)"
+LOST = "(n_expired > 0 OR n_replaced > 0 OR n_settled > 0 OR n_withdrawn > 0 OR n_resynced > 0)"
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    #: The user room. "" with a device `handle <n>`: nobody knows any more to whom the handle belonged.
+    Column("user", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    #: Its number in Redis; NULL once the number belongs to another device.
+    Column("handle", BigInteger),
+    UniqueConstraint("site_id", "user", "device"),
+    Index("devices_by_handle", "site_id", "handle"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("site_id", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    #: A JSON list, as sent.
+    Column("rooms", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("accepted_at", BigInteger, nullable=False),
+    #: A JSON object; "" for none.
+    Column("options", Text, nullable=False, server_default=""),
+    #: The devices that it is for. The counts by state add up to it.
+    Column("addressed", Integer, nullable=False, server_default="0"),
+    #: Only where the site says `journal: {bodies: true}`.
+    Column("body", Text),
+    *(Column(state.column, Integer, nullable=False, server_default="0") for state in Fate),
+    #: The nodes that were told, in a site without queues; else NULL.
+    Column("nodes", Integer),
+    PrimaryKeyConstraint("site_id", "seq"),
+    UniqueConstraint("site_id", "id"),
+    Index("messages_by_time", "site_id", "accepted_at", "seq"),
+    Index("messages_by_event", "site_id", "event", "seq"),
+    Index("messages_unfinished", "site_id", "seq", postgresql_where=text(UNFINISHED), sqlite_where=text(UNFINISHED)),
+    Index("messages_lost", "site_id", "seq", postgresql_where=text(LOST), sqlite_where=text(LOST)),
+    sqlite_with_rowid=False,
+)
+
+message_rooms = Table(
+    "message_rooms",
+    metadata,
+    Column("site_id", Integer, nullable=False),
+    Column("room", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "room", "seq"),
+    Index("message_rooms_by_seq", "site_id", "seq"),
+    sqlite_with_rowid=False,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("site_id", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("device_id", BigInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False, server_default="0"),
+    Column("is_batch", Boolean, nullable=False, server_default=text("false")),
+    Column("written_at", BigInteger),
+    Column("acked_at", BigInteger),
+    #: From writing to ack, both on the clock of the node that held the connection.
+    Column("ms", Integer),
+    #: When the delivery got its final state.
+    Column("ended_at", BigInteger),
+    PrimaryKeyConstraint("site_id", "seq", "device_id"),
+    Index("deliveries_of_device", "device_id", "seq"),
+    sqlite_with_rowid=False,
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    Column("user", Text),
+    Column("device", Text),
+    Column("node", Text),
+    Column("address", Text),
+    Column("user_agent", Text),
+    #: The contract, such as `sites`; its version, such as 4 for Engine.IO 4; and how its bytes travel.
+    Column("protocol", Text),
+    Column("version", Text),
+    Column("transport", Text),
+    Column("client_version", Text),
+    Column("tls", Text),
+    Column("connected_at", BigInteger),
+    Column("disconnected_at", BigInteger, nullable=False),
+    Column("reason", Text),
+    Column("connect_ms", Integer),
+    Column("authorise_ms", Integer),
+    Column("sync_ms", Integer),
+    Column("bytes_read", BigInteger),
+    Column("bytes_written", BigInteger),
+    Column("messages", BigInteger),
+    #: The messages in the replay at its begin.
+    Column("replay", Integer),
+    Index("connections_by_time", "site_id", "disconnected_at"),
+    Index("connections_of_user", "site_id", "user", "disconnected_at"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    #: NULL: of no known site.
+    Column("site_id", Integer),
+    Column("at", BigInteger, nullable=False),
+    #: NULL: nobody knows yet who it was.
+    Column("user", Text),
+    Column("device", Text),
+    Column("node", Text),
+    Column("address", Text),
+    Column("user_agent", Text),
+    Column("protocol", Text),
+    Column("reason", Text, nullable=False),
+    Index("refusals_by_time", "site_id", "at"),
+    Index("refusals_of_user", "site_id", "user", "at"),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("user", Text),
+    Column("device", Text),
+    Column("node", Text),
+    #: `synchronisation`, `upload` or `download`.
+    Column("kind", Text, nullable=False),
+    Column("bytes", BigInteger),
+    Column("ms", BigInteger),
+    Column("is_resumed", Boolean),
+    Index("transfers_by_time", "site_id", "at"),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    #: The header webhook-id: the same for every attempt of one POST.
+    Column("webhook_id", Text, nullable=False),
+    Column("attempt", Integer),
+    Column("events", Integer),
+    Column("types", Text),
+    #: The seqs of its events in the outbox, a JSON list.
+    Column("seqs", Text),
+    #: The users of its events, a JSON list, as far as it is short.
+    Column("users", Text),
+    #: NULL: there was no answer.
+    Column("status", Integer),
+    Column("ms", Integer),
+    Column("answer", Text),
+    Column("error", Text),
+    #: `delivered`, `retry`, `parked` or `off`.
+    Column("outcome", Text),
+    Column("node", Text),
+    Index("webhook_attempts_by_time", "site_id", "at"),
+    Index("webhook_attempts_by_webhook", "site_id", "webhook_id"),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer),
+    Column("at", BigInteger, nullable=False),
+    Column("node", Text),
+    Column("level", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    #: A JSON object.
+    Column("fields", Text),
+    Index("log_by_time", "at"),
+    Index("log_by_site", "site_id", "at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("site_id", Integer),
+    Column("at", BigInteger, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text),
+    Column("detail", Text),
+    Index("audit_by_time", "at"),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("node", Text, nullable=False),
+    #: The time between two samples: 10, kept for an hour, or 300, kept for 30 days.
+    Column("seconds", Integer, nullable=False),
+    #: A JSON object.
+    Column("figures", Text, nullable=False),
+    Index("samples_by_time", "seconds", "at"),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    #: The last entry whose rows are in SQL, written in the same transaction.
+    Column("entry_id", Text, nullable=False),
+    #: How many entries had been added to the stream up to it, by the count of Redis.
+    Column("read", BigInteger, nullable=False),
+)
+
+missing = Table(
+    "missing",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    #: How many entries left the full stream before they were read.
+    Column("entries", BigInteger, nullable=False),
+    Index("missing_by_time", "at"),
+)
+
+#: The tables that entries `rows` may fill.
+ROW_TABLES = {table.name: table for table in (connections, refusals, log, samples, webhook_attempts, transfers, audit)}

@@ -1,0 +1,57 @@
+"""The migrations, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.config.settings import JOURNAL_TABLES
+from app.journal.database import open_database
+from app.journal.schema import SchemaTooNew, newest_version, upgrade_schema
+from app.journal.tables import metadata
+
+
+def differences(connection: Connection) -> list[object]:
+    """The differences of a database from the tables."""
+    return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+async def test_migrations_make_the_tables(engine: AsyncEngine) -> None:
+    """The newest version has every table, column and index of `tables.py`, and no other."""
+    async with engine.connect() as sql:
+        assert await sql.run_sync(differences) == []
+
+
+async def test_an_upgrade_is_repeatable(engine: AsyncEngine) -> None:
+    """A database of the newest version stays as it is."""
+    assert await upgrade_schema(engine) == (newest_version(), newest_version())
+
+
+async def test_upgrades_at_once(database_url: str) -> None:
+    """Several processes that start together make the tables once."""
+    engines = [open_database(database_url, is_writer=True) for _ in range(4)]
+    try:
+        done = await asyncio.gather(*map(upgrade_schema, engines))
+    finally:
+        for engine in engines:
+            await engine.dispose()
+    assert sorted(before is None for before, _ in done) == [False, False, False, True]
+
+
+async def test_tables_of_a_later_version(engine: AsyncEngine) -> None:
+    """A writer of an earlier version leaves a later version's tables alone."""
+    async with engine.begin() as sql:
+        await sql.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaTooNew):
+        await upgrade_schema(engine)
+
+
+def test_tables_with_a_retention() -> None:
+    """`journal.retention` knows each table that grows with time."""
+    of_names = {"sites", "devices", "positions", "message_rooms"}
+    assert set(JOURNAL_TABLES) == metadata.tables.keys() - of_names
