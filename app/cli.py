@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send, send_each
-from app.commands import journal
+from app.commands import journal, receipts
 from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
 from app.commands.site_door import configured_key
 from app.commands.webhooks import webhooks
@@ -279,7 +279,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, webhooks):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks):
     recado.add_command(_command)
 
 

@@ -16,7 +16,9 @@ import pytest
 from app.webhooks.event import post_body, read_event
 from tests.docs.conftest import TOKEN, Pages, settings_of, shape
 from tests.support.channels import Subscription
+from tests.support.clients import ACK_NONE, PYTHON_KINDS, ConnectCall
 from tests.support.configuration import load_config
+from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
 from tests.support.examples import Example, all_examples, example
 from tests.support.ports import free_port
@@ -58,6 +60,8 @@ STORIES = {
     "docs/clients.md js 1",
     "docs/clients.md js 2",
     "docs/clients.md js 3",
+    "docs/delivery.md json 1",
+    "docs/delivery.md sh 1",
     "docs/redis-publish.md html 1",
     "docs/redis-publish.md json 1",
     "docs/redis-publish.md sh 1",
@@ -223,6 +227,25 @@ def test_channels(pages: Pages, run: Run, server: Deployment) -> None:
 def _pushed(run: Run, push: str) -> bool:
     """Push once more: a page may have connected and not subscribed yet."""
     return bool(json.loads(run(push))["message"] == "Sent")
+
+
+def test_delivery(drivers: Drivers, run: Run, server: Deployment, tenant: Tenant) -> None:
+    """The commands send a message, show it in the form of the page at each device, and take it out of the queue."""
+    tenant.set_rooms(TOKEN, "user_alice")
+    connector = Connector(server, drivers)
+    query = {"token": TOKEN, "deviceId": "090909"}
+    client = connector.begin(ConnectCall(PYTHON_KINDS[0], server.url, "demo", query, ack=ACK_NONE))
+    client.wait_event("_settings")
+    printed = run(example("docs/delivery.md", "sh", 1).text)
+    answer, end = json.JSONDecoder().raw_decode(printed)
+    assert printed[end:].strip() == "OK 1"
+    shown = json.loads(example("docs/delivery.md", "json", 1).text)
+    assert shape(answer["summary"]) == shape(shown["summary"])
+    assert answer.keys() == shown.keys()
+    (device,) = answer["devices"]
+    assert (device["user"], device["device"]) == ("user_alice", "090909")
+    assert device.keys() <= shown["devices"][0].keys()
+    connector.close()
 
 
 def test_topics(server: Deployment) -> None:
