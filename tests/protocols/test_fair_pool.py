@@ -157,6 +157,31 @@ async def test_callers_that_have_gone(bench: Bench) -> None:
     assert (bench.pool._free, list(bench.pool._ready)) == (3, [])
 
 
+async def test_callers_that_have_gone_take_no_place(bench: Bench) -> None:
+    """A line that was full of callers who have gone has room at once."""
+    tasks = await bench.start("a", *(f"a{number}" for number in range(6)))
+    await bench.until_begun("a0", "a1")
+    for task in tasks[2:]:
+        task.cancel()
+    await asyncio.gather(*tasks[2:], return_exceptions=True)
+    again = await bench.start("a", *(f"b{number}" for number in range(4)))
+    assert not any(task.done() for task in again)
+
+
+async def test_caller_that_has_gone_before_its_turn(bench: Bench) -> None:
+    """An owner whose turn comes with nothing left to do is passed over."""
+    (first,) = await bench.start("a", "a1")
+    await bench.start("b", "b1", "b2")
+    await bench.until_begun("a1", "b1", "b2")
+    (second,) = await bench.start("a", "a2")
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    await bench.start("c", "c1")
+    bench.end("a1")
+    assert await first == "a1"
+    await bench.until_begun("a1", "b1", "b2", "c1")
+
+
 async def test_rest_behind_a_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind work that holds the interpreter an owner begins no other for as long; its thread is free meanwhile."""
     loop = asyncio.get_running_loop()
