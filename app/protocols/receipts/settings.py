@@ -13,6 +13,8 @@ MAX_UNDER_WAY = 8
 REQUEST_SECONDS = 10.0
 #: How long a request waits for the journal.
 JOURNAL_SECONDS = 2.0
+#: The newest messages of a user among which the last acks of its devices are looked for.
+ACKS_LOOKED_AT = 200
 #: The rows of one table that a page of a trace looks at.
 MAX_TRACE_ROWS = 1_000
 #: A page ends with the item that makes it longer.
