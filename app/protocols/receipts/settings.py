@@ -31,7 +31,8 @@ MAX_LOOKED_AT = 5_000
 IDS_A_STEP = 2_500
 #: Messages of one script run.
 MESSAGES_A_RUN = 200
-#: Devices of one script run.
+#: Devices of one script run: those that it describes, and those whose queues it looks at.
+DESCRIBED_A_RUN = 25
 DEVICES_A_RUN = 100
 #: With more rooms a message's devices are looked for among all devices of the site.
 MAX_ROOMS_SCANNED = 16
