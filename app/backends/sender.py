@@ -51,14 +51,14 @@ def send_each(
             yield SendAnswer(response.status_code, response.text.strip())
 
 
-def ask(server_url: str, path: str, query: Mapping[str, str], api_key: str) -> SendAnswer:
+def ask(server_url: str, method: str, path: str, query: Mapping[str, str], api_key: str) -> SendAnswer:
     """Asks a server with the key of a site; blocks until it answers. Raises BackendError."""
     headers = [(b"x-api-key", api_key.encode()), (b"accept", b"application/json")]
     url = f"{server_url.rstrip('/')}{path}"
     try:
         with (
             httpx.Client(timeout=_ASK_TIMEOUT_SECONDS, trust_env=False) as client,
-            client.stream("GET", url, params=dict(query), headers=headers) as response,
+            client.stream(method, url, params=dict(query), headers=headers) as response,
         ):
             body = b""
             for chunk in response.iter_bytes():

@@ -236,7 +236,7 @@ def _pages(
 
 def _answer(url: str, path: str, query: Mapping[str, str], api_key: str) -> Mapping[str, Any]:
     try:
-        answer = ask(url, path, query, api_key)
+        answer = ask(url, "GET", path, query, api_key)
     except BackendError as error:
         raise Failure(f"no answer from {url}: {error}") from None
     except UnicodeEncodeError:
