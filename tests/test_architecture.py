@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "protocol: decides": PROTOCOL,
     "protocol: on Redis": PROTOCOL | {"app.redis", "app.store"},
     "protocol: on HTTP": PROTOCOL | {"app.backends"},
-    "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends"},
+    "protocol: on SQL": PROTOCOL | {"app.journal"},
+    "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
@@ -147,13 +148,17 @@ def package_of(name: str) -> str:
     return max(rules, key=len)
 
 
+#: The first word of a module's name in a protocol's folder -> its role.
+_MEDIA = {"redis": "protocol: on Redis", "http": "protocol: on HTTP", "journal": "protocol: on SQL"}
+
+
 def role_of(name: str) -> str:
     """The role of a module in a protocol's folder, by its name."""
     module = name.rsplit(".", maxsplit=1)[-1]
     if module in ("protocol", "services"):
         return "protocol: composes"
     medium = module.partition("_")[0] if "_" in module else ""
-    return {"redis": "protocol: on Redis", "http": "protocol: on HTTP"}.get(medium, "protocol: decides")
+    return _MEDIA.get(medium, "protocol: decides")
 
 
 def protocol_of(name: str) -> str:

@@ -66,6 +66,7 @@ class Connection:
         "_continue_replay",
         "_held",
         "_sent_until",
+        "client",
         "epoch",
         "handles",
         "last_seq",
@@ -92,6 +93,8 @@ class Connection:
         self.site = site
         #: Stored beside the connection; see `QueueStore.connect`. It may be secret.
         self.note = note
+        #: The description of its client, see `QueueStore.connect`; set before it is opened.
+        self.client = ""
         #: Unique on this node.
         self.number = number
         self.receiver = receiver

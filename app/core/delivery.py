@@ -248,8 +248,9 @@ class Delivery:
             self._refill_if_missed(connection)
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
+        note, client = connection.note, connection.client
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms, connection.note)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, note, client)
         except StoreAway:
             self._end(connection)
             raise

@@ -142,11 +142,12 @@ class QueueStore(Protocol):
         """
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
     ) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
         `note` is kept beside the connection. If this node dies, the node that takes the connection out is given it.
+        `client` describes the program that has connected; it is kept with the device, as that of its newest connection.
         """
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:

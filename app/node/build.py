@@ -77,7 +77,7 @@ class Services:
         sites = config.sites.values()
         # The ids move to the leased place before the first message is accepted.
         self._ids = FlakeIds(0, 0)
-        queues = RedisQueues(redis, node, config.max_body_bytes)
+        queues = RedisQueues(redis, node, config.max_body_bytes, config.journal_url is not None)
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)
         self.bus.on_seq = queues.note_seq

@@ -3,7 +3,6 @@ own before them: an owner with much work waits for itself, and takes turns with 
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,16 @@ from app.transport.refusals import refused
 T = TypeVar("T")
 
 
+class Share(Struct, frozen=True):
+    """The part of a pool that one owner has."""
+
+    #: Its threads at a time, and its works that wait. A further one is refused with 429.
+    threads: int
+    waiting: int
+    #: Whether behind each of its works it begins none for as long as that took: for work that holds the interpreter.
+    has_rest: bool = False
+
+
 class PoolBounds(Struct, frozen=True):
     """The size of a pool and the share of one owner."""
 
@@ -29,16 +38,15 @@ class PoolBounds(Struct, frozen=True):
     #: The reason in `recado_refused_total`, and the text of the refusal.
     reason: str
     text: str
-    #: Whether an owner's thread rests as long as its work took of the CPU: a thread too takes that from the loop.
-    rests: bool = False
 
 
 class _Line:
     """The work of one owner. Lives while there is any."""
 
-    __slots__ = ("is_ready", "under_way", "waiting")
+    __slots__ = ("is_ready", "share", "under_way", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share) -> None:
+        self.share = share
         self.waiting: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self.under_way = 0
         #: Whether the owner is among those whose next work may begin.
@@ -50,17 +58,20 @@ class FairPool:
 
     def __init__(self, name: str, bounds: PoolBounds) -> None:
         self._bounds = bounds
+        self._share = Share(bounds.threads_of_owner, bounds.waiting_of_owner)
         self._threads = ThreadPoolExecutor(bounds.threads, thread_name_prefix=name)
         self._free = bounds.threads
         self._lines: dict[str, _Line] = {}
         #: The owners whose next work may begin, in the order of their turns.
         self._ready: deque[str] = deque()
 
-    async def run(self, owner: str, work: Callable[[], T]) -> T:
+    async def run(self, owner: str, work: Callable[[], T], share: Share | None = None) -> T:
         """The result of the work, done in a thread in the owner's turn. Raises its errors, and LimitReached when too
-        much work of the owner waits."""
-        line = self._lines.setdefault(owner, _Line())
-        if len(line.waiting) >= self._bounds.waiting_of_owner:
+        much work of the owner waits. An owner has always the same share."""
+        line = self._lines.get(owner)
+        if line is None:
+            line = self._lines[owner] = _Line(share or self._share)
+        if len(line.waiting) >= line.share.waiting:
             refused[self._bounds.reason] += 1
             raise LimitReached(self._bounds.text, self._bounds.reason, retry_after_seconds=1)
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -69,18 +80,16 @@ class FairPool:
         self._fill()
         try:
             return await result
-        except asyncio.CancelledError:
-            # A caller that has gone takes no place in the line.
-            with contextlib.suppress(ValueError):
-                line.waiting.remove((work, result))
-            raise
+        finally:
+            # An error holds this frame, and the future holds the error.
+            del result
 
     def close(self) -> None:
         """Begins no more work; does not wait for the work that is under way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _note_ready(self, owner: str, line: _Line) -> None:
-        if line.waiting and not line.is_ready and line.under_way < self._bounds.threads_of_owner:
+        if line.waiting and not line.is_ready and line.under_way < line.share.threads:
             line.is_ready = True
             self._ready.append(owner)
 
@@ -89,8 +98,8 @@ class FairPool:
             owner = self._ready.popleft()
             line = self._lines[owner]
             line.is_ready = False
-            if line.waiting:
-                work, result = line.waiting.popleft()
+            work, result = line.waiting.popleft()
+            if not result.done():
                 self._start(owner, line, work, result)
             self._note_ready(owner, line)
             self._forget_idle(owner, line)
@@ -98,29 +107,22 @@ class FairPool:
     def _start(self, owner: str, line: _Line, work: Callable[[], Any], result: asyncio.Future[Any]) -> None:
         self._free -= 1
         line.under_way += 1
-        loop, took = asyncio.get_running_loop(), 0.0
-
-        def timed() -> Any:
-            nonlocal took
-            began = thread_time()
-            try:
-                return work()
-            finally:
-                took = thread_time() - began
+        loop = asyncio.get_running_loop()
+        timed = _Timed(work)
 
         def ended(done: asyncio.Future[Any]) -> None:
             # A caller that has gone leaves its thread busy until here.
             self._free += 1
             _pass_on(done, result)
-            if self._bounds.rests:
-                loop.call_later(took, self._end, owner, line)
+            if line.share.has_rest:
+                loop.call_later(timed.seconds, self._give_back, owner, line)
                 self._fill()
             else:
-                self._end(owner, line)
+                self._give_back(owner, line)
 
         loop.run_in_executor(self._threads, timed).add_done_callback(ended)
 
-    def _end(self, owner: str, line: _Line) -> None:
+    def _give_back(self, owner: str, line: _Line) -> None:
         line.under_way -= 1
         self._note_ready(owner, line)
         self._forget_idle(owner, line)
@@ -129,6 +131,23 @@ class FairPool:
     def _forget_idle(self, owner: str, line: _Line) -> None:
         if not line.waiting and not line.under_way:
             del self._lines[owner]
+
+
+class _Timed:
+    """One work with the CPU time that it took. Lives as long as the work."""
+
+    __slots__ = ("_work", "seconds")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self.seconds = 0.0
+
+    def __call__(self) -> Any:
+        began = thread_time()
+        try:
+            return self._work()
+        finally:
+            self.seconds = thread_time() - began
 
 
 def _pass_on(done: asyncio.Future[Any], result: asyncio.Future[Any]) -> None:

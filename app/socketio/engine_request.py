@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,10 @@ import msgspec
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN = (429, 503)
+MAX_AGENT_BYTES = 256
+"""The bytes of a user agent that are kept."""
+_MAX_AGENTS = 1_024
+"""The user agents that are remembered, to share their memory."""
 _MAX_FIELDS = 64
 """A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
@@ -80,16 +85,18 @@ class Response:
 
 
 class Handshake:
-    """The parts of the request that opened a session, as far as they are read: a session keeps no header of it.
+    """The parts of the request that opened a session, as far as they are read: a session keeps no header of it but the
+    user agent's, of which equal ones share their memory.
 
     Its repr shows no secret.
     """
 
-    __slots__ = ("_is_packed", "_query", "client_address")
+    __slots__ = ("_is_packed", "_query", "client_address", "user_agent")
 
-    def __init__(self, query: bytes, client_address: str, *, is_packed: bool = False) -> None:
+    def __init__(self, query: bytes, client_address: str, user_agent: str = "", *, is_packed: bool = False) -> None:
         """Take the parts; a query is packed by `keep`."""
         self.client_address = client_address
+        self.user_agent = user_agent
         self._query = query
         self._is_packed = is_packed
 
@@ -97,7 +104,8 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        return cls(scope.get("query_string", b""), client[0] if client else "")
+        agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
+        return cls(scope.get("query_string", b""), client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES]))
 
     @property
     def query(self) -> dict[str, str]:
@@ -112,12 +120,18 @@ class Handshake:
         """
         query = self.query
         kept = {name: _cut(query[name], most) for name, most in fields.items() if name in query}
-        return Handshake(msgspec.msgpack.encode(kept), self.client_address, is_packed=True)
+        return Handshake(msgspec.msgpack.encode(kept), self.client_address, self.user_agent, is_packed=True)
 
 
 def _cut(value: str, most: int) -> str:
     data = value.encode(errors="replace")
     return value if len(data) <= most else data[: most + 1].decode(errors="replace")
+
+
+@lru_cache(_MAX_AGENTS)
+def _user_agent(header: bytes) -> str:
+    """Decode a user agent; the same object for equal ones, as most sessions have one of few."""
+    return header.decode("latin-1")
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

@@ -35,6 +35,7 @@ class ConnectRequest:
     namespace: str
     engine_version: int
     client_address: str
+    user_agent: str
     origins: tuple[str, ...]
     """The origins that the session's requests have told; none: the client is no browser, as far as one can tell."""
     auth: dict[str, Any] | None = field(repr=False)
@@ -145,6 +146,11 @@ class NamespaceConnection:
     def engine_version(self) -> int:
         """The Engine.IO version of the client, 3 or 4."""
         return self.session.version
+
+    @property
+    def transport(self) -> str:
+        """The transport that carries the session now, as its query names it."""
+        return "polling" if self.session.socket is None else "websocket"
 
     @property
     def buffered_bytes(self) -> int:

@@ -300,6 +300,7 @@ class SocketSession:
             namespace=namespace,
             engine_version=version,
             client_address=handshake.client_address,
+            user_agent=handshake.user_agent,
             origins=self.engine.origins,
             auth=packet.auth,
             packet_query=packet.query,

@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; c:<node>.<number>: a connection, `1` and its note; lost, rooms, written |
+| device:<handle> | hash | user, device; lost, rooms, written, client<n>; c:<node>.<number>: a connection, `1`, note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -52,7 +52,7 @@
 | hook_lease | string | the node that sends the site's events, for a few seconds |
 | hook_off | string | digest of the webhook's configuration that was answered 410 |
 | hook_posts | sorted set | posts of the webhook that were not answered yet, by the time of the next attempt |
-| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), bytes, tries, replayed: it was parked before |
+| hook_post:<post> | hash | body, at (ms), users, seqs (JSON), types, bytes, tries, replayed: it was parked before |
 | hook_parked | sorted set | posts that were given up, by that time; their bytes are parked_bytes in `hook_counts` |
 | hook_attempts | list | the last attempts as JSON, newest first |
 | online | hash | user room → when the backend was told that the user is online, in ms |
@@ -63,9 +63,10 @@ A body is deleted with its last queue. `opt` are the options of its message as J
 its acks, `late` tells that its backend was told of users without an ack.
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
-was written to it before its connections ended. `rooms` holds the rooms of a device
-in the public channel; for other devices `users` holds them. A note is kept for the protocol, which gets it when another
-node takes the connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
+was written to it before its connections ended. `rooms` holds the rooms of a device in the public channel; for other
+devices `users` holds them. `client0`, `client1`, ... are the parts of one text: its length, a space, the time of the
+newest connect, and the client's description. A note is kept for the protocol, which gets it when another node takes the
+connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 

@@ -156,7 +156,7 @@ class RedisQueues:
         )
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
     ) -> Awaitable[Registration]:
         """Registers a connection; see `QueueStore`."""
         limit = site.batch_limit
@@ -178,6 +178,7 @@ class RedisQueues:
                 self._deadline(site),
                 encode_text(note),
                 site.limits.devices_per_user,
+                encode_text(client),
                 *users,
             ),
         )

@@ -120,12 +120,12 @@ async def _test(found: HookSite, query: dict[str, str]) -> dict[str, object]:
     found.is_testing = True
     try:
         at_ms = int(time.time() * 1000)
-        post = HookPost(f"msg_{secrets.token_hex(12)}", frozenset(), (), at_ms)
+        post = HookPost(f"msg_{secrets.token_hex(12)}", frozenset(), (), "webhook.test", at_ms)
         at = rfc_3339(at_ms)
         body = f'{{"type":"events","timestamp":"{at}","data":{{"events":[{{"type":"webhook.test","at":"{at}"}}]}}}}'
         answer = await found.sender.exchange(post.id, at_ms, body.encode())
         attempt = record_of(found.site.name, post, at_ms, answer, "test")
-        await found.sender.keep(attempt)
+        await found.outbox.note(post, attempt)
         return {"attempt": attempt.shown()}
     finally:
         found.is_testing = False

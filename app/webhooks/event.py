@@ -18,6 +18,7 @@ class OutboxEvent(Struct, frozen=True):
     seq: int
     #: The users whose events stay in order with this one.
     users: frozenset[str]
+    type: str
     #: The event as JSON.
     text: bytes
 
@@ -28,6 +29,8 @@ class HookPost(Struct):
     id: str
     users: frozenset[str]
     seqs: tuple[int, ...]
+    #: The types of its events, in order of the alphabet.
+    types: str
     #: When it is to be sent, in ms of Redis's clock.
     due_ms: int
     #: The attempts that have failed.
@@ -55,7 +58,9 @@ def read_event(entry: bytes, fields: Sequence[bytes]) -> OutboxEvent:
     begin = b'{"type":"%b","seq":%b,"at":"%b"' % (kind, held[b"seq"], rfc_3339(int(held[b"at"])).encode())
     rest = data.strip()[1:].lstrip()
     users = [user] if user else _users_of(data)
-    return OutboxEvent(entry, int(held[b"seq"]), frozenset(users), begin + (b"," if rest != b"}" else b"") + rest)
+    return OutboxEvent(
+        entry, int(held[b"seq"]), frozenset(users), kind.decode(), begin + (b"," if rest != b"}" else b"") + rest
+    )
 
 
 def _users_of(data: bytes) -> Iterable[str]:
@@ -78,8 +83,14 @@ def rfc_3339(at_ms: int) -> str:
 
 
 def read_post(post: str, due_ms: int, held: Sequence[Any]) -> HookPost:
-    """The post of a hash with the fields users, seqs and tries."""
-    users, seqs, tries = held
-    return HookPost(
-        post, frozenset(msgspec.json.decode(users)), tuple(msgspec.json.decode(seqs)), due_ms, int(tries or 0)
-    )
+    """The post of a hash with the fields users, seqs, types and tries."""
+    users, seqs, types, tries = held
+    named, numbers = frozenset(msgspec.json.decode(users)), tuple(msgspec.json.decode(seqs))
+    return HookPost(post, named, numbers, (types or b"").decode(), due_ms, int(tries or 0))
+
+
+def new_post(post: str, events: Sequence[OutboxEvent], now_ms: int) -> HookPost:
+    """The post that carries these events."""
+    users = frozenset[str]().union(*(event.users for event in events))
+    types = ",".join(sorted({event.type for event in events}))
+    return HookPost(post, users, tuple(event.seq for event in events), types, now_ms)

@@ -15,7 +15,7 @@ from app.config.settings import Site, WebhookSettings
 from app.digests import digest
 from app.redis.client import Commands
 from app.store.keys import prefix
-from app.webhooks.attempt import Attempt
+from app.webhooks.attempt import Attempt, row_of
 from app.webhooks.event import HookPost, OutboxEvent, read_event, read_post, rfc_3339
 
 #: The lifetime of the scripts' set of wanted events without a beat.
@@ -98,33 +98,34 @@ class HookOutbox:
             if post in known and not known[post].is_under_way and due < known[post].due_ms:
                 known[post].due_ms, known[post].tries = due, 0
         new = [(post, due) for post, due in dues if post not in known]
-        fields = await asyncio.gather(*(self._fields(post, "users", "seqs", "tries") for post, _ in new))
+        fields = await asyncio.gather(*(self._fields(post, "users", "seqs", "types", "tries") for post, _ in new))
         return [read_post(post, due, held) for (post, due), held in zip(new, fields, strict=True) if held[0]]
 
-    def take(self, post: str, now_ms: int, body: bytes, events: Sequence[OutboxEvent]) -> Awaitable[int]:
+    def take(self, post: HookPost, body: bytes, events: Sequence[OutboxEvent]) -> Awaitable[int]:
         """Makes events a post; see hooks_take.lua."""
-        users = json.dumps(sorted(set[str]().union(*(event.users for event in events))))
-        seqs = json.dumps([event.seq for event in events])
+        # (Half a pair in a name is an escape in this JSON.)
+        users, seqs = json.dumps(sorted(post.users)), json.dumps(post.seqs)
         entries = [event.entry for event in events]
-        return self._run("hooks_take", self._node, post, now_ms, body, users, seqs, *entries)
+        return self._run("hooks_take", self._node, post.id, post.due_ms, body, users, seqs, post.types, *entries)
 
     async def body_of(self, post: str) -> bytes | None:
         """The body of a post; None when the post is gone."""
         body: bytes | None = (await self._fields(post, "body"))[0]
         return body
 
-    def answered(self, post: str, now_ms: int, attempt: bytes, outcome: str, until_ms: int = 0) -> Awaitable[int]:
+    def answered(self, post: HookPost, now_ms: int, attempt: Attempt) -> Awaitable[int]:
         """Notes the outcome of an attempt; see hooks_answered.lua. Answers 0 when the lease is another node's."""
-        last = self._digest if outcome == "off" else until_ms
-        return self._run("hooks_answered", self._node, post, now_ms, attempt, outcome, last)
+        last = self._digest if attempt.outcome == "off" else post.due_ms
+        record, row = msgspec.json.encode(attempt), row_of(attempt, post, self._node)
+        return self._run("hooks_answered", self._node, post.id, now_ms, record, row, attempt.outcome, last)
 
     def retry(self, post: str, since_ms: int) -> Awaitable[int]:
         """Has one post sent at once, or with "" all that were parked since a time. Answers how many."""
         return self._run("hooks_retry", self.now_ms, post, since_ms, MOST_RETRIED)
 
-    def note(self, attempt: bytes) -> Awaitable[Any]:
-        """Keeps the record of an attempt that is no post's."""
-        return self._run("hooks_note", attempt)
+    def note(self, post: HookPost, attempt: Attempt) -> Awaitable[Any]:
+        """Keeps the record of an attempt that is no post's in Redis: a test."""
+        return self._run("hooks_note", msgspec.json.encode(attempt), row_of(attempt, post, self._node))
 
     async def overview(self, most: int) -> dict[str, Any]:
         """The webhook's state, its posts, and its last attempts, newest first; at most so many of each."""
@@ -148,16 +149,17 @@ class HookOutbox:
 
     async def _shown(self, words: list[bytes], name: str) -> list[dict[str, Any]]:
         ids = [post.decode() for post in words[::2]]
-        fields = await asyncio.gather(*(self._fields(post, "at", "seqs", "tries") for post in ids))
+        fields = await asyncio.gather(*(self._fields(post, "at", "seqs", "types", "tries") for post in ids))
         return [
             {
                 "id": post,
                 "at": rfc_3339(int(at)),
                 name: rfc_3339(int(float(time))),
                 "tries": int(tries),
+                "types": (types or b"").decode(),
                 "seqs": msgspec.json.decode(seqs),
             }
-            for post, time, (at, seqs, tries) in zip(ids, words[1::2], fields, strict=True)
+            for post, time, (at, seqs, types, tries) in zip(ids, words[1::2], fields, strict=True)
             if at is not None
         ]
 

@@ -9,7 +9,6 @@ import secrets
 import time
 from time import monotonic
 
-import msgspec
 import structlog
 
 from app.backends.hook_answer import HookAnswer
@@ -19,7 +18,7 @@ from app.errors import StoreError
 from app.observe.counts import Counts
 from app.watched_tasks import start_logged, start_watched
 from app.webhooks.attempt import Attempt, outcome_of, pause_ms, record_of
-from app.webhooks.event import HookPost, OutboxEvent, post_body
+from app.webhooks.event import HookPost, OutboxEvent, new_post, post_body
 from app.webhooks.figures import WebhookCounts
 from app.webhooks.lanes import Lanes
 from app.webhooks.redis_outbox import HookOutbox
@@ -193,12 +192,11 @@ class SiteSender:
         if not events:
             return False
         now_ms = _wall_ms()
-        users = frozenset[str]().union(*(event.users for event in events))
-        post = HookPost(f"msg_{secrets.token_hex(12)}", users, tuple(event.seq for event in events), now_ms)
+        post = new_post(f"msg_{secrets.token_hex(12)}", events, now_ms)
         post.is_under_way = True
         lanes.open(post)
         body = post_body(events, now_ms)
-        taken = await self._outbox.take(post.id, now_ms, body, events)
+        taken = await self._outbox.take(post, body, events)
         if taken == 1:
             self._begin(post, body)
             return True
@@ -231,42 +229,35 @@ class SiteSender:
             at_ms = _wall_ms()
             answer = await self.exchange(post.id, at_ms, body)
             outcome = outcome_of(answer, post.tries)
-            post.due_ms = _wall_ms() + (pause_ms(post.tries) if outcome == "again" else 0)
+            post.due_ms = _wall_ms() + (pause_ms(post.tries) if outcome == "retry" else 0)
             await self._note(post, record_of(self._site.name, post, at_ms, answer, outcome))
         except StoreError:
             # Whether Redis knows the outcome is unknown: the post is read again, and perhaps sent twice.
             self._reload()
+        except Exception:
+            # An error of the server itself must not have the post sent without a pause.
+            post.due_ms = _wall_ms() + pause_ms(0)
+            _log.exception("webhook attempt failed", site=self._site.name)
 
     async def exchange(self, post: str, at_ms: int, body: bytes) -> HookAnswer:
         """Sends a body, signed, to the site's URL."""
         webhook = self._site.webhook
-        try:
-            headers = signed_headers(post, at_ms // 1000, body, webhook.secrets)
-            return await self._poster.post(webhook.url or "", headers, body, may_be_private=webhook.allow_private)
-        except Exception as error:
-            # An error of the server itself counts as a failed attempt: the others go on.
-            _log.exception("webhook attempt failed", site=self._site.name)
-            return HookAnswer(0, 0, error=type(error).__name__)
+        headers = signed_headers(post, at_ms // 1000, body, webhook.secrets)
+        return await self._poster.post(webhook.url or "", headers, body, may_be_private=webhook.allow_private)
 
     async def _note(self, post: HookPost, attempt: Attempt) -> None:
         self._counts.posts[attempt.outcome] += 1
         self._counts.seconds.observe(attempt.ms / 1000)
         _tell(attempt, post)
-        record = msgspec.json.encode(attempt)
-        is_ours = await self._outbox.answered(post.id, _wall_ms(), record, attempt.outcome, post.due_ms)
-        if not is_ours:
+        if not await self._outbox.answered(post, _wall_ms(), attempt):
             self._lose()
             return
-        if attempt.outcome == "again":
+        if attempt.outcome == "retry":
             post.tries += 1
         else:
             self._close(post)
         if attempt.outcome == "off":
             self._is_off = True
-
-    async def keep(self, attempt: Attempt) -> None:
-        """Keeps the record of an attempt that is no post's: a test."""
-        await self._outbox.note(msgspec.json.encode(attempt))
 
     def _close(self, post: HookPost) -> None:
         if self._lanes is not None:
@@ -274,11 +265,11 @@ class SiteSender:
 
 
 def _tell(attempt: Attempt, post: HookPost) -> None:
-    if attempt.outcome == "done":
+    if attempt.outcome == "delivered":
         return
     log = _log.error if attempt.outcome == "off" else _log.warning
     reason = attempt.error or f"status {attempt.status}"
-    names = {"again": "webhook failed", "parked": "webhook parked", "off": "webhook turned off"}
+    names = {"retry": "webhook failed", "parked": "webhook parked", "off": "webhook turned off"}
     log(names[attempt.outcome], site=attempt.site, webhook=post.id, reason=reason, tries=post.tries + 1)
 
 

@@ -19,6 +19,7 @@ from app.observe.health import Health
 from app.observe.metrics import Metrics, NodeInfo
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.listed import PROTOCOLS
+from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.topics.figures import TopicsCounts
@@ -57,7 +58,7 @@ def filled() -> Counts:
     counts.part(JournalCounts).dropped["full"] += 1
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
-        parts: list[Any] = [site, *(site.part(kind) for kind in kinds)]
+        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
         for part in parts:
             for name in part.__slots__:
                 if isinstance(numbers := getattr(part, name), Counter):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from time import thread_time
+from typing import Any
 
 import pytest
-from msgspec import structs
 
 from app.errors import BadRequest, LimitReached
-from app.protocols.fair_pool import FairPool, PoolBounds
+from app.protocols.fair_pool import FairPool, PoolBounds, Share
 from app.transport.refusals import refused
 from tests.support.waiting import until
 
@@ -135,16 +139,19 @@ async def test_callers_that_have_gone(bench: Bench) -> None:
     assert (bench.pool._free, list(bench.pool._ready)) == (3, [])
 
 
-async def test_an_owner_rests_as_long_as_its_work_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind work that took the CPU, the next one of its owner waits as long: a thread too takes it from the loop."""
-    pauses: list[float] = []
+async def test_rest_behind_a_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind work that holds the interpreter an owner begins no other for as long; its thread is free meanwhile."""
     loop = asyncio.get_running_loop()
+    rests: list[float] = []
+    ends: list[Callable[[], None]] = []
     later = loop.call_later
 
-    def remember(delay: float, callback: object, *arguments: object) -> asyncio.TimerHandle:
-        if getattr(callback, "__name__", "") == "_end":
-            pauses.append(delay)
-        return later(delay, callback, *arguments)  # type: ignore[arg-type]
+    def remember(delay: float, callback: Callable[..., None], *arguments: Any) -> asyncio.TimerHandle:
+        if getattr(callback, "__name__", "") != "_give_back":
+            return later(delay, callback, *arguments)
+        rests.append(delay)
+        ends.append(partial(callback, *arguments))
+        return later(60, int)
 
     monkeypatch.setattr(loop, "call_later", remember)
 
@@ -153,22 +160,54 @@ async def test_an_owner_rests_as_long_as_its_work_took(monkeypatch: pytest.Monke
         while thread_time() < end:
             pass
 
-    pool = FairPool("test", structs.replace(BOUNDS, rests=True))
-    await pool.run("a", work)
-    assert 0.02 <= pauses[0] < 1
-    pool.close()
+    share = Share(threads=1, waiting=2, has_rest=True)
+    await bench.pool.run("a", work, share)
+    assert 0.02 <= rests[0] < 1
+    second = asyncio.create_task(bench.pool.run("a", work, share))
+    await bench.start("b", "b1", "b2")
+    await bench.start("c", "c1")
+    await bench.until_begun("b1", "b2", "c1")
+    bench.end("b1", "b2", "c1")
+    await until(lambda: bench.pool._free == 3, "the end of the others")
+    assert not second.done()
+    ends[0]()
+    await second
+    ends[1]()
+    assert bench.pool._lines == {}
 
 
-async def test_a_caller_that_has_gone_takes_no_place() -> None:
-    """A cancelled caller leaves the line at once, so that another one may wait there."""
-    bench = Bench()
-    first = await bench.start("a", "1", "2")
-    waiting = await bench.start("a", "3", "4", "5", "6")
-    waiting[0].cancel()
-    await asyncio.gather(waiting[0], return_exceptions=True)
-    last = await bench.start("a", "7")
-    bench.end("1", "2", "4", "5", "6", "7")
-    assert await asyncio.gather(*first, *waiting[1:], *last) == ["1", "2", "4", "5", "6", "7"]
-    assert "3" not in bench.begun
-    bench.end("3")
-    await bench.close()
+async def test_shares_differ(bench: Bench) -> None:
+    """An owner may have another share than the pool gives: one thread, and a short line."""
+    share = Share(threads=1, waiting=1)
+    work = [bench._work(name) for name in ("a1", "a2", "a3")]
+    tasks = [asyncio.create_task(bench.pool.run("a", one, share)) for one in work[:2]]
+    await bench.until_begun("a1")
+    with pytest.raises(LimitReached):
+        await bench.pool.run("a", work[2], share)
+    bench.end("a1", "a2")
+    assert await asyncio.gather(*tasks) == ["a1", "a2"]
+    refused.pop("too much")
+
+
+async def test_work_that_fails_is_freed_at_once(bench: Bench) -> None:
+    """An error keeps nothing of its work once it is handled: the collector, which comes rarely, is not needed."""
+
+    class Body:
+        """Something long."""
+
+    def fail(body: Body) -> None:
+        raise BadRequest("no")
+
+    gc.collect()
+    gc.disable()
+    try:
+        body = Body()
+        kept = weakref.ref(body)
+        work = partial(fail, body)
+        del body
+        with contextlib.suppress(BadRequest):
+            await bench.pool.run("a", work)
+        del work
+        await until(lambda: kept() is None, "the end of the body")
+    finally:
+        gc.enable()

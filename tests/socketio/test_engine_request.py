@@ -73,6 +73,15 @@ def test_handshake_hides_secrets() -> None:
     assert Handshake.of({"headers": []}).client_address == ""
 
 
+def test_handshake_keeps_the_user_agent() -> None:
+    """A session knows the begin of its user agent; equal ones share their memory."""
+    scopes = [{"headers": [(b"host", b"a"), (b"user-agent", b"Mozilla/5.0 " + b"x" * 9_000)]} for _ in range(2)]
+    first, second = map(Handshake.of, scopes)
+    assert first.user_agent == ("Mozilla/5.0 " + "x" * 9_000)[:256]
+    assert first.user_agent is second.user_agent
+    assert Handshake.of({"headers": []}).user_agent == ""
+
+
 async def test_wait_for_disconnect() -> None:
     """The rest of the request is skipped until the client goes."""
     await wait_for_disconnect(receiving(chunk(b"", more_body=False), {"type": "http.disconnect"}))

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from app.core import draining
-from app.socketio import engine_polling, engine_server
+from app.socketio import engine_polling, engine_posted, engine_server
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake
@@ -319,6 +319,30 @@ async def test_others_have_their_turn_within_a_post() -> None:
         look_again = False
         assert len(listener.messages) == 500
         assert max(after - before for before, after in itertools.pairwise(heard)) <= 64
+
+
+@versions
+async def test_upgrade_within_a_post(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket that takes the session over while a POST is worked off waits for its last packet: others have their
+    turns meanwhile, and its own packets, read in one piece with its 5, follow in order."""
+    monkeypatch.setattr(engine_posted, "TURN_SECONDS", 0)
+    async with echo(version) as server:
+        client = server.client
+        sid = await client.open()
+        server.engine.sessions[sid].limit_message(100_000)
+        async with client.upgrade(sid) as websocket:
+            await websocket.send("2probe")
+            assert await websocket.receive() == "3probe"
+            packets = [f"4{number}" for number in range(500)]
+            post = asyncio.ensure_future(client.post(sid, client.payload(*packets)))
+            session = server.engine.sessions[sid]
+            await until(lambda: session.posted is not None, "the POST")
+            await websocket.send("5")
+            for number in range(500, 600):
+                await websocket.send(f"4{number}")
+            assert (await post).status == 200
+            await until(lambda: len(server.listeners[0].messages) == 600, "the packets")
+        assert server.listeners[0].messages == [b"4%d" % number for number in range(600)]
 
 
 async def test_too_many_packets() -> None:

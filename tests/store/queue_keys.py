@@ -45,10 +45,25 @@ def expected_keys(model: SiteModel, found: Store, counted_from: int) -> Store:
         handle = device.handle.decode()
         if len(device.queue) >= counted_from or handle in found.get("bytes", {}):
             store.setdefault("bytes", {})[handle] = str(sum(len(sent.body) for sent in device.queue))
+    _put_options(store, model)
     for key, value in store.items():
-        if key == "expiry" or key.startswith("node:"):
+        if key in ("expiry", "ttl") or key.startswith(("node:", "to:")):
             value.sort()
     return store
+
+
+def _put_options(store: Store, model: SiteModel) -> None:
+    waiting = {sent.seq: sent for device in model.devices.values() for sent in device.queue}
+    for seq, sent in waiting.items():
+        if sent.options:
+            store[f"to:{seq}"] = sorted(handle.decode() for handle in sent.recipients)
+        if sent.ends_at:
+            store.setdefault("ttl", []).append([str(seq), float(sent.ends_at)])
+    for device in model.devices.values():
+        for sent in device.queue:
+            if sent.collapse:
+                # Of two with one key the newest is the last.
+                store.setdefault(f"collapse:{device.handle.decode()}", {})[sent.collapse] = str(sent.seq)
 
 
 def _put_device(store: Store, user: str, device_id: str, device: Device, site: Site) -> None:
@@ -75,12 +90,16 @@ def _put_device(store: Store, user: str, device_id: str, device: Device, site: S
 
 
 def _put_queue(store: Store, device: Device) -> None:
+    if device.withdrawn:
+        store[f"withdrawn:{device.handle.decode()}"] = device.withdrawn
     if device.queue:
         store[f"queue:{device.handle.decode()}"] = [str(sent.seq) for sent in device.queue]
     for sent in device.queue:
         fields = {"data": sent.body.decode(), "event": sent.event, "size": str(len(sent.body))}
         fields |= {"at": str(sent.accepted_ms), "id": sent.id, "rooms": msgspec.json.encode(sent.rooms).decode()}
         store.setdefault("ids", {})[sent.id] = str(sent.seq)
+        if sent.options:
+            fields["opt"] = sent.options.decode()
         body = store.setdefault(f"body:{sent.seq}", {**fields, "resync": str(int(sent.resync)), "refs": "0"})
         body["refs"] = str(int(body["refs"]) + 1)
 
@@ -95,12 +114,16 @@ def _ask_for(client: Any, kind: bytes, key: bytes) -> None:
             client.lrange(key, 0, -1)
         case b"set":
             client.smembers(key)
+        case b"stream":
+            client.xrange(key)
         case _:
             client.zrange(key, 0, -1, withscores=True)
 
 
 def _decoded(value: Any) -> Any:
     match value:
+        case [(bytes(), dict()), *_]:
+            return [_decoded(fields) for _, fields in value]
         case bytes():
             return value.decode()
         case dict():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from app.config.settings import Site
 from app.core.address import is_user_room
+from tests.store.queue_fates import Fates
 
 #: (user room, device id)
 Key = tuple[str, str]
@@ -25,6 +26,14 @@ class Sent:
     accepted_ms: int
     id: str = ""
     rooms: tuple[str, ...] = ()
+    #: Its options as JSON.
+    options: bytes = b""
+    collapse: str = ""
+    settles_user: bool = False
+    #: When it leaves every queue; 0: never.
+    ends_at: int = 0
+    #: The handles of the devices that got it.
+    recipients: set[bytes] = field(default_factory=set)
 
 
 @dataclass
@@ -40,6 +49,8 @@ class Device:
     lost_at: int = 0
     #: The highest seq that may have been written to it before its node died.
     written: int = 0
+    #: The ids of messages that were withdrawn while it was away.
+    withdrawn: list[str] = field(default_factory=list)
 
     @property
     def is_lost(self) -> bool:
@@ -80,6 +91,10 @@ class SiteModel:
         self.counters: dict[str, int] = {}
         #: Every message that was ever accepted, by seq: an ack may name any of them.
         self.sent: dict[int, Sent] = {}
+        #: What became of each message at each device, by seq and handle.
+        self.fates: Fates = {}
+        #: The bus messages of withdrawals that nobody has heard yet.
+        self.notices: list[Told] = []
 
     def device(self, handle: bytes) -> Device | None:
         """The device of a handle."""
@@ -91,7 +106,7 @@ class SiteModel:
         for user in dict.fromkeys(room for room in rooms if is_user_room(self.site, room)):
             key = (user, device_id)
             if key in self.devices and self.devices[key].is_expired(now):
-                del self.devices[key]
+                self._end(self.devices.pop(key), "expired")
             if key not in self.devices:
                 self.last_handle += 1
                 self.devices[key] = Device(str(self.last_handle).encode())
@@ -107,14 +122,18 @@ class SiteModel:
         stored: list[Device] = []
         dropped: list[Device] = []
         for device in self._addressed(rooms, now):
+            self.fates[sent.seq, device.handle.decode()] = "waiting"
+            for older in [one for one in device.queue if sent.collapse and one.collapse == sent.collapse]:
+                self._take(device, older, "replaced")
             device.queue.append(sent)
             limit = self.site.queue_limit
             if len(device.queue) > limit.messages or sum(len(one.body) for one in device.queue) > limit.bytes:
-                device.queue.clear()
+                self._end(device, "resynced")
                 device.lost_at = sent.seq
                 dropped.append(device)
             else:
                 stored.append(device)
+                sent.recipients.add(device.handle)
         nodes = sorted({node for device in stored + dropped for node in device.nodes})
         return len(stored), len(dropped), [self._tell(node, sent, stored, dropped) for node in nodes]
 
@@ -137,12 +156,58 @@ class SiteModel:
                 continue
             oldest = next(one for one in device.queue if one.event == sent.event)
             if sent.resync and not is_batch and oldest is not sent:
-                device.queue = [one for one in device.queue if one.event != sent.event]
+                for one in [one for one in device.queue if one.event == sent.event]:
+                    self._take(device, one, "resynced")
                 device.lost_at = max(device.lost_at, seq)
                 calls.append(handle)
             else:
-                device.queue.remove(sent)
+                self._take(device, sent, "acked")
+                if sent.settles_user:
+                    self._settle(device, sent)
         return calls
+
+    def end_messages(self, now: int) -> int:
+        """Takes the messages whose ttl is over out of all queues; answers how many."""
+        ended = set()
+        for device in self.devices.values():
+            for sent in [one for one in device.queue if 0 < one.ends_at <= now]:
+                self._take(device, sent, "expired")
+                ended.add(sent.seq)
+        return len(ended)
+
+    def withdraw(self, sent: Sent) -> int:
+        """Takes a message out of all queues; answers how many held it."""
+        holders = [device for device in self.devices.values() if sent in device.queue]
+        for device in holders:
+            self._take(device, sent, "withdrawn")
+        self._tell_withdrawn(sent, holders)
+        return len(holders)
+
+    def _settle(self, acked: Device, sent: Sent) -> None:
+        user = next(user for (user, _), device in self.devices.items() if device is acked)
+        # The devices of a public channel belong to many users.
+        mine = [one for (other, _), one in self.devices.items() if other == user != self.site.public_channel]
+        holders = [one for one in mine if sent in one.queue]
+        for device in holders:
+            self._take(device, sent, "settled")
+        self._tell_withdrawn(sent, holders)
+
+    def _tell_withdrawn(self, sent: Sent, devices: list[Device]) -> None:
+        for device in devices:
+            if not device.nodes and device.written >= sent.seq:
+                device.withdrawn.append(sent.id)
+        for node in sorted({node for device in devices for node in device.nodes}):
+            self.counters[node] = self.counters.get(node, 0) + 1
+            handles = {device.handle for device in devices if node in device.nodes}
+            self.notices.append(Told(node, self.counters[node], sent.seq, b"", handles, set()))
+
+    def _take(self, device: Device, sent: Sent, state: str) -> None:
+        device.queue.remove(sent)
+        self.fates[sent.seq, device.handle.decode()] = state
+
+    def _end(self, device: Device, state: str) -> None:
+        for sent in list(device.queue):
+            self._take(device, sent, state)
 
     def waiting(self, device: Device, after: int) -> tuple[list[Entry], bool]:
         """The next part of a queue after a seq, and whether more follows."""
@@ -160,7 +225,7 @@ class SiteModel:
         """Forgets the devices whose time is over; answers how many."""
         expired = [key for key, device in self.devices.items() if device.is_expired(now)]
         for key in expired:
-            del self.devices[key]
+            self._end(self.devices.pop(key), "expired")
         return len(expired)
 
     def bury(self, node: str, since: int) -> list[str]:

@@ -14,6 +14,9 @@ from tests.support.store import address_of
 from tests.support.topologies import ValkeyCluster
 from tests.support.valkey import Valkey
 
+#: More entries than one run of the machine writes.
+JOURNAL_BACKLOG = 100_000
+
 
 class OneValkey:
     """A place with all sites on one server. Lives for the test."""
@@ -24,7 +27,7 @@ class OneValkey:
 
     def redis(self) -> Commands:
         """The commands of a node, not connected yet."""
-        return Redis(address_of(self._valkey), 5.0)
+        return Redis(address_of(self._valkey), 5.0, journal_backlog=JOURNAL_BACKLOG)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -53,7 +56,7 @@ class ThreePrimaries:
 
     def redis(self) -> Commands:
         """The commands of a node, not connected yet."""
-        return new_redis(read_redis_url(self._cluster.url), 5.0)
+        return new_redis(read_redis_url(self._cluster.url), 5.0, journal_backlog=JOURNAL_BACKLOG)
 
     def clear(self) -> None:
         """Forget everything."""

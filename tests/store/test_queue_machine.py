@@ -21,11 +21,13 @@ from hypothesis.stateful import (
 
 from app.config.settings import BatchLimit, QueueLimit, Site
 from app.core.message import Message
+from app.core.options import NO_OPTIONS, MessageOptions
 from app.core.ports import AckGroup
 from app.store.bus import parse
 from app.store.keys import prefix
 from app.store.large_sends import LARGE_FROM
 from app.store.queues import RedisQueues
+from tests.store.queue_fates import told_fates
 from tests.store.queue_keys import expected_keys, part_of
 from tests.store.queue_model import ConnectionKey, Device, Sent, SiteModel, Told
 from tests.store.queue_places import OneValkey, ThreePrimaries
@@ -64,6 +66,12 @@ EVENTS = ("x", "y")
 #: Names by which two devices of a user could be mistaken for one another.
 DEVICE_IDS = ("", "1:user_1:*")
 
+options = st.builds(
+    MessageOptions,
+    ttl=st.sampled_from((None, None, 5, 10)),
+    collapse=st.sampled_from((None, None, "a", "b")),
+    settle=st.sampled_from((None, "user")),
+)
 site_indexes = st.integers(0, len(SITES) - 1)
 rooms_of_a_user = st.tuples(
     st.lists(st.sampled_from(USER_ROOMS), min_size=1, max_size=2, unique=True),
@@ -134,8 +142,13 @@ class QueueMachine(RuleBasedStateMachine):
         devices = model.connect(key, device, rooms, self.now)
         self.connections[index, key] = devices
         assert answer.last_seq == model.last_seq
-        found = [(one.handle, one.is_lost, one.waiting.entries, one.waiting.has_more) for one in answer.devices]
-        assert found == [(one.handle, one.is_lost, *model.waiting(one, 0)) for one in devices]
+        found = [
+            (one.handle, one.is_lost, one.waiting.entries, one.waiting.has_more, one.withdrawn)
+            for one in answer.devices
+        ]
+        assert found == [(one.handle, one.is_lost, *model.waiting(one, 0), one.withdrawn) for one in devices]
+        for one in devices:
+            one.withdrawn = []
 
     @rule(
         index=site_indexes,
@@ -143,17 +156,23 @@ class QueueMachine(RuleBasedStateMachine):
         event=st.sampled_from(EVENTS),
         size=st.integers(10, MAX_MESSAGE_BYTES),
         resync=st.booleans(),
+        options=options,
     )
-    def send(self, index: int, rooms: list[str], event: str, size: int, resync: bool) -> None:
+    def send(
+        self, index: int, rooms: list[str], event: str, size: int, resync: bool, options: MessageOptions = NO_OPTIONS
+    ) -> None:
         """A message is stored for the addressed devices, and their nodes hear it."""
         model = self.models[index]
         body = f"{event}\n{len(model.sent)}".encode().ljust(size, b".")
         self.messages += 1
-        answer = self.ask("send", NODES[0], Message(model.site, self.messages, rooms, event, body, resync))
+        message = Message(model.site, self.messages, rooms, event, body, resync, options=options)
+        answer = self.ask("send", NODES[0], message)
         assert answer.seq > model.last_seq
         if model.last_seq:
             assert answer.seq == model.last_seq + 1
-        sent = Sent(answer.seq, event, body, resync, self.now, str(self.messages), tuple(rooms))
+        sent = Sent(answer.seq, event, body, resync, self.now, str(self.messages), tuple(rooms), options.encode())
+        sent.collapse, sent.settles_user = options.collapse or "", options.settle == "user"
+        sent.ends_at = self.now + options.ttl * 1000 if options.ttl else 0
         stored, overflowed, told = model.send(rooms, sent, self.now)
         assert (answer.recipients, answer.overflowed) == (stored, overflowed)
         self.hear(model.site, told)
@@ -180,6 +199,12 @@ class QueueMachine(RuleBasedStateMachine):
         model, handle, seq = data.draw(st.sampled_from(waiting))
         calls = self.ask("ack", NODES[0], model.site, [AckGroup(is_batch, seq, [handle])])
         assert calls == model.ack(is_batch, seq, [handle])
+        self.hear_notices(model)
+
+    def hear_notices(self, model: SiteModel) -> None:
+        """The nodes have heard of the withdrawals."""
+        expected, model.notices = model.notices, []
+        self.hear(model.site, expected)
 
     def hear(self, site: Site, expected: list[Told]) -> None:
         """The nodes have heard exactly this."""
@@ -193,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
             node = data["channel"].decode().rpartition(":")[2]
             recipients, resync_recipients = set(message.recipients), set(message.resync_recipients)
             heard.append(Told(node, counter, message.seq, message.body, recipients, resync_recipients))
-        assert sorted(heard, key=lambda told: told.node) == expected
+        assert sorted(heard, key=place_of) == sorted(expected, key=place_of)
         assert self.bus[site.name].get_message(timeout=0) is None
 
     @precondition(lambda self: self.connections)
@@ -256,6 +281,7 @@ class QueueMachine(RuleBasedStateMachine):
         calls = self.ask("ack", NODES[0], model.site, groups)
         expected = [call for group in groups for call in model.ack(group.is_batch, group.seq, group.handles)]
         assert calls == expected
+        self.hear_notices(model)
 
     @rule(data=st.data(), index=site_indexes)
     def settle(self, data: st.DataObject, index: int) -> None:
@@ -272,11 +298,25 @@ class QueueMachine(RuleBasedStateMachine):
     def expire(self, index: int, at_most: int) -> None:
         """Devices whose time is over are forgotten, few at a time or all at once."""
         model = self.models[index]
-        found = 0
-        while count := self.ask("expire", NODES[0], model.site, at_most)[0]:
-            assert count <= at_most
-            found += count
-        assert found == model.expire(self.now)
+        while self.ask("expire", NODES[0], model.site, at_most)[0]:
+            pass
+        model.expire(self.now)
+        model.end_messages(self.now)
+
+    @precondition(lambda self: any(device.queue for model in self.models for device in model.devices.values()))
+    @rule(data=st.data())
+    def withdraw_message(self, data: st.DataObject) -> None:
+        """A message that waits is taken out of every queue; the devices that it was written to are told."""
+        model = data.draw(st.sampled_from([one for one in self.models if any(d.queue for d in one.devices.values())]))
+        sent = data.draw(st.sampled_from([one for device in model.devices.values() for one in device.queue]))
+        cursor, taken = b"0", 0
+        while True:
+            cursor, count = self.ask("withdraw_message", NODES[0], model.site, int(sent.id), cursor)
+            taken += count
+            if cursor == b"0":
+                break
+        assert taken == model.withdraw(sent)
+        self.hear_notices(model)
 
     @rule(index=site_indexes, node=st.sampled_from(NODES), ago=st.sampled_from((0, 7_000)), at_most=st.integers(1, 3))
     def bury(self, index: int, node: str, ago: int, at_most: int) -> None:
@@ -298,6 +338,7 @@ class QueueMachine(RuleBasedStateMachine):
         store = self.place.read()
         for model in self.models:
             found = part_of(model.site, store)
+            assert told_fates(found.pop("fate", [])) == model.fates
             for key in [key for key in found if key.startswith("sent:")]:
                 del found[key]
             counted_from = max(1, model.site.queue_limit.bytes // MAX_MESSAGE_BYTES)
@@ -312,7 +353,7 @@ class QueueMachine(RuleBasedStateMachine):
             while self.ask("expire", NODES[0], SITES[0], 200)[0]:
                 pass
             left = {key for key in part_of(SITES[0], self.place.read()) if not key.startswith("sent:")}
-            assert left <= {"seq", "handle", "bus"}
+            assert left <= {"seq", "handle", "bus", "fate"}
         finally:
             for bus in self.bus.values():
                 bus.close()
@@ -324,6 +365,11 @@ class LargeMachine(QueueMachine):
     """A run whose messages are all stored in parts."""
 
     large_from = 0
+
+
+def place_of(told: Told) -> tuple[str, int]:
+    """The place of a bus message among those of all nodes."""
+    return told.node, told.counter
 
 
 def state_of(model: SiteModel, handle: bytes, connection: ConnectionKey) -> str:

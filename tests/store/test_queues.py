@@ -401,6 +401,29 @@ async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, val
     assert await queues.disconnect(SITE, 1, [(device.handle, 0)]) == [True]
 
 
+def client_of(valkey: Valkey, handle: bytes) -> str:
+    """The description of a device's client in Redis, with its length and its time in front."""
+    fields = valkey.dump()[f"{prefix(SITE.name)}device:{handle.decode()}"]
+    return "".join(fields[f"client{number}"] for number in range(12) if f"client{number}" in fields)
+
+
+async def test_description_of_the_client(queues: RedisQueues, valkey: Valkey) -> None:
+    """The client of the newest connection is kept, in parts that leave the hash in its compact form. Its length tells
+    where it ends; the time is that of the connect."""
+    queues.now_ms = 1_700_000_000_000
+    agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+    registration = await queues.connect(SITE, 1, "d", ["user_1"], client=f"websocket 4 {agent}")
+    handle = registration.devices[0].handle
+    text = f"1700000000000 websocket 4 {agent}"
+    assert client_of(valkey, handle) == f"{len(text)} {text}"
+    assert valkey.client.object("encoding", f"{prefix(SITE.name)}device:{handle.decode()}") == b"listpack"
+    await queues.connect(SITE, 2, "d", ["user_1"], client="polling 3 ")
+    length, _, rest = client_of(valkey, handle).partition(" ")
+    assert rest[: int(length)] == "1700000000000 polling 3 "
+    await queues.connect(SITE, 3, "d", ["user_1"])
+    assert client_of(valkey, handle).partition(" ")[2][: int(length)] == "1700000000000 polling 3 "
+
+
 async def test_long_queues_are_forgotten_in_parts(queues: RedisQueues, valkey: Valkey) -> None:
     """One run forgets devices until their queues have held so much; the others go in further runs."""
     site = make_site(device_ttl_seconds=1)

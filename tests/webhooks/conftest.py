@@ -22,10 +22,10 @@ from tests.support.valkey import Valkey
 class HookNode:
     """One node that sends for one site. `close` ends it as an operator does, `vanish` as a kill does."""
 
-    def __init__(self, valkey: Valkey, site: Site, name: str) -> None:
+    def __init__(self, valkey: Valkey, site: Site, name: str, journal_backlog: int) -> None:
         """Called by the fixture `new_node`."""
         self.site = site
-        self.redis = Redis(address_of(valkey), 2.0)
+        self.redis = Redis(address_of(valkey), 2.0, journal_backlog=journal_backlog)
         self.queues = RedisQueues(self.redis, name, 1_000)
         self.outbox = HookOutbox(self.redis, name, site)
         self.counts = Counts()
@@ -86,8 +86,8 @@ async def new_node(valkey: Valkey) -> AsyncIterator[NewNode]:
     """Makes nodes, to be started by the test and ended by the fixture."""
     made: list[HookNode] = []
 
-    def make(site: Site, name: str = "aa") -> HookNode:
-        made.append(HookNode(valkey, site, name))
+    def make(site: Site, name: str = "aa", journal_backlog: int = 0) -> HookNode:
+        made.append(HookNode(valkey, site, name, journal_backlog))
         return made[-1]
 
     yield make

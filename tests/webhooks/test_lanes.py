@@ -11,13 +11,13 @@ from app.webhooks.lanes import MAX_EVENTS_PER_POST, MAX_OPEN_POSTS, MAX_POST_BYT
 
 def event(seq: int, *users: str, size: int = 10) -> OutboxEvent:
     """An event of these users."""
-    return OutboxEvent(f"1-{seq}".encode(), seq, frozenset(users), b"x" * size)
+    return OutboxEvent(f"1-{seq}".encode(), seq, frozenset(users), "t", b"x" * size)
 
 
 def post_of(events: list[OutboxEvent], number: int = 0) -> HookPost:
     """The post that carries the events."""
     users = frozenset[str]().union(*(one.users for one in events))
-    return HookPost(f"p{number}", users, tuple(one.seq for one in events), 0)
+    return HookPost(f"p{number}", users, tuple(one.seq for one in events), "t", 0)
 
 
 def seqs(events: list[OutboxEvent]) -> list[int]:
@@ -62,7 +62,7 @@ def test_events_are_gathered() -> None:
 
 def test_posts_without_an_answer_are_bounded() -> None:
     """With a thousand of them further events wait in the outbox."""
-    lanes = Lanes([HookPost(f"p{number}", frozenset(), (), number) for number in range(MAX_OPEN_POSTS)])
+    lanes = Lanes([HookPost(f"p{number}", frozenset(), (), "", number) for number in range(MAX_OPEN_POSTS)])
     lanes.add([event(1)], 0)
     assert lanes.ready_since() is None
     lanes.close(lanes.posts["p0"])

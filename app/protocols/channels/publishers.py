@@ -33,7 +33,7 @@ from app.protocols.channels.settings import Channels
 from app.protocols.channels.sysadmin import Sysadmin
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, key_in, query_of, read_body
-from app.protocols.reading import read_aside
+from app.protocols.reading import new_reading_pool, read_aside
 
 #: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
@@ -71,13 +71,18 @@ class Publishers:
     """The actions of publishers of all sites. Lives as long as the node; keeps nothing of a request."""
 
     def __init__(
-        self, delivery: Delivery, store: ChannelStore, ids: FlakeIds, errands: Errands, reading: FairPool
+        self,
+        delivery: Delivery,
+        store: ChannelStore,
+        ids: FlakeIds,
+        errands: Errands,
+        reading: FairPool | None = None,
     ) -> None:
         self._delivery = delivery
         self._store = store
         self._ids = ids
         self._errands = errands
-        self._reading = reading
+        self._reading = reading or new_reading_pool()
 
     async def create(self, site: Site, body: bytes, is_owner: bool = False) -> PublisherAnswer:
         """Creates a channel; only this answer contains its token. With `recreate` the owner of the site, who has its
@@ -181,6 +186,7 @@ class PublisherEndpoint:
         self._counts = counts
         # A caller needs no key for most of these lines.
         self._refusals = CountedLines(_log, "info", "channel request refused")
+        self._failures = CountedLines(_log, "error", "channel request failed")
         self._wrong_keys = CountedLines(_log, "warning", "channel request refused")
         self._actions = {
             _CREATE: publishers.create,
@@ -230,7 +236,7 @@ class PublisherEndpoint:
         except LimitReached as error:
             return _refuse(error.status, _SHORT[error.status], str(error), error.retry_after_seconds)
         except StoreUnavailable as error:
-            _log.error("channel request failed", site=site.name, path=path, reason=str(error))
+            self._failures.tell(site=site.name, path=path, reason=str(error))
             return _refuse(503, "Service unavailable", "Nothing is stored, try again.", _RETRY_AFTER_SECONDS)
         except StoreError as error:
             _log.error("channel request failed", site=site.name, path=path, reason=str(error))

@@ -42,7 +42,6 @@ from app.protocols.channels.subscriber import Subscriber
 from app.protocols.channels.sysadmin import Sysadmin
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
-from app.protocols.reading import new_reading_pool
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
 
@@ -66,8 +65,8 @@ class ChannelsSettings(Struct, frozen=True):
     #: The longest message of a subscriber.
     max_payload_bytes: int = 1_000_000
     counts: Counts = field(default_factory=Counts)
-    #: The threads for long bodies.
-    reading: FairPool = field(default_factory=new_reading_pool)
+    #: The threads that read long bodies; None: threads of its own.
+    reading: FairPool | None = None
 
 
 class ChannelsServer:

@@ -188,6 +188,7 @@ class SitesApplication:
         is_reported = bool(site.update_user_url) and site.has_queues
         note = _note_of(guest.token) if is_reported else ""
         receiver.connection = self._delivery.new_connection(site, receiver, note)
+        receiver.connection.client = _client_of(connection, request)
         connection.state = receiver
         # The hot path: runs once for each delivery.
         connection.ack_received = receiver.connection.receive_ack
@@ -310,6 +311,11 @@ class SitesApplication:
 def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:
     """The origins that a refusal is about, for its log line."""
     return {"origins": [shown_origin(origin) for origin in request.origins]} if refusal.result == "origin" else {}
+
+
+def _client_of(connection: NamespaceConnection, request: ConnectRequest) -> str:
+    """The client's program: its transport now, its version of Engine.IO, its user agent."""
+    return f"{connection.transport} {request.engine_version} {request.user_agent}"
 
 
 def _note_of(token: str | None) -> str:

@@ -53,7 +53,7 @@ class _SendBody(Struct):
 
 
 _decoder = msgspec.json.Decoder(_SendBody)
-_scalars = msgspec.json.Decoder(str | int | bool)
+_scalars = msgspec.json.Decoder(str | int | float | bool)
 
 
 def read_send_body(content_type: str, body: bytes) -> SendBody:

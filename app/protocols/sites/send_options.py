@@ -22,6 +22,9 @@ _OF_WEBHOOKS = {"ack_within": "message.unacknowledged", "notify": "message.ackno
 
 def _seconds(most: int) -> Callable[[str, Any], int]:
     def read(name: str, value: Any) -> int:
+        if type(value) is float and value.is_integer():
+            # A whole number, as JSON Schema and several encoders of JSON have it.
+            value = int(value)
         text = str(value).strip() if type(value) in (str, int) else ""
         # A longer text is no number of the bounds; a very long one would cost time.
         if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= most):

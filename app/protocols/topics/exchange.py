@@ -35,6 +35,8 @@ class Exchange:
         self.method: str = scope["method"]
         #: Whether it came to a path of es-web-notify.
         self.is_mounted = is_mounted(scope)
+        #: Whether it has no key, at a path that the site has opened.
+        self.is_open = False
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         query = scope["query_string"].decode("utf-8", "replace")
         #: Every parameter of the query, in order.

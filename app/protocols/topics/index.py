@@ -1,6 +1,7 @@
 """The subscriptions to topics on this node, and the one way to write an event to all matching streams."""
 
-from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
+from typing import TypeAlias
 
 from app.protocols.topics.frames import Encoding, Event, to_chunk
 from app.protocols.topics.notice import Emitted
@@ -13,11 +14,14 @@ from app.protocols.topics.trie import Trie
 #: The streams that an event is written to in one step.
 _STREAMS_A_STEP = 128
 # The cost of a step, in the units of `Slices`: a write, and a frame with so many bytes for one more unit.
-_UNITS_TO_WRITE = 2
-_UNITS_TO_ENCODE = 12
+_UNITS_TO_WRITE = 1
+_UNITS_TO_ENCODE = 4
 _BYTES_OF_UNIT = 500
 # So many names of listeners are decoded at the cost of one unit.
 _NAMES_OF_UNIT = 15
+
+#: Streams with one encoding and framing; None: all of them may get the event.
+_Recipients: TypeAlias = tuple[Writing, dict[Stream, None], frozenset[str] | None]
 
 
 class Group:
@@ -34,16 +38,16 @@ class Group:
     def __len__(self) -> int:
         return sum(map(len, self.plain.values())) + sum(map(len, self.binded.values()))
 
-    def recipients(self, emitted: Emitted) -> list[tuple[Writing, dict[Stream, None], frozenset[str] | None]]:
+    def recipients(self, emitted: Emitted) -> list[_Recipients]:
         """The streams that may get the emitted event, grouped by encoding and framing; where not all of a group may,
         with the users who may."""
         if emitted.listeners is None:
             return [(writing, streams, None) for writing, streams in self.plain.items()]
         allowed = emitted.listeners.names
-        binded = [(writing, streams, allowed) for writing, streams in self.binded.items()]
+        everybody: list[_Recipients] = []
         if EVERYBODY in allowed:
-            return [*((writing, streams, None) for writing, streams in self.plain.items()), *binded]
-        return [*binded]
+            everybody = [(writing, streams, None) for writing, streams in self.plain.items()]
+        return everybody + [(writing, streams, allowed) for writing, streams in self.binded.items()]
 
 
 class _Share:
@@ -57,13 +61,15 @@ class _Share:
         self._emitted = emitted
         self._writing = writing
         #: Encoded once, without and with an id.
-        self._frames: dict[bool, bytes] = {}
+        self._frames: list[bytes | None] = [None, None]
         #: The streams that get it when all shares are known.
         self.streams: list[Stream] = []
 
     def write(self, streams: Sequence[Stream], now: float, *, with_id: bool) -> int:
         """Writes the event to streams; answers the cost."""
-        frame, cost = self._frames.get(with_id), 0
+        if not streams:
+            return 0
+        frame, cost = self._frames[with_id], 0
         if frame is None:
             frame = self._frames[with_id] = self._encode(with_id)
             cost = _UNITS_TO_ENCODE + len(frame) // _BYTES_OF_UNIT
@@ -144,32 +150,26 @@ class TopicIndex:
         none may be added."""
         written = 0
         numbered: list[_Share] = []
-        last: dict[Stream, _Share] = {}
         for meeting in self._meetings(to):
             if isinstance(meeting, int):
                 yield meeting
                 continue
             emitted, group = meeting
             if emitted.listeners is not None and emitted.listeners.is_packed:
-                names = emitted.listeners.names
-                yield len(names) // _NAMES_OF_UNIT
+                yield len(emitted.listeners.names) // _NAMES_OF_UNIT
             for writing, streams, allowed in group.recipients(emitted):
                 share = _Share(event, group.topic, emitted.topic, writing)
-                if writing[0] is Encoding.SSE:
-                    numbered.append(share)
                 for part in _parts([*streams] if emitted.whisper is None else self._whispered(emitted, streams)):
                     chosen = _meant(emitted, part, allowed)
                     written += len(chosen)
                     if writing[0] is Encoding.SSE:
                         share.streams += chosen
-                        last.update(dict.fromkeys(chosen, share))
                         yield len(part)
-                    elif chosen:
-                        yield len(part) - len(chosen) + share.write(chosen, now, with_id=False)
                     else:
-                        yield len(part)
-        for share in numbered:
-            yield from _write_numbered(share, last, now)
+                        yield share.write(chosen, now, with_id=False) + len(part) - len(chosen)
+                if share.streams:
+                    numbered.append(share)
+        yield from _write_numbered(numbered, now)
         return written
 
     def _meetings(self, to: Sequence[Emitted]) -> Iterator[tuple[Emitted, Group] | int]:
@@ -177,10 +177,11 @@ class TopicIndex:
         wild = [emitted for emitted in to if has_wildcard(emitted.topic)]
         yield len(to)
         for emitted in to:
-            if not has_wildcard(emitted.topic):
+            if not wild or not has_wildcard(emitted.topic):
                 if group := self._exact.get(emitted.topic):
                     yield emitted, group
-                yield from _walk(self._patterns, [emitted])
+                if self._groups_of_patterns:
+                    yield from _meet(self._patterns, emitted)
             elif emitted is wild[0]:
                 yield from _walk(self._exact_levels, wild)
                 yield from _walk(self._patterns, wild)
@@ -207,9 +208,14 @@ class TopicIndex:
         return group.binded if wish.is_binded and stream.user is not None else group.plain
 
 
+def _meet(trie: Trie[Group], emitted: Emitted) -> Iterator[tuple[Emitted, Group] | int]:
+    levels = emitted_levels(emitted.topic)
+    yield len(levels)
+    for found in trie.meet(levels):
+        yield found if isinstance(found, int) else (emitted, found)
+
+
 def _walk(trie: Trie[Group], emissions: Sequence[Emitted]) -> Iterator[tuple[Emitted, Group] | int]:
-    if not trie:
-        return
     levels = [emitted_levels(emitted.topic) for emitted in emissions]
     yield sum(map(len, levels))
     for found in trie.walk(levels):
@@ -221,12 +227,10 @@ def _walk(trie: Trie[Group], emissions: Sequence[Emitted]) -> Iterator[tuple[Emi
                 yield emissions[place], group
 
 
-def _parts(streams: list[Stream]) -> Iterator[list[Stream]]:
+def _parts(streams: list[Stream]) -> list[list[Stream]]:
     if len(streams) <= _STREAMS_A_STEP:
-        yield streams
-        return
-    for start in range(0, len(streams), _STREAMS_A_STEP):
-        yield streams[start : start + _STREAMS_A_STEP]
+        return [streams]
+    return [streams[start : start + _STREAMS_A_STEP] for start in range(0, len(streams), _STREAMS_A_STEP)]
 
 
 def _meant(emitted: Emitted, streams: list[Stream], allowed: frozenset[str] | None) -> list[Stream]:
@@ -237,10 +241,20 @@ def _meant(emitted: Emitted, streams: list[Stream], allowed: frozenset[str] | No
     return streams
 
 
-def _write_numbered(share: _Share, last: Mapping[Stream, _Share], now: float) -> Iterator[int]:
+def _write_numbered(shares: list[_Share], now: float) -> Iterator[int]:
     """Writes one event to SSE streams. Only the last part for each stream has the id,
     after which a returning reader continues."""
-    for with_id in (False, True):
+    if len(shares) == 1:
+        for part in _parts(shares[0].streams):
+            yield shares[0].write(part, now, with_id=True)
+        return
+    last: dict[Stream, _Share] = {}
+    for share in shares:
         for part in _parts(share.streams):
-            chosen = [stream for stream in part if (last[stream] is share) is with_id]
-            yield len(part) + (share.write(chosen, now, with_id=with_id) if chosen else 0)
+            last.update(dict.fromkeys(part, share))
+            yield len(part)
+    for share in shares:
+        for with_id in (False, True):
+            for part in _parts(share.streams):
+                chosen = [stream for stream in part if (last[stream] is share) is with_id]
+                yield share.write(chosen, now, with_id=with_id) + len(part)

@@ -5,6 +5,7 @@ import resource
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from app.core.delivery import Delivery
 from app.core.errands import Errands
 from app.core.message import Message
 from app.ids import FlakeIds
-from app.protocols.topics.exchange import Exchange, Header
+from app.protocols.topics.exchange import JSON, Exchange, Header
 from app.protocols.topics.notice import Question, question_to_all
+from app.protocols.topics.open_status import SharedAnswers
 from app.protocols.topics.original_shapes import (
     TOTAL,
     body_of,
@@ -42,6 +44,9 @@ _MAX_DETAILS = 1_000
 _MAX_DETAIL_BYTES = 1_000_000
 _PAGE_BYTES = resource.getpagesize()
 
+#: An answer in JSON, with its further headers.
+_Encoded = tuple[bytes, list[Header]]
+
 _log = structlog.get_logger(__name__)
 
 
@@ -54,6 +59,7 @@ class Inspection:
         self._ids = ids
         self._node = node
         self._errands = Errands()
+        self._open_states = SharedAnswers[_Encoded]()
 
     async def connections(self, exchange: Exchange, topics: SiteTopics) -> None:
         """How many streams each client has; or one client's number; or the details of
@@ -73,17 +79,20 @@ class Inspection:
             await exchange.answer(200, str(instances).encode())
 
     async def state(self, exchange: Exchange, topics: SiteTopics) -> None:
-        """Connections, clients and topics with their counts. Raises StoreError."""
-        if exchange.is_mounted:
-            await self._original_state(exchange, topics)
-            return
+        """Connections, clients and topics with their counts; without a key often the last ones. Raises StoreError."""
+        ask = partial(self._original_state if exchange.is_mounted else self._state, topics)
+        question = f"{topics.site.name} {_prefix(exchange)}state"
+        body, more = await (self._open_states.get(question, ask) if exchange.is_open else ask())
+        await exchange.answer(200, body, JSON, more)
+
+    async def _state(self, topics: SiteTopics) -> _Encoded:
         answers, more = await self._ask(topics, "state")
         sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
         for answer in answers:
             for kind, counts in sums.items():
                 counts.update(answer[kind])
         connections = sum(answer["connections"] for answer in answers)
-        await exchange.answer_json({"connections": connections, **sums, "nodes": len(answers)}, more=more)
+        return msgspec.json.encode({"connections": connections, **sums, "nodes": len(answers)}), more
 
     async def memory(self, exchange: Exchange, topics: SiteTopics) -> None:
         """The memory of each node's process in MB, by kind. Raises StoreError."""
@@ -110,10 +119,10 @@ class Inspection:
                 answer = _details(topics, question.client, _body)
         self._errands.start(self._answer(topics, question, msgspec.json.encode(answer)))
 
-    async def _original_state(self, exchange: Exchange, topics: SiteTopics) -> None:
+    async def _original_state(self, topics: SiteTopics) -> _Encoded:
         answers, more = await self._ask(topics, "original state")
         next_number = await self._store.next_number(topics.site)
-        await exchange.answer_json(state_of(next_number, answers), more=more)
+        return msgspec.json.encode(state_of(next_number, answers)), more
 
     async def _answer(self, topics: SiteTopics, question: Question, answer: bytes) -> None:
         await self._store.answer(topics.site, question.id, answer)

@@ -102,12 +102,6 @@ class Proof(Struct, frozen=True):
         return f"Proof({self.connection})"
 
 
-class _SubscriptionBody(Struct):
-    ep: Any = None
-    bind_key: Any = None
-    clid: Any = None
-
-
 class _EventBody(Struct):
     type: Any = None
     detail: Raw | UnsetType = UNSET
@@ -128,7 +122,6 @@ _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 #: Tells what is no JSON, and builds nothing of what is.
 _syntax_decoder = msgspec.json.Decoder(Raw)
 _any_decoder = msgspec.json.Decoder()
-_subscription_decoder = msgspec.json.Decoder(_SubscriptionBody)
 _emission_decoder = msgspec.json.Decoder(_EmissionBody)
 _event_decoder = msgspec.json.Decoder(_EventBody)
 _proof_decoder = msgspec.json.Decoder(_ProofBody)
@@ -139,9 +132,10 @@ def read_subscription(body: bytes, max_topics: int, rules: TopicRules = STRICT) 
     if has_many_items(body, _ITEMS_OF_TOPIC * max_topics + _ITEMS_BESIDE):
         _decode(_syntax_decoder, body, NO_LIST)
         raise BadRequest(f"ep: expected at most {max_topics} topics, and little else.")
-    read = _decode(_subscription_decoder, body, NO_LIST)
-    wishes = [_wish(point, rules) for point in _points(read.ep, max_topics, NO_LIST)]
-    return subscription_of(wishes, read.clid, read.bind_key, rules, other_fields(body))
+    fields = _decode(_fields_decoder, body, NO_LIST)
+    known = {name: _decode(_any_decoder, bytes(fields[name]), NO_LIST) for name in _KNOWN_FIELDS if name in fields}
+    wishes = [_wish(point, rules) for point in _points(known.get("ep"), max_topics, NO_LIST)]
+    return subscription_of(wishes, known.get("clid"), known.get("bind_key"), rules, other_fields(fields))
 
 
 def subscription_of(
@@ -163,12 +157,12 @@ def subscription_of(
     return TopicSubscription(list(unique.values()), name, _bind_key(bind_key), levels, more or {})
 
 
-def other_fields(body: bytes) -> dict[str, bytes]:
+def other_fields(fields: Mapping[str, Raw]) -> dict[str, bytes]:
     """The fields of a subscription that mean nothing here, as JSON: /connections shows them. Without a secret, and only
     as many as fit into the bound."""
     shown: dict[str, bytes] = {}
     left = MAX_OTHER_BYTES
-    for name, value in _decode(_fields_decoder, body, NO_LIST).items():
+    for name, value in fields.items():
         text = bytes(value)
         left -= len(text) + len(encode_text(name))
         if left < 0:

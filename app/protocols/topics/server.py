@@ -12,6 +12,7 @@ from app.core.limits import Limits
 from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, segments_of
@@ -75,6 +76,9 @@ class TopicsServer:
         permissions = Permissions(parts.store, hub.slices, self._passwords)
         emitting = Emitting(parts.delivery, permissions, identities, parts.ids, parts.max_body_bytes, parts.reading)
         self._open_status = OpenStatus()
+        # A caller needs no key for most of these lines.
+        self._refusals = CountedLines(_log, "info", "request refused")
+        self._failures = CountedLines(_log, "error", "request failed")
         self._is_away = parts.delivery.is_away
         self._registering = Registering(parts.store, self._passwords, parts.reading, parts.max_body_bytes)
         #: The endpoints by path below the site's, then by method.
@@ -128,10 +132,10 @@ class TopicsServer:
         except AuthRefused as error:
             await exchange.answer_error(502, str(error))
         except LimitReached as error:
-            _log.info("request refused", site=name, limit=error.limit)
+            self._refusals.tell(site=name, limit=error.limit)
             await exchange.answer_error(error.status, str(error), _retry_after(error))
         except StoreUnavailable as error:
-            _log.error("request failed", site=name, method=exchange.method, reason=str(error))
+            self._failures.tell(site=name, method=exchange.method, reason=str(error))
             await exchange.answer_error(503, "The message store is not available at the moment, try again.")
         except StoreError as error:
             _log.error("request failed", site=name, method=exchange.method, reason=str(error))
@@ -153,7 +157,7 @@ class TopicsServer:
         if endpoint is None:
             raise MethodNotAllowed(list(methods))
         if exchange.is_from_foreign_page:
-            _log.info("request refused", site=topics.site.name, reason="origin", origin=exchange.shown_origin)
+            self._refusals.tell(site=topics.site.name, reason="origin", shown={"origin": exchange.shown_origin})
             raise BadRequest("Origin: pages of this origin may not use the site's topics.", status=403)
         if path not in _OPEN:
             self._check_key(exchange, topics, path)
@@ -169,6 +173,7 @@ class TopicsServer:
             if path not in _STATUS or not topics.settings.open_status:
                 raise
             self._open_status.take(topics.site.name, time.monotonic())
+            exchange.is_open = True
 
     def _registry_of(self, topic: str) -> dict[str, Endpoint]:
         registering = self._registering

@@ -46,6 +46,12 @@ class _Joining:
         self.steps = steps
         self.done = done
 
+    def end(self, failure: Exception | None) -> None:
+        if failure is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(failure)
+
 
 class _Site:
     """The work of one site that waits. Lives while there is any."""
@@ -98,7 +104,11 @@ class Slices:
         if site in self._sites or self._units <= 0 or not self._join_on(joining, min(self._units, _UNITS_AT_ONCE)):
             self._sites.setdefault(site, _Site()).joining.append(joining)
             self._wake()
-        await done
+        try:
+            await done
+        finally:
+            # An error holds this frame, and the future holds the error.
+            del done, joining
 
     def _append(self, site: str, work: _Live) -> None:
         waiting = self._sites.setdefault(site, _Site())
@@ -156,12 +166,16 @@ class Slices:
         if joining.done.cancelled():
             joining.steps.close()
             return True
+        failure: Exception | None = None
         try:
-            if self._go_on(joining.steps, units):
-                joining.done.set_result(None)
+            if not self._go_on(joining.steps, units):
+                return False
         except Exception as error:
-            joining.done.set_exception(error)
-        return joining.done.done()
+            failure = error
+        joining.end(failure)
+        # An error holds this frame, and its future holds the error.
+        del joining, failure
+        return True
 
     def _advance(self, steps: Steps, units: int) -> bool:
         """Goes on with work that nobody waits for; answers whether it has ended."""

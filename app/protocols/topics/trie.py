@@ -92,10 +92,6 @@ class Trie(Generic[V]):
         self._root: _Node[V] = _Node()
         self._is_hidden = _is_never_hidden if hides_nothing else is_hidden
 
-    def __bool__(self) -> bool:
-        """Whether it holds a pattern."""
-        return self._root.children is not None
-
     def add(self, levels: Levels, value: V) -> None:
         """Sets the value of the pattern."""
         node = self._root
@@ -120,6 +116,31 @@ class Trie(Generic[V]):
             assert parent.children is not None, "the path leads through it"
             del parent.children[level]
             parent.children = parent.children or None
+
+    def meet(self, levels: Levels) -> Iterator[V | int]:
+        """The values that match one topic without wildcards, each once; the hot path, and otherwise as `walk`."""
+        waiting = [(self._root, 0)]
+        visited = 0
+        while waiting:
+            node, index = waiting.pop()
+            visited += 1
+            if visited >= NODES_A_SLICE:
+                yield visited
+                visited = 0
+            children = node.children or {}
+            takes_any = index or not self._is_hidden(levels[0])
+            rest = children.get(ALL_LEVELS)
+            if rest is not None and rest.value is not None and takes_any:
+                yield rest.value
+            if index == len(levels):
+                if node.value is not None:
+                    yield node.value
+                continue
+            if (named := children.get(levels[index])) is not None:
+                waiting.append((named, index + 1))
+            if takes_any and (any_level := children.get(ONE_LEVEL)) is not None:
+                waiting.append((any_level, index + 1))
+        yield visited
 
     def walk(self, patterns: Sequence[Levels]) -> Iterator[tuple[V, Places] | int]:
         """The values that match some of these topics or patterns, in no particular order: each once, with the places of

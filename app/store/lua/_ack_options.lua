@@ -6,11 +6,12 @@ local function load_ack_options(bodies)
 -- include emit here
   local waited = {}
 
-  local function emit_ack(seq, body, handle, user, ms)
+  local function emit_ack(body, handle, ms)
     if not wants_event('message.acknowledged') then return end
-    local data = { id = body.id, user = user, device = call('HGET', P .. 'device:' .. handle, 'device'), ms = ms }
+    local names = call('HMGET', P .. 'device:' .. handle, 'user', 'device')
+    local data = { id = body.id, user = names[1], device = names[2], ms = ms }
     if body.late then data.late = true end
-    emit('message.acknowledged', clock(ARGV[1]), user, cjson.encode(data))
+    emit('message.acknowledged', clock(ARGV[1]), names[1], cjson.encode(data))
   end
 
   -- One device has acknowledged a message with options.
@@ -21,10 +22,10 @@ local function load_ack_options(bodies)
       waited[seq] = waited[seq] or {}
       table.insert(waited[seq], handle)
     end
-    local user = user_of(handle)
+    if options.notify then emit_ack(body, handle, ms) end
+    local user = (options.ack_within or options.settle) and user_of(handle)
     if not user then return end
     if options.ack_within then call('SREM', P .. 'pending:' .. seq, user) end
-    if options.notify then emit_ack(seq, body, handle, user, ms) end
     if options.settle == 'user' then
       local taken = take_out(seq, call('HKEYS', P .. 'user:' .. user), options, 'settled', 'settle')
       tell_withdrawn(seq, body.id, taken)

@@ -28,6 +28,12 @@ local function uncount_bytes(handle, size)
   end
 end
 
+-- The message has left the queue of a device: it is not the newest with its key of the option `collapse` any more.
+local function forget_newest(handle, collapse, seq)
+  local key = P .. 'collapse:' .. handle
+  if call('HGET', key, collapse) == seq then call('HDEL', key, collapse) end
+end
+
 -- Empties a device's queue. `keep` is a seq whose body has no counted references yet (the message that is being sent).
 -- `state` and `reason` are the fate of its messages; that of `keep` is in the entry of its send.
 local function drop_queue(handle, keep, state, reason)

@@ -15,8 +15,10 @@ local MOST_WATCHED = 10000
 -- Words of one command.
 local OPTION_PART = 1000
 
+-- The user of a device; nil for one in a public channel, whose devices belong to many users.
 local function user_of(handle)
-  return call('HGET', P .. 'device:' .. handle, 'user')
+  local held = call('HMGET', P .. 'device:' .. handle, 'user', 'rooms')
+  return not held[2] and held[1] or nil
 end
 
 -- Whether a site may watch for the acks of one more message.
@@ -31,12 +33,6 @@ local function stop_watching(seq)
   if call('ZREM', P .. 'within', seq) == 0 then return end
   call('HDEL', P .. 'watched', seq)
   call('UNLINK', P .. 'pending:' .. seq)
-end
-
--- The message has left the queue of a device.
-local function forget_newest(handle, collapse, seq)
-  local key = P .. 'collapse:' .. handle
-  if call('HGET', key, collapse) == seq then call('HDEL', key, collapse) end
 end
 
 -- Takes the older message with the same key out of a queue, before the newer one is appended.

@@ -53,6 +53,7 @@ local function drop_event(handle, event, seq)
     local is_accepted = tonumber(other) <= visible
     if body and body.event == event and is_accepted and remove(handle, other, body.size) then
       dropped[#dropped + 1] = other
+      if body.options and body.options.collapse then forget_newest(handle, body.options.collapse, other) end
     end
   end
   write_dropped(handle, dropped, 'resynced', 'ack out of turn')
@@ -66,41 +67,32 @@ end
 -- include ack_options
 local apply_options, tell_waiting
 
-local function add_line(kind, seq, written, acked, handles)
-  lines[#lines + 1] = kind .. ' ' .. seq .. ' ' .. written .. ' ' .. acked .. ' ' .. handles
-end
-
 -- Applies the acks of one group, whose handles are ARGV[first] to ARGV[last].
 local function apply(kind, seq, written, acked, first, last)
   local body = body_of(seq)
   if not body then return end
   local has_turn = body.resync and kind == 'one'
   local ms = tonumber(written) > 0 and math.max(0, acked - written) or nil
-  local missing = nil
+  -- The handles that had it, when one had not.
+  local taken = nil
   for j = first, last do
     local handle = ARGV[j]
-    if has_turn and is_out_of_turn(handle, seq, body.event) then
-      drop_event(handle, body.event, seq)
-      missing = missing or {}
-      missing[handle] = true
-    elseif not remove(handle, seq, body.size) then
-      missing = missing or {}
-      missing[handle] = true
-    elseif body.options then
-      if not apply_options then apply_options, tell_waiting = load_ack_options(bodies) end
-      apply_options(seq, body, handle, ms)
+    local is_out = has_turn and is_out_of_turn(handle, seq, body.event)
+    if is_out then drop_event(handle, body.event, seq) end
+    if is_out or not remove(handle, seq, body.size) then
+      taken = taken or { unpack(ARGV, first, j - 1) }
+    else
+      if taken then taken[#taken + 1] = handle end
+      if body.options then
+        if not apply_options then apply_options, tell_waiting = load_ack_options(bodies) end
+        apply_options(seq, body, handle, ms)
+      end
     end
   end
-  if JOURNAL_BACKLOG == 0 then return end
-  if not missing then
-    add_line(kind, seq, written, acked, table.concat(ARGV, ',', first, last))
-    return
+  local handles = taken and table.concat(taken, ',') or table.concat(ARGV, ',', first, last)
+  if JOURNAL_BACKLOG > 0 and handles ~= '' then
+    lines[#lines + 1] = kind .. ' ' .. seq .. ' ' .. written .. ' ' .. acked .. ' ' .. handles
   end
-  local handles = {}
-  for j = first, last do
-    if not missing[ARGV[j]] then handles[#handles + 1] = ARGV[j] end
-  end
-  if #handles > 0 then add_line(kind, seq, written, acked, table.concat(handles, ',')) end
 end
 
 local i = 2

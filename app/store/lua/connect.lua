@@ -6,7 +6,7 @@
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
 --         | public channel, '' = none | deadline of this request, '' = none | note, '' = none
---         | most devices of a user, 0 = any | user room ...
+--         | most devices of a user, 0 = any | client, '' = not known | user room ...
 -- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages } }
 local now = clock(ARGV[1])
 -- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
@@ -107,14 +107,28 @@ local function handle_of(user)
   return handle
 end
 
-for i = 12, #ARGV do
+-- The description of the client, with the time of its connect, in fields of at most 60 bytes: longer values would cost the
+-- hash its compact form, and each device three times its memory. Its length tells it from what an earlier one has left.
+local CLIENT_PART = 60
+local function put_client(words)
+  if ARGV[12] == '' then return words end
+  local text = string.format('%.0f ', now) .. ARGV[12]
+  text = #text .. ' ' .. text
+  for first = 1, #text, CLIENT_PART do
+    words[#words + 1] = 'client' .. (first - 1) / CLIENT_PART
+    words[#words + 1] = string.sub(text, first, first + CLIENT_PART - 1)
+  end
+  return words
+end
+
+for i = 13, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
   -- Before writes that need memory: a known device connects to a full Redis too.
   call('ZREM', P .. 'expiry', handle)
   move(user, handle)
   -- With its names, because its hash may be gone (evicted, or deleted by hand).
-  call('HSET', P .. 'device:' .. handle, field, '1' .. ARGV[10], 'user', user, 'device', device)
+  call('HSET', P .. 'device:' .. handle, unpack(put_client({ field, '1' .. ARGV[10], 'user', user, 'device', device })))
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
   if user ~= ARGV[8] then note_coming(user, now) end

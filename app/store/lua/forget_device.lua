@@ -1,4 +1,6 @@
+-- include clock
 -- include devices
+-- include lost
 -- include seqs
 -- include frees
 -- Drops the queue of a device of a user because an operator or the tenant says so.
@@ -10,9 +12,11 @@ if not handle then return 0 end
 local nodes = state_of(handle)
 if ARGV[3] == '1' then
   drop_queue(handle, nil, 'resynced', 'asked for')
+  note_loss(handle, 'asked for')
   call('HSET', P .. 'device:' .. handle, 'lost', last_seq())
 else
   remove_device(handle, 'withdrawn', 'device forgotten')
+  note_leaving(ARGV[1], clock(''))
 end
 for node in string.gmatch(nodes, '[^,]+') do
   if ARGV[3] == '1' then

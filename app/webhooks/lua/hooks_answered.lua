@@ -2,14 +2,14 @@
 -- include frees
 -- Notes the outcome of an attempt to send a post.
 -- KEYS[1] prefix
--- ARGV    node | post | now in ms | the attempt as JSON | outcome: 'done'; 'again': it is sent again at this time; 'parked':
---         it waits for an operator; 'off': the same, and the webhook is off | time in ms, or with 'off' the digest of the
---         webhook's configuration
+-- ARGV    node | post | now in ms | the attempt as JSON | its row for the journal
+--         | outcome: 'delivered'; 'retry': it is sent again at this time; 'parked': it waits for an operator; 'off': the
+--         same, and the webhook is off | time in ms, or with 'off' the digest of the webhook's configuration
 -- Answers 1, or 0 when the lease is another node's: that one sends the post again.
 if call('GET', P .. 'hook_lease') ~= ARGV[1] then return 0 end
-local id, now, outcome = ARGV[2], ARGV[3], ARGV[5]
+local id, now, outcome = ARGV[2], ARGV[3], ARGV[6]
 local key, counts = P .. 'hook_post:' .. id, P .. 'hook_counts'
-note_attempt(ARGV[4])
+note_attempt(ARGV[4], ARGV[5])
 local held = call('HMGET', key, 'bytes', 'replayed')
 if not held[1] then return 1 end
 
@@ -22,17 +22,17 @@ local function forget_post(post, field)
   call('UNLINK', P .. 'hook_post:' .. post)
 end
 
-if outcome == 'again' then
+if outcome == 'retry' then
   call('HINCRBY', key, 'tries', 1)
-  call('ZADD', P .. 'hook_posts', ARGV[6], id)
+  call('ZADD', P .. 'hook_posts', ARGV[7], id)
   return 1
 end
 call('ZREM', P .. 'hook_posts', id)
-if outcome == 'done' then
+if outcome == 'delivered' then
   forget_post(id, held[2] and 'parked_bytes' or 'bytes')
   return 1
 end
-if outcome == 'off' then call('SET', P .. 'hook_off', ARGV[6]) end
+if outcome == 'off' then call('SET', P .. 'hook_off', ARGV[7]) end
 call('ZADD', P .. 'hook_parked', now, id)
 if not held[2] then
   call('HINCRBY', counts, 'bytes', -tonumber(held[1]))

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from app.digests import digest
 from app.errors import StoreError, StoreUnavailable
+from app.observe import counted_lines
 from app.protocols.channels import messages
 from app.protocols.channels.publishers import history_of
 from app.protocols.channels.settings import Channels
@@ -154,12 +155,13 @@ def test_how_much_is_kept() -> None:
     assert history_of(make_site(channels=Channels(), device_ttl_seconds=0)).seconds > 10**8
 
 
-async def test_refusals_are_counted_in_the_log(start_node: NodeStarter) -> None:
+async def test_refusals_are_counted_in_the_log(start_node: NodeStarter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger who pushes with wrong tokens, or to paths of a stranger's choice, writes one line a second of each
     kind."""
     node = await start_node()
     await node.create("news")
     body = action("PUSH_MESSAGE", channelToken="wrong", recipients=[], message="x")
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
     with capture_logs() as lines:
         for number in range(20):
             assert (await ask(node, "push", body))[0] == 403

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from app.config.settings import SiteLimits
 from app.core.limits import Limits
+from app.observe import counted_lines
 from app.observe.counts import Counts
 from app.protocols.redis_publish import guesses
 from app.protocols.redis_publish.application import (
@@ -165,10 +166,11 @@ async def test_bound_of_users(case: Case) -> None:
     assert case.connections() == 1
 
 
-async def test_wrong_tries(case: Case) -> None:
+async def test_wrong_tries(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer distinguishes a wrong form from a wrong key, but never an unknown user from a wrong key. After three
     tries the client is disconnected."""
     client = await case.connect()
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
     with capture_logs() as lines:
         for argument in (7, "u:wrong", "nobody:k"):
             case.identify(client, argument)

@@ -9,9 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
+from app.observe import counted_lines
 from app.protocols.reading import new_reading_pool
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
 from app.protocols.topics.redis_topics import RedisTopics
@@ -136,13 +138,19 @@ async def test_stream(server: ServedTopics) -> None:
     await until(lambda: server.stream_ends == {"client left": 1}, "the end")
 
 
-async def test_levels_of_an_address(server: ServedTopics) -> None:
+async def test_levels_of_an_address(server: ServedTopics, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address whose streams hold as many levels as they may is told so; a stream that ends makes room."""
     body = json.dumps({"ep": ["a/b/c/d/e/f"]}).encode()
     stream = server.begin("POST", "/topics/shop/", body)
     await until(lambda: stream.events, "the stream")
     refused = await server.ask("POST", "/topics/shop/", body)
     assert (refused.status, refused.body) == (429, b"Too many levels of topics from this address: expected at most 10")
+    monkeypatch.setattr(counted_lines, "WINDOW_SECONDS", 60.0)
+    with capture_logs() as lines:
+        for _ in range(5):
+            await server.begin("POST", "/topics/shop/", body).task
+    # The first refusal was written; others are counted.
+    assert [line for line in lines if line["event"] == "request refused"] == []
     stream.left.set()
     await until(lambda: server.stream_ends, "its end")
     again = server.begin("POST", "/topics/shop/", body)

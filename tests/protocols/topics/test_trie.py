@@ -95,6 +95,11 @@ def found(trie: Trie[_V], *emitted: Levels) -> list[_V]:
     return [found[0] for found in trie.walk(emitted) if not isinstance(found, int)]
 
 
+def met(trie: Trie[_V], topic: Levels) -> list[_V]:
+    """Return the values that match one topic without wildcards."""
+    return [value for value in trie.meet(topic) if not isinstance(value, int)]
+
+
 def visits(trie: Trie[_V], *emitted: Levels) -> list[int]:
     """Return the numbers of nodes between the pauses of a walk."""
     return [found for found in trie.walk(emitted) if isinstance(found, int)]
@@ -168,7 +173,10 @@ def test_against_a_naive_search(
         (pattern, [place for place, topic in enumerate(emitted) if naive(pattern, topic)])
         for pattern in set(added) - set(removed)
     ]
+    exact = {topic: met(trie, topic) for topic in emitted if not {"+", "#"} & set(topic)}
     assert sorted(matches) == sorted(match for match in expected if match[1])
+    for topic, values in exact.items():
+        assert sorted(values) == sorted(pattern for pattern, _ in expected if naive(pattern, topic))
 
 
 @given(
@@ -225,12 +233,14 @@ def test_a_walk_pauses() -> None:
         assert len(visits(wide, emitted)) > WIDE // NODES_A_SLICE
         # One node's list of children is made at once: it costs as much as some more visits.
         assert max(visits(wide, emitted)) <= NODES_A_SLICE + WIDE // 64
-    subscribed: Trie[int] = Trie()
+    subscribed: Trie[str] = Trie()
     for number in range(2**12):
-        subscribed.add(tuple("+" if number >> place & 1 else "a" for place in range(12)), number)
+        subscribed.add(tuple("+" if number >> place & 1 else "a" for place in range(12)), str(number))
     topic = ("a",) * 12
     assert len(found(subscribed, topic)) == 2**12
     assert max(visits(subscribed, topic)) <= NODES_A_SLICE + 1
+    pauses = [value for value in subscribed.meet(topic) if value == NODES_A_SLICE]
+    assert len(pauses) >= 2**12 // NODES_A_SLICE
 
 
 @given(st.lists(_patterns, max_size=25, unique=True))

@@ -1,0 +1,1 @@
+"""Receipts: what became of a backend's messages, and what its users' devices hold; contract: `docs/delivery.md`."""

@@ -1,0 +1,34 @@
+"""The refusals of a request for receipts, each with its HTTP status and its code for programs."""
+
+from app.errors import RecadoError
+
+
+class ReceiptRefused(RecadoError):
+    """The request for receipts is refused."""
+
+    def __init__(self, message: str, code: str = "bad_parameter", status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+def journal_off() -> ReceiptRefused:
+    """The refusal of a question about history where there is none."""
+    text = "The journal is off: only messages that still wait are known (state=waiting)."
+    return ReceiptRefused(text, "journal_off", 501)
+
+
+def no_queues() -> ReceiptRefused:
+    """The refusal of a question about devices where there are none."""
+    text = "This site has no devices and no queues: it has no userRoomPrefix."
+    return ReceiptRefused(text, "no_queues")
+
+
+def unknown_message() -> ReceiptRefused:
+    """The refusal for a message that this site has not sent, or that is forgotten."""
+    return ReceiptRefused("No message of this site has this id.", "unknown_message", 404)
+
+
+def unknown_device() -> ReceiptRefused:
+    """The refusal for a device that this site does not have, or no longer has."""
+    return ReceiptRefused("This user has no such device.", "unknown_device", 404)

@@ -1,0 +1,35 @@
+"""The bounds of a request for receipts. The protocol has no section in sites.yml: every site may ask."""
+
+#: The items of a page, unless the request says otherwise; and the most that it may ask for.
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+#: The longest room, user, device or event in a query, as UTF-8.
+MAX_NAME_BYTES = 1_024
+#: The longest cursor that is read.
+MAX_CURSOR_BYTES = 16_384
+#: Requests of one site under way on a node.
+MAX_UNDER_WAY = 8
+#: The time of one request.
+REQUEST_SECONDS = 10.0
+#: How long a request waits for the journal.
+JOURNAL_SECONDS = 2.0
+#: The rows of one table that a page of a trace looks at.
+MAX_TRACE_ROWS = 1_000
+#: A page ends with the item that makes it longer.
+MAX_PAGE_BYTES = 1_000_000
+
+#: Of devices in one hash of Redis up to so many are sorted; more are paged in the order of Redis.
+MAX_SORTED = 1_000
+#: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
+MAX_STEPS = 200
+#: The elements that one step of a scan asks for.
+SCAN_COUNT = 500
+#: The waiting messages that a page of a list looks at; and those of one step on the way to them.
+MAX_LOOKED_AT = 5_000
+IDS_A_STEP = 2_500
+#: Messages of one script run.
+MESSAGES_A_RUN = 200
+#: Devices of one script run.
+DEVICES_A_RUN = 100
+#: With more rooms a message's devices are looked for among all devices of the site.
+MAX_ROOMS_SCANNED = 16
