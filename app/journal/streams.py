@@ -47,7 +47,7 @@ class ReadStream:
         #: The entries that waited at the last look, and the id of the first of them; "" for none.
         self.waiting = 0
         self.first_waiting = ""
-        #: How many entries one reading takes: a single one while a batch of more cannot be written.
+        #: How many entries one reading takes: fewer while a batch cannot be written, to find the entry that is refused.
         self.most_entries = MAX_ENTRIES
 
     def begin_again(self) -> None:

@@ -71,8 +71,9 @@ The other keys of a protocol are in the table of its folder: `app/protocols/<pro
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
 has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
-other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the channels `recado:bus:<node>`; in a
-Cluster the channels are `recado:{site}:bus:<node>`.
+other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for
+the journal), `recado:journal` (hash, figures of its writer), `recado:journal:lease` (the writer that works), and the
+channels `recado:bus:<node>`; in a Cluster the channels are `recado:{site}:bus:<node>`.
 """
 
 NODES = "recado:nodes"
