@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.backends import figures as backend_figures
 from app.backends.figures import BackendCounts
+from app.canary import figures as canary_figures
+from app.canary.record import CanaryRecord
 from app.journal import figures as journal_figures
 from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
@@ -32,6 +34,7 @@ LISTED = [
     *figures.METRICS,
     *backend_figures.METRICS,
     *journal_figures.METRICS,
+    *canary_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -53,6 +56,7 @@ def filled() -> Counts:
     counts.faults["bus"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
+    counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
