@@ -16,6 +16,10 @@ from pathlib import Path
 import hiredis
 from msgspec import Struct
 
+from app.config.settings import CANARY_SITE
+
+#: The first key of the scripts of the hidden site, of which the journal hears nothing; see `app/store/keys.py`.
+_HIDDEN_PREFIX = f"recado:{{{CANARY_SITE}}}:"
 _INCLUDE = re.compile(r"^-- include (\w+)( here)?\n", re.MULTILINE)
 
 
@@ -63,7 +67,8 @@ def _files() -> Iterator[Path]:
 
 def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
     """The texts that scripts can include, by name."""
-    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {journal_backlog}\n"
+    backlog = f"KEYS[1] == '{_HIDDEN_PREFIX}' and 0 or {journal_backlog}" if journal_backlog else "0"
+    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {backlog}\n"
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 

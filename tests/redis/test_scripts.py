@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.config.settings import CANARY_SITE
 from app.redis.scripts import load_scripts, packed_scripts
+from app.store.keys import prefix
 from tests.support.processes import REPOSITORY
 
 FILES = sorted((REPOSITORY / "app").rglob("lua/*.lua"))
@@ -71,6 +73,13 @@ def test_a_cluster_has_scripts_of_its_own() -> None:
     assert one["send"].digest != many["send"].digest
     assert one["beat"] == many["beat"]
     assert "IS_SHARDED = true" in many["send"].text
+
+
+def test_the_hidden_site_has_no_journal() -> None:
+    """With a journal the scripts write none for the canary's site, whose prefix they know as the store makes it."""
+    text = load_scripts(journal_backlog=500)["send"].text
+    assert f"JOURNAL_BACKLOG = KEYS[1] == '{prefix(CANARY_SITE)}' and 0 or 500\n" in text
+    assert "JOURNAL_BACKLOG = 0\n" in load_scripts()["send"].text
 
 
 def test_every_script_can_be_loaded_again() -> None:
