@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from app import cli
 from app.store.keys import prefix
 from tests.support.background import BackgroundLoop
+from tests.support.clients import ACK_NONE
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment, Node
 from tests.support.hook_receiver import SECRET, HookReceiver, running_receiver
@@ -35,7 +37,7 @@ def receiver(background: BackgroundLoop) -> Iterator[HookReceiver]:
 def cluster(tenant: Tenant, receiver: HookReceiver) -> Iterator[Deployment]:
     """Two nodes whose site alpha has a webhook."""
     sites = contract_sites(tenant)
-    events = ["user.online", "user.offline", "device.resync"]
+    events = ["user.online", "user.offline", "device.resync", "message.acknowledged", "message.unacknowledged"]
     hook = {"url": receiver.url, "secret": SECRET, "events": events, "offline_grace": 0.5, "allow_private": True}
     deployment = Deployment({"alpha": sites["alpha"] | {"webhook": hook}, "plain": sites["plain"]}, nodes=2)
     yield deployment
@@ -182,3 +184,31 @@ def _attempts_in(database: Path) -> list[tuple[int, str, str, int]]:
         return []
     finally:
         connection.close()
+
+
+def test_messages(cluster: Deployment, receiver: HookReceiver, drivers: Drivers, tenant: Tenant) -> None:
+    """A message without an ack in time is told once, with its users, and its late ack too; an ack in time alone."""
+    slow, quick = tenant.user(), tenant.user()
+    held = Connector(cluster.nodes[0], drivers)("alpha", slow, ack=ACK_NONE)
+    Connector(cluster.nodes[1], drivers)("alpha", quick)
+    sent = {"rooms": [slow.room, quick.room], "event": "news", "args": [1], "ack_within": 1, "notify": "acked"}
+    answer = cluster.try_send("alpha", sent)
+    assert answer.status_code == 200, answer.text
+    id_ = answer.headers["x-message-id"]
+    (told,) = eventually(lambda: told_of(receiver, "message.unacknowledged"), "the escalation")
+    assert (told["id"], told["event"]) == (id_, "news")
+    (user,) = told["users"]
+    assert user["user"] == slow.room
+    assert [device["device"] for device in user["devices"]] == ["d1"]
+    assert user["devices"][0]["reason"]
+    held.ack(held.wait_event("news"))
+    eventually(lambda: len(told_of(receiver, "message.acknowledged")) == 2, "both acks")
+    acks = told_of(receiver, "message.acknowledged")
+    late = {event["user"]: event.get("late", False) for event in acks}
+    assert late == {quick.room: False, slow.room: True}
+    assert {event["id"] for event in acks} == {id_}
+
+
+def told_of(receiver: HookReceiver, kind: str) -> list[dict[str, Any]]:
+    """The accepted events of a type, each once."""
+    return list({event["seq"]: event for event in receiver.accepted if event["type"] == kind}.values())
