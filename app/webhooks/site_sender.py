@@ -105,6 +105,8 @@ class SiteSender:
                 until = await self._turn()
             except StoreError as error:
                 _log.info("webhook waits for redis", site=self._site.name, reason=str(error))
+                # Whether Redis has done the last command is unknown.
+                self._lanes, self._has_news = None, True
                 until = self._beat_at = monotonic() + _OTHERS_BEAT_SECONDS
             except Exception:
                 # An error of the server itself costs this site a pause, and no other site anything.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.backends.hook_answer import HookAnswer
+from app.errors import StoreUnavailable
 from app.store.keys import prefix
-from app.webhooks import attempt, site_sender
+from app.webhooks import attempt, lanes, site_sender
 from app.webhooks.attempt import record_of
 from app.webhooks.event import new_post
 from app.webhooks.figures import WebhookCounts
@@ -343,3 +344,41 @@ async def test_an_error_of_the_server_costs_a_pause(
     await told(receiver, 1)
     assert node.counts.faults["webhook"] == 1
     assert calls >= 2
+
+
+async def test_a_node_that_holds_few_events(
+    new_node: NewNode, receiver: HookReceiver, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is full reads the outbox again now and then: no event is lost, out of order, or stuck."""
+    monkeypatch.setattr(lanes, "MAX_HELD_EVENTS", 5)
+    monkeypatch.setattr(site_sender, "_RELOAD_SECONDS", 0.05)
+    node = new_node(hooked_site(receiver))
+    await node.start()
+    receiver.status = lambda number: 500 if number % 3 else 200
+    for _ in range(8):
+        await asyncio.gather(*(node.come(f"user_{number}") for number in range(6)))
+    await all_told(node, receiver, valkey)
+
+
+async def test_a_take_without_an_answer(
+    new_node: NewNode, receiver: HookReceiver, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When Redis made events a post and its answer was lost, the post is found and sent; its user's events go on."""
+    monkeypatch.setattr(site_sender, "_OTHERS_BEAT_SECONDS", 0.05)
+    node = new_node(hooked_site(receiver))
+    take, calls = node.outbox.take, 0
+
+    async def losing(*words: Any) -> int:
+        nonlocal calls
+        calls += 1
+        taken = await take(*words)
+        if calls == 1:
+            raise StoreUnavailable("the answer is lost")
+        return taken
+
+    monkeypatch.setattr(node.outbox, "take", losing)
+    await node.start()
+    await node.come("user_1")
+    await told(receiver, 1)
+    await node.come("user_1")
+    await all_told(node, receiver, valkey)
