@@ -50,7 +50,7 @@ def notice(node: Node) -> bool:
 
 
 def devices(deployment: Deployment) -> dict[str, Any]:
-    """What Redis holds of the hidden site beside what a site has once."""
+    """The keys of the hidden site in Redis, but those that a site has once."""
     found = deployment.redis.dump()
     return {
         name: value
