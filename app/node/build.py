@@ -6,7 +6,7 @@ import contextlib
 import math
 import socket
 from collections import ChainMap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
@@ -28,13 +28,14 @@ from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
-from app.node.port import target_of
+from app.node.port import own_port_of
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
 from app.observe.fleet import FETCH_TIMEOUT_SECONDS, Fleet
 from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
+from app.observe.metric import Metric
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
@@ -111,8 +112,7 @@ class Services:
         self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, config.tenants, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
-        self._recorder = Recorder(redis, node, counts, config.journal.backlog)
-        self._writer_watch = WriterWatch(redis, counts)
+        self._journal = (Recorder(redis, node, counts, config.journal.backlog), WriterWatch(redis, counts))
         self._canary = _new_canary(config, node, counts, self.delivery)
         tasks = current_tasks()
         self.health = Health(
@@ -123,10 +123,8 @@ class Services:
             },
             self._notices(),
         )
-        own_figures = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, canary_figures.METRICS)
-        listed = chain(*own_figures, *(spec.metrics for spec in specs))
         info = NodeInfo(node, _version())
-        self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
+        self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
@@ -159,11 +157,10 @@ class Services:
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
         if config.journal_url is not None:
-            # Behind everything that ends connections.
-            stack.push_async_callback(self._recorder.close)
-            self._recorder.start()
-            stack.push_async_callback(self._writer_watch.close)
-            self._writer_watch.start()
+            for part in self._journal:
+                # They end behind everything that ends connections.
+                stack.push_async_callback(part.close)
+                part.start()
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)
@@ -236,7 +233,7 @@ class Services:
     def listens(self, bound: socket.socket, has_tls: bool) -> None:
         """The node accepts connections on this socket."""
         if self._canary is not None:
-            self._canary.start(target_of(bound, has_tls))
+            self._canary.start(own_port_of(bound, has_tls))
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached
@@ -259,6 +256,11 @@ class Services:
     async def release(self) -> None:
         """Makes other nodes answer the polls that wait here for their sessions, until it is cancelled."""
         await self.sessions.release_polls()
+
+
+def _metrics_of(specs: Sequence[ProtocolSpec]) -> Iterable[Metric]:
+    own = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, canary_figures.METRICS)
+    return chain(*own, *(spec.metrics for spec in specs))
 
 
 def _version() -> str:
