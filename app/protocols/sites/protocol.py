@@ -7,6 +7,7 @@ from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
+from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
 from app.protocols.sites.revocation import revocation_routes
@@ -25,7 +26,7 @@ class _NodeSites(NodeProtocol):
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         tickets = Tickets(RedisTickets(services.redis), counts)
-        admission = Admission(self._directory, services.limits, tickets)
+        admission = Admission(OwnRooms(self._directory), services.limits, tickets)
         self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
         self._upgrades = Upgrades(RedisUpgrades(services.redis))
         self._application.on_connected = self._upgrades.connected
