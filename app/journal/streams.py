@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from app.config.settings import CANARY_SITE
 from app.journal.merge import Entry, id_parts
 from app.redis.client import Commands, RunScript
 
@@ -105,7 +106,8 @@ class Streams:
         for name in await self._redis.command("ZRANGE", _NODES, 0, -1):
             node = name.decode().removeprefix("~")
             for site in await self._redis.command("SMEMBERS", f"recado:sites:{node}"):
-                self.add(site.decode())
+                if site.decode() != CANARY_SITE:
+                    self.add(site.decode())
 
     async def waiting(self, streams: Sequence[ReadStream]) -> list[ReadStream]:
         """The streams among these that hold entries; a stream whose Redis is away holds none now."""

@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; lost, rooms, written, client<n>; c:<node>.<number>: a connection, `1`, note |
+| device:<handle> | hash | user, device; lost, rooms, written, withdrawn, client<n>; c:<node>.<number>: `1`, note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -19,7 +19,6 @@
 | waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
 | watched | hash | seq → id and event as JSON, for messages in `within` |
 | pending:<seq> | set | users of such a message of whom no device has acknowledged |
-| withdrawn:<handle> | list | ids of withdrawn messages that a device which is away has |
 | once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
 | fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
