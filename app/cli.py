@@ -19,8 +19,10 @@ from msgspec import Struct
 
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send, send_each
-from app.commands import journal
+from app.commands import journal, receipts
 from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
+from app.commands.site_door import configured_key
+from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
@@ -277,7 +279,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in journal.COMMANDS:
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks):
     recado.add_command(_command)
 
 
@@ -315,7 +317,7 @@ def _server_of(options: SendOptions | ImportOptions) -> tuple[str, str]:
     if url is not None and api_key is not None:
         return url, api_key
     config = _load(options.config_path, options.sites_path)
-    return url or f"http://127.0.0.1:{config.port}", api_key or _configured_key(config, options.site_name)
+    return url or f"http://127.0.0.1:{config.port}", api_key or configured_key(config, options.site_name)
 
 
 def _check(config: Config) -> None:
@@ -323,12 +325,6 @@ def _check(config: Config) -> None:
         check_together(config)
     except ConfigError as error:
         raise ConfigFailure(error) from None
-
-
-def _configured_key(config: Config, site_name: str) -> str:
-    if site_name not in config.sites:
-        raise Failure(f"site {site_name!r} is not configured here: expected --api-key, API_KEY or a site of sites.yml")
-    return config.sites[site_name].api_key
 
 
 def _describe(site: Site) -> str:

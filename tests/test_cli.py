@@ -333,7 +333,10 @@ def test_new_keys_differ(run: Run) -> None:
     assert first.replace("-", "").replace("_", "").isalnum()
 
 
-@pytest.mark.parametrize("command", ["serve", "check-config", "send", "purge", "keys new"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "check-config", "send", "purge", "keys new", "webhooks list", "webhooks retry", "webhooks test"],
+)
 def test_help_has_an_example(run: Run, command: str) -> None:
     """Every command shows its usage."""
     result = run(*command.split(), "--help")

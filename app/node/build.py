@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import math
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
@@ -31,6 +31,7 @@ from app.observe.counts import Counts
 from app.observe.fleet import FETCH_TIMEOUT_SECONDS, Fleet
 from app.observe.health import Health
 from app.observe.loop_lag import LoopLag
+from app.observe.metric import Metric
 from app.observe.metrics import Metrics, NodeInfo
 from app.observe.pages import OWN_METRICS_PATH, observe_routes
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
@@ -107,8 +108,7 @@ class Services:
         self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, sites, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
-        self._recorder = Recorder(redis, node, counts, config.journal.backlog)
-        self._writer_watch = WriterWatch(redis, counts)
+        self._journal = (Recorder(redis, node, counts, config.journal.backlog), WriterWatch(redis, counts))
         tasks = current_tasks()
         self.health = Health(
             {
@@ -118,11 +118,8 @@ class Services:
             },
             self._notices(),
         )
-        listed = chain(
-            figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, *(spec.metrics for spec in specs)
-        )
         info = NodeInfo(node, _version())
-        self._fleet = self._new_fleet(Metrics(listed, counts, self.health, info, _label(slot)), slot)
+        self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
@@ -155,11 +152,10 @@ class Services:
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
         if config.journal_url is not None:
-            # Behind everything that ends connections.
-            stack.push_async_callback(self._recorder.close)
-            self._recorder.start()
-            stack.push_async_callback(self._writer_watch.close)
-            self._writer_watch.start()
+            for part in self._journal:
+                # They end behind everything that ends connections.
+                stack.push_async_callback(part.close)
+                part.start()
         # The stack closes protocols after the node, whose close may still report disconnected users to them.
         for protocol in self.protocols.values():
             stack.push_async_callback(protocol.close)
@@ -247,6 +243,11 @@ class Services:
     async def release(self) -> None:
         """Makes other nodes answer the polls that wait here for their sessions, until it is cancelled."""
         await self.sessions.release_polls()
+
+
+def _metrics_of(specs: Sequence[ProtocolSpec]) -> Iterable[Metric]:
+    own = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS)
+    return chain(*own, *(spec.metrics for spec in specs))
 
 
 def _version() -> str:

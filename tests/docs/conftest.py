@@ -21,6 +21,7 @@ from tests.support.node_page import NodePage, Script
 from tests.support.server import Server, clean_environment
 from tests.support.tenant import Tenant
 from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
 
 TOKEN = "12345"
 _HOSTS = re.compile(r"(https?|wss?)://(?:push\.example\.com|(?:127\.0\.0\.1|localhost):1337)")
@@ -59,10 +60,13 @@ def sites_of_the_docs(tenant: Tenant) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def server(tenant: Tenant) -> Iterator[Deployment]:
+def server(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One node with the sites of the documentation."""
-    deployment = Deployment(sites_of_the_docs(tenant))
+    file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+    deployment = Deployment(sites_of_the_docs(tenant), environment={"DATABASE_URL": f"sqlite:///{file}"})
     _write_commands(deployment)
+    query = {"site": "demo", "apiKey": "demo"}
+    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 20)
     yield deployment
     deployment.end()
 

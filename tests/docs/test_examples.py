@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docs.conftest import TOKEN, Pages, shape
+from app.webhooks.event import post_body, read_event
+from tests.docs.conftest import TOKEN, Pages, settings_of, shape
 from tests.support.channels import Subscription
+from tests.support.clients import ACK_NONE, PYTHON_KINDS, ConnectCall
 from tests.support.configuration import load_config
+from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
 from tests.support.examples import Example, all_examples, example
-from tests.support.processes import REPOSITORY
+from tests.support.ports import free_port
+from tests.support.processes import REPOSITORY, ChildProcess
 from tests.support.tenant import Answer, Tenant
 from tests.support.topic_client import TopicBackend
 from tests.support.waiting import eventually
@@ -24,6 +31,7 @@ Run = Callable[[str], str]
 
 #: Example -> why no test here runs it.
 NOT_RUN = {
+    "docs/webhooks.md sh 1": "tests/faults/test_webhooks.py runs the commands",
     "README.md sh 1": "clones and installs; scripts/serve is what tests/demo starts, scripts/test runs this",
     "README.md sh 4": "installs into the reader's environment",
     "docs/deployment.md sh 1": "installs into the reader's environment",
@@ -37,6 +45,8 @@ NOT_RUN = {
 }
 #: Examples that a test of their own runs.
 STORIES = {
+    "docs/webhooks.md json 1",
+    "docs/webhooks.md py 1",
     "README.md html 1",
     "docs/backends.md json 1",
     "docs/backends.md json 2",
@@ -50,6 +60,8 @@ STORIES = {
     "docs/clients.md js 1",
     "docs/clients.md js 2",
     "docs/clients.md js 3",
+    "docs/delivery.md json 1",
+    "docs/delivery.md sh 1",
     "docs/redis-publish.md html 1",
     "docs/redis-publish.md json 1",
     "docs/redis-publish.md sh 1",
@@ -217,6 +229,25 @@ def _pushed(run: Run, push: str) -> bool:
     return bool(json.loads(run(push))["message"] == "Sent")
 
 
+def test_delivery(drivers: Drivers, run: Run, server: Deployment, tenant: Tenant) -> None:
+    """The commands send a message, show it in the form of the page at each device, and take it out of the queue."""
+    tenant.set_rooms(TOKEN, "user_alice")
+    connector = Connector(server, drivers)
+    query = {"token": TOKEN, "deviceId": "090909"}
+    client = connector.begin(ConnectCall(PYTHON_KINDS[0], server.url, "demo", query, ack=ACK_NONE))
+    client.wait_event("_settings")
+    printed = run(example("docs/delivery.md", "sh", 1).text)
+    answer, end = json.JSONDecoder().raw_decode(printed)
+    assert printed[end:].strip() == "OK 1"
+    shown = json.loads(example("docs/delivery.md", "json", 1).text)
+    assert shape(answer["summary"]) == shape(shown["summary"])
+    assert answer.keys() == shown.keys()
+    (device,) = answer["devices"]
+    assert (device["user"], device["device"]) == ("user_alice", "090909")
+    assert device.keys() <= shown["devices"][0].keys()
+    connector.close()
+
+
 def test_topics(server: Deployment) -> None:
     """A frame of a stream has the form that the page shows."""
     shown = json.loads(example("docs/topics.md", "json", 1).text)
@@ -245,3 +276,39 @@ def test_redis_publish(pages: Pages, run: Run, server: Deployment) -> None:
     assert shape(page.wait_call("message")[0]) == shape(shown)
     run("redis-cli PUBLISH rm.users.user1 'Again!'")
     assert page.wait_call("log", nth=2) == ["Again!"]
+
+
+def test_webhooks(tmp_path: Path, tenant: Tenant) -> None:
+    """The receiver as it stands accepts the requests of a server with the settings shown."""
+    (tmp_path / "receiver.py").write_text(example("docs/webhooks.md", "py", 1).text)
+    port = free_port()
+    receiver = ChildProcess("receiver", [sys.executable, "receiver.py", str(port)], tmp_path, dict(os.environ))
+    newsite = settings_of("docs/webhooks.md")["newsite"]
+    newsite["webhook"] |= {"url": f"http://127.0.0.1:{port}/", "allow_private": True}
+    server = Deployment({"newsite": newsite})
+    try:
+        query = {"site": "newsite", "apiKey": newsite["apiKey"]}
+        tested = eventually(lambda: _tested(server, query), "the receiver to listen")
+        assert tested["status"] == 204
+        receiver.lines.wait_for(lambda line: line == "webhook.test None", "the receiver to print the event")
+    finally:
+        server.end()
+        receiver.end()
+
+
+def _tested(server: Deployment, query: dict[str, str]) -> Any:
+    attempt = server.post("/webhooks/test", params=query).json()["attempt"]
+    return attempt if attempt["status"] else None
+
+
+def test_a_webhook_has_the_form_shown() -> None:
+    """A request with the events shown is, but for spaces, the JSON shown."""
+    shown = json.loads(example("docs/webhooks.md", "json", 1).text)
+    events = []
+    for event in shown["data"]["events"]:
+        at = str(int(datetime.fromisoformat(event["at"]).timestamp() * 1000))
+        data = json.dumps({name: event[name] for name in ("user", "devices")})
+        words = {"seq": str(event["seq"]), "type": event["type"], "at": at, "user": event["user"], "data": data}
+        events.append(read_event(b"1-1", [word.encode() for pair in words.items() for word in pair]))
+    now_ms = int(datetime.fromisoformat(shown["timestamp"]).timestamp() * 1000)
+    assert json.loads(post_body(events, now_ms)) == shown

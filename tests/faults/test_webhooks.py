@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner, Result
 
+from app import cli
 from app.store.keys import prefix
 from tests.support.background import BackgroundLoop
 from tests.support.connector import Connector, Drivers
@@ -130,3 +133,27 @@ def test_the_door(cluster: Deployment, receiver: HookReceiver, drivers: Drivers,
     ):
         answer = cluster.post("/webhooks/retry", params=query | wrong)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_the_commands(cluster: Deployment, receiver: HookReceiver, drivers: Drivers, tenant: Tenant) -> None:
+    """`recado webhooks` shows tables or JSON, sends parked POSTs again, and fails with the backend's answer."""
+
+    def run(*words: str) -> Result:
+        options = ["--site", "alpha", "--url", cluster.url, "--api-key", cluster.key("alpha")]
+        return CliRunner().invoke(cli.recado, ["webhooks", *words, *options])
+
+    assert run("list").output.startswith("webhook is on, 0 events wait, 0 were dropped")
+    receiver.status, receiver.answer = lambda number: 410, b"gone\x1b[2J"
+    Connector(cluster, drivers)("alpha", tenant.user())
+    eventually(lambda: "webhook is off" in run("list").output, "410")
+    lines = run("list").output.splitlines()
+    assert any(line.split()[:5] == ["webhook", "parked_at", "tries", "events", "types"] for line in lines)
+    assert any(" off " in line and " 410 " in line and line.endswith("gone\ufffd[2J") for line in lines)
+    failed = run("test")
+    assert (failed.exit_code, failed.stderr) == (1, "recado: the backend answered 410\n")
+    receiver.status = lambda number: 200
+    assert json.loads(run("test", "--json").output)["status"] == 200
+    assert run("retry").output == "OK 1 POSTs are sent again\n"
+    assert run("retry", "--since", "yesterday").stderr.startswith("recado: the server answered 400: since: expected")
+    shown = json.loads(run("list", "--json").output)
+    assert (shown["state"], shown["parked"]) == ("on", [])

@@ -11,12 +11,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.deployment import Deployment
 from tests.support.fates import FIRST_SEQ, SITE, FateStream
 from tests.support.processes import REPOSITORY, ChildProcess, descendants, is_running, kill
 from tests.support.server import Server, clean_environment
+from tests.support.sites import load_sites
+from tests.support.swarm import Swarm
+from tests.support.tenant import Tenant
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
@@ -49,6 +54,17 @@ def messages_in(path: Path) -> int:
         connection.close()
 
 
+def rows_in(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """The answer of the journal to a query; nothing while it has no tables."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        connection.close()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_one_writer_beside_a_server(directory: Path, valkey: Valkey, workers: str) -> None:
     """A server keeps one writer, whatever its number of workers, starts it again after a kill, and ends it last."""
@@ -73,6 +89,32 @@ def test_one_writer_beside_a_server(directory: Path, valkey: Valkey, workers: st
     assert messages_in(path) == 3
     assert not is_running(writer)
     assert stream.length == 0
+
+
+def test_a_server_with_devices(tenant: Tenant, tmp_path: Path) -> None:
+    """Of a real server with devices the journal has each message with its acks, and the connections that ended."""
+    path = tmp_path / "journal.sqlite"
+    deployment = Deployment(load_sites(tenant), environment={"DATABASE_URL": f"sqlite:///{path}"})
+    try:
+        room = tenant.unique("room")
+        with Swarm(deployment, "one") as swarm:
+            for _ in range(5):
+                swarm.add(tenant.user(room))
+            swarm.board()
+            swarm.send_all(room, 20, 2)
+            swarm.check()
+            eventually(
+                lambda: rows_in(path, "SELECT count(*) FROM deliveries WHERE state = 2") == [(100,)], "the acks", 20
+            )
+        ended = "SELECT user, protocol, reason FROM connections"
+        eventually(lambda: len(rows_in(path, ended)) == 5, "the connections that ended", 20)
+        assert {row[1:] for row in rows_in(path, ended)} == {("sites", "transport close")}
+        counted = rows_in(path, "SELECT addressed, n_acked, n_waiting, event FROM messages")
+        assert {row[:3] for row in counted} == {(5, 5, 0)}
+        assert len(counted) == 20
+        assert rows_in(path, "SELECT count(*) FROM deliveries WHERE ms IS NULL") == [(0,)]
+    finally:
+        deployment.end()
 
 
 def test_beside_the_embedded_server(directory: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from app.config.settings import Config
+from app.config.settings import Config, Site, WebhookSettings
 from app.config.sources import Sources
 from app.errors import RecadoError
 from app.node import run as run_module
@@ -105,3 +105,11 @@ def test_threads_leave_the_event_loop_its_time(monkeypatch: pytest.MonkeyPatch, 
     finally:
         sys.setswitchinterval(before)
     assert seconds[0] < 0.001
+
+
+def test_webhooks_of_a_demo_may_lead_to_this_machine() -> None:
+    """With the demo every site's webhook may lead to a private address; without it none may unless it says so."""
+    site = Site(name="shop", api_key="k", webhook=WebhookSettings(url="http://127.0.0.1:1/"))
+    demo = run_module._with_site(Config(sites={"shop": site}), Site(name="demo", api_key="demo"))
+    assert [one.webhook.allow_private for one in demo.sites.values()] == [True, True]
+    assert not site.webhook.allow_private

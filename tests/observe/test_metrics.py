@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.backends import figures as backend_figures
 from app.backends.figures import BackendCounts
 from app.journal import figures as journal_figures
+from app.journal.figures import JournalCounts
 from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
@@ -53,6 +54,8 @@ def filled() -> Counts:
     counts.faults["bus"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
+    counts.records.dropped["log"] += 1
+    counts.part(JournalCounts).dropped["full"] += 1
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
@@ -129,7 +132,7 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
     """The labels bound the number of a metric's series: no user can add one."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "place"} | {
+    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "place", "table"} | {
         "node",
         "version",
         "le",

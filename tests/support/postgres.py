@@ -62,6 +62,13 @@ class Postgres:
         assert self._psql(f"CREATE DATABASE {name} TEMPLATE template0")
         return f"postgresql://{_USER}@/{name}?host={self._directory}"
 
+    def database_bytes(self, url: str) -> int:
+        """The size of a database on disk, with its indexes."""
+        name = url.partition("@/")[2].partition("?")[0]
+        options = ["-X", "-q", "-t", "-A", "-h", str(self._directory), "-U", _USER, "-d", name]
+        command = [_binary("psql"), *options, "-c", "SELECT pg_database_size(current_database())"]
+        return int(subprocess.run(command, cwd="/", capture_output=True, timeout=30, check=True, text=True).stdout)
+
     def kill(self) -> None:
         """End all its processes at once, as a crash of the machine does."""
         assert self._process

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from app.backends.hook_answer import HookAnswer
 from app.store.keys import prefix
 from app.webhooks import attempt, site_sender
+from app.webhooks.attempt import record_of
+from app.webhooks.event import new_post
 from app.webhooks.figures import WebhookCounts
 from tests.support.hook_receiver import HookReceiver
 from tests.support.valkey import Valkey
@@ -257,3 +260,43 @@ async def test_attempts_are_rows_of_the_journal(new_node: NewNode, receiver: Hoo
     assert (rows[0]["from_seq"], rows[0]["users"], rows[0]["node"]) == (seq, '["user_1"]', "aa")
     assert rows[0]["types"].startswith("user.o")
     assert rows[0]["webhook_id"] == rows[1]["webhook_id"]
+
+
+async def test_a_post_under_way_is_not_begun_twice(new_node: NewNode, receiver: HookReceiver) -> None:
+    """A node that reads its posts again does not repeat the one that is under way."""
+    node = new_node(hooked_site(receiver))
+    await node.start()
+    receiver.gate.clear()
+    await node.come("user_1")
+    await until(lambda: receiver.at_once == 1, "a POST under way")
+    node.sender._reload()
+    await node.come("user_2")
+    await until(lambda: receiver.at_once == 2, "the POST of another user")
+    receiver.gate.set()
+    await told(receiver, 2)
+    ids = [post for post, _ in receiver.posts]
+    assert len(ids) == len(set(ids))
+
+
+async def test_only_the_holder_changes_posts(new_node: NewNode, receiver: HookReceiver) -> None:
+    """A node whose lease was lost takes no events, and what it reports of a post changes nothing. Events that the bound
+    has dropped are taken by nobody."""
+    site = hooked_site(receiver)
+    holder, other = new_node(site), new_node(site, "bb")
+    for node in (holder, other):
+        await node.redis.start()
+    await holder.outbox.beat(60_000)
+    await holder.come("user_1")
+    events = await holder.outbox.read(b"", 10)
+    post = new_post("msg_1", events, 1_000)
+    assert await other.outbox.take(post, b"{}", events) == 0
+    assert await holder.outbox.take(post, b"{}", events) == 1
+    assert await holder.outbox.take(new_post("msg_2", events, 1_000), b"{}", events) == -1
+    answer = HookAnswer(200, 1)
+    record = record_of(site.name, post, 1_000, answer, "delivered")
+    assert await other.outbox.answered(post, 2_000, record) == 0
+    assert await other.outbox.body_of("msg_1") == b"{}"
+    assert [found.id for found in await other.outbox.posts({})] == ["msg_1"]
+    assert await holder.outbox.answered(post, 2_000, record) == 1
+    assert await holder.outbox.body_of("msg_1") is None
+    assert await holder.outbox.body_of("msg_2") is None

@@ -30,8 +30,8 @@ _log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """The common part of all paths of one node: the keys, the counts, how many requests of each site are under way. Lives
-    as long as the node."""
+    """The common part of all paths of one node: keys, counts, the requests of each site under way. Lives as long as the
+    node."""
 
     def __init__(self, keys: ApiKeys, counts: Counts) -> None:
         self.keys = keys

@@ -80,7 +80,8 @@ def _of_message(ask: Callable[[Site, Parameters, int], Awaitable[dict[str, Any]]
 async def _answered(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     try:
         return await answer
-    except JournalUnavailable:
+    except JournalUnavailable as error:
+        _log.warning("journal not read", reason=str(error))
         raise ReceiptRefused("The journal does not answer, try again.", "journal_unavailable", 503) from None
 
 

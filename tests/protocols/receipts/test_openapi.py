@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +14,13 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
-from app.journal.database import open_database
-from app.journal.schema import upgrade_schema
 from app.journal.states import STATES
 from app.protocols.receipts.openapi import openapi_page
 from app.protocols.receipts.settings import DEFAULT_LIMIT, MAX_CURSOR_BYTES, MAX_LIMIT
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from tests.protocols.receipts.asking import KEY, Backend
 from tests.support.deployment import Deployment
+from tests.support.waiting import eventually
 
 PAGE: dict[str, Any] = json.loads(openapi_page())
 OPERATIONS = [(path, method) for path, methods in PAGE["paths"].items() for method in methods]
@@ -49,22 +47,14 @@ SITES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Deployment]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A real server with a journal."""
-    deployment = Deployment(SITES)
-    url = f"sqlite:///{deployment.directory / 'journal.sqlite'}"
-    asyncio.run(_upgrade(url))
-    deployment.nodes[0].stop()
-    deployment.nodes.clear()
-    deployment.add_node(DATABASE_URL=url)
+    file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+    deployment = Deployment(SITES, environment={"DATABASE_URL": f"sqlite:///{file}"})
+    query = {"site": "shop", "apiKey": KEY}
+    eventually(lambda: deployment.get("/messages", params=query).status_code == 200, "the journal to begin", 20)
     yield deployment
     deployment.end()
-
-
-async def _upgrade(url: str) -> None:
-    engine = open_database(url, is_writer=True)
-    await upgrade_schema(engine)
-    await engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ async def ask(
     query: str | bytes = QUERY,
     headers: Mapping[str, str] | None = None,
     method: str = "POST",
+    path: str = "/send",
 ) -> Answer:
     """Makes one request, with its body in one part or several. A part None means that the client goes away."""
     parts = [body] if isinstance(body, bytes) else list(body)
@@ -56,7 +58,7 @@ async def ask(
         {"type": "http.request", "body": part, "more_body": number < len(parts) - 1}
         for number, part in enumerate(parts)
     ]
-    return await exchange(endpoint, events, query, headers or {}, method)
+    return await exchange(endpoint, events, query, headers or {}, method, path)
 
 
 async def exchange(
@@ -65,11 +67,14 @@ async def exchange(
     query: str | bytes,
     headers: Mapping[str, str],
     method: str = "POST",
+    path: str = "/send",
 ) -> Answer:
     """Makes one request as a server hands it over."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
+        if not events:
+            await asyncio.get_running_loop().create_future()
         return events.pop(0)
 
     async def send(event: MutableMapping[str, Any]) -> None:
@@ -78,6 +83,7 @@ async def exchange(
     scope = {
         "type": "http",
         "method": method,
+        "path": path,
         "query_string": query if isinstance(query, bytes) else query.encode(),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
     }
@@ -433,3 +439,87 @@ async def test_wrong_keys_are_counted_in_the_log(endpoint: SendEndpoint, monkeyp
         ("send refused", "newsite", "wrong key"),
         ("send refused", None, "unknown site"),
     ]
+
+
+# Ids, idempotency keys, waiting and batches
+
+
+async def test_the_id_of_a_message(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """Every 200 has the message's id; with `id=true` the client gets it as one more argument."""
+    receiver = await node.open(SITE, "user_1")
+    answer = await ask(endpoint, query=f"{QUERY}&id=true")
+    (body,) = await heard(receiver, 1)
+    event, first, note = json.loads(body)
+    assert (event, first, note["id"]) == ("news", 1, answer.headers["x-message-id"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", note["at"])
+    assert "x-message-id" not in (await ask(endpoint, b"{}")).headers
+
+
+async def test_idempotency_keys(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """The same request with the same key is answered as the first was, and stores nothing; another one gets 422."""
+    receiver = await node.open(SITE, "user_1")
+    headers = {"idempotency-key": "order 5", "accept": "application/json"}
+    first = await ask(endpoint, headers=headers)
+    again = await ask(endpoint, headers=headers, query=f"site=newsite&apiKey={KEY}")
+    assert "idempotent-replayed" not in first.headers
+    assert (again.body, again.headers["idempotent-replayed"]) == (first.body, "true")
+    for query, body in ((f"{QUERY}&ttl=5", BODY), (QUERY, BODY.replace(b"[1]", b"[2]")), (f"{QUERY}&resync=1", BODY)):
+        other = await ask(endpoint, body, query, headers)
+        assert (other.status, json.loads(other.body)["code"]) == (422, "idempotency_key_reused")
+    refused = await ask(endpoint, b"{}", headers={"idempotency-key": "fresh"})
+    assert refused.status == 400
+    assert (await ask(endpoint, headers={"idempotency-key": "fresh"})).status == 200
+    assert len(await heard(receiver, 2)) == 2
+    for key in ("", "k" * 129, "caf\xe9"):
+        assert (await ask(endpoint, headers={"idempotency-key": key})).status == 400
+
+
+async def test_waiting_for_acks(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """With `wait` the answer comes behind the acks, and tells how many there are."""
+    receiver = await node.open(SITE, "user_1")
+    receiver.on_write = lambda what: node.ack(receiver, what[1]) if what[0] == "event" else None
+    answer = await ask(endpoint, query=f"{QUERY}&wait=all&timeout=30", headers={"accept": "application/json"})
+    content = json.loads(answer.body)
+    assert (content["recipients"], content["acked"], content["waiting"]) == (1, 1, 0)
+
+
+async def test_a_batch(endpoint: SendEndpoint, node: StoreNode) -> None:
+    """The messages of a batch arrive in their order; each has its answer, a wrong one its error and status."""
+    receiver = await node.open(SITE, "user_1")
+    batch = [
+        {"rooms": ["user_1"], "event": "a", "args": [1]},
+        {"event": "b"},
+        {"rooms": "user_1", "event": "c", "args": [3], "ttl": 5},
+        {"rooms": "user_1", "event": "d", "wait": "any"},
+    ]
+    body, headers = json.dumps(batch).encode(), {"idempotency-key": "batch"}
+    answer = await ask(endpoint, body, headers=headers, path="/send/batch")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    content = json.loads(answer.body)
+    assert [one.get("status") for one in content] == [None, 400, None, 400]
+    assert content[1]["error"] == "rooms: expected a room or a list of rooms."
+    assert await heard(receiver, 2) == [b'["a",1]', b'["c",3]']
+    again = await ask(endpoint, body, headers=headers, path="/send/batch")
+    assert (json.loads(again.body), again.headers["idempotent-replayed"]) == (content, "true")
+    other = await ask(endpoint, body.replace(b"3", b"4"), headers=headers, path="/send/batch")
+    assert (other.status, len(receiver.bodies)) == (422, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"[]", 400), (b"{}", 400), (b"[1,", 400), (b"\xff", 400), (b"[" * 900, 400), (b"[" + b"1," * 100 + b"1]", 413)],
+)
+async def test_a_body_that_is_no_batch(endpoint: SendEndpoint, body: bytes, status: int) -> None:
+    """A body that is no array of 1 to 100 messages is refused as a whole."""
+    assert (await ask(endpoint, body, path="/send/batch")).status == status
+
+
+async def test_a_batch_over_the_rate(endpoint: SendEndpoint, valkey: Valkey) -> None:
+    """A batch counts as so many sends: all of it is accepted, or none of it is stored."""
+    query = f"site=bound&apiKey={KEY}"
+    three = b'[{"rooms":"user_1","event":"a"},{"rooms":"user_1","event":"b"},{"rooms":"user_1","event":"c"}]'
+    assert (await ask(endpoint, three, query, path="/send/batch")).status == 429
+    assert valkey.client.get(prefix("bound") + "seq") is None
+    two = b'[{"rooms":"user_1","event":"a"},{"rooms":"user_1","event":"b"}]'
+    assert (await ask(endpoint, two, query, path="/send/batch")).status == 200
+    assert (await ask(endpoint, query=query)).status == 429

@@ -1,0 +1,87 @@
+"""A running server's doors for a site's backend, as commands use them: the site's key, an answer in JSON, a table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct
+
+from app.backends.exchange import BackendError
+from app.backends.sender import ask
+from app.commands.failures import Failure, Load, config_option, sites_option
+from app.config.settings import Config
+
+
+class DoorOptions(Struct, frozen=True):
+    """The options of a command that asks a running server. Lives as long as the command."""
+
+    load: Load
+    config_path: str | None
+    sites_path: str | None
+    site_name: str
+    url: str | None
+    api_key: str | None
+    as_json: bool
+
+
+def door_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options to a command, which gets them with click's names: see `DoorOptions`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON."),
+        click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml)."),
+        click.option("--url", metavar="URL", help="The server (default: this machine, the configured port)."),
+        click.option("--site", "site_name", required=True, help="Name of the site."),
+        sites_option,
+        config_option,
+        click.pass_obj,
+    ):
+        command = option(command)
+    return command
+
+
+def ask_door(options: DoorOptions, method: str, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """The server's answer. Raises Failure with the server's reason."""
+    url, api_key = _server_of(options)
+    try:
+        answer = ask(url, method, path, {"site": options.site_name, **query}, api_key)
+    except BackendError as error:
+        raise Failure(f"no answer from {url}: {error}") from None
+    try:
+        held = msgspec.json.decode(answer.text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        held = {}
+    if answer.status != 200:
+        raise Failure(f"the server answered {answer.status}: {held.get('error', answer.text[:200])}")
+    return held
+
+
+def show_table(rows: Sequence[Sequence[object]], *names: str) -> None:
+    """Prints the rows below the names of their columns; nothing without rows."""
+    if not rows:
+        return
+    lines = [list(names), *([_as_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _as_cell(value: object) -> str:
+    """The value on one line, without characters that a terminal would obey."""
+    text = " ".join(str(value).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _server_of(options: DoorOptions) -> tuple[str, str]:
+    if options.url is not None and options.api_key is not None:
+        return options.url, options.api_key
+    config = options.load(options.config_path, options.sites_path)
+    url = options.url or f"http://127.0.0.1:{config.port}"
+    return url, options.api_key or configured_key(config, options.site_name)
+
+
+def configured_key(config: Config, site_name: str) -> str:
+    """The key of a site of sites.yml. Raises Failure."""
+    if site_name not in config.sites:
+        raise Failure(f"site {site_name!r} is not configured here: expected --api-key, API_KEY or a site of sites.yml")
+    return config.sites[site_name].api_key
