@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "app.config": {"app.errors"},
     "app.observe": {"app.errors", "app.config"},
     "app.core": LEAVES,
+    "app.canary": LEAVES,
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
@@ -61,7 +62,7 @@ MAY_IMPORT = {
     "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
+    | {"app.canary", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {

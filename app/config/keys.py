@@ -205,6 +205,7 @@ class EnvironmentKeys(SharedKeys):
     # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
     cluster: ClusterSection | None = None
+    canary: bool | None = None
 
 
 class SiteKeys(SharedKeys):

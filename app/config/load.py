@@ -16,7 +16,7 @@ from msgspec import Struct
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
-from app.config.settings import Config, Site, WebhookSettings
+from app.config.settings import CANARY_SITE, Config, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
@@ -35,6 +35,7 @@ _SERVER_VARIABLES = {
     "RECADO_NODE_URL": "cluster.url",
     "RECADO_CLUSTER_SECRET": "cluster.secret",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",
+    "RECADO_CANARY": "canary",
 }
 # Environment variable -> its key in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
@@ -95,12 +96,15 @@ def load_config(
 
 
 def check_site_name(name: str, place: str) -> None:
-    """Raises ConfigError with the place when a namespace, a Redis hash tag or a query cannot carry the name."""
+    """Raises ConfigError with the place when a namespace, a Redis hash tag or a query cannot carry the name, and
+    for the name of the hidden site."""
     if not name or name == "/" or name != name.strip() or _FORBIDDEN_IN_SITE_NAME.search(name):
         raise ConfigError(
             f"{place}: site name {name!r}: expected text other than '/', without whitespace at the ends, "
             "control characters and any of { } , ? #"
         )
+    if name == CANARY_SITE:
+        raise ConfigError(f"{place}: site name {name!r}: expected another one, this is the server's own")
 
 
 class _ServerSource(Struct, frozen=True):

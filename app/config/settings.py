@@ -49,6 +49,9 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+#: The hidden site of the canaries; see `app/canary`. No file can name it, and no list shows it.
+CANARY_SITE = "~canary"
+
 #: The tables of the journal that keep their rows for a time.
 JOURNAL_TABLES = (
     *("audit", "connections", "deliveries", "log", "messages", "missing"),
@@ -160,6 +163,11 @@ class Site(Struct, frozen=True, kw_only=True):
         """Whether messages are kept for the devices of this site's users until they are acknowledged."""
         return bool(self.user_room_prefix)
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is the server's own, which no list, metric or row shows."""
+        return self.name == CANARY_SITE
+
     def section(self, kind: type[_Section]) -> _Section | None:
         """A protocol's section of this site; None when the site has not turned it on."""
         return cast("_Section | None", self.sections.get(kind))
@@ -223,6 +231,8 @@ class Config(Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings = ClusterSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1
+    #: Whether each node sends itself a message every 10 s.
+    canary: bool = True
     #: The parts of a node share this mapping. It grows while the node serves, see `app/node/reload.py`.
     sites: dict[str, Site] = {}
 
@@ -232,6 +242,11 @@ class Config(Struct, frozen=True, kw_only=True):
         if self.database_url is None and self.redis_url is None:
             return f"sqlite:///{(self.data_dir / 'journal.sqlite').absolute()}"
         return None if self.database_url == NO_DATABASE else self.database_url
+
+    @property
+    def tenants(self) -> list[Site]:
+        """The sites without the hidden one of the canary: those that lists show."""
+        return [site for site in self.sites.values() if not site.is_hidden]
 
     @property
     def mounted_ports(self) -> tuple[int, ...]:

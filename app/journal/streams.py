@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from app.config.settings import CANARY_SITE
 from app.journal.merge import Entry, id_parts
 from app.redis.client import Commands, RunScript
 
@@ -47,7 +48,7 @@ class ReadStream:
         #: The entries that waited at the last look, and the id of the first of them; "" for none.
         self.waiting = 0
         self.first_waiting = ""
-        #: How many entries one reading takes: a single one while a batch of more cannot be written.
+        #: How many entries one reading takes: fewer while a batch cannot be written, to find the entry that is refused.
         self.most_entries = MAX_ENTRIES
 
     def begin_again(self) -> None:
@@ -105,7 +106,8 @@ class Streams:
         for name in await self._redis.command("ZRANGE", _NODES, 0, -1):
             node = name.decode().removeprefix("~")
             for site in await self._redis.command("SMEMBERS", f"recado:sites:{node}"):
-                self.add(site.decode())
+                if site.decode() != CANARY_SITE:
+                    self.add(site.decode())
 
     async def waiting(self, streams: Sequence[ReadStream]) -> list[ReadStream]:
         """The streams among these that hold entries; a stream whose Redis is away holds none now."""

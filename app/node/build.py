@@ -4,8 +4,9 @@ that knows all layers. It knows protocols only as entries of a list."""
 import asyncio
 import contextlib
 import math
+import socket
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
@@ -14,7 +15,9 @@ from starlette.routing import BaseRoute
 
 from app.backends import figures as backend_figures
 from app.backends.peers import HttpPeers
-from app.config.settings import Config, Site
+from app.canary import figures as canary_figures
+from app.canary.canary import Canary, Subject
+from app.config.settings import CANARY_SITE, Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
@@ -25,6 +28,7 @@ from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
+from app.node.port import target_of
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
@@ -106,9 +110,10 @@ class Services:
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
         self.sessions = SessionRouter(self.socket_server, routing)
         self._originals = Originals(redis, sites)
-        self._sampler = QueueSampler(redis, sites, counts, queues.touched)
+        self._sampler = QueueSampler(redis, config.tenants, counts, queues.touched)
         self._loop_lag = LoopLag(counts.loop_lag_seconds)
         self._journal = (Recorder(redis, node, counts, config.journal.backlog), WriterWatch(redis, counts))
+        self._canary = _new_canary(config, node, counts, self.delivery)
         tasks = current_tasks()
         self.health = Health(
             {
@@ -199,7 +204,8 @@ class Services:
         engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
 
     def _notices(self) -> dict[str, Callable[[], bool]]:
-        return dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values()))
+        own = {} if self._canary is None else {"canary": lambda canary=self._canary: canary.is_well}
+        return own | dict(chain.from_iterable(protocol.notices.items() for protocol in self.protocols.values()))
 
     def _pages(self) -> list[BaseRoute]:
         own = [*bundle_routes(self._config.client_bundle), *observe_routes(self._fleet, self.health)]
@@ -224,9 +230,16 @@ class Services:
                 dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts, ports)
         return dispatcher
 
+    def listens(self, bound: socket.socket, has_tls: bool) -> None:
+        """The node accepts connections on this socket."""
+        if self._canary is not None:
+            self._canary.start(target_of(bound, has_tls))
+
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached
         Redis."""
+        if self._canary is not None:
+            await self._canary.close()
         await asyncio.gather(
             self.socket_server.drain(seconds), *(protocol.drain(seconds) for protocol in self.protocols.values())
         )
@@ -246,7 +259,7 @@ class Services:
 
 
 def _metrics_of(specs: Sequence[ProtocolSpec]) -> Iterable[Metric]:
-    own = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS)
+    own = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, canary_figures.METRICS)
     return chain(*own, *(spec.metrics for spec in specs))
 
 
@@ -286,6 +299,17 @@ def _engine_settings(config: Config, node: str) -> EngineSettings:
         sid_prefix=sid_prefix(node),
         readable_origins=_readable_origins(config),
     )
+
+
+def _new_canary(config: Config, node: str, counts: Counts, delivery: Delivery) -> Canary | None:
+    site = config.sites.get(CANARY_SITE)
+    if site is None:
+        return None
+
+    def forget(user_room: str, device: str) -> Awaitable[object]:
+        return delivery.follow_up.forget_device(site, user_room, device, resync=False)
+
+    return Canary(Subject(node, sid_prefix(node), site.api_key, forget), counts)
 
 
 def _readable_origins(config: Config) -> frozenset[str] | None:

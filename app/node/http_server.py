@@ -44,6 +44,9 @@ class Servable(Drainable, Protocol):
     health: Health
     peer_socket: PeerSocket
 
+    def listens(self, bound: socket.socket, has_tls: bool) -> None:
+        """The node accepts connections on this socket."""
+
     async def release(self) -> None:
         """Makes other nodes answer the requests that wait here for them, until it is cancelled."""
 
@@ -95,6 +98,7 @@ class HttpServer(uvicorn.Server):
             await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
             port = sockets[0].getsockname()[1]
             self._on_listening(f"http://127.0.0.1:{port}")
+            self._services.listens(sockets[0], self.config.is_ssl)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tells connections to leave, then accepts no more and waits for requests, all within the configured times."""

@@ -7,11 +7,15 @@ connections, four processes got 191 to 222 each. With one socket that all proces
 
 import os
 import socket
+import ssl
 from types import TracebackType
 
+from app.canary.wire import Target
 from app.errors import ConfigError
 
 BACKLOG = 4096
+#: A socket on every address is reached on this one.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 # Connections inherit these from their listening socket: a peer that vanished without a word is found in two minutes.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -66,6 +70,16 @@ class SharedPort:
             bound.close()
             raise _not_free(self._host, port, error, self._setting) from None
         return bound
+
+
+def target_of(bound: socket.socket, has_tls: bool) -> Target:
+    """The port of a socket as this machine itself reaches it, whatever the certificate says."""
+    host, port = bound.getsockname()[:2]
+    tls = None
+    if has_tls:
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return Target(_LOOPBACK.get(host, host), port, tls)
 
 
 def _keep_alive(listening: socket.socket) -> None:

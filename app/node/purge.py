@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.config.settings import Config
+from app.config.settings import CANARY_SITE, Config
 from app.errors import RecadoError
 from app.node.location import running_redis
 from app.redis.client import Commands
@@ -41,6 +41,8 @@ async def purge(config: Config, site: str) -> int:
 @asynccontextmanager
 async def _redis_of(config: Config, site: str) -> AsyncIterator[Commands]:
     """The Redis of a site that no server has any more."""
+    if site == CANARY_SITE:
+        raise PurgeRefused(f"no such site: {site!r} is the server's own")
     if site in config.sites:
         raise PurgeRefused(f"site {site!r} is in sites.yml: take it out, and restart the servers, first")
     redis = new_redis(running_redis(config), config.redis_timeout_seconds)

@@ -13,7 +13,8 @@ import structlog
 import uvloop
 from msgspec import structs
 
-from app.config.settings import Config, Site
+from app.canary.site import new_key, with_canary
+from app.config.settings import CANARY_SITE, Config, Site
 from app.config.sources import Sources
 from app.demo.site import DEMO, demo_site
 from app.node.build import Services, check_together
@@ -73,6 +74,10 @@ def serve(
     _tune_collector()
     sys.setswitchinterval(_SWITCH_SECONDS)
     reader = reader_of(sources, specs)
+    if config.canary:
+        # Of several workers the supervisor has made the site: whichever answers knows its key.
+        known = config.sites.get(CANARY_SITE)
+        config, reader = _with_canary(config, reader, new_key() if known is None else known.api_key)
     if sources.has_demo:
         own = demo_site(config, bound.getsockname()[1])
         config = _with_site(config, own)
@@ -81,6 +86,16 @@ def serve(
         specs = (*specs, DEMO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, bound, slot, on_listening, specs, reader))
+
+
+def _with_canary(config: Config, reader: ConfigReader, key: str) -> tuple[Config, ConfigReader]:
+    """The configuration with the hidden site of the canary, and its reader, which finds no change in it."""
+
+    def add(config: Config) -> Config:
+        return structs.replace(config, sites=with_canary(config.sites, key))
+
+    load = reader.load
+    return add(config), structs.replace(reader, load=lambda: add(load()))
 
 
 def _with_site(config: Config, site: Site) -> Config:

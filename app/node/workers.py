@@ -16,6 +16,7 @@ from urllib.parse import quote
 import structlog
 from msgspec import Struct, structs
 
+from app.canary.site import new_key, with_canary
 from app.config.settings import NO_DATABASE, Config, Site
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
@@ -151,6 +152,8 @@ class Supervisor:
         # The URLs may be those of the supervisor's own Valkey and of the file beside it, which no file names.
         given = {**sources.given, "redis_url": config.redis_url, "database_url": config.database_url}
         self._sources = structs.replace(sources, given=given)
+        # One key for all: the kernel gives a request on the port to any of the workers.
+        self._canary_key = new_key()
         self._port = port
         self._further = further
         self._directory = directory
@@ -219,7 +222,7 @@ class Supervisor:
             with self._port.open() as bound, contextlib.ExitStack() as stack:
                 fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
                 slot = WorkerSlot(self._directory, number, self._config.workers, fds)
-                worker = await Worker.start(Task(self._config, self._sources, slot, bound.fileno()), bound)
+                worker = await Worker.start(Task(self._worker_config(), self._sources, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.signal(self._stop_signal)
@@ -230,6 +233,11 @@ class Supervisor:
             _log.error("worker ended", worker=number, status=status, restart_seconds=pause_seconds)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_seconds)
+
+    def _worker_config(self) -> Config:
+        """The settings of a worker, with the hidden site of the canary."""
+        sites = with_canary(self._config.sites, self._canary_key)
+        return structs.replace(self._config, sites=sites) if self._config.canary else self._config
 
     def _pause_after(self, worker: Worker, status: int, restarts: Restarts) -> float:
         failure = worker.failure(status)

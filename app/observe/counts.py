@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
+from app.config.settings import CANARY_SITE
 from app.observe.records import NodeRecords
 
 #: Upper bounds in seconds. A longer duration counts in one more bucket.
@@ -115,7 +116,7 @@ class Counts:
 
     def __init__(self, sites: Iterable[str] = ()) -> None:
         """Makes the numbers of `sites`, so that each is shown with its zeros from the start."""
-        self.sites = {name: SiteCounts() for name in sites}
+        self.sites = {name: SiteCounts() for name in sites if name != CANARY_SITE}
         #: Sockets that the transport closed, by reason.
         self.transport_closings: Counter[str] = Counter()
         #: Requests and connections that were refused because of a bound of the node, by reason.
@@ -139,11 +140,15 @@ class Counts:
         #: Rows for the journal.
         self.records = NodeRecords()
         self._parts: dict[type, Any] = {}
+        #: The numbers of the hidden site, which no metric shows.
+        self._hidden = SiteCounts()
 
     def of(self, site: str) -> SiteCounts:
         """The numbers of a site, made at the first call."""
         counts = self.sites.get(site)
         if counts is None:
+            if site == CANARY_SITE:
+                return self._hidden
             counts = self.sites[site] = SiteCounts()
         return counts
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app.config.settings import LogFormat, LogLevel
+from app.config.settings import CANARY_SITE, LogFormat, LogLevel
 
 _MASK = "***"
 #: Keys, without case, `_` and `-`, whose values are never shown.
@@ -60,12 +60,19 @@ def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | N
         structlog.stdlib.add_log_level,
     ]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *shared, *finish],
+        processors=[structlog.contextvars.merge_contextvars, drop_hidden, *shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *names: _NamedLogger(output, names[0] if names else "recado"),
         cache_logger_on_first_use=True,
     )
     _configure_libraries(threshold, output, shared, finish)
+
+
+def drop_hidden(_: object, __: str, event: EventDict) -> EventDict:
+    """A structlog processor: no line of the hidden site. The canary tells itself what became of its messages."""
+    if event.get("site") == CANARY_SITE:
+        raise structlog.DropEvent
+    return event
 
 
 def mask_secrets(_: object, __: str, event: EventDict) -> EventDict:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from app.config.settings import CANARY_SITE
+
 #: Rows that wait for the next second; past it further ones are dropped, and counted.
 MAX_ROWS = 10_000
 
@@ -26,8 +28,8 @@ class NodeRecords:
         self._count = 0
 
     def add(self, table: str, site: str | None, row: Mapping[str, Any]) -> None:
-        """Keeps a row, whose keys are the columns of the table."""
-        if not self.is_kept:
+        """Keeps a row, whose keys are the columns of the table. The hidden site has none."""
+        if not self.is_kept or site == CANARY_SITE:
             return
         if self._count >= MAX_ROWS:
             self.dropped[table] += 1

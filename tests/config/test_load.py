@@ -335,6 +335,7 @@ def test_mistakes_in_config_yml(load: Load, config: str, line: str) -> None:
         (f"a: {{{SITE}, origins: ['http://x/']}}", "sites.yml: a.origins: expected an origin such as https://www"),
         ("a: 5", "sites.yml: a: expected a mapping, got a whole number"),
         (f"'a ': {{{SITE}}}", "sites.yml: site name 'a ': expected text other"),
+        (f"~canary: {{{SITE}}}", "sites.yml: site name '~canary': expected another one, this is the server's own"),
     ],
 )
 def test_mistakes_in_sites_yml(load: Load, sites: str, line: str) -> None:

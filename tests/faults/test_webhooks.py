@@ -13,7 +13,7 @@ from app.store.keys import prefix
 from tests.support.background import BackgroundLoop
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment, Node
-from tests.support.hook_receiver import SECRET, HookReceiver
+from tests.support.hook_receiver import SECRET, HookReceiver, running_receiver
 from tests.support.sites import contract_sites
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
@@ -25,15 +25,8 @@ TOLD_WITHIN_SECONDS = 20.0
 @pytest.fixture
 def receiver(background: BackgroundLoop) -> Iterator[HookReceiver]:
     """A receiver on the background loop."""
-    receiver = background.run(_started())
-    yield receiver
-    background.run(receiver.stop())
-
-
-async def _started() -> HookReceiver:
-    receiver = HookReceiver()
-    await receiver.start()
-    return receiver
+    with running_receiver(background) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import pytest
 
 from app.errors import ConfigError
-from app.node.port import SharedPort, listen
+from app.node.port import SharedPort, listen, target_of
 
 
 def test_port_in_use() -> None:
@@ -79,3 +80,19 @@ def accept_all(listening: socket.socket) -> int:
         except BlockingIOError:
             return count
         count += 1
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::", "::1"), ("::1", "::1")]
+)
+def test_a_port_is_reached_from_its_own_machine(host: str, reached: str) -> None:
+    """A socket on every address is reached on the loopback, another on its own address; behind TLS any certificate
+    will do."""
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6")
+    with listen(host, 0) as listening:
+        target = target_of(listening, has_tls=True)
+        assert (target.host, target.port) == (reached, listening.getsockname()[1])
+        assert target.tls is not None
+        assert target.tls.verify_mode is ssl.CERT_NONE
+        assert target_of(listening, has_tls=False).tls is None

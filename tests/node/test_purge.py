@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config.settings import Config
+from app.config.settings import CANARY_SITE, Config
 from app.errors import RecadoError
 from app.node.purge import PurgeRefused, check_purge, purge
 from app.store.keys import NODES, node_sites
@@ -30,6 +30,15 @@ async def test_only_the_keys_of_the_site_go(valkey: Valkey, name: str) -> None:
     assert await purge(config_of(valkey, "kept"), name) == 2_500
     assert set(valkey.dump()) == others
     assert await purge(config_of(valkey, "kept"), name) == 0
+
+
+async def test_the_hidden_site_is_none(valkey: Valkey) -> None:
+    """The site of the canary is not purged, and no purge says what Redis holds of it."""
+    valkey.client.set(f"recado:{{{CANARY_SITE}}}:seq", "x")
+    for run in (check_purge, purge):
+        with pytest.raises(PurgeRefused, match="no such site"):
+            await run(config_of(valkey), CANARY_SITE)
+    assert set(valkey.dump()) == {f"recado:{{{CANARY_SITE}}}:seq"}
 
 
 async def test_site_that_is_served_stays(valkey: Valkey) -> None:

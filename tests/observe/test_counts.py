@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.config.settings import CANARY_SITE
 from app.observe.counts import BOUNDS_SECONDS, Counts, Durations
 
 
@@ -23,6 +24,17 @@ def test_sites_are_there_from_the_start() -> None:
     assert list(counts.sites) == ["a"]
     assert counts.of("a") is counts.sites["a"]
     assert counts.of("b") is counts.of("b")
+
+
+def test_the_hidden_site_is_not_listed() -> None:
+    """The numbers of the canary's site are kept, and no metric finds them."""
+    counts = Counts([CANARY_SITE, "shop"])
+    counts.of(CANARY_SITE).acks += 1
+    assert counts.of(CANARY_SITE).acks == 1
+    assert list(counts.sites) == ["shop"]
+    counts.records.is_kept = True
+    counts.records.add("connections", CANARY_SITE, {})
+    assert counts.records.take() == {}
 
 
 def test_scripts_are_told_apart() -> None:

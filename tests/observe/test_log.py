@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config.settings import LogFormat, LogLevel
+from app.config.settings import CANARY_SITE, LogFormat, LogLevel
 from app.observe.log import configure_logging, mask_secrets
 
 
@@ -63,6 +63,14 @@ def test_one_json_line_an_event() -> None:
         "url": "http://127.0.0.1:1",
         "device": "a\nb",
     }
+
+
+def test_the_hidden_site_has_no_lines() -> None:
+    """No line of the canary's site is written, whatever its level."""
+    stream = configured()
+    structlog.get_logger("app.core.delivery").error("send failed", site=CANARY_SITE)
+    structlog.get_logger("app.core.delivery").info("message stored", site="shop")
+    assert [line["site"] for line in lines(stream)] == ["shop"]
 
 
 def test_level_decides() -> None:

@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.backends import figures as backend_figures
 from app.backends.figures import BackendCounts
+from app.canary import figures as canary_figures
+from app.canary.record import CanaryRecord
 from app.journal import figures as journal_figures
 from app.journal.figures import JournalCounts
 from app.observe import figures
@@ -33,6 +35,7 @@ LISTED = [
     *figures.METRICS,
     *backend_figures.METRICS,
     *journal_figures.METRICS,
+    *canary_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -56,6 +59,7 @@ def filled() -> Counts:
     counts.loop_lag_seconds.observe(0.03)
     counts.records.dropped["log"] += 1
     counts.part(JournalCounts).dropped["full"] += 1
+    counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]

@@ -123,6 +123,24 @@ async def test_errors_reach_the_caller(bench: Bench) -> None:
     assert (bench.pool._free, bench.pool._lines) == (3, {})
 
 
+async def test_errors_leave_no_cycle(bench: Bench) -> None:
+    """With the collector off nothing is left of an error."""
+    left: list[weakref.ref[Bench]] = []
+
+    def fail() -> None:
+        local = Bench()
+        left.append(weakref.ref(local))
+        raise BadRequest(str(local.begun))
+
+    gc.disable()
+    try:
+        with contextlib.suppress(BadRequest):
+            await bench.pool.run("a", fail)
+        await until(lambda: left[0]() is None, "the end of it")
+    finally:
+        gc.enable()
+
+
 async def test_callers_that_have_gone(bench: Bench) -> None:
     """Work that nobody waits for any more is not begun; work under way keeps its thread until it ends."""
     tasks = await bench.start("a", "a1", "a2", "a3", "a4")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.config.settings import CANARY_SITE
 from app.redis.scripts import load_scripts, packed_scripts
+from app.store.keys import prefix
 from tests.support.processes import REPOSITORY
 
 FILES = sorted((REPOSITORY / "app").rglob("lua/*.lua"))
@@ -32,10 +34,12 @@ def includes_of(text: str) -> list[str]:
     return re.findall(r"^-- include (\w+)$", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("journal_backlog", [0, 1_000])
 @pytest.mark.parametrize("name", load_scripts())
-def test_a_script_has_the_functions_that_it_calls(name: str) -> None:
+def test_a_script_has_the_functions_that_it_calls(name: str, journal_backlog: int) -> None:
     """No script calls a function of a fragment that it does not include; each fragment stands in it once."""
-    text = load_scripts()[name].text
+    text = load_scripts(journal_backlog=journal_backlog)[name].text
+    assert "end if" not in text or journal_backlog
     known = set().union(*map(functions_of, FRAGMENTS.values()))
     assert calls_of(text) & known <= set(re.findall(r"^ *local function (\w+)", text, re.MULTILINE))
     top = re.findall(r"^local function (\w+)", text, re.MULTILINE)
@@ -69,6 +73,13 @@ def test_a_cluster_has_scripts_of_its_own() -> None:
     assert one["send"].digest != many["send"].digest
     assert one["beat"] == many["beat"]
     assert "IS_SHARDED = true" in many["send"].text
+
+
+def test_the_hidden_site_has_no_journal() -> None:
+    """With a journal the scripts write none for the canary's site, whose prefix they know as the store makes it."""
+    text = load_scripts(journal_backlog=500)["send"].text
+    assert f"JOURNAL_BACKLOG = KEYS[1] == '{prefix(CANARY_SITE)}' and 0 or 500\n" in text
+    assert "JOURNAL_BACKLOG = 0\n" in load_scripts()["send"].text
 
 
 def test_every_script_can_be_loaded_again() -> None:

@@ -23,7 +23,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
     """Return this process's environment without the server's variables, plus `settings`."""
     environment = {key: value for key, value in os.environ.items() if not _SETTINGS.fullmatch(key)}
     # A test that needs the journal names its database: each writer is one more process.
-    ours = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "DATABASE_URL": "none"}
+    ours = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "DATABASE_URL": "none", "RECADO_CANARY": "false"}
     return environment | ours | settings
 
 
@@ -34,8 +34,9 @@ class Server(ChildProcess):
     end_signal = signal.SIGINT
 
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
-        """Start `python -m app serve` in `directory`; return when it listens."""
-        command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", *arguments]
+        """Start `python -m app serve` in `directory`; return when it listens. TEST_MODULE names another module."""
+        module = environment.pop("TEST_MODULE", "app")
+        command = [sys.executable, "-m", module, "serve", "--host", "127.0.0.1", *arguments]
         super().__init__("server", command, directory, clean_environment(**environment))
         try:
             self.url = self._wait_listening()

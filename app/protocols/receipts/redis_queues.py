@@ -22,7 +22,14 @@ from app.protocols.receipts.ports import (
     WaitingMessage,
 )
 from app.protocols.receipts.refusal import ReceiptRefused
-from app.protocols.receipts.settings import DEVICES_A_RUN, IDS_A_STEP, MAX_SORTED, MESSAGES_A_RUN, SCAN_COUNT
+from app.protocols.receipts.settings import (
+    DESCRIBED_A_RUN,
+    DEVICES_A_RUN,
+    IDS_A_STEP,
+    MAX_SORTED,
+    MESSAGES_A_RUN,
+    SCAN_COUNT,
+)
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
@@ -105,7 +112,7 @@ class RedisQueueReader:
     async def describe_devices(self, site: Site, handles: Sequence[int], steps: Steps) -> list[DeviceFacts | None]:
         """Each of the devices; see `QueueReader`."""
         run = partial(self._run, "device_facts", site, self.now_ms)
-        answers = await self._run_in_parts(run, handles, DEVICES_A_RUN, steps)
+        answers = await self._run_in_parts(run, handles, DESCRIBED_A_RUN, steps)
         return [_device(words) if len(words) > 1 else None for words in answers]
 
     async def user_rooms(self, site: Site, user: str) -> list[str]:

@@ -7,6 +7,7 @@ from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
+from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.revocation import revocation_routes
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
@@ -23,7 +24,7 @@ class _NodeSites(NodeProtocol):
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         tickets = Tickets(RedisTickets(services.redis), counts)
-        admission = Admission(self._directory, services.limits, tickets)
+        admission = Admission(OwnRooms(self._directory), services.limits, tickets)
         self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
