@@ -93,6 +93,7 @@ class Escalations:
         return min(certain), min(tried, default=float("inf"))
 
 
+@pytest.mark.timeout(300)
 def test_escalations_under_kills(
     cluster: Deployment,
     receiver: HookReceiver,
