@@ -184,7 +184,7 @@ class SiteSender:
         self._has_news = True
 
     def _reload(self) -> None:
-        """What this node knows of the outbox is not as it is: the next turn reads it again."""
+        """The outbox is not as this node knows it: the next turn reads it again."""
         self._lanes = None
         self._has_news = True
         self._woken.set()

@@ -60,9 +60,6 @@ def filled() -> Counts:
     counts.records.dropped["log"] += 1
     counts.part(JournalCounts).dropped["full"] += 1
     counts.part(CanaryRecord).note_delivered(0.004)
-    counts.part(CanaryRecord).note_delivered(0.004)
-    counts.records.dropped["log"] += 1
-    counts.part(JournalCounts).dropped["full"] += 1
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
