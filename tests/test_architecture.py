@@ -265,6 +265,7 @@ SHORT_TASKS = {
     "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
+    "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
     "app.store.large_sends", "app.store.places", "app.transport.websocket",
 }  # fmt: skip

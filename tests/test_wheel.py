@@ -10,11 +10,14 @@ from pathlib import Path
 
 from tests.support.processes import REPOSITORY
 
+#: Alembic finds these by their path, not by an import.
+_MIGRATIONS = {f"app/journal/migrations/{name}" for name in ("env.py", "versions/v0001_first.py")}
 _BUNDLES = {f"app/static/vendor/socket.io-{version}.js" for version in "124"}
 
 
 def test_wheel_has_the_bundles(tmp_path: Path) -> None:
-    """A wheel built where scripts/fetch-clients never ran has the browser clients, those of the checkout's own."""
+    """A wheel built where scripts/fetch-clients never ran has the browser clients, those of the checkout's own,
+    and the journal's migrations."""
     checkout = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("vendor", "__pycache__")
     for name in ("app", "scripts"):
@@ -25,5 +28,5 @@ def test_wheel_has_the_bundles(tmp_path: Path) -> None:
     subprocess.run(command, cwd=checkout, check=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert set(archive.namelist()) >= _BUNDLES
+        assert set(archive.namelist()) >= _BUNDLES | _MIGRATIONS
         assert all(archive.read(name) == (REPOSITORY / name).read_bytes() for name in _BUNDLES)

@@ -42,7 +42,7 @@ class Subject(Struct, frozen=True):
 
 
 class _Answer(Struct):
-    """The answer of `/send` about a stored message."""
+    """The answer of `/send` to a message that is stored."""
 
     acked: int = 0
     waiting: int = 0

@@ -51,6 +51,9 @@ class Audiences:
         self._store = store
         self._errands = errands
         self.is_away = store.is_away
+        #: Awaited before a further page of a history is read, so that a listener that writes slowly is done with the
+        #: last one.
+        self.before_page: Callable[[Site], Awaitable[None]] = _at_once
         #: Counts messages whose listener has failed.
         self.faults: Counter[str] = Counter()
         self._feeds: dict[str, _Feed] = {}
@@ -170,9 +173,15 @@ class Audiences:
                 feed.last_seq = None
             elif history.is_complete or held.has_gap:
                 feed.last_seq = history.last_seq
+            if has_more:
+                await self.before_page(site)
 
     def _feed_of(self, site: Site) -> _Feed:
         if site.name not in self._feeds:
             leave = partial(self._store.leave_audience, site, self.protocol)
             self._feeds[site.name] = _Feed(partial(Leavings, self._errands, site.name, leave))
         return self._feeds[site.name]
+
+
+async def _at_once(site: Site) -> None:
+    """A listener that does not write slowly."""

@@ -12,11 +12,15 @@ from contextlib import contextmanager
 
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.catch_up import is_within_bounds
 from app.core.connection import Connection, ConnectionPhase
 from app.core.message import LiveMessage
 from app.observe.counts import Counts, SiteCounts
+
+#: How long a device that has left is remembered: for longer than a message waits for its report as written.
+REMEMBERED_MS = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +88,31 @@ class Strays:
             self._dropped += 1
 
 
+class Departed:
+    """The devices that have left this node lately, each with the highest seq that was written to it. Lives as long as
+    the connections of its site.
+
+    A report of written messages is late by some hundred milliseconds, and a node without Redis may get messages for a
+    device that has left.
+    """
+
+    def __init__(self) -> None:
+        #: Handle -> seq, and when it left in ms, oldest first.
+        self._devices: dict[bytes, tuple[int, int]] = {}
+
+    def note(self, handle: bytes, seq: int, now: int) -> None:
+        """A device has left."""
+        devices = self._devices
+        while devices and devices[oldest := next(iter(devices))][1] < now - REMEMBERED_MS:
+            del devices[oldest]
+        before, _ = devices.pop(handle, (0, 0))
+        devices[handle] = (max(before, seq), now)
+
+    def had(self, handle: bytes, seq: int) -> bool:
+        """Whether a message was written to the device before it left."""
+        return seq <= self._devices.get(handle, (0, 0))[0]
+
+
 class SiteConnections:
     """The connections of one site on this node. Lives as long as the node."""
 
@@ -100,6 +129,7 @@ class SiteConnections:
         self._rooms: dict[str, dict[Connection, None]] = {}
         self._counter: int | None = None
         self.strays = Strays()
+        self._departed = Departed()
         #: Counts the errors of receivers.
         self.faults: Counter[str] = Counter()
 
@@ -141,9 +171,9 @@ class SiteConnections:
                 self._resync(connection, message.seq)
 
     def has_written(self, handle: bytes, seq: int) -> bool:
-        """Whether a message was written to a connection of this device, or to none because none is here any more."""
+        """Whether a message was written to a connection of this device, which may have ended since."""
         connections = self._devices.get(handle, ())
-        return not connections or any(connection.has_written(seq, handle) for connection in connections)
+        return self._departed.had(handle, seq) or any(one.has_written(seq, handle) for one in connections)
 
     def withdraw(self, message: LiveMessage) -> None:
         """Tells the connections of the message's devices that it was withdrawn."""
@@ -175,6 +205,9 @@ class SiteConnections:
 
     def remove(self, connection: Connection) -> None:
         """Removes the connection from its devices."""
+        now = now_ms()
+        for handle, seq in connection.written_until():
+            self._departed.note(handle, seq, now)
         for handle in connection.handles:
             others = tuple(other for other in self._devices.get(handle, ()) if other is not connection)
             if others:

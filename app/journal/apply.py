@@ -158,8 +158,12 @@ async def _change_deliveries(sql: AsyncConnection, portions: Sequence[Portion], 
     if rows:
         await prepare(sql)
         await load(sql, STAGED, _DELIVERY_COLUMNS, rows)
-        for statement in _STAGED_STATEMENTS:
-            await sql.execute(text(statement))
+        count, change, add = _STAGED_STATEMENTS
+        await sql.execute(text(count))
+        changed = await sql.execute(text(change))
+        if changed.rowcount != len(rows):
+            # Some had their final state already, or are no rows yet.
+            await sql.execute(text(add))
     return len(rows)
 
 
@@ -211,8 +215,8 @@ def _statements_of_changes() -> tuple[str, str, str]:
     ).replace(" = Fate.", " = ")
     changes = (
         f"SELECT s.site_id, s.seq, SUM(CASE WHEN d.state IS NULL THEN 1 ELSE 0 END) AS added, {counts}"
-        f" FROM {STAGED} s JOIN messages m ON m.site_id = s.site_id AND m.seq = s.seq"
-        f" LEFT JOIN deliveries d ON {same}"
+        # Groups of messages that SQL does not know meet no row of `messages`.
+        f" FROM {STAGED} s LEFT JOIN deliveries d ON {same}"
         f" WHERE d.state IS NULL OR (d.state < {int(FIRST_FINAL)} AND s.state > d.state) GROUP BY s.site_id, s.seq"
     )
     sums = ", ".join(f"{state.column} = messages.{state.column} + c.c{int(state)}" for state in Fate)

@@ -19,7 +19,7 @@ async def prepare(sql: AsyncConnection) -> None:
     """Makes the working table of a connection, and has PostgreSQL go by its indexes: of the working table it has no
     statistics, and it would read all deliveries to find some."""
     if sql.dialect.name == "postgresql":
-        for setting in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan"):
+        for setting in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "jit"):
             await sql.exec_driver_sql(f"SET LOCAL {setting} = off")
         await sql.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {STAGED} ({_STAGED_COLUMNS}) ON COMMIT DELETE ROWS"

@@ -48,7 +48,7 @@ class ReadStream:
         #: The entries that waited at the last look, and the id of the first of them; "" for none.
         self.waiting = 0
         self.first_waiting = ""
-        #: How many entries one reading takes: a single one while a batch of more cannot be written.
+        #: How many entries one reading takes: fewer while a batch cannot be written, to find the entry that is refused.
         self.most_entries = MAX_ENTRIES
 
     def begin_again(self) -> None:
@@ -119,6 +119,13 @@ class Streams:
                 if not answer:
                     stream.first_waiting = ""
         return [stream for stream, answer in zip(streams, answers, strict=True) if isinstance(answer, int) and answer]
+
+    async def look(self) -> None:
+        """Notes what waits in every stream, without reading it: SQL is away. Raises StoreUnavailable."""
+        waiting = await self.waiting(list(self))
+        asked = [self._redis.command("XRANGE", stream.key, "-", "+", "COUNT", 1) for stream in waiting]
+        for stream, entries in zip(waiting, await asyncio.gather(*asked), strict=True):
+            stream.first_waiting = entries[0][0].decode() if entries else ""
 
     async def read(self, stream: ReadStream) -> Reading | None:
         """Deletes from a stream what is in SQL, and reads the next entries; None: there are none. Raises StoreError."""

@@ -188,8 +188,8 @@ webhook_attempts = Table(
     Column("attempt", Integer),
     Column("events", Integer),
     Column("types", Text),
-    #: The seqs of its events in the outbox, a JSON list.
-    Column("seqs", Text),
+    Column("from_seq", BigInteger),
+    Column("to_seq", BigInteger),
     #: The users of its events, a JSON list, as far as it is short.
     Column("users", Text),
     #: NULL: there was no answer.
@@ -197,7 +197,7 @@ webhook_attempts = Table(
     Column("ms", Integer),
     Column("answer", Text),
     Column("error", Text),
-    #: `delivered`, `retry`, `parked` or `off`.
+    #: `delivered`, `retry`, `parked`, `off` or `test`.
     Column("outcome", Text),
     Column("node", Text),
     Index("webhook_attempts_by_time", "site_id", "at"),

@@ -75,6 +75,8 @@ class JournalWriter:
         self._tell_at = 0.0
         self._failures = 0
         self._lag_ms = 0
+        #: Transactions that take one stream each.
+        self._alone = 0
 
     @property
     def is_in_charge(self) -> bool:
@@ -141,6 +143,7 @@ class JournalWriter:
         """The last transaction may have happened or not: SQL is asked before the next."""
         for stream in self._streams:
             stream.has_position = False
+            stream.due_at = 0.0
         self._names.forget()
 
     async def _work(self) -> float:
@@ -170,12 +173,13 @@ class JournalWriter:
 
     async def _read(self, now: float) -> list[Reading]:
         """Reads from streams that are due, as much as one transaction takes."""
-        due = [stream for stream in self._streams if stream.due_at <= now]
+        due = sorted((one for one in self._streams if one.due_at <= now), key=lambda one: one.due_at)
+        most = 1 if self._alone else MAX_STREAMS
         readings: list[Reading] = []
         size = 0
         look = min(_LONGEST_LOOK_SECONDS, max(_GATHER_SECONDS, len(self._streams) * _LOOK_SECONDS_A_STREAM))
         for stream in await self._streams.waiting(due):
-            if len(readings) == MAX_STREAMS or size >= MAX_BYTES:
+            if len(readings) == most or size >= MAX_BYTES:
                 # The others stay due.
                 return readings
             reading = await self._streams.read(stream)
@@ -200,17 +204,18 @@ class JournalWriter:
             if not is_refusal(error):
                 raise
             rows = await self._write_again(readings, portions, error)
+        self._alone = max(0, self._alone - 1)
         for reading, portion in zip(readings, portions, strict=True):
             self._streams.written(reading, portion.to_id, portion.read)
-            reading.stream.most_entries = MAX_ENTRIES
+            reading.stream.most_entries = min(MAX_ENTRIES, 2 * reading.stream.most_entries)
             if portion.batch.entries < len(reading.entries):
                 # A loss ended the batch: the entries behind it have been read, and come with the next reading.
                 reading.stream.due_at = 0.0
         self._count(portions, rows)
 
     async def _write_again(self, readings: Sequence[Reading], portions: list[Portion], error: DBAPIError) -> int:
-        """A row was refused. First every message is looked up in SQL; then entries are written one by one; one that is
-        refused alone is passed over."""
+        """A row was refused. First every message is looked up in SQL; then fewer and fewer entries are written at once;
+        one that is refused alone is passed over."""
         self._names.forget()
         try:
             await self._name_handles(portions)
@@ -220,8 +225,10 @@ class JournalWriter:
                 raise
         self._names.forget()
         if len(readings) > 1 or portions[0].batch.entries > 1:
-            for reading in readings:
-                reading.stream.most_entries = 1
+            # Each stream alone, so that one that is refused keeps no other one waiting.
+            self._alone = len(readings) if len(readings) > 1 else self._alone
+            for reading, portion in zip(readings, portions, strict=True):
+                reading.stream.most_entries = max(1, portion.batch.entries // 2)
             raise JournalUnavailable(f"rows were refused: {type(error.orig).__name__}") from error
         _log.error("journal entry refused", entry=portions[0].to_id, reason=type(error.orig).__name__)
         batch = portions[0].batch
@@ -292,6 +299,9 @@ class JournalWriter:
         if now < self._tell_at:
             return
         self._tell_at = now + _FIGURES_SECONDS
+        if self._failures:
+            with contextlib.suppress(StoreError):
+                await self._streams.look()
         waiting: list[ReadStream] = [stream for stream in self._streams if stream.waiting]
         oldest = min((id_parts(stream.first_waiting)[0] for stream in waiting if stream.first_waiting), default=0)
         wall_ms = int(time.time() * 1000)

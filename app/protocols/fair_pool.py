@@ -3,6 +3,7 @@ own before them: an owner with much work waits for itself, and takes turns with 
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,11 @@ class FairPool:
         self._fill()
         try:
             return await result
+        except asyncio.CancelledError:
+            # A caller that has gone takes no place in the line.
+            with contextlib.suppress(ValueError):
+                line.waiting.remove((work, result))
+            raise
         finally:
             # An error holds this frame, and the future holds the error.
             del result
@@ -98,8 +104,8 @@ class FairPool:
             owner = self._ready.popleft()
             line = self._lines[owner]
             line.is_ready = False
-            work, result = line.waiting.popleft()
-            if not result.done():
+            if line.waiting:
+                work, result = line.waiting.popleft()
                 self._start(owner, line, work, result)
             self._note_ready(owner, line)
             self._forget_idle(owner, line)
@@ -129,7 +135,7 @@ class FairPool:
         self._fill()
 
     def _forget_idle(self, owner: str, line: _Line) -> None:
-        if not line.waiting and not line.under_way:
+        if not line.waiting and not line.under_way and not line.is_ready:
             del self._lines[owner]
 
 

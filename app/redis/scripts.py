@@ -3,7 +3,7 @@
 Each package keeps its scripts in a folder `lua/`. A line `-- include <name>` is replaced by the fragment `_<name>.lua`
 of any package, once; fragments include others the same way. `-- include <name> here`, within a function, makes the
 functions of the fragment when that function runs: every run of a script makes all others. No two packages have a script
-of the same name.
+of the same name. Lines between `-- if journal` and `-- end if` are left out where there is no journal.
 """
 
 import hashlib
@@ -21,6 +21,10 @@ from app.config.settings import CANARY_SITE
 #: The first key of the scripts of the hidden site, of which the journal hears nothing; see `app/store/keys.py`.
 _HIDDEN_PREFIX = f"recado:{{{CANARY_SITE}}}:"
 _INCLUDE = re.compile(r"^-- include (\w+)( here)?\n", re.MULTILINE)
+
+
+#: The lines that a script has where there is a journal.
+_OF_JOURNAL = re.compile(r"^ *-- if journal\n.*?^ *-- end if\n", re.MULTILINE | re.DOTALL)
 
 
 class Script(Struct, frozen=True):
@@ -44,6 +48,8 @@ def load_scripts(is_sharded: bool = False, journal_backlog: int = 0) -> dict[str
         if name in scripts:
             raise ValueError(f"{file}: expected a name that no other script has")
         text = _expand(file.read_text(), fragments, set())
+        if not journal_backlog:
+            text = _OF_JOURNAL.sub("", text)
         scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 

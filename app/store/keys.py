@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; lost, rooms, written, client<n>; c:<node>.<number>: a connection, `1`, note |
+| device:<handle> | hash | user, device; lost, rooms, written, withdrawn, via, client<n>; c:<node>.<number>: 1, note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -19,7 +19,6 @@
 | waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
 | watched | hash | seq → id and event as JSON, for messages in `within` |
 | pending:<seq> | set | users of such a message of whom no device has acknowledged |
-| withdrawn:<handle> | list | ids of withdrawn messages that a device which is away has |
 | once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
 | fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
@@ -64,9 +63,10 @@ its acks, `late` tells that its backend was told of users without an ack.
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
 was written to it before its connections ended. `rooms` holds the rooms of a device in the public channel; for other
-devices `users` holds them. `client0`, `client1`, ... are the parts of one text: its length, a space, the time of the
-newest connect, and the client's description. A note is kept for the protocol, which gets it when another node takes the
-connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
+devices `users` holds them. `via` is the transport of the newest connection. `client0`, `client1`, ... are the parts of
+one text: its length, a space, the time of that connect, and the client's description. A note is kept for the protocol,
+which gets it when another node takes the connection out: a site with an updateUserUrl keeps the user's token there, and
+nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 
@@ -74,8 +74,9 @@ The site `~canary` is the server's own, see `app/canary`: it has the keys of a s
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
 has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
-other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), and the channels `recado:bus:<node>`; in a
-Cluster the channels are `recado:{site}:bus:<node>`.
+other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for
+the journal), `recado:journal` (hash, figures of its writer), `recado:journal:lease` (the writer that works), and the
+channels `recado:bus:<node>`; in a Cluster the channels are `recado:{site}:bus:<node>`.
 """
 
 NODES = "recado:nodes"

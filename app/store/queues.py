@@ -382,7 +382,7 @@ class RedisQueues:
     async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer
         registered = [
-            Registered(handle, lost == b"1", _to_waiting(waiting), [id.decode() for id in withdrawn])
+            Registered(handle, lost == b"1", _to_waiting(waiting), withdrawn.decode().split(",")[:-1])
             for handle, lost, waiting, withdrawn in devices
         ]
         return Registration(self._heard(site, last_seq), registered)

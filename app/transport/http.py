@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals
-from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, leave
+from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, forget_head, leave
 from app.transport.http_unread import ReadProtocol
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
@@ -215,8 +215,7 @@ class HttpProtocol(ReadProtocol):
             return
         before = self.cycle
         super().on_headers_complete()
-        cycle = self.cycle
-        if cycle is not before:
+        if (cycle := self.cycle) is not before:
             self.scope["extensions"] = cast("Any", {EXTENSION: Offer(self, cycle)})
             # For the headers behind a chunked body: the request is served already.
             self.headers = []
@@ -326,14 +325,15 @@ class HttpProtocol(ReadProtocol):
             if not self.pipeline:
                 self.loop.call_soon(self._read_on)
         if self._running is None and self._part is None:
-            # uvicorn has set the deadline.
-            self._wait = _NEXT_REQUEST
+            self._wait = _NEXT_REQUEST  # uvicorn has set the deadline
         else:
             self._wait = None
             self._look()
         if self._early is not None and self._running is None:
             early, self._early = self._early, None
             self._hand_over(early)
+        elif self._wait is _NEXT_REQUEST:
+            forget_head(self)
 
     def take_over(self, cycle: RequestResponseCycle) -> StreamSocket | None:
         """Release the socket for good, None when it is lost; requests behind this one are not served."""

@@ -114,6 +114,12 @@ def reason_phrase(reason: str) -> bytes:
     return _UNPRINTABLE.sub(b"?", reason.encode("ascii", "replace")[:_MAX_REASON_BYTES]).strip()
 
 
+def forget_head(protocol: Any) -> None:
+    """Free the head of the answered request: a connection that waits for the next one would keep 64 KB twice."""
+    protocol.scope = protocol.cycle.scope = {}
+    protocol.url = b""
+
+
 def leave(cycle: RequestResponseCycle) -> None:
     """Close the connection of a request without a response."""
     disconnect(cycle)

@@ -51,7 +51,7 @@ def notice(node: Node) -> bool:
 
 
 def devices(deployment: Deployment) -> dict[str, Any]:
-    """The keys of the hidden site in Redis, without those that a site has once."""
+    """The keys of the hidden site in Redis, but those that a site has once."""
     found = deployment.redis.dump()
     return {
         name: value

@@ -10,7 +10,7 @@ import pytest
 
 from app.core import catch_up
 from app.core.connection import AckCollector, Connection, ConnectionPhase
-from app.core.hub import SiteConnections
+from app.core.hub import REMEMBERED_MS, Departed, SiteConnections
 from app.core.message import LiveMessage, Waiting
 from tests.support.store import RecordingReceiver, make_site
 
@@ -81,6 +81,28 @@ def test_removed_connection_leaves_the_others() -> None:
     place.connections.remove(last)
     assert place.connections.connections_of(A) == ()
     assert list(place.connections) == []
+
+
+def test_message_behind_a_departure_is_not_written() -> None:
+    """A message that was written before its device left counts as written, a later one does not."""
+    place = Place()
+    leaving, _ = place.live(A)
+    place.tell(1, A)
+    place.connections.remove(leaving)
+    place.tell(2, A)
+    assert [place.connections.has_written(A, seq) for seq in (1, 2)] == [True, False]
+    place.live(A)
+    assert [place.connections.has_written(A, seq) for seq in (1, 2)] == [True, False]
+
+
+def test_departed_devices_are_forgotten() -> None:
+    """A device that left a while ago is forgotten when another one leaves."""
+    departed = Departed()
+    departed.note(A, 5, 1_000)
+    departed.note(A, 3, 1_001)
+    assert departed.had(A, 5)
+    departed.note(B, 7, 1_002 + REMEMBERED_MS)
+    assert [departed.had(A, 5), departed.had(B, 7), departed.had(B, 8)] == [False, True, False]
 
 
 def test_each_connection_is_listed_once() -> None:

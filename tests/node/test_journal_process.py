@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.deployment import Deployment
 from tests.support.fates import FIRST_SEQ, SITE, FateStream
-from tests.support.processes import REPOSITORY, ChildProcess, descendants, is_running, kill
+from tests.support.processes import REPOSITORY, ChildProcess, is_running, kill, writers_of
 from tests.support.server import Server, clean_environment
 from tests.support.sites import load_sites
 from tests.support.swarm import Swarm
@@ -32,13 +32,6 @@ def directory() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="recado-"))
     yield made
     shutil.rmtree(made)
-
-
-def writers_of(process: ChildProcess) -> list[int]:
-    """The process ids of the writers that run beneath a process."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, check=True, text=True).stdout
-    commands = dict(line.strip().split(" ", 1) for line in listing.splitlines())
-    return [pid for pid in descendants(process.pid) if commands.get(str(pid), "").endswith("-m app journal-writer")]
 
 
 def messages_in(path: Path) -> int:
@@ -122,11 +115,11 @@ def test_beside_the_embedded_server(directory: Path) -> None:
     server = Server(directory, "--port", "0", "--demo", "--data-dir", str(directory / "data"), DATABASE_URL="")
     path = directory / "data" / "journal.sqlite"
     try:
-        eventually(lambda: path.exists() and len(writers_of(server)) == 1, "a writer", 20)
+        server.lines.wait_for(lambda line: "journal begun" in line, "a writer", 20)
+        assert len(writers_of(server)) == 1
         assert path.stat().st_mode & 0o077 == 0
     finally:
         server.end()
-    assert "journal begun" in [line.get("event") for line in server.log()]
 
 
 def test_no_journal_without_a_database(directory: Path, valkey: Valkey) -> None:

@@ -57,9 +57,9 @@ def filled() -> Counts:
     counts.faults["bus"] += 1
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
-    counts.part(CanaryRecord).note_delivered(0.004)
     counts.records.dropped["log"] += 1
     counts.part(JournalCounts).dropped["full"] += 1
+    counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
         parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]

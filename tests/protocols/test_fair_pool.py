@@ -123,6 +123,24 @@ async def test_errors_reach_the_caller(bench: Bench) -> None:
     assert (bench.pool._free, bench.pool._lines) == (3, {})
 
 
+async def test_errors_leave_no_cycle(bench: Bench) -> None:
+    """With the collector off nothing is left of an error."""
+    left: list[weakref.ref[Bench]] = []
+
+    def fail() -> None:
+        local = Bench()
+        left.append(weakref.ref(local))
+        raise BadRequest(str(local.begun))
+
+    gc.disable()
+    try:
+        with contextlib.suppress(BadRequest):
+            await bench.pool.run("a", fail)
+        await until(lambda: left[0]() is None, "the end of it")
+    finally:
+        gc.enable()
+
+
 async def test_callers_that_have_gone(bench: Bench) -> None:
     """Work that nobody waits for any more is not begun; work under way keeps its thread until it ends."""
     tasks = await bench.start("a", "a1", "a2", "a3", "a4")
@@ -137,6 +155,31 @@ async def test_callers_that_have_gone(bench: Bench) -> None:
     assert await tasks[3] == "a4"
     await until(lambda: not bench.pool._lines, "the end")
     assert (bench.pool._free, list(bench.pool._ready)) == (3, [])
+
+
+async def test_callers_that_have_gone_take_no_place(bench: Bench) -> None:
+    """A line that was full of callers who have gone has room at once."""
+    tasks = await bench.start("a", *(f"a{number}" for number in range(6)))
+    await bench.until_begun("a0", "a1")
+    for task in tasks[2:]:
+        task.cancel()
+    await asyncio.gather(*tasks[2:], return_exceptions=True)
+    again = await bench.start("a", *(f"b{number}" for number in range(4)))
+    assert not any(task.done() for task in again)
+
+
+async def test_caller_that_has_gone_before_its_turn(bench: Bench) -> None:
+    """An owner whose turn comes with nothing left to do is passed over."""
+    (first,) = await bench.start("a", "a1")
+    await bench.start("b", "b1", "b2")
+    await bench.until_begun("a1", "b1", "b2")
+    (second,) = await bench.start("a", "a2")
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    await bench.start("c", "c1")
+    bench.end("a1")
+    assert await first == "a1"
+    await bench.until_begun("a1", "b1", "b2", "c1")
 
 
 async def test_rest_behind_a_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,8 @@ def _put_device(store: Store, user: str, device_id: str, device: Device, site: S
     fields = {"user": user, "device": device_id} | {f"c:{node}.{number}": "1" for node, number in device.connections}
     if device.is_lost:
         fields["lost"] = str(device.lost_at)
+    if device.withdrawn:
+        fields["withdrawn"] = "".join(f"{id}," for id in device.withdrawn)
     if device.written:
         fields["written"] = str(device.written)
     if user == site.public_channel:
@@ -90,8 +92,6 @@ def _put_device(store: Store, user: str, device_id: str, device: Device, site: S
 
 
 def _put_queue(store: Store, device: Device) -> None:
-    if device.withdrawn:
-        store[f"withdrawn:{device.handle.decode()}"] = device.withdrawn
     if device.queue:
         store[f"queue:{device.handle.decode()}"] = [str(sent.seq) for sent in device.queue]
     for sent in device.queue:

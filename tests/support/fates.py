@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Table, select
@@ -22,7 +23,7 @@ FIRST_SEQ = 3_000_000_000
 class FateStream:
     """The stream of a site, written by hand. Lives as long as the test."""
 
-    def __init__(self, valkey: Valkey, site: str = SITE) -> None:
+    def __init__(self, valkey: Valkey | SimpleNamespace, site: str = SITE) -> None:
         """Write to the stream of this site."""
         self._client: Any = valkey.client
         self.site = site

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp import web
 from standardwebhooks import Webhook
+
+from tests.support.background import BackgroundLoop
 
 SECRET = "whsec_cHV0LTI0LXJhbmRvbS1ieXRlcy1oZXJlISEh"
 
@@ -86,3 +89,17 @@ class HookReceiver:
             return web.Response(status=status, body=self.answer, headers=self.headers)
         finally:
             self.at_once -= 1
+
+
+@contextlib.contextmanager
+def running_receiver(background: BackgroundLoop) -> Iterator[HookReceiver]:
+    """A receiver on a loop in the background during the block."""
+
+    async def start() -> HookReceiver:
+        receiver = HookReceiver()
+        await receiver.start()
+        return receiver
+
+    receiver = background.run(start())
+    yield receiver
+    background.run(receiver.stop())

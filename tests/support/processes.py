@@ -131,6 +131,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def writers_of(process: ChildProcess) -> list[int]:
+    """The process ids of the journal's writers that run beneath a process."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, check=True, text=True).stdout
+    commands = dict(line.strip().split(" ", 1) for line in listing.splitlines())
+    return [pid for pid in descendants(process.pid) if commands.get(str(pid), "").endswith("-m app journal-writer")]
+
+
 def is_running(pid: int) -> bool:
     """Whether a process of this id runs (a zombie does not)."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout

@@ -53,7 +53,7 @@ class SwarmClient:
         self.returns = True
         self._node_url = node_url
         self._chance = random.Random(identity.token)
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: asyncio.Task[None] | None = None
         self._began_at = 0.0
@@ -84,7 +84,7 @@ class SwarmClient:
         assert self._wire
         self._wire.resume_reading()
 
-    def lost(self, wire: _Wire, reason: str) -> None:
+    def lost(self, wire: Wire, reason: str) -> None:
         """Called by the wire: the connection has ended."""
         if wire is self._wire:
             self.refusal = reason
@@ -139,7 +139,7 @@ class SwarmClient:
                 address = urlsplit(self._node_url())
                 assert address.hostname
                 assert address.port
-                wire = self._wire = _Wire(self, address.netloc)
+                wire = self._wire = Wire(self, address.netloc)
                 await asyncio.get_running_loop().create_connection(lambda: wire, address.hostname, address.port)
         except (OSError, TimeoutError) as error:
             self.refusal = f"no connection: {error}"
@@ -163,8 +163,8 @@ class SwarmClient:
             wire.abort()
 
 
-class _Wire(asyncio.Protocol):
-    """One WebSocket; ends with its socket."""
+class Wire(asyncio.Protocol):
+    """One WebSocket of a device; ends with its socket."""
 
     def __init__(self, client: SwarmClient, host: str) -> None:
         self._client = client

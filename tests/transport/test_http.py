@@ -260,6 +260,18 @@ async def test_half_a_body(path: bytes, monkeypatch: pytest.MonkeyPatch) -> None
         assert application.gone == (path == b"/a")
 
 
+async def test_an_idle_connection_keeps_no_head() -> None:
+    """Between requests a connection holds nothing of the last one, whose head has up to 64 KB, and serves the next."""
+    async with serving(Application()) as served:
+        peer = await asked(served, get(b"/a?" + b"x" * 50_000, b"Cookie: " + b"y" * 10_000))
+        assert (await answer(peer))[0] == 200
+        (protocol,) = served.connections
+        assert (protocol.url, protocol.scope, protocol.cycle.scope) == (b"", {}, {})
+        peer.writer.write(get(b"/b") + get(b"/c"))
+        assert [(await answer(peer))[0] for _ in range(2)] == [200, 200]
+        peer.close()
+
+
 async def test_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is answered in time leaves the keep-alive deadline alone; a body behind the answer renews it."""
     monkeypatch.setattr(http, "FIRST_BYTE_SECONDS", 0.05)

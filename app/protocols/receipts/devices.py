@@ -1,6 +1,7 @@
 """GET /devices, GET /devices/queue, DELETE /devices: what the devices of a user hold, from the queues alone."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
@@ -11,12 +12,17 @@ from app.protocols.receipts.refusal import no_queues, unknown_device
 from app.protocols.receipts.settings import MAX_STEPS
 from app.protocols.receipts.words import away_since_ms
 
+#: The times of last acks in ms since the epoch, by device.
+LastAcks: TypeAlias = Callable[[Site, str], Awaitable[Mapping[str, int]]]
+
 
 class DeviceReceipts:
     """The questions about devices. Lives as long as the node, and keeps no state of a request."""
 
-    def __init__(self, queues: QueueReader, follow_up: FollowUp) -> None:
+    def __init__(self, queues: QueueReader, follow_up: FollowUp, last_acks: LastAcks) -> None:
+        """`last_acks` knows when the devices of a user have acknowledged last, as far back as it looks."""
         self._queues = queues
+        self._last_acks = last_acks
         self._follow_up = follow_up
 
     async def list_devices(self, site: Site, query: Parameters) -> dict[str, Any]:
@@ -27,13 +33,14 @@ class DeviceReceipts:
         steps = Steps(MAX_STEPS)
         part = await self._queues.handles(site, f"user:{user}", begin, query.limit(), steps)
         rooms = await self._queues.user_rooms(site, user) if part.handles else []
+        acks = await self._last_acks(site, user) if part.handles else {}
         done = 0
         for device in await self._queues.describe_devices(site, part.handles, steps):
             if page.is_full:
                 break
             done += 1
             if device is not None:
-                page.add(_device(site, device, rooms))
+                page.add(_device(site, device, rooms, acks.get(device.device)))
         following = part.rest(done, begin)
         return {"devices": page.items, "cursor": query.next_cursor(following)}
 
@@ -67,7 +74,7 @@ def _check_queues(site: Site) -> None:
         raise no_queues()
 
 
-def _device(site: Site, device: DeviceFacts, rooms: list[str]) -> dict[str, Any]:
+def _device(site: Site, device: DeviceFacts, rooms: list[str], acked_ms: int | None) -> dict[str, Any]:
     client = device.client
     connected = client.connected_ms if client is not None and device.nodes else None
     away = None if device.nodes else away_since_ms(site, device)
@@ -88,7 +95,7 @@ def _device(site: Site, device: DeviceFacts, rooms: list[str]) -> dict[str, Any]
             "oldest_seconds": seconds_or_none(device.oldest_age_ms),
         },
         "resync_due": device.is_lost,
-        "last_ack": time_or_none(device.acked_ms),
+        "last_ack": time_or_none(device.acked_ms or acked_ms),
     }
 
 

@@ -17,7 +17,7 @@ from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters, time_text
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
 from app.protocols.receipts.refusal import ReceiptRefused, journal_off, unknown_message
-from app.protocols.receipts.settings import JOURNAL_SECONDS, MAX_STEPS
+from app.protocols.receipts.settings import ACKS_LOOKED_AT, JOURNAL_SECONDS, MAX_STEPS
 from app.protocols.receipts.waiting_messages import ReceiptPlace, Wanted, devices_waiting, find_waiting, list_waiting
 from app.protocols.receipts.words import waiting_reason, written_reason
 
@@ -157,6 +157,15 @@ class MessageReceipts:
         """The devices of a message. Why one waits stands in Redis alone."""
         facts = await self.facts_of(site, [one for one in deliveries if one.state in _OPEN])
         return [_delivery(site, message, one, facts.get(one.device_id)) for one in deliveries]
+
+    async def last_acks(self, site: Site, user: str) -> dict[str, int]:
+        """When the devices of a user have acknowledged last, among the newest messages of the user."""
+        with contextlib.suppress(JournalUnavailable):
+            if self.journal is not None:
+                found = await self.journal.user_deliveries(site.name, user, 0, ACKS_LOOKED_AT)
+                acked = [(one.delivery.acked_at, one.delivery.device) for one in found]
+                return {device: at for at, device in sorted((at, device) for at, device in acked if at is not None)}
+        return {}
 
     async def facts_of(self, site: Site, deliveries: Sequence[JournalDelivery]) -> dict[int, DeviceFacts]:
         """The facts of Redis about the devices of these deliveries, by their numbers in the journal."""

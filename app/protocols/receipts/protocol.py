@@ -32,8 +32,8 @@ class _NodeReceipts(NodeProtocol):
         self._services = services
         self._keys = ApiKeys(services.config.sites, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
-        devices = DeviceReceipts(queues, follow_up)
         self._messages = MessageReceipts(queues, follow_up)
+        devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
         trace = TraceReceipts(queues, self._messages)
         gate = Gate(self._keys, services.counts)
 

@@ -22,7 +22,14 @@ from app.protocols.receipts.ports import (
     WaitingMessage,
 )
 from app.protocols.receipts.refusal import ReceiptRefused
-from app.protocols.receipts.settings import DEVICES_A_RUN, IDS_A_STEP, MAX_SORTED, MESSAGES_A_RUN, SCAN_COUNT
+from app.protocols.receipts.settings import (
+    DESCRIBED_A_RUN,
+    DEVICES_A_RUN,
+    IDS_A_STEP,
+    MAX_SORTED,
+    MESSAGES_A_RUN,
+    SCAN_COUNT,
+)
 from app.redis.client import Commands
 from app.redis.link import Word
 from app.store.keys import prefix
@@ -105,7 +112,7 @@ class RedisQueueReader:
     async def describe_devices(self, site: Site, handles: Sequence[int], steps: Steps) -> list[DeviceFacts | None]:
         """Each of the devices; see `QueueReader`."""
         run = partial(self._run, "device_facts", site, self.now_ms)
-        answers = await self._run_in_parts(run, handles, DEVICES_A_RUN, steps)
+        answers = await self._run_in_parts(run, handles, DESCRIBED_A_RUN, steps)
         return [_device(words) if len(words) > 1 else None for words in answers]
 
     async def user_rooms(self, site: Site, user: str) -> list[str]:
@@ -187,7 +194,7 @@ def _queued(*words: bytes) -> QueuedMessage:
 
 
 def _device(words: list[Any]) -> DeviceFacts:
-    handle, user, device, state, messages, size, age, lost, written, seen, rooms, *client = words
+    handle, user, device, state, messages, size, age, lost, written, seen, rooms, transport, *client = words
     is_away = state.startswith(b"@")
     return DeviceFacts(
         handle=int(handle),
@@ -202,16 +209,16 @@ def _device(words: list[Any]) -> DeviceFacts:
         written_seq=_whole(written),
         acked_ms=_whole(seen) or None,
         rooms=_texts(rooms) if rooms else None,
-        client=_client(b"".join(client)),
+        client=_client(transport, b"".join(client)),
     )
 
 
-def _client(packed: bytes) -> Client | None:
+def _client(transport: bytes, packed: bytes) -> Client | None:
     """The client of a description, as connect.lua has stored it; None: there is none."""
     length, _, rest = packed.partition(b" ")
     if not length.isdigit():
         return None
-    connected, transport, version, agent = (rest[: int(length)].split(b" ", 3) + [b""] * 4)[:4]
+    connected, version, agent = (rest[: int(length)].split(b" ", 2) + [b""] * 3)[:3]
     return Client(_whole(connected), _text(transport), _whole(version), _text(agent))
 
 

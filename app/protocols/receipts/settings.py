@@ -13,6 +13,8 @@ MAX_UNDER_WAY = 8
 REQUEST_SECONDS = 10.0
 #: How long a request waits for the journal.
 JOURNAL_SECONDS = 2.0
+#: The newest messages of a user among which the last acks of its devices are looked for.
+ACKS_LOOKED_AT = 200
 #: The rows of one table that a page of a trace looks at.
 MAX_TRACE_ROWS = 1_000
 #: A page ends with the item that makes it longer.
@@ -29,7 +31,8 @@ MAX_LOOKED_AT = 5_000
 IDS_A_STEP = 2_500
 #: Messages of one script run.
 MESSAGES_A_RUN = 200
-#: Devices of one script run.
+#: Devices of one script run: those that it describes, and those whose queues it looks at.
+DESCRIBED_A_RUN = 25
 DEVICES_A_RUN = 100
 #: With more rooms a message's devices are looked for among all devices of the site.
 MAX_ROOMS_SCANNED = 16

@@ -65,8 +65,11 @@ async def devices_waiting(
     sources = _sources(site, message)
     handles: list[int] = []
     place: ReceiptPlace | None = begin
+    looked_at = min(limit, MAX_SORTED)
     while place is not None and len(handles) < limit and not steps.are_used_up:
-        part = await queues.handles(site, sources[place.source], place.scan, MAX_SORTED, steps)
+        part = await queues.handles(site, sources[place.source], place.scan, looked_at, steps)
+        # Where few have the message, further steps look at more.
+        looked_at = min(2 * looked_at, MAX_SORTED)
         outside = sources[: place.source]
         holders = await queues.holders(site, message.seq, part.handles, outside, steps)
         holding = set(holders.handles)

@@ -83,6 +83,7 @@ class TopicHub:
         self._wheel = DeadlineWheel(_TICK_SECONDS)
         #: All writing of events, but for the server's own to one stream.
         self.slices = Slices(self._events_lost, counts.faults)
+        self._audiences.before_page = lambda site: self.slices.written(site.name)
         self._is_draining = False
 
     async def start(self) -> None:

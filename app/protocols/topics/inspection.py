@@ -4,11 +4,11 @@ import asyncio
 import resource
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -32,6 +32,7 @@ from app.protocols.topics.original_shapes import (
     with_total,
 )
 from app.protocols.topics.site_topics import SiteTopics
+from app.protocols.topics.slices import Slices, Steps
 from app.protocols.topics.stream import Stream
 from app.protocols.topics.topic_store import TopicStore
 
@@ -42,8 +43,13 @@ _POLL_SECONDS = 0.01
 _MAX_TOPICS = 10_000
 _MAX_DETAILS = 1_000
 _MAX_DETAIL_BYTES = 1_000_000
+#: The topics that are counted in one step; counts, and bytes of JSON, for one unit of `Slices`.
+_TOPICS_A_STEP = 250
+_COUNTS_OF_UNIT = 4
+_BYTES_OF_UNIT = 200
 _PAGE_BYTES = resource.getpagesize()
 
+_T = TypeVar("_T")
 #: An answer in JSON, with its further headers.
 _Encoded = tuple[bytes, list[Header]]
 
@@ -53,8 +59,9 @@ _log = structlog.get_logger(__name__)
 class Inspection:
     """The endpoints of all sites, and this node's answers to other nodes. Lives as long as the server."""
 
-    def __init__(self, delivery: Delivery, store: TopicStore, ids: FlakeIds, node: str) -> None:
+    def __init__(self, delivery: Delivery, store: TopicStore, ids: FlakeIds, node: str, slices: Slices) -> None:
         self._delivery = delivery
+        self._slices = slices
         self._store = store
         self._ids = ids
         self._node = node
@@ -87,10 +94,7 @@ class Inspection:
 
     async def _state(self, topics: SiteTopics) -> _Encoded:
         answers, more = await self._ask(topics, "state")
-        sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
-        for answer in answers:
-            for kind, counts in sums.items():
-                counts.update(answer[kind])
+        sums = await self._in_slices(topics, _summed(answers))
         connections = sum(answer["connections"] for answer in answers)
         return msgspec.json.encode({"connections": connections, **sums, "nodes": len(answers)}), more
 
@@ -104,28 +108,45 @@ class Inspection:
 
     def question_asked(self, topics: SiteTopics, question: Question) -> None:
         """Called by the hub: a node asks all nodes a question; this node answers through the store."""
-        match question.about:
-            case "state":
-                answer: Any = _state(topics)
-            case "memory":
-                answer = {"node": self._node, "memory": memory_mb()}
-            case "original state":
-                answer = _original_state(topics)
-            case "original memory":
-                answer = kinds_of_node()
-            case "original details":
-                answer = _details(topics, question.client, original_body)
-            case _:
-                answer = _details(topics, question.client, _body)
-        self._errands.start(self._answer(topics, question, msgspec.json.encode(answer)))
+        self._errands.start(self._answer(topics, question))
 
     async def _original_state(self, topics: SiteTopics) -> _Encoded:
         answers, more = await self._ask(topics, "original state")
         next_number = await self._store.next_number(topics.site)
         return msgspec.json.encode(state_of(next_number, answers)), more
 
-    async def _answer(self, topics: SiteTopics, question: Question, answer: bytes) -> None:
+    async def _answer(self, topics: SiteTopics, question: Question) -> None:
+        answer = await self._in_slices(topics, self._answer_to(topics, question))
         await self._store.answer(topics.site, question.id, answer)
+
+    def _answer_to(self, topics: SiteTopics, question: Question) -> Generator[int, None, bytes]:
+        answer: Any
+        match question.about:
+            case "state":
+                answer = yield from _state(topics)
+            case "memory":
+                answer = {"node": self._node, "memory": memory_mb()}
+            case "original state":
+                answer = yield from _original_state(topics)
+            case "original memory":
+                answer = kinds_of_node()
+            case "original details":
+                answer = yield from _details(topics, question.client, original_body)
+            case _:
+                answer = yield from _details(topics, question.client, _body)
+        packed = msgspec.json.encode(answer)
+        yield len(packed) // _BYTES_OF_UNIT
+        return packed
+
+    async def _in_slices(self, topics: SiteTopics, steps: Generator[int, None, _T]) -> _T:
+        """The result of work that may be long, where many such requests come at once."""
+        found: list[_T] = []
+
+        def keep() -> Steps:
+            found.append((yield from steps))
+
+        await self._slices.finish(topics.site.name, keep())
+        return found[0]
 
     async def _ask(self, topics: SiteTopics, about: str, client: str = "") -> tuple[list[Any], list[Header]]:
         """The answers of all nodes that answered in time, and a header with the number of nodes asked."""
@@ -140,37 +161,66 @@ class Inspection:
                     answers = await self._store.answers(topics.site, question.id)
         except TimeoutError:
             _log.warning("nodes did not answer", site=topics.site.name, about=about, missing=asked - len(answers))
-        return [msgspec.json.decode(answer) for answer in answers], [
-            (b"recado-nodes", b"%d/%d" % (len(answers), asked))
-        ]
+        decoded = await self._in_slices(topics, _decoded(answers))
+        return decoded, [(b"recado-nodes", b"%d/%d" % (len(answers), asked))]
 
 
-def _state(topics: SiteTopics) -> dict[str, Any]:
+def _decoded(answers: Sequence[bytes]) -> Generator[int, None, list[Any]]:
+    decoded = []
+    for answer in answers:
+        decoded.append(msgspec.json.decode(answer))
+        yield len(answer) // _BYTES_OF_UNIT
+    return decoded
+
+
+def _summed(answers: Sequence[Mapping[str, Any]]) -> Generator[int, None, dict[str, Counter[str]]]:
+    sums: dict[str, Counter[str]] = {"clients": Counter(), "topics": Counter()}
+    for answer in answers:
+        for kind, counts in sums.items():
+            counts.update(answer[kind])
+            yield len(answer[kind]) // _COUNTS_OF_UNIT
+    return sums
+
+
+def _state(topics: SiteTopics) -> Generator[int, None, dict[str, Any]]:
+    # A copy: streams may come and go between the steps.
+    groups = list(islice(topics.index.groups(), _MAX_TOPICS))
+    counts: dict[str, int] = {}
+    for start in range(0, len(groups), _TOPICS_A_STEP):
+        part = groups[start : start + _TOPICS_A_STEP]
+        counts.update((group.topic, len(group)) for group in part)
+        yield len(part)
     return {
         "connections": sum(topics.clients.values()),
         "clients": dict(islice(topics.clients.items(), _MAX_TOPICS)),
-        "topics": dict(islice(topics.index.counts(), _MAX_TOPICS)),
+        "topics": counts,
     }
 
 
-def _original_state(topics: SiteTopics) -> dict[str, Any]:
+def _original_state(topics: SiteTopics) -> Generator[int, None, dict[str, Any]]:
     """This node's part of es-web-notify's /state."""
-    return {
+    state = {
         "connections": [str(stream.number) for stream in islice(topics, _MAX_TOPICS)],
         "clids": dict(islice(topics.clients.items(), _MAX_TOPICS)),
         "topics": list(islice(original_topics(topics.index), _MAX_TOPICS)),
     }
+    yield len(state["connections"]) + len(state["topics"])
+    return state
 
 
-def _details(topics: SiteTopics, client: str, body_of: Callable[[Stream], dict[str, Any]]) -> dict[str, Any]:
+def _details(
+    topics: SiteTopics, client: str, body_of: Callable[[Stream], dict[str, Any]]
+) -> Generator[int, None, dict[str, Any]]:
     shown: dict[str, Any] = {}
     left = _MAX_DETAIL_BYTES
-    for stream in islice((stream for stream in topics if stream.client == client), _MAX_DETAILS):
+    for stream in list(islice((stream for stream in topics if stream.client == client), _MAX_DETAILS)):
         detail = {"headers": _headers(stream), "body": body_of(stream)}
-        left -= len(msgspec.json.encode(detail))
+        size = len(msgspec.json.encode(detail))
+        left -= size
         if left < 0:
             break
         shown[str(stream.number)] = detail
+        yield 10 + size // _BYTES_OF_UNIT
     return shown
 
 

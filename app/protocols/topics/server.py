@@ -68,7 +68,7 @@ class TopicsServer:
         self._identities = identities = Identities(
             sites.values(), parts.directory, parts.store, parts.counts, parts.reading
         )
-        inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node)
+        inspection = Inspection(parts.delivery, parts.store, parts.ids, parts.node, hub.slices)
         hub.on_question = inspection.question_asked
         subscribing = Subscribing(hub, identities, parts.limits, parts.max_body_bytes, parts.reading)
         hub.on_caller_gone = subscribing.caller_gone

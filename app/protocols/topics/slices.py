@@ -97,6 +97,18 @@ class Slices:
         if site in self._sites or self._units <= 0 or not self._advance(steps, self._units):
             self._append(site, _Live(steps, 0, is_event=False))
 
+    async def written(self, site: str) -> None:
+        """Waits until the site's events that wait now are written, or lost."""
+        done = asyncio.get_running_loop().create_future()
+
+        def reach() -> Steps:
+            if not done.done():
+                done.set_result(None)
+            yield 0
+
+        self.follow(site, reach())
+        await done
+
     async def finish(self, site: str, steps: Steps) -> None:
         """Does work that belongs to one stream, beside the site's events, and waits for its end. Raises its errors."""
         done = asyncio.get_running_loop().create_future()
@@ -152,9 +164,11 @@ class Slices:
     def _serve(self, waiting: _Site, units: int) -> None:
         if waiting.joining and (waiting.is_joining_next or not waiting.live):
             waiting.is_joining_next = False
-            joining = waiting.joining.popleft()
-            if not self._join_on(joining, units):
-                waiting.joining.append(joining)
+            # No frame that an error may hold names the work.
+            if self._join_on(waiting.joining[0], units):
+                waiting.joining.popleft()
+            else:
+                waiting.joining.rotate(-1)
         elif waiting.live:
             waiting.is_joining_next = True
             work = waiting.live[0]

@@ -37,7 +37,7 @@ local function load_ack_options(bodies)
     for seq, handles in pairs(waited) do
       local body = bodies[seq]
       if body.waiter and call('ZSCORE', P .. 'waits', seq) then
-        tell(body.waiter, 'acked', SITE, seq, body.id, table.concat(handles, ','), '', '')
+        tell(body.waiter, 'acked', string.sub(P, 9, -3), seq, body.id, table.concat(handles, ','), '', '')
       end
     end
   end

@@ -1,7 +1,7 @@
 -- include bodies
 -- include lost
 -- Appends a message to queues. Included behind the locals `seq`, `size`, `max_count` and `max_bytes` of the message and
--- its site, of `options` and `replace_older` where the message replaces older ones, and of `counted_from`: a queue shorter
+-- its site, of `options` and `replace` where the message replaces older ones, and of `counted_from`: a queue shorter
 -- than this cannot hold more than max_bytes, so its bytes need no counting.
 
 -- Bytes are counted exactly, but only for queues that are long enough to matter: `bytes` holds their sums.
@@ -27,7 +27,7 @@ end
 -- One command to Redis for each device: this is half of the cost of a fan-out, ack.lua is the other half.
 local queue = P .. 'queue:'
 local function append(handle)
-  if replace_older then replace_older(handle, options.collapse, seq) end
+  if replace then replace(handle, options.collapse, seq) end
   local length = call('RPUSH', queue .. handle, seq)
   if length <= max_count and not ((counting or length >= counted_from) and bytes_with(handle, length) > max_bytes) then
     return true

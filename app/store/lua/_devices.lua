@@ -1,6 +1,4 @@
 -- include bodies
--- include tell
--- include presence
 -- The field of a device in the hash `devices`. The length in front keeps it unambiguous, whatever the names contain.
 local function device_name(user, device)
   return #user .. ':' .. user .. ':' .. device
@@ -45,7 +43,7 @@ local function remove_device(handle, state, reason)
   for _, room in ipairs(rooms) do call('HDEL', P .. 'room:' .. room, handle) end
   call('HDEL', P .. 'user:' .. user, handle)
   call('HDEL', P .. 'devices', device_name(user, device))
-  call('DEL', key, P .. 'withdrawn:' .. handle)
+  call('DEL', key)
   if call('EXISTS', P .. 'user:' .. user) == 0 then call('HDEL', P .. 'users', user) end
   return #rooms
 end
@@ -66,40 +64,39 @@ local function forget_devices(handles, state, reason)
   return #handles
 end
 
--- Messages up to this seq may have been written to a device that leaves: it is told if they are withdrawn.
-local function note_written(handle, seq)
-  local key = P .. 'device:' .. handle
-  local held = call('HMGET', key, 'written', 'user')
-  if held[2] and seq > tonumber(held[1] or 0) then call('HSET', key, 'written', string.format('%.0f', seq)) end
-end
-
--- A request that waits for acks does not wait for a device that has left.
-local function tell_left(handle)
-  if call('EXISTS', P .. 'waits') == 0 then return end
-  for _, seq in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do
+-- Tells those who ask for it that a device has left. The functions within are made in few runs.
+local function tell_left(handle, user, now)
+-- include presence here
+-- include tell here
+  note_leaving(user, now)
+  -- A request that waits for acks does not wait for a device that has left.
+  for _, seq in ipairs(call('EXISTS', P .. 'waits') == 1 and call('LRANGE', P .. 'queue:' .. handle, 0, -1) or {}) do
     if call('ZSCORE', P .. 'waits', seq) then
       local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
-      tell(held[1], 'left', SITE, seq, held[2], handle, '', '')
+      tell(held[1], 'left', string.sub(P, 9, -3), seq, held[2], handle, '', '')
     end
   end
 end
 
 -- Removes a connection of a device and sets the device's state in every room. With the last connection the device's
--- time to live begins at `now`. Answers 1 when the connection was known, else 0, and the number of the rooms.
-local function remove_connection(handle, node, number, now, ttl)
+-- time to live begins at `now`. Messages up to the seq `written` may have been written to it: it is told if they are
+-- withdrawn. Answers 1 when the connection was known, else 0, and the number of the rooms.
+local function remove_connection(handle, node, number, now, ttl, written)
   local key = P .. 'device:' .. handle
   if call('HDEL', key, 'c:' .. node .. '.' .. number) == 0 then return 0, 0 end
-  local user = call('HGET', key, 'user')
-  local state = state_of(handle)
+  local held = call('HMGET', key, 'user', 'written')
+  local user, state = held[1], state_of(handle)
+  if written > tonumber(held[2] or 0) then call('HSET', key, 'written', string.format('%.0f', written)) end
   if not string.find(',' .. state .. ',', ',' .. node .. ',', 1, true) then call('SREM', P .. 'node:' .. node, handle) end
   if state == '' then
     local deadline = ttl == 0 and 0 or now + ttl
     state = '@' .. deadline
     if deadline > 0 then call('ZADD', P .. 'expiry', deadline, handle) end
-    tell_left(handle)
   end
   local rooms = rooms_of(handle, user)
   set_state(handle, user, rooms, state)
-  if string.byte(state) == 64 then note_leaving(user, now) end -- '@'
+  if string.byte(state) == 64 and call('EXISTS', P .. 'hook_events', P .. 'waits') > 0 then -- '@'
+    tell_left(handle, user, now)
+  end
   return 1, #rooms
 end

@@ -12,32 +12,8 @@
 --   lost     from, to, at: the deliveries between these seqs are lost where they are not over
 --   device   handle, user, device, at
 --   rows     table, rows (JSON): what nodes tell
+-- if journal
 local function write_fate(...)
   call('XADD', P .. 'fate', 'MAXLEN', '~', JOURNAL_BACKLOG, '*', ...)
 end
-
-local function write_left(state, reason, lines)
-  local time = call('TIME')
-  local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  write_fate('k', 'fate', 'state', state, 'reason', reason, 'at', at, 'd', lines)
-end
-
--- Messages or handles of one entry.
-local FATE_PART = 1000
-
--- Writes that these messages have left the queue of a device without an ack.
-local function write_dropped(handle, seqs, state, reason)
-  if JOURNAL_BACKLOG == 0 then return end
-  for i = 1, #seqs, FATE_PART do
-    local lines = table.concat(seqs, ' ' .. handle .. '\n', i, math.min(i + FATE_PART - 1, #seqs))
-    write_left(state, reason, lines .. ' ' .. handle)
-  end
-end
-
--- Writes that a message has left the queues of these devices without an ack.
-local function write_taken(seq, handles, state, reason)
-  if JOURNAL_BACKLOG == 0 then return end
-  for i = 1, #handles, FATE_PART do
-    write_left(state, reason, seq .. ' ' .. table.concat(handles, ',', i, math.min(i + FATE_PART - 1, #handles)))
-  end
-end
+-- end if

@@ -16,10 +16,11 @@ local function clear_large(seq)
   call('UNLINK', P .. 'large', P .. 'large:handles')
 end
 
+-- if journal
 -- Writes the rest of the devices of an accepted message into the journal, from a place in `large:handles` on.
 local function write_rest(seq, from)
-  while JOURNAL_BACKLOG > 0 do
-    local handles = call('LRANGE', P .. 'large:handles', from, from + FATE_PART - 1)
+  while true do
+    local handles = call('LRANGE', P .. 'large:handles', from, from + 999)
     if #handles == 0 then return end
     local to, over = {}, {}
     for _, handle in ipairs(handles) do
@@ -30,6 +31,7 @@ local function write_rest(seq, from)
     from = from + #handles
   end
 end
+-- end if
 
 -- Ends a message whose node does not go on. One that is not accepted loses its body: its seq is used up, and a device whose
 -- queue holds an entry without a body gets _resync. One that is accepted is in all queues: nodes read them after a gap.
@@ -38,12 +40,15 @@ local function end_large()
   if not held[1] then return end
   call('UNLINK', P .. 'nothing')
   if held[2] == 'store' then
-    remove_body(held[1], P .. 'body:' .. held[1])
+    -- All of its references: queues hold entries of it, but no body.
+    release(held[1], 1e9)
     if tonumber(last_seq()) < tonumber(held[1]) then call('SET', P .. 'seq', held[1]) end
     call('UNLINK', P .. 'large', P .. 'large:handles')
     return
   end
+  -- if journal
   write_rest(held[1], tonumber(held[4] or 0))
+  -- end if
   show_gap(held[3], held[1])
   clear_large(held[1])
 end

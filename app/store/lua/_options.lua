@@ -1,5 +1,5 @@
 -- include devices
--- include fates
+-- include uncount
 -- include tell
 -- Options of a message, in the field `opt` of its body as JSON: ttl, collapse, settle, ack_within, wait, notify. A message
 -- without options has no such field, and costs nothing here. Beside it:
@@ -35,6 +35,12 @@ local function stop_watching(seq)
   call('UNLINK', P .. 'pending:' .. seq)
 end
 
+-- The message has left the queue of a device: it is not the newest with its key of the option `collapse` any more.
+local function forget_newest(handle, collapse, seq)
+  local key = P .. 'collapse:' .. handle
+  if call('HGET', key, collapse) == seq then call('HDEL', key, collapse) end
+end
+
 -- Takes the older message with the same key out of a queue, before the newer one is appended.
 local function replace_older(handle, collapse, seq)
   local key = P .. 'collapse:' .. handle
@@ -48,7 +54,9 @@ local function replace_older(handle, collapse, seq)
     if user then call('SREM', P .. 'pending:' .. older, user) end
   end
   release(older, 1)
-  write_taken(older, { handle }, 'replaced', 'collapse')
+  -- if journal
+  write_left('replaced', 'collapse', { older }, { handle })
+  -- end if
 end
 
 -- Keeps what the options of an accepted message need. `handles` have it in their queue.
@@ -86,15 +94,17 @@ local function take_out(seq, handles, options, state, reason)
   if #taken == 0 then return taken end
   if options.wait and call('ZSCORE', P .. 'waits', seq) then
     local held = call('HMGET', P .. 'body:' .. seq, 'waiter', 'id')
-    tell(held[1], 'left', SITE, seq, held[2], table.concat(taken, ','), '', '')
+    tell(held[1], 'left', string.sub(P, 9, -3), seq, held[2], table.concat(taken, ','), '', '')
   end
-  write_taken(seq, taken, state, reason)
+  -- if journal
+  write_left(state, reason, { seq }, taken)
+  -- end if
   release(seq, #taken)
   return taken
 end
 
--- The withdrawals of a device that is away: at most so many are told at its next connect.
-local MOST_WITHDRAWN = 1000
+-- The ids of withdrawn messages that a device which is away is told of: at most so many bytes of 20 an id.
+local MOST_WITHDRAWN_BYTES = 20000
 
 -- Tells devices to which a message was written that it does not count any more. A node tells its own devices; a device
 -- that is away is told at its next connect.
@@ -104,10 +114,10 @@ local function tell_withdrawn(seq, id, handles)
     local key = P .. 'device:' .. handle
     local nodes = state_of(handle)
     if nodes == '' then
-      local written = call('HGET', key, 'written')
-      if written and tonumber(written) >= tonumber(seq) then
-        call('RPUSH', P .. 'withdrawn:' .. handle, id)
-        call('LTRIM', P .. 'withdrawn:' .. handle, -MOST_WITHDRAWN, -1)
+      local held = call('HMGET', key, 'written', 'withdrawn')
+      if held[1] and tonumber(held[1]) >= tonumber(seq) then
+        local ids = (held[2] or '') .. id .. ','
+        if #ids <= MOST_WITHDRAWN_BYTES then call('HSET', key, 'withdrawn', ids) end
       end
     end
     for node in string.gmatch(nodes, '[^,]+') do
@@ -115,5 +125,5 @@ local function tell_withdrawn(seq, id, handles)
       table.insert(per_node[node], handle)
     end
   end
-  for node, list in pairs(per_node) do tell(node, 'withdraw', SITE, seq, id, table.concat(list, ','), '', '') end
+  for node, list in pairs(per_node) do tell(node, 'withdraw', string.sub(P, 9, -3), seq, id, table.concat(list, ','), '', '') end
 end

@@ -1,5 +1,7 @@
 -- include seqs
 -- include bodies
+-- include uncount
+-- include fates
 -- include lost
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
@@ -15,9 +17,8 @@ local function body_of(seq)
   if body == nil then
     local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size', 'opt', 'id', 'waiter', 'late')
     body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]) } or false
-    if body and got[4] then
-      body.options, body.id, body.waiter, body.late = cjson.decode(got[4]), got[5], got[6], got[7]
-    end
+    if body then body.id = got[5] end
+    if body and got[4] then body.options, body.waiter, body.late = cjson.decode(got[4]), got[6], got[7] end
     bodies[seq] = body
   end
   return body
@@ -53,10 +54,12 @@ local function drop_event(handle, event, seq)
     local is_accepted = tonumber(other) <= visible
     if body and body.event == event and is_accepted and remove(handle, other, body.size) then
       dropped[#dropped + 1] = other
-      if body.options and body.options.collapse then forget_newest(handle, body.options.collapse, other) end
+      if body.options and body.options.collapse then call('HDEL', P .. 'collapse:' .. handle, body.options.collapse) end
     end
   end
-  write_dropped(handle, dropped, 'resynced', 'ack out of turn')
+  -- if journal
+  write_left('resynced', 'ack out of turn', dropped, { handle })
+  -- end if
   note_loss(handle, 'ack out of turn')
   local key = P .. 'device:' .. handle
   local lost = call('HGET', key, 'lost')
@@ -89,10 +92,12 @@ local function apply(kind, seq, written, acked, first, last)
       end
     end
   end
+  -- if journal
   local handles = taken and table.concat(taken, ',') or table.concat(ARGV, ',', first, last)
-  if JOURNAL_BACKLOG > 0 and handles ~= '' then
+  if handles ~= '' then
     lines[#lines + 1] = kind .. ' ' .. seq .. ' ' .. written .. ' ' .. acked .. ' ' .. handles
   end
+  -- end if
 end
 
 local i = 2
@@ -102,6 +107,8 @@ while i <= #ARGV do
   i = i + 5 + count
 end
 if tell_waiting then tell_waiting() end
-for seq, count in pairs(freed) do release(seq, count) end
+for seq, count in pairs(freed) do release(seq, count, bodies[seq]) end
+-- if journal
 if #lines > 0 then write_fate('k', 'ack', 'a', table.concat(lines, '\n')) end
+-- end if
 return calls

@@ -20,8 +20,8 @@ for _, handle in ipairs(call('SRANDMEMBER', key, tonumber(ARGV[4]))) do
     local owner, number = string.match(fields[i], '^c:([^.]+)%.(.+)')
     if owner == node then
       -- Nobody knows how much the dead node has written.
-      note_written(handle, tonumber(last_seq()))
-      local _, rooms = remove_connection(handle, node, number, since, tonumber(ARGV[3]))
+      local written = tonumber(last_seq())
+      local _, rooms = remove_connection(handle, node, number, since, tonumber(ARGV[3]), written)
       work = work + rooms
       local note = string.sub(fields[i + 1], 2)
       has_notes = has_notes or note ~= ''

@@ -2,12 +2,13 @@
 -- include devices
 -- include waiting
 -- include originals
+-- include fates
 -- Registers one connection for a device in each of its user rooms and answers the waiting messages.
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
 --         | public channel, '' = none | deadline of this request, '' = none | note, '' = none
 --         | most devices of a user, 0 = any | client, '' = not known | user room ...
--- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages } }
+-- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages, each with a ',' } }
 local now = clock(ARGV[1])
 -- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
 if ARGV[9] ~= '' and now > tonumber(ARGV[9]) then
@@ -96,9 +97,9 @@ local function handle_of(user)
   local was_full = make_room(user)
   handle = tostring(call('INCR', P .. 'handle'))
   call('HSET', P .. 'devices', name, handle)
-  if JOURNAL_BACKLOG > 0 then
-    write_fate('k', 'device', 'handle', handle, 'user', user, 'device', device, 'at', string.format('%.0f', now))
-  end
+  -- if journal
+  write_fate('k', 'device', 'handle', handle, 'user', user, 'device', device, 'at', string.format('%.0f', now))
+  -- end if
   if was_full then
     call('HSET', P .. 'device:' .. handle, 'user', user, 'device', device)
     note_loss(handle, 'device forgotten')
@@ -112,13 +113,22 @@ end
 local CLIENT_PART = 60
 local function put_client(words)
   if ARGV[12] == '' then return words end
-  local text = string.format('%.0f ', now) .. ARGV[12]
+  local transport, rest = string.match(ARGV[12], '^(%S+) (.*)$')
+  words[#words + 1] = 'via'
+  words[#words + 1] = transport
+  local text = string.format('%.0f ', now) .. rest
   text = #text .. ' ' .. text
   for first = 1, #text, CLIENT_PART do
     words[#words + 1] = 'client' .. (first - 1) / CLIENT_PART
     words[#words + 1] = string.sub(text, first, first + CLIENT_PART - 1)
   end
   return words
+end
+
+local has_hooks = call('EXISTS', P .. 'hook_events') == 1
+local function tell_coming(user)
+-- include presence here
+  note_coming(user, now)
 end
 
 for i = 13, #ARGV do
@@ -131,13 +141,12 @@ for i = 13, #ARGV do
   call('HSET', P .. 'device:' .. handle, unpack(put_client({ field, '1' .. ARGV[10], 'user', user, 'device', device })))
   call('SADD', P .. 'node:' .. node, handle)
   set_state(handle, user, rooms, state_of(handle))
-  if user ~= ARGV[8] then note_coming(user, now) end
+  if has_hooks and user ~= ARGV[8] then tell_coming(user) end
   take_originals(handle, user, device, now)
   local part = waiting_or_lost(handle, 0, max_count, max_bytes)
-  local lost = call('HEXISTS', P .. 'device:' .. handle, 'lost')
-  local withdrawn = call('LRANGE', P .. 'withdrawn:' .. handle, 0, -1)
-  if #withdrawn > 0 then call('DEL', P .. 'withdrawn:' .. handle) end
-  answer[#answer + 1] = { handle, tostring(lost), part, withdrawn }
+  local held = call('HMGET', P .. 'device:' .. handle, 'lost', 'withdrawn')
+  if held[2] then call('HDEL', P .. 'device:' .. handle, 'withdrawn') end
+  answer[#answer + 1] = { handle, held[1] and '1' or '0', part, held[2] or '' }
 end
 -- The answer covers the messages that were taken over.
 answer[1] = last_seq()

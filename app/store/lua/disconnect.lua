@@ -10,8 +10,7 @@
 local now = clock(ARGV[1])
 local answer = {}
 for i = 5, #ARGV, 2 do
-  note_written(ARGV[i], tonumber(ARGV[i + 1]))
-  local was_here = remove_connection(ARGV[i], ARGV[2], ARGV[3], now, tonumber(ARGV[4])) == 1
+  local was_here = remove_connection(ARGV[i], ARGV[2], ARGV[3], now, tonumber(ARGV[4]), tonumber(ARGV[i + 1])) == 1
   answer[#answer + 1] = (was_here or call('EXISTS', P .. 'buried:' .. ARGV[2]) == 0) and 1 or 0
 end
 return answer

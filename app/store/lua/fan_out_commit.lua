@@ -18,12 +18,14 @@ local kept = call('HMGET', P .. 'body:' .. seq, 'data', 'event', 'size', 'rooms'
 local body, event = kept[1], kept[2]
 if kept[5] then keep_deadlines(seq, cjson.decode(kept[5]), ARGV[2], event, now, held[5]) end
 remember_answer(held[4], ARGV[2], held[2])
-if JOURNAL_BACKLOG > 0 then
+-- if journal
+do
   local keeps = held[6] == '1' and { 'body', body } or {}
   -- Its devices follow when their nodes are told.
   write_fate('k', 'send', 'seq', seq, 'id', ARGV[2], 'at', string.format('%.0f', now), 'event', event, 'size', kept[3],
     'rooms', kept[4], 'opt', kept[5] or '', 'to', '', 'over', '', unpack(keeps))
 end
+-- end if
 local audiences = read_audiences(3)
 call('HSET', P .. 'large', 'phase', 'tell')
 local audience_nodes = tell_audiences(audiences, now, held[1], seq, ARGV[2], body)

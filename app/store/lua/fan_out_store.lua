@@ -1,6 +1,5 @@
 -- include clock
 -- include large
--- include with_options
 -- Stores a large message for a part of the devices in one of its rooms; see _large.lua.
 -- KEYS[1] prefix
 -- ARGV    now | message id | address | cursor of HSCAN | its COUNT | queue limit: messages | queue limit: bytes
@@ -13,8 +12,11 @@ if not seq then return false end
 local held = call('HMGET', P .. 'body:' .. seq, 'size', 'opt')
 local size = tonumber(held[1] or 0)
 local options = held[2] and cjson.decode(held[2]) or nil
-local with = options and load_options()
-local replace_older = options and options.collapse and with.replace_older
+local replace, keep = nil, nil
+if options then
+-- include options here
+  replace, keep = options.collapse and replace_older, keep_recipients
+end
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
 
@@ -53,5 +55,5 @@ end
 call('HINCRBY', P .. 'body:' .. seq, 'refs', stored)
 call('HINCRBY', P .. 'large', 'stored', stored)
 call('HINCRBY', P .. 'large', 'overflowed', overflowed)
-if options then with.keep_recipients(seq, options, to) end
+if keep then keep(seq, options, to) end
 return { part[1], options and options.wait and table.concat(connected, ',') or '' }

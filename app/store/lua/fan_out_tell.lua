@@ -30,7 +30,9 @@ for _, handle in ipairs(handles) do
   end
 end
 per_state[''] = nil
-if JOURNAL_BACKLOG > 0 then write_more(seq, to, over, 1) end
+-- if journal
+write_more(seq, to, over, 1)
+-- end if
 call('HSET', P .. 'large', 'told', from + #handles)
 local body = call('HGET', P .. 'body:' .. seq, 'data')
 tell_devices(per_state, call('HGET', P .. 'large', 'site'), seq, ARGV[2], body)

@@ -1,5 +1,7 @@
 -- include clock
 -- include devices
+-- include presence
+-- include tell
 -- include lost
 -- include seqs
 -- include frees
@@ -20,10 +22,10 @@ else
 end
 for node in string.gmatch(nodes, '[^,]+') do
   if ARGV[3] == '1' then
-    tell(node, 'message', SITE, last_seq(), '0', '', handle, 'null')
+    tell(node, 'message', string.sub(P, 9, -3), last_seq(), '0', '', handle, 'null')
   else
     call('SREM', P .. 'node:' .. node, handle)
-    tell(node, 'close', SITE, last_seq(), '0', handle, '', '')
+    tell(node, 'close', string.sub(P, 9, -3), last_seq(), '0', handle, '', '')
   end
 end
 return 1

@@ -3,7 +3,6 @@
 -- include terms
 -- include guard
 -- include audiences
--- include once
 -- include fates
 -- Hands a message to the nodes with a connection in one of the rooms (sites without queues: no message is kept).
 -- KEYS[1] prefix
@@ -12,8 +11,13 @@
 -- Answers { seq, nodes with connections, 0, nodes with an audience, times that a node was handed the message }, or the
 -- answer of the terms, of the guard or of the idempotency.
 local now = clock(ARGV[1])
-local earlier = earlier_answer(ARGV[8])
-if earlier then return earlier end
+local remember = nil
+if ARGV[8] ~= '' then
+-- include once here
+  local earlier = earlier_answer(ARGV[8])
+  if earlier then return earlier end
+  remember = remember_answer
+end
 local behind, refusal = check_guard(10)
 -- A message that its guard refuses does not count as a send of the site.
 refusal = refusal or refusal_of(ARGV[2], now, 0)
@@ -32,10 +36,10 @@ for i = first, #ARGV do
   end
 end
 local audience_nodes = tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6])
-remember_answer(ARGV[8], ARGV[4], told)
-if JOURNAL_BACKLOG > 0 then
-  local keeps = ARGV[9] == '1' and { 'body', ARGV[6] } or {}
-  write_fate('k', 'plain', 'seq', seq, 'id', ARGV[4], 'at', string.format('%.0f', now), 'event', ARGV[7], 'size', #ARGV[6],
-    'rooms', ARGV[5], 'nodes', told, unpack(keeps))
-end
+if remember then remember(ARGV[8], ARGV[4], told) end
+-- if journal
+local keeps = ARGV[9] == '1' and { 'body', ARGV[6] } or {}
+write_fate('k', 'plain', 'seq', seq, 'id', ARGV[4], 'at', string.format('%.0f', now), 'event', ARGV[7], 'size', #ARGV[6],
+  'rooms', ARGV[5], 'nodes', told, unpack(keeps))
+-- end if
 return { seq, told, 0, audience_nodes, tells }

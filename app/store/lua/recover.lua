@@ -23,9 +23,9 @@ if call('HGET', run, 'id') ~= ARGV[2] then
   call('SET', P .. 'seq', jumped)
   if call('EXISTS', P .. 'hook_seq') == 1 then call('INCRBY', P .. 'hook_seq', JUMP) end
   call('HSET', run, 'id', ARGV[2], 'restored', restored, 'jumped', jumped)
-  if JOURNAL_BACKLOG > 0 then
+  -- if journal
     write_fate('k', 'lost', 'from', restored, 'to', jumped, 'at', string.format('%.0f', clock(ARGV[1])))
-  end
+  -- end if
 end
 local marks = call('HMGET', run, 'restored', 'jumped')
 if known <= tonumber(marks[1]) or known > tonumber(marks[2] or 0) then return { 0, '0' } end

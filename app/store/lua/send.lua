@@ -3,9 +3,8 @@
 -- include guard
 -- include audiences
 -- include large
--- include once
--- include accepted
--- include with_options
+-- include fates
+-- include recipients
 -- Stores one message for every addressed device and hands it to the nodes that hold them: all or nothing, in one run.
 -- KEYS[1] prefix
 -- ARGV    now | terms of this request (see _terms.lua) | site | message id | event | body
@@ -20,12 +19,26 @@
 -- another message is fanned out in parts, or { 'large' } when this message is to be.
 local now = clock(ARGV[1])
 if is_held_up(now) then return { 'busy' } end
-local earlier = earlier_answer(ARGV[14])
-if earlier then return earlier end
+local remember = nil
+if ARGV[14] ~= '' then
+-- include once here
+  local earlier = earlier_answer(ARGV[14])
+  if earlier then return earlier end
+  remember = remember_answer
+end
 local behind, refusal = check_guard(17)
-local options = ARGV[13] ~= '' and cjson.decode(ARGV[13]) or nil
-local with = options and load_options()
-if options and not with.may_watch(options, now) then return { '', 0, 'watched' } end
+-- The functions of options are made for a message with options only.
+local options, replace, keep_options = nil, nil, nil
+if ARGV[13] ~= '' then
+-- include options here
+  options = cjson.decode(ARGV[13])
+  if not may_watch(options, now) then return { '', 0, 'watched' } end
+  replace = options.collapse and replace_older
+  keep_options = function(seq, handles)
+    keep_recipients(seq, options, handles)
+    keep_deadlines(seq, options, ARGV[4], ARGV[5], now, ARGV[15])
+  end
+end
 -- A message that its guard refuses does not count as a send of the site.
 refusal = refusal or refusal_of(ARGV[2], now, #ARGV[6])
 if refusal then return refusal end
@@ -34,6 +47,16 @@ local site, id, event, body, resync = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7
 local max_count, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[10]))
 local size = #body
+
+-- Stores the body. `refs` is how many queues hold it.
+local function store_body(seq, refs)
+  local key = P .. 'body:' .. seq
+  call('HSET', key, 'data', body, 'event', event, 'size', size, 'refs', refs, 'resync', resync,
+    'at', string.format('%.0f', now), 'id', id, 'rooms', ARGV[12])
+  if options then call('HSET', key, 'opt', ARGV[13], 'waiter', string.match(ARGV[15], '^%S*')) end
+  call('HSET', P .. 'ids', id, seq)
+  if has_quota then count_stored(seq, size) end
+end
 
 -- More devices than one run takes: they get the message in parts. See the scripts fan_out_*. A message with a guard is
 -- sent in one run, because its guard must hold at that moment.
@@ -46,15 +69,13 @@ end
 if devices > tonumber(ARGV[11]) and ARGV[17] == '0' then
   local large_seq = begin_large(id, site, now)
   call('HSET', P .. 'large', 'once', ARGV[14], 'waiter', ARGV[15], 'keeps', ARGV[16])
-  store_body(large_seq, 1, now)
-  if has_quota then count_stored(large_seq, size) end
+  store_body(large_seq, 1)
   return { 'large' }
 end
 
 local seq = next_seq(now)
 spend_guard(17, seq)
 
-local replace_older = options and options.collapse and with.replace_older
 -- include append
 
 -- A device in several rooms appears several times. Within one room it appears once, but HSCAN may repeat it.
@@ -108,15 +129,17 @@ for i = first, #ARGV do
 end
 
 if stored > 0 then
-  store_body(seq, stored, now)
-  if has_quota then count_stored(seq, size) end
-  if options then
-    with.keep_recipients(seq, options, to)
-    with.keep_deadlines(seq, options, id, event, now, ARGV[15])
-  end
+  store_body(seq, stored)
+  if keep_options then keep_options(seq, to) end
 end
-if JOURNAL_BACKLOG > 0 then write_send(seq, now, to, over) end
-remember_answer(ARGV[14], id, stored)
+if remember then remember(ARGV[14], id, stored) end
+-- if journal
+local keeps = ARGV[16] == '1' and { 'body', body } or {}
+write_fate('k', 'send', 'seq', seq, 'id', id, 'at', string.format('%.0f', now), 'event', event, 'size', size,
+  'rooms', ARGV[12], 'opt', ARGV[13], 'to', table.concat(to, ',', 1, math.min(#to, 1000)),
+  'over', table.concat(over, ',', 1, math.min(#over, 1000)), unpack(keeps))
+write_more(seq, to, over, 1001)
+-- end if
 local connected = {}
 if options and options.wait then
   for _, list in pairs(per_state) do

@@ -7,6 +7,6 @@
 local now = clock(ARGV[1])
 for i = 6, #ARGV do
   local handle = call('HGET', P .. 'devices', device_name(ARGV[i], ARGV[5]))
-  if handle then remove_connection(handle, ARGV[2], ARGV[3], now, tonumber(ARGV[4])) end
+  if handle then remove_connection(handle, ARGV[2], ARGV[3], now, tonumber(ARGV[4]), 0) end
 end
 return redis.status_reply('OK')

@@ -4,5 +4,7 @@ local MOST_ATTEMPTS = 200
 local function note_attempt(attempt, rows)
   call('LPUSH', P .. 'hook_attempts', attempt)
   call('LTRIM', P .. 'hook_attempts', 0, MOST_ATTEMPTS - 1)
-  if JOURNAL_BACKLOG > 0 then write_fate('k', 'rows', 'table', 'webhook_attempts', 'rows', rows) end
+  -- if journal
+  write_fate('k', 'rows', 'table', 'webhook_attempts', 'rows', rows)
+  -- end if
 end

@@ -16,7 +16,8 @@ OTHER_KEY = "98765-secret"
 SITE = make_site("shop", api_key=KEY, public_channel="public")
 OTHER = make_site("other", api_key=OTHER_KEY)
 PLAIN = make_site("plain", api_key=KEY, user_room_prefix=None)
-SITES = {site.name: site for site in (SITE, OTHER, PLAIN)}
+KEEPER = make_site("keeper", api_key=KEY, journal_bodies=True)
+SITES = {site.name: site for site in (SITE, OTHER, PLAIN, KEEPER)}
 
 
 class Backend:

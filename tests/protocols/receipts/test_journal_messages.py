@@ -104,6 +104,20 @@ async def test_reasons_of_devices_that_redis_knows(
     }
 
 
+async def test_last_acks(historian: Backend, node: StoreNode, stream: FateStream, write: Write) -> None:
+    """A device shows its last ack, as the journal knows it; one that has acknowledged nothing shows none."""
+    for number, device in enumerate(("phone", "tablet")):
+        registration = await node.queues.connect(SITE, number, device, ["user_1"])
+        stream.device(int(registration.devices[0].handle), "user_1", device)
+    for number, acked in enumerate((7_000, 5_000)):
+        stream.send(FIRST_SEQ + number, [1, 2])
+        stream.ack((FIRST_SEQ + number, [1]), acked=acked)
+    await write()
+    devices = (await historian.get("/devices", user="user_1"))["devices"]
+    acks = {device["device"]: device["last_ack"] for device in devices}
+    assert acks == {"phone": "1970-01-01T00:00:07.000Z", "tablet": None}
+
+
 async def test_a_message_of_nobody(historian: Backend, stream: FateStream, write: Write) -> None:
     """An id that no message has is 404; so is one of another site; text that is no id is 400."""
     stream.send(FIRST_SEQ)
@@ -166,6 +180,13 @@ async def test_bodies(historian: Backend, stream: FateStream, write: Write) -> N
         answer = await historian.ask(path, bodies="true")
         assert answer.status_code == 200
         assert '"body"' not in answer.text
+    stream.key = stream.key.replace("shop", "keeper")
+    stream.send(FIRST_SEQ, body='["news",{"id":3}]')
+    await write()
+    assert (await historian.get(f"/messages/{ID}", site="keeper", bodies="true"))["body"] == ["news", {"id": 3}]
+    (message,) = (await historian.get("/messages", site="keeper", bodies="true"))["messages"]
+    assert message["body"] == ["news", {"id": 3}]
+    assert "body" not in await historian.get(f"/messages/{ID}", site="keeper")
 
 
 async def test_a_site_without_queues(historian: Backend, node: StoreNode, write: Write, stream: FateStream) -> None:

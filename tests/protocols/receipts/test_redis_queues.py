@@ -126,16 +126,16 @@ async def test_bytes_of_a_counted_queue(reader: RedisQueueReader, node: StoreNod
 
 async def test_many_long_queues_are_described_in_steps(reader: RedisQueueReader, node: StoreNode) -> None:
     """One run reads the sizes of a bounded number of messages; further devices follow in further steps."""
+    site = make_site(SITE.name, queue_limit=QueueLimit(messages=1_000, bytes=1_000_000_000))
     handles = []
-    for number in range(20):
-        registration = await node.queues.connect(SITE, number, f"d{number}", ["user_1"])
+    for number in range(40):
+        registration = await node.queues.connect(site, number, f"d{number}", ["user_1"])
         handles.append(int(registration.devices[0].handle))
-    for _ in range(14):
-        await node.publish(SITE, "user_1")
+    size = sum([len(await node.publish(site, "user_1")) for _ in range(150)])
     steps = Steps(100)
     described = await reader.describe_devices(SITE, handles, steps)
-    assert [device.messages for device in described if device] == [14] * 20
-    assert 1 <= 100 - steps.left <= 2
+    assert [(device.messages, device.bytes) for device in described if device] == [(150, size)] * 40
+    assert 100 - steps.left == 4
     assert len(await reader.describe_devices(SITE, handles, Steps(0))) == 0
 
 

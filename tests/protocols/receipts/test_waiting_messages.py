@@ -181,6 +181,20 @@ async def test_budget_of_a_request(
     assert sorted(device["user"] for page in pages for device in page) == ["user_0", "user_1", "user_2"]
 
 
+async def test_the_search_ends_with_the_last_device(
+    backend: Backend, node: StoreNode, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once as many devices are found as have the message, no other device of the site is looked at."""
+    client: Any = valkey.client
+    await users(node, 3, "cats")
+    id, _ = await send(node, "cats")
+    others = {f"4:away:{number}": str(number) for number in range(100, 20_000)}
+    client.hset(prefix(SITE.name) + "devices", mapping=others)
+    monkeypatch.setattr("app.protocols.receipts.journal_messages.MAX_STEPS", 6)
+    pages = await backend.pages(f"/messages/{id}", "devices", 100)
+    assert [len(page) for page in pages] == [3]
+
+
 async def test_too_many_messages(backend: Backend, valkey: Valkey) -> None:
     """A list of more messages than the steps are for is refused in words."""
     client: Any = valkey.client

@@ -319,6 +319,28 @@ async def test_log(door: Door) -> None:
     assert not any(secret in str(lines) for secret in (TOKEN, "m-secret"))
 
 
+async def test_rows_for_the_journal(door: Door) -> None:
+    """A connection that ends and a refusal are rows, without token and meta; without a journal there are none."""
+    records = door.application._counts.records
+    quiet = await door.connected(json_packet(token=TOKEN, deviceId="laptop"))
+    records.is_kept = True
+    quiet.engine.close("transport close")
+    client = await door.connected(json_packet(token=TOKEN, deviceId="phone", meta="m-secret"))
+    client.engine.close("transport close")
+    door.directory.answer = "Authentication failed"
+    refused = await door.client()
+    await refused.send(json_packet(token=TOKEN).encode())
+    await received(refused, 1)
+    rows = records.take()
+    (ended,) = rows["site", "connections"]
+    assert (ended["user"], ended["device"], ended["version"]) == ("user_1", "phone", "4")
+    assert (ended["protocol"], ended["reason"]) == ("sites", "transport close")
+    assert 0 < ended["connected_at"] <= ended["disconnected_at"]
+    (refusal,) = rows["site", "refusals"]
+    assert refusal["reason"] == "Authentication failed"
+    assert not any(secret in str(rows) for secret in (TOKEN, "m-secret"))
+
+
 def json_packet(**auth: str) -> str:
     """A CONNECT packet with this payload."""
     return "40/site," + json.dumps(auth)

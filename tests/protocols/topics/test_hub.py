@@ -227,34 +227,65 @@ async def test_others_have_their_turn_while_a_stream_goes_live(start_hub: StartH
     assert other.details == list(range(20, 26))
 
 
-async def test_history_is_read_again_when_too_much_was_held(
-    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reads_history", [True, False])
+async def test_too_much_while_the_held_events_are_written(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch, reads_history: bool
 ) -> None:
-    """A stream that misses events while it writes the held ones reads them from the history, if it asked for one."""
-    monkeypatch.setattr(slices, "UNITS_A_TURN", 1)
+    """A stream that misses events while it writes the held ones reads them from the history, if it asked for one;
+    otherwise it gets `_resync`."""
     monkeypatch.setattr(catch_up, "MAX_MESSAGES", 3)
     node: HubNode = await start_hub(SITE)
     first = await node.emit("known", "a")
-    for after_seq, expected in ((first, [*range(10)]), (None, [0, "_resync"])):
-        stream, secret = await node.hub.join(node.topics, caller("a"))
-        await node.emit(0, "a")
-        await until(lambda held=stream: held_by(held), "the first")  # type: ignore[misc]
-        finish, emitted = node.hub.slices.finish, False
+    stream, secret = await node.hub.join(node.topics, caller("a"))
+    read, finish, emitted = node.hub._audiences.history, node.hub.slices.finish, 0
 
-        async def finish_slowly(*arguments: Any, finish: Any = finish, stream: Stream = stream) -> None:
-            nonlocal emitted
-            await finish(*arguments)
-            if not emitted:
-                emitted = True
-                for number in range(1, 10):
-                    await node.emit(number, "a")
-                await until(lambda: stream.held is not None and stream.held.has_gap, "too much")
+    async def emit() -> None:
+        nonlocal emitted
+        emitted += 1
+        await node.emit(emitted, "a")
+        await until(lambda: held_by(stream) or stream.held is None or stream.held.has_gap, "the event")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(node.hub.slices, "finish", finish_slowly)
-            response = await node.begin(stream, secret, after_seq)
-        await until(lambda response=response, expected=expected: response.details == expected, "all")  # type: ignore[misc]
-        response.end("enough")
+    async def read_and_miss(*arguments: Any) -> Any:
+        history = await read(*arguments)
+        if not emitted:
+            await emit()
+        return history
+
+    async def finish_slowly(*arguments: Any) -> None:
+        await finish(*arguments)
+        while emitted < 10:
+            await emit()
+
+    monkeypatch.setattr(node.hub._audiences, "history", read_and_miss)
+    monkeypatch.setattr(node.hub.slices, "finish", finish_slowly)
+    if not reads_history:
+        await emit()
+    response = await node.begin(stream, secret, first if reads_history else None)
+    expected = [*range(1, 11)] if reads_history else [1, "_resync"]
+    await until(lambda: response.details == expected, "all")
+
+
+async def test_a_gap_is_filled_no_faster_than_it_is_written(
+    start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interruption of the bus a long history is read page by page as it is written: nothing is lost of it."""
+    monkeypatch.setattr(slices, "UNITS_A_TURN", 1)
+    monkeypatch.setattr(slices, "MAX_EVENTS", 5)
+    node: HubNode = await start_hub(SITE)
+    response = await node.open(caller("a", "a/#", "+"))
+    await node.emit(0, "a")
+    await until(lambda: len(response.details) == 3, "the first")
+    lost: list[LiveMessage] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(node.hub._audiences, "hear", lambda _site, message: lost.append(message))
+        for number in range(1, 30):
+            await node.emit(number, "a")
+        await until(lambda: len(lost) == 29, "all")
+    history = node.hub._audiences.history
+    monkeypatch.setattr(node.hub._audiences, "history", lambda site, seq: history(site, seq, 4))
+    node.node.delivery.bus_interrupted()
+    await until(lambda: response.details[-1:] == [29] and len(response.details) == 90, "the rest")
+    assert response.details == [number for number in range(30) for _ in range(3)]
 
 
 async def test_events_that_are_lost(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:

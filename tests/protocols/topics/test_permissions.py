@@ -101,11 +101,14 @@ async def test_too_many_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """The users of an event's topics are bounded together, in the registry and in what is told to the nodes; one topic
     alone may always be emitted to."""
     monkeypatch.setattr(module, "MAX_BYTES", len(pack(registration(100))) + 100)
-    registry = Registry(a=registration(100), b=registration(100), c=registration(1_000), d=registration())
+    long = TopicRegistration("boss", ("*", *(f"user {number}" for number in range(100))))
+    registry = Registry(
+        a=registration(100), b=registration(100), c=registration(1_000), d=registration(), e=long, f=long
+    )
     for alone in ("a", "b", "c"):
         assert await registry.permissions.emitted(SITE, binded(alone), None)
     assert await registry.permissions.emitted(SITE, binded("a", "d"), None)
-    for many in (["a", "b"], ["a", "a"], ["d", "c"]):
+    for many in (["a", "b"], ["a", "a"], ["d", "c"], ["e", "f"]):
         with pytest.raises(BadRequest, match="too many users") as refused:
             await registry.permissions.emitted(SITE, binded(*many), None)
         assert refused.value.status == 400

