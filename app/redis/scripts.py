@@ -67,8 +67,9 @@ def _files() -> Iterator[Path]:
 
 def _fragments(is_sharded: bool, journal_backlog: int) -> dict[str, str]:
     """The texts that scripts can include, by name."""
-    backlog = f"KEYS[1] == '{_HIDDEN_PREFIX}' and 0 or {journal_backlog}" if journal_backlog else "0"
-    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {backlog}\n"
+    mode = f"local IS_SHARDED = {str(is_sharded).lower()}\nlocal JOURNAL_BACKLOG = {journal_backlog}\n"
+    if journal_backlog:
+        mode += f"local HIDDEN = '{_HIDDEN_PREFIX}'\n"
     return {"mode": mode} | {file.stem.removeprefix("_"): file.read_text() for file in _files() if file.stem[0] == "_"}
 
 

@@ -70,6 +70,8 @@ nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 
+The site `~canary` is the server's own, see `app/canary`: it has the keys of a site with queues, and no `fate`.
+
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
 has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
 other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for

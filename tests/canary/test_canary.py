@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,31 @@ def test_in_peace_everything_arrives_and_nothing_shows(deploy: Deploy) -> None:
     assert [line for line in node.server.log() if CANARY_SITE in str(line)] == []
     rows = (deployment.directory / "journal.sqlite").read_bytes() if node.stop() == 0 else b"?"
     assert CANARY_SITE.encode() not in rows
+
+
+def test_a_node_that_drains_sends_nothing(deploy: Deploy) -> None:
+    """From SIGTERM on there is no message, and none that was under way counts as a miss."""
+    node = deploy().nodes[0]
+    wait_sent(node, 2)
+    assert node.stop() == 0
+    assert misses(node) == []
+    assert not [line for line in node.server.log() if line.get("event") in ("canary failed", "canary not forgotten")]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_finds_no_change_in_it(deploy: Deploy, workers: int) -> None:
+    """SIGHUP does not take the hidden site for one that has gone, nor for a new one."""
+    node = deploy({"workers": workers}).nodes[0]
+    eventually(lambda: sent(node) or workers > 1, "the canary", 30)
+    node.server.signal(signal.SIGHUP)
+
+    def reloads() -> list[dict[str, Any]]:
+        return [line for line in node.server.log() if line.get("event") == "configuration reloaded"]
+
+    # The supervisor's own, and that of each worker.
+    eventually(lambda: len(reloads()) == (1 if workers == 1 else 1 + workers), "the reload", 30)
+    assert [line["added"] for line in reloads() if line["added"]] == []
+    assert not [line for line in node.server.log() if line.get("event") == "restart to apply"]
 
 
 def test_a_stranger_finds_no_such_site(deploy: Deploy, background: BackgroundLoop) -> None:

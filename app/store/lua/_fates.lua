@@ -14,6 +14,7 @@
 --   rows     table, rows (JSON): what nodes tell
 -- if journal
 local function write_fate(...)
+  if P == HIDDEN then return end
   call('XADD', P .. 'fate', 'MAXLEN', '~', JOURNAL_BACKLOG, '*', ...)
 end
 -- end if

@@ -4,6 +4,7 @@
 -- Writes that messages have left queues without an ack: several of one device, or one of several devices. `handles` or
 -- `seqs` has one member. An entry has 1,000 of the others.
 local function write_left(state, reason, seqs, handles)
+  if P == HIDDEN then return end
   local time = call('TIME')
   local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
   for i = 1, #handles == 1 and #seqs or #handles, 1000 do
