@@ -180,18 +180,23 @@ def sites(auth_port: int) -> dict[str, dict[str, Any]]:
     return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}
 
 
-def _start_recado(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+def _start_recado(place: Place, redis_url: str, log: Path, database_url: str = "none") -> tuple[Child, tuple[int, int]]:
     config = place.folder / "config.yml"
     config.write_text(
         json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}, "drain_timeout": 0}})
     )
     command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
     command += ["--config", str(config), "--sites", str(place.sites)]
-    environment = {"REDIS_URL": redis_url, "APP_ENV": "production"}
+    environment = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "APP_ENV": "production"}
     child = Child(command, log, place.cores.server, environment)
     line = child.wait_for(r'.*"listening".*', in_log=True).group(0)
     port = urlsplit(json.loads(line)["url"]).port or 0
     return child, (port, port)
+
+
+def _start_recado_with_journal(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+    """Scripts and node keep the journal, and the writer finds no SQL: `bench.journal` measures what a writer costs."""
+    return _start_recado(place, redis_url, log, "postgresql://nobody@/none?host=/nowhere")
 
 
 def _start_node(acknowledgement_mode: str) -> Starter:
@@ -225,6 +230,7 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender("recado", _start_recado, has_redis=True),
+        Contender("recado-journal", _start_recado_with_journal, has_redis=True),
         Contender("node", _start_node("socket"), has_redis=False, skips=_OF_RECADO_ALONE),
         Contender("plain", _start_plain, has_redis=True, skips=_OF_RECADO_ALONE),
         Contender("floor", _start_floor, has_redis=False, skips=_OF_RECADO_ALONE | {"connect", "replay"}),

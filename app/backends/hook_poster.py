@@ -2,8 +2,9 @@
 begin. A redirect is an answer. Knows no events and no retries."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Thread
 from time import monotonic
@@ -19,7 +20,7 @@ POST_SECONDS = 10.0
 #: The part of an answer that is read and kept.
 MAX_SHOWN_BYTES = 1024
 #: Names that are being resolved at a time. A resolver that hangs holds a thread for its own time, not for ours.
-MAX_LOOKUPS = 64
+MAX_LOOKUPS = 256
 #: Addresses of one name that are tried.
 MAX_ADDRESSES = 3
 
@@ -38,7 +39,8 @@ class HookPoster:
     """Sends POSTs of all sites, each on a connection of its own. Lives as long as the node."""
 
     def __init__(self) -> None:
-        self._lookups = 0
+        #: The look-ups under way, one for each name.
+        self._lookups: dict[tuple[str, int], asyncio.Future[list[Ip]]] = {}
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, may_be_private: bool) -> HookAnswer:
         """Sends the body; never raises for what a backend does, or does not."""
@@ -72,35 +74,37 @@ class HookPoster:
             return [ip_address(host.strip("[]"))]
         except ValueError:
             pass
-        if self._lookups >= MAX_LOOKUPS:
+        if (host, port) not in self._lookups:
+            self._look_up(host, port)
+        # A request that has waited for long enough leaves the look-up to others.
+        return await asyncio.shield(self._lookups[host, port])
+
+    def _look_up(self, host: str, port: int) -> None:
+        if len(self._lookups) >= MAX_LOOKUPS:
             raise HookRefused("too many names are being resolved")
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[Ip]] = loop.create_future()
+        found = self._lookups[host, port] = loop.create_future()
 
-        def look_up() -> None:
+        def ask() -> None:
             try:
-                answer: Sequence[Ip] | OSError | UnicodeError = _addresses_of(host, port)
+                answer: list[Ip] | OSError | UnicodeError = _addresses_of(host, port)
             except (OSError, UnicodeError) as error:
                 answer = error
-            try:
+            # Without a loop the node has ended meanwhile.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, answer)
-            except RuntimeError:
-                # The loop is closed: the node has ended meanwhile.
-                return
 
-        def settle(answer: Sequence[Ip] | OSError | UnicodeError) -> None:
-            self._lookups -= 1
-            if found.done():
-                return
+        def settle(answer: list[Ip] | OSError | UnicodeError) -> None:
+            del self._lookups[host, port]
             if isinstance(answer, Exception):
                 found.set_exception(answer)
+                # Nobody may be waiting any more.
+                found.exception()
             else:
-                found.set_result(list(answer))
+                found.set_result(answer)
 
         # A thread of its own that may outlive the process: a hanging resolver delays neither other names nor the exit.
-        self._lookups += 1
-        Thread(target=look_up, daemon=True, name="webhook look-up").start()
-        return await found
+        Thread(target=ask, daemon=True, name="webhook look-up").start()
 
 
 def is_public(ip: Ip) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from app.canary.record import CanaryRecord, Stuck
 from app.canary.session import CanarySession, room_of
-from app.canary.wire import Target, Wire, WireError
+from app.canary.wire import OwnPort, Wire, WireError
 from app.config.settings import CANARY_SITE
 from app.observe.counts import Counts
 from app.watched_tasks import start_logged, start_watched
@@ -42,7 +42,7 @@ class Subject(Struct, frozen=True):
 
 
 class _Answer(Struct):
-    """What `/send` says of a message that is stored."""
+    """The answer of `/send` to a message that is stored."""
 
     acked: int = 0
     waiting: int = 0
@@ -66,7 +66,7 @@ class Canary:
         self._subject = subject
         self._counts = counts
         self._record = counts.part(CanaryRecord)
-        self._target = Target("", 0)
+        self._target = OwnPort("", 0)
         self._task: asyncio.Task[None] | None = None
         self._session: CanarySession | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -77,7 +77,7 @@ class Canary:
         """Whether the last message was delivered, or none was sent yet."""
         return self._record.is_well
 
-    def start(self, target: Target) -> None:
+    def start(self, target: OwnPort) -> None:
         """Sends the first message at once."""
         self._target = target
         self._task = start_watched(self._keep_sending(), "canary")

@@ -6,7 +6,7 @@ import re
 import msgspec
 
 from app.canary.site import ROOM_PREFIX
-from app.canary.wire import Target, Wire, WireError
+from app.canary.wire import OwnPort, Wire, WireError
 from app.config.settings import CANARY_SITE
 
 _PATH = "/socket.io/?EIO=4&transport=websocket"
@@ -37,7 +37,7 @@ class CanarySession:
         self._arrived: dict[int, None] = {}
 
     @classmethod
-    async def open(cls, target: Target, own_sids: str, node: str, key: str) -> "CanarySession":
+    async def open(cls, target: OwnPort, own_sids: str, node: str, key: str) -> "CanarySession":
         """Connects the device of this node. `own_sids` is the beginning of the session ids of this process: of several
         workers another one may accept the connection. Raises WireError, OSError, TimeoutError."""
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -90,7 +90,7 @@ class CanarySession:
             del self._arrived[next(iter(self._arrived))]
 
 
-async def _open_engine(target: Target, own_sids: str) -> tuple[Wire, str]:
+async def _open_engine(target: OwnPort, own_sids: str) -> tuple[Wire, str]:
     """An Engine.IO session and its id: of this process, unless the kernel gives every attempt to another one."""
     left = _ATTEMPTS
     while True:

@@ -22,7 +22,7 @@ class WireError(Exception):
     """The peer has closed, refused, or written something unexpected. The text is for the log."""
 
 
-class Target(Struct, frozen=True):
+class OwnPort(Struct, frozen=True):
     """The port of this server, as its own machine reaches it."""
 
     host: str
@@ -46,13 +46,13 @@ class Head(Struct, frozen=True):
 class Wire:
     """One connection to the port. Lives until `close`."""
 
-    def __init__(self, target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, target: OwnPort, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._target = target
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def open(cls, target: Target) -> "Wire":
+    async def open(cls, target: OwnPort) -> "Wire":
         """Connects. Raises OSError."""
         reader, writer = await asyncio.open_connection(
             target.host, target.port, ssl=target.tls, limit=MAX_ANSWER_HEAD_BYTES

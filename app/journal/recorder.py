@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -123,4 +124,5 @@ def figures_of(counts: Counts) -> dict[str, float]:
 def _encode(value: object) -> bytes:
     with contextlib.suppress(UnicodeError):
         return msgspec.json.encode(value, enc_hook=str)
-    return msgspec.json.encode(repr(value).encode("ascii", "backslashreplace").decode())
+    # Half of a surrogate pair, from a client's text.
+    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace")

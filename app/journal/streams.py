@@ -120,6 +120,13 @@ class Streams:
                     stream.first_waiting = ""
         return [stream for stream, answer in zip(streams, answers, strict=True) if isinstance(answer, int) and answer]
 
+    async def look(self) -> None:
+        """Notes what waits in every stream, without reading it: SQL is away. Raises StoreUnavailable."""
+        waiting = await self.waiting(list(self))
+        asked = [self._redis.command("XRANGE", stream.key, "-", "+", "COUNT", 1) for stream in waiting]
+        for stream, entries in zip(waiting, await asyncio.gather(*asked), strict=True):
+            stream.first_waiting = entries[0][0].decode() if entries else ""
+
     async def read(self, stream: ReadStream) -> Reading | None:
         """Deletes from a stream what is in SQL, and reads the next entries; None: there are none. Raises StoreError."""
         trim = next_id(stream.after) if stream.after != _BEGIN else ""

@@ -299,6 +299,9 @@ class JournalWriter:
         if now < self._tell_at:
             return
         self._tell_at = now + _FIGURES_SECONDS
+        if self._failures:
+            with contextlib.suppress(StoreError):
+                await self._streams.look()
         waiting: list[ReadStream] = [stream for stream in self._streams if stream.waiting]
         oldest = min((id_parts(stream.first_waiting)[0] for stream in waiting if stream.first_waiting), default=0)
         wall_ms = int(time.time() * 1000)

@@ -28,7 +28,7 @@ from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
-from app.node.port import target_of
+from app.node.port import own_port_of
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
@@ -233,7 +233,7 @@ class Services:
     def listens(self, bound: socket.socket, has_tls: bool) -> None:
         """The node accepts connections on this socket."""
         if self._canary is not None:
-            self._canary.start(target_of(bound, has_tls))
+            self._canary.start(own_port_of(bound, has_tls))
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached

@@ -78,10 +78,7 @@ class JournalProcess:
         ends = 0
         while not self._stop.is_set():
             began = loop.time()
-            self._process = await self._spawn()
-            if self._stop.is_set():
-                self._signal(signal.SIGTERM)
-            status = await self._process.wait()
+            status = await self._run_once()
             if self._stop.is_set():
                 return
             ends = 0 if loop.time() - began > _SETTLED_SECONDS else ends
@@ -90,6 +87,18 @@ class JournalProcess:
             _log.error("journal writer ended", status=status, restart_seconds=pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _run_once(self) -> int | None:
+        """Runs the process to its end, and returns its status; None: it could not be started."""
+        try:
+            self._process = await self._spawn()
+        except OSError as error:
+            # E.g. no memory for another process at this moment: no reason to end the server.
+            _log.error("journal writer not started", reason=str(error))
+            return None
+        if self._stop.is_set():
+            self._signal(signal.SIGTERM)
+        return await self._process.wait()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

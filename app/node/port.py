@@ -10,7 +10,7 @@ import socket
 import ssl
 from types import TracebackType
 
-from app.canary.wire import Target
+from app.canary.wire import OwnPort
 from app.errors import ConfigError
 
 BACKLOG = 4096
@@ -72,14 +72,14 @@ class SharedPort:
         return bound
 
 
-def target_of(bound: socket.socket, has_tls: bool) -> Target:
+def own_port_of(bound: socket.socket, has_tls: bool) -> OwnPort:
     """The port of a socket as this machine itself reaches it, whatever the certificate says."""
     host, port = bound.getsockname()[:2]
     tls = None
     if has_tls:
         tls = ssl.create_default_context()
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    return Target(_LOOPBACK.get(host, host), port, tls)
+    return OwnPort(_LOOPBACK.get(host, host), port, tls)
 
 
 def _keep_alive(listening: socket.socket) -> None:

@@ -5,7 +5,7 @@
 | seq | string | number of the site's last message |
 | handle | string | number of the site's last device |
 | devices | hash | device (length, user room, device id) → handle |
-| device:<handle> | hash | user, device; lost, rooms, written, withdrawn, client<n>; c:<node>.<number>: `1`, note |
+| device:<handle> | hash | user, device; lost, rooms, written, withdrawn, via, client<n>; c:<node>.<number>: 1, note |
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
@@ -63,9 +63,10 @@ its acks, `late` tells that its backend was told of users without an ack.
 
 `lost` is the seq at which the device's queue was dropped, while a `_resync` is due. `written` is the highest seq that
 was written to it before its connections ended. `rooms` holds the rooms of a device in the public channel; for other
-devices `users` holds them. `client0`, `client1`, ... are the parts of one text: its length, a space, the time of the
-newest connect, and the client's description. A note is kept for the protocol, which gets it when another node takes the
-connection out: a site with an updateUserUrl keeps the user's token there, and nowhere else.
+devices `users` holds them. `via` is the transport of the newest connection. `client0`, `client1`, ... are the parts of
+one text: its length, a space, the time of that connect, and the client's description. A note is kept for the protocol,
+which gets it when another node takes the connection out: a site with an updateUserUrl keeps the user's token there, and
+nowhere else.
 
 The other keys of a protocol are in the table of its folder: `app/protocols/<protocol>/redis_keys.py`.
 

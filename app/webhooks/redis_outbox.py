@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from app.config.settings import Site, WebhookSettings
@@ -25,6 +26,8 @@ _MOST_OFFLINE = 1_000
 _RECONCILED_A_RUN = 1_000
 #: Parked posts that one command has sent again.
 MOST_RETRIED = 1_000
+
+_log = structlog.get_logger(__name__)
 
 
 class OutboxState(Struct, frozen=True):
@@ -47,6 +50,7 @@ class HookOutbox:
     def __init__(self, redis: Commands, node: str, site: Site) -> None:
         self._redis = redis
         self._node = node
+        self._site = site.name
         self._prefix = prefix(site.name)
         self._webhook = site.webhook
         self._digest = digest_of(site.webhook)
@@ -87,7 +91,15 @@ class HookOutbox:
         """Events behind this entry, oldest first."""
         start = b"(" + after if after else "-"
         entries = await self._redis.command("XRANGE", self._prefix + "hooks", start, "+", "COUNT", most)
-        return [read_event(entry, fields) for entry, fields in entries]
+        events = []
+        for entry, fields in entries:
+            try:
+                events.append(read_event(entry, fields))
+            except (ValueError, KeyError, OverflowError):
+                # One event that nobody can read must not hold up the others for ever.
+                _log.error("webhook event unreadable", site=self._site, entry=entry.decode())
+                await self._redis.command("XDEL", self._prefix + "hooks", entry)
+        return events
 
     async def posts(self, known: Mapping[str, HookPost]) -> list[HookPost]:
         """The posts that are to be sent, by time, without the known ones. A known one that an operator has sent again

@@ -15,6 +15,7 @@ from app.backends.hook_answer import HookAnswer
 from app.backends.hook_poster import HookPoster
 from app.config.settings import Site
 from app.errors import StoreError
+from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.watched_tasks import start_logged, start_watched
 from app.webhooks.attempt import Attempt, outcome_of, pause_ms, record_of
@@ -50,6 +51,7 @@ class SiteSender:
         self._outbox = outbox
         self._poster = poster
         self._counts = counts.of(site.name).part(WebhookCounts)
+        self._faults = counts.faults
         self._lanes: Lanes | None = None
         #: This node sends until then; 0: it does not.
         self._lease_until = 0.0
@@ -60,6 +62,12 @@ class SiteSender:
         self._has_news = self._has_beaten = True
         self._is_ending = False
         self._dropped: int | None = None
+        #: The log lines of attempts by outcome. A dead endpoint must not fill the log.
+        self._failures = {
+            "retry": CountedLines(_log, "warning", "webhook failed"),
+            "parked": CountedLines(_log, "warning", "webhook parked"),
+            "off": CountedLines(_log, "error", "webhook turned off"),
+        }
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: The posts under way, by their attempt. They outlive a lease that was lost, and are not begun twice.
@@ -98,6 +106,13 @@ class SiteSender:
             except StoreError as error:
                 _log.info("webhook waits for redis", site=self._site.name, reason=str(error))
                 until = self._beat_at = monotonic() + _OTHERS_BEAT_SECONDS
+            except Exception:
+                # An error of the server itself costs this site a pause, and no other site anything.
+                self._faults["webhook"] += 1
+                _log.exception("webhook turn failed", site=self._site.name)
+                self._reload()
+                await asyncio.sleep(_OTHERS_BEAT_SECONDS)
+                until = monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0, until - monotonic())):
                     await self._woken.wait()
@@ -169,8 +184,10 @@ class SiteSender:
         self._has_news = True
 
     def _reload(self) -> None:
+        """The outbox is not as this node knows it: the next turn reads it again."""
         self._lanes = None
-        self.wake()
+        self._has_news = True
+        self._woken.set()
 
     async def _send(self, lanes: Lanes) -> float:
         """Begins attempts while there is room for them. Answers when the next one may be due."""
@@ -248,7 +265,9 @@ class SiteSender:
     async def _note(self, post: HookPost, attempt: Attempt) -> None:
         self._counts.posts[attempt.outcome] += 1
         self._counts.seconds.observe(attempt.ms / 1000)
-        _tell(attempt, post)
+        if (lines := self._failures.get(attempt.outcome)) is not None:
+            reason = attempt.error or f"status {attempt.status}"
+            lines.tell(site=attempt.site, reason=reason, shown={"webhook": post.id, "attempt": attempt.attempt})
         if not await self._outbox.answered(post, _wall_ms(), attempt):
             self._lose()
             return
@@ -262,15 +281,6 @@ class SiteSender:
     def _close(self, post: HookPost) -> None:
         if self._lanes is not None:
             self._lanes.close(post)
-
-
-def _tell(attempt: Attempt, post: HookPost) -> None:
-    if attempt.outcome == "delivered":
-        return
-    log = _log.error if attempt.outcome == "off" else _log.warning
-    reason = attempt.error or f"status {attempt.status}"
-    names = {"retry": "webhook failed", "parked": "webhook parked", "off": "webhook turned off"}
-    log(names[attempt.outcome], site=attempt.site, webhook=post.id, reason=reason, tries=post.tries + 1)
 
 
 def _wall_ms() -> int:

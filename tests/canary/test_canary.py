@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.canary.session import CanarySession
-from app.canary.wire import Target, WireError
+from app.canary.wire import OwnPort, WireError
 from app.config.settings import CANARY_SITE
 from tests.support.background import BackgroundLoop
 from tests.support.deployment import Deployment, Node
@@ -50,7 +50,7 @@ def notice(node: Node) -> bool:
 
 
 def devices(deployment: Deployment) -> dict[str, Any]:
-    """What Redis holds of the hidden site beside what a site has once."""
+    """The keys of the hidden site in Redis, but those that a site has once."""
     found = deployment.redis.dump()
     return {
         name: value
@@ -83,7 +83,7 @@ def test_a_stranger_finds_no_such_site(deploy: Deploy, background: BackgroundLoo
     for site in (CANARY_SITE, "no-such-site"):
         answer = node.post(f"/send?site={site}", headers={"X-API-Key": "guessed"}, json=body)
         assert (answer.status_code, answer.text) == (401, "ApiKey invalid.")
-    target = Target("127.0.0.1", int(node.url.rpartition(":")[2]))
+    target = OwnPort("127.0.0.1", int(node.url.rpartition(":")[2]))
     with pytest.raises(WireError, match="refused"):
         background.run(CanarySession.open(target, "", "abc", "guessed"))
 

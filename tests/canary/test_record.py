@@ -51,7 +51,7 @@ def test_the_99th_percentile() -> None:
 
 
 def test_an_hour_is_remembered(clock: Clock) -> None:
-    """What is older than an hour no longer counts in the share; the counts keep it."""
+    """A message older than an hour no longer counts in the share; the counts keep it."""
     record = CanaryRecord()
     record.note_missed(Stuck.NOT_WRITTEN)
     clock.now += 3000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.canary.wire import MAX_ANSWER_BYTES, Target, Wire, WireError
+from app.canary.wire import MAX_ANSWER_BYTES, OwnPort, Wire, WireError
 from tests.transport.tls import make_certificate
 
 _UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -25,7 +25,7 @@ async def wire_to(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncItera
     if tls is not None:
         client_tls = ssl.create_default_context()
         client_tls.check_hostname, client_tls.verify_mode = False, ssl.CERT_NONE
-    wire = await Wire.open(Target("127.0.0.1", server.sockets[0].getsockname()[1], client_tls))
+    wire = await Wire.open(OwnPort("127.0.0.1", server.sockets[0].getsockname()[1], client_tls))
     try:
         yield wire
     finally:
@@ -112,5 +112,5 @@ async def test_a_refused_upgrade() -> None:
 
 def test_an_address_of_version_6_has_brackets() -> None:
     """The header Host has an IPv6 address in brackets."""
-    assert Target("::1", 80).authority == "[::1]:80"
-    assert Target("127.0.0.1", 80).authority == "127.0.0.1:80"
+    assert OwnPort("::1", 80).authority == "[::1]:80"
+    assert OwnPort("127.0.0.1", 80).authority == "127.0.0.1:80"

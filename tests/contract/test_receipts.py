@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import cli
-from tests.support.clients import ACK_ALL, ACK_NONE, PYTHON_KINDS
+from tests.support.clients import ACK_ALL, ACK_NONE, PYTHON_KINDS, UPGRADE, ClientKind
 from tests.support.connector import Connector
 from tests.support.deployment import Deployment
 from tests.support.sites import contract_sites
@@ -114,6 +114,23 @@ def test_a_message_and_its_devices(
     assert answered.json() == {"ok": True, "id": id, "devices": 1}
     eventually(lambda: states(0) == {"phone": "acked", "tablet": "withdrawn"}, "the withdrawal", 10)
     assert "withdrawn" in recado("trace", user.room).output
+    connector.close()
+
+
+def test_a_client_that_upgrades(deployment: Deployment, drivers: Any, tenant: Tenant, ask: Any) -> None:
+    """A client that begins by polling and goes over to a WebSocket is shown with the WebSocket soon."""
+    user = tenant.user()
+    connector = Connector(deployment.nodes[0], drivers)
+    connector(SITE, user, ClientKind("4", UPGRADE))
+
+    def transport() -> str:
+        (device,) = ask("/devices", user=user.room)["devices"]
+        return str(device["transport"])
+
+    eventually(lambda: transport() == "websocket", "the upgrade", 10)
+    other = tenant.user()
+    connector(SITE, other, PYTHON_KINDS[1])
+    assert ask("/devices", user=other.room)["devices"][0]["transport"] == "polling"
     connector.close()
 
 

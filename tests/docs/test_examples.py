@@ -240,7 +240,9 @@ def test_delivery(drivers: Drivers, run: Run, server: Deployment, tenant: Tenant
     client.wait_event("_settings")
     printed = run(example("docs/delivery.md", "sh", 1).text)
     answer, end = json.JSONDecoder().raw_decode(printed)
-    assert printed[end:].strip() == "OK 1"
+    waited, last = json.JSONDecoder().raw_decode(printed[end:].lstrip())
+    assert (waited["recipients"], waited["acked"], waited["waiting"]) == (1, 0, 1)
+    assert printed[end:].lstrip()[last:].strip() == "OK 1"
     shown = json.loads(example("docs/delivery.md", "json", 1).text)
     assert shape(answer["summary"]) == shape(shown["summary"])
     assert answer.keys() == shown.keys()

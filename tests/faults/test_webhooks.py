@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +14,7 @@ from click.testing import CliRunner, Result
 from app import cli
 from app.store.keys import prefix
 from tests.support.background import BackgroundLoop
+from tests.support.clients import ACK_NONE
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment, Node
 from tests.support.hook_receiver import SECRET, HookReceiver, running_receiver
@@ -33,7 +37,7 @@ def receiver(background: BackgroundLoop) -> Iterator[HookReceiver]:
 def cluster(tenant: Tenant, receiver: HookReceiver) -> Iterator[Deployment]:
     """Two nodes whose site alpha has a webhook."""
     sites = contract_sites(tenant)
-    events = ["user.online", "user.offline", "device.resync"]
+    events = ["user.online", "user.offline", "device.resync", "message.acknowledged", "message.unacknowledged"]
     hook = {"url": receiver.url, "secret": SECRET, "events": events, "offline_grace": 0.5, "allow_private": True}
     deployment = Deployment({"alpha": sites["alpha"] | {"webhook": hook}, "plain": sites["plain"]}, nodes=2)
     yield deployment
@@ -150,3 +154,61 @@ def test_the_commands(cluster: Deployment, receiver: HookReceiver, drivers: Driv
     assert run("retry", "--since", "yesterday").stderr.startswith("recado: the server answered 400: since: expected")
     shown = json.loads(run("list", "--json").output)
     assert (shown["state"], shown["parked"]) == ("on", [])
+
+
+def test_attempts_reach_the_journal(tenant: Tenant, receiver: HookReceiver, tmp_path: Path) -> None:
+    """An attempt is a row of the journal's database, with the first 1 KB of the answer."""
+    sites = contract_sites(tenant)
+    hook = {"url": receiver.url, "secret": SECRET, "events": ["user.online"], "allow_private": True}
+    database = tmp_path / "journal.sqlite"
+    environment = {"DATABASE_URL": f"sqlite:///{database}"}
+    deployment = Deployment({"alpha": sites["alpha"] | {"webhook": hook}}, environment=environment)
+    try:
+        receiver.answer = b"x" * 5_000
+        query = {"site": "alpha", "apiKey": deployment.key("alpha")}
+        assert deployment.post("/webhooks/test", params=query).json()["attempt"]["status"] == 200
+        rows = eventually(lambda: _attempts_in(database), "the row")
+        assert rows == [(200, "test", "webhook.test", 1024)]
+    finally:
+        deployment.end()
+
+
+def _attempts_in(database: Path) -> list[tuple[int, str, str, int]]:
+    if not database.exists():
+        return []
+    connection = sqlite3.connect(database)
+    try:
+        return list(connection.execute("SELECT status, outcome, types, length(answer) FROM webhook_attempts"))
+    except sqlite3.OperationalError:
+        # The writer has not made the tables yet.
+        return []
+    finally:
+        connection.close()
+
+
+def test_messages(cluster: Deployment, receiver: HookReceiver, drivers: Drivers, tenant: Tenant) -> None:
+    """A message without an ack in time is told once, with its users, and its late ack too; an ack in time alone."""
+    slow, quick = tenant.user(), tenant.user()
+    held = Connector(cluster.nodes[0], drivers)("alpha", slow, ack=ACK_NONE)
+    Connector(cluster.nodes[1], drivers)("alpha", quick)
+    sent = {"rooms": [slow.room, quick.room], "event": "news", "args": [1], "ack_within": 1, "notify": "acked"}
+    answer = cluster.try_send("alpha", sent)
+    assert answer.status_code == 200, answer.text
+    id_ = answer.headers["x-message-id"]
+    (told,) = eventually(lambda: told_of(receiver, "message.unacknowledged"), "the escalation")
+    assert (told["id"], told["event"]) == (id_, "news")
+    (user,) = told["users"]
+    assert user["user"] == slow.room
+    assert [device["device"] for device in user["devices"]] == ["d1"]
+    assert user["devices"][0]["reason"]
+    held.ack(held.wait_event("news"))
+    eventually(lambda: len(told_of(receiver, "message.acknowledged")) == 2, "both acks")
+    acks = told_of(receiver, "message.acknowledged")
+    late = {event["user"]: event.get("late", False) for event in acks}
+    assert late == {quick.room: False, slow.room: True}
+    assert {event["id"] for event in acks} == {id_}
+
+
+def told_of(receiver: HookReceiver, kind: str) -> list[dict[str, Any]]:
+    """The accepted events of a type, each once."""
+    return list({event["seq"]: event for event in receiver.accepted if event["type"] == kind}.values())

@@ -31,13 +31,13 @@ async def test_rows_reach_sql(redis: Redis, engine: AsyncEngine, counts: Counts,
     """Rows go into the stream of their site, of no site into that of the nodes, and from there into their tables."""
     recorder = Recorder(redis, "node1", counts, 100)
     recorder.start()
-    counts.records.add("connections", SITE, {"user": "user_1", "disconnected_at": 5, "nonsense": 1})
+    counts.records.add("connections", SITE, {"user": "user_1\ud800", "disconnected_at": 5, "nonsense": 1})
     counts.records.add("samples", None, {"at": 1, "seconds": 10, "figures": figures_of(counts)})
     await recorder.close()
     assert valkey.client.xlen(NODES_STREAM) == 1
     await write_all(new_writer(redis, engine))
     (row,) = await rows_of(engine, connections)
-    assert (row["user"], row["node"], row["disconnected_at"]) == ("user_1", "node1", 5)
+    assert (row["user"], row["node"], row["disconnected_at"]) == ("user_1?", "node1", 5)
     (sample,) = await rows_of(engine, samples)
     assert json.loads(sample["figures"])["connections"] == 0
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from app.journal import apply as applying
+from app.journal.database import open_database
 from app.journal.states import Fate, reason_number
 from app.journal.tables import deliveries, devices, messages, missing, sites
 from app.redis.client import Redis
 from tests.support.fates import FIRST_SEQ, SITE, FateStream, new_writer, rows_of, write_all
 from tests.support.valkey import Valkey
+from tests.support.waiting import until
 
 
 async def test_a_message_and_its_acks_are_one_row_each(redis: Redis, engine: AsyncEngine, stream: FateStream) -> None:
@@ -159,3 +163,20 @@ async def test_many_sites_in_one_transaction(redis: Redis, engine: AsyncEngine, 
     await write_all(new_writer(redis, engine, *names))
     assert len(await rows_of(engine, messages)) == 120
     assert len({row["site_id"] for row in await rows_of(engine, deliveries)}) == 120
+
+
+async def test_sql_that_is_away(redis: Redis, stream: FateStream, valkey: Valkey) -> None:
+    """Without SQL entries wait in Redis, the log says so once, and the figures tell how many and since when."""
+    stream.send(FIRST_SEQ, [1])
+    stream.send(FIRST_SEQ + 1, [1])
+    engine = open_database("postgresql://nobody@/none?host=/nowhere", is_writer=True)
+    writer = new_writer(redis, engine)
+    with capture_logs() as lines:
+        running = asyncio.create_task(writer.run(last_seconds=0.1))
+        await until(lambda: int(valkey.client.hget("recado:journal", "lag_ms") or 0) > 1_000, "the lag")
+        writer.stop()
+        await running
+    assert [line["event"] for line in lines] == ["journal not written"]
+    assert valkey.client.hget("recado:journal", "backlog") == b"2"
+    assert stream.length == 2
+    await engine.dispose()

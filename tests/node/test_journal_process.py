@@ -115,7 +115,7 @@ def test_beside_the_embedded_server(directory: Path) -> None:
     server = Server(directory, "--port", "0", "--demo", "--data-dir", str(directory / "data"), DATABASE_URL="")
     path = directory / "data" / "journal.sqlite"
     try:
-        eventually(lambda: "journal begun" in [line.get("event") for line in server.log()], "a writer", 20)
+        server.lines.wait_for(lambda line: "journal begun" in line, "a writer", 20)
         assert len(writers_of(server)) == 1
         assert path.stat().st_mode & 0o077 == 0
     finally:

@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from app.errors import ConfigError
-from app.node.port import SharedPort, listen, target_of
+from app.node.port import SharedPort, listen, own_port_of
 
 
 def test_port_in_use() -> None:
@@ -91,8 +91,8 @@ def test_a_port_is_reached_from_its_own_machine(host: str, reached: str) -> None
     if ":" in host and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6")
     with listen(host, 0) as listening:
-        target = target_of(listening, has_tls=True)
+        target = own_port_of(listening, has_tls=True)
         assert (target.host, target.port) == (reached, listening.getsockname()[1])
         assert target.tls is not None
         assert target.tls.verify_mode is ssl.CERT_NONE
-        assert target_of(listening, has_tls=False).tls is None
+        assert own_port_of(listening, has_tls=False).tls is None

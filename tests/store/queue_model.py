@@ -91,7 +91,7 @@ class SiteModel:
         self.counters: dict[str, int] = {}
         #: Every message that was ever accepted, by seq: an ack may name any of them.
         self.sent: dict[int, Sent] = {}
-        #: What became of each message at each device, by seq and handle.
+        #: The state of each message at each device, by seq and handle.
         self.fates: Fates = {}
         #: The bus messages of withdrawals that nobody has heard yet.
         self.notices: list[Told] = []

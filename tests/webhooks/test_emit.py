@@ -131,3 +131,43 @@ async def test_an_event_is_json_whatever_its_names_hold(redis: Redis) -> None:
     (told,) = json.loads(post_body([event], 1_000))["data"]["events"]
     assert (told["type"], told["user"], told["device"], told["seq"]) == ("device.resync", user, device, event.seq)
     assert event.users == {user}
+
+
+async def test_a_device_that_is_dropped_by_hand(redis: Redis, valkey: Valkey) -> None:
+    """A connected device that an operator forgets leaves its user without one; one that only loses its queue has that
+    told."""
+    site = hooked("user.offline", "device.resync", "user.online")
+    outbox = HookOutbox(redis, "aa", site)
+    await outbox.set_up()
+    queues = RedisQueues(redis, "aa", 1_000)
+    await queues.connect(site, 1, "d", ["user_1"])
+    assert await queues.forget_device(site, "user_1", "d", resync=True)
+    assert events_in(valkey, site)[1:] == [("device.resync", {"user": "user_1", "device": "d", "reason": "asked for"})]
+    await queues.connect(site, 2, "e", ["user_1"])
+    assert await queues.forget_device(site, "user_1", "d", resync=False)
+    client: Any = valkey.client
+    assert not client.exists(prefix(site.name) + "leaving")
+    assert await queues.forget_device(site, "user_1", "e", resync=False)
+    assert client.zrange(prefix(site.name) + "leaving", 0, -1) == [b"user_1"]
+    outbox.now_ms = int(client.time()[0] * 1000) + 60_000
+    await outbox.beat(1_000)
+    assert events_in(valkey, site)[-1] == ("user.offline", {"user": "user_1", "devices": 0})
+    assert not client.exists(prefix(site.name) + "online", prefix(site.name) + "leaving")
+
+
+async def test_users_that_left_while_nothing_told_it(redis: Redis, valkey: Valkey) -> None:
+    """When no node has served the site for a while, users that have no device any more are found and told."""
+    site = hooked("user.online", "user.offline")
+    outbox = HookOutbox(redis, "aa", site)
+    await outbox.set_up()
+    queues = RedisQueues(redis, "aa", 1_000)
+    here, gone = [await queues.connect(site, number, "d", [f"user_{number}"]) for number in (1, 2)]
+    client: Any = valkey.client
+    client.delete(prefix(site.name) + "hook_events")
+    await queues.disconnect(site, 2, [(device.handle, 0) for device in gone.devices])
+    assert len(here.devices) == 1
+    assert len(events_in(valkey, site)) == 2
+    await outbox.beat(60_000)
+    outbox.now_ms = int(client.time()[0] * 1000) + 60_000
+    await outbox.beat(60_000)
+    assert events_in(valkey, site)[2:] == [("user.offline", {"user": "user_2", "devices": 0})]

@@ -300,3 +300,46 @@ async def test_only_the_holder_changes_posts(new_node: NewNode, receiver: HookRe
     assert await holder.outbox.answered(post, 2_000, record) == 1
     assert await holder.outbox.body_of("msg_1") is None
     assert await holder.outbox.body_of("msg_2") is None
+
+
+async def test_an_event_that_nobody_can_read(new_node: NewNode, receiver: HookReceiver, valkey: Valkey) -> None:
+    """An entry of the outbox without a sense is dropped, and the events behind it come."""
+    node = new_node(hooked_site(receiver))
+    await node.start()
+    client: Any = valkey.client
+    client.xadd(prefix("shop") + "hooks", {"seq": "x", "type": "t", "at": "1", "user": "", "data": b"\xff"})
+    await node.come("user_1")
+    await told(receiver, 1)
+    await all_told(node, receiver, valkey)
+
+
+async def test_an_error_of_the_server_costs_a_pause(
+    new_node: NewNode, receiver: HookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn, or an attempt, that fails is counted or repeated after a pause; the sender goes on."""
+    monkeypatch.setattr(site_sender, "_OTHERS_BEAT_SECONDS", 0.05)
+    node = new_node(hooked_site(receiver))
+    failures = iter([RuntimeError("of a turn"), None])
+    turn = node.sender._turn
+
+    async def failing() -> float:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return await turn()
+
+    monkeypatch.setattr(node.sender, "_turn", failing)
+    exchange, calls = node.sender.exchange, 0
+
+    async def broken(*words: Any) -> HookAnswer:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("of an attempt")
+        return await exchange(*words)
+
+    monkeypatch.setattr(node.sender, "exchange", broken)
+    await node.start()
+    await node.come("user_1")
+    await told(receiver, 1)
+    assert node.counts.faults["webhook"] == 1
+    assert calls >= 2

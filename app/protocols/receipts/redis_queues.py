@@ -194,7 +194,7 @@ def _queued(*words: bytes) -> QueuedMessage:
 
 
 def _device(words: list[Any]) -> DeviceFacts:
-    handle, user, device, state, messages, size, age, lost, written, seen, rooms, *client = words
+    handle, user, device, state, messages, size, age, lost, written, seen, rooms, transport, *client = words
     is_away = state.startswith(b"@")
     return DeviceFacts(
         handle=int(handle),
@@ -209,16 +209,16 @@ def _device(words: list[Any]) -> DeviceFacts:
         written_seq=_whole(written),
         acked_ms=_whole(seen) or None,
         rooms=_texts(rooms) if rooms else None,
-        client=_client(b"".join(client)),
+        client=_client(transport, b"".join(client)),
     )
 
 
-def _client(packed: bytes) -> Client | None:
+def _client(transport: bytes, packed: bytes) -> Client | None:
     """The client of a description, as connect.lua has stored it; None: there is none."""
     length, _, rest = packed.partition(b" ")
     if not length.isdigit():
         return None
-    connected, transport, version, agent = (rest[: int(length)].split(b" ", 3) + [b""] * 4)[:4]
+    connected, version, agent = (rest[: int(length)].split(b" ", 2) + [b""] * 3)[:3]
     return Client(_whole(connected), _text(transport), _whole(version), _text(agent))
 
 

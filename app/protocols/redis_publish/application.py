@@ -15,6 +15,7 @@ from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
+from app.observe.records import now_ms
 from app.protocols.redis_publish.envelope import Identifier, read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.guesses import Guesses
@@ -151,6 +152,7 @@ class RedisPublishApplication:
             return
         served, visitor = connection.state
         connection.state = None
+        self._record(served.site.name, visitor, reason)
         for recipient in visitor.close():
             served.mailroom.close(recipient)
         self._limits.disconnect(visitor.seat)
@@ -158,6 +160,18 @@ class RedisPublishApplication:
         counts.connections -= 1
         counts.closes[reason] += 1
         _log.info("disconnected", site=served.site.name, connection=connection.log_name, reason=reason)
+
+    def _record(self, site: str, visitor: Visitor, reason: str) -> None:
+        """Keeps the connection that ends for the journal, as that of the first of its users."""
+        row = {
+            "user": next(iter(visitor.recipients), None),
+            "address": visitor.address,
+            "protocol": "redis_publish",
+            "connected_at": visitor.connected_at,
+            "disconnected_at": now_ms(),
+            "reason": reason,
+        }
+        self._counts.records.add("connections", site, row)
 
     async def _identify_all(self, served: PublishSite, visitor: Visitor) -> None:
         """Looks at the client's identifiers, one after the other."""

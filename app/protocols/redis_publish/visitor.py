@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 
 from app.core.seat import Seat
+from app.observe.records import now_ms
 from app.protocols.redis_publish.envelope import Identifier
 from app.protocols.redis_publish.ports import ClientConnection
 from app.protocols.redis_publish.recipient import Recipient
@@ -22,6 +23,7 @@ class Visitor:
     def __init__(self, connection: ClientConnection, address: str, seat: Seat) -> None:
         self.connection = connection
         self.address = address
+        self.connected_at = now_ms()
         #: Its place among the connections that the site's limits count; given back at its end.
         self.seat = seat
         #: One recipient for each of its users.

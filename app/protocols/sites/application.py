@@ -144,6 +144,8 @@ class SitesApplication:
         self._renewals = TicketRenewals(admission.tickets)
         self._updates = updates
         self._counts = counts or Counts()
+        #: Called with each client that has connected, and its connection.
+        self.on_connected: Callable[[NamespaceConnection, Connection], None] = lambda client, connection: None
 
     def add(self, site: Site) -> None:
         """Makes what all connections of a site share, before `sites` has the site."""
@@ -204,6 +206,8 @@ class SitesApplication:
                 receiver.rooms, receiver.token = guest.users, guest.token
                 self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
             self._counts.of(site.name).connects["accepted"] += 1
+            if receiver.connection is not None:
+                self.on_connected(connection, receiver.connection)
             receiver.facts = self._facts_of(guest, request, began_ms)
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 

@@ -19,6 +19,13 @@ class TicketStore(Protocol):
         store may forget the revocation after `max_age_ms`."""
 
 
+class TransportStore(Protocol):
+    """The transports of clients, as receipts show them. Raises StoreUnavailable."""
+
+    def note_upgrades(self, site: Site, handles: Sequence[bytes]) -> Awaitable[None]:
+        """The newest clients of these devices, which polled at their connect, use a WebSocket now. Idempotent."""
+
+
 class RoomDirectory(Protocol):
     """The tenant's backend that knows the owner of a token."""
 

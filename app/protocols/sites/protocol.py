@@ -9,11 +9,13 @@ from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
+from app.protocols.sites.redis_upgrades import RedisUpgrades
 from app.protocols.sites.revocation import revocation_routes
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
 from app.protocols.sites.tickets import Tickets
+from app.protocols.sites.upgrades import Upgrades
 
 
 class _NodeSites(NodeProtocol):
@@ -26,6 +28,8 @@ class _NodeSites(NodeProtocol):
         tickets = Tickets(RedisTickets(services.redis), counts)
         admission = Admission(OwnRooms(self._directory), services.limits, tickets)
         self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
+        self._upgrades = Upgrades(RedisUpgrades(services.redis))
+        self._application.on_connected = self._upgrades.connected
         delivery.on_buried = self._application.report_buried
         delivery.reserved_events = RESERVED_EVENTS
         self.namespaces = self._application
@@ -35,6 +39,10 @@ class _NodeSites(NodeProtocol):
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self.routes = revocation_routes(config.sites, tickets)
 
+    async def start(self) -> None:
+        """Begins to look for clients that change their transport."""
+        self._upgrades.start()
+
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         self._application.add(site)
@@ -42,6 +50,7 @@ class _NodeSites(NodeProtocol):
 
     async def close(self) -> None:
         """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""
+        await self._upgrades.close()
         await self._updates.aclose()
         await self._directory.aclose()
 

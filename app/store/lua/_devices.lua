@@ -64,7 +64,7 @@ local function forget_devices(handles, state, reason)
   return #handles
 end
 
--- Tells those who ask for it that a device has left. (What is made here is made in few runs.)
+-- Tells those who ask for it that a device has left. The functions within are made in few runs.
 local function tell_left(handle, user, now)
 -- include presence here
 -- include tell here

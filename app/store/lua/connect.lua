@@ -113,7 +113,10 @@ end
 local CLIENT_PART = 60
 local function put_client(words)
   if ARGV[12] == '' then return words end
-  local text = string.format('%.0f ', now) .. ARGV[12]
+  local transport, rest = string.match(ARGV[12], '^(%S+) (.*)$')
+  words[#words + 1] = 'via'
+  words[#words + 1] = transport
+  local text = string.format('%.0f ', now) .. rest
   text = #text .. ' ' .. text
   for first = 1, #text, CLIENT_PART do
     words[#words + 1] = 'client' .. (first - 1) / CLIENT_PART

@@ -119,6 +119,18 @@ async def test_identified(case: Case) -> None:
     assert case.connections() == 1
 
 
+async def test_row_for_the_journal(case: Case) -> None:
+    """A connection that ends is a row with its user and without the key."""
+    case.counts.records.is_kept = True
+    client = await case.connect()
+    case.identify(client, "u:k")
+    await until(lambda: case.connections() == 1, "the user")
+    client.disconnect()
+    (row,) = case.counts.records.take()["news", "connections"]
+    assert (row["user"], row["address"], row["reason"]) == ("u", "192.0.2.1", "ended")
+    assert row["connected_at"] <= row["disconnected_at"]
+
+
 async def test_several_users_of_one_client(case: Case) -> None:
     """Each right identifier adds a user: the client gets the messages of all, and its end is the end of each."""
     case.key("v", "k")

@@ -5,13 +5,13 @@
 -- ARGV    now | handle ...
 -- Answers, until the work of one run is done, for each { handle } when there is no such device, or
 --         { handle, user, device, state, messages, bytes or -1, age of the oldest in ms or '', lost, written, seen,
---           rooms, part of the client's description ... } with '' for a field that is not there
+--           rooms, transport, part of the client's description ... } with '' for a field that is not there
 local now, visible = clock(ARGV[1]), tonumber(last_seq())
 -- Sizes of messages that one run reads, beside those of one device: one or two milliseconds.
 local WORK = 2000
 -- Of a longer queue whose bytes are not counted the sum is not told.
 local MOST_SUMMED = 10000
-local CLIENT = { 'client0', 'client1', 'client2', 'client3', 'client4', 'client5', 'client6', 'client7', 'client8', 'client9' }
+local CLIENT = { 'via', 'client0', 'client1', 'client2', 'client3', 'client4', 'client5', 'client6', 'client7', 'client8', 'client9' }
 local work = 0
 
 local function size_of(seq)
