@@ -132,11 +132,23 @@ class FateProof:
         """The figures of the comparison."""
         states = Counter(f"{one.state.word} {one.reason}".strip() for one in self._journal.deliveries)
         acks = sum(map(len, self._certain.values()))
+        told = [self._was_told(one) for one in self._journal.deliveries if self._is_to_tell(one)]
+        publisher = self._publisher
         return (
             f"{len(self._journal.deliveries)} deliveries of {len(self._journal.messages)} messages: {dict(states)}; "
-            f"{acks} certain acks; {len(self._publisher.accepted)} accepted, {len(self._publisher.refused)} refused, "
-            f"{len(self._publisher.unknown)} without an answer"
+            f"{acks} certain acks; {sum(told)} of {len(told)} withdrawals told; {len(publisher.accepted)} accepted, "
+            f"{len(publisher.refused)} refused, {len(publisher.unknown)} without an answer"
         )
+
+    def _is_to_tell(self, one: JournalDelivery) -> bool:
+        """Whether a device that is here has a message without an ack that was withdrawn from it."""
+        witness, sent = self._witnesses[one.device], self._by_seq.get(one.seq)
+        if one.state not in (Fate.WITHDRAWN, Fate.SETTLED) or sent is None or not witness.returns:
+            return False
+        return sent.number in witness.received and sent.number not in self._tried[one.device]
+
+    def _was_told(self, one: JournalDelivery) -> bool:
+        return str(self._by_seq[one.seq].id) in self._witnesses[one.device].withdrawn
 
     def _of_messages(self) -> Iterator[str]:
         known = {message.id for message in self._journal.messages}
