@@ -194,4 +194,6 @@ class _Wishes:
             {"settle": "user"},
             {"ttl": chance.randint(1, 4), "collapse": "key0", "settle": "user"},
         ]
-        return Wish((room,), chance.choice(mixes), is_withdrawn=chance.random() < 0.05)
+        return Wish(
+            (room,), chance.choice(mixes), is_withdrawn=chance.random() < 0.05, is_resync=chance.random() < 0.05
+        )

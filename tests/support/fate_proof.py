@@ -30,6 +30,7 @@ class JournalMessage(NamedTuple):
     seq: int
     id: int
     addressed: int
+    options: Mapping[str, Any]
     counts: Mapping[Fate, int]
 
 
@@ -55,15 +56,17 @@ async def read_journal(url: str) -> JournalRows:
     """All messages and deliveries of a database with one site."""
     engine = open_database(url)
     counters = [messages.c[state.column] for state in Fate]
-    of_message = select(messages.c.seq, messages.c.id, messages.c.addressed, *counters).order_by(messages.c.seq)
+    of_message = select(messages.c.seq, messages.c.id, messages.c.addressed, messages.c.options, *counters).order_by(
+        messages.c.seq
+    )
     columns = [deliveries.c[name] for name in ("seq", "state", "reason", "ended_at", "written_at")]
     of_delivery = select(devices.c.user, devices.c.device, *columns).join(
         devices, devices.c.id == deliveries.c.device_id
     )
     async with engine.connect() as sql:
         sent = [
-            JournalMessage(seq, id, addressed, dict(zip(Fate, counts, strict=True)))
-            for seq, id, addressed, *counts in await sql.execute(of_message)
+            JournalMessage(seq, id, addressed, json.loads(options or "{}"), dict(zip(Fate, counts, strict=True)))
+            for seq, id, addressed, options, *counts in await sql.execute(of_message)
         ]
         ends = [
             JournalDelivery(
@@ -109,13 +112,14 @@ class FateProof:
         }
         seqs = {message.id: message.seq for message in journal.messages}
         self._by_seq = {seqs[sent.id]: sent for sent in publisher.accepted.values() if sent.id in seqs}
+        options = {message.seq: message.options for message in journal.messages}
         #: (device, key of collapse) -> the newest seq with that key.
         self._newest: dict[tuple[Name, str], int] = defaultdict(int)
         #: (seq, user) whose message a device has acknowledged.
         self._acked_by: set[tuple[int, str]] = set()
         for one in journal.deliveries:
-            sent = self._by_seq.get(one.seq)
-            if sent and (key := sent.wish.options.get("collapse")):
+            # Of the journal: a message whose answer was lost on its way replaces older ones, too.
+            if key := options[one.seq].get("collapse"):
                 self._newest[one.device, key] = max(self._newest[one.device, key], one.seq)
             if one.state is Fate.ACKED:
                 self._acked_by.add((one.seq, one.device[0]))
@@ -126,13 +130,25 @@ class FateProof:
 
     def story(self) -> str:
         """The figures of the comparison."""
-        states = Counter(one.state.word for one in self._journal.deliveries)
+        states = Counter(f"{one.state.word} {one.reason}".strip() for one in self._journal.deliveries)
         acks = sum(map(len, self._certain.values()))
+        told = [self._was_told(one) for one in self._journal.deliveries if self._is_to_tell(one)]
+        publisher = self._publisher
         return (
             f"{len(self._journal.deliveries)} deliveries of {len(self._journal.messages)} messages: {dict(states)}; "
-            f"{acks} certain acks; {len(self._publisher.accepted)} accepted, {len(self._publisher.refused)} refused, "
-            f"{len(self._publisher.unknown)} without an answer"
+            f"{acks} certain acks; {sum(told)} of {len(told)} withdrawals told; {len(publisher.accepted)} accepted, "
+            f"{len(publisher.refused)} refused, {len(publisher.unknown)} without an answer"
         )
+
+    def _is_to_tell(self, one: JournalDelivery) -> bool:
+        """Whether a device that is here has a message without an ack that was withdrawn from it."""
+        witness, sent = self._witnesses[one.device], self._by_seq.get(one.seq)
+        if one.state not in (Fate.WITHDRAWN, Fate.SETTLED) or sent is None or not witness.returns:
+            return False
+        return sent.number in witness.received and sent.number not in self._tried[one.device]
+
+    def _was_told(self, one: JournalDelivery) -> bool:
+        return str(self._by_seq[one.seq].id) in self._witnesses[one.device].withdrawn
 
     def _of_messages(self) -> Iterator[str]:
         known = {message.id for message in self._journal.messages}
@@ -144,9 +160,11 @@ class FateProof:
             found = {state: counts[message.seq, state] for state in Fate}
             if message.counts != found or message.addressed != sum(found.values()):
                 yield f"{message} counts otherwise than its deliveries: {found}"
-            told = self._by_seq.get(message.seq)
-            if told and told.answer["recipients"] != message.addressed:
-                yield f"{message} has other recipients than its answer {told.answer}"
+            sent_as = self._by_seq.get(message.seq)
+            if sent_as and sent_as.answer["recipients"] != message.addressed:
+                yield f"{message} has other recipients than its answer {sent_as.answer}"
+            if sent_as and sent_as.wish.options != message.options:
+                yield f"{message} has other options than its request {sent_as.wish.options}"
 
     def _of_queues(self) -> Iterator[str]:
         waiting = {(one.seq, one.device) for one in self._journal.deliveries if one.state in _UNFINISHED}
@@ -181,6 +199,6 @@ class FateProof:
             return "no device of the user has acknowledged it"
         if one.state is Fate.WITHDRAWN and sent.number not in self._publisher.withdrawals:
             return "nobody has withdrawn it"
-        if one.state is Fate.RESYNCED and witness.receipts.resyncs == 0:
+        if one.state is Fate.RESYNCED and witness.receipts.resyncs == 0 and witness.returns:
             return "the device was never told to resync"
         return ""

@@ -25,6 +25,8 @@ class Wish:
     rooms: tuple[str, ...]
     options: Mapping[str, Any]
     is_withdrawn: bool = False
+    #: Whether it is sent with resync=true.
+    is_resync: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class OptionPublisher:
         self.begun += 1
         began_at = time.time()
         body = {"rooms": list(wish.rooms), "event": "n", "args": [number], **wish.options}
+        query = self._query | ({"resync": "true"} if wish.is_resync else {})
         try:
-            async with http.post(f"{self._node_url()}/send", params=self._query, json=body) as answer:
+            async with http.post(f"{self._node_url()}/send", params=query, json=body) as answer:
                 status, told = answer.status, await answer.json()
         except (aiohttp.ClientError, TimeoutError, OSError):
             self.unknown.append(number)
