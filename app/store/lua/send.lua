@@ -53,7 +53,8 @@ local function store_body(seq, refs)
   local key = P .. 'body:' .. seq
   call('HSET', key, 'data', body, 'event', event, 'size', size, 'refs', refs, 'resync', resync,
     'at', string.format('%.0f', now), 'id', id, 'rooms', ARGV[12])
-  if options then call('HSET', key, 'opt', ARGV[13], 'waiter', string.match(ARGV[15], '^%S*')) end
+  if options then call('HSET', key, 'opt', ARGV[13]) end
+  if ARGV[15] ~= '' then call('HSET', key, 'waiter', string.match(ARGV[15], '^%S+')) end
   call('HSET', P .. 'ids', id, seq)
   if has_quota then count_stored(seq, size) end
 end
