@@ -42,6 +42,7 @@ local function end_large()
   if held[2] == 'store' then
     -- All of its references: queues hold entries of it, but no body.
     release(held[1], 1e9)
+    call('UNLINK', P .. 'pending:' .. held[1])
     if tonumber(last_seq()) < tonumber(held[1]) then call('SET', P .. 'seq', held[1]) end
     call('UNLINK', P .. 'large', P .. 'large:handles')
     return
