@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.support.clients import ACK_NONE, Client, ClientKind, each_library, ev
 from tests.support.connector import Connector, batch_names, numbers, without_fences
 from tests.support.deployment import Deployment
 from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
 
 
 @every_client
@@ -22,6 +24,10 @@ def test_resync_in_order(connect: Connector, tenant: Tenant, deployment: Deploym
         deployment.send("alpha", user.room, "delta", number, resync=True)
     for nth in range(3):
         client.ack(client.wait_event("delta", nth=nth + 1))
+    # The next connection may be to another node than the acks.
+    redis: Any = deployment.redis.client
+    (handle,) = redis.hkeys(f"recado:{{alpha}}:user:{user.room}")
+    eventually(lambda: redis.llen(b"recado:{alpha}:queue:" + handle) == 1, "the acks")
     client.disconnect()
     again = connect("alpha", user, kind)
     assert batch_names(again.wait_event("_batch")) == ["other"]
