@@ -45,6 +45,8 @@ async def test_rows_reach_sql(redis: Redis, engine: AsyncEngine, counts: Counts,
 async def test_warnings_are_kept_without_secrets(redis: Redis, engine: AsyncEngine, counts: Counts) -> None:
     """Warnings and errors become rows, with their site and masked; information does not, and none after the end."""
     configure_logging("info", "json", io.StringIO())
+    # The loggers of modules must not keep this output for later tests.
+    structlog.configure(cache_logger_on_first_use=False)
     logger = structlog.get_logger("somewhere")
     recorder = Recorder(redis, "node1", counts, 100)
     recorder.start()

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.redis.address import Address
 from app.redis.client import Redis
@@ -176,7 +177,7 @@ async def test_several_user_rooms(redis: Redis, valkey: Valkey) -> None:
     ]
 
 
-async def test_login_that_may_not_read_them(valkey: Valkey, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_login_that_may_not_read_them(valkey: Valkey) -> None:
     """With a login for Recado's own keys alone nothing is noted: connects go on, and the log says why."""
     leave(valkey, "d", "news", 1)
     client: Any = valkey.client
@@ -184,8 +185,9 @@ async def test_login_that_may_not_read_them(valkey: Valkey, capsys: pytest.Captu
     client.execute_command("ACL", "SETUSER", "recado", "reset", *rights)
     redis = Redis(Address(path=str(valkey.socket), username="recado", password="any"), 2.0)
     await redis.start()
-    await look(redis)
+    with capture_logs() as lines:
+        await look(redis)
     assert bodies((await connect(redis, "d")).devices[0]) == []
     await redis.close()
     client.execute_command("ACL", "DELUSER", "recado")
-    assert "cannot be taken over" in capsys.readouterr().out
+    assert [line["event"] for line in lines] == ["lists of socket.io-webservice cannot be taken over"]
