@@ -42,8 +42,9 @@ class Upgrades:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def connected(self, client: NamespaceConnection, connection: Connection) -> None:
-        """A client has connected. It counts if it polls, and has devices."""
-        if client.transport == "polling" and connection.handles:
+        """A client has connected. It counts if it has devices, and polled when the store was told of it: it may have
+        gone over before the store's answer."""
+        if connection.client.startswith("polling") and connection.handles:
             self._waiting.append((monotonic() + AFTER_SECONDS, client, connection))
 
     async def look(self, now: float) -> None:

@@ -39,7 +39,19 @@ class Told:
 
 def client(transport: str, *handles: bytes, phase: ConnectionPhase = ConnectionPhase.LIVE) -> tuple[Any, Any]:
     """A client and its connection."""
-    return SimpleNamespace(transport=transport), SimpleNamespace(site=SITE, handles=handles, phase=phase)
+    told = f"{transport} 4 browser"
+    return SimpleNamespace(transport=transport), SimpleNamespace(site=SITE, handles=handles, phase=phase, client=told)
+
+
+async def test_a_client_that_goes_over_during_its_connect() -> None:
+    """A client that polled when the store was asked, and no more when it answered, is told."""
+    store = Told()
+    looking = Upgrades(store)
+    one = client("polling", b"1")
+    one[0].transport = "websocket"
+    looking.connected(*one)
+    await looking.look(LATER)
+    assert store.handles == [[b"1"]]
 
 
 async def test_clients_that_have_gone_over_are_told_together() -> None:
