@@ -1,7 +1,9 @@
 """The clock of this machine, as Recado counts time between machines, and times as public answers show them."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def now_ms() -> int:
@@ -11,5 +13,5 @@ def now_ms() -> int:
 
 def rfc3339(ms: int) -> str:
     """The time of so many milliseconds since the epoch as public answers show it: `2026-01-31T12:00:00.000Z`."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # Without a float, which would round the last moment up.
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

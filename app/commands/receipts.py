@@ -12,9 +12,9 @@ import click
 import msgspec
 from msgspec import Struct
 
-from app.backends.exchange import BackendError
-from app.backends.sender import ask
+from app.clock import rfc3339
 from app.commands.failures import Failure, Load, config_option, sites_option
+from app.commands.site_door import DoorOptions, ask_door
 from app.commands.tables import plain, table
 
 #: The items that a command shows at most; it fetches them page by page.
@@ -193,7 +193,7 @@ def _time(text: str | None) -> str | None:
     if span is None:
         return text
     moment = datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(round(moment.timestamp() * 1000))
 
 
 def _show(
@@ -222,45 +222,24 @@ def _show(
 def _pages(
     load: Load, asking: Asking, path: str, filters: Mapping[str, str | None], items: str
 ) -> Iterator[Mapping[str, Any]]:
-    url, api_key = _server_of(load, asking)
-    query = {name: value for name, value in filters.items() if value is not None} | {"site": asking.site_name}
+    door = DoorOptions(
+        load,
+        asking.config_path,
+        asking.sites_path,
+        asking.site_name,
+        asking.url,
+        asking.api_key,
+        asking.as_json,
+    )
+    query = {name: value for name, value in filters.items() if value is not None}
     left: int = asking.limit
     while True:
-        page = _answer(url, path, query | {"limit": str(min(left, _PAGE))}, api_key)
+        page = ask_door(door, "GET", path, query | {"limit": str(min(left, _PAGE))})
         yield page
         left -= len(page[items])
         if left <= 0 or not page.get("cursor"):
             return
         query["cursor"] = page["cursor"]
-
-
-def _answer(url: str, path: str, query: Mapping[str, str], api_key: str) -> Mapping[str, Any]:
-    try:
-        answer = ask(url, "GET", path, query, api_key)
-    except BackendError as error:
-        raise Failure(f"no answer from {url}: {error}") from None
-    except UnicodeEncodeError:
-        raise Failure("the options: expected UTF-8") from None
-    try:
-        value: Any = msgspec.json.decode(answer.text)
-    except (msgspec.DecodeError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or answer.status != 200:
-        reason = value.get("error") if isinstance(value, dict) else answer.text[:200]
-        raise Failure(f"the server answered {answer.status}: {plain(str(reason))}")
-    return value
-
-
-def _server_of(load: Load, asking: Asking) -> tuple[str, str]:
-    """The running server and the site's key: as given, or as configured."""
-    if asking.url is not None and asking.api_key is not None:
-        return asking.url, asking.api_key
-    config = load(asking.config_path, asking.sites_path)
-    if asking.api_key is None and asking.site_name not in config.sites:
-        name = asking.site_name
-        raise Failure(f"site {name!r} is not configured here: expected --api-key, API_KEY or a site of sites.yml")
-    url = asking.url or f"http://127.0.0.1:{config.port}"
-    return url, asking.api_key or config.sites[asking.site_name].api_key
 
 
 COMMANDS: tuple[click.Command, ...] = (messages, devices, trace)

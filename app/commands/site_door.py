@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.backends.exchange import BackendError
 from app.backends.sender import ask
 from app.commands.failures import Failure, Load, config_option, sites_option
+from app.commands.tables import plain
 from app.config.settings import Config
 
 
@@ -47,12 +48,14 @@ def ask_door(options: DoorOptions, method: str, path: str, query: Mapping[str, s
         answer = ask(url, method, path, {"site": options.site_name, **query}, api_key)
     except BackendError as error:
         raise Failure(f"no answer from {url}: {error}") from None
+    except UnicodeEncodeError:
+        raise Failure("the options: expected UTF-8") from None
     try:
         held = msgspec.json.decode(answer.text, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
         held = {}
-    if answer.status != 200:
-        raise Failure(f"the server answered {answer.status}: {held.get('error', answer.text[:200])}")
+    if answer.status != 200 or not held:
+        raise Failure(f"the server answered {answer.status}: {plain(str(held.get('error', answer.text[:200])))}")
     return held
 
 

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from app.backends.hook_answer import HookAnswer
-from app.webhooks.event import HookPost, rfc_3339
+from app.clock import rfc3339
+from app.webhooks.event import HookPost
 
 #: The pauses after failed attempts; behind the last one the post is parked.
 RETRY_SECONDS = (5, 30, 120, 600, 3_600, 21_600, 86_400)
@@ -38,7 +39,7 @@ class Attempt(Struct):
 
     def shown(self) -> dict[str, object]:
         """The attempt for people and programs: its time in RFC 3339."""
-        return msgspec.structs.asdict(self) | {"at": rfc_3339(self.at)}
+        return msgspec.structs.asdict(self) | {"at": rfc3339(self.at)}
 
 
 def outcome_of(answer: HookAnswer, tries: int) -> str:

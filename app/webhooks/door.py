@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.clock import rfc3339
 from app.config.settings import Site
 from app.digests import digest, is_same_secret
 from app.errors import StoreError
 from app.protocols.http_request import key_in, query_of
 from app.webhooks.attempt import record_of
-from app.webhooks.event import HookPost, rfc_3339
+from app.webhooks.event import HookPost
 from app.webhooks.redis_outbox import HookOutbox
 from app.webhooks.site_sender import SiteSender
 
@@ -121,7 +122,7 @@ async def _test(found: HookSite, query: dict[str, str]) -> dict[str, object]:
     try:
         at_ms = int(time.time() * 1000)
         post = HookPost(f"msg_{secrets.token_hex(12)}", frozenset(), (), "webhook.test", at_ms)
-        at = rfc_3339(at_ms)
+        at = rfc3339(at_ms)
         body = f'{{"type":"events","timestamp":"{at}","data":{{"events":[{{"type":"webhook.test","at":"{at}"}}]}}}}'
         answer = await found.sender.exchange(post.id, at_ms, body.encode())
         attempt = record_of(found.site.name, post, at_ms, answer, "test")

@@ -1,12 +1,12 @@
 """Events of the outbox, and the POST that carries some of them. Knows neither Redis nor HTTP."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from app.clock import rfc3339
 from app.surrogates import decode_text
 
 
@@ -55,7 +55,7 @@ def read_event(entry: bytes, fields: Sequence[bytes]) -> OutboxEvent:
     # A client may have cut a name in the middle of a pair: JSON holds the half as an escape.
     data = decode_text(held[b"data"]).encode("utf-8", "backslashreplace")
     kind, user = held[b"type"], decode_text(held[b"user"])
-    begin = b'{"type":"%b","seq":%b,"at":"%b"' % (kind, held[b"seq"], rfc_3339(int(held[b"at"])).encode())
+    begin = b'{"type":"%b","seq":%b,"at":"%b"' % (kind, held[b"seq"], rfc3339(int(held[b"at"])).encode())
     rest = data.strip()[1:].lstrip()
     users = [user] if user else _users_of(data)
     return OutboxEvent(
@@ -73,13 +73,7 @@ def _users_of(data: bytes) -> Iterable[str]:
 def post_body(events: Sequence[OutboxEvent], now_ms: int) -> bytes:
     """The body of a POST with these events."""
     texts = b",".join(event.text for event in events)
-    return b'{"type":"events","timestamp":"%b","data":{"events":[%b]}}' % (rfc_3339(now_ms).encode(), texts)
-
-
-def rfc_3339(at_ms: int) -> str:
-    """The time in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return b'{"type":"events","timestamp":"%b","data":{"events":[%b]}}' % (rfc3339(now_ms).encode(), texts)
 
 
 def read_post(post: str, due_ms: int, held: Sequence[Any]) -> HookPost:

@@ -12,12 +12,13 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from app.clock import rfc3339
 from app.config.settings import Site, WebhookSettings
 from app.digests import digest
 from app.redis.client import Commands
 from app.store.keys import prefix
 from app.webhooks.attempt import Attempt, row_of
-from app.webhooks.event import HookPost, OutboxEvent, read_event, read_post, rfc_3339
+from app.webhooks.event import HookPost, OutboxEvent, read_event, read_post
 
 #: The lifetime of the scripts' set of wanted events without a beat.
 _EVENTS_MS = 3_600_000
@@ -165,8 +166,8 @@ class HookOutbox:
         return [
             {
                 "id": post,
-                "at": rfc_3339(int(at)),
-                name: rfc_3339(int(float(time))),
+                "at": rfc3339(int(at)),
+                name: rfc3339(int(float(time))),
                 "tries": int(tries),
                 "types": (types or b"").decode(),
                 "seqs": msgspec.json.decode(seqs),

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from app.clock import rfc3339
 from app.config.settings import Site
-from app.protocols.receipts.parameters import time_text
 from app.protocols.receipts.ports import DeviceFacts, WaitingMessage
 from app.protocols.receipts.words import away_text, waiting_reason
 
@@ -18,7 +18,7 @@ def waiting_message(site: Site, message: WaitingMessage) -> dict[str, Any]:
         "event": message.event,
         "rooms": message.rooms,
         "bytes": message.bytes,
-        "accepted_at": time_text(message.accepted_ms),
+        "accepted_at": rfc3339(message.accepted_ms),
         "options": message.options,
         "summary": {"waiting": message.waiting},
         "partial": True,

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
+from app.clock import rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
-from app.protocols.receipts.parameters import Parameters, time_text
+from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
 from app.protocols.receipts.refusal import no_queues, unknown_device
 from app.protocols.receipts.settings import MAX_STEPS
@@ -104,7 +105,7 @@ def _entry(message: QueuedMessage) -> dict[str, Any]:
         "id": None if message.id is None else str(message.id),
         "event": message.event,
         "bytes": message.bytes,
-        "accepted_at": time_text(message.accepted_ms),
+        "accepted_at": rfc3339(message.accepted_ms),
         "age_seconds": max(0, message.age_ms) / 1000,
         "options": message.options,
     }
@@ -112,7 +113,7 @@ def _entry(message: QueuedMessage) -> dict[str, Any]:
 
 def time_or_none(ms: int | None) -> str | None:
     """A time as answers show it."""
-    return None if ms is None else time_text(ms)
+    return None if ms is None else rfc3339(ms)
 
 
 def seconds_or_none(ms: int | None) -> float | None:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from app.clock import now_ms
+from app.clock import now_ms, rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.journal.database import JournalUnavailable
@@ -14,7 +14,7 @@ from app.journal.states import STATES, Fate
 from app.protocols.receipts.answers import raw_body, waiting_device, waiting_message
 from app.protocols.receipts.devices import time_or_none
 from app.protocols.receipts.page import Page
-from app.protocols.receipts.parameters import Parameters, time_text
+from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
 from app.protocols.receipts.refusal import ReceiptRefused, journal_off, unknown_message
 from app.protocols.receipts.settings import ACKS_LOOKED_AT, JOURNAL_SECONDS, MAX_STEPS
@@ -190,7 +190,7 @@ def _message(site: Site, message: JournalMessage) -> dict[str, Any]:
         "event": message.event,
         "rooms": message.rooms,
         "bytes": message.bytes,
-        "accepted_at": time_text(message.accepted_at),
+        "accepted_at": rfc3339(message.accepted_at),
         "options": message.options,
         "summary": {"addressed": message.addressed, **counts},
         **({} if message.nodes is None else {"nodes": message.nodes}),
@@ -208,7 +208,7 @@ def _delivery(
         "acked_at": time_or_none(delivery.acked_at),
         **({} if delivery.ms is None else {"ms": delivery.ms}),
         **({"batch": True} if delivery.is_batch else {}),
-        **({} if delivery.ended_at is None else {"ended_at": time_text(delivery.ended_at)}),
+        **({} if delivery.ended_at is None else {"ended_at": rfc3339(delivery.ended_at)}),
         "reason": reason_of(site, message, delivery, device),
     }
 

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.clock import now_ms
+from app.clock import now_ms, rfc3339
 from app.config.settings import Site
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalRow, UserDelivery
 from app.journal.states import Fate
 from app.protocols.receipts.journal_messages import MessageReceipts, reason_of
 from app.protocols.receipts.page import Page
-from app.protocols.receipts.parameters import Parameters, time_text
+from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Scan, Steps
 from app.protocols.receipts.refusal import journal_off
 from app.protocols.receipts.settings import JOURNAL_SECONDS, MAX_STEPS, MAX_TRACE_ROWS
@@ -76,7 +76,7 @@ class TraceReceipts:
         missing = await self._journal.missing_since(site.name, since)
         return {
             "user": user,
-            "since": time_text(since),
+            "since": rfc3339(since),
             "lines": page.items[::-1],
             "has_more": shown < sum(line.at_ms >= since for line in lines) or len(lines) >= MAX_TRACE_ROWS,
             "missing": missing,
@@ -122,7 +122,7 @@ async def _has_caught_up(journal: Journal, site: Site) -> bool:
 
 def _shown(line: Line) -> dict[str, Any]:
     return {
-        "at": time_text(line.at_ms),
+        "at": rfc3339(line.at_ms),
         "kind": line.kind,
         "text": line.text,
         **({} if line.device is None else {"device": line.device}),

@@ -5,9 +5,10 @@ Pure: a query in, values or ReceiptRefused out.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
+from app.clock import rfc3339
 from app.protocols.receipts.cursor import read_cursor, write_cursor
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.receipts.settings import DEFAULT_LIMIT, MAX_LIMIT, MAX_NAME_BYTES
@@ -15,7 +16,6 @@ from app.protocols.receipts.settings import DEFAULT_LIMIT, MAX_LIMIT, MAX_NAME_B
 #: Parameters of every request: the site and its key.
 _EVERYWHERE = frozenset(("site", "apiKey"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 #: The last time that answers can show: the end of the year 9999.
 _LAST_MS = 253_402_300_799_999
@@ -93,7 +93,7 @@ class Parameters:
             ms = round(datetime.fromisoformat(value.upper()).timestamp() * 1000)
             return min(max(0, ms), _LAST_MS)
         except (ValueError, OverflowError):
-            text = f"{name}: expected a time like {time_text(0)}; a + in it is written %2B."
+            text = f"{name}: expected a time like {rfc3339(0)}; a + in it is written %2B."
             raise ReceiptRefused(text) from None
 
     def cursor(self, kind: type[T]) -> T | None:
@@ -111,9 +111,3 @@ def message_id(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS and int(text) <= _MAX_ID):
         raise ReceiptRefused("Expected the id of a message, a decimal number.")
     return int(text)
-
-
-def time_text(ms: int) -> str:
-    """A time as answers show it: RFC 3339 with milliseconds, UTC."""
-    # Without a float, which would round the last moment up.
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

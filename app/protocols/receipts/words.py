@@ -1,7 +1,7 @@
 """The reasons in answers, in words. Pure: facts in, text out."""
 
+from app.clock import rfc3339
 from app.config.settings import Site
-from app.protocols.receipts.parameters import time_text
 from app.protocols.receipts.ports import DeviceFacts
 
 #: A message that is younger may be on its way to a connection.
@@ -18,7 +18,7 @@ def away_since_ms(site: Site, device: DeviceFacts) -> int | None:
 def away_text(site: Site, device: DeviceFacts) -> str:
     """Since when a device is away."""
     since = away_since_ms(site, device)
-    return "away" if since is None else f"away since {time_text(since)}"
+    return "away" if since is None else f"away since {rfc3339(since)}"
 
 
 def waiting_reason(site: Site, device: DeviceFacts | None, age_ms: int, *, is_known_unwritten: bool) -> str:

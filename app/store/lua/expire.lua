@@ -3,7 +3,7 @@
 -- include large
 -- include escalate
 -- include frees
--- What time brings: forgets devices that have been away for longer than device_ttl, takes messages whose ttl is over out of
+-- The work of a moment: forgets devices that have been away for longer than device_ttl, takes messages whose ttl is over out of
 -- the queues, tells of messages that nobody has acknowledged in time, and ends a large message whose node has died.
 -- KEYS[1] prefix
 -- ARGV    now | most devices

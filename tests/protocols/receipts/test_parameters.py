@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from app.protocols.receipts.parameters import Parameters, message_id, time_text
+from app.clock import rfc3339
+from app.protocols.receipts.parameters import Parameters, message_id
 from app.protocols.receipts.refusal import ReceiptRefused
 
 
@@ -42,7 +43,7 @@ def test_other_limits_are_refused(text: str) -> None:
 )
 def test_times(text: str, shown: str) -> None:
     """RFC 3339 in any zone; answers are in UTC with milliseconds."""
-    assert time_text(parameters(since=text).time("since") or 0) == shown
+    assert rfc3339(parameters(since=text).time("since") or 0) == shown
     assert datetime.fromisoformat(shown)
 
 
