@@ -40,6 +40,7 @@ class Replay:
         self._drivers = drivers
         self._redis: Any = server.redis.client
         self._clients: dict[str, Client] = {}
+        self._users: dict[str, str] = {}
         self.run: dict[str, Callable[[dict[str, Any]], None]] = {
             "key": lambda step: self._redis.set(f"rm:users:{step['user']}:key", step["key"]),
             "members": lambda step: self._redis.sadd(f"rm:channels:{step['channel']}:subscribers", *step["users"]),
@@ -78,6 +79,7 @@ class Replay:
 
     def _identify(self, step: dict[str, Any]) -> None:
         client, user = self._clients[step["client"]], step["identifier"].partition(":")[0]
+        self._users[step["client"]] = user
         key = f"recado:{{rm:users:{user}:messages}}:connections"
         known, errors = self._redis.hkeys(key), len(self._errors(client))
         self._drivers.node.emit(client, "identifier", step["identifier"])
@@ -105,6 +107,10 @@ class Replay:
         assert ("disconnect" in [record.kind for record in client.records.snapshot()]) is (not step["is"])
 
     def _leave(self, step: dict[str, Any]) -> None:
+        # A message that a client has is told until the node has a receipt of it. A client that leaves before that
+        # gets it twice here, and not at RedMessenger.
+        told = f"recado:{{rm:users:{self._users[step['client']]}:messages}}:told"
+        eventually(lambda: not self._redis.exists(told), f"a receipt of all in {told}")
         user_keys = self._redis.keys("recado:*:connections")
         before = sum(map(self._redis.hlen, user_keys))
         self._clients.pop(step["client"]).disconnect()
