@@ -7,6 +7,8 @@ from starlette.responses import PlainTextResponse, Response
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _VENDOR = "static/vendor"
+#: Files that the demo's page has too.
+_SHARED = ("look.css", "icon.svg")
 #: The libraries, by their names in pages.
 LIBRARIES = ("htmx.js", "uplot.js", "uplot.css")
 
@@ -17,7 +19,7 @@ class ConsoleFiles:
     def __init__(self) -> None:
         own = files("app.console") / "static"
         self._files = {file.name: file.read_bytes() for file in own.iterdir() if file.is_file()}
-        self._files["look.css"] = (files("app") / "static/look.css").read_bytes()
+        self._files |= {name: (files("app") / "static" / name).read_bytes() for name in _SHARED}
 
     def answer(self, name: str) -> Response:
         """The file of this name. A library is read when it is asked for: it may be fetched while the server runs."""
