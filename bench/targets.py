@@ -15,7 +15,7 @@ _GROWTH_LIMIT = 1.15
 # "One site at its limit costs others less than 10 %."
 _FAIRNESS_LIMIT = 1.1
 
-# What the journal may cost the server and Redis at a fan-out of 1,000, beside the same server without it.
+# The most that the journal may cost the server and Redis at a fan-out of 1,000, beside the same server without it.
 _JOURNAL_LIMITS = (("server_us", "server", 1.1), ("redis_us", "Redis", 1.15))
 
 # Name, measurement, and the fan-out beside it.
