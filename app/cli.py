@@ -20,8 +20,9 @@ from msgspec import Struct
 from app.backends.exchange import BackendError
 from app.backends.sender import post_send, send_each
 from app.commands import journal, receipts
-from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
+from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.site_door import configured_key
+from app.commands.sites import reload, sites
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
@@ -75,6 +76,7 @@ class ImportOptions(Struct, frozen=True):
 def recado(context: click.Context) -> None:
     """Recado pushes messages from websites' backends to their users' browsers, and keeps what was not received."""
     context.obj = _load
+    context.meta[PROTOCOLS_KEY] = PROTOCOLS
 
 
 @recado.command()
@@ -279,7 +281,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, sites, reload):
     recado.add_command(_command)
 
 

@@ -21,6 +21,8 @@ class Changes(Struct, frozen=True):
     gone: list[str]
     #: The keys of config.yml with other values.
     settings: list[str]
+    #: The names of new sites that an operator has added meanwhile, so that they are in SQL: these go on.
+    taken: list[str] = []
 
     @property
     def wants_restart(self) -> bool:
@@ -29,13 +31,15 @@ class Changes(Struct, frozen=True):
 
 
 def changes_between(running: Config, read: Config) -> Changes:
-    """Compares the settings that run with those that were read."""
-    names = sorted(read.sites.keys() & running.sites.keys())
+    """Compares the settings that run with those that were read. Sites of SQL are in no file, and are not compared."""
+    of_files = {name: site for name, site in running.sites.items() if not site.is_stored}
+    names = sorted(read.sites.keys() & of_files.keys())
     return Changes(
         [site for name, site in read.sites.items() if name not in running.sites],
         [name for name in names if read.sites[name] != running.sites[name]],
-        sorted(running.sites.keys() - read.sites.keys()),
+        sorted(of_files.keys() - read.sites.keys()),
         sorted({_KEYS.get(name, name) for name in _settings_between(running, read)}),
+        sorted(name for name in read.sites if name in running.sites and name not in of_files),
     )
 
 

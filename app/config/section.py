@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
@@ -16,6 +17,9 @@ from msgspec import Meta, Struct
 from app.config.mistakes import Mistakes
 from app.config.references import resolve
 from app.errors import ConfigError
+
+#: The `environ` of a block whose text stands for itself: no reference in it is resolved.
+AS_WRITTEN: Mapping[str, str] = MappingProxyType({})
 
 #: A pattern, as msgspec quotes it -> its meaning, for the error line.
 _MEANINGS: dict[str, str] = {}
@@ -113,7 +117,7 @@ def decode_block(
     raw: object, block_type: type[_Block], place: Callable[[str], str], environ: Mapping[str, str] | None = None
 ) -> _Block:
     """The block's typed form. Without `environ` numbers are read from text, as environment variables need it; with it
-    references to the environment and to files are resolved.
+    references to the environment and to files are resolved, unless it is AS_WRITTEN.
 
     `place` returns the name of a dotted key's place, for the error line. Raises ConfigError with every mistake.
     """
@@ -158,7 +162,8 @@ class _Reader:
         if inner and (isinstance(value, dict) or Text not in kinds):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
-            resolved = value if self._environ is None else _resolve(value, self._environ)
+            is_plain = self._environ is None or self._environ is AS_WRITTEN
+            resolved = value if is_plain or self._environ is None else _resolve(value, self._environ)
             # Only a mapping is a section: any other value is to be the text that may stand in its place.
             kind = Text if inner else field.type
             return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)

@@ -76,6 +76,8 @@ class Reload:
         except ConfigError as error:
             _log.error("configuration not reloaded", mistakes=error.mistakes)
             return
+        if changes.taken:
+            _log.error("sites not added", sites=changes.taken, reason="an operator has stored sites of these names")
         if changes.wants_restart:
             lists = {"sites": changes.changed, "gone": changes.gone, "settings": changes.settings}
             named = {name: found for name, found in lists.items() if found}
