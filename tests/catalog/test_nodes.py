@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from app.catalog.site_facts import auth_health, key_uses
-from app.catalog.stored_site import key_name
+from app.catalog.sql_sites import SqlSites
+from app.catalog.stored_site import StoredSite, key_name
 from tests.support.channels import Subscription, channels_site
 from tests.support.clients import Client
 from tests.support.connector import Connector, Drivers
@@ -299,4 +302,66 @@ def test_redis_that_loses_the_copy(deployment: Deployment, operator: Operator, t
     valkey.delete("recado:catalog:{all}:marks", "recado:catalog:{all}:sites", "recado:catalog:{all}:versions")
     eventually(lambda: valkey.hget("recado:catalog:{all}:sites", name), "the copy")
     assert {send_at(node, name, block["apiKey"]) for node in deployment.nodes} == {200}
+    assert not any(log_of(node, "site removed", site=name) for node in deployment.nodes)
+
+
+def test_a_shared_transport_stays(
+    deployment: Deployment, operator: Operator, connect: Connector, tenant: Tenant, name: str
+) -> None:
+    """A session that has joined a site of sites.yml, too, keeps its transport when the stored site is removed."""
+    block = block_of(tenant, name)
+    operator.add(name, block)
+    wait_status(deployment, name, block["apiKey"], 200)
+    user = tenant.user()
+    kept = client_at(connect, deployment.nodes[0], "one", user)
+    call = connect.call(name, user)
+    shared = connect.share(kept, type(call)(**{**vars(call), "base_url": deployment.nodes[0].url}))
+    shared.wait_event("_settings")
+    operator.remove(name)
+    shared.wait_disconnected()
+    deployment.nodes[1].send("one", user.room, "still")
+    kept.wait_event("still")
+    assert ends_of(kept) == []
+
+
+def test_a_change_that_redis_was_not_told_of(
+    deployment: Deployment, database_url: str, operator: Operator, tenant: Tenant, name: str
+) -> None:
+    """Nodes find in SQL what an operator changed while Redis was away."""
+    block = block_of(tenant, name)
+    operator.add(name, block)
+
+    async def change_in_sql() -> None:
+        rows = SqlSites.open(database_url)
+        try:
+            await rows.change(name, lambda site, version: _with_key(site, version, "the-key-that-only-sql-knows"))
+        finally:
+            await rows.close()
+
+    asyncio.run(change_in_sql())
+    eventually(
+        lambda: {send_at(node, name, "the-key-that-only-sql-knows") for node in deployment.nodes} == {200},
+        "both nodes to look into SQL",
+        30,
+    )
+
+
+def _with_key(site: StoredSite | None, version: int, key: str) -> StoredSite:
+    assert site is not None
+    return structs.replace(site, version=version, block={**site.block, "apiKey": key})
+
+
+def test_redis_that_is_away(deployment: Deployment, operator: Operator, tenant: Tenant, name: str) -> None:
+    """A Redis that stops and comes again without the copy takes no site from any node."""
+    block = block_of(tenant, name)
+    operator.add(name, block)
+    wait_status(deployment, name, block["apiKey"], 200)
+    valkey = deployment.redis
+    valkey.kill()
+    eventually(lambda: all(send_at(node, name, block["apiKey"]) == 503 for node in deployment.nodes), "503")
+    valkey.start()
+    valkey.client.delete("recado:catalog:{all}:marks", "recado:catalog:{all}:sites", "recado:catalog:{all}:versions")
+    for node in deployment.nodes:
+        eventually(partial(_answers, node, name, block["apiKey"], 200), "the site again")
+    eventually(lambda: valkey.client.hget("recado:catalog:{all}:sites", name), "the copy", 30)
     assert not any(log_of(node, "site removed", site=name) for node in deployment.nodes)
