@@ -90,7 +90,7 @@ def recado(context: click.Context) -> None:
     "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes on the port (env RECADO_WORKERS; default 1)."
 )
 def serve(config_path: str | None, sites_path: str | None, demo: bool, **settings: Any) -> None:
-    """Run the server until it gets SIGTERM or Ctrl-C. SIGHUP has it read its files again, and serve new sites.
+    """Run the server until it gets SIGTERM or Ctrl-C. SIGHUP has it read its files again.
 
     \b
     Examples:

@@ -87,15 +87,15 @@ class SiteFacts:
         uses = self._counts.key_uses
         for used in list(uses)[:MOST_TOLD]:
             name, key = used
-            at = uses.pop(used)
-            if name in self._sites:
+            at, site = uses.pop(used), self._sites.get(name)
+            if site is not None and not site.is_hidden:
                 await self._redis.command("HSET", prefix(name) + "key_uses", name_of_digest(key), at)
         for name in [name for name in self._seen if name not in self._sites]:
             del self._seen[name]
         changed: list[str] = []
-        for number, site in enumerate(list(self._sites.values()), 1):
-            if site.auth_url is not None and not site.is_hidden and self._has_news(site.name):
-                changed.append(site.name)
+        for number, one in enumerate(list(self._sites.values()), 1):
+            if one.auth_url is not None and not one.is_hidden and self._has_news(one.name):
+                changed.append(one.name)
             if number % _LOOKS_A_TURN == 0:
                 await asyncio.sleep(0)
         for name in changed[:MOST_TOLD]:

@@ -122,7 +122,7 @@ async def _serve(
     with tasks.current():
         async with contextlib.AsyncExitStack() as stack:
             services = await Services.start(config, stack, slot, specs)
-            reload = Reload(config, reader, services.served.add)
+            reload = Reload(config, reader, services.served.apply)
             services.follow(reload.ask if slot.count == 1 else partial(_ask_supervisor, slot.number))
             server = HttpServer(services.dispatcher, config, services, reload, on_listening)
             tasks.on_end = server.end_soon

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 from msgspec import Struct
 
+from app.config.changes import Changes
 from app.config.settings import Config, Site, become
 from app.core.delivery import Delivery
 from app.core.limits import Limits
@@ -75,6 +76,14 @@ class ServedSites:
         """Serves more sites. Returns when every protocol serves them: not before Redis has been told of them."""
         async with self._turn:
             await self._add(sites)
+
+    async def apply(self, changes: Changes) -> None:
+        """Serves the sites as the files have them by now."""
+        for name in changes.gone:
+            await self.remove(name)
+        for site in changes.changed:
+            await self.change(site)
+        await self.add(changes.added)
 
     async def change(self, site: Site) -> None:
         """Serves a site with these settings from now on. Connections end only where a part was built from a setting
