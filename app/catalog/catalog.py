@@ -67,10 +67,11 @@ class Catalog:
         return await self._write(name, change)
 
     async def change(self, name: str, block: Mapping[str, Any], version: int | None = None) -> StoredSite:
-        """Gives a site another block; without an apiKey in it the keys stay. With `version` only while that is still
-        the site's."""
+        """Gives a site another block. Without an apiKey in it the keys stay, and MASK stands for a secret that stays.
+        With `version` only while that is still the site's."""
         before = await self.show(name)
-        given = {**({"apiKey": before.block["apiKey"]} if "apiKey" in before.block else {}), **block}
+        kept = {"apiKey": before.block["apiKey"]} if "apiKey" in before.block else {}
+        given = kept | self._rules.unmasked(block, before.block)
         await self._check(name, given)
         return await self._replace(name, lambda _: given, before.version if version is None else version)
 

@@ -1,4 +1,5 @@
-"""Facts of sites that every node tells the others through Redis: when each key was used, and how authUrl does.
+"""Facts of sites that every node tells the others through Redis: when each key was used, and for each site how many
+connections the node has and how authUrl does.
 
 A node writes what has changed since its last look, some seconds ago; idle sites cost nothing.
 """
@@ -31,12 +32,14 @@ _BREAKER = ("closed", "half-open", "open")
 _log = structlog.get_logger(__name__)
 
 
-class AuthHealth(Struct, frozen=True):
-    """How a site's authUrl does on one node. Lives as long as the look."""
+class SiteOnNode(Struct, frozen=True):
+    """One site on one node. Lives as long as the look."""
 
     #: When it was written, in ms.
     at: int
-    #: `closed`: it is asked; `open`: it is left alone for a while; `half-open`: one request looks whether it is back.
+    connections: int
+    #: Of authUrl. `closed`: it is asked; `open`: it is left alone for a while; `half-open`: one request looks whether
+    #: it is back.
     breaker: str
     in_flight: int
     #: Connects that wait for their turn.
@@ -57,7 +60,7 @@ class SiteFacts:
         self._sites = sites
         self._counts = counts
         #: The last numbers of each site: answers, seconds, and what was written.
-        self._seen: dict[str, tuple[int, float, AuthHealth]] = {}
+        self._seen: dict[str, tuple[int, float, SiteOnNode]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,33 +97,35 @@ class SiteFacts:
             del self._seen[name]
         changed: list[str] = []
         for number, one in enumerate(list(self._sites.values()), 1):
-            if one.auth_url is not None and not one.is_hidden and self._has_news(one.name):
+            if not one.is_hidden and self._has_news(one.name):
                 changed.append(one.name)
             if number % _LOOKS_A_TURN == 0:
                 await asyncio.sleep(0)
         for name in changed[:MOST_TOLD]:
-            await self._tell_health(name)
+            await self._tell_site(name)
 
     def _has_news(self, site: str) -> bool:
         counts = self._backend(site)
         before = self._seen.get(site)
+        connections = self._counts.of(site).connections
         if before is None:
-            return bool(counts.auths or counts.auths_in_flight or counts.auths_waiting)
+            return bool(connections or counts.auths or counts.auths_in_flight or counts.auths_waiting)
         asked, _, told = before
-        state = (_BREAKER[counts.auth_breaker], counts.auths_in_flight, counts.auths_waiting)
-        return asked != _answers(counts) or state != (told.breaker, told.in_flight, told.waiting)
+        state = (connections, _BREAKER[counts.auth_breaker], counts.auths_in_flight, counts.auths_waiting)
+        return asked != _answers(counts) or state != (told.connections, told.breaker, told.in_flight, told.waiting)
 
-    async def _tell_health(self, site: str) -> None:
+    async def _tell_site(self, site: str) -> None:
         counts = self._backend(site)
         answers, seconds = _answers(counts), counts.auth_seconds.total_seconds
         last_answers, last_seconds, last = self._seen.get(site, (0, 0.0, None))
         ms = last.ms if last is not None else 0.0
         if answers > last_answers:
             ms = round((seconds - last_seconds) * 1000 / (answers - last_answers), 1)
-        load = (counts.auths_in_flight, counts.auths_waiting)
-        health = AuthHealth(now_ms(), _BREAKER[counts.auth_breaker], *load, answers, dict(counts.auths), ms)
-        await self._redis.command("HSET", prefix(site) + "auth_health", self._node, msgspec.json.encode(health))
-        self._seen[site] = (answers, seconds, health)
+        load = (_BREAKER[counts.auth_breaker], counts.auths_in_flight, counts.auths_waiting)
+        connections = self._counts.of(site).connections
+        fact = SiteOnNode(now_ms(), connections, *load, answers, dict(counts.auths), ms)
+        await self._redis.command("HSET", prefix(site) + "on_nodes", self._node, msgspec.json.encode(fact))
+        self._seen[site] = (answers, seconds, fact)
 
     def _backend(self, site: str) -> BackendCounts:
         return self._counts.of(site).part(BackendCounts)
@@ -132,15 +137,15 @@ async def key_uses(redis: Commands, site: str) -> dict[str, int]:
     return {name.decode(): int(at) for name, at in zip(words[::2], words[1::2], strict=True)}
 
 
-async def auth_health(redis: Commands, site: str) -> dict[str, AuthHealth]:
-    """How the site's authUrl does on each living node that has asked it. Raises StoreError."""
+async def on_nodes(redis: Commands, site: str) -> dict[str, SiteOnNode]:
+    """The site on each living node that has had connections of it. Raises StoreError."""
     living = {name for name in await redis.command("ZRANGE", NODES, 0, -1) if not name.startswith(b"~")}
-    key = prefix(site) + "auth_health"
+    key = prefix(site) + "on_nodes"
     words = await redis.command("HGETALL", key)
     rows = dict(zip(words[::2], words[1::2], strict=True))
     if gone := [node for node in rows if node not in living]:
         await redis.command("HDEL", key, *gone)
-    decode = msgspec.json.Decoder(AuthHealth).decode
+    decode = msgspec.json.Decoder(SiteOnNode).decode
     return {node.decode(): decode(row) for node, row in rows.items() if node in living}
 
 

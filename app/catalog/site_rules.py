@@ -15,6 +15,8 @@ from app.errors import ConfigError
 
 #: The block of one site as JSON.
 MAX_BLOCK_BYTES = 65_536
+#: Stands for a secret that is not shown.
+MASK = "***"
 
 
 class SiteRules:
@@ -25,6 +27,8 @@ class SiteRules:
         self._config = config
         self._protocols = protocols
         self._types = Blocks(protocols)
+        #: The secrets of a block by section, as the file names them.
+        self._secrets = {"webhook": {"secret"}} | {one.key: one.secret_keys for one in self._types.sections}
 
     def is_in_file(self, name: str) -> bool:
         """Whether the site is one of sites.yml, or the server's own: these cannot be changed here."""
@@ -43,6 +47,31 @@ class SiteRules:
             raise ConfigError(f"{name}: expected at most {MAX_BLOCK_BYTES} bytes as JSON")
         site = read_site(name, dict(block), self._config, self._types, name)
         return structs.replace(site, is_stored=True)
+
+    def masked(self, block: Mapping[str, Any]) -> dict[str, Any]:
+        """The block without its API keys, and with MASK in place of every other secret."""
+        shown = {key: value for key, value in block.items() if key != "apiKey"}
+        for key, secrets in self._secrets.items():
+            section = shown.get(key)
+            if isinstance(section, dict):
+                shown[key] = {name: MASK if name in secrets else value for name, value in section.items()}
+        return shown
+
+    def unmasked(self, block: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+        """The block with the known secrets in place of MASK. Raises ConfigError where there is none."""
+        given, mistakes = dict(block), Mistakes()
+        for key, secrets in self._secrets.items():
+            section, before = given.get(key), known.get(key)
+            if not isinstance(section, dict):
+                continue
+            given[key] = dict(section)
+            for name in [name for name in secrets if section.get(name) == MASK]:
+                if isinstance(before, dict) and name in before:
+                    given[key][name] = before[name]
+                else:
+                    mistakes.add(f"{key}.{name}: expected the secret itself")
+        mistakes.raise_any()
+        return given
 
     def check(self, sites: Mapping[str, Site]) -> None:
         """Raises ConfigError for sites that cannot be served beside each other and those of sites.yml."""

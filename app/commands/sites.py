@@ -12,7 +12,7 @@ import msgspec
 from app.backends.auth_trial import AuthTrial, try_auth
 from app.catalog.catalog import Catalog
 from app.catalog.redis_copy import RedisCopy
-from app.catalog.site_facts import AuthHealth, auth_health, key_uses
+from app.catalog.site_facts import SiteOnNode, key_uses, on_nodes
 from app.catalog.site_rules import MAX_BLOCK_BYTES, SiteRules
 from app.catalog.sql_sites import SqlSites
 from app.catalog.stored_site import key_name
@@ -21,7 +21,7 @@ from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, Load, c
 from app.commands.site_door import show_table
 from app.config.keys import Configured
 from app.config.settings import Config, Site
-from app.config.yaml_file import read_yaml_file
+from app.config.yaml_file import read_yaml_text
 from app.errors import ConfigError, RecadoError
 from app.node.location import running_redis
 from app.redis.client import Commands
@@ -218,14 +218,14 @@ class _SiteKeys(msgspec.Struct, frozen=True):
     further: dict[str, int]
 
 
-async def _facts(opened: _Opened, name: str) -> tuple[_SiteKeys, dict[str, int], dict[str, AuthHealth]]:
+async def _facts(opened: _Opened, name: str) -> tuple[_SiteKeys, dict[str, int], dict[str, SiteOnNode]]:
     site = opened.config.sites.get(name)
     if site is not None:
         keys = _SiteKeys(list(site.keys), {})
     else:
         stored = await opened.catalog.show(name)
         keys = _SiteKeys(stored.keys, stored.keys_made)
-    return keys, await key_uses(opened.redis, name), await auth_health(opened.redis, name)
+    return keys, await key_uses(opened.redis, name), await on_nodes(opened.redis, name)
 
 
 async def _try(opened: _Opened, name: str, token: str | None, meta: str | None) -> AuthTrial:
@@ -240,11 +240,17 @@ async def _site(opened: _Opened, name: str) -> Site:
     return known or opened.rules.read(name, (await opened.catalog.show(name)).block)
 
 
+def _auth_of(one: SiteOnNode) -> tuple[object, ...]:
+    return one.breaker, one.in_flight, one.waiting, one.asked, f"{one.ms:g}"
+
+
 def _read_block(file: Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_BLOCK_BYTES:
         raise Failure(f"{file}: expected at most {MAX_BLOCK_BYTES} bytes")
     try:
-        return read_yaml_file(file, must_exist=True)
+        return read_yaml_text(file.read_bytes(), str(file))
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from None
     except ConfigError as error:
         raise ConfigFailure(error) from None
 

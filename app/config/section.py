@@ -100,10 +100,15 @@ class SectionSpec(Struct, frozen=True):
     #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
 
+    @property
+    def secret_keys(self) -> set[str]:
+        """The keys of the file whose values no output shows."""
+        return {field.encode_name for field in msgspec.structs.fields(self.keys) if field.name in self.secrets}
+
     def describe(self, settings: Struct) -> str:
         """The section as check-config shows it: `key=value ...`, a secret as `***`."""
         shown = {field.encode_name: getattr(settings, field.name) for field in msgspec.structs.fields(self.keys)}
-        hidden = {field.encode_name for field in msgspec.structs.fields(self.keys) if field.name in self.secrets}
+        hidden = self.secret_keys
         return " ".join(
             f"{key}={'***' if key in hidden and value is not None else _as_written(value)}"
             for key, value in shown.items()

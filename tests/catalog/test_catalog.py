@@ -15,6 +15,7 @@ from app.catalog.site_rules import MAX_BLOCK_BYTES, SiteRules
 from app.catalog.sql_sites import SqlSites
 from app.catalog.stored_site import CatalogRefused, StoredSite, key_name
 from app.config.settings import Config
+from app.config.yaml_file import read_yaml_text, write_yaml
 from app.errors import ConfigError
 from app.journal.database import JournalUnavailable
 from app.protocols.listed import PROTOCOLS
@@ -173,3 +174,31 @@ def test_secrets_are_in_no_repr() -> None:
     site = StoredSite(name="shop", block=dict(BLOCK), version=1, created_at=1, changed_at=1)
     assert "a-key" not in repr(site)
     assert msgspec.json.decode(msgspec.json.encode(site), type=StoredSite) == site
+
+
+async def test_secrets_stay_where_they_are_not_given(catalog: Catalog, rules: SiteRules) -> None:
+    """A block is shown without its secrets, and a change of what is shown keeps them."""
+    webhook = {"url": "http://example.com/", "secret": "whsec_" + "A" * 32, "events": ["user.online"]}
+    await catalog.add(
+        "shop", {**BLOCK, "webhook": webhook, "topics": {"jwt_secret": "hush-of-the-topics-that-is-long-enough"}}
+    )
+    shown = rules.masked((await catalog.show("shop")).block)
+    assert "apiKey" not in shown
+    assert (shown["webhook"]["secret"], shown["topics"]) == ("***", {"jwt_secret": "***"})
+    changed = await catalog.change("shop", {**shown, "device_ttl": 5})
+    assert changed.block["webhook"] == webhook
+    assert changed.block["topics"] == {"jwt_secret": "hush-of-the-topics-that-is-long-enough"}
+    assert (changed.keys, changed.block["device_ttl"]) == ([BLOCK["apiKey"]], 5)
+    with pytest.raises(ConfigError, match=r"^redisPublish.url: expected the secret itself$"):
+        await catalog.change("shop", {**shown, "redisPublish": {"url": "***"}})
+
+
+def test_a_text_from_outside_has_no_aliases() -> None:
+    """A few lines cannot stand for a block without end; JSON is read as YAML."""
+    bomb = "a: &a [x,x]\nb: &b [*a,*a]\n"
+    with pytest.raises(ConfigError, match=r"^block:2: not valid YAML: an alias is not expected here$"):
+        read_yaml_text(bomb, "block")
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_yaml_text("a: " + "[" * 100_000, "block")
+    assert read_yaml_text('{"apiKey": "x", "topics": {}}', "block") == {"apiKey": "x", "topics": {}}
+    assert read_yaml_text(write_yaml({"a": ["ü", 1]}), "block") == {"a": ["ü", 1]}

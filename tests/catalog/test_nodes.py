@@ -13,7 +13,7 @@ import httpx
 import pytest
 from msgspec import structs
 
-from app.catalog.site_facts import auth_health, key_uses
+from app.catalog.site_facts import SiteOnNode, key_uses, on_nodes
 from app.catalog.sql_sites import SqlSites
 from app.catalog.stored_site import StoredSite, key_name
 from tests.support.channels import Subscription, channels_site
@@ -251,14 +251,18 @@ def test_a_site_is_removed(
 def test_health_of_auth_url(
     deployment: Deployment, operator: Operator, connect: Connector, tenant: Tenant, name: str
 ) -> None:
-    """Each node that has asked authUrl tells how it does."""
+    """Each node that has connections of a site tells how many, and how its authUrl does."""
     block = block_of(tenant, name)
     operator.add(name, block)
     wait_status(deployment, name, block["apiKey"], 200)
     client_at(connect, deployment.nodes[0], name, tenant.user())
-    eventually(lambda: operator.run(lambda _, redis: auth_health(redis, name)), "the health")
-    [health] = operator.run(lambda _, redis: auth_health(redis, name)).values()
-    assert (health.breaker, health.in_flight, health.waiting, health.asked) == ("closed", 0, 0, 1)
+
+    def found() -> list[SiteOnNode]:
+        return [one for one in operator.run(lambda _, redis: on_nodes(redis, name)).values() if one.connections]
+
+    [health] = eventually(found, "the connection")
+    assert (health.connections, health.breaker, health.in_flight) == (1, "closed", 0)
+    assert (health.waiting, health.asked) == (0, 1)
     assert health.results == {"known": 1}
     assert 0 < health.ms < 8_000
 
