@@ -10,19 +10,24 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
+from typing import Any
 
 from starlette.routing import BaseRoute
 
 from app.backends import figures as backend_figures
+from app.backends.auth_trial import try_auth
 from app.backends.peers import HttpPeers
 from app.canary import figures as canary_figures
 from app.canary.canary import Canary, Subject
+from app.catalog.catalog import Catalog
 from app.catalog.follower import CatalogFollower, Serving
+from app.catalog.operations import SiteBook, site_operations
 from app.catalog.redis_copy import RedisCopy
 from app.catalog.site_facts import SiteFacts
 from app.catalog.site_rules import SiteRules
 from app.catalog.sql_sites import SqlSites
-from app.config.settings import CANARY_SITE, Config
+from app.config.settings import CANARY_SITE, Config, Site
+from app.console.protocol import CONSOLE
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
@@ -71,6 +76,7 @@ from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
 from app.webhooks.protocol import WEBHOOKS
+from app.webhooks.redis_outbox import HookOutbox
 
 
 class Services:
@@ -82,7 +88,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
-        specs = (*specs, WEBHOOKS)
+        specs = (*specs, WEBHOOKS, *([CONSOLE] if config.console.is_on else []))
         self.redis = redis
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -102,7 +108,7 @@ class Services:
         )
         self._reading = new_reading_pool()
         parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
-        offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
+        self._offered = offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
@@ -161,17 +167,27 @@ class Services:
         await redis.start()
         stack.push_async_callback(redis.close)
         rows = SqlSites.open(config.journal_url) if config.journal_url is not None else None
-        follower = CatalogFollower(config, rows, RedisCopy(redis), SiteRules(config, specs))
+        copy, rules = RedisCopy(redis), SiteRules(config, specs)
+        follower = CatalogFollower(config, rows, copy, rules)
         stack.push_async_callback(follower.close)
         # Every part is then made with the stored sites as with those of sites.yml.
         await follower.load()
         services = cls(config, redis, counts, slot, specs)
         services._follower = follower
+        if rows is not None:
+            catalog = Catalog(rows, copy, rules)
+            sections = [spec.section for spec in specs if spec.section is not None]
+            book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
+            services._offered.operations.extend(site_operations(book))
         await services._start(config, stack)
         facts = SiteFacts(redis, services.node_id, config.sites, counts)
         stack.push_async_callback(facts.close)
         facts.start()
         return services
+
+    async def _hook_state(self, site: Site) -> dict[str, Any]:
+        shown = await HookOutbox(self.redis, self.node_id, site).overview(1)
+        return {name: shown[name] for name in ("state", "waiting", "dropped")}
 
     def follow(self, reload: Callable[[], None]) -> None:
         """Begins to follow the changes of stored sites; `reload` reads the files again."""
@@ -243,9 +259,19 @@ class Services:
 
     def _new_dispatcher(self, config: Config, specs: Sequence[ProtocolSpec]) -> Dispatcher:
         protocols = self.protocols.values()
-        applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
+        port = config.port
+        served = {name: one for name, one in self.protocols.items() if one.port in (None, port)}
+        applications = {
+            path: one.application
+            for name, one in served.items()
+            for path in (name, *one.more_paths)
+            if one.application is not None
+        }
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
         dispatcher = Dispatcher(self.sessions, endpoints, applications, self._pages())
+        for one in protocols:
+            if one.port is not None and one.port != port and one.application is not None:
+                dispatcher.serve_port(one.port, one.application)
         for spec in specs:
             if spec.name in config.mounts:
                 ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]
