@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
 
 from app.config.settings import Config
 from app.console.api import OperatorApi
@@ -18,6 +19,7 @@ from app.console.pages.listed import PAGES
 from app.console.pages.log import log_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
+from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
 from app.console.redis_sessions import RedisSessions
 from app.console.sql_operators import SqlOperators
@@ -25,12 +27,14 @@ from app.console.streams import LiveStreams
 from app.console.web import ConsolePages
 from app.journal.database import open_database
 from app.journal.row_lists import list_rows
-from app.protocols.http_request import Receive, Scope, Send
+from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.protocol import AsgiApp, NodeProtocol, NodeServices, ProtocolSpec
 from app.watched_tasks import start_watched
 
 _log = structlog.get_logger(__name__)
 
+#: Refuses a WebSocket.
+_NOTHING = Starlette()
 NEEDS_SQL = "The console needs the journal's database: set DATABASE_URL and start again."
 
 
@@ -77,8 +81,12 @@ class _NodeConsole(NodeProtocol):
         self._api = OperatorApi(desk, entry).app
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_api = scope["path"].startswith("/api/")
-        await (self._api if is_api else self._pages)(scope, receive, send)
+        if scope["type"] != "http":
+            await _NOTHING(scope, receive, send)
+            return
+        own = {**scope, "path": joined_path(segments_of(scope))}
+        is_api = own["path"].startswith("/api")
+        await (self._api if is_api else self._pages)(own, receive, send)
 
     async def drain(self, seconds: float) -> None:
         """Ends the live streams: their browsers come again, to another node."""
