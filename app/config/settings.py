@@ -49,6 +49,13 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+class ErrorRoom(Struct, frozen=True, kw_only=True):
+    """The room of a site that errors are sent to; both or neither is given."""
+
+    site: str = ""
+    room: str = ""
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The operators' pages and API. Its repr has no secret."""
 
@@ -58,6 +65,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
     #: An administrator that each start makes, with this password.
     operator: str | None = None
     operator_password: str | None = None
+    errors_to: ErrorRoom = ErrorRoom()
 
     def __repr__(self) -> str:
         return f"Console(is_on={self.is_on}, port={self.port})"

@@ -23,7 +23,7 @@ from app.protocols.operations import Actor, Operation
 MAX_BODY_BYTES = 262_144
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _RETRY_AFTER_SECONDS = "1"
-#: Whoever shows a token, before its operator is known. No operator has this name.
+#: The asker with a token whose operator is not known yet. No operator has this name.
 _NOBODY = ""
 _UNKNOWN = RequestRefused("There is no such path or method.", "unknown_path", 404)
 

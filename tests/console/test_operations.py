@@ -198,7 +198,7 @@ def test_parameters_are_described() -> None:
 
 @pytest.mark.parametrize("site", ["a/b", "a%2Fb", "söz & x", "a+b", "do"])
 async def test_names_of_sites(valkey: Valkey, database: str, site: str) -> None:
-    """Whatever name a site has, its path leads to it, also with a slash in the name."""
+    """The path of a site leads to it, also with a slash in the name."""
     node = await ConsoleNode.start(valkey, database, _OF_SITE)
     try:
         node.sites[site] = make_site(site)
