@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, KeysView
 from contextlib import contextmanager
+from itertools import chain
 
 import structlog
 
@@ -136,6 +137,11 @@ class SiteConnections:
     def __iter__(self) -> Iterator[Connection]:
         """The connections of devices, each once."""
         return iter({connection: None for connections in self._devices.values() for connection in connections})
+
+    def all_of_site(self) -> list[Connection]:
+        """All connections, each once, also in a site without queues."""
+        in_rooms = (members for members in self._rooms.values())
+        return list(dict.fromkeys(chain(chain.from_iterable(self._devices.values()), *in_rooms)))
 
     def count(self, counter: int) -> bool:
         """Takes the site's counter of a bus message; False when a message before it is missing."""
