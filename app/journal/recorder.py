@@ -1,12 +1,8 @@
 """Brings the rows that a node writes itself into the streams, once a second: a command for each site and table."""
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import msgspec
 
 from app.errors import StoreError
 from app.journal.samples import MOST_SITES, SampleSeries
@@ -15,6 +11,7 @@ from app.observe.counts import Counts
 from app.observe.log import tell_serious
 from app.observe.records import NodeRecords, Row, now_ms
 from app.redis.client import Commands
+from app.surrogates import encode_json
 from app.watched_tasks import start_watched
 
 _FLUSH_SECONDS = 1.0
@@ -78,7 +75,7 @@ class Recorder:
         for row in rows:
             row["node"] = self._node
         words = ("XADD", stream, "MAXLEN", "~", self._backlog, "*", "k", "rows", "table", table, "rows")
-        await self._redis.command(*words, _encode(rows))
+        await self._redis.command(*words, encode_json(rows))
 
     async def _keep_flushing(self) -> None:
         while True:
@@ -122,15 +119,8 @@ class Recorder:
             "at": now_ms(),
             "level": str(event.get("level", "")),
             "event": str(event.get("event", ""))[:MAX_FIELD_CHARACTERS],
-            "fields": _encode(fields).decode("utf-8", "replace")[:MAX_FIELD_CHARACTERS],
+            "fields": encode_json(fields).decode("utf-8", "replace")[:MAX_FIELD_CHARACTERS],
         }
         if counts is not None:
             row["site"] = str(site)
         self._records.add("log", None, row)
-
-
-def _encode(value: object) -> bytes:
-    with contextlib.suppress(UnicodeError):
-        return msgspec.json.encode(value, enc_hook=str)
-    # Half of a surrogate pair, from a client's text.
-    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace")

@@ -26,6 +26,7 @@ from app.journal import figures as journal_figures
 from app.journal.database import read_database_url
 from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
+from app.node.control import Control, NodeParts
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
 from app.node.port import own_port_of
@@ -123,9 +124,15 @@ class Services:
             },
             self._notices(),
         )
+        self._control = Control(NodeParts(redis, node, counts, self.health, slot, self.protocols))
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
+        self.bus.on_call = self._control.calls.receive
+        self._share_counts(counts)
+
+    def _share_counts(self, counts: Counts) -> None:
+        """Counts what others count already."""
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
         counts.refused = refused
@@ -182,6 +189,8 @@ class Services:
         stack.push_async_callback(self._sampler.close)
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
+        self._control.start()
+        stack.push_async_callback(self._control.close)
 
     async def add(self, sites: Sequence[Site]) -> None:
         """Serves more sites. Returns when every protocol serves them: not before Redis has been told of them."""
@@ -215,7 +224,7 @@ class Services:
         return Fleet(
             metrics,
             slot.number,
-            slot.count,
+            slot.siblings,
             lambda number: self._peers.fetch(slot.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
         )
 
