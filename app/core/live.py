@@ -15,7 +15,7 @@ MOST_LIVE_ROWS = 200
 _LOOKED_AT_A_TURN = 500
 
 #: The place of a connection in a list of all nodes: when it began, then node, protocol, site and id.
-Place: TypeAlias = tuple[int, str, str, str, str]
+LivePlace: TypeAlias = tuple[int, str, str, str, str]
 
 
 class ConnectionFacts(Struct, frozen=True, gc=False):
@@ -85,7 +85,7 @@ class LiveQuestion(Struct, frozen=True):
     site: str | None = None
     user: str | None = None
     #: The place of the last one of the page before.
-    behind: Place | None = None
+    behind: LivePlace | None = None
 
 
 class LiveRow(Struct, frozen=True):
@@ -99,7 +99,7 @@ class LiveRow(Struct, frozen=True):
     measures: Measures
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LivePlace:
         """Its place among all of all nodes."""
         return self.facts.connected_at, self.node, self.protocol, self.site, self.id
 
@@ -111,7 +111,7 @@ async def live_rows(
     their turn in between."""
     limit = max(1, min(question.limit, MOST_LIVE_ROWS))
     #: The newest so far, the oldest of them first.
-    heap: list[tuple[Place, LiveConnection]] = []
+    heap: list[tuple[LivePlace, LiveConnection]] = []
     looked_at = 0
     for site in [question.site] if question.site is not None else list(sites):
         for protocol, lister in listers.items():
@@ -145,7 +145,7 @@ async def disconnect(lister: LiveLister, site: str, id: str, reason: str) -> boo
     return False
 
 
-def _row(place: Place, one: LiveConnection) -> LiveRow:
+def _row(place: LivePlace, one: LiveConnection) -> LiveRow:
     assert one.facts is not None, "only connections with facts are listed"
     _, node, protocol, site, id = place
     return LiveRow(node, site, protocol, id, one.facts, one.measures())

@@ -32,7 +32,7 @@ def demo_site(config: Config, port: int) -> Site:
 
 def demo_routes() -> list[BaseRoute]:
     """The page, its files, and the authUrl of the demo's site."""
-    page_files = _PageFiles(directory=str(files("app.demo") / "static"))
+    page_files = _PageFiles(directory=str(files("app.demo") / "static"), packages=[("app", "static")])
 
     async def answer_page(request: Request) -> Response:
         return await page_files.get_response("index.html", request.scope)

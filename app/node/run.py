@@ -54,10 +54,10 @@ def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(config.host, config.port))
-        further = [stack.enter_context(listen(config.host, port, "mounts")) for port in config.mounted_ports]
+        further = [stack.enter_context(listen(config.host, *one)) for one in config.further_ports.items()]
         directory = stack.enter_context(socket_directory())
         slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further))
-        ports = {"ports": config.mounted_ports} if further else {}
+        ports = {"ports": list(config.further_ports)} if further else {}
         serve(specs, config, sources, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
 

@@ -260,7 +260,7 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
-        further = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
+        further = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
         directory = stack.enter_context(socket_directory())
         asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 

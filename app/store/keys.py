@@ -11,7 +11,7 @@
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
 | body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
-| ids | hash | message id → seq, for messages that wait |
+| waiting | sorted set | id of a message that waits, by its seq |
 | to:<seq> | set | of a message with options: handles of the devices that got it |
 | collapse:<handle> | hash | key of the option collapse → seq of the newest message with it |
 | ttl | sorted set | seq of a message by the ms of its end |
@@ -76,8 +76,10 @@ Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a
 has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
 other nodes, with an expiry), `recado:facts:<node>` (JSON, its figures for operators, with an expiry),
 `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for the journal), `recado:journal`
-(hash, figures of its writer), `recado:journal:lease` (the writer that works), and the
-channels `recado:bus:<node>`; in a Cluster the channels are `recado:{site}:bus:<node>`.
+(hash, figures of its writer), `recado:journal:lease` (the writer that works), `recado:console:session:<digest>` (JSON,
+a login of an operator, with an expiry), `recado:console:failures:<digest>` (failed logins of a name from an address,
+with an expiry), and the channels `recado:bus:<node>`; in a Cluster the channels are `recado:{site}:bus:<node>`, and
+`recado:bus:<node>` for calls between nodes.
 """
 
 NODES = "recado:nodes"
