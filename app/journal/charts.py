@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.journal.journal import Journal
+from app.journal.database import asking
 from app.journal.samples import ACK_MS
-from app.journal.tables import samples
+from app.journal.tables import samples, sites
 
 #: The rows of one chart: an hour of 10-s samples of 250 nodes, or 30 days of 5-min samples of 10.
 MOST_ROWS = 90_000
@@ -47,10 +48,13 @@ class Chart(Struct):
     is_cut: bool = False
 
 
-async def chart(journal: Journal, seconds: int, since: int, site: str | None = None, node: str | None = None) -> Chart:
+async def chart(
+    engine: AsyncEngine, seconds: int, since: int, site: str | None = None, node: str | None = None
+) -> Chart:
     """The samples every so many seconds since a time in ms, of one site or of all. Raises JournalUnavailable."""
-    async with journal.asking(site) as (sql, site_id):
+    async with asking(engine) as sql:
         columns = samples.c
+        site_id = select(sites.c.id).where(sites.c.name == site).scalar_subquery()
         of_site = columns.site_id.is_(None) if site is None else columns.site_id == site_id
         wanted = [of_site, columns.seconds == seconds, columns.at >= since]
         if node is not None:

@@ -100,14 +100,14 @@ class Journal:
 
     async def message(self, site: str, id: int, *, body: bool = False) -> JournalMessage | None:
         """A message by its id."""
-        async with self.asking(site) as (sql, site_id):
+        async with self._asking(site) as (sql, site_id):
             statement = _messages(body).where(messages.c.site_id == site_id, messages.c.id == id)
             row = (await sql.execute(statement)).one_or_none()
         return _message(row) if row is not None else None
 
     async def deliveries(self, site: str, seq: int, limit: int, cursor: int | None = None) -> DeliveryPage:
         """The devices of a message."""
-        async with self.asking(site) as (sql, site_id):
+        async with self._asking(site) as (sql, site_id):
             of_message = (deliveries.c.site_id == site_id, deliveries.c.seq == seq)
             statement = _deliveries().where(*of_message, deliveries.c.device_id > (cursor or 0))
             rows = (await sql.execute(statement.order_by(deliveries.c.device_id).limit(limit + 1))).all()
@@ -118,7 +118,7 @@ class Journal:
         self, site: str, wanted: MessageFilter, limit: int, cursor: int | None = None, *, body: bool = False
     ) -> MessagePage:
         """The messages that pass the filter, newest first."""
-        async with self.asking(site) as (sql, site_id):
+        async with self._asking(site) as (sql, site_id):
             bounds = await _seq_bounds(sql, site_id, wanted, cursor)
             if wanted.user is not None:
                 return await self._messages_of_user(sql, site_id, wanted, limit, bounds, body)
@@ -140,7 +140,7 @@ class Journal:
         self, site: str, user: str, since: int, limit: int, device: str | None = None
     ) -> list[UserDelivery]:
         """The newest deliveries to a user's devices (or one of them) of messages accepted since then, newest first."""
-        async with self.asking(site) as (sql, site_id):
+        async with self._asking(site) as (sql, site_id):
             ids = await _device_ids(sql, site_id, user, device)
             bounds = await _seq_bounds(sql, site_id, MessageFilter(since=since), None)
             if not ids:
@@ -160,7 +160,7 @@ class Journal:
 
     async def missing_since(self, site: str, since: int) -> int:
         """How many stream entries of the site were lost since then, because the stream was full."""
-        async with self.asking(site) as (sql, _):
+        async with self._asking(site) as (sql, _):
             of_site = (missing.c.stream == stream_of(site), missing.c.at >= since)
             return (await sql.execute(select(func.sum(missing.c.entries)).where(*of_site))).scalar_one() or 0
 
@@ -197,20 +197,19 @@ class Journal:
     ) -> list[JournalRow]:
         columns = ROW_TABLES[table].c
         at = columns.disconnected_at if table == "connections" else columns.at
-        async with self.asking(site) as (sql, site_id):
+        async with self._asking(site) as (sql, site_id):
             statement = select(*columns).where(columns.site_id == site_id, at >= since, *where)
             rows = await sql.execute(statement.order_by(at.desc()).limit(limit))
             return [JournalRow(row.id, _without_ids(row)) for row in rows]
 
     async def _position(self, stream: str) -> tuple[int, int]:
-        async with self.asking(None) as (sql, _):
+        async with self._asking(None) as (sql, _):
             statement = select(positions.c.entry_id).where(positions.c.stream == stream)
             return id_parts((await sql.execute(statement)).scalar_one_or_none() or "0-0")
 
     @asynccontextmanager
-    async def asking(self, site: str | None) -> AsyncIterator[tuple[AsyncConnection, int]]:
-        """A connection for one question, and the site's id; 0 of a site of which the journal knows nothing. Raises
-        JournalUnavailable."""
+    async def _asking(self, site: str | None) -> AsyncIterator[tuple[AsyncConnection, int]]:
+        """A connection, and the site's id; 0 of a site of which the journal knows nothing."""
         try:
             with translated():
                 async with asyncio.timeout(_ANSWER_SECONDS), self._engine.connect() as sql:

@@ -7,9 +7,9 @@ import asyncio
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.journal.journal import Journal
+from app.journal.database import asking
 from app.journal.tables import metadata
 
 #: The rows of a table of SQLite that are counted; a larger one has `is_more`.
@@ -37,9 +37,9 @@ class DatabaseState(Struct, frozen=True):
     tables: list[TableState]
 
 
-async def database_state(journal: Journal) -> DatabaseState:
+async def database_state(engine: AsyncEngine) -> DatabaseState:
     """The state of now. Raises JournalUnavailable."""
-    async with journal.asking(None) as (sql, _):
+    async with asking(engine) as sql:
         if sql.dialect.name == "postgresql":
             return await _postgres_state(sql)
         return await _sqlite_state(sql)

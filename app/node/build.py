@@ -30,6 +30,7 @@ from app.journal.recorder import Recorder
 from app.node.control import Control, NodeParts
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
+from app.node.operations import node_operations
 from app.node.port import own_port_of
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
@@ -126,6 +127,7 @@ class Services:
             self._notices(),
         )
         self._control = Control(NodeParts(redis, node, counts, self.health, slot, self.protocols))
+        offered.operations.extend(node_operations(redis, self._control.calls))
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)

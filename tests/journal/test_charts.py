@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config.settings import Config
 from app.journal import charts
 from app.journal.charts import chart, percentile_ms
-from app.journal.journal import Journal
 from app.journal.streams import NODES_STREAM
 from app.observe.counts import AckTimes
 from app.redis.client import Redis
 from tests.support.fates import SITE, FateStream, new_writer, write_all
 from tests.support.valkey import Valkey
-
-
-@pytest.fixture
-async def journal(redis: Redis, database_url: str, engine: AsyncEngine) -> AsyncIterator[Journal]:
-    """The journal of an empty database."""
-    journal = await Journal.open(Config(database_url=database_url), redis)
-    assert journal is not None
-    yield journal
-    await journal.close()
 
 
 async def keep(redis: Redis, engine: AsyncEngine, valkey: Valkey, *rows: dict[str, object]) -> None:
@@ -40,7 +27,7 @@ def sample(node: str, at: int, figures: dict[str, object], seconds: int = 10, **
     return {"node": node, "at": at, "seconds": seconds, "figures": figures, **more}
 
 
-async def test_the_nodes_are_one_line(journal: Journal, redis: Redis, engine: AsyncEngine, valkey: Valkey) -> None:
+async def test_the_nodes_are_one_line(redis: Redis, engine: AsyncEngine, valkey: Valkey) -> None:
     """Counts and connections of all nodes are added, the guess of what waits is that of one node; acks of all nodes
     have one percentile."""
     fast, slow = AckTimes(), AckTimes()
@@ -56,31 +43,31 @@ async def test_the_nodes_are_one_line(journal: Journal, redis: Redis, engine: As
         sample("n1", 20_000, {"sends": 99}, 300),
         sample("n1", 20_000, {"sends": 4}, site=SITE),
     )
-    found = await chart(journal, 10, 10_000)
+    found = await chart(engine, 10, 10_000)
     assert [(point.at, point.nodes) for point in found.points] == [(10_000, 2), (20_000, 1)]
     first = found.points[0]
     assert first.figures == {"sends": 3, "queued": 9, "connections": 3}
     assert 2 <= (first.p50_ms or 0) <= 4 <= (first.p99_ms or 0)
     assert found.points[1].p99_ms is None
-    assert [point.figures for point in (await chart(journal, 10, 0, site=SITE)).points] == [{"sends": 4}]
-    assert [point.figures["sends"] for point in (await chart(journal, 10, 15_000)).points] == [5]
-    assert [point.figures["sends"] for point in (await chart(journal, 300, 0)).points] == [99]
-    assert [point.nodes for point in (await chart(journal, 10, 0, node="n2")).points] == [1]
-    assert (await chart(journal, 10, 0, site="of nobody")).points == []
+    assert [point.figures for point in (await chart(engine, 10, 0, site=SITE)).points] == [{"sends": 4}]
+    assert [point.figures["sends"] for point in (await chart(engine, 10, 15_000)).points] == [5]
+    assert [point.figures["sends"] for point in (await chart(engine, 300, 0)).points] == [99]
+    assert [point.nodes for point in (await chart(engine, 10, 0, node="n2")).points] == [1]
+    assert (await chart(engine, 10, 0, site="of nobody")).points == []
 
 
 async def test_a_chart_is_read_in_parts(
-    journal: Journal, redis: Redis, engine: AsyncEngine, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, engine: AsyncEngine, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of one time may stand in two parts; past the bound the newest are shown, which the chart says."""
     monkeypatch.setattr(charts, "_PART_ROWS", 3)
     rows = [sample(f"n{number % 4}", 1_000 * (number // 4), {"sends": 1}) for number in range(20)]
     await keep(redis, engine, valkey, *rows)
-    found = await chart(journal, 10, 0)
+    found = await chart(engine, 10, 0)
     assert [(point.at, point.figures["sends"]) for point in found.points] == [(1_000 * n, 4) for n in range(5)]
     assert not found.is_cut
     monkeypatch.setattr(charts, "MOST_ROWS", 7)
-    cut = await chart(journal, 10, 0)
+    cut = await chart(engine, 10, 0)
     assert cut.is_cut
     assert cut.points[-1].at == 4_000
     assert len(cut.points) < 5

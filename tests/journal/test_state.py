@@ -6,10 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config.settings import Config
 from app.journal import state
 from app.journal.database import is_postgres
-from app.journal.journal import Journal
 from app.journal.state import database_state
 from app.journal.tables import metadata
 from app.redis.client import Redis
@@ -17,7 +15,7 @@ from tests.support.fates import FIRST_SEQ, FateStream, new_writer, write_all
 
 
 async def test_the_state_of_the_database(
-    redis: Redis, engine: AsyncEngine, database_url: str, stream: FateStream, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, engine: AsyncEngine, stream: FateStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every table is there with its rows; a count is bounded where the database has none of its own."""
     for number in range(12):
@@ -28,10 +26,7 @@ async def test_the_state_of_the_database(
             await sql.execute(text("ANALYZE"))
             await sql.commit()
     monkeypatch.setattr(state, "MOST_COUNTED", 20)
-    journal = await Journal.open(Config(database_url=database_url), redis)
-    assert journal is not None
-    found = await database_state(journal)
-    await journal.close()
+    found = await database_state(engine)
     assert found.kind == ("postgresql" if is_postgres(engine) else "sqlite")
     assert found.version[0].isdigit()
     assert found.bytes > 50_000
