@@ -5,9 +5,11 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 import uvloop
@@ -120,7 +122,8 @@ async def _serve(
     with tasks.current():
         async with contextlib.AsyncExitStack() as stack:
             services = await Services.start(config, stack, slot, specs)
-            reload = Reload(config, reader, services.add)
+            reload = Reload(config, reader, services.served.apply)
+            services.follow(reload.ask if slot.count == 1 else partial(_ask_supervisor, slot.number))
             server = HttpServer(services.dispatcher, config, services, reload, on_listening)
             tasks.on_end = server.end_soon
             tasks.check()
@@ -128,6 +131,12 @@ async def _serve(
             further = [socket.socket(fileno=os.dup(fd)) for fd in slot.further_fds]
             await server.serve(sockets=[bound, *further])
         tasks.check()
+
+
+def _ask_supervisor(worker: int) -> None:
+    """Has the supervisor read the files, which then asks every worker; one of them asks for all."""
+    if worker == 0:
+        os.kill(os.getppid(), signal.SIGHUP)
 
 
 def tell_missing_bundles() -> None:
