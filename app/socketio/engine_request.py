@@ -8,19 +8,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from app.transport.user_agent import user_agent_of
+
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN = (429, 503)
-MAX_AGENT_BYTES = 256
-"""The bytes of a user agent that are kept."""
-_MAX_AGENTS = 1_024
-"""The user agents that are remembered, to share their memory."""
 _MAX_FIELDS = 64
 """A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
@@ -104,8 +101,8 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
-        return cls(scope.get("query_string", b""), client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES]))
+        agent = user_agent_of(scope.get("headers", ()))
+        return cls(scope.get("query_string", b""), client[0] if client else "", agent)
 
     @property
     def query(self) -> dict[str, str]:
@@ -126,12 +123,6 @@ class Handshake:
 def _cut(value: str, most: int) -> str:
     data = value.encode(errors="replace")
     return value if len(data) <= most else data[: most + 1].decode(errors="replace")
-
-
-@lru_cache(_MAX_AGENTS)
-def _user_agent(header: bytes) -> str:
-    """Decode a user agent; the same object for equal ones, as most sessions have one of few."""
-    return header.decode("latin-1")
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:
