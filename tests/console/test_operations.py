@@ -18,6 +18,7 @@ from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
@@ -46,6 +47,7 @@ _OF_NODES = node_operations(_NOTHING, _NOTHING)
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
+    *overview_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
