@@ -17,7 +17,7 @@ import structlog
 from msgspec import Struct, structs
 
 from app.canary.site import new_key, with_canary
-from app.config.settings import NO_DATABASE, Config, Site
+from app.config.settings import NO_DATABASE, Config, Site, url_on_loopback
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.journal_process import JournalProcess
@@ -91,7 +91,7 @@ class Worker:
             *(sys.executable, "-m", "app", "worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=(bound.fileno(), *task.slot.further_fds),
+            pass_fds=(bound.fileno(), *task.slot.fds),
             # Ctrl-C in a terminal reaches the supervisor alone, which forwards it.
             start_new_session=True,
             # SIGINT ends the worker at once: the supervisor's successor needs the port.
@@ -141,11 +141,25 @@ class Worker:
             self._process.kill()
 
 
+class FurtherPorts(Struct, frozen=True):
+    """The ports beside the one that all have. Lives as long as the command."""
+
+    of_mounts: Sequence[SharedPort] = ()
+    #: The port that redirects to https.
+    redirect: SharedPort | None = None
+
+    def slot(self, directory: str, number: int, count: int, stack: contextlib.ExitStack) -> WorkerSlot:
+        """The slot of a worker, with a socket on each port; they close with `stack`."""
+        fds = tuple(stack.enter_context(port.open()).fileno() for port in self.of_mounts)
+        redirect_fd = None if self.redirect is None else stack.enter_context(self.redirect.open()).fileno()
+        return WorkerSlot(directory, number, count, fds, redirect_fd)
+
+
 class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
     def __init__(
-        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
+        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: "FurtherPorts"
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
@@ -212,16 +226,16 @@ class Supervisor:
         for serves in self._serves:
             await serves.wait()
         self._has_served = True
-        ports = {"ports": [port.number for port in self._further]} if self._further else {}
-        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers, **ports)
+        ports = {"ports": [port.number for port in self._further.of_mounts]} if self._further.of_mounts else {}
+        url = url_on_loopback(self._config, self._port.number)
+        _log.info("listening", url=url, workers=self._config.workers, **ports)
 
     async def _keep(self, number: int) -> None:
         """Runs a worker, and restarts it when it dies, until the supervisor stops. Raises RecadoError to give up."""
         restarts = Restarts()
         while not self._stop.is_set():
             with self._port.open() as bound, contextlib.ExitStack() as stack:
-                fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
-                slot = WorkerSlot(self._directory, number, self._config.workers, fds)
+                slot = self._further.slot(self._directory, number, self._config.workers, stack)
                 worker = await Worker.start(Task(self._worker_config(), self._sources, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
@@ -264,7 +278,11 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
-        further = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
+        mounts = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
+        redirect = None
+        if (redirect_port := config.tls.redirect_port) is not None:
+            redirect = stack.enter_context(SharedPort(config.host, redirect_port, "tls.redirect_port"))
+        further = FurtherPorts(mounts, redirect)
         directory = stack.enter_context(socket_directory())
         asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 

@@ -6,6 +6,7 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+
+from app.transport.tls_text import tls_of_scope
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -91,12 +94,22 @@ class Handshake:
     Its repr shows no secret.
     """
 
-    __slots__ = ("_is_packed", "_query", "client_address", "user_agent")
+    __slots__ = ("_is_packed", "_query", "client_address", "tls", "user_agent")
 
-    def __init__(self, query: bytes, client_address: str, user_agent: str = "", *, is_packed: bool = False) -> None:
+    def __init__(
+        self,
+        query: bytes,
+        client_address: str,
+        user_agent: str = "",
+        tls: str | None = None,
+        *,
+        is_packed: bool = False,
+    ) -> None:
         """Take the parts; a query is packed by `keep`."""
         self.client_address = client_address
         self.user_agent = user_agent
+        # One of few texts: most sessions share it.
+        self.tls = sys.intern(tls) if tls else None
         self._query = query
         self._is_packed = is_packed
 
@@ -105,7 +118,8 @@ class Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
         agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
-        return cls(scope.get("query_string", b""), client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES]))
+        address, agent_text = client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES])
+        return cls(scope.get("query_string", b""), address, agent_text, tls_of_scope(scope))
 
     @property
     def query(self) -> dict[str, str]:
@@ -120,7 +134,8 @@ class Handshake:
         """
         query = self.query
         kept = {name: _cut(query[name], most) for name, most in fields.items() if name in query}
-        return Handshake(msgspec.msgpack.encode(kept), self.client_address, self.user_agent, is_packed=True)
+        packed = msgspec.msgpack.encode(kept)
+        return Handshake(packed, self.client_address, self.user_agent, self.tls, is_packed=True)
 
 
 def _cut(value: str, most: int) -> str:

@@ -305,6 +305,7 @@ class SocketSession:
             auth=packet.auth,
             packet_query=packet.query,
             handshake_query=handshake.query,
+            tls=handshake.tls,
         )
         # It raises when too many are under way, and begins nothing within this call.
         self._owner.start_connect(connection, request)

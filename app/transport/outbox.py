@@ -7,6 +7,8 @@ import asyncio
 import logging
 from collections import Counter
 
+from app.transport.tls_text import tls_of
+
 logger = logging.getLogger(__name__)
 
 # With more bytes the frames of one turn do not wait for its end, so that the bound takes effect when it is passed.
@@ -94,6 +96,11 @@ class Outbox(asyncio.Protocol):
         collected = self._collected
         waiting = len(collected) if isinstance(collected, bytes) else self._collected_bytes
         return waiting + self._transport.get_write_buffer_size()
+
+    @property
+    def tls(self) -> str | None:
+        """The protocol and cipher of the socket; None without TLS."""
+        return tls_of(self._transport)
 
     @property
     def is_slow(self) -> bool:
