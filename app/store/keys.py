@@ -11,7 +11,7 @@
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
 | body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
-| ids | hash | message id → seq, for messages that wait |
+| waiting | sorted set | id of a message that waits, by its seq |
 | to:<seq> | set | of a message with options: handles of the devices that got it |
 | collapse:<handle> | hash | key of the option collapse → seq of the newest message with it |
 | ttl | sorted set | seq of a message by the ms of its end |

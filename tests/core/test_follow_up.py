@@ -154,7 +154,7 @@ async def test_withdrawn_messages(start_node: NodeStarter, valkey: Valkey) -> No
     await settled(one)
     assert (await one.open(SITE, ROOM, "gone")).kinds == ["greet"]
     assert await one.delivery.follow_up.withdraw(SITE, id) is None
-    assert not [key for key in valkey.dump() if ":body:" in key or ":queue:" in key or key.endswith("ids")]
+    assert not [key for key in valkey.dump() if ":body:" in key or ":queue:" in key or key.endswith(":waiting")]
 
 
 async def test_the_first_device_of_a_user_settles(start_node: NodeStarter, valkey: Valkey) -> None:

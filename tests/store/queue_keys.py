@@ -45,16 +45,17 @@ def expected_keys(model: SiteModel, found: Store, counted_from: int) -> Store:
         handle = device.handle.decode()
         if len(device.queue) >= counted_from or handle in found.get("bytes", {}):
             store.setdefault("bytes", {})[handle] = str(sum(len(sent.body) for sent in device.queue))
-    _put_options(store, model)
+    _put_messages(store, model)
     for key, value in store.items():
-        if key in ("expiry", "ttl") or key.startswith(("node:", "to:")):
+        if key in ("expiry", "ttl", "waiting") or key.startswith(("node:", "to:")):
             value.sort()
     return store
 
 
-def _put_options(store: Store, model: SiteModel) -> None:
+def _put_messages(store: Store, model: SiteModel) -> None:
     waiting = {sent.seq: sent for device in model.devices.values() for sent in device.queue}
     for seq, sent in waiting.items():
+        store.setdefault("waiting", []).append([sent.id, float(seq)])
         if sent.options:
             store[f"to:{seq}"] = sorted(handle.decode() for handle in sent.recipients)
         if sent.ends_at:
@@ -97,7 +98,6 @@ def _put_queue(store: Store, device: Device) -> None:
     for sent in device.queue:
         fields = {"data": sent.body.decode(), "event": sent.event, "size": str(len(sent.body))}
         fields |= {"at": str(sent.accepted_ms), "id": sent.id, "rooms": msgspec.json.encode(sent.rooms).decode()}
-        store.setdefault("ids", {})[sent.id] = str(sent.seq)
         if sent.options:
             fields["opt"] = sent.options.decode()
         body = store.setdefault(f"body:{sent.seq}", {**fields, "resync": str(int(sent.resync)), "refs": "0"})

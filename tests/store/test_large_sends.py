@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,9 +25,13 @@ LATER_MS = 4_000
 
 
 @pytest.fixture(autouse=True)
-def hashes_in_parts(valkey: Valkey) -> None:
+def hashes_in_parts(valkey: Valkey) -> Iterator[None]:
     """HSCAN answers small hashes whole while they are packed."""
-    valkey.client.config_set("hash-max-listpack-entries", 1)
+    client: Any = valkey.client
+    usual = client.config_get("hash-max-listpack-entries")
+    client.config_set("hash-max-listpack-entries", 1)
+    yield
+    client.config_set("hash-max-listpack-entries", usual["hash-max-listpack-entries"])
 
 
 @pytest.fixture

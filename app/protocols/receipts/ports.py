@@ -151,9 +151,8 @@ class QueueReader(Protocol):
     async def describe_messages(self, site: Site, seqs: Sequence[int], steps: Steps) -> list[WaitingMessage | None]:
         """Each of the messages; None for one that waits nowhere."""
 
-    async def waiting_seqs(self, site: Site, before: int | None, most: int, steps: Steps) -> SeqPart:
-        """The newest seqs below `before` that may wait, newest first. Raises ReceiptRefused when more messages wait
-        than the steps are for."""
+    async def waiting_seqs(self, site: Site, before: int | None, most: int) -> SeqPart:
+        """The newest seqs below `before` that may wait, newest first."""
 
     async def find_device(self, site: Site, user: str, device: str) -> int | None:
         """The handle of a device; None: there is none."""

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from heapq import nlargest
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,11 +20,9 @@ from app.protocols.receipts.ports import (
     Steps,
     WaitingMessage,
 )
-from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.receipts.settings import (
     DESCRIBED_A_RUN,
     DEVICES_A_RUN,
-    IDS_A_STEP,
     MAX_SORTED,
     MESSAGES_A_RUN,
     SCAN_COUNT,
@@ -50,31 +47,22 @@ class RedisQueueReader:
 
     async def seq_of(self, site: Site, id: int) -> int | None:
         """The seq of a message that waits; see `QueueReader`."""
-        seq = await self._redis.command("HGET", prefix(site.name) + "ids", id)
-        return int(seq) if seq else None
+        seq = await self._redis.command("ZSCORE", prefix(site.name) + "waiting", id)
+        return _whole(seq) or None
 
     async def describe_messages(self, site: Site, seqs: Sequence[int], steps: Steps) -> list[WaitingMessage | None]:
         """Each of the messages; see `QueueReader`."""
         answers = await self._run_in_parts(partial(self._run, "message_facts", site), seqs, MESSAGES_A_RUN, steps)
         return [_message(*words) if len(words) > 1 else None for words in answers]
 
-    async def waiting_seqs(self, site: Site, before: int | None, most: int, steps: Steps) -> SeqPart:
-        """Seqs that may wait; see `QueueReader`. Redis has them in no order, so each page looks at all of them."""
+    async def waiting_seqs(self, site: Site, before: int | None, most: int) -> SeqPart:
+        """Seqs that may wait; see `QueueReader`."""
         key = prefix(site.name)
         last = int(await self._redis.command("GET", key + "seq") or 0)
-        end = last + 1 if before is None else min(before, last + 1)
-        newest: list[int] = []
-        cursor, has_more = b"", False
-        while cursor != b"0":
-            if steps.are_used_up:
-                text = "Too many messages wait for one list; ask for those of a user."
-                raise ReceiptRefused(text, "too_many_messages")
-            steps.take()
-            cursor, part = await self._redis.command("HSCAN", key + "ids", cursor or b"0", "COUNT", IDS_A_STEP)
-            newest += (seq for seq in map(int, part[1::2]) if seq < end)
-            has_more = has_more or len(newest) > most
-            newest = nlargest(most, set(newest))
-        return SeqPart(newest, newest[-1] if has_more else None)
+        end = last if before is None else min(before - 1, last)
+        words = ("ZREVRANGEBYSCORE", key + "waiting", end, "-inf", "WITHSCORES", "LIMIT", 0, most + 1)
+        seqs = list(map(_whole, (await self._redis.command(*words))[1::2]))
+        return SeqPart(seqs[:most], seqs[most - 1] if len(seqs) > most else None)
 
     async def find_device(self, site: Site, user: str, device: str) -> int | None:
         """The handle of a device; see `QueueReader`."""

@@ -26,9 +26,8 @@ MAX_SORTED = 1_000
 MAX_STEPS = 200
 #: The elements that one step of a scan asks for.
 SCAN_COUNT = 500
-#: The waiting messages that a page of a list looks at; and those of one step on the way to them.
+#: The waiting messages that a page of a list looks at.
 MAX_LOOKED_AT = 5_000
-IDS_A_STEP = 2_500
 #: Messages of one script run.
 MESSAGES_A_RUN = 200
 #: Devices of one script run: those that it describes, and those whose queues it looks at.

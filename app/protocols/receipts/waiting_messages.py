@@ -130,7 +130,7 @@ async def _seqs_below(
 ) -> tuple[list[int], int | None]:
     """Seqs of messages that may wait, newest first, and below which seq there may be more; None: that was all."""
     if user is None:
-        part = await queues.waiting_seqs(site, before, MAX_LOOKED_AT, steps)
+        part = await queues.waiting_seqs(site, before, MAX_LOOKED_AT)
         return part.seqs, part.next
     part_of_user = await queues.handles(site, f"user:{user}", Scan(), MAX_SORTED, steps)
     seqs: set[int] = set()

@@ -1,5 +1,4 @@
 -- include bodies
--- include lost
 -- Appends a message to queues. Included behind the locals `seq`, `size`, `max_count` and `max_bytes` of the message and
 -- its site, of `options` and `replace` where the message replaces older ones, and of `counted_from`: a queue shorter
 -- than this cannot hold more than max_bytes, so its bytes need no counting.
@@ -32,6 +31,7 @@ local function append(handle)
   if length <= max_count and not ((counting or length >= counted_from) and bytes_with(handle, length) > max_bytes) then
     return true
   end
+-- include lost here
   drop_queue(handle, seq, 'resynced', 'queue full')
   note_loss(handle, 'queue full')
   call('HSET', P .. 'device:' .. handle, 'lost', seq)

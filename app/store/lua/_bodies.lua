@@ -8,7 +8,7 @@ local function release(seq, count, body)
   if call('HINCRBY', key, 'refs', -count) > 0 then return end
   uncount_stored(key)
   local held = body and { body.id, body.options } or call('HMGET', key, 'id', 'opt')
-  if held[1] then call('HDEL', P .. 'ids', held[1]) end
+  if held[1] then call('ZREM', P .. 'waiting', held[1]) end
   if held[2] then
     call('UNLINK', P .. 'to:' .. seq)
     call('ZREM', P .. 'ttl', seq)

@@ -2,7 +2,6 @@
 -- include bodies
 -- include uncount
 -- include fates
--- include lost
 -- Applies acks in the order in which they arrived.
 -- KEYS[1] prefix
 -- ARGV    now | groups: kind ('one' or 'batch') | seq | written in ms, 0 = unknown | acked in ms | how many | handle ...
@@ -15,10 +14,13 @@ local counting = call('HLEN', P .. 'bytes') > 0
 local function body_of(seq)
   local body = bodies[seq]
   if body == nil then
-    local got = call('HMGET', P .. 'body:' .. seq, 'event', 'resync', 'size', 'opt', 'id', 'waiter', 'late')
-    body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]) } or false
-    if body then body.id = got[5] end
-    if body and got[4] then body.options, body.waiter, body.late = cjson.decode(got[4]), got[6], got[7] end
+    local key = P .. 'body:' .. seq
+    local got = call('HMGET', key, 'event', 'resync', 'size', 'id', 'opt')
+    body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]), id = got[4] } or false
+    if got[5] then
+      body.options = cjson.decode(got[5])
+      body.waiter, body.late = unpack(call('HMGET', key, 'waiter', 'late'))
+    end
     bodies[seq] = body
   end
   return body
@@ -47,6 +49,7 @@ local function is_out_of_turn(handle, seq, event)
 end
 
 local function drop_event(handle, event, seq)
+-- include lost here
   local visible = tonumber(last_seq())
   local dropped = {}
   for _, other in ipairs(call('LRANGE', P .. 'queue:' .. handle, 0, -1)) do

@@ -1,7 +1,7 @@
 -- include clock
 -- include terms
 -- include guard
--- include audiences
+-- include tell
 -- include large
 -- include fates
 -- include recipients
@@ -55,13 +55,18 @@ local function store_body(seq, refs)
     'at', string.format('%.0f', now), 'id', id, 'rooms', ARGV[12])
   if options then call('HSET', key, 'opt', ARGV[13]) end
   if ARGV[15] ~= '' then call('HSET', key, 'waiter', string.match(ARGV[15], '^%S+')) end
-  call('HSET', P .. 'ids', id, seq)
+  call('ZADD', P .. 'waiting', seq, id)
   if has_quota then count_stored(seq, size) end
 end
 
 -- More devices than one run takes: they get the message in parts. See the scripts fan_out_*. A message with a guard is
 -- sent in one run, because its guard must hold at that moment.
-local audiences, first = read_audiences(behind)
+local audiences, first, tell_listeners = nil, behind + 1, nil
+if ARGV[behind] ~= '0' then
+-- include audiences here
+  audiences, first = read_audiences(behind)
+  tell_listeners = tell_audiences
+end
 local lengths, devices = {}, 0
 for i = first, #ARGV do
   lengths[i] = call('HLEN', P .. ARGV[i])
@@ -150,5 +155,5 @@ end
 
 -- include tell_devices
 tell_devices(per_state, site, seq, id, body)
-local audience_nodes = tell_audiences(audiences, now, site, seq, id, body)
+local audience_nodes = audiences and tell_listeners(audiences, now, site, seq, id, body) or 0
 return { seq, stored, overflowed, audience_nodes, tells, table.concat(connected, ',') }

@@ -5,7 +5,7 @@
 -- ARGV    message id | cursor of HSCAN, '0' at first | its COUNT
 -- Answers { next cursor ('0': done), devices that had it }, or nothing when no such message waits. A message with options
 -- knows its devices; of another one all devices of the site are looked at, part by part.
-local seq = call('HGET', P .. 'ids', ARGV[1])
+local seq = call('ZSCORE', P .. 'waiting', ARGV[1])
 if not seq then return ARGV[2] ~= '0' and { '0', 0 } end
 local options = cjson.decode(call('HGET', P .. 'body:' .. seq, 'opt') or '{}')
 stop_watching(seq)
