@@ -15,18 +15,19 @@ from urllib.parse import quote
 import click
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import journal, receipts
 from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
+from app.commands.operators import operator
 from app.commands.site_door import configured_key, running_server
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
-from app.config.settings import Config, Site
+from app.config.settings import Config, Site, url_on_loopback
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
@@ -38,6 +39,7 @@ from app.observe.log import configure_logging
 from app.protocols.listed import PROTOCOLS
 
 _KEY_BYTES = 32
+_PASSWORD_BYTES = 12
 _MAX_IMPORT_BYTES = 100_000_000
 _SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
 
@@ -103,6 +105,8 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         config = run.read_config(sources, PROTOCOLS)
     except ConfigError as error:
         raise ConfigFailure(error) from None
+    if demo:
+        config, sources = _with_operator(config, sources)
     configure_logging(config.log_level, config.log_format)
     ignore_hangup()
     if config.sites or not demo:
@@ -119,6 +123,19 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
         raise ConfigFailure(error) from None
     except RecadoError as error:
         raise Failure(str(error)) from None
+
+
+def _with_operator(config: Config, sources: Sources) -> tuple[Config, Sources]:
+    """The settings of a demo with an operator for the run, whose password is shown; as they were if they name one."""
+    if not config.console.is_on or config.console.operator is not None or config.journal_url is None:
+        return config, sources
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    console = structs.replace(config.console, operator="demo", operator_password=password)
+    url = f"{url_on_loopback(config, console.port or config.port)}/console"
+    click.echo(f"Console: {url}  name: demo  password: {password}", err=True)
+    # Reloads read the same settings.
+    sources = structs.replace(sources, given={**sources.given, "console": console})
+    return structs.replace(config, console=console), sources
 
 
 @recado.command(hidden=True)
@@ -282,7 +299,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, operator):
     recado.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 RecadoError
 ├── ConfigError             a setting is wrong; the program ends with status 2
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
+├── RequestRefused                 the same, with a code for programs
 ├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
 ├── OtherRequest            an idempotency key belongs to another request; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
@@ -39,6 +40,15 @@ class BadRequest(RecadoError):
         self.status = status
         #: The words of the server that the endpoint replaces, for the status line; "": it has none.
         self.phrase = phrase
+
+
+class RequestRefused(RecadoError):
+    """The request is refused."""
+
+    def __init__(self, message: str | None = None, code: str = "bad_parameter", status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
 
 
 class GuardRefused(RecadoError):

@@ -44,6 +44,11 @@ def fan_out_plain(stage: Stage) -> None:
     _fan_out(stage, "fan-out plain", PLAIN_SITE)
 
 
+def journal(stage: Stage) -> None:
+    """Send as in `fan-out-acked` with the journal off, and with it on (`recado-journal`)."""
+    _fan_out(stage, "journal", ACKNOWLEDGED_SITE, "recado-journal")
+
+
 def unicast(stage: Stage) -> None:
     """Send each message to one user, from many publishers at once; stored and acknowledged."""
     scale = stage.scale
@@ -198,6 +203,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "latency": latency,
     "idle": idle,
     "slow-readers": slow_readers,
+    "journal": journal,
     "fairness": fairness,
     "growth": growth,
     "channels": channels,
@@ -206,9 +212,9 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 }
 
 
-def _fan_out(stage: Stage, measurement: str, site: str) -> None:
+def _fan_out(stage: Stage, measurement: str, site: str, *others: str) -> None:
     scale = stage.scale
-    with stage.running(measurement) as runnings:
+    with stage.running(measurement, others) as runnings:
         for running in runnings:
             _board(stage, running, scale.devices, site)
         stage.interleave(

@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,16 @@ class Stage:
     results: Results
 
     @contextlib.contextmanager
-    def running(self, scenario: str) -> Iterator[list[Running]]:
-        """Start all contenders that can play `scenario`, and stop them afterwards in every case."""
+    def running(self, scenario: str, others: Sequence[str] = ()) -> Iterator[list[Running]]:
+        """Start all contenders that can play `scenario`, and `others` where one of them can; stop all afterwards in
+        every case."""
         with contextlib.ExitStack() as stops:
             runnings = []
-            for name in self.contenders:
-                if scenario not in CONTENDERS[name].skips:
-                    running = start(CONTENDERS[name], self.place)
-                    stops.callback(running.stop)
-                    runnings.append(running)
+            names = [name for name in self.contenders if scenario not in CONTENDERS[name].skips]
+            for name in [*names, *(others if names else ())]:
+                running = start(CONTENDERS[name], self.place)
+                stops.callback(running.stop)
+                runnings.append(running)
             try:
                 yield runnings
             except BenchError as error:

@@ -15,6 +15,9 @@ _GROWTH_LIMIT = 1.15
 # "One site at its limit costs others less than 10 %."
 _FAIRNESS_LIMIT = 1.1
 
+# The most that the journal may cost the server and Redis at a fan-out of 1,000, beside the same server without it.
+_JOURNAL_LIMITS = (("server_us", "server", 1.1), ("redis_us", "Redis", 1.15))
+
 # Name, measurement, and the fan-out beside it.
 _DOORS = (
     ("channel push, per delivery", "channel push", "fan-out beside channels"),
@@ -86,7 +89,23 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
         limit = rule.limit(functools.partial(results.median, rule.measurement, figure=rule.figure))
         if value is not None and limit is not None:
             verdicts.append(Verdict(rule.name, rule.requirement, value, limit))
-    return verdicts + _judge_fairness(results) + _judge_growth(results, scale) + _judge_doors(results)
+    return (
+        verdicts
+        + _judge_journal(results)
+        + _judge_fairness(results)
+        + _judge_growth(results, scale)
+        + _judge_doors(results)
+    )
+
+
+def _judge_journal(results: Results) -> list[Verdict]:
+    """The same server with the journal on and off, in turns."""
+    verdicts = []
+    for figure, name, limit in _JOURNAL_LIMITS:
+        off, on = (results.median("journal", contender, figure) for contender in (_SUBJECT, "recado-journal"))
+        if off and on:
+            verdicts.append(Verdict(f"a delivery with the journal, {name}", f"ratio {limit}", on / off, limit))
+    return verdicts
 
 
 def _judge_doors(results: Results) -> list[Verdict]:

@@ -21,7 +21,7 @@ class Usage:
         return Usage(self.server_seconds - earlier.server_seconds, self.redis_seconds - earlier.redis_seconds)
 
 
-def cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int, with_children: bool = True) -> float:
     """Return the CPU time of all threads of `pid` and of its children.
 
     It is the sum that /proc/<pid>/stat gives as utime + stime, from schedstat: in nanoseconds, not in ticks of 10 ms.
@@ -29,7 +29,7 @@ def cpu_seconds(pid: int) -> float:
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9 + sum(cpu_seconds(child) for child in children(pid))
+    return total / 1e9 + sum(cpu_seconds(child) for child in children(pid) if with_children)
 
 
 def resident_kb(pid: int) -> float:

@@ -56,13 +56,15 @@ MAY_IMPORT = {
     "protocol: on SQL": PROTOCOL | {"app.journal"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
+    "app.console": LEAVES | {"app.core", "app.redis", "app.journal", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
-    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal"},
+    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.console"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.canary", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"},
+    | {"app.canary", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
+    | {"app.console"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
@@ -82,7 +84,10 @@ HOMES = {
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
-    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal"},
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
+    | {"app.console.sql_operators", "app.console.protocol"},
+    "jinja2": {"app.console.views"},
+    "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},
     # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
     "asyncpg": set(),

@@ -72,7 +72,7 @@ def test_clients_without_npm(checkout: Checkout) -> None:
         ["/bin/sh", str(checkout.root / "scripts/fetch-clients")], env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "npm is missing, so /socket.io/socket.io.js?v=1 answers 404" in done.stderr
+    assert "npm is missing, so /socket.io/socket.io.js?v=1 lacks socket.io-1.js" in done.stderr
 
 
 def test_an_environment_without_pip_is_made_again(checkout: Checkout) -> None:

@@ -13,6 +13,8 @@ from tests.support.processes import REPOSITORY
 #: Alembic finds these by their path, not by an import.
 _MIGRATIONS = {f"app/journal/migrations/{name}" for name in ("env.py", "versions/v0001_first.py")}
 _BUNDLES = {f"app/static/vendor/socket.io-{version}.js" for version in "124"}
+_BUNDLES |= {f"app/static/vendor/{name}" for name in ("htmx.js", "uplot.js", "uplot.css")}
+_PAGES = {f"app/console/{name}" for name in ("templates/layout.html", "static/console.js")} | {"app/static/look.css"}
 
 
 def test_wheel_has_the_bundles(tmp_path: Path) -> None:
@@ -28,5 +30,5 @@ def test_wheel_has_the_bundles(tmp_path: Path) -> None:
     subprocess.run(command, cwd=checkout, check=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert set(archive.namelist()) >= _BUNDLES | _MIGRATIONS
+        assert set(archive.namelist()) >= _BUNDLES | _MIGRATIONS | _PAGES
         assert all(archive.read(name) == (REPOSITORY / name).read_bytes() for name in _BUNDLES)

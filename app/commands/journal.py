@@ -67,7 +67,7 @@ def upgrade(load: Load, config_path: str | None, sites_path: str | None) -> None
     Example:
       recado db upgrade
     """
-    before, after = _in_database(load(config_path, sites_path), upgrade_schema)
+    before, after = in_database(load(config_path, sites_path), upgrade_schema)
     click.echo(f"OK tables have version {after}" + (f", had {before}" if before != after else ""))
 
 
@@ -83,11 +83,12 @@ def prune_database(load: Load, config_path: str | None, sites_path: str | None) 
       recado db prune
     """
     config = load(config_path, sites_path)
-    deleted = _in_database(config, lambda engine: prune(engine, config.journal))
+    deleted = in_database(config, lambda engine: prune(engine, config.journal))
     click.echo("OK " + (", ".join(f"{table}: {count}" for table, count in deleted.items()) or "nothing is so old"))
 
 
-def _in_database(config: Config, work: Callable[[AsyncEngine], Awaitable[_Answer]]) -> _Answer:
+def in_database(config: Config, work: Callable[[AsyncEngine], Awaitable[_Answer]]) -> _Answer:
+    """The answer of some work on the journal's database. Raises Failure."""
     if config.journal_url is None:
         raise Failure("there is no journal: expected database_url or DATABASE_URL")
 

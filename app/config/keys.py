@@ -17,9 +17,9 @@ from app.config.section import (
     SectionSpec,
     Text,
     TtlSeconds,
-    matching,
 )
 from app.config.settings import JOURNAL_TABLES, Config, HookEvent, LogFormat, LogLevel
+from app.config.wording import matching
 
 
 def _one_of(kind: object) -> Meta:
@@ -59,6 +59,13 @@ _DatabaseUrl = Annotated[
 ]
 _Days = Annotated[float, Meta(gt=0, le=36_500)]
 _JournalTable = Annotated[str, matching(rf"^({'|'.join(JOURNAL_TABLES)})\Z", f"one of {', '.join(JOURNAL_TABLES)}")]
+
+
+#: The characters of an operator's password.
+MIN_PASSWORD = 10
+MAX_PASSWORD = 256
+OPERATOR_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._@-]{0,63}\Z"
+OperatorName = Annotated[str, matching(OPERATOR_NAME, "a name of at most 64 letters, digits and any of . _ @ -")]
 
 
 class Configured(Protocol):
@@ -157,6 +164,17 @@ class SharedKeys(Section):
     auth_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
+class ConsoleSection(Section):
+    """`console:`. Its repr has no secret."""
+
+    port: _MountedPort | None = None
+    operator: OperatorName | None = None
+    operator_password: Annotated[str, Meta(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
+
+    def __repr__(self) -> str:
+        return "ConsoleSection()"
+
+
 class RedisSection(Section):
     """`redis:`"""
 
@@ -217,6 +235,7 @@ class EnvironmentKeys(SharedKeys):
     cluster: ClusterSection | None = None
     tls: TlsSection | None = None
     canary: bool | None = None
+    console: ConsoleSection | bool | None = None
 
 
 class SiteKeys(SharedKeys):

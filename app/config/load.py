@@ -16,7 +16,7 @@ from msgspec import Struct
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import Section, decode_block
-from app.config.settings import CANARY_SITE, Config, Site, WebhookSettings
+from app.config.settings import CANARY_SITE, Config, ConsoleSettings, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
@@ -41,6 +41,8 @@ _SERVER_VARIABLES = {
     "RECADO_TLS_REDIRECT_PORT": "tls.redirect_port",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",
     "RECADO_CANARY": "canary",
+    "RECADO_OPERATOR": "console.operator",
+    "RECADO_OPERATOR_PASSWORD": "console.operator_password",
 }
 # Environment variable -> its key in the block of the one site that SITE_NAME names.
 _SITE_VARIABLES = {
@@ -149,8 +151,10 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
     config = Config(environment=environment)
     if blocks:
         given = blocks[environment].given()
-        # In the settings `mounts` is a mapping, not a section.
+        # In the settings `mounts` is a mapping, and `console` is never a word, but a section.
         mounts: Section | None = given.pop("mounts", None)
+        if isinstance(is_on := given.get("console"), bool):
+            given["console"] = ConsoleSettings(is_on=is_on)
         config = _overlay(config, given)
         with mistakes.noted():
             config = _overlay(config, _mounts(mounts.given(), source.place("mounts")) if mounts else {})
@@ -159,6 +163,9 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
         _check_cluster(config, source)
     with mistakes.noted():
         _check_tls(config, source)
+    if config.console.operator is not None and config.console.operator_password is None:
+        # A password alone is for `recado operator`.
+        mistakes.add(f"{source.place('console.operator_password')}: is missing, expected it beside console.operator")
     if config.client_bundle not in _CLIENT_BUNDLES:
         mistakes.add(f"{source.place('client_bundle')}: expected 1, 2 or 4, got {config.client_bundle}")
     with mistakes.noted_at(source.place("trusted_proxies")):
@@ -182,7 +189,7 @@ def _check_tls(config: Config, source: _ServerSource) -> None:
     for key, needed in _TLS_NEEDS.items():
         if getattr(config.tls, key) and not getattr(config.tls, needed):
             raise ConfigError(f"{source.place(f'tls.{needed}')}: is missing, expected it beside tls.{key}")
-    if config.tls.redirect_port in (config.port, *config.mounted_ports):
+    if config.tls.redirect_port in (config.port, *config.further_ports):
         raise ConfigError(f"{source.place('tls.redirect_port')}: expected a port of its own")
 
 

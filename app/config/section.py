@@ -3,7 +3,6 @@
 Knows nothing of files, of the environment, or of the defaults: a key that is absent, or null, is None here.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -15,27 +14,8 @@ from msgspec import Meta, Struct
 
 from app.config.mistakes import Mistakes
 from app.config.references import resolve
+from app.config.wording import in_words, matching
 from app.errors import ConfigError
-
-#: A pattern, as msgspec quotes it -> its meaning, for the error line.
-_MEANINGS: dict[str, str] = {}
-#: msgspec's word -> ours.
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a mapping",
-    "null": "nothing",
-}
-
-
-def matching(pattern: str, meaning: str) -> Meta:
-    """The constraint that a text matches the pattern. The error for another text says `expected <meaning>`."""
-    _MEANINGS[repr(pattern)] = meaning
-    return Meta(pattern=pattern)
-
 
 Text = Annotated[str, Meta(min_length=1)]
 HttpUrl = Annotated[
@@ -155,12 +135,13 @@ class _Reader:
     def _read_key(self, value: object, field: msgspec.structs.FieldInfo, path: str) -> Any:
         kinds = get_args(field.type)
         inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
-        if inner and (isinstance(value, dict) or Text not in kinds):
+        others = [kind for kind in kinds if kind not in inner and kind is not type(None)]
+        if inner and (isinstance(value, dict) or not others):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
             resolved = value if self._environ is None else _resolve(value, self._environ)
-            # Only a mapping is a section: any other value is to be the text that may stand in its place.
-            kind = Text if inner else field.type
+            # Only a mapping is a section: any other value is to be the one that may stand in its place.
+            kind = others[0] if inner else field.type
             return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)
         return None
 
@@ -169,7 +150,7 @@ class _Reader:
             return msgspec.convert(value, kind, strict=strict, dec_hook=_decode_path)
         except msgspec.ValidationError as error:
             message = str(error).partition(" - at `")[0]
-            self._mistakes.add(f"{self._place(path)}: {_in_words(message)}")
+            self._mistakes.add(f"{self._place(path)}: {in_words(message)}")
             return None
 
 
@@ -196,20 +177,3 @@ def _decode_path(_: type, value: object) -> Path:
     if not isinstance(value, str) or not value:
         raise TypeError("Expected `str` of length >= 1")  # the wording of msgspec
     return Path(value)
-
-
-def _in_words(message: str) -> str:
-    """msgspec's sentence without the names of Python's types and without regular expressions."""
-    parts = re.fullmatch(r"Expected `(.*?)`(?:, got `(.*)`| matching regex (.*)| (of length >= 1)| ([<>].*))?", message)
-    if parts is None:
-        return message
-    kinds, got, pattern, not_empty, bound = parts.groups()
-    if pattern is not None:
-        return f"expected {_MEANINGS[pattern]}"
-    words = [_TYPES.get(kind, kind) for kind in kinds.split(" | ") if kind != "null"]
-    expected = f"expected {' or '.join(words)}"
-    if not_empty:
-        return f"{expected} that is not empty"
-    if got:
-        return f"{expected}, got {_TYPES.get(got, got)}"
-    return f"{expected} {bound}" if bound else expected

@@ -68,6 +68,20 @@ class TlsSettings(Struct, frozen=True, kw_only=True):
         return self.cert is not None
 
 
+class ConsoleSettings(Struct, frozen=True, kw_only=True):
+    """The operators' pages and API. Its repr has no secret."""
+
+    is_on: bool = True
+    #: The only port that serves them; None: the server's own.
+    port: int | None = None
+    #: An administrator that each start makes, with this password.
+    operator: str | None = None
+    operator_password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Console(is_on={self.is_on}, port={self.port})"
+
+
 #: The hidden site of the canaries; see `app/canary`. No file can name it, and no list shows it.
 CANARY_SITE = "~canary"
 
@@ -249,6 +263,7 @@ class Config(Struct, frozen=True, kw_only=True):
     mount_ports: dict[str, tuple[int, ...]] = {}
     cluster: ClusterSettings = ClusterSettings()
     tls: TlsSettings = TlsSettings()
+    console: ConsoleSettings = ConsoleSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1
     #: Whether each node sends itself a message every 10 s.
@@ -269,10 +284,12 @@ class Config(Struct, frozen=True, kw_only=True):
         return [site for site in self.sites.values() if not site.is_hidden]
 
     @property
-    def mounted_ports(self) -> tuple[int, ...]:
-        """The ports beside `port` to listen on."""
-        ports = dict.fromkeys(port for ports in self.mount_ports.values() for port in ports)
-        return tuple(port for port in ports if port != self.port)
+    def further_ports(self) -> dict[int, str]:
+        """The ports beside `port` to listen on, with the setting that names each."""
+        ports = {port: "mounts" for ports in self.mount_ports.values() for port in ports}
+        if self.console.is_on and self.console.port is not None:
+            ports.setdefault(self.console.port, "console.port")
+        return {port: setting for port, setting in ports.items() if port != self.port}
 
     @property
     def own_url(self) -> str:

@@ -28,6 +28,8 @@ class MessageOptions(Struct, frozen=True, omit_defaults=True):
 
     def encode(self) -> bytes:
         """The options as JSON; b"" for none."""
+        if self is NO_OPTIONS:
+            return b""
         packed = _encoder.encode(self)
         return b"" if packed == b"{}" else packed
 

@@ -1,7 +1,7 @@
 """The demo's site and routes. Knows the page's files and the few users, and nothing of how messages travel."""
 
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import structs
 from starlette.requests import Request
@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app.config.settings import Config, Site
+from app.config.settings import Config, HookEvent, Site, WebhookSettings
+from app.demo.events import SECRET, Events
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 
 _API_KEY = "demo"
@@ -23,16 +24,18 @@ _HEADERS = {
 
 
 def demo_site(config: Config, port: int) -> Site:
-    """The site `demo`. This process answers its authUrl, so `port` is the port that it listens on."""
-    url = f"http://{_own_host(config.host)}:{port}/demo/auth"
-    site = Site(name="demo", auth_url=url, api_key=_API_KEY, user_room_prefix="user_")
+    """The site `demo`. This process answers its authUrl and its webhook, so `port` is the port that it listens on."""
+    url = f"http://{_own_host(config.host)}:{port}/demo"
+    webhook = WebhookSettings(url=f"{url}/events", secrets=(SECRET,), events=get_args(HookEvent))
+    site = Site(name="demo", auth_url=f"{url}/auth", api_key=_API_KEY, user_room_prefix="user_", webhook=webhook)
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
     return structs.replace(site, **{name: getattr(config, name) for name in limits})
 
 
 def demo_routes() -> list[BaseRoute]:
-    """The page, its files, and the authUrl of the demo's site."""
-    page_files = _PageFiles(directory=str(files("app.demo") / "static"))
+    """The page, its files, and the authUrl and the webhook of the demo's site."""
+    events = Events()
+    page_files = _PageFiles(directory=str(files("app.demo") / "static"), packages=[("app", "static")])
 
     async def answer_page(request: Request) -> Response:
         return await page_files.get_response("index.html", request.scope)
@@ -42,6 +45,8 @@ def demo_routes() -> list[BaseRoute]:
         Route("/demo", answer_page),
         Route("/demo/", lambda request: RedirectResponse("/demo")),
         Route("/demo/auth", _answer_rooms),
+        Route("/demo/events", events.show),
+        Route("/demo/events", events.receive, methods=["POST"]),
         Mount("/demo", page_files),
     ]
 

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -264,6 +265,41 @@ missing = Table(
     #: How many entries left the full stream before they were read.
     Column("entries", BigInteger, nullable=False),
     Index("missing_by_time", "at"),
+)
+
+#: The people who may log in to the console. They are no history, and no retention deletes them.
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    #: argon2id.
+    Column("password_hash", Text, nullable=False),
+    #: `admin`, `operator` or `viewer`.
+    Column("role", Text, nullable=False),
+    #: A JSON list of names; NULL: every site.
+    Column("sites", Text),
+    #: Grows when all sessions of the operator end.
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("is_disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    # No id comes again, so that no session of a removed operator becomes another's.
+    sqlite_autoincrement=True,
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("operator_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    #: SHA-256 of the token.
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Index("api_tokens_of_operator", "operator_id"),
+    sqlite_autoincrement=True,
 )
 
 #: The tables that entries `rows` may fill.

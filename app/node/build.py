@@ -19,6 +19,7 @@ from app.backends.peers import HttpPeers
 from app.canary import figures as canary_figures
 from app.canary.canary import Canary, Subject
 from app.config.settings import CANARY_SITE, Config, Site
+from app.console.protocol import CONSOLE
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.errors import ConfigError
@@ -76,7 +77,7 @@ class Services:
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
-        specs = (*specs, WEBHOOKS)
+        specs = (*specs, WEBHOOKS, *([CONSOLE] if config.console.is_on else []))
         self.redis, self.counts = redis, counts
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
@@ -225,9 +226,19 @@ class Services:
 
     def _new_dispatcher(self, config: Config, specs: Sequence[ProtocolSpec]) -> Dispatcher:
         protocols = self.protocols.values()
-        applications = {name: one.application for name, one in self.protocols.items() if one.application is not None}
+        port = config.port
+        served = {name: one for name, one in self.protocols.items() if one.port in (None, port)}
+        applications = {
+            path: one.application
+            for name, one in served.items()
+            for path in (name, *one.more_paths)
+            if one.application is not None
+        }
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
         dispatcher = Dispatcher(self.sessions, endpoints, applications, self._pages())
+        for one in protocols:
+            if one.port is not None and one.port != port and one.application is not None:
+                dispatcher.serve_port(one.port, one.application)
         for spec in specs:
             if spec.name in config.mounts:
                 ports = [port for port in config.mount_ports.get(spec.name, ()) if port != config.port]

@@ -88,6 +88,12 @@ class Dispatcher:
                 mount.add(place, (self._applications[name], own))
         self._ports |= dict.fromkeys(ports, served)
 
+    def serve_port(self, port: int, application: AsgiApp) -> None:
+        """On this further port of the server the application answers every path, and nothing else is served."""
+        served = _Mount()
+        served.add(("http", ANY_REST), (application, {}))
+        self._ports[port] = served
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket."""
         path: str = scope.get("path", "")

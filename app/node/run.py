@@ -60,13 +60,13 @@ def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None
     """Runs the server until SIGTERM or SIGINT. Raises ConfigError or StoreError when it cannot start."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(config.host, config.port))
-        further = [stack.enter_context(listen(config.host, port, "mounts")) for port in config.mounted_ports]
+        further = [stack.enter_context(listen(config.host, *one)) for one in config.further_ports.items()]
         directory = stack.enter_context(socket_directory())
         redirect_fd = None
         if (redirect_port := config.tls.redirect_port) is not None:
             redirect_fd = stack.enter_context(listen(config.host, redirect_port, "tls.redirect_port")).fileno()
         slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further), redirect_fd=redirect_fd)
-        ports = {"ports": config.mounted_ports} if further else {}
+        ports = {"ports": list(config.further_ports)} if further else {}
         serve(specs, config, sources, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
 

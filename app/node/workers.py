@@ -144,13 +144,13 @@ class Worker:
 class FurtherPorts(Struct, frozen=True):
     """The ports beside the one that all have. Lives as long as the command."""
 
-    of_mounts: Sequence[SharedPort] = ()
+    shared: Sequence[SharedPort] = ()
     #: The port that redirects to https.
     redirect: SharedPort | None = None
 
     def slot(self, directory: str, number: int, count: int, stack: contextlib.ExitStack) -> WorkerSlot:
         """The slot of a worker, with a socket on each port; they close with `stack`."""
-        fds = tuple(stack.enter_context(port.open()).fileno() for port in self.of_mounts)
+        fds = tuple(stack.enter_context(port.open()).fileno() for port in self.shared)
         redirect_fd = None if self.redirect is None else stack.enter_context(self.redirect.open()).fileno()
         return WorkerSlot(directory, number, count, fds, redirect_fd)
 
@@ -226,7 +226,7 @@ class Supervisor:
         for serves in self._serves:
             await serves.wait()
         self._has_served = True
-        ports = {"ports": [port.number for port in self._further.of_mounts]} if self._further.of_mounts else {}
+        ports = {"ports": [port.number for port in self._further.shared]} if self._further.shared else {}
         url = url_on_loopback(self._config, self._port.number)
         _log.info("listening", url=url, workers=self._config.workers, **ports)
 
@@ -278,11 +278,11 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
-        mounts = [stack.enter_context(SharedPort(config.host, one, "mounts")) for one in config.mounted_ports]
+        shared = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
         redirect = None
         if (redirect_port := config.tls.redirect_port) is not None:
             redirect = stack.enter_context(SharedPort(config.host, redirect_port, "tls.redirect_port"))
-        further = FurtherPorts(mounts, redirect)
+        further = FurtherPorts(shared, redirect)
         directory = stack.enter_context(socket_directory())
         asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 

@@ -21,6 +21,7 @@ from app.observe.counts import Counts
 from app.observe.metric import Metric
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send
+from app.protocols.operations import Operation
 from app.redis.client import Commands
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -51,6 +52,9 @@ class NodeServices(Struct, frozen=True):
     reading: FairPool
     #: Called with the name of a site whose outbox has events, on the node that sends them.
     hook_wakes: list[Callable[[str], None]] = []
+    #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
+    #: start.
+    operations: list[Operation] = []
 
 
 class NodeProtocol:
@@ -65,6 +69,10 @@ class NodeProtocol:
     endpoints: Mapping[str, AsgiApp] = {}
     #: The application of every path below `/<name of the protocol>/`; None: there is none.
     application: AsgiApp | None = None
+    #: Further first segments of paths that the application answers, beside the name of the protocol.
+    more_paths: Sequence[str] = ()
+    #: The only port that serves the application; None: the server's own.
+    port: int | None = None
     #: Other routes, served through Starlette. `add` may change them, and the notices.
     routes: Sequence[BaseRoute] = ()
     #: The application of its Socket.IO namespaces; None: it has none.

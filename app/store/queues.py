@@ -13,7 +13,7 @@ from msgspec import structs
 from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
-from app.core.options import WAIT_SECONDS
+from app.core.options import NO_OPTIONS, WAIT_SECONDS
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
 from app.core.written import Written
 from app.errors import GuardRefused, LimitReached, OtherRequest
@@ -338,9 +338,10 @@ class RedisQueues:
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer
-        for seconds in (message.options.ttl, message.options.ack_within):
-            if seconds:
-                self.on_due(message.site, seconds)
+        if (options := message.options) is not NO_OPTIONS:
+            for seconds in (options.ttl, options.ack_within):
+                if seconds:
+                    self.on_due(message.site, seconds)
         if words[0] in _IN_PARTS:
             self.large.now_ms = self.now_ms
             # Should this node not be able to finish it, another run ends it.

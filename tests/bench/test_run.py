@@ -15,6 +15,7 @@ from bench.processes import ROOT, BenchError
 from bench.scale import TINY
 from bench.scenarios import SCENARIOS
 from bench.stage import Stage, open_stage
+from bench.targets import judge
 
 pytestmark = pytest.mark.alone
 
@@ -75,6 +76,15 @@ def test_what_recado_alone_can_play_runs() -> None:
         "channel push": {"recado"},
         "fan-out beside channels": {"recado"},
     }
+
+
+def test_the_journal_is_measured_on_and_off() -> None:
+    """The same server is measured with a journal and without, in turns, and judged by the ratio."""
+    results = run(TINY, ["journal"], ["recado", "node"], is_pinned=False)
+    assert {name: set(contenders) for name, contenders in results.samples.items()} == {
+        "journal": {"recado", "recado-journal"}
+    }
+    assert len([verdict for verdict in judge(results, TINY) if "journal" in verdict.name]) == 2
 
 
 def test_fairness_runs() -> None:

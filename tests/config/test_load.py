@@ -11,7 +11,16 @@ from msgspec.structs import fields
 
 from app.config.keys import Blocks
 from app.config.load import check_site_name, load_config
-from app.config.settings import BatchLimit, ClusterSettings, Config, HistoryLimit, QueueLimit, Site, SiteLimits
+from app.config.settings import (
+    BatchLimit,
+    ClusterSettings,
+    Config,
+    ConsoleSettings,
+    HistoryLimit,
+    QueueLimit,
+    Site,
+    SiteLimits,
+)
 from app.errors import ConfigError
 from app.protocols.channels.settings import Channels
 from app.protocols.listed import PROTOCOLS
@@ -280,6 +289,17 @@ def test_merged_yaml(load: Load) -> None:
         ("production: {log_level: loud}", "config.yml: production.log_level: expected one of debug, info, "),
         ("production: {log_format: xml}", "config.yml: production.log_format: expected one of auto, json, console"),
         ("production: {workers: 0}", "config.yml: production.workers: expected a whole number >= 1"),
+        ("production: {console: 5}", "config.yml: production.console: expected true or false, got a whole number"),
+        ("production: {console: {port: 0}}", "config.yml: production.console.port: expected a whole number >= 1"),
+        ("production: {console: {operator: 'a b'}}", "config.yml: production.console.operator: expected a name of at"),
+        (
+            "production: {console: {operator: ana, operator_password: short}}",
+            "config.yml: production.console.operator_password: expected text of length >= 10",
+        ),
+        (
+            "production: {console: {operator: ana}}",
+            "config.yml: production.console.operator_password: is missing, expected it beside console.operator",
+        ),
         (
             "production: {cluster: {secret: s}}",
             "config.yml: production.cluster.url: is missing, expected url and secret together",
@@ -436,7 +456,7 @@ def test_a_mount_may_name_its_ports(load: Load) -> None:
 
     def ports(mount: str) -> tuple[dict[str, str], tuple[int, ...]]:
         config = load(f"production: {{port: 80, mounts: {{channels: {mount}}}}}", sites)
-        return config.mounts, config.mounted_ports
+        return config.mounts, tuple(config.further_ports)
 
     assert ports("shop") == ports("{site: shop}") == ({"channels": "shop"}, ())
     assert ports("{site: shop, http_port: 81, ws_port: 82}") == ({"channels": "shop"}, (81, 82))
@@ -589,3 +609,20 @@ def test_every_mistake_is_named(load: Load) -> None:
     with pytest.raises(ConfigError) as caught:
         load("production: {mounts: {channels: a, topics: b}}", "{}")
     assert len(caught.value.mistakes) == 2
+
+
+def test_the_console(load: Load) -> None:
+    """The console is off, or has a port, which the server listens on beside its own; and an operator, whose name and
+    password may come from the environment, and show up in no repr."""
+    assert (load().console, load().further_ports) == (ConsoleSettings(), {})
+    assert load("production: {console: false}").console == ConsoleSettings(is_on=False)
+    assert load("production: {console: true}").console == ConsoleSettings()
+    assert load("production: {console: {port: 9337}}").further_ports == {9337: "console.port"}
+    assert load("production: {port: 9337, console: {port: 9337}}").further_ports == {}
+    named = {"RECADO_OPERATOR": "ana", "RECADO_OPERATOR_PASSWORD": "correct horse"}
+    for config in (load("", environ=named), load("production: {console: {port: 9337}}", environ=named)):
+        assert (config.console.operator, config.console.operator_password) == ("ana", "correct horse")
+        assert "horse" not in f"{config!r} {config.console!r}"
+    assert not load("production: {console: false}", environ=named).console.is_on
+    # A password alone is for the command `recado operator`.
+    assert load("", environ={"RECADO_OPERATOR_PASSWORD": "correct horse"}).console.operator is None

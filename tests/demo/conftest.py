@@ -20,8 +20,9 @@ OpenPage = Callable[..., Page]
 class DemoServer:
     """`recado serve --demo` with data of its own, as a newcomer starts it. The code that makes it calls `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
         """Start it on a free port, which it keeps over restarts."""
+        self._environment = environment
         # The path of a unix socket may have 107 characters, so the directory's path is short.
         self._directory = Path(tempfile.mkdtemp(prefix="recado-"))
         self._port = free_port()
@@ -35,7 +36,8 @@ class DemoServer:
     def start(self) -> None:
         """Start it, or start it again on the same data and port."""
         data = str(self._directory / "data")
-        self._process = Server(self._directory, "--demo", "--port", str(self._port), "--data-dir", data)
+        arguments = ("--demo", "--port", str(self._port), "--data-dir", data)
+        self._process = Server(self._directory, *arguments, **self._environment)
 
     def stop(self) -> None:
         """End the process; `start` starts it again."""

@@ -11,14 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from app.webhooks.event import post_body, read_event
+from tests.demo.conftest import DemoServer
 from tests.docs.conftest import TOKEN, Pages, settings_of, shape
 from tests.support.channels import Subscription
 from tests.support.clients import ACK_NONE, PYTHON_KINDS, ConnectCall
 from tests.support.configuration import load_config
-from tests.support.connector import Connector, Drivers
+from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
 from tests.support.examples import Example, all_examples, example
 from tests.support.ports import free_port
@@ -38,6 +40,7 @@ NOT_RUN = {
     "docs/deployment.md sh 2": "sets variables for a node; tests/docs/test_configuration.py knows their names",
     "docs/deployment.md sh 3": "needs Docker",
     "docs/deployment.md sh 4": "needs Docker",
+    "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
@@ -233,25 +236,35 @@ def _pushed(run: Run, push: str) -> bool:
     return bool(json.loads(run(push))["message"] == "Sent")
 
 
-def test_delivery(drivers: Drivers, run: Run, server: Deployment, tenant: Tenant) -> None:
-    """The commands send a message, show it in the form of the page at each device, and take it out of the queue."""
-    tenant.set_rooms(TOKEN, "user_alice")
-    connector = Connector(server, drivers)
-    query = {"token": TOKEN, "deviceId": "090909"}
-    client = connector.begin(ConnectCall(PYTHON_KINDS[0], server.url, "demo", query, ack=ACK_NONE))
-    client.wait_event("_settings")
-    printed = run(example("docs/delivery.md", "sh", 1).text)
+def test_delivery(drivers: Drivers, run: Run, tmp_path: Path) -> None:
+    """The commands send a message, show it in the form of the page at each device, take it out of the queue, and show
+    what the webhook has told."""
+    demo = DemoServer(DATABASE_URL=f"sqlite:///{tmp_path / 'journal.sqlite'}")
+    try:
+        query = {"site": "demo", "apiKey": "demo"}
+        messages = f"{demo.url}/messages"
+        eventually(lambda: httpx.get(messages, params=query).status_code == 200, "the journal to begin", 20)
+        device = {"token": "alice", "deviceId": "090909"}
+        client = drivers.python.connect(ConnectCall(PYTHON_KINDS[0], demo.url, "demo", device, ack=ACK_NONE))
+        client.wait_event("_settings")
+        printed = run(example("docs/delivery.md", "sh", 1).text.replace("http://127.0.0.1:1337", demo.url))
+        client.forget()
+    finally:
+        demo.end()
     answer, end = json.JSONDecoder().raw_decode(printed)
-    waited, last = json.JSONDecoder().raw_decode(printed[end:].lstrip())
+    waited, last = json.JSONDecoder().raw_decode(rest := printed[end:].lstrip())
     assert (waited["recipients"], waited["acked"], waited["waiting"]) == (1, 0, 1)
-    assert printed[end:].lstrip()[last:].strip() == "OK 1"
+    withdrawn, events = rest[last:].strip().partition("[")[::2]
+    assert withdrawn == "OK 1OK"
+    (event,) = [one for one in json.loads("[" + events) if one["type"].startswith("message.")]
+    assert (event["type"], event["event"]) == ("message.unacknowledged", "news")
+    assert [user["user"] for user in event["users"]] == ["user_alice"]
     shown = json.loads(example("docs/delivery.md", "json", 1).text)
     assert shape(answer["summary"]) == shape(shown["summary"])
     assert answer.keys() == shown.keys()
-    (device,) = answer["devices"]
-    assert (device["user"], device["device"]) == ("user_alice", "090909")
-    assert device.keys() <= shown["devices"][0].keys()
-    connector.close()
+    (row,) = answer["devices"]
+    assert (row["user"], row["device"]) == ("user_alice", "090909")
+    assert row.keys() <= shown["devices"][0].keys()
 
 
 def test_topics(server: Deployment) -> None:

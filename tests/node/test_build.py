@@ -11,7 +11,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from msgspec import structs
 
-from app.config.settings import Config
+from app.config.settings import Config, ConsoleSettings
 from app.errors import StoreUnavailable
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
@@ -117,3 +117,23 @@ async def test_sites_that_are_added(config: Config, valkey: Valkey) -> None:
         assert list(config.sites) == ["shop", "late", "open"]
         await services.drain(0)
     assert valkey.client.keys("recado:nodes") == []
+
+
+async def test_the_console(config: Config) -> None:
+    """The console answers below its paths and nowhere else; on a port of its own, or off, not even there. Without a
+    database it says so."""
+    for console, status in (
+        (ConsoleSettings(), 503),
+        (ConsoleSettings(port=9337), 404),
+        (ConsoleSettings(is_on=False), 404),
+    ):
+        own = structs.replace(config, database_url="none", console=console, sites=dict(config.sites))
+        async with AsyncExitStack() as stack:
+            services = await Services.start(own, stack, SLOT, PROTOCOLS)
+            for path in ("/console", "/console/login", "/api/openapi.json", "/api/v1/log"):
+                assert await status_of(services, path) == status, (console, path)
+            assert await status_of(services, "/consoles") == 404
+            application: Any = services.dispatcher
+            async with AsyncClient(transport=ASGITransport(application), base_url="http://test:9337") as client:
+                assert (await client.get("/console")).status_code == (404 if not console.is_on else 503)
+                assert (await client.get("/healthcheck")).status_code == (503 if console.port else 200)

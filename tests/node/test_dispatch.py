@@ -152,3 +152,16 @@ async def test_a_port_of_the_replaced_server() -> None:
     server.dispatch.refuse_websockets()
     await server.ask("/", "websocket", 5222)
     assert server.sent[-2]["status"] == 503
+
+
+async def test_a_port_of_one_application() -> None:
+    """On such a port the application answers every path, and nothing else is served; WebSockets are refused."""
+    server = Server()
+    own = Part()
+    server.dispatch.serve_port(9337, own)
+    for path in ("/console", "/send", "/", "/page"):
+        assert await server.ask(path, port=9337) == []
+    assert [path for path, _ in own.asked] == ["/console", "/send", "/", "/page"]
+    await server.ask("/socket.io/", "websocket", 9337)
+    assert server.sent[-1]["type"] == "websocket.close"
+    assert await server.ask("/send", port=80) == [("send", "/send")]

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from app.config.section import Amount, Section, SectionSpec, matching
+from app.config.section import Amount, Section, SectionSpec
+from app.config.wording import matching
 
 Acks = Literal["original", "readme"]
 

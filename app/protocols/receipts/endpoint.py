@@ -1,16 +1,13 @@
 """The HTTP side of receipts: the key, the bounds of a request, errors with their codes. Bare ASGI, for any method."""
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 import structlog
 
 from app.config.settings import Site
-from app.errors import BadRequest, StoreError, StoreUnavailable
+from app.errors import BadRequest, RequestRefused, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of
 from app.protocols.receipts.figures import ReceiptsCounts, UnknownAskers
@@ -18,6 +15,7 @@ from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.receipts.settings import MAX_UNDER_WAY, REQUEST_SECONDS
 from app.protocols.site_keys import ApiKeys
+from app.protocols.turns import Turns
 
 #: Answers a request with a JSON value. Raises ReceiptRefused, StoreError.
 Handler = Callable[[Site, Parameters, Mapping[str, str]], Awaitable[dict[str, Any]]]
@@ -36,27 +34,7 @@ class Gate:
     def __init__(self, keys: ApiKeys, counts: Counts) -> None:
         self.keys = keys
         self._counts = counts
-        self._under_way: Counter[str] = Counter()
-        #: The time of one request.
-        self.request_seconds = REQUEST_SECONDS
-
-    @asynccontextmanager
-    async def turn(self, site: Site) -> AsyncIterator[None]:
-        """A request of a site, within its bounds. Raises ReceiptRefused when too many are under way, or in its course
-        when it takes too long."""
-        if self._under_way[site.name] >= MAX_UNDER_WAY:
-            text = f"Too many questions: at most {MAX_UNDER_WAY} of a site at once, try again."
-            raise ReceiptRefused(text, "too_many_requests", 429)
-        self._under_way[site.name] += 1
-        try:
-            async with asyncio.timeout(self.request_seconds):
-                yield
-        except TimeoutError:
-            raise ReceiptRefused("The answer takes too long, try again.", "too_slow", 503) from None
-        finally:
-            self._under_way[site.name] -= 1
-            if not self._under_way[site.name]:
-                del self._under_way[site.name]
+        self.turns = Turns(MAX_UNDER_WAY, REQUEST_SECONDS, "a site")
 
     def count(self, site: Site | None, result: str) -> None:
         """Counts a request. A caller without a site's key does not count in that site's numbers."""
@@ -85,10 +63,10 @@ class ReceiptEndpoint:
             site = self._site_of(query, headers)
             path: Mapping[str, str] = scope.get("path_params", {})
             parameters = Parameters(query, site.api_key, list_name(scope["path"], query))
-            async with self._gate.turn(site):
+            async with self._gate.turns.turn(site.name):
                 answer = await handler(site, parameters, path)
             result = "answered"
-        except ReceiptRefused as refusal:
+        except RequestRefused as refusal:
             result = "limited" if refusal.status == 429 else "unavailable" if refusal.status == 503 else "refused"
             await self._refuse(send, refusal, wants_json)
         except StoreUnavailable as error:
@@ -116,7 +94,7 @@ class ReceiptEndpoint:
         except BadRequest as error:
             raise ReceiptRefused(str(error), _KEY_CODES[error.status], error.status) from None
 
-    async def _refuse(self, send: Send, refusal: ReceiptRefused, wants_json: bool) -> None:
+    async def _refuse(self, send: Send, refusal: RequestRefused, wants_json: bool) -> None:
         more: list[tuple[bytes, bytes]] = []
         if refusal.status in _TRY_AGAIN:
             more.append((b"retry-after", _RETRY_AFTER_SECONDS))

@@ -1,15 +1,10 @@
 """The refusals of a request for receipts, each with its HTTP status and its code for programs."""
 
-from app.errors import RecadoError
+from app.errors import RequestRefused
 
 
-class ReceiptRefused(RecadoError):
+class ReceiptRefused(RequestRefused):
     """The request for receipts is refused."""
-
-    def __init__(self, message: str, code: str = "bad_parameter", status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
 
 
 def journal_off() -> ReceiptRefused:

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
-from app.config.section import Amount, RedisUrl, Section, SectionSpec, matching
+from app.config.section import Amount, RedisUrl, Section, SectionSpec
 from app.config.settings import Config, Site
+from app.config.wording import matching
 from app.errors import ConfigError
 
 _KeyPrefix = Annotated[

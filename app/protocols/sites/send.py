@@ -89,7 +89,8 @@ class SendEndpoint:
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         draft = read_draft(site, query, sent)
-        message = self._sender.message(site, draft, once_of(site, key, [draft])[0])
+        once = once_of(site, key, [draft])[0] if key else None
+        message = self._sender.message(site, draft, once)
         sending = self._sender.send(message)
         outcome: Outcome = await (_unless_gone(sending, receive) if draft.options.wait else sending)
         return answer_of(message, outcome)

@@ -10,6 +10,9 @@ from app.core.message import Message
 from app.core.ports import Outcome
 from app.protocols.http_request import Send
 
+Header = tuple[bytes, bytes]
+
+_REPLAYED = (b"idempotent-replayed", b"true")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
 _CODES = {
@@ -32,6 +35,13 @@ class Accepted(Struct, frozen=True):
 
     result = "accepted"
     status = 200
+    text = b"OK"
+
+    @property
+    def headers(self) -> list[Header]:
+        """Its own headers."""
+        id = (b"x-message-id", self.id.encode())
+        return [id, _REPLAYED] if self.is_replayed else [id]
 
 
 class SendFailure(Struct, frozen=True):
@@ -48,6 +58,19 @@ class SendFailure(Struct, frozen=True):
         """The answer as JSON."""
         return {"ok": False, "error": self.reason, "code": self.code or _CODES.get(self.status, "failed")}
 
+    @property
+    def text(self) -> bytes:
+        """The answer as text."""
+        return self.reason.encode()
+
+    @property
+    def headers(self) -> list[Header]:
+        """Its own headers."""
+        headers = [(b"allow", b"POST")] if self.status == 405 else []
+        if self.retry_after_seconds is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_seconds))
+        return headers
+
 
 class BatchAnswer(Struct, frozen=True):
     """The answer to a batch: one for each message, in their order."""
@@ -63,10 +86,10 @@ class BatchAnswer(Struct, frozen=True):
         return [one.body | ({} if one.status == 200 else {"status": one.status}) for one in self.answers]
 
     @property
-    def is_replayed(self) -> bool:
-        """Whether an earlier request had stored all of it."""
+    def headers(self) -> list[Header]:
+        """Its own headers: whether an earlier request had stored all of it."""
         accepted = [one for one in self.answers if isinstance(one, Accepted)]
-        return bool(accepted) and all(one.is_replayed for one in accepted)
+        return [_REPLAYED] if accepted and all(one.is_replayed for one in accepted) else []
 
 
 Answer = Accepted | SendFailure | BatchAnswer
@@ -90,20 +113,10 @@ def answer_of_batch(answers: Sequence[Accepted | SendFailure]) -> BatchAnswer:
 
 async def write(send: Send, answer: Answer, as_json: bool) -> None:
     """Writes an answer, as JSON where the caller accepts it. That of a batch is always JSON."""
-    headers = []
-    if isinstance(answer, Accepted):
-        headers.append((b"x-message-id", answer.id.encode()))
-    if not isinstance(answer, SendFailure) and answer.is_replayed:
-        headers.append((b"idempotent-replayed", b"true"))
     if as_json or isinstance(answer, BatchAnswer):
-        body = msgspec.json.encode(answer.body)
+        body, kind = msgspec.json.encode(answer.body), _JSON
     else:
-        body = answer.reason.encode() if isinstance(answer, SendFailure) else b"OK"
-    headers.append(_JSON if as_json or isinstance(answer, BatchAnswer) else _TEXT)
-    headers.append((b"content-length", b"%d" % len(body)))
-    if isinstance(answer, SendFailure) and answer.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % answer.retry_after_seconds))
-    if answer.status == 405:
-        headers.append((b"allow", b"POST"))
+        body, kind = answer.text, _TEXT
+    headers = [*answer.headers, kind, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -4,10 +4,11 @@ The code is pure: it takes bytes, and returns a value or raises BadRequest. The 
 that the backend sent.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from app.core.address import Room, room_texts
 from app.errors import BadRequest
@@ -52,6 +53,10 @@ class _SendBody(Struct):
     id: Raw | UnsetType = UNSET
 
 
+#: The options are the last fields.
+_OPTIONS = _SendBody.__struct_fields__[-len(OPTION_NAMES) :]
+_NO_OPTIONS = (UNSET,) * len(_OPTIONS)
+
 _decoder = msgspec.json.Decoder(_SendBody)
 _scalars = msgspec.json.Decoder(str | int | float | bool)
 
@@ -74,6 +79,7 @@ def is_form(content_type: str) -> bool:
     return media_type_of(content_type) == "application/x-www-form-urlencoded"
 
 
+@lru_cache(maxsize=64)
 def media_type_of(content_type: str) -> str:
     """The media type of the header's value, in lower case and without parameters."""
     return content_type.split(";", 1)[0].strip().lower()
@@ -122,8 +128,11 @@ def _checked(body: _SendBody) -> SendBody:
 
 
 def _options_of(body: _SendBody) -> dict[str, Any]:
-    values = {name: getattr(body, name) for name in OPTION_NAMES}
-    return {name: _scalar(bytes(raw)) for name, raw in values.items() if raw is not UNSET and bytes(raw) != b"null"}
+    raws = structs.astuple(body)[-len(_OPTIONS) :]
+    if raws == _NO_OPTIONS:
+        return {}
+    given = [(name, bytes(raw)) for name, raw in zip(_OPTIONS, raws, strict=True) if raw is not UNSET]
+    return {name: _scalar(raw) for name, raw in given if raw != b"null"}
 
 
 def _scalar(raw: bytes) -> Any:

@@ -75,9 +75,9 @@ def read_options(site: Site, query: Mapping[str, str], given: Mapping[str, Any])
 
     Raises BadRequest for a wrong value, and for an option that the site cannot keep.
     """
-    values = {**given, **{name: query[name] for name in NAMES & query.keys()}}
-    if not values:
+    if not given and NAMES.isdisjoint(query):
         return NO_OPTIONS
+    values = {**given, **{name: query[name] for name in NAMES & query.keys()}}
     options = MessageOptions(**{name: _READERS[name](name, value) for name, value in values.items()})
     _check(site, options)
     return options

@@ -13,9 +13,9 @@ from app.config.section import (
     Section,
     SectionSpec,
     Text,
-    matching,
 )
 from app.config.settings import HistoryLimit
+from app.config.wording import matching
 
 _Pem = Annotated[str, matching(r"^\s*-----BEGIN [A-Z ]*KEY-----\s", "a key in PEM, which begins with -----BEGIN")]
 

@@ -1,11 +1,11 @@
 -- include stored
 -- include left
 -- Drops `count` references to a body. With the last one the body is deleted, and what is kept for the options of its message:
--- see _options.lua. A backend that is to be told of users without an ack is told all the same. `body` has the message's id
--- and options, where the caller knows them.
+-- see _options.lua. A backend that is to be told of users without an ack is told all the same. `body` has the message's id,
+-- options and references, where the caller has just read them: then the last ones cost no command.
 local function release(seq, count, body)
   local key = P .. 'body:' .. seq
-  if call('HINCRBY', key, 'refs', -count) > 0 then return end
+  if not (body and body.refs == count) and call('HINCRBY', key, 'refs', -count) > 0 then return end
   uncount_stored(key)
   local held = body and { body.id, body.options } or call('HMGET', key, 'id', 'opt')
   if held[1] then call('ZREM', P .. 'waiting', held[1]) end

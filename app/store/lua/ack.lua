@@ -15,8 +15,9 @@ local function body_of(seq)
   local body = bodies[seq]
   if body == nil then
     local key = P .. 'body:' .. seq
-    local got = call('HMGET', key, 'event', 'resync', 'size', 'id', 'opt')
+    local got = call('HMGET', key, 'event', 'resync', 'size', 'id', 'opt', 'refs')
     body = got[1] and { event = got[1], resync = got[2] == '1', size = tonumber(got[3]), id = got[4] } or false
+    if body then body.refs = tonumber(got[6]) end
     if got[5] then
       body.options = cjson.decode(got[5])
       body.waiter, body.late = unpack(call('HMGET', key, 'waiter', 'late'))

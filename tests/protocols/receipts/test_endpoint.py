@@ -127,7 +127,7 @@ async def test_requests_under_way(waiting: Backend, slow: Slow, counts: Counts) 
 
 async def test_a_request_has_a_time(waiting: Backend, gate: Gate, slow: Slow) -> None:
     """A request that takes too long is 503, and its place is free again."""
-    gate.request_seconds = 0.01
+    gate.turns.seconds = 0.01
     for _ in range(MAX_UNDER_WAY + 2):
         answer = await waiting.ask("/slow")
         assert (answer.status_code, answer.json()["code"]) == (503, "too_slow")

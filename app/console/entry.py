@@ -1,0 +1,92 @@
+"""The entry: a login with its throttle, the operator behind a cookie or a token, the password asked again."""
+
+import structlog
+from msgspec import Struct, structs
+
+from app.console.operators import Operator, OperatorStore
+from app.console.passwords import PasswordChecks
+from app.console.session import FAILURE_SECONDS, MAX_FAILURES, Session, SessionStore
+from app.core.network import network_of
+from app.digests import digest
+from app.errors import RequestRefused
+from app.observe.counted_lines import CountedLines
+
+#: The begin of every token: a search finds one that has leaked.
+TOKEN_PREFIX = "recado_"
+_MOST_TOKEN_CHARACTERS = 100
+_WRONG = "Name or password is wrong."
+
+_log = structlog.get_logger(__name__)
+
+
+class Visit(Struct, frozen=True):
+    """A request of an operator who is logged in. Lives as long as the request."""
+
+    #: The value of the cookie.
+    value: str
+    session: Session
+    operator: Operator
+
+    def __repr__(self) -> str:
+        return f"Visit({self.operator!r})"
+
+
+class Entry:
+    """Lives as long as the node. Its methods raise StoreError and JournalUnavailable when Redis or SQL is away."""
+
+    def __init__(self, operators: OperatorStore, sessions: SessionStore, passwords: PasswordChecks) -> None:
+        self._operators = operators
+        self._sessions = sessions
+        self._passwords = passwords
+        self._refused = CountedLines(_log, "warning", "console login refused")
+
+    async def log_in(self, name: str, password: str, address: str) -> tuple[str, Operator]:
+        """Begins a session. Returns the value of its cookie. Raises RequestRefused."""
+        operator = await self._operators.find(name)
+        await self._check(operator, name, password, address)
+        assert operator is not None, "no password is right for nobody"
+        value, _ = await self._sessions.begin(operator.id, operator.version)
+        await self._operators.note_use(operator.id)
+        return value, operator
+
+    async def confirm(self, visit: Visit, password: str, address: str) -> Visit:
+        """Notes that an operator has given the password again. Raises RequestRefused."""
+        await self._check(visit.operator, visit.operator.name, password, address)
+        return structs.replace(visit, session=await self._sessions.confirm(visit.value, visit.session))
+
+    async def note(self, visit: Visit, text: str) -> None:
+        """Keeps a line for the operator's next page; "" takes it away."""
+        await self._sessions.note(visit.value, visit.session, text)
+
+    async def find_visit(self, value: str, *, is_request: bool = True) -> Visit | None:
+        """The operator behind a cookie; None: log in first."""
+        session = await self._sessions.find(value, is_request=is_request)
+        operator = await self._operators.find_id(session.operator_id) if session is not None else None
+        if session is None or operator is None or operator.is_disabled or operator.version != session.version:
+            return None
+        if is_request:
+            await self._operators.note_use(operator.id)
+        return Visit(value, session, operator)
+
+    async def find_owner(self, token: str) -> Operator | None:
+        """The operator of a token."""
+        if not token.startswith(TOKEN_PREFIX) or len(token) > _MOST_TOKEN_CHARACTERS:
+            return None
+        operator = await self._operators.find_token(digest(token))
+        return None if operator is None or operator.is_disabled else operator
+
+    async def leave(self, value: str) -> None:
+        """Ends a session."""
+        await self._sessions.end(value)
+
+    async def _check(self, operator: Operator | None, name: str, password: str, address: str) -> None:
+        network = network_of(address)
+        if await self._sessions.count_try(name, network) > MAX_FAILURES:
+            self._refused.tell(reason="too many failures", shown={"address": address})
+            text = f"Too many failed logins, try again in {FAILURE_SECONDS // 60} minutes."
+            raise RequestRefused(text, "too_many_failures", 429)
+        kept = operator.password_hash if operator is not None and not operator.is_disabled else None
+        if not await self._passwords.is_right(kept, password):
+            self._refused.tell(reason="wrong name or password", shown={"address": address})
+            raise RequestRefused(_WRONG, "wrong_password", 401)
+        await self._sessions.forget_tries(name, network)

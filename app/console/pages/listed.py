@@ -1,0 +1,8 @@
+"""The list of pages, in the order of the menu. A page whose operation this node does not have is left out."""
+
+from app.console.pages.audit import AUDIT
+from app.console.pages.log import LOG
+from app.console.pages.operators import OPERATORS
+from app.console.pages.tokens import TOKENS
+
+PAGES = (LOG, OPERATORS, AUDIT, TOKENS)

@@ -1,0 +1,98 @@
+"""The console of one node: composes the entry, the operations, the pages and the API, and ends them with the node."""
+
+import asyncio
+from functools import partial
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.config.settings import Config
+from app.console.api import OperatorApi
+from app.console.desk import Desk
+from app.console.entry import Entry
+from app.console.first_operator import make_first
+from app.console.needs import Needs
+from app.console.operators import OperatorStore
+from app.console.pages.audit import audit_operations
+from app.console.pages.listed import PAGES
+from app.console.pages.log import log_operations
+from app.console.pages.operators import operator_operations
+from app.console.pages.tokens import account_operations
+from app.console.passwords import PasswordChecks
+from app.console.redis_sessions import RedisSessions
+from app.console.sql_operators import SqlOperators
+from app.console.streams import LiveStreams
+from app.console.web import ConsolePages
+from app.journal.database import open_database
+from app.journal.row_lists import list_rows
+from app.protocols.http_request import Receive, Scope, Send
+from app.protocols.protocol import AsgiApp, NodeProtocol, NodeServices, ProtocolSpec
+from app.watched_tasks import start_watched
+
+_log = structlog.get_logger(__name__)
+
+NEEDS_SQL = "The console needs the journal's database: set DATABASE_URL and start again."
+
+
+class _NodeConsole(NodeProtocol):
+    """The console of one node. Lives as long as the node."""
+
+    more_paths = ("api",)
+
+    def __init__(self, services: NodeServices) -> None:
+        self._services = services
+        self.port = services.config.console.port
+        self.application = self._answer
+        self._pages: AsgiApp = Needs(NEEDS_SQL)
+        self._api: AsgiApp = Needs(NEEDS_SQL)
+        self._streams = LiveStreams()
+        self._passwords = PasswordChecks()
+        self._engine: AsyncEngine | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens the database, which connects at the first question, and serves the operations of all parts."""
+        config = self._services.config
+        if config.journal_url is None:
+            _log.warning("console without operators", expected="DATABASE_URL")
+            return
+        self._engine = open_database(config.journal_url)
+        operators = SqlOperators(self._engine)
+        self._begin(config, operators, self._engine)
+        if config.console.operator is not None:
+            work = make_first(config, operators, self._passwords)
+            self._task = start_watched(work, "console operator", may_return=True)
+
+    def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
+        read_rows = partial(list_rows, engine)
+        own = [
+            *log_operations(read_rows),
+            *audit_operations(read_rows),
+            *operator_operations(operators, self._passwords),
+            *account_operations(operators, self._passwords),
+        ]
+        desk = Desk([*self._services.operations, *own], config.sites, operators)
+        entry = Entry(operators, RedisSessions(self._services.redis), self._passwords)
+        self._pages = ConsolePages(desk, entry, self._streams, PAGES)
+        self._api = OperatorApi(desk, entry).app
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_api = scope["path"].startswith("/api/")
+        await (self._api if is_api else self._pages)(scope, receive, send)
+
+    async def drain(self, seconds: float) -> None:
+        """Ends the live streams: their browsers come again, to another node."""
+        self._streams.close()
+
+    async def close(self) -> None:
+        """Ends the threads and the connections to the database."""
+        self._streams.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._passwords.close()
+        if self._engine is not None:
+            await self._engine.dispose()
+
+
+CONSOLE = ProtocolSpec("console", _NodeConsole)

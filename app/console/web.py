@@ -1,0 +1,288 @@
+"""The pages of operators over HTTP: login, pages, live streams, actions. Nothing but the login answers a stranger."""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.console.desk import Desk, check_role
+from app.console.entry import Entry, Visit
+from app.console.failures import refusal_of
+from app.console.files import ConsoleFiles
+from app.console.page import ConsolePage
+from app.console.parameters import gathered
+from app.console.streams import LiveStreams
+from app.console.views import ROOT, PageState, Views, with_query
+from app.errors import RecadoError, RequestRefused
+from app.protocols.http_request import Receive, Scope, Send, read_body
+from app.protocols.operations import Operation
+
+COOKIE = "recado_console"
+#: The longest form, and the longest of a stranger: name and password.
+MAX_FORM_BYTES = 262_144
+MAX_LOGIN_BYTES = 4_096
+_LOGIN = f"{ROOT}/login"
+_STATIC = f"{ROOT}/static/"
+_LIVE = f"{ROOT}/live"
+_PASSWORD = "_password"
+_UNKNOWN = RequestRefused("There is no such page.", "unknown_path", 404)
+_OWN_FIELDS = ("_csrf", "_back", _PASSWORD)
+HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    # Not `no-referrer`: then a form of these pages would have no Origin.
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"camera=(), geolocation=(), microphone=()",
+}
+
+
+class ConsolePages:
+    """Answers every path below `/console`. Lives as long as the node."""
+
+    def __init__(self, desk: Desk, entry: Entry, streams: LiveStreams, pages: Sequence[ConsolePage]) -> None:
+        self._desk = desk
+        self._entry = entry
+        self._streams = streams
+        #: The pages whose operations this node has.
+        self._pages = [page for page in pages if page.shows in desk.operations]
+        self._views = Views(desk, self._pages)
+        self._files = ConsoleFiles()
+        self._inside = Starlette(routes=list(self._routes()), exception_handlers=self._handlers())
+
+    def _routes(self) -> Sequence[Route]:
+        routes = [
+            Route(ROOT, self._answer_root),
+            Route(f"{ROOT}/logout", self._log_out, methods=["POST"]),
+            Route(f"{ROOT}/do/{{operation}}", self._do, methods=["POST"]),
+        ]
+        for page in self._pages:
+            path = self._desk.operations[page.shows].path
+            routes.append(Route(ROOT + path, self._shower_of(page)))
+            if page.live_seconds is not None:
+                routes.append(Route(_LIVE + path, self._streamer_of(page, page.live_seconds)))
+        return routes
+
+    def _handlers(self) -> dict[Any, Any]:
+        async def refuse(request: Request, error: Exception) -> Response:
+            refusal = refusal_of(error) if isinstance(error, RecadoError) else _UNKNOWN
+            return self._refused(refusal, request.scope["visit"])
+
+        return {RecadoError: refuse, 404: refuse, 405: refuse}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await Starlette()(scope, receive, send)
+            return
+
+        async def send_safely(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS.items()]
+            await send(message)
+
+        request = Request(scope, receive)
+        visit: Visit | None = None
+        try:
+            path: str = scope["path"]
+            if request.method == "POST":
+                _check_origin(request)
+            if path.startswith(_STATIC):
+                response = self._files.answer(path.removeprefix(_STATIC))
+            elif path == _LOGIN:
+                response = await self._answer_login(request)
+            else:
+                visit = await self._entry.find_visit(request.cookies.get(COOKIE, ""))
+                if visit is None:
+                    response = _to_login(request)
+                else:
+                    scope["visit"] = visit
+                    await self._inside(scope, receive, send_safely)
+                    return
+        except RecadoError as error:
+            response = self._refused(refusal_of(error), visit)
+        await response(scope, receive, send_safely)
+
+    def _refused(self, refusal: RequestRefused, visit: Visit | None) -> Response:
+        text = self._views.plain("refused", visit, title="Not done", reason=str(refusal), status=refusal.status)
+        return _html(text, refusal.status)
+
+    # A stranger
+
+    async def _answer_login(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self._log_in(request)
+        return self._login_page(own_path(request.query_params.get("next", "")))
+
+    async def _log_in(self, request: Request) -> Response:
+        form = dict(await _read_form(request, MAX_LOGIN_BYTES))
+        back = own_path(form.get("next", ""))
+        try:
+            value, _ = await self._entry.log_in(form.get("name", ""), form.get("password", ""), _address(request))
+        except RecadoError as error:
+            refusal = refusal_of(error)
+            return self._login_page(back, str(refusal), refusal.status)
+        # An earlier session is over: the new one has an id that nobody knew.
+        await self._entry.leave(request.cookies.get(COOKIE, ""))
+        response = RedirectResponse(back, 303)
+        _set_cookie(response, request, value)
+        return response
+
+    def _login_page(self, back: str, problem: str = "", status: int = 200) -> Response:
+        return _html(self._views.plain("login", None, title="Log in", back=back, problem=problem), status)
+
+    # Somebody who is logged in
+
+    async def _answer_root(self, request: Request) -> Response:
+        visit: Visit = request.scope["visit"]
+        menu = self._views.menu(visit)
+        if not menu:
+            raise RequestRefused("There is no page that your role may see.", "forbidden", 403)
+        return RedirectResponse(menu[0]["url"], 303)
+
+    async def _log_out(self, request: Request) -> Response:
+        visit: Visit = request.scope["visit"]
+        _check_csrf(request, visit, dict(await _read_form(request, MAX_LOGIN_BYTES)))
+        await self._entry.leave(visit.value)
+        response = RedirectResponse(_LOGIN, 303)
+        response.delete_cookie(COOKIE, path=ROOT)
+        return response
+
+    def _shower_of(self, page: ConsolePage) -> Any:
+        async def show(request: Request) -> Response:
+            visit: Visit = request.scope["visit"]
+            state, answers = await self._answers(page, visit, request, request.scope["path"])
+            if visit.session.notice:
+                await self._entry.note(visit, "")
+            return _html(self._views.page(page, visit, state, answers))
+
+        return show
+
+    def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
+        async def stream(request: Request) -> Response:
+            visit: Visit = request.scope["visit"]
+            path = ROOT + request.scope["path"].removeprefix(_LIVE)
+
+            async def lives() -> bool:
+                return await self._entry.find_visit(visit.value, is_request=False) is not None
+
+            async def render() -> str:
+                state, answers = await self._answers(page, visit, request, path)
+                return self._views.live_part(page, visit, state, answers)
+
+            events = self._streams.begin(visit.value, seconds, lives, render)
+            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+        return stream
+
+    async def _answers(
+        self, page: ConsolePage, visit: Visit, request: Request, path: str
+    ) -> tuple[PageState, dict[str, Any]]:
+        """The state of a page, and the answers of its operations by their names in the template."""
+        operations = {"answer": self._desk.operations[page.shows]}
+        also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
+        operations |= {name: operation for name, operation in also.items() if operation is not None}
+        pairs = request.query_params.multi_items()
+        query = gathered(operations["answer"].parameters, pairs, drops_empty=True)
+        given = {**query, **request.path_params}
+        caller = visit.operator.caller
+        answers: dict[str, Any] = dict.fromkeys(page.also)
+        for name, operation in operations.items():
+            if name != "answer" and caller.role < operation.role:
+                continue
+            known = given if name == "answer" and not page.also else _known(operation, given)
+            answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
+        return self._views.state(visit, path, query, given.get("site")), answers
+
+    async def _do(self, request: Request) -> Response:
+        """Performs the action that a form asks for."""
+        visit: Visit = request.scope["visit"]
+        pairs = await _read_form(request, MAX_FORM_BYTES)
+        form = dict(reversed(pairs))
+        _check_csrf(request, visit, form)
+        operation = self._desk.operations.get(request.path_params["operation"])
+        if operation is None or not operation.is_action:
+            raise RequestRefused("There is no such action.", "unknown_path", 404)
+        caller = visit.operator.caller
+        check_role(operation, caller)
+        if operation.hurts and not visit.session.is_confirmed:
+            if _PASSWORD not in form:
+                fields = [pair for pair in pairs if pair[0] != _PASSWORD]
+                text = self._views.plain("confirm", visit, title="Your password", action=operation, fields=fields)
+                return _html(text)
+            visit = await self._entry.confirm(visit, form[_PASSWORD], _address(request))
+        own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
+        given = gathered(operation.parameters, own, drops_empty=True)
+        answer = msgspec.to_builtins(await self._desk.perform(operation, caller, given))
+        back = own_path(form.get("_back", ""))
+        if operation.tells:
+            return _html(self._views.plain("done", visit, title="Done", action=operation, answer=answer, back=back))
+        await self._entry.note(visit, f"Done: {operation.summary}.")
+        return RedirectResponse(back, 303)
+
+
+def own_path(text: str) -> str:
+    """A path of the console, as it is; the console's first page for anything that could lead elsewhere."""
+    is_own = text.startswith((f"{ROOT}/", f"{ROOT}?")) and text.isprintable() and "\\" not in text
+    return text if is_own and ".." not in text and not text.startswith(_LOGIN) else ROOT
+
+
+def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values that an operation has parameters for."""
+    names = {*operation.path_names, *(field.encode_name for field in msgspec.structs.fields(operation.parameters))}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _to_login(request: Request) -> Response:
+    """Sends a browser to the login, and afterwards back to the page that it asked for."""
+    if request.headers.get("hx-request"):
+        return Response("Log in first.", 401, headers={"HX-Redirect": _LOGIN}, media_type="text/plain")
+    if request.method != "GET" or "text/html" not in request.headers.get("accept", "text/html"):
+        return Response("Log in first.", 401, media_type="text/plain")
+    target = request.scope["path"] + ("?" + request.url.query if request.url.query else "")
+    return RedirectResponse(with_query(_LOGIN, {"next": target}), 303)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuses a form of another origin. Browsers send the header with every POST."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise RequestRefused("This form belongs to another page.", "wrong_origin", 403)
+
+
+def _check_csrf(request: Request, visit: Visit, form: Mapping[str, str]) -> None:
+    given = form.get("_csrf") or request.headers.get("x-csrf-token", "")
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), visit.session.csrf.encode()):
+        raise RequestRefused("This form has expired: load its page again.", "wrong_csrf", 403)
+
+
+async def _read_form(request: Request, most: int) -> list[tuple[str, str]]:
+    headers: dict[bytes, bytes] = dict(request.scope["headers"])
+    body = await read_body(headers, request.receive, most)
+    try:
+        return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+    except ValueError:
+        raise RequestRefused("Body: expected a form with fewer fields.") from None
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def _set_cookie(response: Response, request: Request, value: str) -> None:
+    is_secure = request.scope.get("scheme") == "https"
+    response.set_cookie(COOKIE, value, path=ROOT, httponly=True, samesite="strict", secure=is_secure)
+
+
+def _html(text: str, status: int = 200) -> Response:
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,79 @@
+"""Lists of the rows of all sites, newest first: the log, the audit, and other tables of rows.
+
+Each page reads a bounded number of rows by the index on their time.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Row, Table, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.journal.database import translated
+from app.journal.tables import ROW_TABLES, sites
+
+#: The rows that one page looks at. A page past it is shorter than asked for, or empty, and has a next one all the same.
+ROWS_LOOKED_AT = 10_000
+_ANSWER_SECONDS = 5.0
+
+#: The time and the id of a row.
+Place = tuple[int, int]
+
+
+class RowFilter(Struct, frozen=True, kw_only=True):
+    """Which rows to list; None: any."""
+
+    #: The names of sites. A row of no site passes only without it.
+    sites: frozenset[str] | None = None
+    since: int | None = None
+    until: int | None = None
+    #: Column -> its value.
+    equal: Mapping[str, object] = {}
+
+
+class RowPage(Struct, frozen=True):
+    """A part of a list: its rows, with the name of the site, and the place of the last one that was looked at."""
+
+    rows: Sequence[Mapping[str, Any]]
+    next: Place | None
+
+
+async def list_rows(
+    engine: AsyncEngine, name: str, wanted: RowFilter, limit: int, before: Place | None = None
+) -> RowPage:
+    """The rows of a table that pass, newest first, from below a place. Raises JournalUnavailable."""
+    table = ROW_TABLES[name]
+    looked = select(table).where(*_bounds(table, wanted, before)).order_by(table.c.at.desc(), table.c.id.desc())
+    is_whole = wanted.sites is None and not wanted.equal
+    inner = looked.limit(limit + 1 if is_whole else ROWS_LOOKED_AT).subquery()
+    newest = (inner.c.at.desc(), inner.c.id.desc())
+    statement = select(inner, sites.c.name.label("site")).outerjoin(sites, sites.c.id == inner.c.site_id)
+    statement = statement.where(*(inner.c[column] == value for column, value in wanted.equal.items()))
+    if wanted.sites is not None:
+        statement = statement.where(sites.c.name.in_(wanted.sites))
+    with translated():
+        async with asyncio.timeout(_ANSWER_SECONDS), engine.connect() as sql:
+            rows = (await sql.execute(statement.order_by(*newest).limit(limit + 1))).all()
+            if len(rows) > limit:
+                return RowPage(list(map(_shown, rows[:limit])), (rows[limit - 1].at, rows[limit - 1].id))
+            last = None
+            if not is_whole:
+                of_all = select(inner.c.at, inner.c.id).order_by(*newest).offset(ROWS_LOOKED_AT - 1)
+                last = (await sql.execute(of_all)).first()
+    return RowPage(list(map(_shown, rows)), None if last is None else (last.at, last.id))
+
+
+def _bounds(table: Table, wanted: RowFilter, before: Place | None) -> Iterator[ColumnElement[bool]]:
+    if wanted.since is not None:
+        yield table.c.at >= wanted.since
+    if wanted.until is not None:
+        yield table.c.at <= wanted.until
+    if before is not None:
+        at, id = before
+        yield and_(table.c.at <= at, or_(table.c.at < at, table.c.id < id))
+
+
+def _shown(row: Row[Any]) -> dict[str, Any]:
+    return {name: value for name, value in row._mapping.items() if name != "site_id"}

@@ -1,0 +1,224 @@
+"""The pages in Chromium on a real server: with mouse and keyboard, on a desk and on a phone, checked by axe-core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.support.browser import Browser, Page
+from tests.support.deployment import Deployment
+from tests.support.node_clients import install_clients
+from tests.support.processes import REPOSITORY
+from tests.support.waiting import eventually
+
+NAME, PASSWORD = "root", "correct horse battery"
+SITES = {
+    name: {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": f"key of {name}", "userRoomPrefix": "user_"}
+    for name in ("shop", "news")
+}
+SIZES = {"desk": (1280, 800), "phone": (375, 740)}
+#: The paths of all pages that the menu names.
+PATHS = ["/console/log", "/console/operators", "/console/audit", "/console/tokens"]
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server with two sites, a journal, and an administrator. Tests share it."""
+    file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+    environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
+    deployment = Deployment(SITES, environment=environment)
+    eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
+    yield deployment
+    deployment.end()
+
+
+def can_log_in(url: str) -> bool:
+    """Whether the administrator is made. Each try without one counts as a failure: a name of its own for each port."""
+    answer = httpx.post(f"{url}/console/login", data={"name": NAME, "password": PASSWORD})
+    return answer.status_code == 303
+
+
+@pytest.fixture
+def open_page(server: Deployment, browser: Browser) -> Iterator[OpenPage]:
+    """Opens a path of the server, with the options of `Browser.open`; its pages are closed when the test ends."""
+    pages: list[Page] = []
+
+    def open_page(path: str, width: int = 1280, height: int = 800) -> Page:
+        pages.append(browser.open(server.url + path, width=width, height=height))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def inside(open_page: OpenPage) -> OpenPage:
+    """Opens a path as an operator who is logged in."""
+
+    def inside(path: str, **options: int) -> Page:
+        page = open_page(path, **options)
+        log_in(page)
+        return page
+
+    return inside
+
+
+def log_in(page: Page) -> None:
+    """Fill in the login, and wait for the page behind it."""
+    page.fill(page.find("textbox", "Name"), NAME)
+    page.fill(page.find("textbox", "Password"), PASSWORD)
+    page.click(page.find("button", "Log in"))
+    wait_for(page, "document.querySelector('nav') !== null", "the page")
+
+
+def wait_for(page: Page, condition: str, what: str) -> None:
+    """Wait until an expression is true, on whatever page is loaded by then."""
+
+    def is_true() -> bool:
+        try:
+            return bool(page.evaluate(f"document.readyState === 'complete' && ({condition})"))
+        except AssertionError:
+            # Between two pages there is nothing to ask.
+            return False
+
+    eventually(is_true, what)
+
+
+def go(page: Page, path: str) -> None:
+    """Load another path of the server."""
+    origin = page.evaluate("location.origin")
+    page.call("Page.navigate", url=origin + path)
+    wait_for(page, f"location.pathname + location.search === {json.dumps(path)}", path)
+
+
+def violations(page: Page) -> list[str]:
+    """The findings of axe-core in the page, one line each."""
+    install_clients()
+    page.evaluate((REPOSITORY / "tests/clients/node_modules/axe-core/axe.min.js").read_text() + "; 0")
+    found = page.evaluate("axe.run().then((result) => result.violations)")
+    return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_are_accessible(inside: OpenPage, size: str, scheme: str) -> None:
+    """No page has a violation of axe-core's rules, an error in its log, or a width that must be scrolled."""
+    width, height = SIZES[size]
+    page = inside(PATHS[0], width=width, height=height)
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    for path in PATHS:
+        go(page, path)
+        assert violations(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    assert page.complaints() == []
+
+
+def test_the_login_is_accessible(open_page: OpenPage) -> None:
+    """The login, and its answer to a wrong password, have no violation."""
+    page = open_page("/console", width=375, height=740)
+    assert violations(page) == []
+    page.fill(page.find("textbox", "Name"), "nobody")
+    page.fill(page.find("textbox", "Password"), "wrong")
+    page.click(page.find("button", "Log in"))
+    wait_for(page, "document.querySelector('[role=alert]') !== null", "the answer")
+    assert "Name or password is wrong." in page.evaluate("document.querySelector('main').innerText")
+    assert violations(page) == []
+
+
+def test_by_keyboard(open_page: OpenPage) -> None:
+    """Keyboard alone logs in; behind it the first Tab is the way past the menu."""
+    page = open_page("/console/operators")
+    wait_for(page, "document.activeElement.name === 'name'", "the focus")
+    page.call("Input.insertText", text=NAME)
+    page.press_tab()
+    page.call("Input.insertText", text=PASSWORD)
+    page.press_tab()
+    assert page.focused() == ("button", "Log in")
+    press_enter(page)
+    wait_for(page, "document.querySelector('nav') !== null", "the page")
+    assert page.evaluate("location.pathname") == "/console/operators"
+    page.press_tab()
+    assert page.focused() == ("link", "Skip to the content")
+    press_enter(page)
+    wait_for(page, "document.activeElement.id === 'main'", "the content")
+
+
+def press_enter(page: Page) -> None:
+    """Press the Enter key."""
+    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    page.call("Input.dispatchKeyEvent", type="keyDown", **key)
+    page.call("Input.dispatchKeyEvent", type="keyUp", **{**key, "text": ""})
+
+
+def test_the_life_of_an_operator(inside: OpenPage) -> None:
+    """An operator is added, changed and removed on the pages; the audit has it all, and no password."""
+    page = inside("/console/operators")
+    form = page.find("region", "Add an operator")
+    page.fill(page.find("textbox", "Name", form), "ben")
+    page.fill(page.find("textbox", "Password, at least 10 characters", form), "bens own password")
+    page.click(page.find("button", "Add", form))
+    wait_for(page, "document.querySelector('#operator-ben') !== null", "the operator in the list")
+    assert "Done: Add an operator." in page.evaluate("document.querySelector('[role=status]').innerText")
+    page.click(page.find("button", "Disable"))
+    wait_for(page, "document.querySelector('#operator-ben .state')?.innerText === 'disabled'", "the change")
+    page.evaluate("[...document.querySelectorAll('#operator-ben details')].at(-1).open = true")
+    page.click(page.find("button", "Remove"))
+    wait_for(page, "document.querySelector('#operator-ben') === null", "the removal")
+    go(page, "/console/audit")
+    text = page.evaluate("document.querySelector('main').innerText")
+    assert [action in text for action in ("operators.add", "operators.change", "operators.remove")] == [True] * 3
+    assert "bens own password" not in text
+    assert page.complaints() == []
+
+
+def test_a_live_list_keeps_the_place(inside: OpenPage, server: Deployment) -> None:
+    """A warning of the server shows up in the open log, without a load. While somebody holds the list, a further one
+    waits behind a button."""
+    page = inside("/console/log?event=console+login+refused")
+    page.evaluate("window.isSame = true")
+
+    def rows() -> int:
+        return int(page.evaluate("document.querySelectorAll('tbody tr').length"))
+
+    # A line with the same reason within a second is only counted.
+    httpx.post(f"{server.url}/console/login", data={"name": "nobody", "password": "x"})
+    eventually(lambda: rows() > 0, "the row", 20)
+    before = rows()
+    page.click(page.find("button", "Pause"))
+    httpx.post(f"{server.url}/console/login", data={"name": "nobody else", "password": "x"})
+    answer = eventually(lambda: newest_lines(server) > before, "the second row in SQL", 20)
+    assert answer
+    assert rows() == before
+    page.click(page.find("button", "Go on"))
+    eventually(lambda: rows() > before, "the second row", 20)
+    assert page.evaluate("window.isSame") is True
+    assert page.complaints() == []
+
+
+def newest_lines(server: Deployment) -> int:
+    """How many of the lines the journal has by now."""
+    with httpx.Client(base_url=server.url) as client:
+        client.post("/console/login", data={"name": NAME, "password": PASSWORD})
+        page = client.get("/console/log", params={"event": "console login refused"}).text
+    return page.count('id="log-')
+
+
+def test_a_filter_is_an_address(inside: OpenPage) -> None:
+    """A filter changes the address and the list without loading the page; the browser's button goes back."""
+    page = inside("/console/log")
+    page.evaluate("window.isSame = true")
+    page.choose(page.find("combobox", "Level"), "critical")
+    page.click(page.find("button", "Filter"))
+    wait_for(page, "location.search === '?level=critical'", "the address")
+    wait_for(page, "document.querySelector('.empty') !== null", "the list")
+    assert page.evaluate("window.isSame") is True
+    assert page.evaluate("document.querySelector('select').value") == "critical"
+    page.evaluate("history.back()")
+    wait_for(page, "location.search === ''", "the way back")
+    assert page.complaints() == []
