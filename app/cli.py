@@ -20,9 +20,10 @@ from msgspec import Struct, structs
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import journal, receipts
-from app.commands.failures import ConfigFailure, Failure, config_option, sites_option
+from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
 from app.commands.site_door import configured_key, running_server
+from app.commands.sites import reload, sites
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
@@ -78,6 +79,7 @@ class ImportOptions(Struct, frozen=True):
 def recado(context: click.Context) -> None:
     """Recado pushes messages from websites' backends to their users' browsers, and keeps what was not received."""
     context.obj = _load
+    context.meta[PROTOCOLS_KEY] = PROTOCOLS
 
 
 @recado.command()
@@ -91,7 +93,7 @@ def recado(context: click.Context) -> None:
     "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes on the port (env RECADO_WORKERS; default 1)."
 )
 def serve(config_path: str | None, sites_path: str | None, demo: bool, **settings: Any) -> None:
-    """Run the server until it gets SIGTERM or Ctrl-C. SIGHUP has it read its files again, and serve new sites.
+    """Run the server until it gets SIGTERM or Ctrl-C. SIGHUP has it read its files again.
 
     \b
     Examples:
@@ -299,7 +301,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, operator):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, sites, reload, operator):
     recado.add_command(_command)
 
 

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
     "app.journal": LEAVES | {"app.redis"},
+    "app.catalog": LEAVES | {"app.redis", "app.store", "app.journal", "app.backends", "app.protocols"},
     "app.transport": LEAVES,
     "app.socketio": LEAVES | {"app.core", "app.transport", "app.socketio.ports"},
     "app.socketio.ports": set(),
@@ -60,10 +61,11 @@ MAY_IMPORT = {
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
-    "app.commands": LEAVES | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.console"},
+    "app.commands": LEAVES
+    | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
-    | {"app.canary", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
+    | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
     | {"app.console"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
@@ -85,7 +87,7 @@ HOMES = {
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
     "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
-    | {"app.console.sql_operators", "app.console.protocol"},
+    | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites"},
     "jinja2": {"app.console.views"},
     "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},

@@ -47,8 +47,9 @@ class AuthGate:
         self._counts = counts
         self._breaker = breaker or Breaker()
         self._wait_seconds = wait_seconds
+        self.concurrency = site.auth_concurrency
         # A semaphore is fair, and survives the cancellation of a waiter.
-        self._places = asyncio.Semaphore(site.auth_concurrency)
+        self._places = asyncio.Semaphore(self.concurrency)
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[AuthOutcome]:
@@ -58,9 +59,11 @@ class AuthGate:
         try:
             passage = self._admit()
             outcome = AuthOutcome()
+            self._counts.auths_in_flight += 1
             try:
                 yield outcome
             finally:
+                self._counts.auths_in_flight -= 1
                 self._report(passage, outcome)
         finally:
             self._places.release()

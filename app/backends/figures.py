@@ -9,12 +9,22 @@ from app.observe.metric import BY_RESULT, SITE, Kind, Metric, of_part, of_part_a
 class BackendCounts:
     """The numbers of one site's backend. Lives as long as the site's counts."""
 
-    __slots__ = ("auth_breaker", "auth_seconds", "auth_wait_seconds", "auths", "auths_waiting", "user_updates")
+    __slots__ = (
+        "auth_breaker",
+        "auth_seconds",
+        "auth_wait_seconds",
+        "auths",
+        "auths_in_flight",
+        "auths_waiting",
+        "user_updates",
+    )
 
     def __init__(self) -> None:
         #: By result.
         self.auths: Counter[str] = Counter()
         self.auth_seconds = Durations()
+        #: Requests without an answer yet.
+        self.auths_in_flight = 0
         #: Connects that wait for their turn now.
         self.auths_waiting = 0
         #: The waits of the connects that had to wait.

@@ -71,6 +71,10 @@ class HttpRoomDirectory:
             raise AuthRefused(str(answer))
         return answer.copy()
 
+    def forget(self, site: str) -> None:
+        """The next request of a site finds a new gate."""
+        self._gates.pop(site, None)
+
     async def aclose(self) -> None:
         """Ends the requests in flight and closes the connections."""
         tasks = [asking.task for asking in self._in_flight.values()]
@@ -91,7 +95,8 @@ class HttpRoomDirectory:
 
     def _gate(self, site: Site) -> AuthGate:
         gate = self._gates.get(site.name)
-        if gate is None:
+        if gate is None or gate.concurrency != site.auth_concurrency:
+            # The requests in flight end at the gate that they have passed.
             counts = self._counts.of(site.name).part(BackendCounts)
             gate = self._gates[site.name] = AuthGate(site, counts, wait_seconds=self._wait_seconds)
         return gate

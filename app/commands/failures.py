@@ -12,6 +12,9 @@ from app.errors import ConfigError
 #: Raises ConfigFailure.
 Load: TypeAlias = Callable[[str | None, str | None], Config]
 
+#: The protocols of the server, in the `meta` of click's context.
+PROTOCOLS_KEY = "recado.protocols"
+
 config_option = click.option(
     "--config", "config_path", metavar="FILE", help="config.yml to read (env RECADO_CONFIG; default ./config.yml)."
 )

@@ -39,9 +39,9 @@ def _of_server(config: Config) -> Iterator[str]:
 
 
 def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
-    if _PLACEHOLDER.search(site.api_key):
+    if any(map(_PLACEHOLDER.search, site.keys)):
         yield f"apiKey: looks like a placeholder, {_MAKE_ONE}"
-    elif len(site.api_key) < _MIN_KEY_CHARACTERS:
+    elif min(map(len, site.keys)) < _MIN_KEY_CHARACTERS:
         yield f"apiKey: has fewer than {_MIN_KEY_CHARACTERS} characters and can be guessed, {_MAKE_ONE}"
     if site.limits.sends_burst and not site.limits.sends_per_second:
         yield "limits.sends_burst: has no effect without limits.sends_per_second"

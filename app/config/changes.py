@@ -16,26 +16,31 @@ class Changes(Struct, frozen=True):
     """The findings of a reload. Lives as long as the reload."""
 
     added: list[Site]
-    #: The names of the sites with other settings, and of the sites that are in the files no more.
-    changed: list[str]
+    #: The sites with other settings, and the names of the sites that are in the files no more.
+    changed: list[Site]
     gone: list[str]
-    #: The keys of config.yml with other values.
+    #: The keys of config.yml with other values, which a running server cannot take.
     settings: list[str]
+    #: The names of new sites that an operator has added meanwhile, so that they are in SQL: these go on.
+    taken: list[str] = []
 
     @property
-    def wants_restart(self) -> bool:
-        """Whether something has changed that a running server cannot take."""
-        return bool(self.changed or self.gone or self.settings)
+    def names(self) -> dict[str, list[str]]:
+        """The sites of each kind, for a log line."""
+        lists = {"changed": [site.name for site in self.changed], "removed": self.gone}
+        return {"added": [site.name for site in self.added], **{kind: found for kind, found in lists.items() if found}}
 
 
 def changes_between(running: Config, read: Config) -> Changes:
-    """Compares the settings that run with those that were read."""
-    names = sorted(read.sites.keys() & running.sites.keys())
+    """Compares the settings that run with those that were read. Sites of SQL are in no file, and are not compared."""
+    of_files = {name: site for name, site in running.sites.items() if not site.is_stored}
+    names = sorted(read.sites.keys() & of_files.keys())
     return Changes(
         [site for name, site in read.sites.items() if name not in running.sites],
-        [name for name in names if read.sites[name] != running.sites[name]],
-        sorted(running.sites.keys() - read.sites.keys()),
+        [read.sites[name] for name in names if read.sites[name] != running.sites[name]],
+        sorted(of_files.keys() - read.sites.keys()),
         sorted({_KEYS.get(name, name) for name in _settings_between(running, read)}),
+        sorted(name for name in read.sites if name in running.sites and name not in of_files),
     )
 
 

@@ -243,7 +243,8 @@ class SiteKeys(SharedKeys):
 
     auth_url: HttpUrl | None = field(name="authUrl", default=None)
     auth_scheme: HeaderText | None = field(name="authScheme", default=None)
-    api_key: Text | None = field(name="apiKey", default=None)
+    # Two while callers change from one to the other.
+    api_key: tuple[Text, ...] | Text | None = field(name="apiKey", default=None)
     user_room_prefix: str | None = field(name="userRoomPrefix", default=None)
     update_user_url: HttpUrl | None = field(name="updateUserUrl", default=None)
     public_channel: Text | None = field(name="publicChannel", default=None)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
-from app.config.section import Section, decode_block
+from app.config.section import AS_WRITTEN, Section, decode_block
 from app.config.settings import CANARY_SITE, Config, ConsoleSettings, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
@@ -66,6 +66,8 @@ _WEBHOOK_KEYS = {"url": "url", "secret": "secrets", "events": "events"}
 _HOOK_SECRET = re.compile(r"whsec_(?=.{32,88}\Z)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 #: Each of them signs every request.
 _MOST_SECRETS = 5
+#: The valid keys of one site.
+MOST_KEYS = 2
 _Settings = TypeVar("_Settings", bound=Struct)
 _Block = TypeVar("_Block", bound=Section)
 
@@ -100,6 +102,14 @@ def load_config(
             protocol.check(config)
     mistakes.raise_any()
     return config
+
+
+def read_site(name: str, raw: object, config: Config, types: Blocks, place: str) -> Site:
+    """One site from its block, by the rules of sites.yml, with the defaults of `config`. The block's text stands for
+    itself: it names no file and no environment variable. Raises ConfigError with every mistake."""
+    check_site_name(name, place)
+    block = decode_block(raw, types.site, lambda key: f"{place}.{key}" if key else place, AS_WRITTEN)
+    return _site(name, config, block, types, place)
 
 
 def check_site_name(name: str, place: str) -> None:
@@ -250,8 +260,11 @@ def _load_sites(
         check_site_name(single, "environment variable SITE_NAME")
         block = _read_variables(variables, _SITE_VARIABLES, types.site)
         known = sites.get(single)
+        place = f"SITE_NAME={single}"
         sites[single] = (
-            _overlay(known, block.given()) if known else _site(single, config, block, types, f"SITE_NAME={single}")
+            _overlay(known, block.given() | _keys_of(block, place))
+            if known
+            else _site(single, config, block, types, place)
         )
     return sites
 
@@ -290,17 +303,28 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
             f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
             "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
         )
+    with mistakes.noted():
+        given |= _keys_of(block, place)
     if block.api_key is None:
         mistakes.add(f"{place}: apiKey is missing, expected the text that /send must present")
     mistakes.raise_any()
-    assert block.api_key is not None, "its absence is a mistake"
     inherited = {limit: getattr(config, limit) for limit in SharedKeys.__struct_fields__}
     turned_on = {section.settings: _overlay(section.settings(), keys.given()) for section, keys in sections.items()}
     if block.origins is not None:
         given["origins"] = tuple(map(_as_browsers_send, block.origins))
     if block.webhook is not None:
         given["webhook"] = _webhook(block.webhook, f"{place}.webhook")
-    return _overlay(Site(name=name, api_key=block.api_key, **inherited, sections=turned_on), given)
+    return _overlay(Site(name=name, api_key=given["api_key"], **inherited, sections=turned_on), given)
+
+
+def _keys_of(block: SiteKeys, place: str) -> dict[str, Any]:
+    """The settings of `apiKey`, the newest key first; none where it is not given. Raises ConfigError."""
+    if block.api_key is None:
+        return {}
+    keys = (block.api_key,) if isinstance(block.api_key, str) else block.api_key
+    if not 1 <= len(keys) <= MOST_KEYS or len(set(keys)) < len(keys):
+        raise ConfigError(f"{place}.apiKey: expected one key, or a list of two different ones")
+    return {"api_key": keys[0], "further_keys": keys[1:]}
 
 
 def _webhook(block: WebhookSection, place: str) -> WebhookSettings:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
@@ -16,6 +17,9 @@ from app.config.mistakes import Mistakes
 from app.config.references import resolve
 from app.config.wording import in_words, matching
 from app.errors import ConfigError
+
+#: The `environ` of a block whose text stands for itself: no reference in it is resolved.
+AS_WRITTEN: Mapping[str, str] = MappingProxyType({})
 
 Text = Annotated[str, Meta(min_length=1)]
 HttpUrl = Annotated[
@@ -76,10 +80,15 @@ class SectionSpec(Struct, frozen=True):
     #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
 
+    @property
+    def secret_keys(self) -> set[str]:
+        """The keys of the file whose values no output shows."""
+        return {field.encode_name for field in msgspec.structs.fields(self.keys) if field.name in self.secrets}
+
     def describe(self, settings: Struct) -> str:
         """The section as check-config shows it: `key=value ...`, a secret as `***`."""
         shown = {field.encode_name: getattr(settings, field.name) for field in msgspec.structs.fields(self.keys)}
-        hidden = {field.encode_name for field in msgspec.structs.fields(self.keys) if field.name in self.secrets}
+        hidden = self.secret_keys
         return " ".join(
             f"{key}={'***' if key in hidden and value is not None else _as_written(value)}"
             for key, value in shown.items()
@@ -93,7 +102,7 @@ def decode_block(
     raw: object, block_type: type[_Block], place: Callable[[str], str], environ: Mapping[str, str] | None = None
 ) -> _Block:
     """The block's typed form. Without `environ` numbers are read from text, as environment variables need it; with it
-    references to the environment and to files are resolved.
+    references to the environment and to files are resolved, unless it is AS_WRITTEN.
 
     `place` returns the name of a dotted key's place, for the error line. Raises ConfigError with every mistake.
     """
@@ -139,7 +148,8 @@ class _Reader:
         if inner and (isinstance(value, dict) or not others):
             return self.read(value, inner[0], path)
         with self._mistakes.noted_at(self._place(path)):
-            resolved = value if self._environ is None else _resolve(value, self._environ)
+            is_plain = self._environ is None or self._environ is AS_WRITTEN
+            resolved = value if is_plain or self._environ is None else _resolve(value, self._environ)
             # Only a mapping is a section: any other value is to be the one that may stand in its place.
             kind = others[0] if inner else field.type
             return self._convert(resolved, kind, path, strict=self._environ is not None and resolved is value)

@@ -6,7 +6,7 @@ Knows no files, YAML or environment variables: `app.config.load` fills the setti
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
@@ -156,13 +156,18 @@ class WebhookSettings(Struct, frozen=True, kw_only=True):
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """One tenant's settings. Lives as long as the server. Its repr is the name alone: keys and URLs are secret."""
+    """One tenant's settings. Lives as long as the site is served. Its repr is the name alone: keys and URLs are secret.
+
+    Every part that serves the site holds the same value, and `become` alone changes it.
+    """
 
     name: str
     #: None means that no client connects over Socket.IO to this site's rooms.
     auth_url: str | None = None
     auth_scheme: str = "Bearer"
     api_key: str
+    #: Keys that are valid beside it, while callers change from one to the other.
+    further_keys: tuple[str, ...] = ()
     #: Rooms with this prefix belong to one user; None or "" means the site keeps no queues.
     user_room_prefix: str | None = None
     #: `:id` in it stands for the user's id.
@@ -184,6 +189,8 @@ class Site(Struct, frozen=True, kw_only=True):
     #: Name of a channel or topic -> the room bound to it: what is published in one is heard in the other.
     binds: dict[str, str] = {}
     webhook: WebhookSettings = WebhookSettings()
+    #: Whether its settings are in SQL, where operators change them while nodes serve it; else they are in a file.
+    is_stored: bool = False
     #: Whether its devices take over what socket.io-webservice has left waiting for them in the same Redis.
     import_originals: bool = True
     #: Whether the journal keeps the arguments of its messages.
@@ -201,6 +208,11 @@ class Site(Struct, frozen=True, kw_only=True):
         """Whether it is the server's own, which no list, metric or row shows."""
         return self.name == CANARY_SITE
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that is valid, the newest first."""
+        return (self.api_key, *self.further_keys)
+
     def section(self, kind: type[_Section]) -> _Section | None:
         """A protocol's section of this site; None when the site has not turned it on."""
         return cast("_Section | None", self.sections.get(kind))
@@ -211,6 +223,12 @@ class Site(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Site({self.name!r})"
+
+
+def become(site: Site, other: Site) -> None:
+    """Gives a site the settings of another value: each part that holds the site sees them at its next look."""
+    for name in Site.__struct_fields__:
+        structs.force_setattr(site, name, getattr(other, name))
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -268,7 +286,7 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 1
     #: Whether each node sends itself a message every 10 s.
     canary: bool = True
-    #: The parts of a node share this mapping. It grows while the node serves, see `app/node/reload.py`.
+    #: The parts of a node share this mapping. It changes while the node serves, see `app/node/served_sites.py`.
     sites: dict[str, Site] = {}
 
     @property

@@ -55,6 +55,29 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
+class _PlainLoader(_Loader):
+    """The loader of a text from outside, for which it lives: what an alias repeats could grow without bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="an alias is not expected here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml_text(text: str | bytes, place: str) -> dict[str, Any]:
+    """The mapping in a text without aliases; JSON is YAML, too. Raises ConfigError, which names the place."""
+    value = _parse(place, text, _PlainLoader)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: expected a mapping of names to settings")
+    return value
+
+
+def write_yaml(value: object) -> str:
+    """A value as YAML."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
 def read_yaml_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     """Returns the mapping in the file; {} when the file is empty, or is missing and may be. Raises ConfigError."""
     try:
@@ -65,7 +88,7 @@ def read_yaml_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    value = _parse(path, content)
+    value = _parse(path, content, _Loader)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -73,9 +96,9 @@ def read_yaml_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     return value
 
 
-def _parse(path: Path, content: bytes) -> object:
+def _parse(path: Path | str, content: str | bytes, loader: type[_Loader]) -> object:
     try:
-        return yaml.load(content, Loader=_Loader)  # a SafeLoader: builds plain values only
+        return yaml.load(content, Loader=loader)  # a SafeLoader: builds plain values only
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None

@@ -75,6 +75,10 @@ class Delivery:
         )
         self._leavings[site.name] = self._leavings_of(site)
 
+    async def settle(self, site: Site) -> None:
+        """Waits until the collected acks of one site have reached Redis, or were put back because Redis is away."""
+        await self._acks[site.name].drain()
+
     def audiences(self, protocol: str, listener: AudienceListener) -> Audiences:
         """The audiences of a protocol, asked for once; `listener` hears the messages that are published to them."""
         self._listeners[protocol] = listener

@@ -8,7 +8,16 @@ from typing import TypeVar
 
 STEP_SECONDS = 0.1
 
+#: The connections of a site that is served no more are told to leave, so many a second, in this time at most.
+_LEAVING_PER_SECOND = 2_000
+_LONGEST_LEAVE_SECONDS = 10.0
+
 _T = TypeVar("_T")
+
+
+def leave_seconds(count: int) -> float:
+    """The time over which so many connections of one site are told to leave: they do not all come back at once."""
+    return min(_LONGEST_LEAVE_SECONDS, count / _LEAVING_PER_SECOND)
 
 
 async def close_in_steps(living: Callable[[], Sequence[_T]], close: Callable[[_T], None], seconds: float) -> None:

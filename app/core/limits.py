@@ -74,8 +74,8 @@ class Limits:
     def disconnect(self, seat: Seat) -> None:
         """The connection is gone. Idempotent, returns at once, never raises."""
         names, seat.names = seat.names, ()
-        if names:
-            self._ledgers[seat.site].give(names)
+        if names and (ledger := self._ledgers.get(seat.site)) is not None:
+            ledger.give(names)
 
     def check_rooms(self, site: Site, rooms: int) -> None:
         """Raises LimitReached when a connection may not have so many rooms."""
@@ -87,6 +87,12 @@ class Limits:
         """Sets the counts of this node again: Redis may have them wrong (it was away, or has buried the node)."""
         for ledger in self._ledgers.values():
             ledger.restore()
+
+    async def forget(self, site: str) -> None:
+        """Counts no connection of a site any more, which is served no longer."""
+        ledger = self._ledgers.pop(site, None)
+        if ledger is not None:
+            await ledger.close()
 
     async def close(self) -> None:
         """Ends the tasks. The counts leave Redis with the node."""

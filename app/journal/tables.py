@@ -267,6 +267,24 @@ missing = Table(
     Index("missing_by_time", "at"),
 )
 
+#: The sites that operators add and change while nodes serve; see `app/catalog`.
+site_settings = Table(
+    "site_settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    #: A block as in sites.yml, as JSON; "{}" once the site is gone.
+    Column("block", Text, nullable=False),
+    #: `live`, `leaving` while its keys are being removed from Redis, or `gone`.
+    Column("state", Text, nullable=False),
+    #: Grows with each change of any site. It is the time in ms, or one more than the last.
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    #: When each API key was made, a JSON object by the name of the key.
+    Column("keys_made", Text, nullable=False),
+    Index("site_settings_by_version", "version"),
+)
+
 #: The people who may log in to the console. They are no history, and no retention deletes them.
 operators = Table(
     "operators",

@@ -11,13 +11,22 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
+from typing import Any
 
 from starlette.routing import BaseRoute
 
 from app.backends import figures as backend_figures
+from app.backends.auth_trial import try_auth
 from app.backends.peers import HttpPeers
 from app.canary import figures as canary_figures
 from app.canary.canary import Canary, Subject
+from app.catalog.catalog import Catalog
+from app.catalog.follower import CatalogFollower, Serving
+from app.catalog.operations import SiteBook, site_operations
+from app.catalog.redis_copy import RedisCopy
+from app.catalog.site_facts import SiteFacts
+from app.catalog.site_rules import SiteRules
+from app.catalog.sql_sites import SqlSites
 from app.config.settings import CANARY_SITE, Config, Site
 from app.console.protocol import CONSOLE
 from app.core.delivery import Delivery
@@ -33,6 +42,7 @@ from app.node.certificates import node_context, own_client
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
 from app.node.port import own_port_of
+from app.node.served_sites import ServedSites, SiteParts
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
 from app.observe.counts import Counts
@@ -60,6 +70,7 @@ from app.store.bus import Bus
 from app.store.nodes import Node, new_node_id
 from app.store.originals import Originals
 from app.store.places import RedisPlaces
+from app.store.purging import delete_keys, node_with
 from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
@@ -68,10 +79,13 @@ from app.transport.peer_socket import PeerSocket
 from app.transport.refusals import refused
 from app.watched_tasks import current_tasks
 from app.webhooks.protocol import WEBHOOKS
+from app.webhooks.redis_outbox import HookOutbox
 
 
 class Services:
     """The parts of one node. Lives from `start` until the exit stack that `start` used is left."""
+
+    _follower: CatalogFollower
 
     def __init__(
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
@@ -81,7 +95,7 @@ class Services:
         self.redis, self.counts = redis, counts
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
-        node = new_node_id()
+        self.node_id = node = new_node_id()
         sites = config.sites.values()
         # The ids move to the leased place before the first message is accepted.
         self._ids = FlakeIds(0, 0)
@@ -97,7 +111,7 @@ class Services:
         )
         self._reading = new_reading_pool()
         parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
-        offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
+        self._offered = offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         router = NamespaceRouter(applications)
@@ -131,6 +145,7 @@ class Services:
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
+        self.served = self._new_served(counts)
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
         counts.refused = refused
@@ -155,9 +170,40 @@ class Services:
         redis = new_redis(location, config.redis_timeout_seconds, counts, journal_backlog=backlog)
         await redis.start()
         stack.push_async_callback(redis.close)
+        rows = SqlSites.open(config.journal_url) if config.journal_url is not None else None
+        copy, rules = RedisCopy(redis), SiteRules(config, specs)
+        follower = CatalogFollower(config, rows, copy, rules)
+        stack.push_async_callback(follower.close)
+        # Every part is then made with the stored sites as with those of sites.yml.
+        await follower.load()
         services = cls(config, redis, counts, slot, specs)
+        services._follower = follower
+        if rows is not None:
+            catalog = Catalog(rows, copy, rules)
+            sections = [spec.section for spec in specs if spec.section is not None]
+            book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
+            services._offered.operations.extend(site_operations(book))
         await services._start(config, stack)
+        facts = SiteFacts(redis, services.node_id, config.sites, counts)
+        stack.push_async_callback(facts.close)
+        facts.start()
         return services
+
+    async def _hook_state(self, site: Site) -> dict[str, Any]:
+        shown = await HookOutbox(self.redis, self.node_id, site).overview(1)
+        return {name: shown[name] for name in ("state", "waiting", "dropped")}
+
+    def follow(self, reload: Callable[[], None]) -> None:
+        """Begins to follow the changes of stored sites; `reload` reads the files again."""
+        served, redis = self.served, self.redis
+
+        async def purge(site: str) -> bool:
+            if await node_with(redis, site) is not None:
+                return False
+            await delete_keys(redis, site)
+            return True
+
+        self._follower.start(Serving(self.node_id, served.add, served.change, served.remove, purge, reload))
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
         stack.callback(self._reading.close)
@@ -188,22 +234,9 @@ class Services:
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
 
-    async def add(self, sites: Sequence[Site]) -> None:
-        """Serves more sites. Returns when every protocol serves them: not before Redis has been told of them."""
-        for site in sites:
-            self.delivery.add(site)
-            await asyncio.sleep(0)
-        self._sampler.add(sites)
-        await self.bus.add(sites)
-        await self._node.add(sites)
-        await self._originals.add(sites)
-        for site in sites:
-            for protocol in self.protocols.values():
-                await protocol.add(site)
-            # All parts of the node share this mapping. Last, because it makes the site known to them.
-            self._config.sites[site.name] = site
-            await asyncio.sleep(0)
-        self.health.add_notices(self._notices())
+    def _sites_changed(self) -> None:
+        """Makes what is made of all sites together."""
+        self.health.set_notices(self._notices())
         self.dispatcher.serve_pages(self._pages())
         engine = self.socket_server.engine
         engine.settings = replace(engine.settings, readable_origins=_readable_origins(self._config))
@@ -215,6 +248,10 @@ class Services:
     def _pages(self) -> list[BaseRoute]:
         own = [*bundle_routes(self._config.client_bundle), *observe_routes(self._fleet, self.health)]
         return [*own, *chain.from_iterable(one.routes for one in self.protocols.values())]
+
+    def _new_served(self, counts: Counts) -> ServedSites:
+        chores = (self.delivery, self.bus, self._node, self._sampler, self._originals, self.limits, counts)
+        return ServedSites(SiteParts(self._config, *chores, self.socket_server, self.protocols), self._sites_changed)
 
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(

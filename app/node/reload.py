@@ -1,16 +1,17 @@
-"""The answer to SIGHUP: reads the configuration again, adds the new sites, and names what waits for a restart.
+"""The answer to SIGHUP: reads the configuration again, serves the sites as the files have them by now, and names what
+waits for a restart.
 
-Knows neither files nor nodes, only a reader and a call that serves more sites.
+Knows neither files nor nodes, only a reader and a call that serves the sites.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 from msgspec import Struct, structs
 
 from app.config.changes import Changes, changes_between
-from app.config.settings import Config, Site
+from app.config.settings import Config
 from app.errors import ConfigError
 from app.watched_tasks import start_logged
 
@@ -29,23 +30,23 @@ class ConfigReader(Struct, frozen=True):
 
     def changes(self, running: Config) -> Changes:
         """Reads the files and compares them with the settings that run. Raises ConfigError for files with mistakes or
-        missing ones, and for new sites that cannot run beside the present ones."""
-        changes = changes_between(running, self.load())
+        missing ones, and for sites that cannot run beside those that operators have stored."""
+        read = self.load()
+        changes = changes_between(running, read)
         self.confirm(changes)
-        # A site that has changed or gone goes on as it was, and a new one must not be in its way.
-        added = {site.name: site for site in changes.added}
-        self.check(structs.replace(running, sites={**running.sites, **added}))
+        stored = {name: site for name, site in running.sites.items() if site.is_stored}
+        self.check(structs.replace(running, sites={**read.sites, **stored}))
         return changes
 
 
 class Reload:
     """The reloads of one process, one at a time. Lives as long as the process serves; `stop` ends it."""
 
-    def __init__(self, running: Config, reader: ConfigReader, add: Callable[[Sequence[Site]], Awaitable[None]]) -> None:
-        """`add` serves more sites, and puts them into the sites of `running`."""
+    def __init__(self, running: Config, reader: ConfigReader, apply: Callable[[Changes], Awaitable[None]]) -> None:
+        """`apply` serves the sites as they have changed, and puts them into the sites of `running`."""
         self._running = running
         self._reader = reader
-        self._add = add
+        self._apply = apply
         self._is_asked = False
         self._is_over = False
         self._task: asyncio.Task[None] | None = None
@@ -76,9 +77,9 @@ class Reload:
         except ConfigError as error:
             _log.error("configuration not reloaded", mistakes=error.mistakes)
             return
-        if changes.wants_restart:
-            lists = {"sites": changes.changed, "gone": changes.gone, "settings": changes.settings}
-            named = {name: found for name, found in lists.items() if found}
-            _log.warning("restart to apply", **named)
-        await self._add(changes.added)
-        _log.info("configuration reloaded", added=[site.name for site in changes.added])
+        if changes.taken:
+            _log.error("sites not added", sites=changes.taken, reason="an operator has stored sites of these names")
+        if changes.settings:
+            _log.warning("restart to apply", settings=changes.settings)
+        await self._apply(changes)
+        _log.info("configuration reloaded", **changes.names)

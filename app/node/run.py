@@ -5,9 +5,11 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 import uvloop
@@ -130,7 +132,8 @@ async def _serve(
         async with contextlib.AsyncExitStack() as stack:
             tls = _tls_of(config, slot)
             services = await Services.start(config, stack, slot, specs)
-            reload = Reload(config, reader, services.add)
+            reload = Reload(config, reader, services.served.apply)
+            services.follow(reload.ask if slot.count == 1 else partial(_ask_supervisor, slot.number))
             if tls is not None:
                 stack.push_async_callback(tls.keeper.close)
                 tls.keeper.start(services.counts)
@@ -141,6 +144,12 @@ async def _serve(
             further = [_own_copy(fd) for fd in slot.further_fds]
             await server.serve(sockets=[bound, *further])
         tasks.check()
+
+
+def _ask_supervisor(worker: int) -> None:
+    """Has the supervisor read the files, which then asks every worker; one of them asks for all."""
+    if worker == 0:
+        os.kill(os.getppid(), signal.SIGHUP)
 
 
 def _own_copy(fd: int) -> socket.socket:

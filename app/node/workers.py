@@ -17,7 +17,8 @@ import structlog
 from msgspec import Struct, structs
 
 from app.canary.site import new_key, with_canary
-from app.config.settings import NO_DATABASE, Config, Site, url_on_loopback
+from app.config.changes import Changes
+from app.config.settings import NO_DATABASE, Config, url_on_loopback
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError, StoreUnavailable
 from app.node.journal_process import JournalProcess
@@ -204,9 +205,11 @@ class Supervisor:
         self._stop_signal = number
         self._stop.set()
 
-    async def _pass_on(self, sites: Sequence[Site]) -> None:
-        """Has every worker read the configuration. One that starts later begins with the new sites."""
-        self._config.sites.update({site.name: site for site in sites})
+    async def _pass_on(self, changes: Changes) -> None:
+        """Has every worker read the configuration. One that starts later begins with the sites of the files."""
+        for name in changes.gone:
+            self._config.sites.pop(name, None)
+        self._config.sites.update({site.name: site for site in (*changes.changed, *changes.added)})
         await asyncio.gather(*(self._reload_worker(number) for number in range(len(self._serves))))
 
     async def _reload_worker(self, number: int) -> None:

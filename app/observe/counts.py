@@ -137,6 +137,8 @@ class Counts:
         #: How often the link to Redis broke or was given up.
         self.redis_losses = 0
         self.loop_lag_seconds = Durations()
+        #: When each key of a site was used since the last look, in ms: by the site's name and the key's digest.
+        self.key_uses: dict[tuple[str, bytes], int] = {}
         #: Rows for the journal.
         self.records = NodeRecords()
         self._parts: dict[type, Any] = {}
@@ -151,6 +153,10 @@ class Counts:
                 return self._hidden
             counts = self.sites[site] = SiteCounts()
         return counts
+
+    def forget(self, site: str) -> None:
+        """Shows the numbers of a site no more, which is served no longer."""
+        self.sites.pop(site, None)
 
     def part(self, kind: type[_Part]) -> _Part:
         """The node's numbers of one protocol that belong to no site. May be called from any thread."""

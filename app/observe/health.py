@@ -17,9 +17,9 @@ class Health:
         self._notices = dict(notices or {})
         self._is_draining = False
 
-    def add_notices(self, notices: Mapping[str, Callable[[], bool]]) -> None:
-        """Takes more notices."""
-        self._notices = {**self._notices, **notices}
+    def set_notices(self, notices: Mapping[str, Callable[[], bool]]) -> None:
+        """Takes these notices, and those before no more."""
+        self._notices = dict(notices)
 
     def start_draining(self) -> None:
         """The node is about to end: no new clients. Idempotent."""

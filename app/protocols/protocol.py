@@ -5,7 +5,7 @@ node runs: name, section, figures, original paths. `open` makes the protocol's p
 applications and routes, and its life from `start` to `close`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -36,7 +36,7 @@ ANY_REST = "*"
 class NodeServices(Struct, frozen=True):
     """The parts of a node that its protocols use. Lives as long as the node."""
 
-    #: Its `sites` grow while the node serves, see `NodeProtocol.add`.
+    #: Its `sites` change while the node serves, see `NodeProtocol.add` and `remove`.
     config: Config
     #: The node's name.
     node: str
@@ -55,6 +55,17 @@ class NodeServices(Struct, frozen=True):
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
     #: start.
     operations: list[Operation] = []
+
+
+class SiteEnding(Struct, frozen=True):
+    """Why a node closes the connections of a site, and whether it serves the site again at once."""
+
+    reason: str
+    comes_back: bool
+
+
+SITE_CHANGED = SiteEnding("site changed", comes_back=True)
+SITE_REMOVED = SiteEnding("site removed", comes_back=False)
 
 
 class NodeProtocol:
@@ -89,7 +100,21 @@ class NodeProtocol:
 
     async def add(self, site: Site) -> None:
         """Serves one more site, while it serves. The core knows the site; `config.sites` has it when this has returned
-        for every protocol. Never waits for Redis."""
+        for every protocol. Never waits for Redis. A site whose settings have changed is added again."""
+
+    def namespaces_of(self, site: Site) -> Collection[str]:
+        """The namespaces of Socket.IO in which its application serves a site."""
+        return (f"/{site.name}",)
+
+    def built_from(self, site: Site) -> object:
+        """The settings of a site that parts of this protocol were built from: when they change, the site is removed and
+        added. All other settings are read at each use."""
+        return None
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Serves a site no more, or is about to add it again: closes its connections with the reason. Its Socket.IO
+        clients have left. Returns within some seconds, also while Redis is away; raises nothing for a site that it does
+        not serve."""
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""

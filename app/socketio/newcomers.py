@@ -91,30 +91,31 @@ class JoinGate:
     So a session in a site pays nothing for it.
     """
 
-    __slots__ = ("_allowance", "_listener")
+    __slots__ = ("_allowance", "listener")
 
     def __init__(self, engine: EngineSession, listener: NewcomerListener) -> None:
         """Bound a session; `listener` is the one behind the gate."""
         self._allowance = engine.allowance = Allowance()
-        self._listener = listener
+        #: The listener behind the gate.
+        self.listener = listener
 
     def session_started(self) -> None:
         """Pass the start on."""
-        self._listener.session_started()
+        self.listener.session_started()
 
     def message_received(self, packet: bytes) -> None:
         """Pass a message on, if there are not too many."""
         self._allowance.spend()
-        self._listener.message_received(packet)
+        self.listener.message_received(packet)
 
     def binary_received(self, data: bytes) -> None:
         """Pass a binary message on, if there are not too many."""
         self._allowance.spend()
-        self._listener.binary_received(data)
+        self.listener.binary_received(data)
 
     def session_closed(self, reason: str) -> None:
         """Pass the end on."""
-        self._listener.session_closed(reason)
+        self.listener.session_closed(reason)
 
 
 def check_connects(under_way: int) -> None:

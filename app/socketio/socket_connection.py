@@ -201,11 +201,11 @@ class NamespaceConnection:
         """Answer an event of the client that asked for an ack."""
         self._send_or_hold(write_packet(socketio_packet.ACK, self.namespace, list(args), ack_id))
 
-    def disconnect(self, close_transport: bool = False) -> None:
+    def disconnect(self, close_transport: bool = False, reason: str = "server disconnect") -> None:
         """Remove the client from the namespace, behind earlier packets; the application hears `disconnected`."""
         if self.phase is not NamespaceState.CLOSED:
             self.session.send_encoded(write_disconnect(self.namespace))
-            self._owner.remove(self, "server disconnect")
+            self._owner.remove(self, reason)
         if close_transport:
             self.session.close("server disconnect")
 

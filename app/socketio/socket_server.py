@@ -7,11 +7,14 @@ and `emit` of that library's server have no use here, since addressing connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from app.core.draining import close_in_steps, leave_seconds
 from app.socketio.engine_ports import EngineSettings
 from app.socketio.engine_request import Handshake, Scope
 from app.socketio.engine_server import EngineServer
@@ -19,12 +22,19 @@ from app.socketio.engine_session import EngineSession
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.newcomers import JoinGate, Newcomers
 from app.socketio.repeats import Repeats
-from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
+from app.socketio.socket_connection import (
+    ConnectRefused,
+    ConnectRequest,
+    NamespaceConnection,
+    SocketApplication,
+)
 from app.socketio.socket_session import SocketSession
 from app.transport.deadline_wheel import DeadlineWheel, Timed
 
 _logger = logging.getLogger(__name__)
 
+PAUSED = "site changed"
+"""The reason of a close while the settings of a namespace change."""
 JOIN_SECONDS = 45.0
 """The time of a session to join a site; also of the reference server."""
 _TICKS_PER_TIMEOUT = 20
@@ -55,6 +65,8 @@ class SocketServer:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._joining = DeadlineWheel(min(_MAX_TICK_SECONDS, connect_timeout_seconds / _TICKS_PER_TIMEOUT))
         self._connects: set[asyncio.Task[None]] = set()
+        #: The namespaces whose clients are to come again in a moment.
+        self._paused: Counter[str] = Counter()
 
     async def asgi(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one HTTP request or WebSocket."""
@@ -73,6 +85,34 @@ class SocketServer:
         """Close every session at once, and cancel the connects that still run."""
         await self.engine.shutdown()
         await self._end_connects()
+
+    async def leave(
+        self, application: SocketApplication, namespaces: Collection[str], reason: str, *, is_final: bool
+    ) -> None:
+        """Take the clients of an application out of these namespaces, spread over a time by their number. `is_final`:
+        they are not to come back."""
+
+        def those_left() -> list[tuple[SocketSession, NamespaceConnection]]:
+            return [
+                (session, connection)
+                for session in filter(None, map(_session_of, list(self.engine.sessions.values())))
+                for connection in list(session.namespaces.values())
+                if connection.namespace in namespaces and connection.application is application
+            ]
+
+        def tell(one: tuple[SocketSession, NamespaceConnection]) -> None:
+            one[0].leave(one[1], reason, is_final=is_final)
+
+        await close_in_steps(those_left, tell, leave_seconds(len(those_left())))
+
+    @contextlib.contextmanager
+    def paused(self, namespaces: Collection[str]) -> Iterator[None]:
+        """Within this, a client that connects to one of the namespaces loses its transport, so that it comes again."""
+        self._paused.update(namespaces)
+        try:
+            yield
+        finally:
+            self._paused.subtract(namespaces)
 
     async def _end_connects(self) -> None:
         connects = list(self._connects)
@@ -149,6 +189,9 @@ class SocketServer:
     async def _connect(self, connection: NamespaceConnection, request: ConnectRequest) -> None:
         if connection.is_closed:
             return  # the client has gone before this began: nobody is asked
+        if self._paused[connection.namespace] > 0:
+            connection.session.close(PAUSED)
+            return
         try:
             await connection.application.connect(connection, request)
         except ConnectRefused as refusal:
@@ -165,3 +208,10 @@ class SocketServer:
         session = SocketSession(self, engine, handshake)
         self.session_left(session)
         return JoinGate(engine, session)
+
+
+def _session_of(engine: EngineSession) -> SocketSession | None:
+    """The Socket.IO session of an Engine.IO session; None: it is over."""
+    listener = engine.listener
+    behind = listener.listener if isinstance(listener, JoinGate) else listener
+    return behind if isinstance(behind, SocketSession) else None

@@ -207,6 +207,16 @@ class SocketSession:
             self._owner.session_left(self)
         self._settle()
 
+    def leave(self, connection: NamespaceConnection, reason: str, *, is_final: bool) -> None:
+        """Take the client out of a namespace. Where it may come back its transport closes, because a client connects
+        again after that and not after a DISCONNECT; a transport that it shares with other namespaces stays."""
+        if connection.phase is NamespaceState.CONNECTING and is_final:
+            connection.refuse(INVALID_NAMESPACE)
+        elif is_final or any(other.holds_session for other in self.namespaces.values() if other is not connection):
+            connection.disconnect(reason=reason)
+        else:
+            self.engine.close(reason)
+
     def deadline_passed(self, now: float) -> None:
         """Close a session that has joined no site in time; a connect() that still runs has the same time once more."""
         if not self._is_late and self._connecting():

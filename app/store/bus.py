@@ -68,8 +68,12 @@ class Bus:
 
     async def add(self, sites: Iterable[Site]) -> None:
         """Hears the messages of more sites, too. A subscription that cannot take their channels is made again."""
-        self._sites += [site.name for site in sites]
+        self._sites += [site.name for site in sites if site.name not in self._sites]
         await asyncio.gather(*(subscription.extend() for subscription in self._subscriptions.values()))
+
+    def remove(self, site: str) -> None:
+        """Needs no messages of a site any more. The channel of a Cluster is left with the next subscription."""
+        self._sites = [name for name in self._sites if name != site]
 
     async def close(self) -> None:
         """Ends the subscriptions."""

@@ -76,7 +76,16 @@ class Expiry:
 
     def add(self, sites: Iterable[Site]) -> None:
         """Looks at more sites. The turns begin with the first one again."""
+        sites = list(sites)
+        for site in sites:
+            # One that is added again may have no queues any more.
+            self._sites.pop(site.name, None)
         self._sites |= {site.name: site for site in sites if site.has_queues}
+        self._in_turn = itertools.cycle(list(self._sites))
+
+    def remove(self, site: str) -> None:
+        """Looks at a site no more."""
+        self._sites.pop(site, None)
         self._in_turn = itertools.cycle(list(self._sites))
 
     def start(self) -> None:
@@ -101,7 +110,8 @@ class Expiry:
                 continue
             due = self._due.take(monotonic(), DUE_SITES)
             for name in (*due, *await self._left_by_others()):
-                await self._expire(self._sites[name])
+                if name in self._sites:
+                    await self._expire(self._sites[name])
 
     async def _left_by_others(self) -> list[str]:
         """Of the next few sites, those with devices that are away, or a large message, that this node has not noted."""

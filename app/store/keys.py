@@ -56,6 +56,8 @@
 | hook_attempts | list | the last attempts as JSON, newest first |
 | online | hash | user room → when the backend was told that the user is online, in ms |
 | leaving | sorted set | user room without any device by the time when the backend is to be told |
+| key_uses | hash | name of an API key → when it was last used, in ms, to within some seconds |
+| on_nodes | hash | node → its connections, and how authUrl does there, as JSON; see `app/catalog/site_facts.py` |
 | nothing | none | never there: scripts that free memory begin with its deletion, see `lua/_frees.lua` |
 
 A body is deleted with its last queue. `opt` are the options of its message as JSON, `waiter` the node that waits for

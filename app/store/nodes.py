@@ -104,6 +104,13 @@ class Node:
         self._expiry.add(sites)
         await retry(partial(self._announce, [site.name for site in sites]))
 
+    async def remove(self, site: str) -> None:
+        """Takes care of a site no more. Returns when Redis knows that this node has it no longer, however long Redis is
+        away: its keys may be deleted then."""
+        self._sites.pop(site, None)
+        self._expiry.remove(site)
+        await retry(partial(self._redis.command, "SREM", node_sites(self.id), site))
+
     async def close(self) -> None:
         """Takes the node out: connections that it still holds count as disconnected now."""
         await self._expiry.close()

@@ -45,6 +45,11 @@ class QueueSampler:
         self._sites.update(site.name for site in sites if site.has_queues)
         self._in_turn = itertools.cycle(sorted(self._sites))
 
+    def remove(self, site: str) -> None:
+        """Samples a site no more."""
+        self._sites.discard(site)
+        self._in_turn = itertools.cycle(sorted(self._sites))
+
     def start(self) -> None:
         """Begins a round at once, and then every SAMPLE_SECONDS."""
         self._task = start_watched(self._keep_sampling(), "queue samples")

@@ -13,9 +13,9 @@ from starlette.routing import BaseRoute, Route
 
 from app.clock import rfc3339
 from app.config.settings import Site
-from app.digests import digest, is_same_secret
 from app.errors import StoreError
 from app.protocols.http_request import key_in, query_of
+from app.protocols.site_keys import ApiKeys
 from app.webhooks.attempt import record_of
 from app.webhooks.event import HookPost
 from app.webhooks.redis_outbox import HookOutbox
@@ -50,15 +50,18 @@ class _Refusal(Exception):
 Answer = Callable[[HookSite, dict[str, str]], Awaitable[dict[str, object]]]
 
 
-def webhook_routes(sites: Mapping[str, Site], hooked: Mapping[str, HookSite]) -> list[BaseRoute]:
-    """The routes; both mappings may grow."""
+def webhook_routes(sites: Mapping[str, Site], keys: ApiKeys, hooked: Mapping[str, HookSite]) -> list[BaseRoute]:
+    """The routes; both mappings may change."""
 
     def endpoint(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
             query = query_of(dict(request.scope))
             name = query.get("site", "")
             try:
-                found = _authorized(sites, hooked, name, key_in(query, dict(request.scope["headers"])))
+                _check_key(keys, sites.get(name), name, key_in(query, dict(request.scope["headers"])))
+                if name not in hooked:
+                    raise _Refusal(400, "no_webhook", "This site has no webhook.")
+                found = hooked[name]
                 return JSONResponse({"ok": True, **await answer(found, query)})
             except _Refusal as refusal:
                 return _error(refusal.status, refusal.code, str(refusal))
@@ -75,16 +78,12 @@ def webhook_routes(sites: Mapping[str, Site], hooked: Mapping[str, HookSite]) ->
     ]
 
 
-def _authorized(sites: Mapping[str, Site], hooked: Mapping[str, HookSite], name: str, key: str) -> HookSite:
+def _check_key(keys: ApiKeys, site: Site | None, name: str, key: str) -> None:
     if not name or not key:
         raise _Refusal(400, "missing_key", "Missing query param 'site' or 'apiKey'.")
     # The check takes as long for an unknown site as for a wrong key.
-    expected = digest(sites[name].api_key if name in sites else "")
-    if not is_same_secret(key, expected) or name not in sites:
+    if not keys.match(site, key):
         raise _Refusal(401, "wrong_key", "ApiKey invalid.")
-    if name not in hooked:
-        raise _Refusal(400, "no_webhook", "This site has no webhook.")
-    return hooked[name]
 
 
 async def _show(found: HookSite, query: dict[str, str]) -> dict[str, object]:

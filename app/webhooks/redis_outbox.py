@@ -4,6 +4,7 @@ The scripts are in `lua/`; every one that changes a post does so only while this
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from msgspec import Struct
 from app.clock import rfc3339
 from app.config.settings import Site, WebhookSettings
 from app.digests import digest
+from app.errors import StoreError
 from app.redis.client import Commands
 from app.store.keys import prefix
 from app.webhooks.attempt import Attempt, row_of
@@ -69,6 +71,11 @@ class HookOutbox:
                 if cursor == b"0":
                     break
         self._is_set_up = True
+
+    async def turn_off(self) -> None:
+        """Tells scripts that nobody wants to hear of events any more. Best effort: they stop by themselves later."""
+        with contextlib.suppress(StoreError):
+            await self._redis.command("DEL", self._prefix + "hook_events")
 
     async def beat(self, lease_ms: int) -> OutboxState | None:
         """Takes or keeps the lease, and tells of users that are gone. None: another node has the lease."""

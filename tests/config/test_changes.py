@@ -21,8 +21,18 @@ def test_sites() -> None:
         Config(sites={site.name: site for site in running}), Config(sites={site.name: site for site in read})
     )
     assert [site.name for site in changes.added] == ["new"]
-    assert (changes.changed, changes.gone, changes.settings) == (["key", "section"], ["gone"], [])
-    assert changes.wants_restart
+    assert changes.names == {"added": ["new"], "changed": ["key", "section"], "removed": ["gone"]}
+    assert changes.settings == []
+
+
+def test_stored_sites_are_in_no_file() -> None:
+    """A site of SQL is not gone because no file has it, and a new one of its name in a file is not added."""
+    stored = structs.replace(make_site("stored"), is_stored=True)
+    running = Config(sites={"stored": stored, "shop": make_site()})
+    changes = changes_between(running, Config(sites={"shop": make_site()}))
+    assert (changes.names, changes.taken) == ({"added": []}, [])
+    changes = changes_between(running, Config(sites={"shop": make_site(), "stored": make_site("stored")}))
+    assert (changes.names, changes.taken) == ({"added": []}, ["stored"])
 
 
 def test_settings_have_the_names_of_their_keys() -> None:
@@ -45,7 +55,7 @@ def test_settings_have_the_names_of_their_keys() -> None:
 
 
 def test_nothing_has_changed() -> None:
-    """The same settings, read again, want no restart."""
+    """The same settings, read again, are no change."""
     running = Config(sites={"shop": make_site()})
     changes = changes_between(running, Config(sites={"shop": make_site()}))
-    assert (changes.added, changes.wants_restart) == ([], False)
+    assert (changes.names, changes.settings) == ({"added": []}, [])

@@ -102,16 +102,16 @@ async def test_sites_that_are_added(config: Config, valkey: Valkey) -> None:
     async with AsyncExitStack() as stack:
         services = await Services.start(config, stack, SLOT, PROTOCOLS)
         engine = services.socket_server.engine
-        await services.add([])
+        await services.served.add([])
         assert engine.settings.readable_origins == {own}
         publish = RedisPublish(url=valkey.url, route="/late-route")
         late = make_site("late", origins=(other,), channels=Channels(), topics=Topics(), redis_publish=publish)
-        await services.add([late])
+        await services.served.add([late])
         assert engine.settings.readable_origins == {own, other}
         assert list(services.health.notices()) == ["redisPublish.url of late"]
         (told,) = [valkey.client.smembers(key) for key in valkey.client.keys("recado:sites:*")]
         assert told == {b"shop", b"late"}
-        await services.add([make_site("open")])
+        await services.served.add([make_site("open")])
         assert engine.settings.readable_origins is None
         assert await status_of(services, "/late-route") == await status_of(services, "/metrics") == 200
         assert list(config.sites) == ["shop", "late", "open"]

@@ -1,10 +1,10 @@
-"""SIGHUP: new sites are served without an interruption; everything else goes on as it was, and the log names it."""
+"""SIGHUP: the sites are served as the files have them by now, and nobody else notices."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import yaml
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from app.config.settings import Config, Site
+from app.config.changes import Changes
+from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError
 from app.node.reload import ConfigReader, Reload
@@ -158,21 +159,31 @@ def test_broken_files_change_nothing(workers: int, deployment: Deployment, conne
     assert len(log_of(deployment, "configuration not reloaded")) == 1
 
 
-def test_changes_wait_for_a_restart(deployment: Deployment, tenant: Tenant) -> None:
-    """Sites that have changed or gone, and other settings, are named in the log and go on as they were."""
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_sites_change_with_the_file(workers: int, deployment: Deployment, connect: Connector, tenant: Tenant) -> None:
+    """A site with another key is served with that one and its clients stay; the clients of a site that is gone leave;
+    other settings of the server wait for a restart."""
+    user = tenant.user()
+    gone, kept = connect("one", user), connect("two", user)
     sites = with_fresh(tenant)
     del sites["one"]
+    old_key = deployment.key("two")
     sites["two"] = {**sites["two"], "apiKey": "another-key-of-the-site"}
-    settings = {"production": {"drain_timeout": 0.5, "io": {"pingInterval": 7000}}}
+    settings = {"production": {"drain_timeout": 0.5, "workers": workers, "io": {"pingInterval": 7000}}}
     (deployment.directory / "config.yml").write_text(yaml.safe_dump(settings))
-    keys = {name: deployment.key(name) for name in ("one", "two")}
-    hang_up(deployment, sites)
-    [line] = log_of(deployment, "restart to apply")
-    expected = {"sites": ["two"], "gone": ["one"], "settings": ["io.pingInterval"]}
-    assert {name: line[name] for name in expected} == expected
-    assert {send_alone(deployment.url, name, key) for name, key in keys.items()} == {200}
-    assert send_alone(deployment.url, "two", "another-key-of-the-site") == 401
-    assert send_alone(deployment.url, "fresh", KEY) == 200
+    old = deployment.key("one")
+    hang_up(deployment, sites, lines=1 if workers == 1 else workers + 1)
+    line = log_of(deployment, "configuration reloaded")[-1]
+    assert (line["added"], line["changed"], line["removed"]) == (["fresh", "pushed"], ["two"], ["one"])
+    assert log_of(deployment, "restart to apply")[0]["settings"] == ["io.pingInterval"]
+    gone.wait_disconnected()
+    for _ in range(4):
+        assert send_alone(deployment.url, "one", old) == 401
+        assert send_alone(deployment.url, "two", old_key) == 401
+        assert send_alone(deployment.url, "fresh", KEY) == 200
+    deployment.send("two", user.room, "still")
+    kept.wait_event("still")
+    assert [record.kind for record in kept.records.snapshot() if record.kind in ("disconnect", "closed")] == []
 
 
 @pytest.mark.parametrize("workers", [2], ids=["two workers"])
@@ -214,7 +225,7 @@ class Files:
         self.may_end.set()
         self.checked: list[list[str]] = []
         self.mistake = ""
-        self.reload = Reload(self.running, ConfigReader(self.load, self.check), self.add)
+        self.reload = Reload(self.running, ConfigReader(self.load, self.check), self.apply)
 
     def load(self) -> Config:
         """Read them."""
@@ -226,11 +237,11 @@ class Files:
         """Note the sites that are to run together."""
         self.checked.append(list(config.sites))
 
-    async def add(self, sites: Sequence[Site]) -> None:
-        """Serve more sites."""
+    async def apply(self, changes: Changes) -> None:
+        """Serve the sites."""
         await self.may_end.wait()
-        self.added.append(" ".join(site.name for site in sites))
-        self.running.sites.update({site.name: site for site in sites})
+        self.added.append(" ".join(site.name for site in changes.added))
+        self.running.sites.update({site.name: site for site in changes.added})
 
     def write(self, *names: str) -> None:
         """Hold these sites from now on."""
@@ -255,24 +266,26 @@ async def test_one_more_after_the_one_under_way() -> None:
     assert files.added[2] == ""
 
 
-async def test_sites_that_go_on_are_checked_with_the_new_ones() -> None:
-    """A site that is in the files no more runs until the restart: it is checked together with the new ones."""
+async def test_stored_sites_are_checked_with_those_of_the_files() -> None:
+    """A site that an operator has stored goes on: it is checked together with the sites of the files."""
     files = Files()
+    files.running.sites["stored"] = structs.replace(make_site("stored"), is_stored=True)
     files.write("second")
     files.reload.ask()
     await until(lambda: files.added, "the reload")
-    assert files.checked == [["shop", "second"]]
+    assert files.checked == [["second", "stored"]]
 
 
-def test_new_site_in_the_place_of_one_that_goes_on() -> None:
-    """A new site may not deliver the PUBLISHes of a site that was taken out and goes on until the restart."""
+def test_new_site_in_the_place_of_another() -> None:
+    """A new site may deliver the PUBLISHes of a site that was taken out, and not those of a stored one."""
     old, new = make_site("old", redis_publish=RedisPublish()), make_site("new", redis_publish=RedisPublish())
     reader = structs.replace(
         reader_of(Sources(), PROTOCOLS), load=lambda: Config(sites={"new": new}), confirm=lambda changes: None
     )
-    with pytest.raises(ConfigError, match=r"^new\.redisPublish\.prefix: expected another than that of 'old'"):
-        reader.changes(Config(sites={"old": old}))
-    assert reader.changes(Config()).added == [new]
+    with pytest.raises(ConfigError, match=r"^old\.redisPublish\.prefix: expected another than that of 'new'"):
+        reader.changes(Config(sites={"old": structs.replace(old, is_stored=True)}))
+    changes = reader.changes(Config(sites={"old": old}))
+    assert changes.names == {"added": ["new"], "removed": ["old"]}
 
 
 def test_missing_file_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +306,7 @@ def test_missing_file_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"^config\.yml: no such file"):
         reader.changes(structs.replace(running, sites={}))
     sites.unlink()
-    assert not reader.changes(Config()).wants_restart
+    assert reader.changes(Config()).names == {"added": []}
 
 
 async def test_mistakes_end_no_reloads() -> None:

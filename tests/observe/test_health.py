@@ -30,8 +30,8 @@ def test_a_notice_is_shown_and_takes_no_readiness() -> None:
     assert health.is_ready
 
 
-def test_notices_are_added() -> None:
-    """A tenant that comes later has its notice beside the others."""
+def test_notices_are_replaced() -> None:
+    """A tenant that comes later has its notice, and one that has gone has none."""
     health = Health({}, {"one tenant's": lambda: False})
-    health.add_notices({"another's": lambda: True})
-    assert health.notices() == {"one tenant's": False, "another's": True}
+    health.set_notices({"another's": lambda: True})
+    assert health.notices() == {"another's": True}

@@ -225,13 +225,13 @@ class Door:
         self._counts.closes[_close_reason(reason)] += 1
         _log.info("subscriber disconnected", site=self._site.name, uuid=subscriber.uuid, reason=reason)
 
-    async def drain(self, seconds: float) -> None:
-        """Tells all subscribers to reconnect elsewhere, spread over this time, and waits until they have gone."""
+    async def drain(self, seconds: float, ending: Ending = Ending.RESTART) -> None:
+        """Tells all subscribers to leave, spread over this time, and waits until they have gone."""
 
         def those_left() -> list[Subscriber]:
             return [one for one in self.board.subscribers.values() if not one.is_closing]
 
-        await close_in_steps(those_left, lambda one: one.close(Ending.RESTART), seconds)
+        await close_in_steps(those_left, lambda one: one.close(ending), seconds)
         if self.board.subscribers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.board.wait_deserted(), _FAREWELL_SECONDS)

@@ -4,8 +4,9 @@ from app.config.settings import Site
 from app.protocols.channels.figures import METRICS
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
-from app.protocols.channels.settings import SECTION
-from app.protocols.protocol import ANY_REST, NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.channels.settings import SECTION, Channels
+from app.protocols.channels.sockets import Ending
+from app.protocols.protocol import ANY_REST, NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 
 _PATHS = ("/channel/create", "/channel/ping", "/channel/delete", "/push", "/sysadmin", "/js/pushserver.js")
 #: The paths of WS-PushServer, which looks at their beginning only. It accepts a WebSocket on any path.
@@ -37,6 +38,14 @@ class _NodeChannels(NodeProtocol):
     async def add(self, site: Site) -> None:
         """Serves one more site."""
         self._server.add(site)
+
+    def built_from(self, site: Site) -> object:
+        """A subscriber keeps what its section says."""
+        return site.section(Channels)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Closes the subscribers of a site."""
+        await self._server.remove(site, Ending.SITE_CHANGED if ending.comes_back else Ending.SITE_REMOVED)
 
     async def drain(self, seconds: float) -> None:
         """Tells all subscribers to reconnect elsewhere."""

@@ -34,6 +34,7 @@ from app.protocols.channels.sysadmin import Sysadmin
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, key_in, query_of, read_body
 from app.protocols.reading import new_reading_pool, read_aside
+from app.protocols.site_keys import ApiKeys
 
 #: Base64 makes 128 characters of these.
 _TOKEN_BYTES = 96
@@ -178,8 +179,7 @@ class PublisherEndpoint:
     """The ASGI endpoint for requests of publishers. Lives as long as the node."""
 
     def __init__(self, publishers: Publishers, sysadmin: Sysadmin, max_body_bytes: int, counts: Counts) -> None:
-        #: The digests of the sites' keys by their names.
-        self._keys: dict[str, bytes] = {}
+        self._keys = ApiKeys({}, counts)
         self._publishers = publishers
         self._sysadmin = sysadmin
         self._max_body_bytes = max_body_bytes
@@ -195,10 +195,6 @@ class PublisherEndpoint:
             "push": publishers.push,
             _SYSADMIN: self._report,
         }
-
-    def add(self, site: Site) -> None:
-        """Takes requests for one more site."""
-        self._keys[site.name] = digest(site.api_key)
 
     async def __call__(self, site: Site, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request to a path below the site's."""
@@ -221,7 +217,7 @@ class PublisherEndpoint:
         if site.origins is not None and origin is not None and origin.decode("latin-1") not in site.origins:
             return _refuse(403, "Forbidden", "Origin: pages of this origin may not publish.")
         key = key_in(query_of(scope), headers) if path in _KEYED else ""
-        is_owner = bool(key) and is_same_secret(key, self._keys[site.name])
+        is_owner = bool(key) and self._keys.match(site, key)
         if not is_owner and self._needs_key(site, path):
             return self._refuse_key(site, path, is_given=bool(key))
         try:

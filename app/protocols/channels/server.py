@@ -9,6 +9,7 @@ The server is the core's audience listener for pushes and hands each one to the 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -19,6 +20,7 @@ from msgspec import Struct, field
 
 from app.config.settings import Site
 from app.core.delivery import Delivery
+from app.core.draining import leave_seconds
 from app.core.limits import Limits
 from app.core.message import Audience, LiveMessage
 from app.core.seat import NO_SEAT
@@ -37,7 +39,7 @@ from app.protocols.channels.publishers import (
     send_answer,
 )
 from app.protocols.channels.settings import Channels
-from app.protocols.channels.sockets import Heartbeat, SubscriberSocket
+from app.protocols.channels.sockets import Ending, Heartbeat, SubscriberSocket
 from app.protocols.channels.subscriber import Subscriber
 from app.protocols.channels.sysadmin import Sysadmin
 from app.protocols.fair_pool import FairPool
@@ -49,6 +51,7 @@ from app.transport.listener import EXTENSION
 _SCRIPTS = {"client.js": ("client.js",), "js/pushserver.js": ("client.js", "pushserver.js")}
 _TICK_SECONDS = 0.25
 _TICKS_PER_DEADLINE = 100
+_SETTLE_SECONDS = 2.0
 
 #: A subscriber's message names one channel, and subscribers need no credentials.
 MAX_ACTION_BYTES = 65_536
@@ -106,8 +109,17 @@ class ChannelsServer:
         counts = self._settings.counts.of(site.name)
         door = self.doors[site.name] = Door(site, self._audiences, self._store, self._limits, counts)
         self._sysadmin.add(site, door.board)
-        self._publishers.add(site)
         self._sites[site.name] = site
+
+    async def remove(self, site: Site, ending: Ending) -> None:
+        """Closes the subscribers of a site, and serves it no more."""
+        if self._sites.pop(site.name, None) is None:
+            return
+        door = self.doors[site.name]
+        await door.drain(leave_seconds(len(door.board.subscribers)), ending)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await door.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request or WebSocket below `/channels/`."""
@@ -182,6 +194,10 @@ class ChannelsServer:
         except LimitReached as error:
             reached = error
         except StoreUnavailable:
+            socket.reject(503, headers=[(b"retry-after", b"1")])
+            return
+        if self._sites.get(site.name) is not site:
+            self._limits.disconnect(seat)
             socket.reject(503, headers=[(b"retry-after", b"1")])
             return
         door = self.doors[site.name]

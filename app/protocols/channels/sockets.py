@@ -8,6 +8,7 @@ from msgspec import Struct
 from app.transport.deadline_wheel import DeadlineWheel
 
 #: Close codes of RFC 6455, 7.4.1, and of the registry there.
+GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
@@ -29,6 +30,8 @@ class Ending(Enum):
     GONE = (SERVICE_RESTART, "resumed elsewhere, or forgotten")
     LIMIT = (TRY_AGAIN_LATER, "limit reached")
     STORE_AWAY = (TRY_AGAIN_LATER, "message store not available")
+    SITE_CHANGED = (SERVICE_RESTART, "site changed")
+    SITE_REMOVED = (GOING_AWAY, "site removed")
     FAULT = (INTERNAL_ERROR, "internal error")
 
 

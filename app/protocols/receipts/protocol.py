@@ -30,7 +30,7 @@ class _NodeReceipts(NodeProtocol):
 
     def __init__(self, services: NodeServices) -> None:
         self._services = services
-        self._keys = ApiKeys(services.config.sites, CountedLines(_log, "warning", "receipts refused"))
+        self._keys = ApiKeys(services.config.sites, services.counts, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
         self._messages = MessageReceipts(queues, follow_up)
         devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
@@ -52,10 +52,6 @@ class _NodeReceipts(NodeProtocol):
     async def start(self) -> None:
         """Opens the journal, which connects at the first question."""
         self._messages.journal = await Journal.open(self._services.config, self._services.redis)
-
-    async def add(self, site: Site) -> None:
-        """Knows the key of one more site."""
-        self._keys.add(site)
 
     async def close(self) -> None:
         """Ends the connections to the journal."""

@@ -69,6 +69,12 @@ class RedisPublishApplication:
         if site.settings.route is not None:
             self._sites[site.settings.route] = site
 
+    def remove(self, site: PublishSite) -> None:
+        """Serves a site no more."""
+        for namespace in (f"/{site.site.name}", site.settings.route):
+            if namespace is not None:
+                self._sites.pop(namespace, None)
+
     def accepts_namespace(self, namespace: str) -> bool:
         """Whether a site is served in this namespace."""
         return namespace in self._sites
@@ -79,7 +85,11 @@ class RedisPublishApplication:
 
     async def connect(self, connection: ClientConnection, request: JoinRequest) -> None:
         """Admits every client from the site's origins; the client then identifies itself with `identifier`."""
-        served = self._sites[request.namespace]
+        served = self._sites.get(request.namespace)
+        if served is None:
+            # Removed since the session has asked.
+            connection.session.close(STORE_AWAY)
+            return
         site = served.site
         if not connection.session.allow_origins(site.origins):
             self._counts.of(site.name).connects["origin"] += 1

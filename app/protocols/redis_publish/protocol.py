@@ -1,9 +1,10 @@
 """The protocol Redis PUBLISH: its namespaces, and its life on a node."""
 
+from collections.abc import Collection
+
 from app.config.settings import Site
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.redis_publish.figures import METRICS
-from app.protocols.redis_publish.route_page import route_pages
 from app.protocols.redis_publish.services import PublishServices, check_sites
 from app.protocols.redis_publish.settings import SECTION, RedisPublish
 
@@ -19,7 +20,7 @@ class _NodePublish(NodeProtocol):
         self._services = PublishServices(sites, services.redis, services.node, services.limits, services.counts)
         self.namespaces = self._services.application
         self.notices = self._services.notices
-        self.routes = route_pages(sites)
+        self.routes = self._services.pages()
 
     async def start(self) -> None:
         """Starts listening to the applications."""
@@ -30,7 +31,24 @@ class _NodePublish(NodeProtocol):
         if site.section(RedisPublish) is not None:
             self._services.add(site)
             self.notices = self._services.notices
-            self.routes = [*self.routes, *route_pages([site])]
+            self.routes = self._services.pages()
+
+    def namespaces_of(self, site: Site) -> Collection[str]:
+        """Its own, and its `route`."""
+        settings = site.section(RedisPublish)
+        route = settings.route if settings is not None else None
+        return (f"/{site.name}", *([route] if route is not None else []))
+
+    def built_from(self, site: Site) -> object:
+        """Subscription, lease and mailboxes follow from its section."""
+        return site.section(RedisPublish)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Stops a site."""
+        if site.section(RedisPublish) is not None:
+            await self._services.remove(site)
+            self.notices = self._services.notices
+            self.routes = self._services.pages()
 
     async def settle(self) -> None:
         """Hands the leases to other nodes, and waits for the mailboxes."""

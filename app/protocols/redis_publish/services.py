@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
+from starlette.routing import Route
 
 from app.config.settings import Config, Site
 from app.core.limits import Limits
@@ -20,6 +21,7 @@ from app.protocols.redis_publish.redis_lease import PublishLease
 from app.protocols.redis_publish.redis_mailboxes import RedisMailboxes
 from app.protocols.redis_publish.redis_queue_encoding import RedisQueueEncoding
 from app.protocols.redis_publish.redis_stream import RedisPublishStream
+from app.protocols.redis_publish.route_page import route_pages
 from app.protocols.redis_publish.settings import RedisPublish, check_sections
 from app.redis.address import Location, read_redis_url
 from app.redis.client import Commands, retry
@@ -79,7 +81,8 @@ class PublishServices:
         self._others: dict[str, Commands] = {}
         #: The names of the sites by the URL of their Redis.
         self._names: dict[str, list[str]] = {}
-        self._connecting: list[asyncio.Task[None]] = []
+        #: By URL.
+        self._connecting: dict[str, asyncio.Task[None]] = {}
         self._sites: list[_SiteServices] = []
         self.application = RedisPublishApplication((), limits, counts)
         for site in sites:
@@ -92,12 +95,16 @@ class PublishServices:
         """For each site with a Redis of its own, whether there is a link to it."""
         return {
             f"redisPublish.url of {name}": partial(_is_available, redis)
-            for redis, names in self._users_of_others()
+            for _, redis, names in self._users_of_others()
             for name in names
         }
 
-    def _users_of_others(self) -> list[tuple[Commands, list[str]]]:
-        return [(redis, self._names[url]) for url, redis in self._others.items()]
+    def pages(self) -> list[Route]:
+        """The pages at the sites' routes."""
+        return route_pages(site.served.site for site in self._sites)
+
+    def _users_of_others(self) -> list[tuple[str, Commands, list[str]]]:
+        return [(url, redis, self._names[url]) for url, redis in self._others.items()]
 
     def __bool__(self) -> bool:
         """Whether any site has turned it on."""
@@ -106,8 +113,8 @@ class PublishServices:
     async def start(self) -> None:
         """Starts all sites. Returns when each subscription has an owner, or when an application's Redis cannot be
         reached yet."""
-        for redis, names in self._users_of_others():
-            self._connect(redis, names)
+        for used in self._users_of_others():
+            self._connect(*used)
         for site in self._sites:
             site.start()
         with contextlib.suppress(TimeoutError):
@@ -123,8 +130,34 @@ class PublishServices:
         is_new = url is not None and url not in self._others
         services = self._open(site, settings)
         if url is not None and is_new:
-            self._connect(self._others[url], self._names[url])
+            self._connect(url, self._others[url], self._names[url])
         services.start()
+
+    async def remove(self, site: Site) -> None:
+        """Stops a site: hands its lease to another node, and waits a moment for its mailboxes."""
+        services = next((one for one in self._sites if one.served.site.name == site.name), None)
+        if services is None:
+            return
+        self._sites.remove(services)
+        self.application.remove(services.served)
+        await services.lease.give_up()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await services.mailroom.drain()
+        await services.close()
+        for url, names in list(self._names.items()):
+            if site.name in names:
+                names.remove(site.name)
+                if not names:
+                    await self._leave(url)
+
+    async def _leave(self, url: str) -> None:
+        """Ends the link to a Redis that no site uses any more."""
+        del self._names[url]
+        connecting = self._connecting.pop(url, None)
+        if connecting is not None:
+            connecting.cancel()
+        await self._others.pop(url).close()
 
     async def drain(self) -> None:
         """Hands the leases to other nodes, and waits until the clients' last acks and departures are in Redis. Called
@@ -136,7 +169,7 @@ class PublishServices:
 
     async def close(self) -> None:
         """Closes all sites and their links to Redis."""
-        for task in self._connecting:
+        for task in self._connecting.values():
             task.cancel()
         await asyncio.gather(*(site.close() for site in self._sites))
         for redis in self._others.values():
@@ -151,10 +184,10 @@ class PublishServices:
         self.application.add(services.served)
         return services
 
-    def _connect(self, redis: Commands, names: list[str]) -> None:
+    def _connect(self, url: str, redis: Commands, names: list[str]) -> None:
         """Connects to the Redis of these sites, with retries."""
         work = retry(redis.start, partial(_tell_away, names))
-        self._connecting.append(start_watched(work, "redis publish connect", may_return=True))
+        self._connecting[url] = start_watched(work, "redis publish connect", may_return=True)
 
     def _other(self, site: str, url: str, timeout_seconds: float) -> Commands:
         self._names.setdefault(url, []).append(site)

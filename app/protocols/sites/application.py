@@ -29,7 +29,7 @@ from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
 from app.protocols.sites.user_room import user_id_of_room
 from app.socketio.engine_packet import EncodedPacket
-from app.socketio.socket_connection import ConnectRequest, NamespaceConnection
+from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 
 STORE_AWAY = "message store not available"
 _ROOT = "/"
@@ -166,7 +166,10 @@ class SitesApplication:
         if request.namespace == _ROOT:
             connection.holds_session = False
             return
-        site = self._sites[request.namespace[1:]]
+        site = self._sites.get(request.namespace[1:])
+        if site is None:
+            # Removed since the session has asked.
+            raise ConnectRefused("Invalid namespace")
         if self._delivery.is_away(site):
             # Before authUrl is asked: its answer would be for nothing.
             self._refuse_while_away(connection, site)

@@ -3,7 +3,8 @@
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.config.settings import Site
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
+from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
@@ -37,7 +38,7 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        self.routes = revocation_routes(config.sites, tickets)
+        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
 
     async def start(self) -> None:
         """Begins to look for clients that change their transport."""
@@ -46,7 +47,14 @@ class _NodeSites(NodeProtocol):
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         self._application.add(site)
-        self._send.add(site)
+
+    def built_from(self, site: Site) -> object:
+        """The rooms of a connection follow from these."""
+        return site.user_room_prefix, site.public_channel
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Forgets how the site's backend was asked."""
+        self._directory.forget(site.name)
 
     async def close(self) -> None:
         """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""

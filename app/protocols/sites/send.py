@@ -46,16 +46,12 @@ class SendEndpoint:
         counts: Counts | None = None,
         reading: FairPool | None = None,
     ) -> None:
-        self._keys = ApiKeys(sites, CountedLines(_log, "warning", "send refused"))
+        self._counts = counts or Counts()
+        self._keys = ApiKeys(sites, self._counts, CountedLines(_log, "warning", "send refused"))
         self._sender = Sender(delivery, ids)
         self._batch_sender = BatchSender(self._sender)
         self._max_body_bytes = max_body_bytes
-        self._counts = counts or Counts()
         self._reading = reading or new_reading_pool()
-
-    def add(self, site: Site) -> None:
-        """Knows the key of a site before `sites` has it."""
-        self._keys.add(site)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from app.config.settings import Site
-from app.digests import is_same_secret
 from app.errors import BadRequest
 from app.protocols.http_request import Receive, Scope, Send, first_values, is_mounted, key_in, read_body, shown_origin
+from app.protocols.site_keys import ApiKeys
 from app.transport.streaming import EXTENSION, StatusLine
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -62,9 +62,9 @@ class Exchange:
         named = [(b"access-control-allow-origin", origin)] if origin and not self.is_from_foreign_page else []
         return [*named, (b"vary", b"Origin")]
 
-    def check_key(self, digest: bytes) -> None:
-        """Raises BadRequest unless the request presents the API key with this digest: in `token=`, or as for /send."""
-        if not is_same_secret(self.query.get("token") or key_in(self.query, self.headers), digest):
+    def check_key(self, keys: ApiKeys) -> None:
+        """Raises BadRequest unless the request presents a key of the site: in `token=`, or as for /send."""
+        if not keys.match(self.site, self.query.get("token") or key_in(self.query, self.headers)):
             raise BadRequest("Token invalid, expected the site's apiKey as token=, X-API-Key or Bearer.", status=401)
 
     async def read_body(self, max_bytes: int, *, may_be_compressed: bool = False) -> bytes:

@@ -13,7 +13,7 @@ import structlog
 from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
-from app.core.draining import close_in_steps
+from app.core.draining import close_in_steps, leave_seconds
 from app.core.message import Audience, LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
@@ -99,6 +99,23 @@ class TopicHub:
         self._presence.add(site, topics.clients)
         join = partial(self._audiences.join, site, [ALL_NODES])
         self._errands.start(self._errands.until_stored(join, site.name))
+
+    async def remove(self, site: str, reason: str) -> None:
+        """Ends the streams of a site, and serves it no more."""
+        topics = self.sites.get(site)
+        if topics is None:
+            return
+        topics.is_ending = True
+        told: set[Stream] = set()
+
+        def end(stream: Stream) -> None:
+            told.add(stream)
+            stream.end(reason)
+
+        streams = len(list(topics))
+        await close_in_steps(lambda: [one for one in topics if one not in told], end, leave_seconds(streams))
+        self._audiences.leave(topics.site, [ALL_NODES])
+        self._presence.remove(site)
 
     async def close(self) -> None:
         """Ends the presence of clients. All streams have been drained before."""

@@ -53,6 +53,11 @@ class ClientPresence:
         """Counts the streams of one more site."""
         self._streams[site.name] = (site, streams)
 
+    def remove(self, site: str) -> None:
+        """Restores no counts of a site any more."""
+        self._used.discard(site)
+        self._to_restore.discard(site)
+
     async def close(self) -> None:
         """Stops restoring. Counts of this node that are still in Redis are taken out with the node."""
         self._is_closed = True

@@ -1,7 +1,7 @@
 """Topics as one of the protocols: routes, settings, metrics, and the life on a node."""
 
 from app.config.settings import Config, Site
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.topics.bind_keys import BindKeys
 from app.protocols.topics.figures import METRICS
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
@@ -36,6 +36,14 @@ class _NodeTopics(NodeProtocol):
     async def add(self, site: Site) -> None:
         """Serves one more site."""
         await self._server.add(site)
+
+    def built_from(self, site: Site) -> object:
+        """Keys, index and rules follow from its section."""
+        return site.section(Topics)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Ends the streams of a site."""
+        await self._server.remove(site, ending.reason)
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream."""

@@ -9,13 +9,13 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
-from app.digests import digest
 from app.errors import AuthRefused, BadRequest, LimitReached, StoreAway, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, segments_of
+from app.protocols.site_keys import ApiKeys
 from app.protocols.topics.emitting import Emitting, Extending
 from app.protocols.topics.exchange import Exchange
 from app.protocols.topics.hub import TopicHub
@@ -91,7 +91,7 @@ class TopicsServer:
             "state": {"GET": inspection.state},
             "memory": {"GET": inspection.memory},
         }
-        self._keys = {name: digest(site.api_key) for name, site in sites.items()}
+        self._keys = ApiKeys(sites, parts.counts)
 
     async def start(self) -> None:
         """Starts the hub. Raises StoreUnavailable when Redis is away."""
@@ -101,8 +101,11 @@ class TopicsServer:
         """Serves one more site, if it has topics. Raises ConfigError for a key that cannot be read."""
         if site.section(Topics):
             await self._identities.add(site)
-            self._keys[site.name] = digest(site.api_key)
             self.hub.add(site)
+
+    async def remove(self, site: Site, reason: str) -> None:
+        """Ends the streams of a site, and serves it no more."""
+        await self.hub.remove(site.name, reason)
 
     async def drain(self, seconds: float) -> None:
         """Ends every stream, spread over this time."""
@@ -121,7 +124,7 @@ class TopicsServer:
             return
         _, name, *rest = [*segments_of(scope), ""]
         topics = self.hub.sites.get(name)
-        if topics is None:
+        if topics is None or topics.is_ending:
             await _answer_not_found(send)
             return
         exchange = Exchange(topics.site, scope, receive, send)
@@ -168,7 +171,7 @@ class TopicsServer:
 
     def _check_key(self, exchange: Exchange, topics: SiteTopics, path: str) -> None:
         try:
-            exchange.check_key(self._keys[topics.site.name])
+            exchange.check_key(self._keys)
         except BadRequest:
             if path not in _STATUS or not topics.settings.open_status:
                 raise

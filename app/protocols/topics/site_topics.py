@@ -40,6 +40,8 @@ class SiteTopics:
         self.joining: dict[Stream, None] = {}
         #: The number of all streams, by client.
         self.clients: Counter[str] = Counter()
+        #: Whether no stream may begin, because the site is about to be served no more.
+        self.is_ending = False
 
     def new_index(self) -> TopicIndex:
         """An index by the rules of the site."""

@@ -53,7 +53,7 @@ def counts() -> Counts:
 @pytest.fixture
 def gate(counts: Counts) -> Gate:
     """The gate of a node."""
-    return Gate(ApiKeys(SITES), counts)
+    return Gate(ApiKeys(SITES, counts), counts)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from app.errors import TicketRefused
-from app.protocols.site_keys import INVALID, MISSING
+from app.observe.counts import Counts
+from app.protocols.site_keys import INVALID, MISSING, ApiKeys
 from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
@@ -33,7 +34,8 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 @pytest.fixture
 async def client(node: StoreNode) -> AsyncIterator[AsyncClient]:
     """A backend that calls the route."""
-    routes = revocation_routes({"shop": SITE, "plain": PLAIN}, node.tickets)
+    sites = {"shop": SITE, "plain": PLAIN}
+    routes = revocation_routes(sites, ApiKeys(sites, Counts()), node.tickets)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield client
 
