@@ -114,9 +114,8 @@ class Services:
         self._offered = offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
-        router = NamespaceRouter(applications)
         self.socket_server = SocketServer(
-            router,
+            NamespaceRouter(applications),
             _engine_settings(config, node),
             newcomers=Newcomers(config.joining_per_address),
             repeats=Repeats(FREE if config.joining_per_address else math.inf),
