@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema_rs
 import pytest
+from httpx import URL
 from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
@@ -16,7 +18,8 @@ from app.console.pages.log import log_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
-from tests.console.visitor import ConsoleNode, bearer
+from tests.console.visitor import ADDRESS, ConsoleNode, bearer
+from tests.support.store import make_site
 from tests.support.valkey import Valkey
 
 
@@ -153,6 +156,9 @@ async def test_actions_are_written_down(node: ConsoleNode) -> None:
     await client.get("/api/v1/sites/news/things", headers=headers)
     await visitor.do("operators.remove", name="nobody")
     rows = (await client.get("/api/v1/audit", headers=headers)).json()["items"]
+    logins = [row for row in rows if row["action"] == "login"]
+    assert [(row["operator"], row["target"]) for row in logins] == [("ana", ADDRESS)] * 2
+    rows = [row for row in rows if row not in logins]
     shown = [(row["operator"], row["action"], row["target"], json.decode(row["detail"])) for row in rows]
     refused = {"name": "nobody", "refused": "There is no such operator."}
     assert shown == [
@@ -188,3 +194,19 @@ def test_parameters_are_described() -> None:
     assert [one["name"] for one in change["parameters"]] == ["name"]
     body = change["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert set(body) == {"role", "sites", "every_site", "is_disabled", "password"}
+
+
+@pytest.mark.parametrize("site", ["a/b", "a%2Fb", "söz & x", "a+b", "do"])
+async def test_names_of_sites(valkey: Valkey, database: str, site: str) -> None:
+    """The path of a site leads to it, also with a slash in the name."""
+    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    try:
+        node.sites[site] = make_site(site)
+        await node.add("ana")
+        headers = bearer(await node.token("ana"))
+        path = f"/api/v1/sites/{quote(site, safe='')}/things"
+        client = node.client()
+        answer = await client.send(client.build_request("GET", URL(f"http://console{path}"), headers=headers))
+        assert answer.json() == {"ok": True, "site": site, "caller": "ana"}
+    finally:
+        await node.close()
