@@ -17,8 +17,10 @@ from app.console.first_operator import make_first
 from app.console.needs import Needs
 from app.console.operators import OperatorStore
 from app.console.pages.audit import audit_operations
+from app.console.pages.connections import connection_operations
 from app.console.pages.listed import PAGES
 from app.console.pages.log import log_operations
+from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
 from app.console.parameters import joined_path
@@ -28,7 +30,9 @@ from app.console.sql_operators import SqlOperators
 from app.console.streams import LiveStreams
 from app.console.web import ConsolePages
 from app.journal.database import open_database
+from app.journal.ended import ended_connections
 from app.journal.row_lists import list_rows
+from app.journal.state import database_state
 from app.observe.log import tell_serious
 from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.protocol import AsgiApp, NodeProtocol, NodeServices, ProtocolSpec
@@ -81,6 +85,8 @@ class _NodeConsole(NodeProtocol):
     def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
         read_rows = partial(list_rows, engine)
         own = [
+            *connection_operations(partial(ended_connections, engine)),
+            *database_operations(partial(database_state, engine)),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

@@ -14,9 +14,12 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from app.console.openapi import describe
 from app.console.pages.audit import audit_operations
+from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
+from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
+from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
@@ -39,12 +42,16 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
+_OF_NODES = node_operations(_NOTHING, _NOTHING)
 OPERATIONS = [
+    *connection_operations(_NOTHING),
+    *database_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
     *_OF_SITE,
+    *_OF_NODES,
 ]
 ROLES = list(Role)
 
@@ -52,14 +59,14 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_OF_NODES])
     yield node
     await node.close()
 
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5)
+    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5, node="ab", protocol="sites")
 
 
 def test_the_table_is_whole() -> None:
@@ -80,7 +87,7 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
         expected = (400, "bad_parameter") if role >= operation.role else (403, "forbidden")
         assert (answer.status_code, answer.json()["code"]) == expected, operation.name
         if operation.is_action:
-            fields = {"site": "shop", "name": "nobody", "id": "5", **wrong}
+            fields = {"site": "shop", "name": "nobody", "id": "5", "node": "ab", "protocol": "sites", **wrong}
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
             assert page.status_code == expected[0], operation.name
