@@ -10,6 +10,7 @@ import pytest
 from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from app.catalog.operations import site_operations
 from app.console.openapi import describe
 from app.console.pages.audit import audit_operations
 from app.console.pages.log import log_operations
@@ -36,11 +37,13 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
+_SITES = site_operations(_NOTHING)
 OPERATIONS = [
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
+    *_SITES,
     *_OF_SITE,
 ]
 ROLES = list(Role)
@@ -49,14 +52,14 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_SITES])
     yield node
     await node.close()
 
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5)
+    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5, key="0")
 
 
 def test_the_table_is_whole() -> None:
@@ -77,7 +80,7 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
         expected = (400, "bad_parameter") if role >= operation.role else (403, "forbidden")
         assert (answer.status_code, answer.json()["code"]) == expected, operation.name
         if operation.is_action:
-            fields = {"site": "shop", "name": "nobody", "id": "5", **wrong}
+            fields = {"site": "shop", "name": "nobody", "id": "5", "key": "0", **wrong}
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
             assert page.status_code == expected[0], operation.name
