@@ -113,6 +113,16 @@ class ClusterSection(Section):
     secret: HeaderText | None = None
 
 
+class TlsSection(Section):
+    """`tls:`"""
+
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    verify_clients: bool | None = None
+    redirect_port: _MountedPort | None = None
+
+
 class SiteLimitsSection(Section):
     """`limits:`, the share of the server that a site may use; 0 is no limit."""
 
@@ -232,6 +242,7 @@ class EnvironmentKeys(SharedKeys):
     # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
     cluster: ClusterSection | None = None
+    tls: TlsSection | None = None
     canary: bool | None = None
     console: ConsoleSection | bool | None = None
 

@@ -12,6 +12,7 @@ from httpx import URL
 from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from app.catalog.operations import site_operations
 from app.console.openapi import describe
 from app.console.pages.audit import audit_operations
 from app.console.pages.connections import connection_operations
@@ -44,6 +45,7 @@ _OF_SITE = [
 ]
 _NOTHING: Any = None
 _OF_NODES = node_operations(_NOTHING, _NOTHING)
+_SITES = site_operations(_NOTHING)
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
@@ -52,6 +54,7 @@ OPERATIONS = [
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
+    *_SITES,
     *_OF_SITE,
     *_OF_NODES,
 ]
@@ -61,14 +64,15 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_OF_NODES])
+    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_SITES, *_OF_NODES])
     yield node
     await node.close()
 
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5, node="ab", protocol="sites")
+    values = {"name": "nobody", "id": 5, "key": "0", "node": "ab", "protocol": "sites"}
+    return "/api/v1" + operation.path.format(site=site, **values)
 
 
 def test_the_table_is_whole() -> None:
@@ -89,7 +93,14 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
         expected = (400, "bad_parameter") if role >= operation.role else (403, "forbidden")
         assert (answer.status_code, answer.json()["code"]) == expected, operation.name
         if operation.is_action:
-            fields = {"site": "shop", "name": "nobody", "id": "5", "node": "ab", "protocol": "sites", **wrong}
+            fields = {
+                "site": "shop",
+                "name": "nobody",
+                "id": "5",
+                "key": "0",
+                "node": "ab",
+                "protocol": "sites",
+            } | wrong
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
             assert page.status_code == expected[0], operation.name
