@@ -19,12 +19,14 @@ from app.console.pages.listed import PAGES
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.samples import sample_operations
 from app.console.pages.tokens import account_operations
 from app.console.passwords import PasswordChecks
 from app.console.redis_sessions import RedisSessions
 from app.console.sql_operators import SqlOperators
 from app.console.streams import LiveStreams
 from app.console.web import ConsolePages
+from app.journal.charts import chart
 from app.journal.database import open_database
 from app.journal.ended import ended_connections
 from app.journal.row_lists import list_rows
@@ -72,6 +74,7 @@ class _NodeConsole(NodeProtocol):
         own = [
             *connection_operations(partial(ended_connections, engine)),
             *database_operations(partial(database_state, engine)),
+            *sample_operations(partial(chart, engine)),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

@@ -16,9 +16,11 @@ from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.samples import sample_operations
 from app.console.pages.tokens import account_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
+from app.protocols.sites.revocation import ticket_operations
 from tests.console.visitor import ConsoleNode, bearer
 from tests.support.valkey import Valkey
 
@@ -39,10 +41,11 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
-_OF_NODES = node_operations(_NOTHING, _NOTHING)
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
+    *sample_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
