@@ -21,6 +21,13 @@ class WorkerSlot(Struct, frozen=True):
     count: int = 1
     #: Bound sockets on the ports beside the one that all siblings share.
     further_fds: tuple[int, ...] = ()
+    #: A bound socket on the port that redirects to https.
+    redirect_fd: int | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All these sockets."""
+        return self.further_fds if self.redirect_fd is None else (*self.further_fds, self.redirect_fd)
 
     def siblings(self) -> list[int]:
         """The numbers of all processes behind the port, as the supervisor wants them now."""

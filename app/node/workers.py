@@ -15,11 +15,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import structlog
-from msgspec import structs
+from msgspec import Struct, structs
 
 from app.canary.site import new_key, with_canary
 from app.config.changes import Changes
-from app.config.settings import NO_DATABASE, Config
+from app.config.settings import NO_DATABASE, Config, url_on_loopback
 from app.config.sources import Sources
 from app.errors import RecadoError, StoreUnavailable
 from app.node.crew import LEAST_WORKERS, Crew
@@ -49,11 +49,25 @@ _log = structlog.get_logger(__name__)
 Serve = Callable[[Config, Sources, socket.socket, WorkerSlot, Callable[[str], None]], None]
 
 
+class FurtherPorts(Struct, frozen=True):
+    """The ports beside the one that all have. Lives as long as the command."""
+
+    shared: Sequence[SharedPort] = ()
+    #: The port that redirects to https.
+    redirect: SharedPort | None = None
+
+    def slot(self, directory: str, number: int, count: int, stack: contextlib.ExitStack) -> WorkerSlot:
+        """The slot of a worker, with a socket on each port; they close with `stack`."""
+        fds = tuple(stack.enter_context(port.open()).fileno() for port in self.shared)
+        redirect_fd = None if self.redirect is None else stack.enter_context(self.redirect.open()).fileno()
+        return WorkerSlot(directory, number, count, fds, redirect_fd)
+
+
 class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
     def __init__(
-        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
+        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: "FurtherPorts"
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
@@ -200,8 +214,9 @@ class Supervisor:
         for serves in list(self._serves.values()):
             await serves.wait()
         self._has_served = True
-        ports = {"ports": [port.number for port in self._further]} if self._further else {}
-        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers, **ports)
+        ports = {"ports": [port.number for port in self._further.shared]} if self._further.shared else {}
+        url = url_on_loopback(self._config, self._port.number)
+        _log.info("listening", url=url, workers=self._config.workers, **ports)
 
     async def _keep(self, number: int, before: "asyncio.Task[None] | None" = None) -> None:
         """Runs a worker, and restarts it when it dies, until the supervisor stops or wants it no more. The earlier one
@@ -211,8 +226,8 @@ class Supervisor:
         restarts = Restarts()
         while not self._stop.is_set() and number in self._crew.wanted:
             with self._port.open() as bound, contextlib.ExitStack() as stack:
-                fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
-                slot = WorkerSlot(self._directory, number, max(LEAST_WORKERS, len(self._crew.wanted)), fds)
+                count = max(LEAST_WORKERS, len(self._crew.wanted))
+                slot = self._further.slot(self._directory, number, count, stack)
                 worker = await Worker.start(Task(self._worker_config(), self._sources, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
@@ -263,7 +278,11 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
-        further = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
+        shared = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
+        redirect = None
+        if (redirect_port := config.tls.redirect_port) is not None:
+            redirect = stack.enter_context(SharedPort(config.host, redirect_port, "tls.redirect_port"))
+        further = FurtherPorts(shared, redirect)
         directory = stack.enter_context(socket_directory())
         asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 

@@ -6,6 +6,7 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from app.transport.tls_text import tls_of_scope
 from app.transport.user_agent import user_agent_of
 
 Headers = list[tuple[bytes, bytes]]
@@ -88,12 +90,22 @@ class Handshake:
     Its repr shows no secret.
     """
 
-    __slots__ = ("_is_packed", "_query", "client_address", "user_agent")
+    __slots__ = ("_is_packed", "_query", "client_address", "tls", "user_agent")
 
-    def __init__(self, query: bytes, client_address: str, user_agent: str = "", *, is_packed: bool = False) -> None:
+    def __init__(
+        self,
+        query: bytes,
+        client_address: str,
+        user_agent: str = "",
+        tls: str | None = None,
+        *,
+        is_packed: bool = False,
+    ) -> None:
         """Take the parts; a query is packed by `keep`."""
         self.client_address = client_address
         self.user_agent = user_agent
+        # One of few texts: most sessions share it.
+        self.tls = sys.intern(tls) if tls else None
         self._query = query
         self._is_packed = is_packed
 
@@ -101,8 +113,9 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
+        address = client[0] if client else ""
         agent = user_agent_of(scope.get("headers", ()))
-        return cls(scope.get("query_string", b""), client[0] if client else "", agent)
+        return cls(scope.get("query_string", b""), address, agent, tls_of_scope(scope))
 
     @property
     def query(self) -> dict[str, str]:
@@ -117,7 +130,8 @@ class Handshake:
         """
         query = self.query
         kept = {name: _cut(query[name], most) for name, most in fields.items() if name in query}
-        return Handshake(msgspec.msgpack.encode(kept), self.client_address, self.user_agent, is_packed=True)
+        packed = msgspec.msgpack.encode(kept)
+        return Handshake(packed, self.client_address, self.user_agent, self.tls, is_packed=True)
 
 
 def _cut(value: str, most: int) -> str:

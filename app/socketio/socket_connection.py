@@ -41,6 +41,8 @@ class ConnectRequest:
     auth: dict[str, Any] | None = field(repr=False)
     packet_query: dict[str, str] = field(repr=False)
     handshake_query: dict[str, str] = field(repr=False)
+    tls: str | None = None
+    """The protocol and cipher of the request that opened the session; None without TLS at this server."""
     waited_ms: int | None = None
     """The time since the begin of the session; None: it has joined a namespace before."""
 

@@ -318,6 +318,7 @@ class SocketSession:
             auth=packet.auth,
             packet_query=packet.query,
             handshake_query=handshake.query,
+            tls=handshake.tls,
             waited_ms=self._owner.waited_ms(self),
         )
         # It raises when too many are under way, and begins nothing within this call.

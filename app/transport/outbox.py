@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import Counter
 
+from app.transport.tls_text import tls_of
 from app.transport.wire_bytes import wire_bytes
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,11 @@ class Outbox(asyncio.Protocol):
     def wire_bytes(self) -> tuple[int, int] | None:
         """The bytes that the socket has read and written so far, until `connection_lost` returns; None is unknown."""
         return wire_bytes(self._transport)
+
+    @property
+    def tls(self) -> str | None:
+        """The protocol and cipher of the socket; None without TLS."""
+        return tls_of(self._transport)
 
     @property
     def is_slow(self) -> bool:

@@ -17,6 +17,7 @@ _PAGE = "docs/security.md"
 _APP = REPOSITORY / "app"
 _GROUPS = (
     "HTTP and connections",
+    "TLS",
     "WebSocket and polling",
     "Before a join",
     "Names and texts",
