@@ -23,6 +23,7 @@ from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
+from app.protocols.sites.revocation import ticket_operations
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
@@ -44,7 +45,7 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
-_OF_NODES = node_operations(_NOTHING, _NOTHING)
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
 _SITES = site_operations(_NOTHING)
 OPERATIONS = [
     *connection_operations(_NOTHING),
