@@ -132,6 +132,8 @@ connections = Table(
     Column("reason", Text),
     Column("connect_ms", Integer),
     Column("authorise_ms", Integer),
+    #: `taken`, or why its resume ticket was refused; NULL: it brought none.
+    Column("ticket", Text),
     Column("sync_ms", Integer),
     Column("bytes_read", BigInteger),
     Column("bytes_written", BigInteger),

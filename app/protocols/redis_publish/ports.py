@@ -82,3 +82,5 @@ class JoinRequest(Protocol):
     engine_version: int
     #: The time since the begin of the session.
     waited_ms: int | None
+    #: The protocol and cipher; None without TLS at this server.
+    tls: str | None

@@ -41,7 +41,7 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records)
         services.operations.extend(ticket_operations(tickets))
 
     def live(self, site: str) -> Iterator[LiveConnection]:

@@ -44,6 +44,7 @@ class Request(Struct):
     user_agent: str = "phone"
     engine_version: int = 3
     waited_ms: int | None = 7
+    tls: str | None = None
 
 
 class Case:
