@@ -279,7 +279,7 @@ class SitesApplication:
             request.client_address,
             request.user_agent,
             str(request.engine_version),
-            None,
+            request.tls,
             now_ms(),
             request.waited_ms,
             authorise_ms,
