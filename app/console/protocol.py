@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
+from app.canary.record import CanaryRecord
 from app.config.settings import Config
 from app.console.api import OperatorApi
 from app.console.desk import Desk
@@ -22,7 +23,7 @@ from app.console.pages.listed import PAGES
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
-from app.console.pages.samples import sample_operations
+from app.console.pages.overview import OverviewSources, overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
@@ -33,6 +34,7 @@ from app.console.web import ConsolePages
 from app.journal.charts import chart
 from app.journal.database import open_database
 from app.journal.ended import ended_connections
+from app.journal.newest import newest_samples
 from app.journal.row_lists import list_rows
 from app.journal.state import database_state
 from app.observe.log import tell_serious
@@ -86,10 +88,17 @@ class _NodeConsole(NodeProtocol):
 
     def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
         read_rows = partial(list_rows, engine)
+        canary = self._services.counts.part(CanaryRecord)
         own = [
             *connection_operations(partial(ended_connections, engine)),
             *database_operations(partial(database_state, engine)),
-            *sample_operations(partial(chart, engine)),
+            *overview_operations(
+                OverviewSources(
+                    partial(chart, engine),
+                    partial(newest_samples, engine),
+                    lambda: (canary.share(), canary.slowest_percent()),
+                )
+            ),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

@@ -19,7 +19,7 @@ from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
-from app.console.pages.samples import sample_operations
+from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
@@ -50,7 +50,7 @@ _SITES = site_operations(_NOTHING)
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
-    *sample_operations(_NOTHING),
+    *overview_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),

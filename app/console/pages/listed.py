@@ -5,7 +5,8 @@ from app.console.pages.connections import CONNECTIONS
 from app.console.pages.log import LOG
 from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
+from app.console.pages.overview import OVERVIEW
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (SITES, SITE, CONNECTIONS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
