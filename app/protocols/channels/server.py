@@ -48,7 +48,7 @@ from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
-from app.transport.tls_text import tls_of_scope
+from app.transport.tls_text import shared_tls_of
 from app.transport.user_agent import user_agent_of
 
 #: Path -> the files of the browser client that it answers.
@@ -220,7 +220,7 @@ class ChannelsServer:
         )
         if self._settings.counts.records.is_kept:
             agent = user_agent_of(scope["headers"])
-            tls = tls_of_scope(scope)
+            tls = shared_tls_of(scope)
             subscriber.facts = ConnectionFacts(None, "", _address_of(scope), agent, "", tls, now_ms())
         _begin(door, subscriber, socket, scope, reached)
 
