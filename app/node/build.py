@@ -41,6 +41,7 @@ from app.node import tls_figures
 from app.node.certificates import node_context, own_client
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
+from app.node.load_bench import LoadBench, open_bench
 from app.node.port import own_port_of
 from app.node.served_sites import ServedSites, SiteParts
 from app.node.worker_slot import WorkerSlot
@@ -86,6 +87,7 @@ class Services:
     """The parts of one node. Lives from `start` until the exit stack that `start` used is left."""
 
     _follower: CatalogFollower
+    _bench: LoadBench | None = None
 
     def __init__(
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
@@ -182,6 +184,7 @@ class Services:
             sections = [spec.section for spec in specs if spec.section is not None]
             book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
             services._offered.operations.extend(site_operations(book))
+        services._bench = open_bench(config, services.node_id, services._offered.operations, stack)
         await services._start(config, stack)
         facts = SiteFacts(redis, services.node_id, config.sites, counts)
         stack.push_async_callback(facts.close)
@@ -283,8 +286,11 @@ class Services:
 
     def listens(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         """The node accepts connections on this socket; with `tls` a client of its own reaches it."""
+        own_port = own_port_of(bound, tls)
         if self._canary is not None:
-            self._canary.start(own_port_of(bound, tls))
+            self._canary.start(own_port)
+        if self._bench is not None:
+            self._bench.listens(own_port)
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached

@@ -122,6 +122,15 @@ def present(context: ssl.SSLContext, client: OwnClient) -> None:
         context.load_cert_chain(path)
 
 
+def own_context(client: OwnClient | None) -> ssl.SSLContext:
+    """The context of this server as its own client. The certificate of its port may be for other names."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if client is not None:
+        present(context, client)
+    return context
+
+
 def node_context(settings: TlsSettings, client: OwnClient | None) -> ssl.SSLContext:
     """The context for requests to other nodes: `ca` may have signed their certificates, as the system's authorities
     may. Raises ConfigError."""
