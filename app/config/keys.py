@@ -164,12 +164,21 @@ class SharedKeys(Section):
     auth_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
+class ErrorRoomSection(Section):
+    """`console.errors_to:`"""
+
+    site: Text | None = None
+    room: Text | None = None
+
+
 class ConsoleSection(Section):
     """`console:`. Its repr has no secret."""
 
     port: _MountedPort | None = None
     operator: OperatorName | None = None
     operator_password: Annotated[str, Meta(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
+
+    errors_to: ErrorRoomSection | None = None
 
     def __repr__(self) -> str:
         return "ConsoleSection()"

@@ -176,6 +176,10 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
     if config.console.operator is not None and config.console.operator_password is None:
         # A password alone is for `recado operator`.
         mistakes.add(f"{source.place('console.operator_password')}: is missing, expected it beside console.operator")
+    errors_to = config.console.errors_to
+    if bool(errors_to.site) != bool(errors_to.room):
+        missing = "room" if errors_to.site else "site"
+        mistakes.add(f"{source.place(f'console.errors_to.{missing}')}: is missing, expected site and room together")
     if config.client_bundle not in _CLIENT_BUNDLES:
         mistakes.add(f"{source.place('client_bundle')}: expected 1, 2 or 4, got {config.client_bundle}")
     with mistakes.noted_at(source.place("trusted_proxies")):

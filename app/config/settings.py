@@ -68,6 +68,13 @@ class TlsSettings(Struct, frozen=True, kw_only=True):
         return self.cert is not None
 
 
+class ErrorRoom(Struct, frozen=True, kw_only=True):
+    """The room of a site that errors are sent to; both or neither is given."""
+
+    site: str = ""
+    room: str = ""
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The operators' pages and API. Its repr has no secret."""
 
@@ -77,6 +84,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
     #: An administrator that each start makes, with this password.
     operator: str | None = None
     operator_password: str | None = None
+    errors_to: ErrorRoom = ErrorRoom()
 
     def __repr__(self) -> str:
         return f"Console(is_on={self.is_on}, port={self.port})"

@@ -48,6 +48,7 @@ class Entry:
         assert operator is not None, "no password is right for nobody"
         value, _ = await self._sessions.begin(operator.id, operator.version)
         await self._operators.note_use(operator.id)
+        await self._operators.add_audit(name, "login", None, address, "")
         return value, operator
 
     async def confirm(self, visit: Visit, password: str, address: str) -> Visit:

@@ -38,10 +38,12 @@ from app.journal.database import read_database_url
 from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
 from app.node import tls_figures
-from app.node.certificates import node_context, own_client
+from app.node.certificates import peer_context
+from app.node.control import Control, NodeParts
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
 from app.node.load_bench import LoadBench, open_bench
+from app.node.operations import node_operations
 from app.node.port import own_port_of
 from app.node.served_sites import ServedSites, SiteParts
 from app.node.worker_slot import WorkerSlot
@@ -125,7 +127,7 @@ class Services:
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
-        peer_tls = _peer_tls(config)
+        peer_tls = peer_context(config)
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5, peer_tls)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests, peer_tls)
         self.sessions = SessionRouter(self.socket_server, routing)
@@ -143,10 +145,15 @@ class Services:
             },
             self._notices(),
         )
+        self._control = self._new_control(offered, slot)
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
         self.served = self._new_served(counts)
+        self._share_counts(counts)
+
+    def _share_counts(self, counts: Counts) -> None:
+        """Counts what others count already."""
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
         counts.refused = refused
@@ -235,6 +242,8 @@ class Services:
         stack.push_async_callback(self._sampler.close)
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
+        self._control.start()
+        stack.push_async_callback(self._control.close)
 
     def _sites_changed(self) -> None:
         """Makes what is made of all sites together."""
@@ -255,11 +264,18 @@ class Services:
         chores = (self.delivery, self.bus, self._node, self._sampler, self._originals, self.limits, counts)
         return ServedSites(SiteParts(self._config, *chores, self.socket_server, self.protocols), self._sites_changed)
 
+    def _new_control(self, offered: NodeServices, slot: WorkerSlot) -> Control:
+        parts = NodeParts(self.redis, offered.node, offered.counts, self.health, slot, self.protocols)
+        control = Control(parts)
+        self.bus.on_call = control.calls.receive
+        offered.operations.extend(node_operations(self.redis, control.calls))
+        return control
+
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(
             metrics,
             slot.number,
-            slot.count,
+            slot.siblings,
             lambda number: self._peers.fetch(slot.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
         )
 
@@ -346,13 +362,6 @@ async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> L
     stack.push_async_callback(embedded.stop)
     await embedded.start()
     return embedded.address
-
-
-def _peer_tls(config: Config) -> ssl.SSLContext | None:
-    """The context for other nodes, which have the same settings; None: the system's."""
-    if not config.tls.is_on or config.cluster.secret is None:
-        return None
-    return node_context(config.tls, own_client(config.cluster.secret) if config.tls.verify_clients else None)
 
 
 def _engine_settings(config: Config, node: str) -> EngineSettings:

@@ -9,21 +9,17 @@ import enum
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from app.transport.tls_text import tls_of_scope
+from app.transport.user_agent import user_agent_of
 
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN = (429, 503)
-MAX_AGENT_BYTES = 256
-"""The bytes of a user agent that are kept."""
-_MAX_AGENTS = 1_024
-"""The user agents that are remembered, to share their memory."""
 _MAX_FIELDS = 64
 """A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
@@ -117,9 +113,9 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
-        address, agent_text = client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES])
-        return cls(scope.get("query_string", b""), address, agent_text, tls_of_scope(scope))
+        address = client[0] if client else ""
+        agent = user_agent_of(scope.get("headers", ()))
+        return cls(scope.get("query_string", b""), address, agent, tls_of_scope(scope))
 
     @property
     def query(self) -> dict[str, str]:
@@ -141,12 +137,6 @@ class Handshake:
 def _cut(value: str, most: int) -> str:
     data = value.encode(errors="replace")
     return value if len(data) <= most else data[: most + 1].decode(errors="replace")
-
-
-@lru_cache(_MAX_AGENTS)
-def _user_agent(header: bytes) -> str:
-    """Decode a user agent; the same object for equal ones, as most sessions have one of few."""
-    return header.decode("latin-1")
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """The list of pages, in the order of the menu. A page whose operation this node does not have is left out."""
 
 from app.console.pages.audit import AUDIT
+from app.console.pages.connections import CONNECTIONS
 from app.console.pages.load import LOAD, LOAD_COMPARE, LOAD_RUN
 from app.console.pages.log import LOG
+from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
+from app.console.pages.overview import OVERVIEW
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (SITES, SITE, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS)
+PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, NODES, STORES, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS)
