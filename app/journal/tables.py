@@ -325,5 +325,23 @@ api_tokens = Table(
     sqlite_autoincrement=True,
 )
 
+#: The runs of the load test with their totals. They are no history, and no retention deletes them.
+load_runs = Table(
+    "load_runs",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("operator", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    #: Devices, messages of each, and the most seconds, as JSON.
+    Column("plan", Text, nullable=False),
+    #: `running`, `done`, `failed` or `stopped`.
+    Column("state", Text, nullable=False),
+    #: A JSON object, or the reason of a failure; NULL while it runs.
+    Column("totals", Text),
+)
+
 #: The tables that entries `rows` may fill.
 ROW_TABLES = {table.name: table for table in (connections, refusals, log, samples, webhook_attempts, transfers, audit)}

@@ -21,6 +21,7 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
+from app.load.operations import load_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.sites.revocation import ticket_operations
@@ -45,7 +46,7 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
-_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
 _SITES = site_operations(_NOTHING)
 OPERATIONS = [
     *connection_operations(_NOTHING),

@@ -2,6 +2,7 @@
 
 from app.console.pages.audit import AUDIT
 from app.console.pages.connections import CONNECTIONS
+from app.console.pages.load import LOAD, LOAD_COMPARE, LOAD_RUN
 from app.console.pages.log import LOG
 from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
@@ -9,4 +10,4 @@ from app.console.pages.overview import OVERVIEW
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, NODES, STORES, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS)
