@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, func, select, text, union_all
+from sqlalchemy import ColumnElement, Row, Select, func, select, text, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config.settings import Config
@@ -47,6 +47,8 @@ ROWS_LOOKED_AT = 10_000
 #: The rows of one device, and the devices of one user, that a list by user looks at.
 _ROWS_OF_DEVICE = 1_000
 _DEVICES_OF_USER = 200
+#: The acknowledged messages of a device among which its last ack is looked for.
+_ACKED_OF_DEVICE = 20
 #: A question that takes longer is given up.
 _ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
@@ -148,6 +150,21 @@ class Journal:
             newest = _of_devices(ids, bounds, limit)
             keys = (await sql.execute(select(newest).order_by(newest.c.seq.desc()).limit(limit))).all()
             return await _with_messages(sql, site_id, keys)
+
+    async def last_acks(
+        self, site: str, names: Sequence[tuple[str, str]], looked_at: int
+    ) -> dict[tuple[str, str], int]:
+        """When devices, named by user and device, have acknowledged last, each among so many of its newest messages."""
+        found: dict[tuple[str, str], int] = {}
+        async with self._asking(site) as (sql, site_id):
+            for start in range(0, len(names), _DEVICES_OF_USER):
+                part = names[start : start + _DEVICES_OF_USER]
+                of_site = (devices.c.site_id == site_id, tuple_(devices.c.user, devices.c.device).in_(part))
+                rows = await sql.execute(select(devices.c.id, devices.c.user, devices.c.device).where(*of_site))
+                name_of = {row.id: (row.user, row.device) for row in rows}
+                acks = await sql.execute(_last_acks(list(name_of), looked_at)) if name_of else ()
+                found |= {name_of[row.device_id]: row.at for row in acks}
+        return found
 
     async def user_rows(self, table: str, site: str, user: str, since: int, limit: int) -> list[JournalRow]:
         """The newest rows of `connections` or `refusals` of a user since then, newest first. A connection that has not
@@ -305,6 +322,17 @@ def _of_devices(ids: Sequence[int], bounds: _Bounds, limit: int) -> Any:
         for id in ids
     ]
     return union_all(*(select(part) for part in parts)).subquery()
+
+
+def _last_acks(ids: Sequence[int], looked_at: int) -> Any:
+    """The last ack of each device. Acks may be out of order, so several of its newest acknowledged messages count."""
+    parts = []
+    for id in ids:
+        newest = select(deliveries.c.device_id, deliveries.c.acked_at).where(deliveries.c.device_id == id)
+        looked = newest.order_by(deliveries.c.seq.desc()).limit(looked_at).subquery()
+        acked = select(looked).where(looked.c.acked_at.is_not(None)).limit(_ACKED_OF_DEVICE).subquery()
+        parts.append(select(acked.c.device_id, func.max(acked.c.acked_at).label("at")).group_by(acked.c.device_id))
+    return union_all(*parts)
 
 
 async def _with_messages(sql: AsyncConnection, site_id: int, keys: Sequence[Row[Any]]) -> list[UserDelivery]:

@@ -1,27 +1,39 @@
 """GET /devices, GET /devices/queue, DELETE /devices: what the devices of a user hold, from the queues alone."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
+
+import msgspec
 
 from app.clock import rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
-from app.protocols.receipts.ports import DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
+from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
 from app.protocols.receipts.refusal import no_queues, unknown_device
 from app.protocols.receipts.settings import MAX_STEPS
 from app.protocols.receipts.words import away_since_ms
 
-#: The times of last acks in ms since the epoch, by device.
-LastAcks: TypeAlias = Callable[[Site, str], Awaitable[Mapping[str, int]]]
+#: A user and a device.
+Names: TypeAlias = tuple[str, str]
+#: The times of last acks in ms since the epoch.
+LastAcks: TypeAlias = Callable[[Site, Iterable[Names]], Awaitable[Mapping[Names, int]]]
+#: The states that a list of all devices can be bound to.
+STATES: Mapping[str, Callable[[DeviceFacts], bool]] = {
+    "connected": lambda device: bool(device.nodes),
+    "away": lambda device: not device.nodes,
+    "waiting": lambda device: device.messages > 0,
+    "resync": lambda device: device.is_lost,
+}
 
 
 class DeviceReceipts:
     """The questions about devices. Lives as long as the node, and keeps no state of a request."""
 
     def __init__(self, queues: QueueReader, follow_up: FollowUp, last_acks: LastAcks) -> None:
-        """`last_acks` knows when the devices of a user have acknowledged last, as far back as it looks."""
+        """`last_acks` knows when devices have acknowledged last, as far back as it looks."""
         self._queues = queues
         self._last_acks = last_acks
         self._follow_up = follow_up
@@ -29,21 +41,45 @@ class DeviceReceipts:
     async def list_devices(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a user."""
         query.allow(("user", "limit", "cursor"))
-        user, page, begin = query.required("user"), Page(query.limit()), query.cursor(Scan) or Scan()
+        return await self._list(site, query, f"user:{query.required('user')}", _is_any)
+
+    async def list_all(self, site: Site, query: Parameters) -> dict[str, Any]:
+        """The devices of a site, or of one of its users, that are in a state. A page looks at a bounded number of
+        devices: one that finds few of them is short, and has a cursor."""
+        query.allow(("user", "state", "limit", "cursor"))
+        user, state = query.text("user"), query.choice("state", STATES)
+        key = ALL_DEVICES if user is None else f"user:{user}"
+        return await self._list(site, query, key, _is_any if state is None else STATES[state])
+
+    async def _list(
+        self, site: Site, query: Parameters, key: str, passes: Callable[[DeviceFacts], bool]
+    ) -> dict[str, Any]:
+        limit, begin = query.limit(), query.cursor(Scan) or Scan()
+        page, steps = Page(limit), Steps(MAX_STEPS)
         _check_queues(site)
-        steps = Steps(MAX_STEPS)
-        part = await self._queues.handles(site, f"user:{user}", begin, query.limit(), steps)
-        rooms = await self._queues.user_rooms(site, user) if part.handles else []
-        acks = await self._last_acks(site, user) if part.handles else {}
-        done = 0
-        for device in await self._queues.describe_devices(site, part.handles, steps):
+        while True:
+            part = await self._queues.handles(site, key, begin, limit, steps)
+            described = await self._queues.describe_devices(site, part.handles, steps)
+            following = part.rest(await self._add(site, page, described, passes), begin)
+            if following is None or page.is_full or steps.are_used_up:
+                return {"devices": page.items, "cursor": query.next_cursor(following)}
+            begin = following
+
+    async def _add(
+        self, site: Site, page: Page, described: Sequence[DeviceFacts | None], passes: Callable[[DeviceFacts], bool]
+    ) -> int:
+        """Adds devices that pass to a page, until it is full. Answers how many were looked at."""
+        chosen = [device for device in described if device is not None and passes(device)]
+        users = list(dict.fromkeys(device.user for device in chosen))
+        rooms = await asyncio.gather(*(self._queues.user_rooms(site, user) for user in users))
+        rooms_of = dict(zip(users, rooms, strict=True))
+        acks = await self._last_acks(site, [(device.user, device.device) for device in chosen])
+        for done, device in enumerate(described):
             if page.is_full:
-                break
-            done += 1
-            if device is not None:
-                page.add(_device(site, device, rooms, acks.get(device.device)))
-        following = part.rest(done, begin)
-        return {"devices": page.items, "cursor": query.next_cursor(following)}
+                return done
+            if device is not None and passes(device):
+                page.add(_device(site, device, rooms_of[device.user], acks.get((device.user, device.device))))
+        return len(described)
 
     async def list_queue(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The messages in the queue of a device, oldest first."""
@@ -58,6 +94,19 @@ class DeviceReceipts:
         following = part.messages[-1].seq if part.has_more else None
         return {"messages": [_entry(one) for one in part.messages], "cursor": query.next_cursor(following)}
 
+    async def show(self, site: Site, user: str, device: str) -> dict[str, Any]:
+        """One device, as the lists show it."""
+        _check_queues(site)
+        handle = await self._queues.find_device(site, user, device)
+        page = Page(1)
+        if handle is not None:
+            described = await self._queues.describe_devices(site, [handle], Steps(MAX_STEPS))
+            await self._add(site, page, described, _is_any)
+        if not page.items:
+            raise unknown_device()
+        shown: dict[str, Any] = msgspec.json.decode(page.items[0])
+        return shown
+
     async def forget(self, site: Site, query: Parameters) -> dict[str, Any]:
         """Forgets a device, or only what waits for it."""
         query.allow(("user", "device", "resync"))
@@ -68,6 +117,10 @@ class DeviceReceipts:
         if not count:
             raise unknown_device()
         return {"ok": True, "devices": count}
+
+
+def _is_any(device: DeviceFacts) -> bool:
+    return True
 
 
 def _check_queues(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app.clock import now_ms, rfc3339
@@ -12,7 +12,7 @@ from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
 from app.protocols.receipts.answers import raw_body, waiting_device, waiting_message
-from app.protocols.receipts.devices import time_or_none
+from app.protocols.receipts.devices import Names, time_or_none
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
@@ -158,13 +158,11 @@ class MessageReceipts:
         facts = await self.facts_of(site, [one for one in deliveries if one.state in _OPEN])
         return [_delivery(site, message, one, facts.get(one.device_id)) for one in deliveries]
 
-    async def last_acks(self, site: Site, user: str) -> dict[str, int]:
-        """When the devices of a user have acknowledged last, among the newest messages of the user."""
+    async def last_acks(self, site: Site, names: Iterable[Names]) -> Mapping[Names, int]:
+        """When devices have acknowledged last, each among its newest messages."""
         with contextlib.suppress(JournalUnavailable):
             if self.journal is not None:
-                found = await self.journal.user_deliveries(site.name, user, 0, ACKS_LOOKED_AT)
-                acked = [(one.delivery.acked_at, one.delivery.device) for one in found]
-                return {device: at for at, device in sorted((at, device) for at, device in acked if at is not None)}
+                return await self.journal.last_acks(site.name, list(names), ACKS_LOOKED_AT)
         return {}
 
     async def facts_of(self, site: Site, deliveries: Sequence[JournalDelivery]) -> dict[int, DeviceFacts]:

@@ -17,6 +17,7 @@ from app.protocols.receipts.figures import METRICS
 from app.protocols.receipts.journal_messages import MessageReceipts
 from app.protocols.receipts.journal_trace import TraceReceipts
 from app.protocols.receipts.openapi import openapi_endpoint
+from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.receipts.parameters import Parameters, message_id
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.refusal import ReceiptRefused
@@ -35,6 +36,7 @@ class _NodeReceipts(NodeProtocol):
         self._messages = MessageReceipts(queues, follow_up)
         devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
         trace = TraceReceipts(queues, self._messages)
+        services.operations.extend(receipt_operations(_questions(self._messages, devices, trace)))
         gate = Gate(self._keys, services.counts)
 
         def route(path: str, **handlers: Handler) -> Route:
@@ -57,6 +59,19 @@ class _NodeReceipts(NodeProtocol):
         """Ends the connections to the journal."""
         if self._messages.journal is not None:
             await self._messages.journal.close()
+
+
+def _questions(messages: MessageReceipts, devices: DeviceReceipts, trace: TraceReceipts) -> Questions:
+    return Questions(
+        list_messages=messages.list_messages,
+        show_message=messages.show,
+        withdraw_message=messages.withdraw,
+        list_devices=devices.list_all,
+        list_queue=devices.list_queue,
+        show_device=devices.show,
+        forget_device=devices.forget,
+        trace=trace.trace,
+    )
 
 
 def _plain(ask: Callable[[Site, Parameters], Awaitable[dict[str, Any]]]) -> Handler:
