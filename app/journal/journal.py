@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, func, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config.settings import Config
@@ -64,6 +64,20 @@ __all__ = [
     "MessagePage",
     "UserDelivery",
 ]
+
+
+# Acks may be out of order, so several of a device's newest acknowledged messages count. As text: of 50 devices the
+# database needs less time than SQLAlchemy for a statement with a part for each.
+_LAST_ACKS = text("""
+    SELECT named."user", named.device, (
+        SELECT max(acked.acked_at) FROM (
+            SELECT newest.acked_at FROM (
+                SELECT acked_at FROM deliveries WHERE device_id = named.id ORDER BY seq DESC LIMIT :looked_at
+            ) AS newest WHERE newest.acked_at IS NOT NULL LIMIT :acked
+        ) AS acked
+    ) AS at
+    FROM devices AS named WHERE named.site_id = :site_id AND (named."user", named.device) IN :names
+""").bindparams(bindparam("names", expanding=True))
 
 
 class Journal:
@@ -159,11 +173,9 @@ class Journal:
         async with self._asking(site) as (sql, site_id):
             for start in range(0, len(names), _DEVICES_OF_USER):
                 part = names[start : start + _DEVICES_OF_USER]
-                of_site = (devices.c.site_id == site_id, tuple_(devices.c.user, devices.c.device).in_(part))
-                rows = await sql.execute(select(devices.c.id, devices.c.user, devices.c.device).where(*of_site))
-                name_of = {row.id: (row.user, row.device) for row in rows}
-                acks = await sql.execute(_last_acks(list(name_of), looked_at)) if name_of else ()
-                found |= {name_of[row.device_id]: row.at for row in acks}
+                bounds = {"site_id": site_id, "names": part, "looked_at": looked_at, "acked": _ACKED_OF_DEVICE}
+                rows = await sql.execute(_LAST_ACKS, bounds)
+                found |= {(row.user, row.device): row.at for row in rows if row.at is not None}
         return found
 
     async def user_rows(self, table: str, site: str, user: str, since: int, limit: int) -> list[JournalRow]:
@@ -322,17 +334,6 @@ def _of_devices(ids: Sequence[int], bounds: _Bounds, limit: int) -> Any:
         for id in ids
     ]
     return union_all(*(select(part) for part in parts)).subquery()
-
-
-def _last_acks(ids: Sequence[int], looked_at: int) -> Any:
-    """The last ack of each device. Acks may be out of order, so several of its newest acknowledged messages count."""
-    parts = []
-    for id in ids:
-        newest = select(deliveries.c.device_id, deliveries.c.acked_at).where(deliveries.c.device_id == id)
-        looked = newest.order_by(deliveries.c.seq.desc()).limit(looked_at).subquery()
-        acked = select(looked).where(looked.c.acked_at.is_not(None)).limit(_ACKED_OF_DEVICE).subquery()
-        parts.append(select(acked.c.device_id, func.max(acked.c.acked_at).label("at")).group_by(acked.c.device_id))
-    return union_all(*parts)
 
 
 async def _with_messages(sql: AsyncConnection, site_id: int, keys: Sequence[Row[Any]]) -> list[UserDelivery]:

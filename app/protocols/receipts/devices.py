@@ -4,29 +4,39 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
+from msgspec import Struct
 
 from app.clock import rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
-from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
+from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, HandlePart, QueuedMessage, QueueReader, Scan, Steps
 from app.protocols.receipts.refusal import no_queues, unknown_device
-from app.protocols.receipts.settings import MAX_STEPS
+from app.protocols.receipts.settings import MAX_STEPS, STATE_STEPS
 from app.protocols.receipts.words import away_since_ms
 
 #: A user and a device.
 Names: TypeAlias = tuple[str, str]
 #: The times of last acks in ms since the epoch.
 LastAcks: TypeAlias = Callable[[Site, Iterable[Names]], Awaitable[Mapping[Names, int]]]
+_Test: TypeAlias = Callable[[DeviceFacts], bool]
 #: The states that a list of all devices can be bound to.
-STATES: Mapping[str, Callable[[DeviceFacts], bool]] = {
+STATES: Mapping[str, _Test] = {
     "connected": lambda device: bool(device.nodes),
     "away": lambda device: not device.nodes,
     "waiting": lambda device: device.messages > 0,
     "resync": lambda device: device.is_lost,
 }
+
+
+class _Chosen(Struct, frozen=True):
+    """A device of a page, and its place: it is the `done`th handle of a part that begins at `begin`."""
+
+    device: DeviceFacts
+    part: HandlePart
+    done: int
+    begin: Scan
 
 
 class DeviceReceipts:
@@ -51,35 +61,45 @@ class DeviceReceipts:
         key = ALL_DEVICES if user is None else f"user:{user}"
         return await self._list(site, query, key, _is_any if state is None else STATES[state])
 
-    async def _list(
-        self, site: Site, query: Parameters, key: str, passes: Callable[[DeviceFacts], bool]
-    ) -> dict[str, Any]:
+    async def _list(self, site: Site, query: Parameters, key: str, passes: _Test) -> dict[str, Any]:
         limit, begin = query.limit(), query.cursor(Scan) or Scan()
-        page, steps = Page(limit), Steps(MAX_STEPS)
         _check_queues(site)
+        chosen, following = await self._choose(site, key, begin, limit, passes)
+        page = Page(limit)
+        for one, shown in zip(chosen, await self._shown(site, [one.device for one in chosen]), strict=True):
+            page.add(shown)
+            if page.is_full:
+                following = one.part.rest(one.done, one.begin)
+                break
+        return {"devices": page.items, "cursor": query.next_cursor(following)}
+
+    async def _choose(
+        self, site: Site, key: str, begin: Scan, limit: int, passes: _Test
+    ) -> tuple[list[_Chosen], Scan | None]:
+        """The devices of a hash that pass, and where to go on; None: that was all."""
+        chosen: list[_Chosen] = []
+        steps = Steps(MAX_STEPS if passes is _is_any else STATE_STEPS)
         while True:
             part = await self._queues.handles(site, key, begin, limit, steps)
-            described = await self._queues.describe_devices(site, part.handles, steps)
-            following = part.rest(await self._add(site, page, described, passes), begin)
-            if following is None or page.is_full or steps.are_used_up:
-                return {"devices": page.items, "cursor": query.next_cursor(following)}
+            done = 0
+            for device in await self._queues.describe_devices(site, part.handles, steps):
+                if len(chosen) == limit:
+                    break
+                done += 1
+                if device is not None and passes(device):
+                    chosen.append(_Chosen(device, part, done, begin))
+            following = part.rest(done, begin)
+            if following is None or len(chosen) == limit or steps.are_used_up:
+                return chosen, following
             begin = following
 
-    async def _add(
-        self, site: Site, page: Page, described: Sequence[DeviceFacts | None], passes: Callable[[DeviceFacts], bool]
-    ) -> int:
-        """Adds devices that pass to a page, until it is full. Answers how many were looked at."""
-        chosen = [device for device in described if device is not None and passes(device)]
-        users = list(dict.fromkeys(device.user for device in chosen))
+    async def _shown(self, site: Site, devices: Sequence[DeviceFacts]) -> list[dict[str, Any]]:
+        """Devices as answers show them."""
+        users = list(dict.fromkeys(device.user for device in devices))
         rooms = await asyncio.gather(*(self._queues.user_rooms(site, user) for user in users))
         rooms_of = dict(zip(users, rooms, strict=True))
-        acks = await self._last_acks(site, [(device.user, device.device) for device in chosen])
-        for done, device in enumerate(described):
-            if page.is_full:
-                return done
-            if device is not None and passes(device):
-                page.add(_device(site, device, rooms_of[device.user], acks.get((device.user, device.device))))
-        return len(described)
+        acks = await self._last_acks(site, [(one.user, one.device) for one in devices]) if devices else {}
+        return [_device(site, one, rooms_of[one.user], acks.get((one.user, one.device))) for one in devices]
 
     async def list_queue(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The messages in the queue of a device, oldest first."""
@@ -98,13 +118,10 @@ class DeviceReceipts:
         """One device, as the lists show it."""
         _check_queues(site)
         handle = await self._queues.find_device(site, user, device)
-        page = Page(1)
-        if handle is not None:
-            described = await self._queues.describe_devices(site, [handle], Steps(MAX_STEPS))
-            await self._add(site, page, described, _is_any)
-        if not page.items:
+        described = await self._queues.describe_devices(site, [handle], Steps(MAX_STEPS)) if handle is not None else []
+        if not described or described[0] is None:
             raise unknown_device()
-        shown: dict[str, Any] = msgspec.json.decode(page.items[0])
+        (shown,) = await self._shown(site, [described[0]])
         return shown
 
     async def forget(self, site: Site, query: Parameters) -> dict[str, Any]:

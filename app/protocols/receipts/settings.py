@@ -24,6 +24,8 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_SORTED = 1_000
 #: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
 MAX_STEPS = 200
+#: The same for a list of devices in a state, which may look at many devices for few: it is to answer in 100 ms.
+STATE_STEPS = 100
 #: The elements that one step of a scan asks for: as many as the page has, within these bounds.
 LEAST_SCAN_COUNT = 50
 SCAN_COUNT = 500
