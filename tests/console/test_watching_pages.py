@@ -89,6 +89,9 @@ def test_the_life_of_a_message(
     wait_row(page, f"device-{user.room}-phone", "acked")
     wait_row(page, f"device-{user.room}-tablet", "written", "not acknowledged yet")
     assert violations(page) == []
+    page.click(page.find("button", "Send again"))
+    taking.wait_event("order.changed", nth=2)
+    wait_for(page, "document.querySelector('[role=status]') !== null", "the note")
     silent.disconnect()
     wait_row(page, f"device-{user.room}-tablet", "away since")
     press(page, "Withdraw")

@@ -16,7 +16,8 @@ from app.protocols.receipts.devices import Names, time_or_none
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
-from app.protocols.receipts.refusal import ReceiptRefused, journal_off, unknown_message
+from app.protocols.receipts.redis_copies import Original, RedisCopies
+from app.protocols.receipts.refusal import ReceiptRefused, journal_off, no_queues, not_sent_again, unknown_message
 from app.protocols.receipts.settings import ACKS_LOOKED_AT, JOURNAL_SECONDS, MAX_STEPS
 from app.protocols.receipts.waiting_messages import ReceiptPlace, Wanted, devices_waiting, find_waiting, list_waiting
 from app.protocols.receipts.words import waiting_reason, written_reason
@@ -29,8 +30,9 @@ _FILTERS = ("room", "user", "event", "state", "since", "until", "limit", "cursor
 class MessageReceipts:
     """The questions about messages. Lives as long as the node, and keeps no state of a request."""
 
-    def __init__(self, queues: QueueReader, follow_up: FollowUp) -> None:
+    def __init__(self, queues: QueueReader, follow_up: FollowUp, copies: RedisCopies) -> None:
         self._queues = queues
+        self._copies = copies
         #: Set before the first question; None: there is none.
         self.journal: Journal | None = None
         self._follow_up = follow_up
@@ -98,6 +100,24 @@ class MessageReceipts:
         if withdrawn is None and (self.journal is None or await self.journal.message(site.name, id) is None):
             raise unknown_message()
         return {"ok": True, "id": str(id), "devices": withdrawn.devices if withdrawn is not None else 0}
+
+    async def send_again(self, site: Site, id: int, user: str, device: str) -> dict[str, Any]:
+        """Sends a copy of a message to one device. Its content is known while some device has it in its queue, and
+        where the journal keeps bodies."""
+        if not site.has_queues:
+            raise no_queues()
+        found = await self._find(site, id, site.journal_bodies)
+        waiting = await find_waiting(self._queues, site, id, Steps(MAX_STEPS)) if found is None else None
+        if found is not None:
+            original = Original(found.seq, found.event, found.body or "")
+        elif waiting is not None:
+            original = Original(waiting.seq, waiting.event, "")
+        else:
+            raise unknown_message()
+        outcome, copy = await self._copies.send(site, original, user, device)
+        if refusal := not_sent_again(outcome):
+            raise refusal
+        return {"ok": True, "id": str(copy)}
 
     async def _find(self, site: Site, id: int, bodies: bool) -> JournalMessage | None:
         """A message of the journal; None also while the journal does not answer."""

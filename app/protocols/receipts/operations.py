@@ -70,6 +70,12 @@ class QueueWanted(ListInputs, frozen=True, kw_only=True):
     device: DeviceId = ""
 
 
+class CopyWanted(DeviceName, frozen=True, kw_only=True):
+    """A message, and the device that is to get a copy of it."""
+
+    id: Words
+
+
 class TraceWanted(Inputs, frozen=True, kw_only=True):
     """Which user to trace, and how far back."""
 
@@ -85,6 +91,7 @@ class Questions(Struct, frozen=True):
     list_messages: _Ask
     show_message: _AskOfMessage
     withdraw_message: _AskOfMessage
+    send_again: Callable[[Site, int, str, str], Awaitable[dict[str, Any]]]
     list_devices: _Ask
     list_queue: _Ask
     show_device: Callable[[Site, str, str], Awaitable[dict[str, Any]]]
@@ -102,12 +109,14 @@ def _message_operations(ask: Questions) -> list[Operation]:
     show = "Show a message with its devices, each with the reason of its state"
     run_list, run_show = _list(ask.list_messages, "messages"), _of_message(ask.show_message)
     withdraw, summary = _of_message(ask.withdraw_message), "Withdraw a message from every queue"
+    again = "Send a copy of a message to one device"
     trace = "Show what happened to a user"
     one = f"{messages}/{{id}}"
     return [
         Operation("messages.list", "List messages, newest first", "GET", messages, see, run_list, MessagesWanted),
         Operation("messages.show", show, "GET", one, see, run_show, MessageDevices),
         Operation("messages.withdraw", summary, "DELETE", one, Role.OPERATOR, withdraw, MessagePath),
+        Operation("messages.send_again", again, "POST", f"{one}/send-again", Role.OPERATOR, _again(ask), CopyWanted),
         Operation("trace.show", trace, "GET", "/sites/{site}/trace", see, _trace(ask.trace), TraceWanted),
     ]
 
@@ -146,6 +155,14 @@ def _of_message(ask: _AskOfMessage) -> Callable[[Call], Awaitable[dict[str, Any]
         given = _given(call)
         id = given.pop("id")
         return _values(await ask(call.known_site, _parameters(call, given, id), message_id(id)))
+
+    return run
+
+
+def _again(questions: Questions) -> Callable[[Call], Awaitable[dict[str, Any]]]:
+    async def run(call: Call) -> dict[str, Any]:
+        given: CopyWanted = call.given
+        return await questions.send_again(call.known_site, message_id(given.id), given.user, given.device)
 
     return run
 

@@ -19,6 +19,7 @@ from app.protocols.receipts.journal_trace import TraceReceipts
 from app.protocols.receipts.openapi import openapi_endpoint
 from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.receipts.parameters import Parameters, message_id
+from app.protocols.receipts.redis_copies import RedisCopies
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.site_keys import ApiKeys
@@ -33,7 +34,8 @@ class _NodeReceipts(NodeProtocol):
         self._services = services
         self._keys = ApiKeys(services.config.sites, services.counts, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
-        self._messages = MessageReceipts(queues, follow_up)
+        copies = RedisCopies(services.redis, services.ids, services.config.max_body_bytes)
+        self._messages = MessageReceipts(queues, follow_up, copies)
         devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
         trace = TraceReceipts(queues, self._messages)
         services.operations.extend(receipt_operations(_questions(self._messages, devices, trace)))
@@ -66,6 +68,7 @@ def _questions(messages: MessageReceipts, devices: DeviceReceipts, trace: TraceR
         list_messages=messages.list_messages,
         show_message=messages.show,
         withdraw_message=messages.withdraw,
+        send_again=messages.send_again,
         list_devices=devices.list_all,
         list_queue=devices.list_queue,
         show_device=devices.show,

@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config.settings import Config, Site
+from app.config.settings import Config, QueueLimit, Site
 from app.errors import RequestRefused
 from app.ids import FlakeIds
 from app.protocols.operations import Actor, Call, Operation, Role
 from app.protocols.protocol import NodeServices
 from app.protocols.reading import new_reading_pool
 from app.protocols.receipts.protocol import RECEIPTS
+from app.store.keys import prefix
 from tests.protocols.receipts.asking import SITE, SITES
 from tests.support.fates import FateStream
-from tests.support.store import StoreNode
+from tests.support.store import StoreNode, heard, settled
+from tests.support.valkey import Valkey
 
 Do = Callable[..., Any]
 FIRST_SEQ = 1_001
@@ -152,3 +155,67 @@ async def test_what_is_refused(do: Do, node: StoreNode) -> None:
     for name, given, text in refused:
         with pytest.raises(RequestRefused, match=text):
             await do(name, **given)
+
+
+async def test_sending_again(do: Do, node: StoreNode, valkey: Valkey) -> None:
+    """A copy goes to one device, under an id of its own, while another device still has the message in its queue."""
+    phone = await node.open(SITE, "user_1", "phone")
+    tablet = await node.open(SITE, "user_1", "tablet")
+    body = await node.publish(SITE, "user_1", "first")
+    await heard(phone, 1)
+    await heard(tablet, 1)
+    node.ack(phone, phone.seqs[0])
+    await settled(node)
+    (waiting,) = (await do("devices.queue", user="user_1", device="tablet"))["items"]
+    answer = await do("messages.send_again", id=waiting["id"], user="user_1", device="phone")
+    assert await heard(phone, 2) == [body, body]
+    (copy,) = (await do("devices.queue", user="user_1", device="phone"))["items"]
+    assert (copy["id"], copy["event"]) == (answer["id"], "first")
+    assert copy["id"] != waiting["id"]
+    node.ack(phone, phone.seqs[1])
+    await settled(node)
+    assert (await do("devices.queue", user="user_1", device="phone"))["items"] == []
+    assert tablet.bodies == [body]
+    for device, code in (("tablet", "still_waiting"), ("watch", "unknown_device")):
+        with pytest.raises(RequestRefused) as refused:
+            await do("messages.send_again", id=waiting["id"], user="user_1", device=device)
+        assert refused.value.code == code
+    node.ack(tablet, tablet.seqs[0])
+    await settled(node)
+    assert not [key for key in valkey.dump() if key.startswith(prefix(SITE.name) + "body:")]
+
+
+async def test_sending_again_to_a_device_that_is_away(do: Do, node: StoreNode) -> None:
+    """The copy waits, and the device gets it when it comes; a full queue is dropped, and the refusal says so."""
+    handle = await connected(node, "user_1", "phone", 1)
+    await connected(node, "user_1", "tablet", 2)
+    await node.publish(SITE, "user_1")
+    (waiting,) = (await do("devices.queue", user="user_1", device="tablet"))["items"]
+    await do("devices.drop_queue", user="user_1", device="phone")
+    await node.queues.disconnect(SITE, 1, [(handle, 0)])
+    await do("messages.send_again", id=waiting["id"], user="user_1", device="phone")
+    assert (await do("devices.queue", user="user_1", device="phone"))["device"]["queue"]["messages"] == 1
+    small = structs.replace(SITE, queue_limit=QueueLimit(messages=1, bytes=10_000))
+    with pytest.raises(RequestRefused, match="ran over"):
+        await do("messages.send_again", small, id=waiting["id"], user="user_1", device="phone")
+    assert (await do("devices.queue", user="user_1", device="phone"))["device"]["queue"]["messages"] == 0
+
+
+async def test_sending_again_what_is_over(do: Do, node: StoreNode, valkey: Valkey, write: Callable[[], Any]) -> None:
+    """Of a message that no queue has, the journal has the body where the site keeps bodies; elsewhere it is gone."""
+    keeper = SITES["keeper"]
+    for site in (keeper, SITE):
+        await node.queues.connect(site, 1, "phone", ["user_1"])
+        stream = FateStream(valkey, site.name)
+        if site.journal_bodies:
+            stream.send(FIRST_SEQ, [1], body='["news",1]')
+        else:
+            stream.send(FIRST_SEQ, [1])
+    await write()
+    await do("messages.send_again", keeper, id=str(FIRST_SEQ + 7), user="user_1", device="phone")
+    (copy,) = (await do("devices.queue", keeper, user="user_1", device="phone"))["items"]
+    assert (copy["event"], copy["bytes"]) == ("news", 10)
+    with pytest.raises(RequestRefused, match="Nobody has the content"):
+        await do("messages.send_again", id=str(FIRST_SEQ + 7), user="user_1", device="phone")
+    with pytest.raises(RequestRefused, match="no userRoomPrefix"):
+        await do("messages.send_again", SITES["plain"], id="5", user="user_1", device="phone")
