@@ -24,6 +24,7 @@ from app.console.pages.tokens import account_operations
 from app.load.operations import load_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
+from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.sites.revocation import ticket_operations
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
@@ -46,8 +47,10 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
+_NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
 _OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
 _SITES = site_operations(_NOTHING)
+_OF_PARTS = [*receipt_operations(_NO_QUESTIONS), *_SITES, *_OF_NODES, *_OF_SITE]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
@@ -56,9 +59,7 @@ OPERATIONS = [
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
-    *_SITES,
-    *_OF_SITE,
-    *_OF_NODES,
+    *_OF_PARTS,
 ]
 ROLES = list(Role)
 
@@ -66,7 +67,7 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_SITES, *_OF_NODES])
+    node = await ConsoleNode.start(valkey, database, list(_OF_PARTS))
     yield node
     await node.close()
 
