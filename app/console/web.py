@@ -18,7 +18,7 @@ from app.console.files import ConsoleFiles
 from app.console.page import ConsolePage
 from app.console.parameters import gathered
 from app.console.streams import LiveStreams
-from app.console.views import ROOT, PageState, Views, with_query
+from app.console.views import ROOT, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import Receive, Scope, Send, read_body
 from app.protocols.operations import Operation
@@ -223,12 +223,33 @@ class ConsolePages:
             visit = await self._entry.confirm(visit, form[_PASSWORD], _address(request))
         own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
         given = gathered(operation.parameters, own, drops_empty=True)
+        kept = next((page for page in self._pages if page.keeps == operation.name), None)
+        if kept is not None:
+            return await self._perform_in(kept, operation, visit, given)
         answer = msgspec.to_builtins(await self._desk.perform(operation, caller, given))
         back = own_path(form.get("_back", ""))
         if operation.tells:
             return _html(self._views.plain("done", visit, title="Done", action=operation, answer=answer, back=back))
         await self._entry.note(visit, f"Done: {operation.summary}.")
         return RedirectResponse(back, 303)
+
+    async def _perform_in(
+        self, page: ConsolePage, operation: Operation, visit: Visit, given: Mapping[str, Any]
+    ) -> Response:
+        """Performs an action, and shows its form again with the answer or the refusal."""
+        caller, status = visit.operator.caller, 200
+        shown = self._desk.operations[page.shows]
+        # Raises for a site that the caller must not know of.
+        answer = await self._desk.perform(shown, caller, _known(shown, given))
+        try:
+            told = msgspec.to_builtins(await self._desk.perform(operation, caller, given))
+        except RecadoError as error:
+            refusal = refusal_of(error)
+            told, status = {"ok": False, "error": str(refusal)}, refusal.status
+        state = self._views.state(visit, page_path(shown, given), given, given.get("site"))
+        return _html(
+            self._views.page(page, visit, state, {"answer": msgspec.to_builtins(answer), "told": told}), status
+        )
 
 
 def own_path(text: str) -> str:

@@ -16,6 +16,7 @@ from app.console.pages.log import log_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
+from app.protocols.sites.operations import send_operations
 from tests.console.visitor import ConsoleNode, bearer
 from tests.support.valkey import Valkey
 
@@ -36,12 +37,14 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
+#: Operations of other parts of a node than the console.
+_OFFERED = [*_OF_SITE, *send_operations(_NOTHING, 1337)]
 OPERATIONS = [
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
-    *_OF_SITE,
+    *_OFFERED,
 ]
 ROLES = list(Role)
 
@@ -49,7 +52,7 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    node = await ConsoleNode.start(valkey, database, _OFFERED)
     yield node
     await node.close()
 

@@ -21,7 +21,7 @@ SITES = {
 }
 SIZES = {"desk": (1280, 800), "phone": (375, 740)}
 #: The paths of all pages that the menu names.
-PATHS = ["/console/log", "/console/operators", "/console/audit", "/console/tokens"]
+PATHS = ["/console/sites/shop/send", "/console/log", "/console/operators", "/console/audit", "/console/tokens"]
 
 OpenPage = Callable[..., Page]
 

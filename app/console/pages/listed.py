@@ -3,7 +3,8 @@
 from app.console.pages.audit import AUDIT
 from app.console.pages.log import LOG
 from app.console.pages.operators import OPERATORS
+from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (SITES, SITE, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (SITES, SITE, SEND, LOG, OPERATORS, AUDIT, TOKENS)
