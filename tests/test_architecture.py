@@ -80,7 +80,7 @@ HOMES = {
     "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
-    "cryptography": {"app.protocols.topics"},
+    "cryptography": {"app.protocols.topics", "app.node.certificates"},
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
@@ -274,7 +274,7 @@ SHORT_TASKS = {
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
     "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
-    "app.store.large_sends", "app.store.places", "app.transport.websocket",
+    "app.store.large_sends", "app.store.places", "app.transport.tls_door", "app.transport.websocket",
 }  # fmt: skip
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema_rs
 import pytest
+from httpx import URL
 from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from app.catalog.operations import site_operations
 from app.console.openapi import describe
 from app.console.pages.audit import audit_operations
+from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
+from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
+from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.sites.operations import send_operations
-from tests.console.visitor import ConsoleNode, bearer
+from tests.console.visitor import ADDRESS, ConsoleNode, bearer
+from tests.support.store import make_site
 from tests.support.valkey import Valkey
 
 
@@ -37,9 +44,14 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
+_OF_NODES = node_operations(_NOTHING, _NOTHING)
+_SITES = site_operations(_NOTHING)
+_SEND = send_operations(_NOTHING, 1337)
 #: Operations of other parts of a node than the console.
-_OFFERED = [*_OF_SITE, *send_operations(_NOTHING, 1337)]
+_OFFERED = [*_OF_SITE, *_SITES, *_OF_NODES, *_SEND]
 OPERATIONS = [
+    *connection_operations(_NOTHING),
+    *database_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
@@ -59,7 +71,8 @@ async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5)
+    values = {"name": "nobody", "id": 5, "key": "0", "node": "ab", "protocol": "sites"}
+    return "/api/v1" + operation.path.format(site=site, **values)
 
 
 def test_the_table_is_whole() -> None:
@@ -80,7 +93,14 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
         expected = (400, "bad_parameter") if role >= operation.role else (403, "forbidden")
         assert (answer.status_code, answer.json()["code"]) == expected, operation.name
         if operation.is_action:
-            fields = {"site": "shop", "name": "nobody", "id": "5", **wrong}
+            fields = {
+                "site": "shop",
+                "name": "nobody",
+                "id": "5",
+                "key": "0",
+                "node": "ab",
+                "protocol": "sites",
+            } | wrong
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
             assert page.status_code == expected[0], operation.name
@@ -156,6 +176,9 @@ async def test_actions_are_written_down(node: ConsoleNode) -> None:
     await client.get("/api/v1/sites/news/things", headers=headers)
     await visitor.do("operators.remove", name="nobody")
     rows = (await client.get("/api/v1/audit", headers=headers)).json()["items"]
+    logins = [row for row in rows if row["action"] == "login"]
+    assert [(row["operator"], row["target"]) for row in logins] == [("ana", ADDRESS)] * 2
+    rows = [row for row in rows if row not in logins]
     shown = [(row["operator"], row["action"], row["target"], json.decode(row["detail"])) for row in rows]
     refused = {"name": "nobody", "refused": "There is no such operator."}
     assert shown == [
@@ -191,3 +214,19 @@ def test_parameters_are_described() -> None:
     assert [one["name"] for one in change["parameters"]] == ["name"]
     body = change["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert set(body) == {"role", "sites", "every_site", "is_disabled", "password"}
+
+
+@pytest.mark.parametrize("site", ["a/b", "a%2Fb", "söz & x", "a+b", "do"])
+async def test_names_of_sites(valkey: Valkey, database: str, site: str) -> None:
+    """The path of a site leads to it, also with a slash in the name."""
+    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    try:
+        node.sites[site] = make_site(site)
+        await node.add("ana")
+        headers = bearer(await node.token("ana"))
+        path = f"/api/v1/sites/{quote(site, safe='')}/things"
+        client = node.client()
+        answer = await client.send(client.build_request("GET", URL(f"http://console{path}"), headers=headers))
+        assert answer.json() == {"ok": True, "site": site, "caller": "ana"}
+    finally:
+        await node.close()

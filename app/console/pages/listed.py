@@ -1,10 +1,12 @@
 """The list of pages, in the order of the menu. A page whose operation this node does not have is left out."""
 
 from app.console.pages.audit import AUDIT
+from app.console.pages.connections import CONNECTIONS
 from app.console.pages.log import LOG
+from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
 from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (SITES, SITE, SEND, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (SITES, SITE, CONNECTIONS, SEND, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)

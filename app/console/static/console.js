@@ -28,12 +28,21 @@ class Live {
     this.#source = new EventSource(this.part.dataset.live);
     this.#source.addEventListener("live", (event) => this.#show(JSON.parse(event.data), false));
     this.#source.addEventListener("over", () => location.reload());
+    this.#source.addEventListener("error", () => this.#tellLost());
   }
 
   /** Ends the stream. */
   close() {
     this.#source?.close();
     this.#source = null;
+  }
+
+  /** The browser tries again by itself, unless it was answered something else than a stream. */
+  #tellLost() {
+    if (this.#source?.readyState === EventSource.CLOSED) {
+      this.pause.disabled = true;
+      this.pause.textContent = "Not live: load the page again";
+    }
   }
 
   #button(text, press) {

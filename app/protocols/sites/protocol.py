@@ -1,8 +1,11 @@
 """The protocol of sites: users over Socket.IO, POST /send and DELETE /tickets."""
 
+from collections.abc import Iterator
+
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.config.settings import Site
+from app.core.live import LiveConnection
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
@@ -41,6 +44,10 @@ class _NodeSites(NodeProtocol):
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         services.operations.extend(send_operations(self._send, config.port))
         self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._application.live(site)
 
     async def start(self) -> None:
         """Begins to look for clients that change their transport."""
