@@ -23,6 +23,7 @@ from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.webhooks import attempt_operations
 from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
 from app.console.redis_sessions import RedisSessions
@@ -87,6 +88,7 @@ class _NodeConsole(NodeProtocol):
         own = [
             *connection_operations(partial(ended_connections, engine)),
             *database_operations(partial(database_state, engine)),
+            *attempt_operations(read_rows),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

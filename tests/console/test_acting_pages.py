@@ -31,6 +31,7 @@ from tests.support.waiting import eventually
 __all__ = ["inside", "open_page"]
 
 SEND = "/console/sites/alpha/send"
+WEBHOOKS = "/console/sites/alpha/webhooks"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,49 @@ def test_send(inside: OpenPage, server: Deployment, drivers: Drivers, tenant: Te
     connect.close()
 
 
+def test_webhooks(
+    inside: OpenPage, server: Deployment, drivers: Drivers, tenant: Tenant, receiver: HookReceiver
+) -> None:
+    """An operator sends a test and reads the answer, sees the attempt come into the open list, finds a POST that the
+    receiver has refused with its answer, and sends it again."""
+    connect = Connector(server, drivers)
+    page = inside(WEBHOOKS)
+    receiver.answer = b"<b>told</b>"
+    page.click(page.find("button", "Send a test"))
+    wait_for(page, "document.querySelector('#told') !== null", "the answer")
+    assert text_of(page, "#told [role=status]").startswith("The receiver answered 200 after")
+    assert text_of(page, "#told pre").strip() == "<b>told</b>"
+    eventually(lambda: "<b>told</b>" in text_of(page, "tbody[data-rows]"), "the attempt", 20)
+    receiver.status = lambda number: 410
+    receiver.answer = b"no more"
+    connect("alpha", tenant.user())
+    eventually(lambda: "no more" in text_of(page, "tbody[data-rows]"), "the refused attempt", 20)
+    eventually(lambda: "The receiver answered 410" in text_of(page, "#webhook-state"), "the state", 20)
+    eventually(lambda: "user.online" in text_of(page, "#webhook-posts"), "the parked POST", 20)
+    assert violations(page) == []
+    receiver.status = lambda number: 200
+    receiver.answer = b"thanks"
+    click_again(page)
+    eventually(lambda: "Done: Send a POST again." in text_of_any(page), "the page behind it")
+    eventually(lambda: "thanks" in text_of(page, "tbody[data-rows]"), "the delivered attempt", 20)
+    eventually(lambda: "user.online" in [event["type"] for event in receiver.accepted], "the event", 20)
+    assert page.complaints() == []
+    connect.close()
+
+
+def text_of_any(page: Page) -> str:
+    """The text of the page that is loaded by now; "" between two pages."""
+    try:
+        return text_of(page)
+    except AssertionError:
+        return ""
+
+
+def click_again(page: Page) -> None:
+    """Press the button beside the parked POST. The live page may bring a new one at any time."""
+    page.evaluate("document.querySelector('#webhook-posts button').click()")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_they_are_accessible(inside: OpenPage, size: str, scheme: str) -> None:
@@ -97,7 +141,7 @@ def test_they_are_accessible(inside: OpenPage, size: str, scheme: str) -> None:
     width, height = SIZES[size]
     page = inside(SEND, width=width, height=height)
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    for path in (SEND, "/console/sites/plain/send"):
+    for path in (SEND, "/console/sites/plain/send", WEBHOOKS, "/console/sites/plain/webhooks"):
         go(page, path)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert violations(page) == [], path

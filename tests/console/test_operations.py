@@ -20,9 +20,11 @@ from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.webhooks import attempt_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.sites.operations import send_operations
+from app.webhooks.operations import webhook_operations
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
@@ -47,11 +49,13 @@ _NOTHING: Any = None
 _OF_NODES = node_operations(_NOTHING, _NOTHING)
 _SITES = site_operations(_NOTHING)
 _SEND = send_operations(_NOTHING, 1337)
+_WEBHOOKS = webhook_operations({})
 #: Operations of other parts of a node than the console.
-_OFFERED = [*_OF_SITE, *_SITES, *_OF_NODES, *_SEND]
+_OFFERED = [*_OF_SITE, *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
+    *attempt_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),

@@ -8,5 +8,6 @@ from app.console.pages.operators import OPERATORS
 from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
+from app.console.pages.webhooks import WEBHOOKS
 
-PAGES = (SITES, SITE, CONNECTIONS, SEND, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (SITES, SITE, CONNECTIONS, SEND, WEBHOOKS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
