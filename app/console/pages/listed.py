@@ -9,10 +9,12 @@ from app.console.pages.messages import MESSAGE, MESSAGES, TRACE
 from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
 from app.console.pages.overview import OVERVIEW
+from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
+from app.console.pages.webhooks import WEBHOOKS
 
 PAGES = (
-    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE),
+    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND, WEBHOOKS),
     *(NODES, STORES, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS),
 )
