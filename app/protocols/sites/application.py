@@ -283,6 +283,7 @@ class SitesApplication:
             now_ms(),
             request.waited_ms,
             authorise_ms,
+            guest.ticket,
         )
 
     def _record_refusal(self, site: Site, request: ConnectRequest, reason: str) -> None:
