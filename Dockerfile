@@ -24,6 +24,8 @@ VOLUME /data
 USER recado
 EXPOSE 1337
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["python", "-c", \
-  "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '1337') + '/healthcheck', timeout=2)"]
+  "import os, ssl, urllib.request as r; e = os.environ.get; \
+   r.urlopen(('https' if e('RECADO_TLS_CERT') else 'http') + '://127.0.0.1:' + e('PORT', '1337') + '/healthcheck', \
+             timeout=2, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["recado"]
 CMD ["serve"]

@@ -18,21 +18,22 @@ import structlog
 from msgspec import Struct, structs
 
 from app.backends.exchange import BackendError
-from app.backends.sender import post_send, send_each
+from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import journal, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
-from app.commands.site_door import configured_key
+from app.commands.site_door import configured_key, running_server
 from app.commands.sites import reload, sites
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
-from app.config.settings import Config, Site
+from app.config.settings import Config, Site, url_on_loopback
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
+from app.node.certificates import load_tls
 from app.node.purge import check_purge, purge
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
@@ -132,7 +133,7 @@ def _with_operator(config: Config, sources: Sources) -> tuple[Config, Sources]:
         return config, sources
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     console = structs.replace(config.console, operator="demo", operator_password=password)
-    url = f"http://127.0.0.1:{console.port or config.port}/console"
+    url = f"{url_on_loopback(config, console.port or config.port)}/console"
     click.echo(f"Console: {url}  name: demo  password: {password}", err=True)
     # Reloads read the same settings.
     sources = structs.replace(sources, given={**sources.given, "console": console})
@@ -160,6 +161,8 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
     _check(config)
     store = "Redis" if config.redis_url else f"embedded server in {config.data_dir}"
     click.echo(f"OK environment {config.environment}: port {config.port}, {store}, sites: {len(config.sites)}")
+    if config.tls.is_on:
+        click.echo(f"OK tls: {_certificate_of(config)}")
     if config.journal_url is not None:
         kind, days = config.journal_url.partition(":")[0], config.journal.days("messages")
         click.echo(f"OK journal: {kind}, messages are kept {days:g} days")
@@ -196,11 +199,11 @@ def send(**given: Any) -> None:
       recado send --site newsite --room all --event score --resync -- -1
     """
     options = SendOptions(**given)
-    url, api_key = _server_of(options)
+    server, api_key = _server_of(options)
     try:
-        answer = post_send(url, options.site_name, api_key, _send_body(options), resync=options.resync)
+        answer = post_send(server, options.site_name, api_key, _send_body(options), resync=options.resync)
     except BackendError as error:
-        raise Failure(f"no answer from {url}: {error}") from None
+        raise Failure(f"no answer from {server.url}: {error}") from None
     if answer.status != 200:
         raise Failure(f"the server answered {answer.status}: {answer.text}")
     click.echo(answer.text)
@@ -247,16 +250,16 @@ def _import(protocol: str, importer: Importer, file: Path, options: ImportOption
     if options.dry_run:
         click.echo(f"OK {file}: {len(plan.requests)} to import, nothing was changed")
         return
-    url, api_key = _server_of(options)
+    server, api_key = _server_of(options)
     place = f"/{protocol}/{quote(options.site_name, safe='')}"
     requests = [(request.method, request.path, request.body) for request in plan.requests]
     try:
-        answers = send_each(url, place, api_key, requests)
+        answers = send_each(server, place, api_key, requests)
         for number, (request, answer) in enumerate(zip(plan.requests, answers, strict=True)):
             if not 200 <= answer.status < 300:
                 raise Failure(f"{request.subject}: the server answered {answer.status}: {answer.text} ({number} done)")
     except BackendError as error:
-        raise Failure(f"no answer from {url}: {error}; the import may be repeated") from None
+        raise Failure(f"no answer from {server.url}: {error}; the import may be repeated") from None
     click.echo(f"OK {file}: {len(plan.requests)} imported into site {options.site_name}")
 
 
@@ -330,13 +333,13 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
         raise ConfigFailure(error) from None
 
 
-def _server_of(options: SendOptions | ImportOptions) -> tuple[str, str]:
+def _server_of(options: SendOptions | ImportOptions) -> tuple[RunningServer, str]:
     """The running server and the site's key: as given, or as configured."""
     url, api_key = options.url, options.api_key
     if url is not None and api_key is not None:
-        return url, api_key
+        return RunningServer(url), api_key
     config = _load(options.config_path, options.sites_path)
-    return url or f"http://127.0.0.1:{config.port}", api_key or configured_key(config, options.site_name)
+    return running_server(config, url), api_key or configured_key(config, options.site_name)
 
 
 def _check(config: Config) -> None:
@@ -344,6 +347,14 @@ def _check(config: Config) -> None:
         check_together(config)
     except ConfigError as error:
         raise ConfigFailure(error) from None
+
+
+def _certificate_of(config: Config) -> str:
+    try:
+        found = load_tls(config.tls).certificate
+    except ConfigError as error:
+        raise ConfigFailure(error) from None
+    return f"{found.subject} for {', '.join(found.names)}, until {found.valid_until:%Y-%m-%d}"
 
 
 def _describe(site: Site) -> str:

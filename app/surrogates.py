@@ -3,7 +3,12 @@
 A client may have cut a name in the middle of a pair.
 """
 
+import contextlib
+import json
 import re
+from typing import Any
+
+import msgspec
 
 #: The escape of half a pair, or of a pair. It begins with a constant, for which a search takes the least time.
 _HALVES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})")
@@ -20,6 +25,14 @@ def encode_text(text: str) -> bytes:
 def decode_text(data: bytes) -> str:
     """The text that `encode_text` made the bytes of."""
     return data.decode("utf-8", "surrogatepass")
+
+
+def encode_json(value: Any) -> bytes:
+    """The value as JSON that every reader takes: `?` for half a pair, and the text of what JSON does not know."""
+    with contextlib.suppress(UnicodeError):
+        return msgspec.json.encode(value, enc_hook=str)
+    known = msgspec.to_builtins(value, enc_hook=str)
+    return json.dumps(known, ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
 def replace_half_pairs(json_text: bytes) -> bytes:

@@ -44,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write docs/tested-clients.md from what this run shows; a run of some tests only adds to it",
     )
+    parser.addoption("--write-pictures", action="store_true", help="write the pictures of the console in docs/images")
     parser.addoption(
         "--seed", type=int, help="what random tests do follows from it; a failing test prints the one it had"
     )

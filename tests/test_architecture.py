@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "protocol: on SQL": PROTOCOL | {"app.journal"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
-    "app.console": LEAVES | {"app.core", "app.redis", "app.journal", "app.protocols"},
+    "app.console": LEAVES | {"app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
@@ -80,7 +80,7 @@ HOMES = {
     "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.sites", "app.protocols.topics"},
-    "cryptography": {"app.protocols.topics"},
+    "cryptography": {"app.protocols.topics", "app.node.certificates"},
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
@@ -274,7 +274,7 @@ SHORT_TASKS = {
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
     "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
-    "app.store.large_sends", "app.store.places", "app.transport.websocket",
+    "app.store.large_sends", "app.store.places", "app.transport.tls_door", "app.transport.websocket",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError, StoreUnavailable
 from app.node.purge import PurgeRefused
+from tests.support.certificates import Authority
 from tests.support.processes import REPOSITORY
 
 Run = Callable[..., Result]
@@ -171,6 +172,26 @@ def test_check_config_and_serve_agree(run: Run, served: list[Any], config: str, 
     assert results[0].stderr == results[1].stderr
     assert results[0].stderr.startswith(f"recado: {mistake}")
     assert served == []
+
+
+def test_check_config_reads_the_certificate(run: Run, tmp_path: Path) -> None:
+    """check-config says whom the certificate is for, or why its files do not serve."""
+    pair = Authority(tmp_path).sign("www.example.com")
+    Path("config.yml").write_text(f"production: {{tls: {{cert: {pair.cert}, key: {pair.key}}}}}")
+    lines = run("check-config").stdout.splitlines()
+    assert lines[1].startswith("OK tls: CN=www.example.com for localhost, 127.0.0.1, until 20")
+    pair.key.write_text("broken")
+    result = run("check-config")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"recado: tls.key: {pair.key} does not serve: ")
+
+
+def test_no_demo_with_tls(run: Run, served: list[Any]) -> None:
+    """The demo's site asks its own server over HTTP: with TLS it is refused in words."""
+    Path("config.yml").write_text("production: {tls: {cert: a.pem, key: a.key}}")
+    result = run("serve", "--demo")
+    assert (result.exit_code, served) == (2, [])
+    assert result.stderr.startswith("recado: tls: expected none with --demo")
 
 
 def test_example_files_are_usable(run: Run, served: list[tuple[Config, Sources]]) -> None:

@@ -4,6 +4,7 @@ Knows nothing of sessions: requests and answers are passed on unread.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -95,13 +96,13 @@ class _Request:
 class _PeerPool:
     """The connections to one node, or to all that have a URL. Lives until it is closed."""
 
-    def __init__(self, socket_path: str | None, idle_seconds: float) -> None:
+    def __init__(self, socket_path: str | None, idle_seconds: float, tls: ssl.SSLContext | None) -> None:
         connector: aiohttp.BaseConnector
         # No limit: each waiting poll holds a connection, and every client may have one.
         if socket_path is not None:
             connector = aiohttp.UnixConnector(socket_path, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
         else:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=tls or True)
         self.in_use = 0
         self.session = aiohttp.ClientSession(
             connector=connector,
@@ -115,9 +116,11 @@ class _PeerPool:
 class HttpPeers:
     """The way to the other nodes; `Peers` of the ports. Lives as long as the node, which calls `aclose`."""
 
-    def __init__(self, idle_seconds: float) -> None:
-        """A node that is silent for `idle_seconds`, longer than any poll waits, counts as gone."""
+    def __init__(self, idle_seconds: float, tls: ssl.SSLContext | None = None) -> None:
+        """A node that is silent for `idle_seconds`, longer than any poll waits, counts as gone. `tls` is for a URL that
+        begins with https; None: the system's."""
         self._idle_seconds = idle_seconds
+        self._tls = tls
         self._pools: dict[str | None, _PeerPool] = {}
         self._is_closed = False
 
@@ -189,7 +192,7 @@ class HttpPeers:
         pool = self._pools.get(socket_path)
         if pool is None:
             self._let_go_of_idle_pools()
-            pool = self._pools[socket_path] = _PeerPool(socket_path, self._idle_seconds)
+            pool = self._pools[socket_path] = _PeerPool(socket_path, self._idle_seconds, self._tls)
         return pool
 
     def _let_go_of_idle_pools(self) -> None:

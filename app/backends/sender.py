@@ -1,6 +1,8 @@
 """Sends requests to a running server, as a tenant's backend would; for the command line."""
 
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -22,13 +24,41 @@ class SendAnswer(Struct, frozen=True):
     text: str
 
 
-def post_send(server_url: str, site: str, api_key: str, body: bytes, *, resync: bool = False) -> SendAnswer:
+class RunningServer(Struct, frozen=True):
+    """The server that a command asks. Lives as long as the command."""
+
+    url: str
+    #: The certificate of a server on this machine, whatever name it is for; None: one that the system trusts.
+    certificate: Path | None = None
+
+    def place(self, path: str) -> str:
+        """The URL of a path."""
+        return f"{self.url.rstrip('/')}{path}"
+
+    def client(self, timeout_seconds: float = _TIMEOUT_SECONDS) -> httpx.Client:
+        """A client for it, to be closed by the caller. Raises BackendError when the certificate cannot be read."""
+        return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self._trust())
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        if self.certificate is None:
+            return True
+        try:
+            trust = ssl.create_default_context(cafile=self.certificate)
+        except OSError as error:
+            raise BackendError(f"{self.certificate}: {error.strerror or 'no certificate'}", "Unreadable") from None
+        # The address is that of this machine, and the certificate itself is known.
+        trust.check_hostname = False
+        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return trust
+
+
+def post_send(server: RunningServer, site: str, api_key: str, body: bytes, *, resync: bool = False) -> SendAnswer:
     """Posts the JSON body to the server's /send; blocks until it answers. Raises BackendError."""
-    url = f"{server_url.rstrip('/')}/send?site={quote(site, safe='')}&resync={str(resync).lower()}"
+    url = server.place(f"/send?site={quote(site, safe='')}&resync={str(resync).lower()}")
     # The key goes in a header: a query would leave it in the logs of every proxy on the way.
     headers = [(b"x-api-key", api_key.encode()), (b"content-type", b"application/json")]
     try:
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+        with server.client() as client:
             response = client.post(url, headers=headers, content=body)
     except tuple(REASONS) as error:
         raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
@@ -36,29 +66,26 @@ def post_send(server_url: str, site: str, api_key: str, body: bytes, *, resync: 
 
 
 def send_each(
-    server_url: str, place: str, api_key: str, requests: Iterable[tuple[str, str, bytes]]
+    server: RunningServer, place: str, api_key: str, requests: Iterable[tuple[str, str, bytes]]
 ) -> Iterator[SendAnswer]:
     """Sends each request: a method, a path behind `place`, a JSON body. Blocks for each answer. Raises BackendError."""
     headers = [(b"x-api-key", api_key.encode()), (b"content-type", b"application/json")]
-    with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+    with server.client() as client:
         for method, path, body in requests:
             try:
-                response = client.request(
-                    method, f"{server_url.rstrip('/')}{place}{path}", headers=headers, content=body
-                )
+                response = client.request(method, server.place(place + path), headers=headers, content=body)
             except tuple(REASONS) as error:
                 raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
             yield SendAnswer(response.status_code, response.text.strip())
 
 
-def ask(server_url: str, method: str, path: str, query: Mapping[str, str], api_key: str) -> SendAnswer:
+def ask(server: RunningServer, method: str, path: str, query: Mapping[str, str], api_key: str) -> SendAnswer:
     """Asks a server with the key of a site; blocks until it answers. Raises BackendError."""
     headers = [(b"x-api-key", api_key.encode()), (b"accept", b"application/json")]
-    url = f"{server_url.rstrip('/')}{path}"
     try:
         with (
-            httpx.Client(timeout=_ASK_TIMEOUT_SECONDS, trust_env=False) as client,
-            client.stream(method, url, params=dict(query), headers=headers) as response,
+            server.client(_ASK_TIMEOUT_SECONDS) as client,
+            client.stream(method, server.place(path), params=dict(query), headers=headers) as response,
         ):
             body = b""
             for chunk in response.iter_bytes():

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from app.backends.exchange import BackendError
-from app.backends.sender import ask
+from app.backends.sender import RunningServer, ask
 from app.commands.failures import Failure, Load, config_option, sites_option
 from app.commands.tables import plain
 from app.config.settings import Config
@@ -43,11 +43,11 @@ def door_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def ask_door(options: DoorOptions, method: str, path: str, query: Mapping[str, str]) -> dict[str, Any]:
     """The server's answer. Raises Failure with the server's reason."""
-    url, api_key = _server_of(options)
+    server, api_key = _server_of(options)
     try:
-        answer = ask(url, method, path, {"site": options.site_name, **query}, api_key)
+        answer = ask(server, method, path, {"site": options.site_name, **query}, api_key)
     except BackendError as error:
-        raise Failure(f"no answer from {url}: {error}") from None
+        raise Failure(f"no answer from {server.url}: {error}") from None
     except UnicodeEncodeError:
         raise Failure("the options: expected UTF-8") from None
     try:
@@ -75,12 +75,16 @@ def _as_cell(value: object) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _server_of(options: DoorOptions) -> tuple[str, str]:
+def _server_of(options: DoorOptions) -> tuple[RunningServer, str]:
     if options.url is not None and options.api_key is not None:
-        return options.url, options.api_key
+        return RunningServer(options.url), options.api_key
     config = options.load(options.config_path, options.sites_path)
-    url = options.url or f"http://127.0.0.1:{config.port}"
-    return url, options.api_key or configured_key(config, options.site_name)
+    return running_server(config, options.url), options.api_key or configured_key(config, options.site_name)
+
+
+def running_server(config: Config, url: str | None) -> RunningServer:
+    """The server at the URL; without one, that of these settings on this machine."""
+    return RunningServer(config.own_url, config.tls.cert) if url is None else RunningServer(url)
 
 
 def configured_key(config: Config, site_name: str) -> str:

@@ -113,6 +113,16 @@ class ClusterSection(Section):
     secret: HeaderText | None = None
 
 
+class TlsSection(Section):
+    """`tls:`"""
+
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    verify_clients: bool | None = None
+    redirect_port: _MountedPort | None = None
+
+
 class SiteLimitsSection(Section):
     """`limits:`, the share of the server that a site may use; 0 is no limit."""
 
@@ -154,12 +164,21 @@ class SharedKeys(Section):
     auth_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
+class ErrorRoomSection(Section):
+    """`console.errors_to:`"""
+
+    site: Text | None = None
+    room: Text | None = None
+
+
 class ConsoleSection(Section):
     """`console:`. Its repr has no secret."""
 
     port: _MountedPort | None = None
     operator: OperatorName | None = None
     operator_password: Annotated[str, Meta(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
+
+    errors_to: ErrorRoomSection | None = None
 
     def __repr__(self) -> str:
         return "ConsoleSection()"
@@ -223,6 +242,7 @@ class EnvironmentKeys(SharedKeys):
     # An environment variable holds all proxies in one text.
     trusted_proxies: tuple[str, ...] | str | None = None
     cluster: ClusterSection | None = None
+    tls: TlsSection | None = None
     canary: bool | None = None
     console: ConsoleSection | bool | None = None
 

@@ -34,6 +34,11 @@ _SERVER_VARIABLES = {
     "RECADO_WORKERS": "workers",
     "RECADO_NODE_URL": "cluster.url",
     "RECADO_CLUSTER_SECRET": "cluster.secret",
+    "RECADO_TLS_CERT": "tls.cert",
+    "RECADO_TLS_KEY": "tls.key",
+    "RECADO_TLS_CA": "tls.ca",
+    "RECADO_TLS_VERIFY_CLIENTS": "tls.verify_clients",
+    "RECADO_TLS_REDIRECT_PORT": "tls.redirect_port",
     "RECADO_TRUSTED_PROXIES": "trusted_proxies",
     "RECADO_CANARY": "canary",
     "RECADO_OPERATOR": "console.operator",
@@ -166,9 +171,15 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
     config = _overlay(config, variables)
     with mistakes.noted():
         _check_cluster(config, source)
+    with mistakes.noted():
+        _check_tls(config, source)
     if config.console.operator is not None and config.console.operator_password is None:
         # A password alone is for `recado operator`.
         mistakes.add(f"{source.place('console.operator_password')}: is missing, expected it beside console.operator")
+    errors_to = config.console.errors_to
+    if bool(errors_to.site) != bool(errors_to.room):
+        missing = "room" if errors_to.site else "site"
+        mistakes.add(f"{source.place(f'console.errors_to.{missing}')}: is missing, expected site and room together")
     if config.client_bundle not in _CLIENT_BUNDLES:
         mistakes.add(f"{source.place('client_bundle')}: expected 1, 2 or 4, got {config.client_bundle}")
     with mistakes.noted_at(source.place("trusted_proxies")):
@@ -182,6 +193,18 @@ def _check_cluster(config: Config, source: _ServerSource) -> None:
     if len(set(given.values())) > 1:
         missing = next(key for key, is_given in given.items() if not is_given)
         raise ConfigError(f"{source.place(f'cluster.{missing}')}: is missing, expected url and secret together")
+
+
+#: A key of `tls` -> the key without which it has no meaning.
+_TLS_NEEDS = {"cert": "key", "key": "cert", "ca": "cert", "verify_clients": "ca", "redirect_port": "cert"}
+
+
+def _check_tls(config: Config, source: _ServerSource) -> None:
+    for key, needed in _TLS_NEEDS.items():
+        if getattr(config.tls, key) and not getattr(config.tls, needed):
+            raise ConfigError(f"{source.place(f'tls.{needed}')}: is missing, expected it beside tls.{key}")
+    if config.tls.redirect_port in (config.port, *config.further_ports):
+        raise ConfigError(f"{source.place('tls.redirect_port')}: expected a port of its own")
 
 
 def _networks(proxies: tuple[str, ...] | str) -> tuple[str, ...]:

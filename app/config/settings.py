@@ -49,6 +49,32 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
         return f"Cluster({self.url!r})"
 
 
+class TlsSettings(Struct, frozen=True, kw_only=True):
+    """The files with which the server ends TLS itself. Without a certificate it speaks plain HTTP."""
+
+    #: The certificate, with the chain behind it, and its key: PEM without a passphrase.
+    cert: Path | None = None
+    key: Path | None = None
+    #: The certificates that sign those of clients.
+    ca: Path | None = None
+    #: Whether a client without such a certificate is refused.
+    verify_clients: bool = False
+    #: The port on which plain HTTP is answered with a redirect; None: no such port.
+    redirect_port: int | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the server speaks TLS."""
+        return self.cert is not None
+
+
+class ErrorRoom(Struct, frozen=True, kw_only=True):
+    """The room of a site that errors are sent to; both or neither is given."""
+
+    site: str = ""
+    room: str = ""
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The operators' pages and API. Its repr has no secret."""
 
@@ -58,6 +84,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
     #: An administrator that each start makes, with this password.
     operator: str | None = None
     operator_password: str | None = None
+    errors_to: ErrorRoom = ErrorRoom()
 
     def __repr__(self) -> str:
         return f"Console(is_on={self.is_on}, port={self.port})"
@@ -261,6 +288,7 @@ class Config(Struct, frozen=True, kw_only=True):
     #: Protocol -> the ports of that server, on which nothing else is served.
     mount_ports: dict[str, tuple[int, ...]] = {}
     cluster: ClusterSettings = ClusterSettings()
+    tls: TlsSettings = TlsSettings()
     console: ConsoleSettings = ConsoleSettings()
     #: Processes that share the port; each is a node.
     workers: int = 1
@@ -289,5 +317,15 @@ class Config(Struct, frozen=True, kw_only=True):
             ports.setdefault(self.console.port, "console.port")
         return {port: setting for port, setting in ports.items() if port != self.port}
 
+    @property
+    def own_url(self) -> str:
+        """The URL of this server on its own machine."""
+        return url_on_loopback(self, self.port)
+
     def __repr__(self) -> str:
         return f"Config(environment={self.environment!r}, port={self.port}, sites={sorted(self.sites)})"
+
+
+def url_on_loopback(config: Config, port: int) -> str:
+    """The URL at which a server with these settings answers on this port of its own machine."""
+    return f"{'https' if config.tls.is_on else 'http'}://127.0.0.1:{port}"

@@ -14,7 +14,7 @@ from app.console.desk import Desk, check_role
 from app.console.entry import Entry
 from app.console.failures import refusal_of
 from app.console.openapi import API_PREFIX, describe
-from app.console.parameters import gathered, read_json
+from app.console.parameters import gathered, names_in_path, read_json
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import read_body
 from app.protocols.operations import Actor, Operation
@@ -23,6 +23,8 @@ from app.protocols.operations import Actor, Operation
 MAX_BODY_BYTES = 262_144
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _RETRY_AFTER_SECONDS = "1"
+#: The asker with a token whose operator is not known yet. No operator has this name.
+_NOBODY = ""
 _UNKNOWN = RequestRefused("There is no such path or method.", "unknown_path", 404)
 
 
@@ -52,7 +54,7 @@ class OperatorApi:
 
     async def _caller(self, request: Request) -> Actor:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        async with self._desk.turns.turn("token"):
+        async with self._desk.turns.turn(_NOBODY):
             owner = await self._entry.find_owner(token.strip()) if scheme.lower() == "bearer" else None
         if owner is None:
             raise RequestRefused("Expected `Authorization: Bearer` with a token of an operator.", "unauthorized", 401)
@@ -63,7 +65,7 @@ class OperatorApi:
         if operation.is_action:
             body = await read_body(dict(request.scope["headers"]), request.receive, MAX_BODY_BYTES)
             query |= read_json(body)
-        return {**query, **request.path_params}
+        return {**query, **names_in_path(request.path_params)}
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from msgspec import Struct, structs
 
 from app.console.operators import Operator, OperatorStore
 from app.console.passwords import PasswordChecks
-from app.console.session import FAILURE_SECONDS, MAX_FAILURES, Session, SessionStore
+from app.console.session import FAILURE_SECONDS, MAX_ADDRESS_FAILURES, MAX_FAILURES, Session, SessionStore
 from app.core.network import network_of
 from app.digests import digest
 from app.errors import RequestRefused
@@ -42,16 +42,20 @@ class Entry:
 
     async def log_in(self, name: str, password: str, address: str) -> tuple[str, Operator]:
         """Begins a session. Returns the value of its cookie. Raises RequestRefused."""
+        await self._count_try(name, address)
         operator = await self._operators.find(name)
-        await self._check(operator, name, password, address)
+        await self._judge(operator, name, password, address)
         assert operator is not None, "no password is right for nobody"
         value, _ = await self._sessions.begin(operator.id, operator.version)
         await self._operators.note_use(operator.id)
+        await self._operators.add_audit(name, "login", None, address, "")
         return value, operator
 
     async def confirm(self, visit: Visit, password: str, address: str) -> Visit:
         """Notes that an operator has given the password again. Raises RequestRefused."""
-        await self._check(visit.operator, visit.operator.name, password, address)
+        name = visit.operator.name
+        await self._count_try(name, address)
+        await self._judge(visit.operator, name, password, address)
         return structs.replace(visit, session=await self._sessions.confirm(visit.value, visit.session))
 
     async def note(self, visit: Visit, text: str) -> None:
@@ -79,14 +83,17 @@ class Entry:
         """Ends a session."""
         await self._sessions.end(value)
 
-    async def _check(self, operator: Operator | None, name: str, password: str, address: str) -> None:
-        network = network_of(address)
-        if await self._sessions.count_try(name, network) > MAX_FAILURES:
+    async def _count_try(self, name: str, address: str) -> None:
+        """Before anything is asked of SQL, or computed: a stranger who has failed too often costs two commands."""
+        of_name, of_address = await self._sessions.count_try(name, network_of(address))
+        if of_name > MAX_FAILURES or of_address > MAX_ADDRESS_FAILURES:
             self._refused.tell(reason="too many failures", shown={"address": address})
             text = f"Too many failed logins, try again in {FAILURE_SECONDS // 60} minutes."
             raise RequestRefused(text, "too_many_failures", 429)
+
+    async def _judge(self, operator: Operator | None, name: str, password: str, address: str) -> None:
         kept = operator.password_hash if operator is not None and not operator.is_disabled else None
         if not await self._passwords.is_right(kept, password):
             self._refused.tell(reason="wrong name or password", shown={"address": address})
             raise RequestRefused(_WRONG, "wrong_password", 401)
-        await self._sessions.forget_tries(name, network)
+        await self._sessions.forget_tries(name, network_of(address))

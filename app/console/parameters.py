@@ -13,6 +13,8 @@ from app.protocols.operations import Operation
 
 #: Inputs of one request.
 MAX_PARAMETERS = 100
+#: The place of a slash within a name. No name has this character.
+_SLASH = "\0"
 #: The last time that answers can show: the end of the year 9999.
 _LAST_MS = 253_402_300_799_999
 
@@ -48,6 +50,17 @@ def gathered(kind: type[Struct], pairs: Iterable[tuple[str, str]], *, drops_empt
         else:
             found.setdefault(name, value)
     return found
+
+
+def joined_path(segments: Sequence[str]) -> str:
+    """A path for a router, of the decoded parts of a request's path: a slash in a name, as sites may have, is no
+    slash of the path."""
+    return "/" + "/".join(segment.replace("/", _SLASH) for segment in segments)
+
+
+def names_in_path(found: Mapping[str, str]) -> dict[str, str]:
+    """The names that a router found in such a path."""
+    return {name: value.replace(_SLASH, "/") for name, value in found.items()}
 
 
 def time_ms(name: str, text: str | None) -> int | None:

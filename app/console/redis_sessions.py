@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 
 from app.clock import now_ms
-from app.console.session import FAILURE_SECONDS, IDLE_SECONDS, MAX_FAILURES, Session
+from app.console.session import FAILURE_SECONDS, IDLE_SECONDS, MAX_ADDRESS_FAILURES, MAX_FAILURES, Session
 from app.digests import digest
 from app.redis.client import Commands
 
@@ -58,27 +58,32 @@ class RedisSessions:
         # XX: a session that was ended meanwhile stays ended.
         await self._redis.command("SET", _session_key(value), _encode(session), "XX", "KEEPTTL")
 
-    async def count_try(self, name: str, address: str) -> int:
-        """Counts a login before its password is checked, so that tries at the same moment count too. Returns how many
-        of a name and an address there were, none of them successful."""
-        key = _failures_key(name, address)
+    async def count_try(self, name: str, address: str) -> tuple[int, int]:
+        """Counts a login; see `SessionStore`."""
+        of_name = await self._count(_failures_key(f"{address} {name}"), MAX_FAILURES)
+        return of_name, await self._count(_failures_key(address), MAX_ADDRESS_FAILURES)
+
+    async def forget_tries(self, name: str, address: str) -> None:
+        """A login was right; see `SessionStore`."""
+        await self._redis.command("DEL", _failures_key(f"{address} {name}"))
+        of_address = _failures_key(address)
+        await self._redis.command("DECR", of_address)
+        await self._redis.command("EXPIRE", of_address, FAILURE_SECONDS)
+
+    async def _count(self, key: str, most: int) -> int:
         tries = int(await self._redis.command("INCR", key))
-        if tries <= MAX_FAILURES:
+        if tries <= most:
             # A try while it is blocked does not make the block longer.
             await self._redis.command("EXPIRE", key, FAILURE_SECONDS)
         return tries
-
-    async def forget_tries(self, name: str, address: str) -> None:
-        """Forgets the failures: a login was right."""
-        await self._redis.command("DEL", _failures_key(name, address))
 
 
 def _session_key(value: str) -> str:
     return f"recado:console:session:{digest(value).hex()}"
 
 
-def _failures_key(name: str, address: str) -> str:
-    return f"recado:console:failures:{digest(f'{address} {name}').hex()}"
+def _failures_key(words: str) -> str:
+    return f"recado:console:failures:{digest(words).hex()}"
 
 
 def _encode(session: Session) -> bytes:

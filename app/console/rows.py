@@ -1,13 +1,14 @@
 """Rows of the journal as operations show them. Plain code without I/O."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from app.clock import rfc3339
 from app.errors import RequestRefused
 from app.journal.row_lists import Place, RowFilter, RowPage
 from app.protocols.operations import Actor
 
+RowOrder = Literal["newest", "oldest"]
 #: `list_rows` of a database.
 ReadRows: TypeAlias = Callable[[str, RowFilter, int, Place | None], Awaitable[RowPage]]
 

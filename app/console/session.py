@@ -13,6 +13,8 @@ IDLE_SECONDS = 3600
 CONFIRMED_SECONDS = 300
 #: So many failures of a name from an address within this time block further tries, for the same time.
 MAX_FAILURES = 5
+#: So many of an address, whatever the names: each costs a check of a password.
+MAX_ADDRESS_FAILURES = 60
 FAILURE_SECONDS = 900
 
 
@@ -62,9 +64,9 @@ class SessionStore(Protocol):
     async def end(self, value: str) -> None:
         """Ends a session."""
 
-    async def count_try(self, name: str, address: str) -> int:
+    async def count_try(self, name: str, address: str) -> tuple[int, int]:
         """Counts a login before its password is checked, so that tries at the same moment count too. Returns how many
-        of a name and an address there were, none of them successful."""
+        there were of a name from an address, none of them successful, and of the address without those that were."""
 
     async def forget_tries(self, name: str, address: str) -> None:
-        """Forgets the failures: a login was right."""
+        """A login was right: forgets the failures of its name, and does not count it for its address."""

@@ -16,9 +16,9 @@ from app.console.entry import Entry, Visit
 from app.console.failures import refusal_of
 from app.console.files import ConsoleFiles
 from app.console.page import ConsolePage
-from app.console.parameters import gathered
+from app.console.parameters import gathered, names_in_path
 from app.console.streams import LiveStreams
-from app.console.views import ROOT, PageState, Views, with_query
+from app.console.views import ROOT, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import Receive, Scope, Send, read_body
 from app.protocols.operations import Operation
@@ -81,9 +81,6 @@ class ConsolePages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http":
-            await Starlette()(scope, receive, send)
-            return
 
         async def send_safely(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -160,7 +157,7 @@ class ConsolePages:
     def _shower_of(self, page: ConsolePage) -> Any:
         async def show(request: Request) -> Response:
             visit: Visit = request.scope["visit"]
-            state, answers = await self._answers(page, visit, request, request.scope["path"])
+            state, answers = await self._answers(page, visit, request)
             if visit.session.notice:
                 await self._entry.note(visit, "")
             return _html(self._views.page(page, visit, state, answers))
@@ -170,13 +167,12 @@ class ConsolePages:
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
         async def stream(request: Request) -> Response:
             visit: Visit = request.scope["visit"]
-            path = ROOT + request.scope["path"].removeprefix(_LIVE)
 
             async def lives() -> bool:
                 return await self._entry.find_visit(visit.value, is_request=False) is not None
 
             async def render() -> str:
-                state, answers = await self._answers(page, visit, request, path)
+                state, answers = await self._answers(page, visit, request)
                 return self._views.live_part(page, visit, state, answers)
 
             events = self._streams.begin(visit.value, seconds, lives, render)
@@ -185,16 +181,15 @@ class ConsolePages:
 
         return stream
 
-    async def _answers(
-        self, page: ConsolePage, visit: Visit, request: Request, path: str
-    ) -> tuple[PageState, dict[str, Any]]:
+    async def _answers(self, page: ConsolePage, visit: Visit, request: Request) -> tuple[PageState, dict[str, Any]]:
         """The state of a page, and the answers of its operations by their names in the template."""
         operations = {"answer": self._desk.operations[page.shows]}
         also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
         operations |= {name: operation for name, operation in also.items() if operation is not None}
         pairs = request.query_params.multi_items()
         query = gathered(operations["answer"].parameters, pairs, drops_empty=True)
-        given = {**query, **request.path_params}
+        names = names_in_path(request.path_params)
+        given = {**query, **names}
         caller = visit.operator.caller
         answers: dict[str, Any] = dict.fromkeys(page.also)
         for name, operation in operations.items():
@@ -202,7 +197,8 @@ class ConsolePages:
                 continue
             known = given if name == "answer" and not page.also else _known(operation, given)
             answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
-        return self._views.state(visit, path, query, given.get("site")), answers
+        path = page_path(operations["answer"], names)
+        return self._views.state(visit, path, query, names.get("site")), answers
 
     async def _do(self, request: Request) -> Response:
         """Performs the action that a form asks for."""

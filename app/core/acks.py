@@ -102,6 +102,8 @@ class AckBuffer:
         for group in self._groups:
             if not group.is_batch:
                 group.written_ms = self._written.acked(group.seq, len(group.handles))
+            if group.written_ms:
+                self._counts.ack_times.note(group.acked_ms - group.written_ms, len(group.handles))
         groups = [*itertools.chain.from_iterable(self._kept.values()), *self._groups]
         parts = [groups] if self._count <= MOST_IN_COMMAND else _parts_of(groups)
         self._groups, self._last, self._count = [], None, 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.catch_up import CatchUp
 from app.core.message import LiveMessage, Waiting
@@ -70,12 +71,15 @@ class Connection:
         "epoch",
         "handles",
         "last_seq",
+        "messages",
         "note",
         "number",
         "phase",
         "receiver",
+        "replay",
         "rooms",
         "site",
+        "sync_ms",
         "told_seq",
     )
 
@@ -109,6 +113,10 @@ class Connection:
         self.told_seq = 0
         #: The epoch of the hub when the store was last asked for the queue.
         self.epoch = 0
+        #: The messages that were written to it, and those among them that had waited in its queue.
+        self.messages = self.replay = 0
+        #: How long it took to be live; below 0 until it is: less the time of its begin.
+        self.sync_ms = -now_ms()
         self._acks = acks
         self._continue_replay = continue_replay
         #: Set while FETCHING.
@@ -238,6 +246,8 @@ class Connection:
             return
         self.last_seq = max(self.last_seq, last_seq)
         self.phase = ConnectionPhase.LIVE
+        if self.sync_ms < 0:
+            self.sync_ms = max(0, self.sync_ms + now_ms())
         held, self._held = self._held, None
         if held is not None and held.has_gap:
             self.epoch = _STALE
@@ -262,6 +272,7 @@ class Connection:
         encoded = message.encoded.get(key)
         if encoded is None:
             encoded = message.encoded[key] = receiver.encode(message)
+        self.messages += 1
         receiver.send(encoded)
 
     def _send_batch(self, handle: bytes, waiting: Waiting) -> None:
@@ -270,5 +281,7 @@ class Connection:
         self._batch_count += 1
         batch = Batch(handle, [seq for seq, _ in waiting.entries], waiting.has_more)
         self._batches[self._batch_count] = batch
+        self.replay += len(batch.seqs)
+        self.messages += len(batch.seqs)
         self._acks.note_written(batch)
         self.receiver.send_batch(self._batch_count, [body for _, body in waiting.entries])

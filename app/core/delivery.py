@@ -112,6 +112,7 @@ class Delivery:
         except LimitReached as reached:
             counts.limited[reached.limit] += 1
             raise
+        counts.sends += not stored.earlier_id
         counts.stored += stored.recipients if message.site.has_queues else 0
         counts.overflows += stored.overflowed
         counts.nodes_told += stored.tells

@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, KeysView
 from contextlib import contextmanager
+from itertools import chain
 
 import structlog
 
@@ -136,6 +137,11 @@ class SiteConnections:
     def __iter__(self) -> Iterator[Connection]:
         """The connections of devices, each once."""
         return iter({connection: None for connections in self._devices.values() for connection in connections})
+
+    def all_of_site(self) -> Iterator[Connection]:
+        """All connections that were there at the call, each once, also in a site without queues. Others may come and go
+        while they are looked at."""
+        return chain(_of_first(list(self._devices.items())), _in_first(list(self._rooms.items())))
 
     def count(self, counter: int) -> bool:
         """Takes the site's counter of a bus message; False when a message before it is missing."""
@@ -269,6 +275,16 @@ class SiteConnections:
         _log.exception("receiver failed", site=self.site.name, number=connection.number)
         with contextlib.suppress(Exception):
             connection.receiver.close("internal error")
+
+
+def _of_first(devices: Iterable[tuple[bytes, tuple[Connection, ...]]]) -> Iterator[Connection]:
+    """The connections of devices, each with the first of its devices."""
+    return (one for handle, connections in devices for one in connections if one.handles[:1] == (handle,))
+
+
+def _in_first(rooms: Iterable[tuple[str, dict[Connection, None]]]) -> Iterator[Connection]:
+    """The connections in rooms, each in the first of its rooms."""
+    return (one for room, members in rooms for one in list(members) if one.rooms[:1] == (room,))
 
 
 class Hub:

@@ -1,7 +1,8 @@
 """The connection to SQL, PostgreSQL or SQLite, and the translation of its errors. Knows no table."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ from sqlalchemy import event
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ConfigError, RecadoError
 
 #: How long a connection to SQL, and one statement, may take.
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+#: A question of an operator that takes longer is given up.
+ANSWER_SECONDS = 5.0
 #: Another writer of the same SQLite file is waited for this long.
 _BUSY_SECONDS = 10.0
 _POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
@@ -73,6 +76,14 @@ def translated() -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in _DRIVERS:
             raise
         raise JournalUnavailable(_first_line(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def asking(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for one question of an operator. Raises JournalUnavailable when SQL does not answer in time."""
+    with translated():
+        async with asyncio.timeout(ANSWER_SECONDS), engine.connect() as sql:
+            yield sql
 
 
 _DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")

@@ -1,19 +1,17 @@
 """Brings the rows that a node writes itself into the streams, once a second: a command for each site and table."""
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from app.errors import StoreError
+from app.journal.samples import MOST_SITES, SampleSeries
 from app.journal.streams import NODES_STREAM, stream_of
 from app.observe.counts import Counts
 from app.observe.log import tell_serious
 from app.observe.records import NodeRecords, Row, now_ms
 from app.redis.client import Commands
+from app.surrogates import encode_json
 from app.watched_tasks import start_watched
 
 _FLUSH_SECONDS = 1.0
@@ -21,7 +19,10 @@ _FLUSH_SECONDS = 1.0
 _ROWS_OF_ENTRY = 500
 #: Characters of the fields of a log line.
 MAX_FIELD_CHARACTERS = 4_000
-_SHORT_SECONDS, _LONG_SECONDS = 10, 300
+#: Log lines of one second; past it they are counted, and one row tells how many.
+MAX_LOG_ROWS = 50
+#: Sites that are looked at in one turn of the loop.
+_SITES_A_TURN = 250
 _OWN_FIELDS = frozenset({"event", "level", "site", "timestamp"})
 
 
@@ -35,7 +36,9 @@ class Recorder:
         self._records: NodeRecords = counts.records
         self._backlog = backlog
         self._task: asyncio.Task[None] | None = None
-        self._sampled_at = 0
+        self._series = [SampleSeries(counts, seconds) for seconds in MOST_SITES]
+        #: Log lines of this second, and of them those that were left out.
+        self._lines = self._lines_left_out = 0
         self._forget: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -50,6 +53,7 @@ class Recorder:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._end_second()
             await self.flush()
         self._records.is_kept = False
 
@@ -71,58 +75,52 @@ class Recorder:
         for row in rows:
             row["node"] = self._node
         words = ("XADD", stream, "MAXLEN", "~", self._backlog, "*", "k", "rows", "table", table, "rows")
-        await self._redis.command(*words, _encode(rows))
+        await self._redis.command(*words, encode_json(rows))
 
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
-            self._sample()
+            self._end_second()
+            await self.sample()
             await self.flush()
 
-    def _sample(self) -> None:
-        """Keeps a sample of the node's figures every 10 s, and one that is kept for longer every 5 min."""
+    async def sample(self) -> None:
+        """Keeps the samples that are due: every 10 s, and those that are kept for longer every 5 min."""
         now = now_ms() // 1000
-        for seconds in (_SHORT_SECONDS, _LONG_SECONDS):
-            if now // seconds != self._sampled_at // seconds:
-                row = {"at": now * 1000, "seconds": seconds, "figures": figures_of(self._counts)}
-                self._records.add("samples", None, row)
-        self._sampled_at = now
+        for series in self._series:
+            if series.is_due(now):
+                for number, row in enumerate(series.round(now), 1):
+                    if row is not None:
+                        self._records.add("samples", None, row)
+                    if number % _SITES_A_TURN == 0:
+                        await asyncio.sleep(0)
+
+    def _end_second(self) -> None:
+        """Tells of the log lines that were too many for this second."""
+        left_out, self._lines, self._lines_left_out = self._lines_left_out, 0, 0
+        if left_out:
+            row = {"at": now_ms(), "level": "warning", "event": "log lines left out", "fields": {"count": left_out}}
+            self._records.add("log", None, row)
 
     def _log_line(self, event: Mapping[str, Any]) -> None:
         """Keeps a warning or an error. Its secrets are masked by then."""
+        site = event.get("site")
+        counts = self._counts.sites.get(site) if isinstance(site, str) else None
+        if event.get("level") != "warning":
+            self._counts.errors += 1
+            if counts is not None:
+                counts.errors += 1
+        self._lines += 1
+        if self._lines > MAX_LOG_ROWS:
+            self._lines_left_out += 1
+            return
         fields = {key: value for key, value in event.items() if key not in _OWN_FIELDS}
         row = {
             "at": now_ms(),
             "level": str(event.get("level", "")),
             "event": str(event.get("event", ""))[:MAX_FIELD_CHARACTERS],
-            "fields": _encode(fields).decode("utf-8", "replace")[:MAX_FIELD_CHARACTERS],
+            "fields": encode_json(fields).decode("utf-8", "replace")[:MAX_FIELD_CHARACTERS],
         }
-        if isinstance(site := event.get("site"), str) and site in self._counts.sites:
-            row["site"] = site
+        if counts is not None:
+            row["site"] = str(site)
         self._records.add("log", None, row)
-
-
-def figures_of(counts: Counts) -> dict[str, float]:
-    """The figures of a sample: states of now, and counts since the node's start."""
-    sites = list(counts.sites.values())
-    return {
-        "sessions": counts.sessions(),
-        "connections": sum(site.connections for site in sites),
-        "connects": sum(sum(site.connects.values()) for site in sites),
-        "closes": sum(sum(site.closes.values()) for site in sites),
-        "stored": sum(site.stored for site in sites),
-        "deliveries": sum(site.deliveries for site in sites),
-        "acks": sum(site.acks for site in sites),
-        "resyncs": sum(sum(site.resyncs.values()) for site in sites),
-        "overflows": sum(site.overflows for site in sites),
-        "faults": sum(counts.faults.values()),
-        "redis_losses": counts.redis_losses,
-        "loop_lag_seconds": round(counts.loop_lag_seconds.total_seconds, 3),
-    }
-
-
-def _encode(value: object) -> bytes:
-    with contextlib.suppress(UnicodeError):
-        return msgspec.json.encode(value, enc_hook=str)
-    # Half of a surrogate pair, from a client's text.
-    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Lists of the rows of all sites, newest first: the log, the audit, and other tables of rows.
+"""Lists of the rows of all sites, in the order of time: the log, the audit, and other tables of rows.
 
 Each page reads a bounded number of rows by the index on their time.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Table, and_, or_, select
+from sqlalchemy import ColumnElement, FromClause, Row, Table, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.journal.database import translated
@@ -31,6 +31,8 @@ class RowFilter(Struct, frozen=True, kw_only=True):
     until: int | None = None
     #: Column -> its value.
     equal: Mapping[str, object] = {}
+    #: Whether the oldest come first.
+    is_oldest_first: bool = False
 
 
 class RowPage(Struct, frozen=True):
@@ -41,38 +43,47 @@ class RowPage(Struct, frozen=True):
 
 
 async def list_rows(
-    engine: AsyncEngine, name: str, wanted: RowFilter, limit: int, before: Place | None = None
+    engine: AsyncEngine, name: str, wanted: RowFilter, limit: int, behind: Place | None = None
 ) -> RowPage:
-    """The rows of a table that pass, newest first, from below a place. Raises JournalUnavailable."""
+    """The rows of a table that pass, from behind a place. Raises JournalUnavailable."""
     table = ROW_TABLES[name]
-    looked = select(table).where(*_bounds(table, wanted, before)).order_by(table.c.at.desc(), table.c.id.desc())
+    looked = select(table).where(*_bounds(table, wanted, behind)).order_by(*_order(table, wanted))
     is_whole = wanted.sites is None and not wanted.equal
     inner = looked.limit(limit + 1 if is_whole else ROWS_LOOKED_AT).subquery()
-    newest = (inner.c.at.desc(), inner.c.id.desc())
+    order = _order(inner, wanted)
     statement = select(inner, sites.c.name.label("site")).outerjoin(sites, sites.c.id == inner.c.site_id)
     statement = statement.where(*(inner.c[column] == value for column, value in wanted.equal.items()))
     if wanted.sites is not None:
         statement = statement.where(sites.c.name.in_(wanted.sites))
     with translated():
         async with asyncio.timeout(_ANSWER_SECONDS), engine.connect() as sql:
-            rows = (await sql.execute(statement.order_by(*newest).limit(limit + 1))).all()
+            rows = (await sql.execute(statement.order_by(*order).limit(limit + 1))).all()
             if len(rows) > limit:
                 return RowPage(list(map(_shown, rows[:limit])), (rows[limit - 1].at, rows[limit - 1].id))
             last = None
             if not is_whole:
-                of_all = select(inner.c.at, inner.c.id).order_by(*newest).offset(ROWS_LOOKED_AT - 1)
+                of_all = select(inner.c.at, inner.c.id).order_by(*order).offset(ROWS_LOOKED_AT - 1)
                 last = (await sql.execute(of_all)).first()
     return RowPage(list(map(_shown, rows)), None if last is None else (last.at, last.id))
 
 
-def _bounds(table: Table, wanted: RowFilter, before: Place | None) -> Iterator[ColumnElement[bool]]:
+def _order(table: FromClause, wanted: RowFilter) -> list[ColumnElement[int]]:
+    keys = (table.c.at, table.c.id)
+    return [key.asc() if wanted.is_oldest_first else key.desc() for key in keys]
+
+
+def _bounds(table: Table, wanted: RowFilter, behind: Place | None) -> Iterator[ColumnElement[bool]]:
     if wanted.since is not None:
         yield table.c.at >= wanted.since
     if wanted.until is not None:
         yield table.c.at <= wanted.until
-    if before is not None:
-        at, id = before
-        yield and_(table.c.at <= at, or_(table.c.at < at, table.c.id < id))
+    if behind is not None:
+        at, id = behind
+        # The first condition alone finds the place in the index.
+        if wanted.is_oldest_first:
+            yield and_(table.c.at >= at, or_(table.c.at > at, table.c.id > id))
+        else:
+            yield and_(table.c.at <= at, or_(table.c.at < at, table.c.id < id))
 
 
 def _shown(row: Row[Any]) -> dict[str, Any]:

@@ -241,9 +241,12 @@ samples = Table(
     Column("node", Text, nullable=False),
     #: The time between two samples: 10, kept for an hour, or 300, kept for 30 days.
     Column("seconds", Integer, nullable=False),
-    #: A JSON object.
+    #: A JSON object; see `samples.py`.
     Column("figures", Text, nullable=False),
+    #: NULL: the whole node.
+    Column("site_id", Integer),
     Index("samples_by_time", "seconds", "at"),
+    Index("samples_by_site", "site_id", "seconds", "at"),
 )
 
 positions = Table(

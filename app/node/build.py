@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import math
 import socket
+import ssl
 from collections import ChainMap
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -36,8 +37,12 @@ from app.journal import figures as journal_figures
 from app.journal.database import read_database_url
 from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
+from app.node import tls_figures
+from app.node.certificates import node_context, own_client
+from app.node.control import Control, NodeParts
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
+from app.node.operations import node_operations
 from app.node.port import own_port_of
 from app.node.served_sites import ServedSites, SiteParts
 from app.node.worker_slot import WorkerSlot
@@ -89,7 +94,7 @@ class Services:
     ) -> None:
         """Makes the parts without starting any. Raises ConfigError for keys and URLs that cannot be read."""
         specs = (*specs, WEBHOOKS, *([CONSOLE] if config.console.is_on else []))
-        self.redis = redis
+        self.redis, self.counts = redis, counts
         self._config = config
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
         self.node_id = node = new_node_id()
@@ -111,9 +116,8 @@ class Services:
         self._offered = offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
-        router = NamespaceRouter(applications)
         self.socket_server = SocketServer(
-            router,
+            NamespaceRouter(applications),
             _engine_settings(config, node),
             newcomers=Newcomers(config.joining_per_address),
             repeats=Repeats(FREE if config.joining_per_address else math.inf),
@@ -121,8 +125,9 @@ class Services:
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
-        self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5)
-        routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests)
+        peer_tls = _peer_tls(config)
+        self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5, peer_tls)
+        routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests, peer_tls)
         self.sessions = SessionRouter(self.socket_server, routing)
         self._originals = Originals(redis, sites)
         self._sampler = QueueSampler(redis, config.tenants, counts, queues.touched)
@@ -138,10 +143,15 @@ class Services:
             },
             self._notices(),
         )
+        self._control = self._new_control(offered, slot)
         info = NodeInfo(node, _version())
         self._fleet = self._new_fleet(Metrics(_metrics_of(specs), counts, self.health, info, _label(slot)), slot)
         self.dispatcher = self._new_dispatcher(config, specs)
         self.served = self._new_served(counts)
+        self._share_counts(counts)
+
+    def _share_counts(self, counts: Counts) -> None:
+        """Counts what others count already."""
         counts.sessions = lambda: len(self.socket_server.engine.sessions)
         counts.transport_closings = closings
         counts.refused = refused
@@ -229,6 +239,8 @@ class Services:
         stack.push_async_callback(self._sampler.close)
         self._loop_lag.start()
         stack.callback(self._loop_lag.close)
+        self._control.start()
+        stack.push_async_callback(self._control.close)
 
     def _sites_changed(self) -> None:
         """Makes what is made of all sites together."""
@@ -249,11 +261,18 @@ class Services:
         chores = (self.delivery, self.bus, self._node, self._sampler, self._originals, self.limits, counts)
         return ServedSites(SiteParts(self._config, *chores, self.socket_server, self.protocols), self._sites_changed)
 
+    def _new_control(self, offered: NodeServices, slot: WorkerSlot) -> Control:
+        parts = NodeParts(self.redis, offered.node, offered.counts, self.health, slot, self.protocols)
+        control = Control(parts)
+        self.bus.on_call = control.calls.receive
+        offered.operations.extend(node_operations(self.redis, control.calls))
+        return control
+
     def _new_fleet(self, metrics: Metrics, slot: WorkerSlot) -> Fleet:
         return Fleet(
             metrics,
             slot.number,
-            slot.count,
+            slot.siblings,
             lambda number: self._peers.fetch(slot.socket_of(number), OWN_METRICS_PATH, FETCH_TIMEOUT_SECONDS),
         )
 
@@ -278,10 +297,10 @@ class Services:
                 dispatcher.mount(spec.name, config.mounts[spec.name], spec.mounts, ports)
         return dispatcher
 
-    def listens(self, bound: socket.socket, has_tls: bool) -> None:
-        """The node accepts connections on this socket."""
+    def listens(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """The node accepts connections on this socket; with `tls` a client of its own reaches it."""
         if self._canary is not None:
-            self._canary.start(own_port_of(bound, has_tls))
+            self._canary.start(own_port_of(bound, tls))
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached
@@ -307,7 +326,8 @@ class Services:
 
 
 def _metrics_of(specs: Sequence[ProtocolSpec]) -> Iterable[Metric]:
-    own = (figures.METRICS, backend_figures.METRICS, journal_figures.METRICS, canary_figures.METRICS)
+    of_parts = (backend_figures, journal_figures, canary_figures, tls_figures)
+    own = (figures.METRICS, *(part.METRICS for part in of_parts))
     return chain(*own, *(spec.metrics for spec in specs))
 
 
@@ -336,6 +356,13 @@ async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> L
     stack.push_async_callback(embedded.stop)
     await embedded.start()
     return embedded.address
+
+
+def _peer_tls(config: Config) -> ssl.SSLContext | None:
+    """The context for other nodes, which have the same settings; None: the system's."""
+    if not config.tls.is_on or config.cluster.secret is None:
+        return None
+    return node_context(config.tls, own_client(config.cluster.secret) if config.tls.verify_clients else None)
 
 
 def _engine_settings(config: Config, node: str) -> EngineSettings:

@@ -7,17 +7,20 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import structlog
 import uvicorn
 
-from app.config.settings import Config
+from app.config.settings import Config, url_on_loopback
 from app.node.dispatch import Dispatcher
 from app.node.port import BACKLOG
 from app.node.reload import Reload
 from app.node.signals import obeyed_signals
+from app.node.tls_ports import NewProtocol, TlsPorts
 from app.observe.health import Health
 from app.transport.http import HttpProtocol
 from app.transport.peer_socket import PeerSocket
@@ -44,11 +47,30 @@ class Servable(Drainable, Protocol):
     health: Health
     peer_socket: PeerSocket
 
-    def listens(self, bound: socket.socket, has_tls: bool) -> None:
-        """The node accepts connections on this socket."""
+    def listens(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """The node accepts connections on this socket; with `tls` a client of its own reaches it."""
 
     async def release(self) -> None:
         """Makes other nodes answer the requests that wait here for them, until it is cancelled."""
+
+
+def _uvicorn_config(application: Any, config: Config) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=list(config.trusted_proxies),
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
+    )
 
 
 class HttpServer(uvicorn.Server):
@@ -65,25 +87,12 @@ class HttpServer(uvicorn.Server):
         services: Servable,
         reload: Reload,
         on_listening: Callable[[str], None],
+        tls: TlsPorts | None = None,
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http=HttpProtocol,
-                ws=WebSocketProtocol,
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=bool(config.trusted_proxies),
-                forwarded_allow_ips=list(config.trusted_proxies),
-                server_header=False,
-                date_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=max(1, int(config.shutdown_timeout_seconds)),
-            )
-        )
+        """With `tls` every port speaks TLS."""
+        super().__init__(_uvicorn_config(application, config))
+        self._settings = config
+        self._tls = tls
         self._application = application
         self._services = services
         self._reload = reload
@@ -93,12 +102,27 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to accept connections."""
-        await super().startup(sockets)
+        tls = self._tls
+        await super().startup(sockets if tls is None else [])
         if self.started and sockets:
+            if tls is not None:
+                opened = await tls.open(sockets, self._new_protocol_of(self.config), self._new_of)
+                self.servers += cast("list[asyncio.Server]", opened)
             await self._services.peer_socket.start(self.config, self.server_state, self.lifespan.state)
             port = sockets[0].getsockname()[1]
-            self._on_listening(f"http://127.0.0.1:{port}")
-            self._services.listens(sockets[0], self.config.is_ssl)
+            self._on_listening(url_on_loopback(self._settings, port))
+            self._services.listens(sockets[0], None if tls is None else tls.keeper.own_client_context())
+
+    def _new_of(self, application: Any) -> NewProtocol:
+        """The maker of protocols for another application than the node's."""
+        config = _uvicorn_config(application, self._settings)
+        config.load()
+        return self._new_protocol_of(config)
+
+    def _new_protocol_of(self, config: uvicorn.Config) -> NewProtocol:
+        return partial(
+            HttpProtocol, config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tells connections to leave, then accepts no more and waits for requests, all within the configured times."""
@@ -133,8 +157,13 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Does as uvicorn's, but does not raise an obeyed signal again at the end: the exit status is 0."""
-        with obeyed_signals(self._obey, self._reload.ask):
+        with obeyed_signals(self._obey, self._read_again):
             yield
+
+    def _read_again(self) -> None:
+        self._reload.ask()
+        if self._tls is not None:
+            self._tls.keeper.ask()
 
     def _obey(self, number: int) -> None:
         if self.should_exit:

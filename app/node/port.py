@@ -72,13 +72,9 @@ class SharedPort:
         return bound
 
 
-def own_port_of(bound: socket.socket, has_tls: bool) -> OwnPort:
-    """The port of a socket as this machine itself reaches it, whatever the certificate says."""
+def own_port_of(bound: socket.socket, tls: ssl.SSLContext | None) -> OwnPort:
+    """The port of a socket as this machine itself reaches it."""
     host, port = bound.getsockname()[:2]
-    tls = None
-    if has_tls:
-        tls = ssl.create_default_context()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     return OwnPort(_LOOPBACK.get(host, host), port, tls)
 
 

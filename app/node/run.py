@@ -19,10 +19,14 @@ from app.canary.site import new_key, with_canary
 from app.config.settings import CANARY_SITE, Config, Site
 from app.config.sources import Sources
 from app.demo.site import DEMO, demo_site
+from app.errors import ConfigError
 from app.node.build import Services, check_together
+from app.node.certificates import own_client
 from app.node.http_server import HttpServer
 from app.node.port import listen
 from app.node.reload import ConfigReader, Reload
+from app.node.tls_keeper import TlsKeeper
+from app.node.tls_ports import TlsPorts
 from app.node.worker_slot import WorkerSlot, socket_directory
 from app.protocols.protocol import ProtocolSpec
 from app.socketio.bundle import missing_bundles
@@ -39,6 +43,8 @@ def read_config(sources: Sources, specs: Sequence[ProtocolSpec]) -> Config:
     """The settings of a server that can start with them, on whatever machine. Raises ConfigError."""
     config = sources.load(specs)
     check_together(config)
+    if sources.has_demo and config.tls.is_on:
+        raise ConfigError("tls: expected none with --demo, whose site asks this server over HTTP")
     return config
 
 
@@ -58,7 +64,10 @@ def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None
         listening = stack.enter_context(listen(config.host, config.port))
         further = [stack.enter_context(listen(config.host, *one)) for one in config.further_ports.items()]
         directory = stack.enter_context(socket_directory())
-        slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further))
+        redirect_fd = None
+        if (redirect_port := config.tls.redirect_port) is not None:
+            redirect_fd = stack.enter_context(listen(config.host, redirect_port, "tls.redirect_port")).fileno()
+        slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further), redirect_fd=redirect_fd)
         ports = {"ports": list(config.further_ports)} if further else {}
         serve(specs, config, sources, listening, slot, lambda url: _log.info("listening", url=url, **ports))
 
@@ -121,14 +130,18 @@ async def _serve(
     tasks = WatchedTasks()
     with tasks.current():
         async with contextlib.AsyncExitStack() as stack:
+            tls = _tls_of(config, slot)
             services = await Services.start(config, stack, slot, specs)
             reload = Reload(config, reader, services.served.apply)
             services.follow(reload.ask if slot.count == 1 else partial(_ask_supervisor, slot.number))
-            server = HttpServer(services.dispatcher, config, services, reload, on_listening)
+            if tls is not None:
+                stack.push_async_callback(tls.keeper.close)
+                tls.keeper.start(services.counts)
+            server = HttpServer(services.dispatcher, config, services, reload, on_listening, tls)
             tasks.on_end = server.end_soon
             tasks.check()
             # The server closes these sockets; the owner of the descriptors closes its own.
-            further = [socket.socket(fileno=os.dup(fd)) for fd in slot.further_fds]
+            further = [_own_copy(fd) for fd in slot.further_fds]
             await server.serve(sockets=[bound, *further])
         tasks.check()
 
@@ -137,6 +150,21 @@ def _ask_supervisor(worker: int) -> None:
     """Has the supervisor read the files, which then asks every worker; one of them asks for all."""
     if worker == 0:
         os.kill(os.getppid(), signal.SIGHUP)
+
+
+def _own_copy(fd: int) -> socket.socket:
+    return socket.socket(fileno=os.dup(fd))
+
+
+def _tls_of(config: Config, slot: WorkerSlot) -> TlsPorts | None:
+    """The TLS of the ports, None without. Where clients need a certificate, the canary and the nodes have their own."""
+    if not config.tls.is_on:
+        return None
+    canary = config.sites.get(CANARY_SITE)
+    secrets = (canary and canary.api_key, config.cluster.secret) if config.tls.verify_clients else ()
+    keeper = TlsKeeper(config.tls, [own_client(secret) for secret in secrets if secret])
+    redirect = None if slot.redirect_fd is None else _own_copy(slot.redirect_fd)
+    return TlsPorts(keeper, config.joining_per_address, redirect)
 
 
 def tell_missing_bundles() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -20,10 +21,29 @@ class WorkerSlot(Struct, frozen=True):
     count: int = 1
     #: Bound sockets on the ports beside the one that all siblings share.
     further_fds: tuple[int, ...] = ()
+    #: A bound socket on the port that redirects to https.
+    redirect_fd: int | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All these sockets."""
+        return self.further_fds if self.redirect_fd is None else (*self.further_fds, self.redirect_fd)
+
+    def siblings(self) -> list[int]:
+        """The numbers of all processes behind the port, as the supervisor wants them now."""
+        try:
+            return [int(word) for word in Path(workers_file(self.directory)).read_text().split()]
+        except (OSError, ValueError):
+            return list(range(self.count))
 
     def socket_of(self, number: int) -> str:
         """Returns the path of the unix socket of the sibling with this number."""
         return f"{self.directory}/{number}.sock"
+
+
+def workers_file(directory: str) -> str:
+    """The path of the file with the numbers of the workers, which the supervisor writes."""
+    return f"{directory}/workers"
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 import structlog
@@ -18,31 +19,28 @@ from msgspec import Struct, structs
 
 from app.canary.site import new_key, with_canary
 from app.config.changes import Changes
-from app.config.settings import NO_DATABASE, Config
+from app.config.settings import NO_DATABASE, Config, url_on_loopback
 from app.config.sources import Sources
-from app.errors import ConfigError, RecadoError, StoreUnavailable
+from app.errors import RecadoError, StoreUnavailable
+from app.node.crew import LEAST_WORKERS, Crew
 from app.node.journal_process import JournalProcess
 from app.node.port import SharedPort
 from app.node.reload import ConfigReader, Reload
 from app.node.signals import ignore_hangup, obeyed_signals
-from app.node.worker_slot import WorkerSlot, socket_directory
+from app.node.supervisor_door import SupervisorDoor, Wish, WishRefused
+from app.node.worker_process import FAILURES, LISTENING, Restarts, Task, Worker
+from app.node.worker_slot import WorkerSlot, socket_directory, workers_file
 from app.observe.log import configure_logging
 from app.redis.address import Location, read_redis_url
-from app.redis.embedded import EmbeddedValkey, end_with_parent
-from app.watched_tasks import WatchedTasks
+from app.redis.embedded import EmbeddedValkey
+from app.watched_tasks import WatchedTasks, start_logged
 
-#: The death of a worker that has served for this time does not count as a failed start.
-_SETTLED_SECONDS = 10.0
-_MAX_DEATHS_AT_START = 5
-_FIRST_PAUSE_SECONDS = 0.1
 #: The pause between starts of a worker that finds no Redis. A missing Redis is no reason to end the other workers.
 _UNAVAILABLE_PAUSE_SECONDS = 1.0
 #: The pause before a kill, after the time that a worker has for ending by itself.
 _KILL_AFTER_SECONDS = 5.0
-
-_LISTENING = b"listening"
-#: Exit status of a worker that cannot serve -> the error that the supervisor raises with the worker's line.
-_FAILURES: dict[int, type[RecadoError]] = {1: RecadoError, 2: ConfigError, 75: StoreUnavailable}
+#: A worker that is restarted serves by then, or a rolling restart ends.
+_START_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -51,102 +49,25 @@ _log = structlog.get_logger(__name__)
 Serve = Callable[[Config, Sources, socket.socket, WorkerSlot, Callable[[str], None]], None]
 
 
-class Task(Struct, frozen=True):
-    """The instructions of a worker. Lives as long as the worker."""
+class FurtherPorts(Struct, frozen=True):
+    """The ports beside the one that all have. Lives as long as the command."""
 
-    config: Config
-    sources: Sources
-    slot: WorkerSlot
-    #: An inherited socket on the port. It does not listen yet.
-    bound_fd: int
+    shared: Sequence[SharedPort] = ()
+    #: The port that redirects to https.
+    redirect: SharedPort | None = None
 
-
-class Restarts:
-    """The time at which one worker is started again after its death. Lives as long as the supervisor."""
-
-    def __init__(self) -> None:
-        #: Deaths in a row, each soon after a start.
-        self.deaths = 0
-
-    def died(self, served_seconds: float) -> float | None:
-        """Notes a death after this time of service. Returns the seconds before the next start; None to give up."""
-        if served_seconds >= _SETTLED_SECONDS:
-            self.deaths = 0
-        self.deaths += 1
-        return _FIRST_PAUSE_SECONDS * 2 ** (self.deaths - 1) if self.deaths < _MAX_DEATHS_AT_START else None
-
-
-class Worker:
-    """One process, from its start to its end; the supervisor ends it."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._began_at: float | None = None
-        #: The reason why it cannot serve, in the worker's own words.
-        self._reason = ""
-
-    @classmethod
-    async def start(cls, task: Task, bound: socket.socket) -> "Worker":
-        """Starts a process and sends it its task."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=(bound.fileno(), *task.slot.further_fds),
-            # Ctrl-C in a terminal reaches the supervisor alone, which forwards it.
-            start_new_session=True,
-            # SIGINT ends the worker at once: the supervisor's successor needs the port.
-            preexec_fn=end_with_parent(signal.SIGINT),
-        )
-        assert process.stdin is not None, "asked for above"
-        # The task has secrets, and others may read a command line or an environment: it goes through stdin.
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(pickle.dumps(task))
-            await process.stdin.drain()
-        process.stdin.close()
-        return cls(process)
-
-    async def serve(self, serves: asyncio.Event) -> int:
-        """Waits for the process to end and returns its exit status. `serves` is set while the process serves."""
-        assert self._process.stdout is not None, "asked for in `start`"
-        async for line in self._process.stdout:
-            if line.startswith(_LISTENING):
-                self._began_at = asyncio.get_running_loop().time()
-                serves.set()
-            else:
-                self._reason = line.decode(errors="replace").strip()
-        status = await self._process.wait()
-        serves.clear()
-        return status
-
-    @property
-    def served_seconds(self) -> float:
-        """The time since the process began to serve; 0 before that."""
-        return asyncio.get_running_loop().time() - self._began_at if self._began_at is not None else 0.0
-
-    def failure(self, status: int) -> RecadoError:
-        """Returns the error that its exit status stands for, with a text of one line."""
-        if self._reason and status in _FAILURES:
-            return _FAILURES[status](self._reason)
-        cause = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return RecadoError(f"a worker ended with {cause} before it served, see what it logged")
-
-    def signal(self, number: int) -> None:
-        """Forwards a signal of the operator."""
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kills the process."""
-        if self._process.returncode is None:
-            self._process.kill()
+    def slot(self, directory: str, number: int, count: int, stack: contextlib.ExitStack) -> WorkerSlot:
+        """The slot of a worker, with a socket on each port; they close with `stack`."""
+        fds = tuple(stack.enter_context(port.open()).fileno() for port in self.shared)
+        redirect_fd = None if self.redirect is None else stack.enter_context(self.redirect.open()).fileno()
+        return WorkerSlot(directory, number, count, fds, redirect_fd)
 
 
 class Supervisor:
     """Runs the workers until it is told to stop. Lives as long as the command."""
 
     def __init__(
-        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: Sequence[SharedPort] = ()
+        self, config: Config, sources: Sources, port: SharedPort, directory: str, further: "FurtherPorts"
     ) -> None:
         """The workers listen for each other in the folder `directory`; `further` are the ports beside `port`."""
         self._config = config
@@ -158,8 +79,13 @@ class Supervisor:
         self._port = port
         self._further = further
         self._directory = directory
+        self._crew = Crew(config.workers)
+        self._door = SupervisorDoor(directory, self._take)
         self._workers: dict[int, Worker] = {}
-        self._serves = [asyncio.Event() for _ in range(config.workers)]
+        self._serves: dict[int, asyncio.Event] = {}
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        #: The workers that end because they are to begin again.
+        self._restarting: set[int] = set()
         self._has_served = False
         self._stop = asyncio.Event()
         self._stop_signal: int = signal.SIGTERM
@@ -169,20 +95,89 @@ class Supervisor:
         kept running. `running` are the settings that the files held at the start, for reloads."""
         self._reload = Reload(running, reader, self._pass_on)
         with obeyed_signals(self._obey, self._reload.ask):
-            stopped = asyncio.create_task(self._stop.wait())
-            keepers = [asyncio.create_task(self._keep(number)) for number in range(self._config.workers)]
+            await self._door.start()
+            for number in range(self._config.workers):
+                self._begin(number)
+            self._note_crew()
             announced = asyncio.create_task(self._announce())
             try:
-                await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
+                await self._stop.wait()
             finally:
                 announced.cancel()
                 self._reload.stop()
                 self._stop.set()
-                await self._end(keepers)
-                await asyncio.gather(stopped, announced, return_exceptions=True)
-            outcomes = await asyncio.gather(*keepers, return_exceptions=True)
+                await self._door.close()
+                await self._end(list(self._keepers.values()))
+                await asyncio.gather(announced, return_exceptions=True)
+            outcomes = await asyncio.gather(*self._keepers.values(), return_exceptions=True)
             for failure in filter(None, outcomes):
                 raise failure
+
+    def _begin(self, number: int) -> None:
+        """Keeps a worker running from now on."""
+        self._serves.setdefault(number, asyncio.Event())
+        before = self._keepers.get(number)
+        keeper = self._keepers[number] = asyncio.create_task(self._keep(number, before))
+        keeper.add_done_callback(self._keeper_ended)
+
+    def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        """One worker that cannot be kept running ends all."""
+        if not keeper.cancelled() and keeper.exception() is not None:
+            self._stop.set()
+
+    def _note_crew(self) -> None:
+        """Tells the workers how many they are."""
+        path = Path(workers_file(self._directory))
+        new = path.with_suffix(".new")
+        new.write_text(" ".join(map(str, sorted(self._crew.wanted))))
+        new.replace(path)
+
+    # Wishes of operators
+
+    def _take(self, wish: Wish) -> str:
+        """Begins what a wish asks for; see `SupervisorDoor`."""
+        if self._stop.is_set():
+            raise WishRefused("the server ends")
+        steps = self._crew.take(wish)
+        _log.warning("workers change", verb=wish.verb, number=wish.number, workers=sorted(self._crew.wanted))
+        self._note_crew()
+        for number in steps.starts:
+            self._begin(number)
+        for number in steps.stops:
+            self._end_worker(number, at_once=wish.at_once)
+        if steps.is_roll:
+            start_logged(self._roll(steps.restarts), "rolling restart")
+        else:
+            for number in steps.restarts:
+                self._restart(number, at_once=wish.at_once)
+        return f"{len(self._crew.wanted)} workers"
+
+    def _restart(self, number: int, *, at_once: bool = False) -> None:
+        self._restarting.add(number)
+        # Set again by the next process.
+        self._serves[number].clear()
+        self._end_worker(number, at_once=at_once)
+
+    def _end_worker(self, number: int, *, at_once: bool) -> None:
+        worker = self._workers.get(number)
+        if worker is not None:
+            worker.signal(signal.SIGINT if at_once else signal.SIGTERM)
+            asyncio.get_running_loop().call_later(self._end_seconds, worker.kill)
+
+    async def _roll(self, numbers: Sequence[int]) -> None:
+        """Restarts workers one after the other: each serves before the next one ends."""
+        try:
+            for number in numbers:
+                if number not in self._crew.wanted or self._stop.is_set():
+                    continue
+                self._restart(number)
+                async with asyncio.timeout(self._end_seconds + _START_SECONDS):
+                    await self._serves[number].wait()
+            _log.info("workers restarted", workers=list(numbers))
+        except TimeoutError:
+            _log.error("rolling restart given up", worker=number)
+        finally:
+            self._crew.is_rolling = False
 
     def _obey(self, number: int) -> None:
         if self._stop.is_set():
@@ -196,12 +191,16 @@ class Supervisor:
         for name in changes.gone:
             self._config.sites.pop(name, None)
         self._config.sites.update({site.name: site for site in (*changes.changed, *changes.added)})
-        await asyncio.gather(*(self._reload_worker(number) for number in range(len(self._serves))))
+        await asyncio.gather(*map(self._reload_worker, sorted(self._crew.wanted)))
 
     async def _reload_worker(self, number: int) -> None:
         # A worker that does not serve yet would not hear the signal, and may have begun with the older sites.
-        await self._serves[number].wait()
-        self._workers[number].signal(signal.SIGHUP)
+        serves = asyncio.ensure_future(self._serves[number].wait())
+        # A worker that is stopped meanwhile will not serve.
+        await asyncio.wait([serves, self._keepers[number]], return_when=asyncio.FIRST_COMPLETED)
+        serves.cancel()
+        if self._serves[number].is_set():
+            self._workers[number].signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """Ends the workers as SIGTERM does."""
@@ -212,30 +211,43 @@ class Supervisor:
             worker.signal(number)
 
     async def _announce(self) -> None:
-        for serves in self._serves:
+        for serves in list(self._serves.values()):
             await serves.wait()
         self._has_served = True
-        ports = {"ports": [port.number for port in self._further]} if self._further else {}
-        _log.info("listening", url=f"http://127.0.0.1:{self._port.number}", workers=self._config.workers, **ports)
+        ports = {"ports": [port.number for port in self._further.shared]} if self._further.shared else {}
+        url = url_on_loopback(self._config, self._port.number)
+        _log.info("listening", url=url, workers=self._config.workers, **ports)
 
-    async def _keep(self, number: int) -> None:
-        """Runs a worker, and restarts it when it dies, until the supervisor stops. Raises RecadoError to give up."""
+    async def _keep(self, number: int, before: "asyncio.Task[None] | None" = None) -> None:
+        """Runs a worker, and restarts it when it dies, until the supervisor stops or wants it no more. The earlier one
+        of its number ends first. Raises RecadoError to give up."""
+        if before is not None:
+            await asyncio.wait([before])
         restarts = Restarts()
-        while not self._stop.is_set():
+        while not self._stop.is_set() and number in self._crew.wanted:
             with self._port.open() as bound, contextlib.ExitStack() as stack:
-                fds = tuple(stack.enter_context(port.open()).fileno() for port in self._further)
-                slot = WorkerSlot(self._directory, number, self._config.workers, fds)
+                count = max(LEAST_WORKERS, len(self._crew.wanted))
+                slot = self._further.slot(self._directory, number, count, stack)
                 worker = await Worker.start(Task(self._worker_config(), self._sources, slot, bound.fileno()), bound)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.signal(self._stop_signal)
             status = await worker.serve(self._serves[number])
-            if self._stop.is_set():
+            if self._stop.is_set() or number not in self._crew.wanted:
                 return
+            if number in self._restarting:
+                self._restarting.discard(number)
+                continue
             pause_seconds = self._pause_after(worker, status, restarts)
             _log.error("worker ended", worker=number, status=status, restart_seconds=pause_seconds)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_seconds)
+
+    @property
+    def _end_seconds(self) -> float:
+        """The time after which a worker that is to end is killed."""
+        config = self._config
+        return config.drain_timeout_seconds + config.shutdown_timeout_seconds + _KILL_AFTER_SECONDS
 
     def _worker_config(self) -> Config:
         """The settings of a worker, with the hidden site of the canary."""
@@ -255,8 +267,7 @@ class Supervisor:
 
     async def _end(self, keepers: list["asyncio.Task[None]"]) -> None:
         self._signal(self._stop_signal)
-        seconds = self._config.drain_timeout_seconds + self._config.shutdown_timeout_seconds + _KILL_AFTER_SECONDS
-        _, running = await asyncio.wait(keepers, timeout=seconds)
+        _, running = await asyncio.wait(keepers, timeout=self._end_seconds)
         for worker in self._workers.values():
             worker.kill()
         if running:
@@ -267,7 +278,11 @@ def supervise(config: Config, sources: Sources, reader: ConfigReader) -> None:
     """Runs the workers until SIGTERM or SIGINT. Raises ConfigError or RecadoError when they cannot be run."""
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(SharedPort(config.host, config.port))
-        further = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
+        shared = [stack.enter_context(SharedPort(config.host, *one)) for one in config.further_ports.items()]
+        redirect = None
+        if (redirect_port := config.tls.redirect_port) is not None:
+            redirect = stack.enter_context(SharedPort(config.host, redirect_port, "tls.redirect_port"))
+        further = FurtherPorts(shared, redirect)
         directory = stack.enter_context(socket_directory())
         asyncio.run(_supervise(config, reader, lambda own: Supervisor(own, sources, port, directory, further)))
 
@@ -304,17 +319,17 @@ async def _supervise_on(
 
 
 def work(serve: Serve) -> int:
-    """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `_FAILURES`."""
+    """Serves as the `Task` on stdin says, until SIGTERM. Returns the exit status: 0, or a key of `FAILURES`."""
     task: Task = pickle.load(sys.stdin.buffer)
     ignore_hangup()
     configure_logging(task.config.log_level, task.config.log_format)
     structlog.contextvars.bind_contextvars(worker=task.slot.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
-            serve(task.config, task.sources, bound, task.slot, lambda _: _tell(_LISTENING.decode()))
+            serve(task.config, task.sources, bound, task.slot, lambda _: _tell(LISTENING.decode()))
     except RecadoError as error:
         _tell(" ".join(str(error).split()))
-        return next((status for status, kind in _FAILURES.items() if type(error) is kind), 1)
+        return next((status for status, kind in FAILURES.items() if type(error) is kind), 1)
     return 0
 
 

@@ -18,6 +18,9 @@ from app.observe.records import NodeRecords
 #: Upper bounds in seconds. A longer duration counts in one more bucket.
 BOUNDS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
+#: The buckets of `AckTimes`: the last one is for more than a minute.
+ACK_BUCKETS = 18
+
 _Part = TypeVar("_Part")
 
 
@@ -35,6 +38,20 @@ class Durations:
         """Adds a duration."""
         self.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
+
+
+class AckTimes:
+    """How many acks came how long after the writing of their message. Lives as long as the counts it is part of."""
+
+    __slots__ = ("buckets",)
+
+    def __init__(self) -> None:
+        #: By the number of binary digits of the milliseconds: 0, 1, 2-3, 4-7 and so on; the last one has no bound.
+        self.buckets = [0] * ACK_BUCKETS
+
+    def note(self, ms: int, count: int) -> None:
+        """Adds acks of one message: once for all that came together."""
+        self.buckets[min(max(ms, 0).bit_length(), ACK_BUCKETS - 1)] += count
 
 
 class QueueSample(Struct, frozen=True):
@@ -56,6 +73,7 @@ class SiteCounts:
 
     __slots__ = (
         "_parts",
+        "ack_times",
         "acks",
         "acks_dropped",
         "batched",
@@ -66,12 +84,14 @@ class SiteCounts:
         "connections",
         "connects",
         "deliveries",
+        "errors",
         "limited",
         "nodes_told",
         "overflows",
         "queues",
         "refilled",
         "resyncs",
+        "sends",
         "stored",
     )
 
@@ -82,6 +102,8 @@ class SiteCounts:
         self.connects: Counter[str] = Counter()
         #: By reason.
         self.closes: Counter[str] = Counter()
+        #: Messages that this node accepted.
+        self.sends = 0
         #: Queue entries of the messages that this node accepted, and queues that these entries made overflow.
         self.stored = 0
         self.overflows = 0
@@ -94,6 +116,7 @@ class SiteCounts:
         #: Acks that Redis has applied, and acks that were given up because too many waited for Redis.
         self.acks = 0
         self.acks_dropped = 0
+        self.ack_times = AckTimes()
         #: `_batch`es, the messages in them, and the messages written one by one after a gap.
         self.batches = 0
         self.batched = 0
@@ -104,6 +127,8 @@ class SiteCounts:
         self.limited: Counter[str] = Counter()
         #: The latest sample; None before the first one.
         self.queues: QueueSample | None = None
+        #: Errors in the log that name the site, where there is a journal.
+        self.errors = 0
         self._parts: dict[type, Any] = {}
 
     def part(self, kind: type[_Part]) -> _Part:
@@ -137,6 +162,8 @@ class Counts:
         #: How often the link to Redis broke or was given up.
         self.redis_losses = 0
         self.loop_lag_seconds = Durations()
+        #: Errors in the log of this node, where there is a journal.
+        self.errors = 0
         #: When each key of a site was used since the last look, in ms: by the site's name and the key's digest.
         self.key_uses: dict[tuple[str, bytes], int] = {}
         #: Rows for the journal.

@@ -14,12 +14,17 @@ class Fleet:
     """This worker's figures and those of its siblings. Lives as long as the node."""
 
     def __init__(
-        self, metrics: Metrics, number: int, count: int, fetch: Callable[[int], Awaitable[bytes | None]]
+        self,
+        metrics: Metrics,
+        number: int,
+        siblings: Callable[[], Sequence[int]],
+        fetch: Callable[[int], Awaitable[bytes | None]],
     ) -> None:
-        """This is the worker `number` of `count`. `fetch` calls another's `render_own`; None without an answer."""
+        """This is the worker `number` of `siblings`, which come and go. `fetch` calls another's `render_own`; None
+        without an answer."""
         self._metrics = metrics
         self._number = number
-        self._count = count
+        self._siblings = siblings
         self._fetch = fetch
 
     async def render_own(self) -> bytes:
@@ -28,9 +33,10 @@ class Fleet:
 
     async def render(self) -> bytes:
         """The figures of all workers. A worker that does not answer has `recado_worker_up 0` alone."""
-        if self._count == 1:
+        numbers = [*self._siblings()] or [self._number]
+        if numbers == [self._number]:
             return await self.render_own()
-        texts = await asyncio.gather(*(self._render_of(number) for number in range(self._count)))
+        texts = await asyncio.gather(*map(self._render_of, numbers))
         return await asyncio.to_thread(merge, texts)
 
     def _render_of(self, number: int) -> Awaitable[bytes | None]:

@@ -41,6 +41,13 @@ _listeners: list[Callable[[EventDict], None]] = []
 _add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
+class _LevelledLogger(structlog.BoundLoggerBase):
+    """A module's logger, with the methods that structlog has made for one level: a call below the level costs nothing.
+    All share these methods, so that the level can change. Lives as long as the process."""
+
+    level: LogLevel = "info"
+
+
 class _NamedLogger(structlog.WriteLogger):
     """The output of a module's logger: one write a line. Lives as long as the process."""
 
@@ -53,7 +60,6 @@ def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | N
     """Sets up all logging of this process, to stderr by default. Called once, before the server starts."""
     output = stream or sys.stderr
     is_console = log_format == "console" or (log_format == "auto" and output.isatty())
-    threshold = logging.getLevelNamesMapping()[level.upper()]
     finish = _finish(is_console, colors=output.isatty())
     shared: list[Processor] = [
         structlog.stdlib.add_logger_name,
@@ -61,11 +67,28 @@ def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | N
     ]
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, drop_hidden, *shared, *finish],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        wrapper_class=_LevelledLogger,
         logger_factory=lambda *names: _NamedLogger(output, names[0] if names else "recado"),
         cache_logger_on_first_use=True,
     )
-    _configure_libraries(threshold, output, shared, finish)
+    _configure_libraries(output, shared, finish)
+    set_log_level(level)
+
+
+def set_log_level(level: LogLevel) -> None:
+    """Has every logger of this process write from this level on, those that modules have kept, too."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    for name, method in vars(structlog.make_filtering_bound_logger(threshold)).items():
+        if callable(method):
+            setattr(_LevelledLogger, name, method)
+    logging.getLogger().setLevel(max(threshold, logging.WARNING))
+    logging.getLogger(_TALKATIVE_LOGGER).setLevel(threshold)
+    _LevelledLogger.level = level
+
+
+def log_level() -> LogLevel:
+    """The level from which on this process logs."""
+    return _LevelledLogger.level
 
 
 def drop_hidden(_: object, __: str, event: EventDict) -> EventDict:
@@ -129,7 +152,7 @@ def _to_json(event: EventDict, default: Callable[[Any], Any], **_: Any) -> str:
     return json.dumps(event, default=default)
 
 
-def _configure_libraries(level: int, output: TextIO, shared: list[Processor], finish: list[Processor]) -> None:
+def _configure_libraries(output: TextIO, shared: list[Processor], finish: list[Processor]) -> None:
     handler = logging.StreamHandler(output)
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -137,10 +160,8 @@ def _configure_libraries(level: int, output: TextIO, shared: list[Processor], fi
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(level, logging.WARNING))
     talkative = logging.getLogger(_TALKATIVE_LOGGER)
     talkative.handlers.clear()
     talkative.propagate = True
-    talkative.setLevel(level)
     # The access log's lines would hold the query, and with it the token.
     logging.getLogger("uvicorn.access").disabled = True

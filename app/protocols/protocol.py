@@ -5,7 +5,7 @@ node runs: name, section, figures, original paths. `open` makes the protocol's p
 applications and routes, and its life from `start` to `close`.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from app.config.section import SectionSpec
 from app.config.settings import Config, Site
 from app.core.delivery import Delivery
 from app.core.limits import Limits
+from app.core.live import LiveConnection
 from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.metric import Metric
@@ -94,6 +95,10 @@ class NodeProtocol:
     notices: Mapping[str, Callable[[], bool]] = {}
     #: How long `settle` may take; None: as long as a command to Redis.
     settle_seconds: float | None = None
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Its open connections of a site; none of a site that it does not know. See `LiveLister`."""
+        return iter(())
 
     async def start(self) -> None:
         """Starts to serve. Raises StoreUnavailable when Redis is away."""

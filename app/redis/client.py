@@ -126,7 +126,7 @@ class Redis:
         self.timeout_seconds = timeout_seconds
         self.is_sharded = is_sharded
         self._locator = locator
-        self._journal_backlog = journal_backlog
+        self.journal_backlog = journal_backlog
         self._scripts = load_scripts(is_sharded, journal_backlog)
         self._counts = counts or Counts()
         self.on_reconnect: Callable[[str, RunScript], Awaitable[None]] | None = None
@@ -230,7 +230,7 @@ class Redis:
         address = await self._locator.locate() if self._locator else self.address
         link = await Link.open(address, self.timeout_seconds, on_lost=self._link_lost)
         link.on_refusal = self.refused
-        link.reload = packed_scripts(self.is_sharded, self._journal_backlog)
+        link.reload = packed_scripts(self.is_sharded, self.journal_backlog)
         try:
             # Several round trips and the text of all scripts: this takes longer than one command may.
             async with asyncio.timeout(_SETUP_TIMEOUTS * self.timeout_seconds) as limit:

@@ -14,10 +14,21 @@ _V3_BINARY_MESSAGE = b"\x04"
 class EngineOutlet:
     """The session derives from it; lives and ends with the session."""
 
-    __slots__ = ("_owner", "mailbox", "max_message_bytes", "socket", "state", "version")
+    __slots__ = (
+        "_bytes_read",
+        "_bytes_written",
+        "_owner",
+        "mailbox",
+        "max_message_bytes",
+        "socket",
+        "state",
+        "version",
+    )
 
     def __init__(self, owner: SessionOwner, version: int) -> None:
         self._owner = owner
+        # Of its requests, and once the WebSocket is given up also of that; -1 is unknown.
+        self._bytes_read = self._bytes_written = 0
         self.version = version
         self.state = SessionState.POLLING
         self.socket: FrameSocket | None = None
@@ -38,6 +49,22 @@ class EngineOutlet:
         if self.socket is not None:
             return self.socket.buffered_bytes
         return self.mailbox.waiting_bytes if self.mailbox is not None else 0
+
+    def count_bytes(self, read: int, written: int) -> None:
+        """Count the body of a request, or of its answer."""
+        self._bytes_read += read
+        self._bytes_written += written
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes of its socket and of the bodies of its requests, read and written; None is unknown."""
+        found = (0, 0) if self.socket is None else self.socket.wire_bytes()
+        if found is None or self._bytes_read < 0:
+            return None
+        return self._bytes_read + found[0], self._bytes_written + found[1]
+
+    def _keep_wire_bytes(self) -> None:
+        """Keep the count of the socket, which is about to be given up."""
+        self._bytes_read, self._bytes_written = self.wire_bytes() or (-1, 0)
 
     def limit_outbox(self, max_bytes: int) -> None:
         """Bound the waiting bytes from here on, on either transport; until then the server's bound holds."""

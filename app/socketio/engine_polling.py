@@ -39,6 +39,7 @@ def payload_response(session: EngineSession, query: dict[str, str]) -> Response:
     supports_binary = session.supports_binary and "j" not in query
     packets = session.take_payload()
     body, content_type = encode_payload(packets, session.version, supports_binary, session.is_encoded_twice)
+    session.count_bytes(0, len(body))
     if "j" in query:
         return Response(200, encode_script(query["j"], body), SCRIPT_TYPE)
     return Response(200, body, content_type)
@@ -106,6 +107,7 @@ async def _read(session: EngineSession, receive: Any) -> bytes | Response | None
 
 
 async def _work_off(session: EngineSession, scope: Scope, query: dict[str, str], body: bytes) -> Response:
+    session.count_bytes(len(body), 0)
     if session.listener is None:
         return Response.refusing(Refusal.UNKNOWN_SID)  # closed while the body was read
     posted = session.posted = PostedPackets(session, _packets_of(session, scope, query, body))

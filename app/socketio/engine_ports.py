@@ -33,6 +33,9 @@ class FrameSocket(Protocol):
     def buffered_bytes(self) -> int:
         """The bytes in this process that wait for the socket."""
 
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes that the socket has read and written so far; None is unknown."""
+
     def write_frame(self, frame: bytes) -> None:
         """Send a ready, unmasked text frame."""
 

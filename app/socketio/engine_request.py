@@ -6,21 +6,20 @@ Thin over ASGI; knows no sessions. Never logs: the query holds the user's token.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from app.transport.tls_text import tls_of_scope
+from app.transport.user_agent import user_agent_of
+
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN = (429, 503)
-MAX_AGENT_BYTES = 256
-"""The bytes of a user agent that are kept."""
-_MAX_AGENTS = 1_024
-"""The user agents that are remembered, to share their memory."""
 _MAX_FIELDS = 64
 """A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
@@ -91,12 +90,22 @@ class Handshake:
     Its repr shows no secret.
     """
 
-    __slots__ = ("_is_packed", "_query", "client_address", "user_agent")
+    __slots__ = ("_is_packed", "_query", "client_address", "tls", "user_agent")
 
-    def __init__(self, query: bytes, client_address: str, user_agent: str = "", *, is_packed: bool = False) -> None:
+    def __init__(
+        self,
+        query: bytes,
+        client_address: str,
+        user_agent: str = "",
+        tls: str | None = None,
+        *,
+        is_packed: bool = False,
+    ) -> None:
         """Take the parts; a query is packed by `keep`."""
         self.client_address = client_address
         self.user_agent = user_agent
+        # One of few texts: most sessions share it.
+        self.tls = sys.intern(tls) if tls else None
         self._query = query
         self._is_packed = is_packed
 
@@ -104,8 +113,9 @@ class Handshake:
     def of(cls, scope: Scope) -> Handshake:
         """Take it from the ASGI scope."""
         client = scope.get("client")
-        agent = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
-        return cls(scope.get("query_string", b""), client[0] if client else "", _user_agent(agent[:MAX_AGENT_BYTES]))
+        address = client[0] if client else ""
+        agent = user_agent_of(scope.get("headers", ()))
+        return cls(scope.get("query_string", b""), address, agent, tls_of_scope(scope))
 
     @property
     def query(self) -> dict[str, str]:
@@ -120,18 +130,13 @@ class Handshake:
         """
         query = self.query
         kept = {name: _cut(query[name], most) for name, most in fields.items() if name in query}
-        return Handshake(msgspec.msgpack.encode(kept), self.client_address, self.user_agent, is_packed=True)
+        packed = msgspec.msgpack.encode(kept)
+        return Handshake(packed, self.client_address, self.user_agent, self.tls, is_packed=True)
 
 
 def _cut(value: str, most: int) -> str:
     data = value.encode(errors="replace")
     return value if len(data) <= most else data[: most + 1].decode(errors="replace")
-
-
-@lru_cache(_MAX_AGENTS)
-def _user_agent(header: bytes) -> str:
-    """Decode a user agent; the same object for equal ones, as most sessions have one of few."""
-    return header.decode("latin-1")
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

@@ -202,6 +202,7 @@ class EngineSession(EngineOutlet):
 
     def connection_lost(self, code: int, reason: str) -> None:
         """End the session, whose WebSocket is lost."""
+        self._keep_wire_bytes()
         self.socket = self._leaving = None
         if reason == OUTBOX_FULL:
             self._owner.outbox_full_total += 1
@@ -328,6 +329,7 @@ class EngineSession(EngineOutlet):
         """End the session; earlier packets still leave. A waiting poll is answered with `farewell` at the end."""
         if not self.is_open:
             return
+        self._keep_wire_bytes()
         mailbox = self.mailbox
         socket, self.socket = self.socket, None
         if reason == SERVER_DISCONNECT and self.listener is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import enum
 import re
+import ssl
 from collections import Counter
 from dataclasses import dataclass
 from time import monotonic
@@ -25,7 +26,7 @@ from app.transport.handshake import request_head
 from app.transport.listener import EXTENSION
 from app.transport.peer_socket import PASSED_ON
 from app.transport.refusals import NODE_SIGNATURE, refused
-from app.transport.splice import splice
+from app.transport.splice import FarSide, splice
 
 #: Headers between nodes; those of a client are dropped. The last one is of older versions, which sent the secret.
 _BETWEEN_NODES = frozenset((SIGNATURE, CLIENT, RELEASE, b"x-recado-secret"))
@@ -75,6 +76,8 @@ class NodeRouting:
     secret: str | None
     passed: Counter[str]
     """Counts of requests by their outcome."""
+    tls: ssl.SSLContext | None = None
+    """The context for nodes whose URL begins with https; None: the system's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -209,7 +212,8 @@ class SessionRouter:
         if scope["type"] == "http":
             return await self._answer_request(place, {**scope, "headers": headers}, receive, send)
         head = request_head(_target(scope), headers)
-        return await splice(scope["extensions"][EXTENSION]["connection"], place.socket, place.url, head)
+        far_side = FarSide(place.socket, place.url, self._routing.tls)
+        return await splice(scope["extensions"][EXTENSION]["connection"], far_side, head)
 
     async def _answer_request(self, place: Place, scope: Scope, receive: Any, send: Any) -> bool:
         poll = _Poll(place, scope)

@@ -41,6 +41,10 @@ class ConnectRequest:
     auth: dict[str, Any] | None = field(repr=False)
     packet_query: dict[str, str] = field(repr=False)
     handshake_query: dict[str, str] = field(repr=False)
+    tls: str | None = None
+    """The protocol and cipher of the request that opened the session; None without TLS at this server."""
+    waited_ms: int | None = None
+    """The time since the begin of the session; None: it has joined a namespace before."""
 
 
 class SocketApplication(Protocol):
@@ -149,8 +153,8 @@ class NamespaceConnection:
 
     @property
     def transport(self) -> str:
-        """The transport that carries the session now, as its query names it."""
-        return "polling" if self.session.socket is None else "websocket"
+        """The transport that carries the session, or did at its end, as its query names it."""
+        return "websocket" if self.session.mailbox is None else "polling"
 
     @property
     def buffered_bytes(self) -> int:

@@ -29,7 +29,7 @@ from app.socketio.socket_connection import (
     SocketApplication,
 )
 from app.socketio.socket_session import SocketSession
-from app.transport.deadline_wheel import DeadlineWheel, Timed
+from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel, Timed
 
 _logger = logging.getLogger(__name__)
 
@@ -181,6 +181,13 @@ class SocketServer:
     def session_left(self, session: Timed) -> None:
         """Set the time-out of a session that is in no site."""
         self._joining.schedule(session, asyncio.get_running_loop().time() + self._connect_timeout_seconds)
+
+    def waited_ms(self, session: Timed) -> int | None:
+        """The time that a session has been in no site; None: it is in one."""
+        if session.bucket == NOT_WAITING:
+            return None
+        began_at = session.deadline - self._connect_timeout_seconds
+        return max(0, round((asyncio.get_running_loop().time() - began_at) * 1000))
 
     def count_newcomer(self, address: str, by: int) -> None:
         """Count a session that is in no site, or count it no longer."""

@@ -70,6 +70,9 @@ class SocketOwner(Protocol):
     def session_left(self, session: Timed) -> None:
         """Note that the session is in no site: it has to join one in time."""
 
+    def waited_ms(self, session: Timed) -> int | None:
+        """The time that a session has been in no site; None: it is in one."""
+
     def count_newcomer(self, address: str, by: int) -> None:
         """Count a session that is in no site and asks for none, or count it no longer."""
 
@@ -315,6 +318,8 @@ class SocketSession:
             auth=packet.auth,
             packet_query=packet.query,
             handshake_query=handshake.query,
+            tls=handshake.tls,
+            waited_ms=self._owner.waited_ms(self),
         )
         # It raises when too many are under way, and begins nothing within this call.
         self._owner.start_connect(connection, request)

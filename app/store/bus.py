@@ -17,10 +17,13 @@ from app.redis.client import Commands, Redis
 from app.redis.subscription import Subscription
 from app.store.audience import parse_head
 from app.store.keys import bus_channel, prefix, shard_channel
+from app.store.node_calls import ANSWER, CALL
 
 _log = structlog.get_logger(__name__)
 #: The begin of a bus message that is no message, and has no counter.
 _HOOKS = b"hooks\n"
+#: The begins of calls between nodes; see `node_calls.py`.
+_ASIDE = (_HOOKS, CALL, ANSWER)
 _rooms_decoder = msgspec.json.Decoder(list[str])
 
 
@@ -46,6 +49,8 @@ class Bus:
         self.on_seq: Callable[[str, int], None] = lambda site, seq: None
         #: Called with the name of a site whose outbox has events, see lua/_wake.lua.
         self.hook_wakes: list[Callable[[str], None]] = []
+        #: Called with each call of another node, and with each answer.
+        self.on_call: Callable[[bytes], None] = lambda data: None
         self._sites = [site.name for site in sites]
         self._subscriptions: dict[Redis, Subscription] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -90,9 +95,13 @@ class Bus:
 
     def channels_of(self, shard: Redis) -> list[str]:
         """The channels of this node at a primary."""
+        own = bus_channel(self._node)
         if not self._redis.is_sharded:
-            return [bus_channel(self._node)]
-        return [shard_channel(self._node, site) for site in self._sites if self._redis.shard_of(prefix(site)) is shard]
+            return [own]
+        channels = [
+            shard_channel(self._node, site) for site in self._sites if self._redis.shard_of(prefix(site)) is shard
+        ]
+        return [own, *channels] if self._redis.shard_of(own) is shard else channels
 
     def _new_subscription(self, shard: Redis) -> Subscription:
         channels = partial(self.channels_of, shard)
@@ -103,13 +112,20 @@ class Bus:
         return subscription
 
     def _receive(self, data: bytes) -> None:
-        if data.startswith(_HOOKS):
-            for wake in self.hook_wakes:
-                wake(data.removeprefix(_HOOKS).decode())
+        if data.startswith(_ASIDE):
+            self._receive_aside(data)
             return
         site, counter, message = parse(data)
         self.on_seq(site, message.seq)
         self._listener.message_published(site, counter, message)
+
+    def _receive_aside(self, data: bytes) -> None:
+        """A call, or a wake: these are no messages, and have no counter."""
+        if not data.startswith(_HOOKS):
+            self.on_call(data)
+            return
+        for wake in self.hook_wakes:
+            wake(data.removeprefix(_HOOKS).decode())
 
     def _subscribed_again(self) -> None:
         """Messages that were published while there was no subscription are missing."""

@@ -76,11 +76,12 @@ The site `~canary` is the server's own, see `app/canary`: it has the keys of a s
 
 Outside of any site: `recado:nodes` (sorted set, node by last beat; `~<node>`: a dead node with sites that no other node
 has known since), `recado:sites:<node>` (set, the names of its sites), `recado:place:<node>` (JSON, where it listens for
-other nodes, with an expiry), `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for
-the journal), `recado:journal` (hash, figures of its writer), `recado:journal:lease` (the writer that works),
-`recado:console:session:<digest>` (JSON, a login of an operator, with an expiry), `recado:console:failures:<digest>`
-(failed logins of a name from an address, with an expiry), and the channels `recado:bus:<node>`; in a Cluster the
-channels are `recado:{site}:bus:<node>`.
+other nodes, with an expiry), `recado:facts:<node>` (JSON, its figures for operators, with an expiry),
+`recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for the journal), `recado:journal`
+(hash, figures of its writer), `recado:journal:lease` (the writer that works), `recado:console:session:<digest>` (JSON,
+a login of an operator, with an expiry), `recado:console:failures:<digest>` (failed logins of a name from an address,
+with an expiry), and the channels `recado:bus:<node>`; in a Cluster the channels are `recado:{site}:bus:<node>`, and
+`recado:bus:<node>` for calls between nodes.
 """
 
 NODES = "recado:nodes"
@@ -114,6 +115,11 @@ def worker_lease(datacenter: int, worker: int) -> str:
 def node_place(node: str) -> str:
     """The key with the place where a node listens for the others."""
     return f"recado:place:{node}"
+
+
+def node_facts(node: str) -> str:
+    """The key with a node's facts for operators."""
+    return f"recado:facts:{node}"
 
 
 def members_key(room: str) -> str:

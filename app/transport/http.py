@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
-from app.transport import handshake, refusals
+from app.transport import handshake, refusals, tls_text
 from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, forget_head, leave
 from app.transport.http_unread import ReadProtocol
 from app.transport.http_wait import Wait
@@ -216,7 +216,7 @@ class HttpProtocol(ReadProtocol):
         before = self.cycle
         super().on_headers_complete()
         if (cycle := self.cycle) is not before:
-            self.scope["extensions"] = cast("Any", {EXTENSION: Offer(self, cycle)})
+            self.scope["extensions"] = cast("Any", {EXTENSION: Offer(self, cycle), **tls_text.entry(self.transport)})
             # For the headers behind a chunked body: the request is served already.
             self.headers = []
 

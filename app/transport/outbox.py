@@ -7,6 +7,9 @@ import asyncio
 import logging
 from collections import Counter
 
+from app.transport.tls_text import tls_of
+from app.transport.wire_bytes import wire_bytes
+
 logger = logging.getLogger(__name__)
 
 # With more bytes the frames of one turn do not wait for its end, so that the bound takes effect when it is passed.
@@ -94,6 +97,15 @@ class Outbox(asyncio.Protocol):
         collected = self._collected
         waiting = len(collected) if isinstance(collected, bytes) else self._collected_bytes
         return waiting + self._transport.get_write_buffer_size()
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes that the socket has read and written so far, until `connection_lost` returns; None is unknown."""
+        return wire_bytes(self._transport)
+
+    @property
+    def tls(self) -> str | None:
+        """The protocol and cipher of the socket; None without TLS."""
+        return tls_of(self._transport)
 
     @property
     def is_slow(self) -> bool:

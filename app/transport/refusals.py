@@ -2,6 +2,10 @@
 
 from collections import Counter
 
+NO_TLS = "no TLS"
+HANDSHAKE_FAILED = "handshake failed"
+HANDSHAKE_TOO_SLOW = "handshake too slow"
+TOO_MANY_HANDSHAKES = "too many handshakes"
 MALFORMED = "malformed request"
 HEAD_TOO_LARGE = "head too large"
 TRAILERS_TOO_LARGE = "trailers too large"

@@ -8,13 +8,23 @@ import ssl
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from app.transport.connection import CLOSE_TIMEOUT_SECONDS, WebSocketConnection
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 
-async def splice(client: WebSocketConnection, socket_path: str | None, url: str | None, head: bytes) -> bool:
-    """Pass a client's upgrade request to the listener of the unix socket, or else of the URL's host.
+class FarSide(Struct, frozen=True):
+    """A listener on a unix socket, or else on a URL's host; for https with this context, or the system's."""
+
+    socket_path: str | None = None
+    url: str | None = None
+    tls: ssl.SSLContext | None = None
+
+
+async def splice(client: WebSocketConnection, far_side: FarSide, head: bytes) -> bool:
+    """Pass a client's upgrade request to the listener on the far side.
 
     `head` is the request in the form for that listener. Return True once bytes pass, also when the client has left;
     False without a listener: the client still waits for an answer.
@@ -22,7 +32,7 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
     far = _End()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            await _connect(far, socket_path, url)
+            await _connect(far, far_side)
     except (OSError, TimeoutError, ValueError):
         # ValueError: the URL is none.
         return False
@@ -43,13 +53,13 @@ async def splice(client: WebSocketConnection, socket_path: str | None, url: str 
     return True
 
 
-async def _connect(end: "_End", socket_path: str | None, url: str | None) -> None:
+async def _connect(end: "_End", far_side: FarSide) -> None:
     loop = asyncio.get_running_loop()
-    if socket_path is not None:
-        await loop.create_unix_connection(lambda: end, socket_path)
+    if far_side.socket_path is not None:
+        await loop.create_unix_connection(lambda: end, far_side.socket_path)
         return
-    parts = urlsplit(url or "")
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    parts = urlsplit(far_side.url or "")
+    tls = (far_side.tls or ssl.create_default_context()) if parts.scheme == "https" else None
     host, port = parts.hostname or "", parts.port or (443 if tls else 80)
     await loop.create_connection(lambda: end, host, port, ssl=tls)
 

@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from app.transport import handshake
+from app.transport import handshake, tls_text
 from app.transport.asgi import AsgiSession
 from app.transport.connection import WebSocketConnection
 from app.transport.listener import EXTENSION, Header
@@ -140,7 +140,11 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": request.headers,
             "subprotocols": request.subprotocols,
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: {"connection": self._connection}},
+            "extensions": {
+                "websocket.http.response": {},
+                EXTENSION: {"connection": self._connection},
+                **tls_text.entry(self._transport),
+            },
         }
 
     # Called by the connection

@@ -5,14 +5,16 @@ import asyncio
 import pytest
 
 from app.backends.exchange import BackendError
-from app.backends.sender import post_send
+from app.backends.sender import RunningServer, post_send
 from tests.backends.conftest import Backend, http_answer
 
 
 async def test_message_is_posted_as_a_backend_would(backend: Backend) -> None:
     """Site and resync stand in the query, the key in a header, and the server's text comes back."""
     backend.answer = http_answer(b"OK\n")
-    answer = await asyncio.to_thread(post_send, f"{backend.url}/", "a b&c", "54321", b'{"event":"x"}', resync=True)
+    answer = await asyncio.to_thread(
+        post_send, RunningServer(f"{backend.url}/"), "a b&c", "54321", b'{"event":"x"}', resync=True
+    )
     assert (answer.status, answer.text) == (200, "OK")
     (request,) = backend.requests
     assert (request.method, request.target) == ("POST", "/send?site=a%20b%26c&resync=true")
@@ -23,7 +25,7 @@ async def test_message_is_posted_as_a_backend_would(backend: Backend) -> None:
 async def test_refusals_are_answers(backend: Backend) -> None:
     """The answer to a refused message has its status and text."""
     backend.answer = http_answer(b"ApiKey invalid.", "401 Unauthorized")
-    answer = await asyncio.to_thread(post_send, backend.url, "a", "1", b"{}")
+    answer = await asyncio.to_thread(post_send, RunningServer(backend.url), "a", "1", b"{}")
     assert (answer.status, answer.text) == (401, "ApiKey invalid.")
 
 
@@ -33,4 +35,4 @@ async def test_refusals_are_answers(backend: Backend) -> None:
 def test_no_server(url: str, reason: str) -> None:
     """A server that is not there is a BackendError with a short reason."""
     with pytest.raises(BackendError, match=f"^{reason}$"):
-        post_send(url, "a", "1", b"{}")
+        post_send(RunningServer(url), "a", "1", b"{}")

@@ -297,6 +297,10 @@ def test_merged_yaml(load: Load) -> None:
             "config.yml: production.console.operator_password: expected text of length >= 10",
         ),
         (
+            "production: {console: {errors_to: {site: ops}}}",
+            "config.yml: production.console.errors_to.room: is missing, expected site and room together",
+        ),
+        (
             "production: {console: {operator: ana}}",
             "config.yml: production.console.operator_password: is missing, expected it beside console.operator",
         ),

@@ -79,11 +79,27 @@ async def test_failures_block(node: ConsoleNode, valkey: Valkey) -> None:
     failed = [(await visitor.log_in("wrong")).status_code for _ in range(MAX_FAILURES)]
     assert failed == [401] * MAX_FAILURES
     assert (await visitor.log_in()).status_code == 429
-    (key,) = valkey.client.keys("recado:console:failures:*")
-    assert FAILURE_SECONDS - 60 < valkey.client.ttl(key) <= FAILURE_SECONDS
+    keys = valkey.client.keys("recado:console:failures:*")
+    assert len(keys) == 2
+    for key in keys:
+        assert FAILURE_SECONDS - 60 < valkey.client.ttl(key) <= FAILURE_SECONDS
     assert (await Visitor(node.client("192.0.2.8"), "ana").log_in()).status_code == 303
-    valkey.client.delete(key)
+    valkey.client.delete(*keys)
     assert (await visitor.log_in()).status_code == 303
+
+
+async def test_failures_of_many_names_block(node: ConsoleNode, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that tries many names is refused before a password is checked; one that logs in rightly is not, and
+    another address neither."""
+    monkeypatch.setattr("app.console.entry.MAX_ADDRESS_FAILURES", 3)
+    await node.add("ana")
+    for _ in range(5):
+        assert (await Visitor(node.client(), "ana").log_in()).status_code == 303
+    failed = [(await Visitor(node.client(), f"name{number}").log_in("wrong")).status_code for number in range(4)]
+    assert failed == [401, 401, 401, 429]
+    assert (await Visitor(node.client(), "ana").log_in()).status_code == 429
+    assert (await Visitor(node.client("192.0.2.8"), "ana").log_in()).status_code == 303
+    assert all(valkey.client.ttl(key) > 0 for key in valkey.client.keys("recado:console:failures:*"))
 
 
 async def test_failures_at_once_block(node: ConsoleNode) -> None:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema_rs
 import pytest
+from httpx import URL
 from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from app.catalog.operations import site_operations
 from app.console.openapi import describe
 from app.console.pages.audit import audit_operations
+from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
+from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
+from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.receipts.operations import Questions, receipt_operations
-from tests.console.visitor import ConsoleNode, bearer
+from app.protocols.sites.revocation import ticket_operations
+from tests.console.visitor import ADDRESS, ConsoleNode, bearer
+from tests.support.store import make_site
 from tests.support.valkey import Valkey
 
 
@@ -38,13 +47,21 @@ _OF_SITE = [
 ]
 _NOTHING: Any = None
 _NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
-_OF_PARTS = [*receipt_operations(_NO_QUESTIONS), *_OF_SITE]
+_RECEIPTS = receipt_operations(_NO_QUESTIONS)
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
+_SITES = site_operations(_NOTHING)
 OPERATIONS = [
+    *connection_operations(_NOTHING),
+    *database_operations(_NOTHING),
+    *overview_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
-    *_OF_PARTS,
+    *_SITES,
+    *_OF_SITE,
+    *_OF_NODES,
+    *_RECEIPTS,
 ]
 ROLES = list(Role)
 
@@ -52,14 +69,15 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, list(_OF_PARTS))
+    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_SITES, *_OF_NODES, *_RECEIPTS])
     yield node
     await node.close()
 
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    return "/api/v1" + operation.path.format(site=site, name="nobody", id=5)
+    values = {"name": "nobody", "id": 5, "key": "0", "node": "ab", "protocol": "sites"}
+    return "/api/v1" + operation.path.format(site=site, **values)
 
 
 def test_the_table_is_whole() -> None:
@@ -80,7 +98,14 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
         expected = (400, "bad_parameter") if role >= operation.role else (403, "forbidden")
         assert (answer.status_code, answer.json()["code"]) == expected, operation.name
         if operation.is_action:
-            fields = {"site": "shop", "name": "nobody", "id": "5", **wrong}
+            fields = {
+                "site": "shop",
+                "name": "nobody",
+                "id": "5",
+                "key": "0",
+                "node": "ab",
+                "protocol": "sites",
+            } | wrong
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
             assert page.status_code == expected[0], operation.name
@@ -156,6 +181,9 @@ async def test_actions_are_written_down(node: ConsoleNode) -> None:
     await client.get("/api/v1/sites/news/things", headers=headers)
     await visitor.do("operators.remove", name="nobody")
     rows = (await client.get("/api/v1/audit", headers=headers)).json()["items"]
+    logins = [row for row in rows if row["action"] == "login"]
+    assert [(row["operator"], row["target"]) for row in logins] == [("ana", ADDRESS)] * 2
+    rows = [row for row in rows if row not in logins]
     shown = [(row["operator"], row["action"], row["target"], json.decode(row["detail"])) for row in rows]
     refused = {"name": "nobody", "refused": "There is no such operator."}
     assert shown == [
@@ -191,3 +219,19 @@ def test_parameters_are_described() -> None:
     assert [one["name"] for one in change["parameters"]] == ["name"]
     body = change["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert set(body) == {"role", "sites", "every_site", "is_disabled", "password"}
+
+
+@pytest.mark.parametrize("site", ["a/b", "a%2Fb", "söz & x", "a+b", "do"])
+async def test_names_of_sites(valkey: Valkey, database: str, site: str) -> None:
+    """The path of a site leads to it, also with a slash in the name."""
+    node = await ConsoleNode.start(valkey, database, _OF_SITE)
+    try:
+        node.sites[site] = make_site(site)
+        await node.add("ana")
+        headers = bearer(await node.token("ana"))
+        path = f"/api/v1/sites/{quote(site, safe='')}/things"
+        client = node.client()
+        answer = await client.send(client.build_request("GET", URL(f"http://console{path}"), headers=headers))
+        assert answer.json() == {"ok": True, "site": site, "caller": "ana"}
+    finally:
+        await node.close()

@@ -40,6 +40,8 @@ class ConsoleNode:
         self.engine = open_database(config.journal_url or "sqlite:////dev/null")
         self.operators = SqlOperators(self.engine)
         self.passwords = PasswordChecks()
+        #: The sites that it serves; a test may add one.
+        self.sites = config.sites
         self._clients: list[AsyncClient] = []
 
     @classmethod

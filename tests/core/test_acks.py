@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Sequence
 
 import pytest
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core import acks
 from app.core.acks import FLUSH_AT, AckBuffer
+from app.core.message import LiveMessage
 from app.core.ports import AckGroup
 from app.errors import StoreUnavailable
+from app.observe.counts import SiteCounts
 from tests.support.store import make_site
 from tests.support.waiting import until
 
@@ -106,6 +109,25 @@ async def test_large_batch_does_not_wait(store: AckStore, buffer: AckBuffer) -> 
     buffer.add(1, b"1")
     buffer.add_batch(list(range(2, 2 + FLUSH_AT)), b"1", 0)
     assert len(store.handed_over) == FLUSH_AT + 1
+
+
+async def test_the_time_of_acks_is_counted_once(store: AckStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time from writing to ack is counted for each ack, also of a batch, and not again when Redis comes back; an
+    ack of an unknown message has none."""
+    counts = SiteCounts()
+    buffer = AckBuffer(make_site(), store, lambda handle: None, counts)  # type: ignore[arg-type]  # acks need no more
+    buffer.note_live(LiveMessage(5, "5", b"[]", [b"1", b"2"]))
+    buffer.add(5, b"1")
+    buffer.add(5, b"2")
+    buffer.add_batch([6, 7], b"1", now_ms() - 100_000_000)
+    buffer.add(8, b"1")
+    buffer.flush()
+    store.answers[0].set_exception(StoreUnavailable())
+    await buffer.drain()
+    store.is_away_now = True
+    buffer.flush()
+    assert sum(counts.ack_times.buckets) == 4
+    assert counts.ack_times.buckets[-1] == 2
 
 
 async def test_nothing_is_handed_over_for_nothing(store: AckStore, buffer: AckBuffer) -> None:

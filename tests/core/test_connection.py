@@ -83,6 +83,22 @@ def test_empty_queue_goes_live_with_what_was_held() -> None:
     assert (connection.phase, receiver.seqs, receiver.batches) == (ConnectionPhase.LIVE, [11, 12, 13], [])
 
 
+def test_what_a_connection_has_written_is_counted() -> None:
+    """Messages count live, held and in batches; those of batches are the replay. The time until it is live is known
+    once it is live, and does not change behind a gap."""
+    connection, _ = fetching()
+    connection.deliver(live(9))
+    assert connection.sync_ms < 0
+    connection.begin(8, [(A, waiting(5, 6, 7))])
+    connection.deliver(live(10))
+    assert (connection.messages, connection.replay) == (5, 3)
+    assert 0 <= connection.sync_ms < 60_000
+    connection.sync_ms = 12
+    connection.fetch()
+    connection.refill(11, [waiting(11)])
+    assert (connection.messages, connection.replay, connection.sync_ms) == (6, 3, 12)
+
+
 def test_batch_comes_before_held_messages() -> None:
     """The queue goes out as one batch; messages that were published after the registration follow."""
     connection, receiver = fetching()

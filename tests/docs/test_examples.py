@@ -43,6 +43,8 @@ NOT_RUN = {
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
+    "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
+    "docs/tls.md  1": "the output of a command",
     "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",
     "docs/topics.md sh 2": "tests/contract/test_topics_browser.py, beside the stream",
     "docs/topics.md html 1": "tests/contract/test_topics_browser.py: EventSource of a browser",

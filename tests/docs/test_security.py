@@ -17,6 +17,7 @@ _PAGE = "docs/security.md"
 _APP = REPOSITORY / "app"
 _GROUPS = (
     "HTTP and connections",
+    "TLS",
     "WebSocket and polling",
     "Before a join",
     "Names and texts",
@@ -38,7 +39,7 @@ _NOT_FROM_OUTSIDE = {
     "ids.py:MAX_WORKER": "the form of a message's id",
     "node/worker_slot.py:_MAX_DIRECTORY_BYTES": "the kernel's bound for the path of a socket",
     "redis/embedded.py:_MAX_SOCKET_PATH_BYTES": "the kernel's bound for the path of a socket",
-    "node/workers.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
+    "node/worker_process.py:_MAX_DEATHS_AT_START": "when the command gives its workers up",
     "protocols/sites/form.py:_MAX_SPARSE_INDEX": "the form of a list in a form body, as qs reads it",
     "socketio/engine_server.py:_MAX_TICK_SECONDS": "how finely deadlines are kept",
     "socket_folder.py:_MOST_LOOKED_AT": "folders of killed servers that one start removes",

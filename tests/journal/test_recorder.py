@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.journal.figures import JournalCounts, WriterWatch
-from app.journal.recorder import Recorder, figures_of
+from app.journal.recorder import MAX_LOG_ROWS, Recorder
 from app.journal.streams import NODES_STREAM
 from app.journal.tables import connections, log, samples
 from app.observe.counts import Counts
@@ -32,14 +33,18 @@ async def test_rows_reach_sql(redis: Redis, engine: AsyncEngine, counts: Counts,
     recorder = Recorder(redis, "node1", counts, 100)
     recorder.start()
     counts.records.add("connections", SITE, {"user": "user_1\ud800", "disconnected_at": 5, "nonsense": 1})
-    counts.records.add("samples", None, {"at": 1, "seconds": 10, "figures": figures_of(counts)})
+    counts.of(SITE).connections = 2
+    await recorder.sample()
     await recorder.close()
     assert valkey.client.xlen(NODES_STREAM) == 1
     await write_all(new_writer(redis, engine))
     (row,) = await rows_of(engine, connections)
     assert (row["user"], row["node"], row["disconnected_at"]) == ("user_1?", "node1", 5)
-    (sample,) = await rows_of(engine, samples)
-    assert json.loads(sample["figures"])["connections"] == 0
+    found = {(row["seconds"], row["site_id"]): json.loads(row["figures"]) for row in await rows_of(engine, samples)}
+    # Of the node and of its site, for an hour and for 30 days.
+    assert [figures["connections"] for figures in found.values()] == [2, 2, 2, 2]
+    assert {seconds for seconds, _ in found} == {10, 300}
+    assert len({site for _, site in found}) == 2
 
 
 async def test_warnings_are_kept_without_secrets(redis: Redis, engine: AsyncEngine, counts: Counts) -> None:
@@ -62,6 +67,26 @@ async def test_warnings_are_kept_without_secrets(redis: Redis, engine: AsyncEngi
         ("error", "odd", True),
     ]
     assert "topsecret" not in str(rows)
+    structlog.reset_defaults()
+
+
+async def test_a_flood_of_warnings_is_counted(redis: Redis, counts: Counts, valkey: Valkey) -> None:
+    """Past the bound of a second, lines are left out; one row tells how many, and the figures count every error."""
+    configure_logging("info", "json", io.StringIO())
+    structlog.configure(cache_logger_on_first_use=False)
+    logger = structlog.get_logger("somewhere")
+    recorder = Recorder(redis, "node1", counts, 100)
+    recorder.start()
+    for _ in range(MAX_LOG_ROWS + 7):
+        logger.error("odd", site=SITE)
+    logger.warning("odd")
+    await recorder.close()
+    assert (counts.errors, counts.of(SITE).errors) == (MAX_LOG_ROWS + 7, MAX_LOG_ROWS + 7)
+    entries: Any = valkey.client.xrange(NODES_STREAM)
+    ((_, entry),) = entries
+    rows = json.loads(entry[b"rows"])
+    assert len(rows) == MAX_LOG_ROWS + 1
+    assert (rows[-1]["event"], rows[-1]["fields"]) == ("log lines left out", {"count": 8})
     structlog.reset_defaults()
 
 

@@ -47,12 +47,14 @@ async def all_pages(engine: AsyncEngine, wanted: RowFilter, limit: int) -> list[
         (RowFilter(sites=frozenset()), []),
         (RowFilter(since=20, until=30), [7, 6, 5, 4]),
         (RowFilter(equal={"event": "5"}), [5]),
+        (RowFilter(is_oldest_first=True), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        (RowFilter(is_oldest_first=True, sites=frozenset(["shop"]), since=10), [3, 6, 9]),
         (RowFilter(equal={"event": "5", "level": "warning"}), []),
     ],
 )
 @pytest.mark.parametrize("limit", [1, 5, 50])
 async def test_pages(lines: AsyncEngine, wanted: RowFilter, events: list[int], limit: int) -> None:
-    """The rows that pass come newest first, each on one page, pages of rows of one time too."""
+    """The rows that pass come in the order of time, each on one page, pages of rows of one time too."""
     pages = await all_pages(lines, wanted, limit)
     assert [event for page in pages for event in page] == list(map(str, events))
     assert all(len(page) == limit for page in pages[:-1])

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from app.node.workers import Restarts
+from app.node.worker_process import Restarts
 from tests.support.processes import REPOSITORY, descendants, is_running, kill
 from tests.support.server import Server, clean_environment
 from tests.support.valkey import Valkey

@@ -40,7 +40,7 @@ async def test_all_answer() -> None:
         assert number != 1
         return workers[number].render()
 
-    text = await Fleet(workers[1], 1, 3, fetch).render()
+    text = await Fleet(workers[1], 1, lambda: range(3), fetch).render()
     assert values(text, "recado_sends_total") == {"0": 0.0, "1": 10.0, "2": 20.0}
     assert list(values(text, "recado_worker_up")) == ["0", "1", "2"]
     assert set(values(text, "process_open_fds")) == {"0", "1", "2"}
@@ -53,7 +53,7 @@ async def test_one_is_silent() -> None:
     async def fetch(number: int) -> bytes | None:
         return None
 
-    text = await Fleet(metrics(1, 5), 1, 3, fetch).render()
+    text = await Fleet(metrics(1, 5), 1, lambda: range(3), fetch).render()
     assert values(text, "recado_worker_up") == {"0": 0.0, "1": 1.0, "2": 0.0}
     assert values(text, "recado_sends_total") == {"1": 5.0}
 

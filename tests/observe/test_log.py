@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config.settings import CANARY_SITE, LogFormat, LogLevel
-from app.observe.log import configure_logging, mask_secrets
+from app.observe.log import configure_logging, log_level, mask_secrets, set_log_level
 
 
 class Terminal(io.StringIO):
@@ -155,3 +155,20 @@ def test_any_text_can_be_logged(values: dict[str, str]) -> None:
     stream = configured()
     structlog.get_logger("app").info("seen", values=values)
     assert len(lines(stream)) == 1
+
+
+def test_the_level_may_change() -> None:
+    """Loggers that modules have kept write from another level on; those of libraries, too."""
+    stream = configured("warning")
+    logger = structlog.get_logger("app.somewhere")
+    logger.info("before")
+    logger.warning("kept")
+    set_log_level("debug")
+    assert log_level() == "debug"
+    logger.debug("debugged", number=1)
+    logging.getLogger("uvicorn.error").info("talked")
+    set_log_level("error")
+    logger.warning("too little")
+    logging.getLogger("asyncio").warning("too little as well")
+    logger.error("enough")
+    assert [line["event"] for line in lines(stream)] == ["kept", "debugged", "talked", "enough"]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from app.canary import figures as canary_figures
 from app.canary.record import CanaryRecord
 from app.journal import figures as journal_figures
 from app.journal.figures import JournalCounts
+from app.node import tls_figures
+from app.node.certificates import CertificateFacts
+from app.node.tls_figures import TlsFigures
 from app.observe import figures
 from app.observe.counts import BOUNDS_SECONDS, Counts, QueueSample
 from app.observe.health import Health
@@ -36,6 +40,7 @@ LISTED = [
     *backend_figures.METRICS,
     *journal_figures.METRICS,
     *canary_figures.METRICS,
+    *tls_figures.METRICS,
     *(metric for spec in (*PROTOCOLS, WEBHOOKS) for metric in spec.metrics),
 ]
 DASHBOARD = json.loads((DOCS / "grafana-dashboard.json").read_text())
@@ -58,6 +63,9 @@ def filled() -> Counts:
     counts.probe_seconds.observe(0.0001)
     counts.loop_lag_seconds.observe(0.03)
     counts.records.dropped["log"] += 1
+    tls = counts.part(TlsFigures)
+    tls.certificate = CertificateFacts("CN=a", "CN=b", (), datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC))
+    tls.handshakes = lambda: 3
     counts.part(JournalCounts).dropped["full"] += 1
     counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():

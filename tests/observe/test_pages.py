@@ -19,7 +19,7 @@ async def _nobody(number: int) -> bytes | None:
 async def get(path: str, health: Health) -> httpx.Response:
     """The answer of an application that has these pages only."""
     metrics = Metrics(METRICS, Counts(["shop"]), health, NodeInfo("n1", "1.2"))
-    transport = httpx.ASGITransport(Starlette(routes=observe_routes(Fleet(metrics, 0, 1, _nobody), health)))
+    transport = httpx.ASGITransport(Starlette(routes=observe_routes(Fleet(metrics, 0, lambda: [0], _nobody), health)))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         return await client.get(path)
 

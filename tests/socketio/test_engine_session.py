@@ -64,6 +64,11 @@ class RememberingSocket:
         self.buffered_bytes = 7
         self.max_bytes = 0
         self.max_message_bytes = 0
+        self.counted: tuple[int, int] | None = (100, 200)
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The count that the test sets."""
+        return self.counted
 
     def write_ping(self) -> None:
         """Remember a ping of the WebSocket protocol."""
@@ -377,6 +382,28 @@ async def test_socket_lost() -> None:
     case.assert_ended("transport close")
     assert case.listener.messages == []
     assert case.socket.written == [OPEN.packet]
+
+
+async def test_bytes_of_a_session() -> None:
+    """The bytes are those of the bodies of its requests and of its socket, also when the socket is given up."""
+    case = Case()
+    case.session.count_bytes(3, 4)
+    assert case.session.wire_bytes() == (3, 4)
+    case.session.offer_socket(case.socket)
+    case.session.take_socket(case.socket)
+    assert case.session.wire_bytes() == (103, 204)
+    case.session.connection_lost(1006, "")
+    case.socket.counted = (0, 0)
+    assert case.session.wire_bytes() == (103, 204)
+
+
+async def test_bytes_of_a_socket_that_does_not_tell() -> None:
+    """The bytes of a session whose socket does not tell are unknown, also once it is closed."""
+    case = Case(on_socket=True)
+    case.socket.counted = None
+    assert case.session.wire_bytes() is None
+    case.session.close("ping timeout")
+    assert case.session.wire_bytes() is None
 
 
 async def test_socket_lost_before_the_start() -> None:

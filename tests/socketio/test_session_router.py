@@ -13,6 +13,7 @@ from app.socketio.node_signature import Signer
 from app.socketio.ports import Place
 from app.socketio.session_router import NodeRouting, SessionRouter
 from app.transport.peer_socket import PASSED_ON
+from app.transport.splice import FarSide
 from app.transport.websocket import EXTENSION
 from tests.support.waiting import until
 
@@ -245,9 +246,9 @@ async def test_upgrade_is_joined(world: World, monkeypatch: pytest.MonkeyPatch) 
     await answer(world, request(f"{FAR}.x", type="websocket", extensions=extensions, client=None))
     target = b"GET /socket.io/?EIO=4&transport=polling&sid=%s.x HTTP/1.1\r\n"
     near = target % b"bb" + b"upgrade: websocket\r\nx-recado-client: 192.0.2.1 5000\r\n\r\n"
-    assert joined[0] == (upgrade, "/near", None, near)
-    assert joined[1][:3] == (upgrade, None, "http://far")
-    assert joined[1][3].startswith(target % b"cc" + b"x-recado-signature: ")
+    assert joined[0] == (upgrade, FarSide("/near"), near)
+    assert joined[1][:2] == (upgrade, FarSide(url="http://far"))
+    assert joined[1][2].startswith(target % b"cc" + b"x-recado-signature: ")
     assert (world.own, world.passed) == ([], [])
 
 

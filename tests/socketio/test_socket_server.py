@@ -370,6 +370,23 @@ async def test_failing_application(caplog: pytest.LogCaptureFixture) -> None:
     assert errors == ["a connect could not be handled", "an event could not be handled"]
 
 
+async def test_time_before_a_join() -> None:
+    """A connect knows how long its session had been in no site; a second namespace of the session has no such time."""
+    application = Application("/site", "/other")
+    async with socket_client(application) as (server, client), client.socket() as websocket:
+        await websocket.receive()
+        (session,) = server.engine.sessions.values()
+        await websocket.send("40/site,")
+        await until(lambda: session.listener is not None and application.requests, "the connect")
+        await websocket.receive()
+        await websocket.send("40/other,")
+        await until(lambda: len(application.requests) == 2, "the second connect")
+    first, second = application.requests
+    assert first.waited_ms is not None
+    assert 0 <= first.waited_ms < 30_000
+    assert second.waited_ms is None
+
+
 async def test_shutdown() -> None:
     """At the end every connection hears of it, and a connect() that still runs is ended."""
     application = Application("/site", "/slow")

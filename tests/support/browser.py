@@ -3,6 +3,7 @@ presses and types as a person does. Knows nothing of the page under test."""
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import shutil
@@ -170,6 +171,10 @@ class Page:
         element = self.call("Runtime.evaluate", expression="document.activeElement")["result"]["objectId"]
         node = self.call("Accessibility.getPartialAXTree", objectId=element, fetchRelatives=False)["nodes"][0]
         return node["role"]["value"], node["name"]["value"]
+
+    def picture(self) -> bytes:
+        """Return what the window shows, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def resize(self, width: int, height: int) -> None:
         """Give the window this size in CSS pixels."""

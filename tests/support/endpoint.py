@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ class Endpoint:
         """Keep the sites' keys."""
         self.sites = sites
         self._http = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=20))
+
+    def trust(self, context: ssl.SSLContext) -> None:
+        """Send requests with this context from here on, for a server with TLS."""
+        self._http.close()
+        self._http = httpx.Client(timeout=10, verify=context)
 
     @property
     def url(self) -> str:

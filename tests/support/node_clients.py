@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -28,13 +30,14 @@ def install_clients() -> None:
 class NodeClients(ChildProcess):
     """The Node process; lives for the test session, `end` stops it with every client in it."""
 
-    def __init__(self) -> None:
-        """Start Node."""
+    def __init__(self, trusted: Path | None = None) -> None:
+        """Start Node; its clients trust these certificates too."""
         self._clients: dict[str, Client] = {}
         self._numbers = itertools.count()
         self._writing = threading.Lock()
         install_clients()
-        super().__init__("node clients", ["node", "driver.js"], _DIRECTORY)
+        environment = None if trusted is None else {**os.environ, "NODE_EXTRA_CA_CERTS": str(trusted)}
+        super().__init__("node clients", ["node", "driver.js"], _DIRECTORY, environment)
 
     def connect(self, call: ConnectCall) -> Client:
         """Begin to connect a client over a transport connection of its own; does not wait."""

@@ -54,6 +54,20 @@ class PublishClient:
         """The client itself stands for its transport."""
         return self
 
+    @property
+    def transport(self) -> str:
+        """A transport of its own."""
+        return "memory"
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Nothing waits."""
+        return 0
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """Nobody counts them."""
+        return None
+
     def confirm_receipt(self, received: Callable[[], None]) -> None:
         """Keep the callback."""
         self.receipts.append(received)

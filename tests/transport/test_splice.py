@@ -34,16 +34,16 @@ BIG = 1 << 20
 class Between:
     """An application that joins every WebSocket to another server; lives for one test."""
 
-    def __init__(self, socket_path: str | None, url: str | None) -> None:
+    def __init__(self, socket_path: str | None, url: str | None, tls: ssl.SSLContext | None = None) -> None:
         """The place of the other server."""
-        self._place = (socket_path, url)
+        self._place = splice.FarSide(socket_path, url, tls)
         self.outcomes: list[bool] = []
 
     async def __call__(self, scope: Message, _receive: Receive, _send: Send) -> None:
         """Join it, or refuse it with 400."""
         connection = scope["extensions"][EXTENSION]["connection"]
         head = handshake.request_head(scope["raw_path"] + b"?" + scope["query_string"], scope["headers"])
-        self.outcomes.append(await splice.splice(connection, *self._place, head))
+        self.outcomes.append(await splice.splice(connection, self._place, head))
         if not self.outcomes[-1]:
             connection.reject(400, b"nobody")
 
@@ -97,22 +97,22 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
         listening.close()
 
 
-async def test_over_tls(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With https the other server is reached through TLS, and must show a certificate that is trusted."""
+async def test_over_tls(certificate: Certificate) -> None:
+    """With https the other server is reached through TLS, and must show a certificate that the system trusts, or the
+    given context."""
     application = FastLane()
     files = {"ssl_certfile": str(certificate.certificate), "ssl_keyfile": str(certificate.key)}
     async with serving(application, **files) as behind:
-        between = Between(None, f"https://127.0.0.1:{behind.port}")
-        async with serving(between) as front:
-            refused = await front.socket()
-            refused.request()
-            assert (await refused.response())[0] == 400
-            trusting = ssl.create_default_context(cafile=str(certificate.certificate))
-            monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
-            peer = await front.peer()
-            peer.send(TEXT, b"hello")
-            assert await application.recorders[0].until_received(1) == [b"hello"]
-            assert between.outcomes == [False, True]
+        for context, outcome in ((None, False), (certificate.client_context, True)):
+            between = Between(None, f"https://127.0.0.1:{behind.port}", context)
+            async with serving(between) as front:
+                peer = await front.socket()
+                peer.request()
+                assert (await peer.response())[0] == (101 if outcome else 400)
+                assert between.outcomes == [outcome]
+                if outcome:
+                    peer.send(TEXT, b"hello")
+                    assert await application.recorders[0].until_received(1) == [b"hello"]
 
 
 async def test_a_close_passes() -> None:
@@ -220,8 +220,8 @@ async def test_a_client_that_leaves_before(monkeypatch: pytest.MonkeyPatch) -> N
     reached, go_on = asyncio.Event(), asyncio.Event()
     connect = splice._connect
 
-    async def connect_late(end: splice._End, socket_path: str | None, url: str | None) -> None:
-        await connect(end, socket_path, url)
+    async def connect_late(end: splice._End, far_side: splice.FarSide) -> None:
+        await connect(end, far_side)
         reached.set()
         await go_on.wait()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.console.page import ConsolePage
 from app.console.parameters import read_place, time_ms, write_place
-from app.console.rows import ReadRows, bound_sites, shown_row
+from app.console.rows import ReadRows, RowOrder, bound_sites, shown_row
 from app.journal.row_lists import RowFilter
 from app.protocols.operations import Call, ListInputs, Operation, Role, Time, Words
 
@@ -19,6 +19,7 @@ class AuditParameters(ListInputs, frozen=True, kw_only=True):
     site: Words | None = None
     since: Time | None = None
     until: Time | None = None
+    order: RowOrder = "newest"
 
 
 def audit_operations(read_rows: ReadRows) -> list[Operation]:
@@ -32,9 +33,10 @@ def audit_operations(read_rows: ReadRows) -> list[Operation]:
             since=time_ms("since", given.since),
             until=time_ms("until", given.until),
             equal=equal,
+            is_oldest_first=given.order == "oldest",
         )
         page = await read_rows("audit", wanted, given.limit, read_place(given.cursor))
         return {"items": [shown_row(row) for row in page.rows], "cursor": write_place(page.next)}
 
-    summary = "List what operators did, newest first"
+    summary = "List what operators did"
     return [Operation("audit.list", summary, "GET", "/audit", Role.ADMIN, run, AuditParameters)]

@@ -1,11 +1,30 @@
 """The list of pages, in the order of the menu. A page whose operation this node does not have is left out."""
 
 from app.console.pages.audit import AUDIT
+from app.console.pages.connections import CONNECTIONS
 from app.console.pages.devices import DEVICES, QUEUE
 from app.console.pages.log import LOG
 from app.console.pages.messages import MESSAGE, MESSAGES, TRACE
+from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
+from app.console.pages.overview import OVERVIEW
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 
-PAGES = (SITES, SITE, MESSAGES, MESSAGE, DEVICES, QUEUE, TRACE, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (
+    OVERVIEW,
+    SITES,
+    SITE,
+    CONNECTIONS,
+    DEVICES,
+    QUEUE,
+    MESSAGES,
+    MESSAGE,
+    TRACE,
+    NODES,
+    STORES,
+    LOG,
+    OPERATORS,
+    AUDIT,
+    TOKENS,
+)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from app.console.page import ConsolePage
 from app.console.parameters import read_place, time_ms, write_place
-from app.console.rows import ReadRows, bound_sites, shown_row
+from app.console.rows import ReadRows, RowOrder, bound_sites, shown_row
 from app.journal.row_lists import RowFilter
 from app.protocols.operations import Call, ListInputs, Operation, Role, Time, Words
 
@@ -20,6 +20,7 @@ class LogParameters(ListInputs, frozen=True, kw_only=True):
     event: Words | None = None
     since: Time | None = None
     until: Time | None = None
+    order: RowOrder = "newest"
 
 
 def log_operations(read_rows: ReadRows) -> list[Operation]:
@@ -33,9 +34,10 @@ def log_operations(read_rows: ReadRows) -> list[Operation]:
             since=time_ms("since", given.since),
             until=time_ms("until", given.until),
             equal=equal,
+            is_oldest_first=given.order == "oldest",
         )
         page = await read_rows("log", wanted, given.limit, read_place(given.cursor))
         return {"items": [shown_row(row) for row in page.rows], "cursor": write_place(page.next)}
 
-    summary = "List warnings and errors of all nodes, newest first"
+    summary = "List warnings and errors of all nodes"
     return [Operation("log.list", summary, "GET", "/log", Role.VIEWER, run, LogParameters)]

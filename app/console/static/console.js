@@ -28,12 +28,21 @@ class Live {
     this.#source = new EventSource(this.part.dataset.live);
     this.#source.addEventListener("live", (event) => this.#show(JSON.parse(event.data), false));
     this.#source.addEventListener("over", () => location.reload());
+    this.#source.addEventListener("error", () => this.#tellLost());
   }
 
   /** Ends the stream. */
   close() {
     this.#source?.close();
     this.#source = null;
+  }
+
+  /** The browser tries again by itself, unless it was answered something else than a stream. */
+  #tellLost() {
+    if (this.#source?.readyState === EventSource.CLOSED) {
+      this.pause.disabled = true;
+      this.pause.textContent = "Not live: load the page again";
+    }
   }
 
   #button(text, press) {
@@ -154,6 +163,8 @@ document.addEventListener("visibilitychange", () => (document.hidden ? live?.clo
 // A stream that stays open would keep the browser from showing the page again as it was.
 addEventListener("pagehide", () => live?.close());
 addEventListener("pageshow", () => live?.open());
+// An action may end what the stream shows: its end would load this page again, in place of the answer.
+addEventListener("submit", (event) => event.target.method === "post" && live?.close(), true);
 // An empty field of a filter is no part of the address. Before htmx reads the form.
 addEventListener(
   "submit",

@@ -11,9 +11,11 @@ from app.core.audiences import Audiences
 from app.core.draining import STEP_SECONDS, close_in_steps
 from app.core.errands import Errands
 from app.core.limits import Limits
+from app.core.live import row_of
 from app.errors import LimitReached, StoreError, StoreUnavailable
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import SiteCounts
+from app.observe.records import NodeRecords
 from app.protocols.channels import messages
 from app.protocols.channels.board import Board
 from app.protocols.channels.channel_store import ChannelStore, Kept
@@ -39,7 +41,13 @@ class Door:
     """The subscribers of one site on this node; the `Owner` of each. Lives as long as the node."""
 
     def __init__(
-        self, site: Site, audiences: Audiences, store: ChannelStore, limits: Limits, counts: SiteCounts
+        self,
+        site: Site,
+        audiences: Audiences,
+        store: ChannelStore,
+        limits: Limits,
+        counts: SiteCounts,
+        records: NodeRecords,
     ) -> None:
         self.board = Board(site, audiences, store, counts)
         self._site = site
@@ -50,6 +58,7 @@ class Door:
         self._store = store
         self._limits = limits
         self._counts = counts
+        self._records = records
         self._refusals = CountedLines(_log, "info", "subscriber refused")
 
     # Opening
@@ -218,6 +227,9 @@ class Door:
         # A subscriber that another connection took over on this node has left the board, and must not be released.
         if subscriber.resumption is not None and self.board.subscribers.get(subscriber.uuid) is subscriber:
             self._positions.release(subscriber.resumption.position)
+        if subscriber.facts is not None:
+            row = row_of("channels", subscriber.facts, subscriber.measures(), _close_reason(reason))
+            self._records.add("connections", self._site.name, row)
         self.board.remove(subscriber)
         self.headcount.changed()
         self._limits.disconnect(subscriber.seat)

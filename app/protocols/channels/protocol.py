@@ -1,6 +1,9 @@
 """Channels as one of the protocols: routes, settings, metrics, and the life on a node."""
 
+from collections.abc import Iterator
+
 from app.config.settings import Site
+from app.core.live import LiveConnection
 from app.protocols.channels.figures import METRICS
 from app.protocols.channels.redis_channels import RedisChannels
 from app.protocols.channels.server import ChannelsServer, ChannelsSettings
@@ -34,6 +37,10 @@ class _NodeChannels(NodeProtocol):
         self._server = ChannelsServer(config.sites, services.delivery, store, services.ids, services.limits, settings)
         services.burials.append(self._server.bury)
         self.application = self._server
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._server.live(site)
 
     async def add(self, site: Site) -> None:
         """Serves one more site."""

@@ -10,7 +10,7 @@ The server is the core's audience listener for pushes and hands each one to the 
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
@@ -18,10 +18,12 @@ from uuid import uuid4
 import structlog
 from msgspec import Struct, field
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import leave_seconds
 from app.core.limits import Limits
+from app.core.live import ConnectionFacts, LiveConnection
 from app.core.message import Audience, LiveMessage
 from app.core.seat import NO_SEAT
 from app.errors import LimitReached, StoreUnavailable
@@ -46,6 +48,7 @@ from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
+from app.transport.user_agent import user_agent_of
 
 #: Path -> the files of the browser client that it answers.
 _SCRIPTS = {"client.js": ("client.js",), "js/pushserver.js": ("client.js", "pushserver.js")}
@@ -106,8 +109,8 @@ class ChannelsServer:
         """Serves one more site, if it has channels."""
         if not site.section(Channels):
             return
-        counts = self._settings.counts.of(site.name)
-        door = self.doors[site.name] = Door(site, self._audiences, self._store, self._limits, counts)
+        counts, records = self._settings.counts.of(site.name), self._settings.counts.records
+        door = self.doors[site.name] = Door(site, self._audiences, self._store, self._limits, counts, records)
         self._sysadmin.add(site, door.board)
         self._sites[site.name] = site
 
@@ -153,6 +156,11 @@ class ChannelsServer:
     def _restore_counts(self) -> None:
         for door in self.doors.values():
             door.headcount.restore()
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """The open subscribers of a site; see `LiveLister`."""
+        door = self.doors.get(site)
+        return iter(() if door is None else list(door.board.subscribers.values()))
 
     # Called by the core
 
@@ -209,6 +217,9 @@ class ChannelsServer:
             max_outbox_bytes=site.outbox_limit_bytes,
             subprotocol=_subprotocol_of(scope),
         )
+        if self._settings.counts.records.is_kept:
+            agent = user_agent_of(scope["headers"])
+            subscriber.facts = ConnectionFacts(None, "", _address_of(scope), agent, "", None, now_ms())
         _begin(door, subscriber, socket, scope, reached)
 
 

@@ -28,6 +28,8 @@ class Ending(Enum):
     TAKEN_OVER = (SERVICE_RESTART, "resumed by another connection")
     #: A connection on another node has resumed the subscriber, or Redis no longer knows it.
     GONE = (SERVICE_RESTART, "resumed elsewhere, or forgotten")
+    #: An operator has ended it.
+    OPERATOR = (SERVICE_RESTART, "ended by an operator")
     LIMIT = (TRY_AGAIN_LATER, "limit reached")
     STORE_AWAY = (TRY_AGAIN_LATER, "message store not available")
     SITE_CHANGED = (SERVICE_RESTART, "site changed")
@@ -37,6 +39,13 @@ class Ending(Enum):
 
 class SubscriberSocket(Protocol):
     """The WebSocket of a subscriber, as far as the subscriber uses it."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes in this process that wait for it."""
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes that it has read and written so far; None is unknown."""
 
     def write_frame(self, frame: bytes) -> None:
         """Sends a frame behind the others."""

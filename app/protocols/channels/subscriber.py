@@ -8,7 +8,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
+from app.clock import now_ms
 from app.core.catch_up import CatchUp
+from app.core.live import ConnectionFacts, Measures
 from app.core.seat import NO_SEAT, Seat
 from app.protocols.channels import messages
 from app.protocols.channels.channel_store import Claim, Position
@@ -89,13 +91,17 @@ class Subscriber:
         "bucket",
         "channels",
         "deadline",
+        "facts",
         "inbox",
         "is_closing",
         "is_served",
+        "messages",
         "phase",
+        "replay",
         "resumption",
         "says_only_connected",
         "seat",
+        "sync_ms",
         "uuid",
     )
 
@@ -132,6 +138,11 @@ class Subscriber:
         #: Pings without their pongs.
         self._pings = 0
         self._received: asyncio.Future[None] | None = None
+        #: Only with a journal.
+        self.facts: ConnectionFacts | None = None
+        #: The pushes that were written to it, those before it was live, and how long it took to be live.
+        self.messages = self.replay = 0
+        self.sync_ms: int | None = None
         self._socket: SubscriberSocket
         self._write_frame: Callable[[bytes], None]
 
@@ -187,6 +198,7 @@ class Subscriber:
         prefix = self._prefix
         if prefix is None:
             prefix = self._prefix = messages.push_prefix(self.uuid, self.channels)
+        self.messages += 1
         self._write_frame(push.frame(prefix))
 
     def forget_held(self) -> None:
@@ -203,6 +215,9 @@ class Subscriber:
         """Everything up to `last_seq` is written. The held pushes beyond it follow, then live pushes."""
         if self.phase is SubscriberPhase.OPENING:
             self.phase = SubscriberPhase.LIVE
+            self.replay = self.messages
+            if self.facts is not None:
+                self.sync_ms = max(0, now_ms() - self.facts.connected_at)
             if self.resumption is not None:
                 self.resumption.replayed_seq = last_seq
             held, self._held = self._held, None
@@ -233,6 +248,23 @@ class Subscriber:
         if self.phase is not SubscriberPhase.CLOSED:
             self.is_closing = True
             self._socket.close(*ending.value)
+
+    # For operators
+
+    @property
+    def live_id(self) -> str:
+        """Its uuid; see `LiveConnection`."""
+        return self.uuid
+
+    def measures(self) -> Measures:
+        """Measures it; see `LiveConnection`."""
+        read, written = self._socket.wire_bytes() or (None, None)
+        waiting = 0 if self.phase is SubscriberPhase.CLOSED else self._socket.buffered_bytes
+        return Measures("websocket", read, written, self.messages, self.replay, self.sync_ms, waiting)
+
+    def disconnect(self, reason: str) -> None:
+        """Ends it; see `LiveConnection`. The close frame has the reason of an operator."""
+        self.close(Ending.OPERATOR)
 
     # Called by the transport
 

@@ -3,19 +3,20 @@
 import asyncio
 import hmac
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.limits import Limits
+from app.core.live import ConnectionFacts, LiveConnection, row_of
 from app.core.seat import Seat
 from app.errors import LimitReached, StoreError
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
-from app.observe.records import now_ms
 from app.protocols.redis_publish.envelope import Identifier, read_identifier
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.redis_publish.guesses import Guesses
@@ -57,6 +58,8 @@ class RedisPublishApplication:
             self.add(site)
         self._limits = limits
         self._guesses = Guesses()
+        #: The open connections by site.
+        self._visitors: dict[str, dict[Visitor, None]] = {}
         self._counts = counts or Counts()
         self._numbers = itertools.count(1)
         self._refused_origins = CountedLines(_log, "warning", "connect refused")
@@ -106,7 +109,13 @@ class RedisPublishApplication:
         seat = await self._seat_for(served, connection, request.client_address)
         if seat is None:
             return
-        connection.state = (served, Visitor(connection, request.client_address, seat))
+        visitor = Visitor(connection, request.client_address, seat)
+        if self._counts.records.is_kept:
+            agent, version = request.user_agent, str(request.engine_version)
+            known = ("", request.client_address, agent, version, None, now_ms(), request.waited_ms)
+            visitor.begin = ConnectionFacts(None, *known)
+        connection.state = (served, visitor)
+        self._visitors.setdefault(site.name, {})[visitor] = None
         counts = self._counts.of(site.name)
         counts.connections += 1
         counts.connects["accepted"] += 1
@@ -162,7 +171,10 @@ class RedisPublishApplication:
             return
         served, visitor = connection.state
         connection.state = None
-        self._record(served.site.name, visitor, reason)
+        self._visitors[served.site.name].pop(visitor, None)
+        if (facts := visitor.facts) is not None:
+            row = row_of("redis_publish", facts, visitor.measures(), reason)
+            self._counts.records.add("connections", served.site.name, row)
         for recipient in visitor.close():
             served.mailroom.close(recipient)
         self._limits.disconnect(visitor.seat)
@@ -171,17 +183,9 @@ class RedisPublishApplication:
         counts.closes[reason] += 1
         _log.info("disconnected", site=served.site.name, connection=connection.log_name, reason=reason)
 
-    def _record(self, site: str, visitor: Visitor, reason: str) -> None:
-        """Keeps the connection that ends for the journal, as that of the first of its users."""
-        row = {
-            "user": next(iter(visitor.recipients), None),
-            "address": visitor.address,
-            "protocol": "redis_publish",
-            "connected_at": visitor.connected_at,
-            "disconnected_at": now_ms(),
-            "reason": reason,
-        }
-        self._counts.records.add("connections", site, row)
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """The open connections of a site; see `LiveLister`."""
+        return iter(list(self._visitors.get(site, {})))
 
     async def _identify_all(self, served: PublishSite, visitor: Visitor) -> None:
         """Looks at the client's identifiers, one after the other."""

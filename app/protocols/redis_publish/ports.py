@@ -16,6 +16,9 @@ class ClientSession(Protocol):
     def allow_origins(self, origins: Collection[str] | None) -> bool:
         """Binds the transport to these origins (None: any). False when its requests have told another one."""
 
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes that it has read and written so far; None is unknown."""
+
     def close(self, reason: str) -> None:
         """Ends the transport. The client reconnects by itself."""
 
@@ -34,6 +37,14 @@ class ClientConnection(Protocol):
     @property
     def session(self) -> ClientSession:
         """Its transport."""
+
+    @property
+    def transport(self) -> str:
+        """The name of its transport."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes in this process that wait for it."""
 
     @property
     def is_closed(self) -> bool:
@@ -67,3 +78,7 @@ class JoinRequest(Protocol):
 
     namespace: str
     client_address: str
+    user_agent: str
+    engine_version: int
+    #: The time since the begin of the session.
+    waited_ms: int | None

@@ -1,8 +1,9 @@
 """The protocol Redis PUBLISH: its namespaces, and its life on a node."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from app.config.settings import Site
+from app.core.live import LiveConnection
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.redis_publish.figures import METRICS
 from app.protocols.redis_publish.services import PublishServices, check_sites
@@ -21,6 +22,10 @@ class _NodePublish(NodeProtocol):
         self.namespaces = self._services.application
         self.notices = self._services.notices
         self.routes = self._services.pages()
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._services.application.live(site)
 
     async def start(self) -> None:
         """Starts listening to the applications."""

@@ -51,6 +51,8 @@ class Recipient:
         self.with_acks = with_acks
         self.phase = RecipientPhase.NEW
         self.user = ""
+        #: The messages that were written.
+        self.messages = 0
         #: A message was missed, so the mailbox has to be asked again.
         self.is_stale = False
         #: Entries with a receipt, to be taken out of the mailbox.
@@ -193,6 +195,7 @@ class Recipient:
         if self.phase is RecipientPhase.CLOSED or self.connection.is_closed:
             return
         ack_id = next(self._ack_ids)
+        self.messages += 1
         if not is_owned:
             self._listed[hash(entry)] = None
             if len(self._listed) > self._max_pending:

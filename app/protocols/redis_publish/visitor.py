@@ -3,8 +3,10 @@
 import itertools
 from collections import deque
 
+from msgspec import structs
+
+from app.core.live import ConnectionFacts, Measures
 from app.core.seat import Seat
-from app.observe.records import now_ms
 from app.protocols.redis_publish.envelope import Identifier
 from app.protocols.redis_publish.ports import ClientConnection
 from app.protocols.redis_publish.recipient import Recipient
@@ -20,10 +22,16 @@ class Visitor:
     Its identifiers are looked at one after the other: so wrong keys that come at once are counted one by one.
     """
 
+    #: The connections that may be listed, each with its own.
+    _numbers = itertools.count(1)
+
     def __init__(self, connection: ClientConnection, address: str, seat: Seat) -> None:
         self.connection = connection
         self.address = address
-        self.connected_at = now_ms()
+        #: Only with a journal; without a user, who is not known at the begin.
+        self.begin: ConnectionFacts | None = None
+        #: Tells it from the others; see `LiveConnection`.
+        self.live_id = str(next(self._numbers))
         #: Its place among the connections that the site's limits count; given back at its end.
         self.seat = seat
         #: One recipient for each of its users.
@@ -46,6 +54,23 @@ class Visitor:
     def has_tries(self) -> bool:
         """Whether another identifier is looked at."""
         return not self.is_closed and self.tries < MAX_TRIES
+
+    @property
+    def facts(self) -> ConnectionFacts | None:
+        """Its facts, with the first of its users; see `LiveConnection`."""
+        user = next(iter(self.recipients), None)
+        return self.begin if self.begin is None or user is None else structs.replace(self.begin, user=user)
+
+    def measures(self) -> Measures:
+        """Measures it; see `LiveConnection`."""
+        connection = self.connection
+        read, written = connection.session.wire_bytes() or (None, None)
+        messages = sum(recipient.messages for recipient in self.recipients.values())
+        return Measures(connection.transport, read, written, messages, outbox_bytes=connection.buffered_bytes)
+
+    def disconnect(self, reason: str) -> None:
+        """Ends it; see `LiveConnection`."""
+        self.connection.session.close(reason)
 
     def close(self) -> list[Recipient]:
         """Ends it, and returns its recipients."""

@@ -5,10 +5,10 @@ state; there is no other.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ from app.config.settings import Site
 from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
 from app.core.delivery import Delivery
+from app.core.live import ConnectionFacts, LiveConnection, Measures, row_of
 from app.core.message import LiveMessage
 from app.core.ports import BuriedConnection
 from app.core.seat import NO_SEAT
@@ -103,25 +104,28 @@ class SiteReceiver:
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
         session.confirm_receipt(lambda: received() if any(was_here) else None)
 
+    @property
+    def live_id(self) -> str:
+        """The number of its connection; see `LiveConnection`."""
+        return str(self.connection.number) if self.connection is not None else ""
+
+    def measures(self) -> Measures:
+        """Measures it; see `LiveConnection`."""
+        connection, link = self.connection, self._link
+        read, written = link.session.wire_bytes() or (None, None)
+        if connection is None:
+            return Measures(link.transport, read, written)
+        sync_ms = connection.sync_ms if connection.sync_ms >= 0 else None
+        counted = (connection.messages, connection.replay, sync_ms)
+        return Measures(link.transport, read, written, *counted, link.buffered_bytes)
+
+    def disconnect(self, reason: str) -> None:
+        """Ends it; see `LiveConnection`."""
+        self.close(reason)
+
     def close(self, reason: str) -> None:
         """Closes the transport. A Socket.IO client then reconnects by itself, which it does not after a DISCONNECT."""
         self._link.session.close(reason)
-
-
-class ConnectionFacts(NamedTuple):
-    """The facts of a connection for its row in the journal. Lives as long as the connection."""
-
-    user: str | None
-    device: str
-    address: str
-    version: int
-    connected_at: int
-    sync_ms: int
-
-    def row(self, reason: str) -> dict[str, object]:
-        """The row of the connection that ends now."""
-        facts = self._asdict() | {"version": str(self.version)}
-        return facts | {"disconnected_at": now_ms(), "reason": reason, "protocol": "sites"}
 
 
 class SitesApplication:
@@ -175,6 +179,7 @@ class SitesApplication:
             self._refuse_while_away(connection, site)
             return
         log = _log.bind(site=site.name, connection=connection.log_name)
+        began_ms = now_ms()
         try:
             guest = await self._admit(connection, site, request)
         except Refused as refusal:
@@ -188,7 +193,7 @@ class SitesApplication:
         if connection.is_closed:
             self._admission.leave(guest.seat)
             return
-        began_ms = now_ms()
+        authorise_ms = now_ms() - began_ms
         receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
         is_reported = bool(site.update_user_url) and site.has_queues
         note = _note_of(guest.token) if is_reported else ""
@@ -211,13 +216,20 @@ class SitesApplication:
             self._counts.of(site.name).connects["accepted"] += 1
             if receiver.connection is not None:
                 self.on_connected(connection, receiver.connection)
-            receiver.facts = self._facts_of(guest, request, began_ms)
+            receiver.facts = self._facts_of(guest, request, authorise_ms)
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
             await self._delivery.open(receiver.connection, guest.device_id, guest.rooms, greet)
         except StoreError as error:
             self._give_up(connection, site, error)
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """The open connections of a site; see `LiveLister`."""
+        known = self._delivery.hub.sites.get(site)
+        connections = () if known is None else known.all_of_site()
+        receivers = (connection.receiver for connection in connections)
+        return (receiver for receiver in receivers if isinstance(receiver, SiteReceiver))
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
         """Clients of a site only receive. An event from a client is dropped; if it asks for an ack, it gets one."""
@@ -244,30 +256,39 @@ class SitesApplication:
         def report(is_ours: list[bool]) -> None:
             self._report(site, list(compress(rooms, is_ours)), token, connected=False, at=now)
 
+        if receiver.facts is not None:
+            row = row_of("sites", receiver.facts, receiver.measures(), reason)
+            self._counts.records.add("connections", site.name, row)
         self._delivery.close(receiver.connection, report if rooms else None)
         # Both refer to each other: the memory of a client that has left is to be free at once.
         receiver.connection = None
         self._admission.leave(receiver.seat)
         self._renewals.stop(receiver.renewal)
         self._counts.of(site.name).closes[reason] += 1
-        if receiver.facts is not None:
-            row = receiver.facts.row(reason)
-            self._counts.records.add("connections", site.name, row)
         _log.info(
             "disconnected", site=site.name, connection=connection.log_name, device=receiver.device_id, reason=reason
         )
 
-    def _facts_of(self, guest: Guest, request: ConnectRequest, began_ms: int) -> "ConnectionFacts | None":
-        """The facts for the row of the connection; None without a journal."""
+    def _facts_of(self, guest: Guest, request: ConnectRequest, authorise_ms: int) -> ConnectionFacts | None:
+        """The facts for pages and the row of the connection; None without a journal."""
         if not self._counts.records.is_kept:
             return None
-        user = guest.users[0] if guest.users else None
-        version = request.engine_version
-        return ConnectionFacts(user, guest.device_id, request.client_address, version, now_ms(), now_ms() - began_ms)
+        return ConnectionFacts(
+            guest.users[0] if guest.users else None,
+            guest.device_id,
+            request.client_address,
+            request.user_agent,
+            str(request.engine_version),
+            None,
+            now_ms(),
+            request.waited_ms,
+            authorise_ms,
+        )
 
     def _record_refusal(self, site: Site, request: ConnectRequest, reason: str) -> None:
         if self._counts.records.is_kept:
-            row = {"at": now_ms(), "address": request.client_address, "protocol": "sites", "reason": reason}
+            about = {"address": request.client_address, "user_agent": request.user_agent or None}
+            row = {"at": now_ms(), "protocol": "sites", "reason": reason, **about}
             self._counts.records.add("refusals", site.name, row)
 
     def _settings_for(

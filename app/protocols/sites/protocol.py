@@ -1,8 +1,11 @@
 """The protocol of sites: users over Socket.IO, POST /send and DELETE /tickets."""
 
+from collections.abc import Iterator
+
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
 from app.config.settings import Site
+from app.core.live import LiveConnection
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
@@ -11,7 +14,7 @@ from app.protocols.sites.figures import METRICS
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
-from app.protocols.sites.revocation import revocation_routes
+from app.protocols.sites.revocation import revocation_routes, ticket_operations
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
@@ -39,6 +42,11 @@ class _NodeSites(NodeProtocol):
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+        services.operations.extend(ticket_operations(tickets))
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._application.live(site)
 
     async def start(self) -> None:
         """Begins to look for clients that change their transport."""

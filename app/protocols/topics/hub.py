@@ -5,7 +5,7 @@ Knows no HTTP: the opener of a stream hands in the response to write to.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import structlog
@@ -14,6 +14,7 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.core.draining import close_in_steps, leave_seconds
+from app.core.live import LiveConnection, row_of
 from app.core.message import Audience, LiveMessage
 from app.digests import digest
 from app.errors import StoreUnavailable
@@ -144,6 +145,11 @@ class TopicHub:
         await self._errands.drain()
         await self._presence.drained()
 
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """The open streams of a site; see `LiveLister`."""
+        topics = self.sites.get(site)
+        return iter(() if topics is None else topics)
+
     # The life of a stream
 
     async def join(self, topics: SiteTopics, caller: Caller) -> tuple[Stream, str]:
@@ -186,6 +192,8 @@ class TopicHub:
         now = asyncio.get_running_loop().time()
         timeout_seconds = topics.settings.connection_timeout_seconds
         stream.answer_with(response)
+        if self._counts.records.is_kept:
+            stream.facts = stream.caller.facts_of(now_ms())
         stream.ends_at = now + timeout_seconds
         if stream.caller.is_original:
             write_own(topics, stream, "connect", stream.instances)
@@ -210,6 +218,9 @@ class TopicHub:
         topics.index.remove(stream)
         self._forget(topics, stream, has_joined=True)
         topics.figures.stream_ends[reason] += 1
+        if stream.facts is not None:
+            row = row_of(PROTOCOL, stream.facts, stream.measured or stream.measures(), reason)
+            self._counts.records.add("connections", stream.site.name, row)
         _log.info("stream ended", site=stream.site.name, connection=stream.number, reason=reason)
 
     def stream_due(self, stream: Stream, now: float) -> None:
@@ -326,6 +337,7 @@ class TopicHub:
             return
         del topics.joining[stream]
         topics.index.add(stream)
+        stream.note_live()
         if has_gap:
             self.write_resync(stream)
         yield len(stream.names)

@@ -76,6 +76,7 @@ class _Share:
         # The hot path: nothing else runs for each stream.
         for stream in streams:
             stream.wrote_at = now
+            stream.messages += 1
             stream.write(frame)
         return cost + _UNITS_TO_WRITE * len(streams)
 

@@ -1,6 +1,9 @@
 """Topics as one of the protocols: routes, settings, metrics, and the life on a node."""
 
+from collections.abc import Iterator
+
 from app.config.settings import Config, Site
+from app.core.live import LiveConnection
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.topics.bind_keys import BindKeys
 from app.protocols.topics.figures import METRICS
@@ -28,6 +31,10 @@ class _NodeTopics(NodeProtocol):
         self._server = TopicsServer(config.sites, parts)
         self.application = self._server
         services.burials.append(self._server.hub.bury)
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._server.hub.live(site)
 
     async def start(self) -> None:
         """Announces that the node lives, and listens to the other nodes."""

@@ -7,8 +7,10 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.catch_up import CatchUp
+from app.core.live import ConnectionFacts, Measures
 from app.core.message import LiveMessage
 from app.core.seat import Seat
 from app.protocols.topics.frames import KEEP_ALIVE_COMMENT, KEEP_ALIVE_FRAME, Encoding, Event, to_chunk
@@ -50,6 +52,13 @@ class Caller(Struct, frozen=True):
     is_original: bool = False
     #: Whether its wildcards in the first place stand for reserved topics, too.
     hears_reserved: bool = False
+    user_agent: str = ""
+    tls: str | None = None
+
+    def facts_of(self, connected_at: int) -> ConnectionFacts:
+        """The facts of its stream for pages and the journal."""
+        client = self.subscription.client
+        return ConnectionFacts(self.user, client, self.address, self.user_agent, "", self.tls, connected_at)
 
     def __repr__(self) -> str:
         return f"Caller({self.subscription!r})"
@@ -65,14 +74,19 @@ class Stream:
         "caller",
         "deadline",
         "ends_at",
+        "facts",
         "held",
         "instances",
         "is_over",
         "keeper",
         "last_seq",
+        "measured",
+        "messages",
         "names",
         "number",
+        "replay",
         "site",
+        "sync_ms",
         "write",
         "writing",
         "wrote_at",
@@ -107,6 +121,13 @@ class Stream:
         # Both in seconds on the loop's clock.
         self.wrote_at = 0.0
         self.ends_at = math.inf
+        #: Only with a journal.
+        self.facts: ConnectionFacts | None = None
+        #: The events that were written to it, those before it was live, and how long it took to be live.
+        self.messages = self.replay = 0
+        self.sync_ms: int | None = None
+        #: Its measures at its end.
+        self.measured: Measures | None = None
         # Both belong to the deadline wheel.
         self.bucket = NOT_WAITING
         self.deadline = 0.0
@@ -164,6 +185,30 @@ class Stream:
         self.wrote_at = now
         self.write_data(KEEP_ALIVE_FRAME if self.caller.encoding is Encoding.FRAMES else KEEP_ALIVE_COMMENT)
 
+    @property
+    def live_id(self) -> str:
+        """Its number; see `LiveConnection`."""
+        return str(self.number)
+
+    def measures(self) -> Measures:
+        """Measures it; see `LiveConnection`."""
+        response, encoding = self._response, self.caller.encoding.value
+        if response is None:
+            return Measures(encoding, None, None, self.messages, self.replay, self.sync_ms)
+        read, written = response.wire_bytes() or (None, None)
+        counted = (self.messages, self.replay, self.sync_ms)
+        return Measures(encoding, read, written, *counted, response.buffered_bytes)
+
+    def disconnect(self, reason: str) -> None:
+        """Ends it; see `LiveConnection`."""
+        self.end(reason)
+
+    def note_live(self) -> None:
+        """Its history is written."""
+        self.replay = self.messages
+        if self.facts is not None:
+            self.sync_ms = max(0, now_ms() - self.facts.connected_at)
+
     def end(self, reason: str) -> bool:
         """Ends the response; False when there is none."""
         if self._response is None:
@@ -187,6 +232,8 @@ class Stream:
         if self.is_over:
             return
         self.is_over = True
+        if self.facts is not None:
+            self.measured = self.measures()
         self.write = _drop
         self._response = None
         self.stream_drained()

@@ -41,6 +41,9 @@ class Request(Struct):
 
     namespace: str = "/news"
     client_address: str = "192.0.2.1"
+    user_agent: str = "phone"
+    engine_version: int = 3
+    waited_ms: int | None = 7
 
 
 class Case:
@@ -125,10 +128,17 @@ async def test_row_for_the_journal(case: Case) -> None:
     client = await case.connect()
     case.identify(client, "u:k")
     await until(lambda: case.connections() == 1, "the user")
+    assert await case.node.publish("hello", "u") == "delivered"
+    await until(lambda: client.payloads, "the message")
+    (shown,) = case.application.live("news")
+    assert (shown.facts and shown.facts.user, shown.measures().messages) == ("u", 1)
     client.disconnect()
     (row,) = case.counts.records.take()["news", "connections"]
     assert (row["user"], row["address"], row["reason"]) == ("u", "192.0.2.1", "ended")
     assert row["connected_at"] <= row["disconnected_at"]
+    assert (row["user_agent"], row["version"], row["transport"], row["connect_ms"]) == ("phone", "3", "memory", 7)
+    assert row["messages"] == 1
+    assert list(case.application.live("news")) == []
 
 
 async def test_several_users_of_one_client(case: Case) -> None:

@@ -326,16 +326,28 @@ async def test_rows_for_the_journal(door: Door) -> None:
     records.is_kept = True
     quiet.engine.close("transport close")
     client = await door.connected(json_packet(token=TOKEN, deviceId="phone", meta="m-secret"))
+    await door.node.publish(SITE, "user_1")
+    await received(client, 1)
     client.engine.close("transport close")
+    # It has a queue by now.
+    again = await door.connected(json_packet(token=TOKEN, deviceId="phone"))
+    (shown,) = door.application.live("site")
+    assert (shown.facts and shown.facts.device, shown.measures().replay) == ("phone", 1)
+    again.engine.close("transport close")
+    assert list(door.application.live("site")) == []
     door.directory.answer = "Authentication failed"
     refused = await door.client()
     await refused.send(json_packet(token=TOKEN).encode())
     await received(refused, 1)
     rows = records.take()
-    (ended,) = rows["site", "connections"]
+    ended, second = rows["site", "connections"]
     assert (ended["user"], ended["device"], ended["version"]) == ("user_1", "phone", "4")
-    assert (ended["protocol"], ended["reason"]) == ("sites", "transport close")
+    assert (ended["protocol"], ended["reason"], ended["transport"]) == ("sites", "transport close", "websocket")
     assert 0 < ended["connected_at"] <= ended["disconnected_at"]
+    assert (ended["bytes_read"], ended["bytes_written"]) == (100, 200)
+    assert [(row["messages"], row["replay"]) for row in (ended, second)] == [(1, 0), (1, 1)]
+    for name in ("authorise_ms", "sync_ms"):
+        assert 0 <= ended[name] < 60_000, name
     (refusal,) = rows["site", "refusals"]
     assert refusal["reason"] == "Authentication failed"
     assert not any(secret in str(rows) for secret in (TOKEN, "m-secret"))
