@@ -19,3 +19,5 @@ class ConsolePage(Struct, frozen=True):
     live_seconds: float | None = None
     #: Whether the menu names it. A page about one thing is reached from a list.
     is_in_menu: bool = True
+    #: The action whose form the page shows again, with what was typed and with the answer as `told`.
+    keeps: str | None = None

@@ -1,7 +1,6 @@
 """The parameters of a request as the values that an operation declares. Pure: texts in, values out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -9,14 +8,24 @@ from msgspec import Struct
 
 from app.config.wording import in_words
 from app.errors import RequestRefused
-from app.protocols.operations import Operation
+from app.protocols.operations import Operation, time_ms
+
+__all__ = [
+    "MAX_PARAMETERS",
+    "gathered",
+    "joined_path",
+    "names_in_path",
+    "read_json",
+    "read_parameters",
+    "read_place",
+    "time_ms",
+    "write_place",
+]
 
 #: Inputs of one request.
 MAX_PARAMETERS = 100
 #: The place of a slash within a name. No name has this character.
 _SLASH = "\0"
-#: The last time that answers can show: the end of the year 9999.
-_LAST_MS = 253_402_300_799_999
 
 
 def read_parameters(operation: Operation, given: Mapping[str, Any]) -> Any:
@@ -61,18 +70,6 @@ def joined_path(segments: Sequence[str]) -> str:
 def names_in_path(found: Mapping[str, str]) -> dict[str, str]:
     """The names that a router found in such a path."""
     return {name: value.replace(_SLASH, "/") for name, value in found.items()}
-
-
-def time_ms(name: str, text: str | None) -> int | None:
-    """A time as ms since the epoch; without a zone it is UTC. None: not given. Raises RequestRefused."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text.upper())
-        ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-        return min(max(0, ms), _LAST_MS)
-    except (ValueError, OverflowError):
-        raise RequestRefused(f"{name}: expected a time like 2026-01-31T12:00:00Z.") from None
 
 
 def write_place(place: Sequence[int] | None) -> str | None:

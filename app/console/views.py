@@ -55,7 +55,7 @@ class Views:
 
     def page(self, page: ConsolePage, visit: Visit, state: PageState, answers: Mapping[str, Any]) -> str:
         """A whole page."""
-        context = self._context(visit, state) | {"page": page, "title": page.title, **answers}
+        context = self._context(visit, state) | {"page": page, "title": page.title, "told": None, **answers}
         return self._templates.get_template(f"{page.name}.html").render(context)
 
     def live_part(self, page: ConsolePage, visit: Visit, state: PageState, answers: Mapping[str, Any]) -> str:

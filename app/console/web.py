@@ -183,12 +183,16 @@ class ConsolePages:
 
     async def _answers(self, page: ConsolePage, visit: Visit, request: Request) -> tuple[PageState, dict[str, Any]]:
         """The state of a page, and the answers of its operations by their names in the template."""
+        pairs = request.query_params.multi_items()
+        query = gathered(self._desk.operations[page.shows].parameters, pairs, drops_empty=True)
+        return await self._answers_to(page, visit, query, names_in_path(request.path_params))
+
+    async def _answers_to(
+        self, page: ConsolePage, visit: Visit, query: Mapping[str, Any], names: Mapping[str, Any]
+    ) -> tuple[PageState, dict[str, Any]]:
         operations = {"answer": self._desk.operations[page.shows]}
         also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
         operations |= {name: operation for name, operation in also.items() if operation is not None}
-        pairs = request.query_params.multi_items()
-        query = gathered(operations["answer"].parameters, pairs, drops_empty=True)
-        names = names_in_path(request.path_params)
         given = {**query, **names}
         caller = visit.operator.caller
         answers: dict[str, Any] = dict.fromkeys(page.also)
@@ -219,12 +223,33 @@ class ConsolePages:
             visit = await self._entry.confirm(visit, form[_PASSWORD], _address(request))
         own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
         given = gathered(operation.parameters, own, drops_empty=True)
+        kept = next((page for page in self._pages if page.keeps == operation.name), None)
+        if kept is not None:
+            return await self._perform_in(kept, operation, visit, given)
         answer = msgspec.to_builtins(await self._desk.perform(operation, caller, given))
         back = own_path(form.get("_back", ""))
         if operation.tells:
             return _html(self._views.plain("done", visit, title="Done", action=operation, answer=answer, back=back))
         await self._entry.note(visit, f"Done: {operation.summary}.")
         return RedirectResponse(back, 303)
+
+    async def _perform_in(
+        self, page: ConsolePage, operation: Operation, visit: Visit, given: Mapping[str, Any]
+    ) -> Response:
+        """Performs an action, and shows its page again, with what was typed and with the answer or the refusal."""
+        status = 200
+        try:
+            told = msgspec.to_builtins(await self._desk.perform(operation, visit.operator.caller, given))
+        except RecadoError as error:
+            refusal = refusal_of(error)
+            told, status = {"ok": False, "error": str(refusal)}, refusal.status
+        in_path = self._desk.operations[page.shows].path_names
+        names = {name: value for name, value in given.items() if name in in_path}
+        typed = {name: value for name, value in given.items() if name not in in_path}
+        # Raises for a site that the operator must not know of.
+        state, answers = await self._answers_to(page, visit, {}, names)
+        state = msgspec.structs.replace(state, query=typed)
+        return _html(self._views.page(page, visit, state, {**answers, "told": told}), status)
 
 
 def own_path(text: str) -> str:

@@ -5,6 +5,7 @@ A part of a node adds its own to `NodeServices.operations`. Plain values, which 
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from msgspec import Meta, Struct
 
 from app.config.settings import Site
 from app.config.wording import matching
+from app.errors import RequestRefused
 
 #: The items of a page, unless the request says otherwise; and the most that it may ask for.
 DEFAULT_ITEMS = 50
@@ -32,6 +34,9 @@ Time = Annotated[
         r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?\Z", "a time like 2026-01-31T12:00:00Z"
     ),
 ]
+
+#: The last time that answers can show: the end of the year 9999.
+_LAST_MS = 253_402_300_799_999
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
 
@@ -126,3 +131,15 @@ class Operation(Struct, frozen=True):
     def path_names(self) -> list[str]:
         """The names in braces of its path."""
         return _IN_PATH.findall(self.path)
+
+
+def time_ms(name: str, text: str | None) -> int | None:
+    """A time as ms since the epoch; without a zone it is UTC. None: not given. Raises RequestRefused."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.upper())
+        ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        return min(max(0, ms), _LAST_MS)
+    except (ValueError, OverflowError):
+        raise RequestRefused(f"{name}: expected a time like 2026-01-31T12:00:00Z.") from None

@@ -9,8 +9,10 @@ from app.config.settings import Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.site_keys import ApiKeys
 from app.watched_tasks import start_logged
-from app.webhooks.door import HookSite, webhook_routes
+from app.webhooks.door import webhook_routes
 from app.webhooks.figures import METRICS
+from app.webhooks.hook_site import HookSite
+from app.webhooks.operations import webhook_operations
 from app.webhooks.redis_outbox import HookOutbox
 from app.webhooks.site_sender import SiteSender
 
@@ -32,6 +34,7 @@ class NodeWebhooks(NodeProtocol):
         self._make(services.config.sites.values())
         keys = ApiKeys(services.config.sites, services.counts)
         self.routes = webhook_routes(services.config.sites, keys, self._hooked)
+        services.operations.extend(webhook_operations(self._hooked))
         services.hook_wakes.append(self._wake)
 
     async def start(self) -> None:
@@ -63,7 +66,7 @@ class NodeWebhooks(NodeProtocol):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FINISH_SECONDS):
                 await found.sender.finish()
-        await found.sender.close()
+        await found.close()
         self._turned_off.add(site.name)
 
     async def settle(self) -> None:
@@ -72,7 +75,7 @@ class NodeWebhooks(NodeProtocol):
 
     async def close(self) -> None:
         """Ends the senders; other nodes take over."""
-        await asyncio.gather(*(found.sender.close() for found in self._hooked.values()))
+        await asyncio.gather(*(found.close() for found in self._hooked.values()))
 
     def _make(self, sites: Iterable[Site]) -> list[HookSite]:
         made = []

@@ -21,10 +21,14 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.webhooks import attempt_operations
+from app.load.operations import load_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.receipts.operations import Questions, receipt_operations
+from app.protocols.sites.operations import send_operations
 from app.protocols.sites.revocation import ticket_operations
+from app.webhooks.operations import webhook_operations
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
 from tests.support.valkey import Valkey
@@ -47,21 +51,22 @@ _OF_SITE = [
 ]
 _NOTHING: Any = None
 _NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
-_RECEIPTS = receipt_operations(_NO_QUESTIONS)
-_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
 _SITES = site_operations(_NOTHING)
+_SEND = send_operations(_NOTHING, 1337)
+_WEBHOOKS = webhook_operations({})
+#: Operations of other parts of a node than the console.
+_OFFERED = [*receipt_operations(_NO_QUESTIONS), *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS, *_OF_SITE]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
     *overview_operations(_NOTHING),
+    *attempt_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
-    *_SITES,
-    *_OF_SITE,
-    *_OF_NODES,
-    *_RECEIPTS,
+    *_OFFERED,
 ]
 ROLES = list(Role)
 
@@ -69,7 +74,7 @@ ROLES = list(Role)
 @pytest.fixture
 async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
     """A node with operations of the test's own."""
-    node = await ConsoleNode.start(valkey, database, [*_OF_SITE, *_SITES, *_OF_NODES, *_RECEIPTS])
+    node = await ConsoleNode.start(valkey, database, _OFFERED)
     yield node
     await node.close()
 

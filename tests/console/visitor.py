@@ -54,9 +54,16 @@ class ConsoleNode:
     ) -> ConsoleNode:
         """Start a node with this database, these operations beside the console's own, and these settings."""
         store = await StoreNode.start(valkey, list(SITES.values()))
+        return await cls.begin(store, url, operations or [], console)
+
+    @classmethod
+    async def begin(
+        cls, store: StoreNode, url: str, operations: list[Operation], console: ConsoleSettings | None = None
+    ) -> ConsoleNode:
+        """Start a console beside a store, which it ends."""
         settings = console or ConsoleSettings()
         config = Config(sites=dict(SITES), redis_url="redis://localhost", database_url=url, console=settings)
-        node = cls(store, config, operations or [])
+        node = cls(store, config, operations)
         await node.console.start()
         return node
 

@@ -73,3 +73,10 @@ async def test_a_page_looks_at_few_rows(lines: AsyncEngine, monkeypatch: pytest.
     monkeypatch.setattr(row_lists, "ROWS_LOOKED_AT", 4)
     pages = await all_pages(lines, RowFilter(equal={"event": "1"}), 5)
     assert pages == [[], [], ["1"], []]
+
+
+async def test_a_page_of_one_site_looks_at_its_rows_alone(lines: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an index begins with the site, the rows of others do not count among those that a page looks at."""
+    monkeypatch.setattr(row_lists, "ROWS_LOOKED_AT", 1)
+    assert await all_pages(lines, RowFilter(sites=frozenset(["shop"])), 5) == [["9", "6", "3", "0"]]
+    assert (await all_pages(lines, RowFilter(sites=frozenset(["shop"]), equal={"event": "0"}), 5))[-2:] == [["0"], []]

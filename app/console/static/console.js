@@ -77,8 +77,8 @@ class Live {
 }
 
 /**
- * Brings an element to the state of another. Rows are told apart by their ids. New rows wait while somebody reads below
- * them; nothing changes under the keyboard's focus or in a selection.
+ * Brings an element to the state of another. Rows are told apart by their ids, and so are the parts
+ * beside them with `data-part`. New rows wait while somebody reads below them; nothing changes under the keyboard's focus or in a selection.
  * @returns {number} how many rows wait
  */
 function renew(part, next, isWanted) {
@@ -89,6 +89,12 @@ function renew(part, next, isWanted) {
       part.replaceChildren(...next.childNodes);
     }
     return 0;
+  }
+  for (const fresh of next.querySelectorAll("[data-part]")) {
+    const old = part.querySelector(`#${CSS.escape(fresh.id)}`);
+    if (old && !isInUse(old) && old.innerHTML !== fresh.innerHTML) {
+      old.replaceChildren(...fresh.childNodes);
+    }
   }
   const isReading = !isWanted && (rows.getBoundingClientRect().top < 0 || isInUse(rows));
   const known = new Map([...rows.children].map((row) => [row.id, row]));

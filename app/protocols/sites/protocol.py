@@ -11,6 +11,7 @@ from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.figures import METRICS
+from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
@@ -41,8 +42,9 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records)
         services.operations.extend(ticket_operations(tickets))
+        services.operations.extend(send_operations(self._send, config.port))
 
     def live(self, site: str) -> Iterator[LiveConnection]:
         """Lists its connections of a site."""

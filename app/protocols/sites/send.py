@@ -2,7 +2,7 @@
 is bare ASGI, without a framework between uvicorn and it, because every message passes through it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import structlog
 
 from app.config.settings import Site
 from app.core.delivery import Delivery
+from app.core.message import Message
 from app.core.ports import Outcome
 from app.errors import BadRequest, LimitReached, OtherRequest, StoreError, StoreUnavailable
 from app.ids import FlakeIds
@@ -20,8 +21,8 @@ from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
 from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
-from app.protocols.sites.send_answer import Answer, SendFailure, answer_of, answer_of_batch, write
-from app.protocols.sites.send_body import is_form, read_send_body
+from app.protocols.sites.send_answer import Accepted, Answer, SendFailure, answer_of, answer_of_batch, write
+from app.protocols.sites.send_body import SendBody, is_form, read_send_body
 from app.protocols.sites.sender import BatchSender, Sender, key_of, once_of, read_batch, read_draft
 
 BATCH_PATH = "/send/batch"
@@ -82,14 +83,34 @@ class SendEndpoint:
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
         sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, long_bytes)
+        message = self._message(site, query, key, sent)
+        sending = self._sender.send(message)
+        outcome: Outcome = await (_unless_gone(sending, receive) if message.options.wait else sending)
+        return answer_of(message, outcome)
+
+    async def send_body(
+        self, site: Site, query: Mapping[str, str], key: str | None, body: bytes, *, is_dry: bool = False
+    ) -> Accepted | SendFailure | None:
+        """The answer to a body of JSON that an operator sends, counted like every other. With `is_dry` it is checked
+        and not sent; None: it is as it should be."""
+        try:
+            sent = await read_aside(self._reading, site.name, partial(read_send_body, ""), body)
+            message = self._message(site, query, key, sent)
+            if is_dry:
+                return None
+            answer: Accepted | SendFailure = answer_of(message, await self._sender.send(message))
+        except (BadRequest, LimitReached, OtherRequest, StoreError) as error:
+            answer = _failure(site, error)
+        self._count(site, answer)
+        return answer
+
+    def _message(self, site: Site, query: Mapping[str, str], key: str | None, sent: SendBody) -> Message:
+        """The message of a body that was read. Raises BadRequest."""
         if len(sent.packed) > self._max_body_bytes:
             raise BadRequest(f"Body: expected at most {self._max_body_bytes} bytes as JSON.", status=413)
         draft = read_draft(site, query, sent)
         once = once_of(site, key, [draft])[0] if key else None
-        message = self._sender.message(site, draft, once)
-        sending = self._sender.send(message)
-        outcome: Outcome = await (_unless_gone(sending, receive) if draft.options.wait else sending)
-        return answer_of(message, outcome)
+        return self._sender.message(site, draft, once)
 
     async def _batch(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Answer:
         key = key_of(headers)

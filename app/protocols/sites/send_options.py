@@ -17,7 +17,7 @@ _FALSE = frozenset(("false", "0", ""))
 #: The options that need a queue.
 _OF_QUEUES = ("ttl", "collapse", "settle", "ack_within", "wait", "notify")
 #: The options that the webhook tells of, and its event for each.
-_OF_WEBHOOKS = {"ack_within": "message.unacknowledged", "notify": "message.acknowledged"}
+OF_WEBHOOKS = {"ack_within": "message.unacknowledged", "notify": "message.acknowledged"}
 
 
 def _seconds(most: int) -> Callable[[str, Any], int]:
@@ -86,6 +86,6 @@ def read_options(site: Site, query: Mapping[str, str], given: Mapping[str, Any])
 def _check(site: Site, options: MessageOptions) -> None:
     if not site.has_queues and (refused := [name for name in _OF_QUEUES if getattr(options, name)]):
         raise BadRequest(f"{refused[0]}: expected a site with queues; this one has no userRoomPrefix.")
-    for name, event in _OF_WEBHOOKS.items():
+    for name, event in OF_WEBHOOKS.items():
         if getattr(options, name) and event not in site.webhook.events:
             raise BadRequest(f"{name}: expected a site whose webhook has the event {event}.")

@@ -68,7 +68,11 @@ def key_of(headers: Mapping[bytes, bytes]) -> str | None:
     """The Idempotency-Key of a request; None without one. Raises BadRequest."""
     if (value := headers.get(b"idempotency-key")) is None:
         return None
-    key = value.decode("latin-1")
+    return checked_key(value.decode("latin-1"))
+
+
+def checked_key(key: str) -> str:
+    """The Idempotency-Key. Raises BadRequest."""
     if not (1 <= len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
         raise BadRequest(f"Idempotency-Key: expected 1 to {MAX_KEY_CHARACTERS} printable characters.")
     return key
