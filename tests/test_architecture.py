@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "protocol: on SQL": PROTOCOL | {"app.journal"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
-    "app.console": LEAVES | {"app.core", "app.redis", "app.journal", "app.protocols"},
+    "app.console": LEAVES | {"app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},

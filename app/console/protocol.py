@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
+from app.canary.record import CanaryRecord
 from app.config.settings import Config
 from app.console.api import OperatorApi
 from app.console.desk import Desk
@@ -22,6 +23,7 @@ from app.console.pages.listed import PAGES
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.overview import OverviewSources, overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.webhooks import attempt_operations
 from app.console.parameters import joined_path
@@ -30,8 +32,10 @@ from app.console.redis_sessions import RedisSessions
 from app.console.sql_operators import SqlOperators
 from app.console.streams import LiveStreams
 from app.console.web import ConsolePages
+from app.journal.charts import chart
 from app.journal.database import open_database
 from app.journal.ended import ended_connections
+from app.journal.newest import newest_samples
 from app.journal.row_lists import list_rows
 from app.journal.state import database_state
 from app.observe.log import tell_serious
@@ -85,10 +89,18 @@ class _NodeConsole(NodeProtocol):
 
     def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
         read_rows = partial(list_rows, engine)
+        canary = self._services.counts.part(CanaryRecord)
         own = [
             *connection_operations(partial(ended_connections, engine)),
             *database_operations(partial(database_state, engine)),
             *attempt_operations(read_rows),
+            *overview_operations(
+                OverviewSources(
+                    partial(chart, engine),
+                    partial(newest_samples, engine),
+                    lambda: (canary.share(), canary.slowest_percent()),
+                )
+            ),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

@@ -1,6 +1,7 @@
 """Pages as HTML: the templates, and what all of them know. Every text in them is escaped; there is no other way in."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -94,6 +95,7 @@ class Views:
             "sites": sites[:MAX_SITES_SHOWN],
             "menu": self._menu(visit, state),
             "now": now_ms(),
+            "series": chart_series,
             "may": lambda name: self._desk.may(caller, name),
             "operation": self._desk.operations.get,
             "url": self._url_in(state),
@@ -143,6 +145,12 @@ def with_query(path: str, query: Mapping[str, Any]) -> str:
     """The address with a query; values that are None are left out."""
     given = {name: value for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def chart_series(points: Sequence[Mapping[str, Any]], lines: Mapping[str, str]) -> dict[str, Any]:
+    """A chart for the script: the times of the points in seconds, and for each label the values of a figure."""
+    series = [{"label": label, "values": [point[name] for point in points]} for label, name in lines.items()]
+    return {"x": [datetime.fromisoformat(point["at"]).timestamp() for point in points], "series": series}
 
 
 def time_of(value: int | str | None) -> str:

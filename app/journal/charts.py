@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.journal.chart_points import Chart, ChartPoint
 from app.journal.database import asking
 from app.journal.samples import ACK_MS
 from app.journal.tables import samples, sites
@@ -24,28 +24,6 @@ _PART_ROWS = 1_000
 _GREATEST = frozenset({"devices", "queued", "lag_ms", "longest_lag_ms"})
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
-
-
-class ChartPoint(Struct):
-    """The samples of one time, of all nodes."""
-
-    #: In ms since the epoch.
-    at: int
-    #: See `samples.py`. A figure that is missing is 0.
-    figures: dict[str, float]
-    #: From the writing of a message to its ack; None: there was no ack.
-    p50_ms: float | None = None
-    p99_ms: float | None = None
-    #: The nodes that it is of.
-    nodes: int = 0
-
-
-class Chart(Struct):
-    """Points, oldest first."""
-
-    points: list[ChartPoint]
-    #: Whether older rows than MOST_ROWS are missing.
-    is_cut: bool = False
 
 
 async def chart(

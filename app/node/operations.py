@@ -11,14 +11,11 @@ from app.config.settings import LogLevel
 from app.core.live import MOST_LIVE_ROWS, LivePlace, LiveQuestion, LiveRow
 from app.errors import RequestRefused
 from app.node.crew import MOST_WORKERS
-from app.protocols.operations import Call, Cursor, Inputs, Operation, Role, Words
+from app.protocols.operations import Call, Cursor, Inputs, NodeName, Operation, Role, Words
 from app.redis.client import Commands
 from app.redis.state import redis_state
 from app.store.node_calls import CallRefused, NodeCalls, NodeSilent, values_of
 from app.store.node_facts import NodeFacts, facts_of, living_nodes
-
-#: Longer than a node's name.
-NodeName = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]+$")]
 
 
 class NodePath(Inputs, frozen=True, kw_only=True):

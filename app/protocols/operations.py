@@ -24,6 +24,8 @@ MAX_CURSOR = 16_384
 
 #: A text that both databases can hold.
 Words = Annotated[str, Meta(max_length=MAX_TEXT), matching(r"^[^\x00]+\Z", "a text, not empty, without a NUL")]
+#: The name of a node, which is shorter than this.
+NodeName = Annotated[str, Meta(max_length=64), matching(r"^[0-9a-f]+\Z", "the name of a node")]
 ItemLimit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
 Cursor = Annotated[str, Meta(min_length=1, max_length=MAX_CURSOR)]
 Time = Annotated[

@@ -19,11 +19,13 @@ from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
 from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
+from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.webhooks import attempt_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.sites.operations import send_operations
+from app.protocols.sites.revocation import ticket_operations
 from app.webhooks.operations import webhook_operations
 from tests.console.visitor import ADDRESS, ConsoleNode, bearer
 from tests.support.store import make_site
@@ -46,7 +48,7 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
-_OF_NODES = node_operations(_NOTHING, _NOTHING)
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
 _SITES = site_operations(_NOTHING)
 _SEND = send_operations(_NOTHING, 1337)
 _WEBHOOKS = webhook_operations({})
@@ -56,6 +58,7 @@ OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
     *attempt_operations(_NOTHING),
+    *overview_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),

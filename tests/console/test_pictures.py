@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,6 +25,7 @@ _SITES = {"shop": {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": "key of the 
 _LEAST_BYTES = 10_000
 #: Name of the picture -> path, the text that the page waits for, and the size of the window.
 PICTURES = {
+    "console-overview": ("/console/overview", "Sites now", (1280, 960)),
     "console-log": ("/console/log", "console login refused", (1280, 640)),
     "console-operators": ("/console/operators", "ben", (1280, 800)),
     "console-audit": ("/console/audit", "operators.add", (1280, 640)),
@@ -35,8 +42,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = Deployment(_SITES, environment=environment)
     eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
     httpx.post(f"{deployment.url}/console/login", data={"name": "nobody", "password": "wrong"})
+    add_samples(file)
     yield deployment
     deployment.end()
+
+
+def add_samples(file: Path) -> None:
+    """Write an hour of samples, and a bit of the next one, as nodes with some traffic would."""
+    now = int(time.time()) // 10 * 10
+    with closing(sqlite3.connect(file, timeout=20)) as sql:
+        sql.execute("INSERT OR IGNORE INTO sites (name) VALUES ('shop')")
+        ((site,),) = sql.execute("SELECT id FROM sites WHERE name = 'shop'").fetchall()
+        for at in range(now - 3_590, now + 300, 10):
+            busy = 2 + math.sin(at / 400) + 0.2 * math.sin(at / 30)
+            acks = [0, 0, int(900 * busy), int(700 * busy), int(200 * busy), 40, 5, 1, *[0] * 10]
+            figures = {
+                "connections": int(2_000 * busy),
+                "devices": 6_000,
+                "queued": int(300 * busy),
+                "connects": int(20 * busy),
+                "sends": int(200 * busy),
+                "stored": int(2_000 * busy),
+                "deliveries": int(1_900 * busy),
+                "acks": sum(acks),
+                "ack_ms": acks,
+                "refusals": at % 70 // 10,
+            }
+            for site_id in (None, site):
+                row = (at * 1000, "front-1", 10, json.dumps(figures), site_id)
+                sql.execute("INSERT INTO samples (at, node, seconds, figures, site_id) VALUES (?, ?, ?, ?, ?)", row)
+        sql.commit()
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ from app.console.pages.connections import CONNECTIONS
 from app.console.pages.log import LOG
 from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
+from app.console.pages.overview import OVERVIEW
 from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 from app.console.pages.webhooks import WEBHOOKS
 
-PAGES = (SITES, SITE, CONNECTIONS, SEND, WEBHOOKS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, SEND, WEBHOOKS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)

@@ -15,7 +15,7 @@ from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
-from app.protocols.sites.revocation import revocation_routes
+from app.protocols.sites.revocation import revocation_routes, ticket_operations
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
@@ -44,6 +44,7 @@ class _NodeSites(NodeProtocol):
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         services.operations.extend(send_operations(self._send, config.port))
         self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+        services.operations.extend(ticket_operations(tickets))
 
     def live(self, site: str) -> Iterator[LiveConnection]:
         """Lists its connections of a site."""

@@ -1,21 +1,28 @@
-"""DELETE /tickets: a site's backend revokes resume tickets, of all its users or of the users in a room."""
+"""DELETE /tickets: a site's backend revokes resume tickets, of all its users or of the users in a room.
+
+An operator may do the same."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
 import structlog
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from app.config.settings import Site
-from app.errors import StoreUnavailable
+from app.errors import RequestRefused, StoreUnavailable
 from app.protocols.http_request import key_in, query_of
+from app.protocols.operations import Call, Inputs, Operation, Role, Words
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Tickets
 
 NO_TICKETS = "This site has no resume tickets."
 _RETRY_AFTER = {"Retry-After": "1"}
+#: The rooms in one revocation of an operator.
+_MOST_ROOMS = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -46,3 +53,24 @@ def revocation_routes(sites: Mapping[str, Site], keys: ApiKeys, tickets: Tickets
         return PlainTextResponse("OK")
 
     return [Route("/tickets", revoke, methods=["DELETE"])]
+
+
+class RevocationInputs(Inputs, frozen=True, kw_only=True):
+    """The tickets to revoke."""
+
+    #: The tickets with one of these rooms; none: all of the site.
+    rooms: Annotated[tuple[Words, ...], Meta(max_length=_MOST_ROOMS)] = ()
+
+
+def ticket_operations(tickets: Tickets) -> list[Operation]:
+    """The revocation for operators."""
+
+    async def revoke(call: Call) -> dict[str, Any]:
+        site = call.known_site
+        if site.section(ResumeTicket) is None:
+            raise RequestRefused(NO_TICKETS, "no_tickets", 409)
+        await tickets.revoke(site, call.given.rooms)
+        return {"ok": True}
+
+    summary, path = "Revoke resume tickets, of the users in rooms or of all", "/sites/{site}/tickets/revoke"
+    return [Operation("tickets.revoke", summary, "POST", path, Role.OPERATOR, revoke, RevocationInputs, True)]

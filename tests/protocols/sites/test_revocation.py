@@ -9,10 +9,11 @@ from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from app.errors import TicketRefused
+from app.errors import RequestRefused, TicketRefused
 from app.observe.counts import Counts
+from app.protocols.operations import Actor, Call, Role
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
-from app.protocols.sites.revocation import NO_TICKETS, revocation_routes
+from app.protocols.sites.revocation import NO_TICKETS, RevocationInputs, revocation_routes, ticket_operations
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site
@@ -108,3 +109,16 @@ async def test_redis_away(client: AsyncClient, node: StoreNode) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert [line["event"] for line in lines] == ["tickets not revoked"]
     assert KEY not in str(lines)
+
+
+async def test_an_operator_revokes(node: StoreNode) -> None:
+    """An operator does the same by an operation; a site without tickets is refused."""
+    (operation,) = ticket_operations(node.tickets)
+    mine, other = await given(node, "user_1"), await given(node, "user_2")
+    caller = Actor("ana", Role.OPERATOR)
+    await operation.run(Call(caller, RevocationInputs(rooms=("user_1",)), SITE))
+    assert await counts(node, mine, other) == [False, True]
+    await operation.run(Call(caller, RevocationInputs(), SITE))
+    assert await counts(node, mine, other) == [False, False]
+    with pytest.raises(RequestRefused, match="no resume tickets"):
+        await operation.run(Call(caller, RevocationInputs(), PLAIN))
