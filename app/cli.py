@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
-from app.commands import journal, receipts
+from app.commands import journal, load, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
 from app.commands.site_door import configured_key, running_server
@@ -34,6 +34,7 @@ from app.errors import ConfigError, RecadoError
 from app.node import run, workers
 from app.node.build import check_together
 from app.node.certificates import load_tls
+from app.node.load_bench import run_devices
 from app.node.purge import check_purge, purge
 from app.node.signals import ignore_hangup
 from app.observe.log import configure_logging
@@ -144,6 +145,12 @@ def _with_operator(config: Config, sources: Sources) -> tuple[Config, Sources]:
 def worker() -> None:
     """Serve one worker of `serve --workers`, which starts this command and writes its settings to stdin."""
     sys.exit(workers.work(partial(run.serve, PROTOCOLS)))
+
+
+@recado.command("load-devices", hidden=True)
+def load_devices() -> None:
+    """Be the devices of a run of the load test; a node starts this command and writes the run to stdin."""
+    sys.exit(run_devices())
 
 
 @recado.command("check-config")
@@ -301,7 +308,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, sites, reload, operator):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator):
     recado.add_command(_command)
 
 

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "app.config": {"app.errors"},
     "app.observe": {"app.errors", "app.config"},
     "app.core": LEAVES,
+    "app.load": LEAVES | {"app.canary", "app.journal", "app.protocols"},
     "app.canary": LEAVES,
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
@@ -62,11 +63,12 @@ MAY_IMPORT = {
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
     "app.commands": LEAVES
-    | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"},
+    | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"}
+    | {"app.load"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
-    | {"app.console"},
+    | {"app.console", "app.load"},
 }
 # Library -> the only packages that may import it, so that a change of library changes one place.
 HOMES = {
@@ -87,7 +89,7 @@ HOMES = {
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
     "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
-    | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites"},
+    | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"},
     "jinja2": {"app.console.views"},
     "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},

@@ -95,3 +95,16 @@ def ask(server: RunningServer, method: str, path: str, query: Mapping[str, str],
     except tuple(REASONS) as error:
         raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
     return SendAnswer(response.status_code, body.decode(errors="replace").strip())
+
+
+def call_api(
+    server: RunningServer, method: str, path: str, token: str, body: Mapping[str, object] | None
+) -> SendAnswer:
+    """Asks the operators' API with a token; blocks until it answers. Raises BackendError."""
+    headers = [(b"authorization", b"Bearer " + token.encode()), (b"accept", b"application/json")]
+    try:
+        with server.client(_ASK_TIMEOUT_SECONDS) as client:
+            response = client.request(method, server.place(path), headers=headers, json=body)
+    except tuple(REASONS) as error:
+        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+    return SendAnswer(response.status_code, response.text.strip())

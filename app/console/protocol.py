@@ -93,7 +93,6 @@ class _NodeConsole(NodeProtocol):
         own = [
             *connection_operations(partial(ended_connections, engine)),
             *database_operations(partial(database_state, engine)),
-            *attempt_operations(read_rows),
             *overview_operations(
                 OverviewSources(
                     partial(chart, engine),
@@ -101,6 +100,7 @@ class _NodeConsole(NodeProtocol):
                     lambda: (canary.share(), canary.slowest_percent()),
                 )
             ),
+            *attempt_operations(read_rows),
             *log_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from app.clock import now_ms
 
+#: See `ConnectionFacts.ticket`.
+TICKET_TAKEN = "taken"
 #: The rows of one answer.
 MOST_LIVE_ROWS = 200
 _LOOKED_AT_A_TURN = 500
@@ -34,6 +36,8 @@ class ConnectionFacts(Struct, frozen=True, gc=False):
     #: From the begin of the session to the wish to join, and from there to the answer of the site's backend.
     connect_ms: int | None = None
     authorise_ms: int | None = None
+    #: The end of the resume ticket that it brought: `TICKET_TAKEN`, or the reason of a refusal; None: it brought none.
+    ticket: str | None = None
 
 
 class Measures(Struct, frozen=True):
@@ -167,6 +171,7 @@ def row_of(protocol: str, facts: ConnectionFacts, measures: Measures, reason: st
         "reason": reason,
         "connect_ms": facts.connect_ms,
         "authorise_ms": facts.authorise_ms,
+        "ticket": facts.ticket,
         "sync_ms": measures.sync_ms,
         "bytes_read": measures.bytes_read,
         "bytes_written": measures.bytes_written,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, func, select, text, union_all
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config.settings import Config
@@ -47,6 +47,8 @@ ROWS_LOOKED_AT = 10_000
 #: The rows of one device, and the devices of one user, that a list by user looks at.
 _ROWS_OF_DEVICE = 1_000
 _DEVICES_OF_USER = 200
+#: The acknowledged messages of a device among which its last ack is looked for.
+_ACKED_OF_DEVICE = 20
 #: A question that takes longer is given up.
 _ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
@@ -62,6 +64,20 @@ __all__ = [
     "MessagePage",
     "UserDelivery",
 ]
+
+
+# Acks may be out of order, so several of a device's newest acknowledged messages count. As text: of 50 devices the
+# database needs less time than SQLAlchemy for a statement with a part for each.
+_LAST_ACKS = text("""
+    SELECT named."user", named.device, (
+        SELECT max(acked.acked_at) FROM (
+            SELECT newest.acked_at FROM (
+                SELECT acked_at FROM deliveries WHERE device_id = named.id ORDER BY seq DESC LIMIT :looked_at
+            ) AS newest WHERE newest.acked_at IS NOT NULL LIMIT :acked
+        ) AS acked
+    ) AS at
+    FROM devices AS named WHERE named.site_id = :site_id AND (named."user", named.device) IN :names
+""").bindparams(bindparam("names", expanding=True))
 
 
 class Journal:
@@ -148,6 +164,19 @@ class Journal:
             newest = _of_devices(ids, bounds, limit)
             keys = (await sql.execute(select(newest).order_by(newest.c.seq.desc()).limit(limit))).all()
             return await _with_messages(sql, site_id, keys)
+
+    async def last_acks(
+        self, site: str, names: Sequence[tuple[str, str]], looked_at: int
+    ) -> dict[tuple[str, str], int]:
+        """When devices, named by user and device, have acknowledged last, each among so many of its newest messages."""
+        found: dict[tuple[str, str], int] = {}
+        async with self._asking(site) as (sql, site_id):
+            for start in range(0, len(names), _DEVICES_OF_USER):
+                part = names[start : start + _DEVICES_OF_USER]
+                bounds = {"site_id": site_id, "names": part, "looked_at": looked_at, "acked": _ACKED_OF_DEVICE}
+                rows = await sql.execute(_LAST_ACKS, bounds)
+                found |= {(row.user, row.device): row.at for row in rows if row.at is not None}
+        return found
 
     async def user_rows(self, table: str, site: str, user: str, since: int, limit: int) -> list[JournalRow]:
         """The newest rows of `connections` or `refusals` of a user since then, newest first. A connection that has not

@@ -132,6 +132,8 @@ connections = Table(
     Column("reason", Text),
     Column("connect_ms", Integer),
     Column("authorise_ms", Integer),
+    #: `taken`, or why its resume ticket was refused; NULL: it brought none.
+    Column("ticket", Text),
     Column("sync_ms", Integer),
     Column("bytes_read", BigInteger),
     Column("bytes_written", BigInteger),
@@ -321,6 +323,24 @@ api_tokens = Table(
     Column("used_at", BigInteger),
     Index("api_tokens_of_operator", "operator_id"),
     sqlite_autoincrement=True,
+)
+
+#: The runs of the load test with their totals. They are no history, and no retention deletes them.
+load_runs = Table(
+    "load_runs",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("operator", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    #: Devices, messages of each, and the most seconds, as JSON.
+    Column("plan", Text, nullable=False),
+    #: `running`, `done`, `failed` or `stopped`.
+    Column("state", Text, nullable=False),
+    #: A JSON object, or the reason of a failure; NULL while it runs.
+    Column("totals", Text),
 )
 
 #: The tables that entries `rows` may fill.

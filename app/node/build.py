@@ -38,10 +38,11 @@ from app.journal.database import read_database_url
 from app.journal.figures import WriterWatch
 from app.journal.recorder import Recorder
 from app.node import tls_figures
-from app.node.certificates import node_context, own_client
+from app.node.certificates import peer_context
 from app.node.control import Control, NodeParts
 from app.node.dispatch import Dispatcher
 from app.node.journal_process import JournalProcess
+from app.node.load_bench import LoadBench, open_bench
 from app.node.operations import node_operations
 from app.node.port import own_port_of
 from app.node.served_sites import ServedSites, SiteParts
@@ -88,6 +89,7 @@ class Services:
     """The parts of one node. Lives from `start` until the exit stack that `start` used is left."""
 
     _follower: CatalogFollower
+    _bench: LoadBench | None = None
 
     def __init__(
         self, config: Config, redis: Commands, counts: Counts, slot: WorkerSlot, specs: Sequence[ProtocolSpec]
@@ -125,7 +127,7 @@ class Services:
         )
         self._places = RedisPlaces(redis, node, Place(self.peer_socket.path, config.cluster.url))
         # The time-out is longer than any poll waits: a session that hears nothing for this time is over.
-        peer_tls = _peer_tls(config)
+        peer_tls = peer_context(config)
         self._peers = HttpPeers((config.ping_interval_ms + config.ping_timeout_ms) / 1000 + 5, peer_tls)
         routing = NodeRouting(node, self._places, self._peers, config.cluster.secret, counts.passed_requests, peer_tls)
         self.sessions = SessionRouter(self.socket_server, routing)
@@ -189,6 +191,7 @@ class Services:
             sections = [spec.section for spec in specs if spec.section is not None]
             book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
             services._offered.operations.extend(site_operations(book))
+        services._bench = open_bench(config, services.node_id, services._offered.operations, stack)
         await services._start(config, stack)
         facts = SiteFacts(redis, services.node_id, config.sites, counts)
         stack.push_async_callback(facts.close)
@@ -299,8 +302,11 @@ class Services:
 
     def listens(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         """The node accepts connections on this socket; with `tls` a client of its own reaches it."""
+        own_port = own_port_of(bound, tls)
         if self._canary is not None:
-            self._canary.start(own_port_of(bound, tls))
+            self._canary.start(own_port)
+        if self._bench is not None:
+            self._bench.listens(own_port)
 
     async def drain(self, seconds: float) -> None:
         """Tells every connection to leave, spread over the time. Returns when all acks and disconnects have reached
@@ -356,13 +362,6 @@ async def _redis_location(config: Config, stack: contextlib.AsyncExitStack) -> L
     stack.push_async_callback(embedded.stop)
     await embedded.start()
     return embedded.address
-
-
-def _peer_tls(config: Config) -> ssl.SSLContext | None:
-    """The context for other nodes, which have the same settings; None: the system's."""
-    if not config.tls.is_on or config.cluster.secret is None:
-        return None
-    return node_context(config.tls, own_client(config.cluster.secret) if config.tls.verify_clients else None)
 
 
 def _engine_settings(config: Config, node: str) -> EngineSettings:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from app.config.settings import TlsSettings
+from app.config.settings import Config, TlsSettings
 from app.errors import ConfigError
 
 #: A file of certificates with their chains, or of a key.
@@ -122,14 +122,26 @@ def present(context: ssl.SSLContext, client: OwnClient) -> None:
         context.load_cert_chain(path)
 
 
-def node_context(settings: TlsSettings, client: OwnClient | None) -> ssl.SSLContext:
-    """The context for requests to other nodes: `ca` may have signed their certificates, as the system's authorities
-    may. Raises ConfigError."""
+def own_context(client: OwnClient | None) -> ssl.SSLContext:
+    """The context of this server as its own client. The certificate of its port may be for other names."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if client is not None:
+        present(context, client)
+    return context
+
+
+def peer_context(config: Config) -> ssl.SSLContext | None:
+    """The context for requests to other nodes, which have the same settings: `ca` may have signed their certificates,
+    as the system's authorities may. None: the system's context. Raises ConfigError."""
+    settings, secret = config.tls, config.cluster.secret
+    if not settings.is_on or secret is None:
+        return None
     context = ssl.create_default_context()
     if settings.ca is not None:
         _load_ca(context, settings.ca)
-    if client is not None:
-        present(context, client)
+    if settings.verify_clients:
+        present(context, own_client(secret))
     return context
 
 

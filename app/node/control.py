@@ -18,6 +18,7 @@ from app.clock import now_ms
 from app.config.settings import CANARY_SITE, LogLevel
 from app.core.live import LiveLister, LiveQuestion, LiveRow, disconnect, live_rows
 from app.node.supervisor_door import Wish, ask_supervisor
+from app.node.tls_figures import TlsFigures
 from app.node.worker_slot import WorkerSlot
 from app.observe.counts import Counts
 from app.observe.health import Health
@@ -26,7 +27,7 @@ from app.observe.process import DurationsWindow, cpu_seconds, memory_bytes
 from app.observe.versions import versions
 from app.redis.client import Commands
 from app.store.node_calls import CallRefused, NodeCalls, arguments_of
-from app.store.node_facts import FactsWriter, NodeFacts
+from app.store.node_facts import FactsWriter, NodeFacts, ShownCertificate
 
 #: The reason that a client is told, and that its row has.
 ENDED_BY_OPERATOR = "ended by an operator"
@@ -123,6 +124,7 @@ class Control:
             sessions=parts.counts.sessions(),
             connections=sum(site.connections for site in list(parts.counts.sites.values())),
             versions=versions(),
+            certificate=_certificate_of(parts.counts),
         )
 
     # Calls
@@ -169,6 +171,14 @@ class Control:
         if slot.count < 2:
             raise CallRefused("this server is one process: start it with --workers to change their number")
         return await ask_supervisor(slot.directory, wish)
+
+
+def _certificate_of(counts: Counts) -> ShownCertificate | None:
+    facts = counts.part(TlsFigures).certificate
+    if facts is None:
+        return None
+    times = (round(time.timestamp() * 1000) for time in (facts.valid_from, facts.valid_until))
+    return ShownCertificate(facts.subject, facts.issuer, list(facts.names), *times)
 
 
 def _state_of(health: Health) -> str:

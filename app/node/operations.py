@@ -175,6 +175,10 @@ def node_operations(redis: Commands, calls: NodeCalls) -> list[Operation]:
 
 def _shown_node(facts: NodeFacts) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(facts)
+    if (certificate := facts.certificate) is not None:
+        times = {"valid_from": rfc3339(certificate.valid_from), "valid_until": rfc3339(certificate.valid_until)}
+        days_left = round((certificate.valid_until - facts.at) / 86_400_000, 1)
+        shown["certificate"] |= times | {"days_left": days_left}
     return shown | {"at": rfc3339(facts.at), "started_at": rfc3339(facts.started_at)}
 
 

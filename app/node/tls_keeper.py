@@ -13,7 +13,7 @@ import structlog
 
 from app.config.settings import TlsSettings
 from app.errors import ConfigError
-from app.node.certificates import OwnClient, ServerTls, load_tls, present
+from app.node.certificates import OwnClient, ServerTls, load_tls, own_context
 from app.node.tls_figures import TlsFigures
 from app.observe.counts import Counts
 from app.watched_tasks import start_watched
@@ -55,12 +55,8 @@ class TlsKeeper:
         return self.current.cost_seconds
 
     def own_client_context(self) -> ssl.SSLContext:
-        """The context of this server as its own client. The certificate may be for other names."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if self._own_clients:
-            present(context, self._own_clients[0])
-        return context
+        """The context of this server as its own client."""
+        return own_context(self._own_clients[0] if self._own_clients else None)
 
     def start(self, counts: Counts) -> None:
         """Begins to look at the files, and to show the certificate in `counts`."""

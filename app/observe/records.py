@@ -12,6 +12,9 @@ from app.config.settings import CANARY_SITE
 
 #: Rows that wait for the next second; past it further ones are dropped, and counted.
 MAX_ROWS = 10_000
+#: In the audit: the revocation of resume tickets, by an operator or by a site's backend.
+TICKETS_REVOKED = "tickets.revoke"
+SITE_BACKEND = "the site's backend"
 
 Row = dict[str, Any]
 

@@ -20,6 +20,16 @@ EXPIRY_MS = 7_000
 MOST_NODES = 1_000
 
 
+class ShownCertificate(Struct, frozen=True):
+    """The certificate of a node that ends TLS itself. Times are in ms since the epoch."""
+
+    subject: str
+    issuer: str
+    names: list[str]
+    valid_from: int
+    valid_until: int
+
+
 class NodeFacts(Struct, frozen=True):
     """A node at one moment."""
 
@@ -47,6 +57,8 @@ class NodeFacts(Struct, frozen=True):
     connections: int
     #: See `versions`.
     versions: dict[str, str]
+    #: None: the node speaks plain HTTP.
+    certificate: ShownCertificate | None = None
 
 
 _decoder = msgspec.json.Decoder(NodeFacts)

@@ -1,6 +1,7 @@
 """The TLS of a connection as text, for rows and pages: protocol and cipher."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,3 +24,9 @@ def entry(transport: asyncio.BaseTransport) -> dict[str, str]:
 def tls_of_scope(scope: Mapping[str, Any]) -> str | None:
     """The same of a request, by its ASGI scope. A proxy in front of this server ends TLS there: None too."""
     return (scope.get("extensions") or {}).get(EXTENSION)
+
+
+def shared_tls_of(scope: Mapping[str, Any]) -> str | None:
+    """The same as one object for all connections with an equal one: there are few."""
+    text = tls_of_scope(scope)
+    return None if text is None else sys.intern(text)

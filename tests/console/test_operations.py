@@ -22,8 +22,10 @@ from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.webhooks import attempt_operations
+from app.load.operations import load_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
+from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.revocation import ticket_operations
 from app.webhooks.operations import webhook_operations
@@ -48,17 +50,18 @@ _OF_SITE = [
     Operation("things.wipe", "Wipe", "POST", "/sites/{site}/wipe", Role.ADMIN, _answer, hurts=True),
 ]
 _NOTHING: Any = None
-_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING)]
+_NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
+_OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
 _SITES = site_operations(_NOTHING)
 _SEND = send_operations(_NOTHING, 1337)
 _WEBHOOKS = webhook_operations({})
 #: Operations of other parts of a node than the console.
-_OFFERED = [*_OF_SITE, *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS]
+_OFFERED = [*receipt_operations(_NO_QUESTIONS), *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS, *_OF_SITE]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
-    *attempt_operations(_NOTHING),
     *overview_operations(_NOTHING),
+    *attempt_operations(_NOTHING),
     *log_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),

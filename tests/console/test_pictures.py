@@ -15,17 +15,22 @@ import pytest
 
 from tests.console.test_pages import NAME, PASSWORD, can_log_in, go, log_in, wait_for
 from tests.support.browser import Browser, Page
+from tests.support.channels import Subscription
 from tests.support.deployment import Deployment
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import eventually
 
 _FOLDER = REPOSITORY / "docs/images"
-_SITES = {"shop": {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": "key of the shop", "userRoomPrefix": "user_"}}
+_SHOP = {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": "key of the shop", "userRoomPrefix": "user_"}
+_SITES = {"shop": {**_SHOP, "channels": {}}}
 #: The smallest picture that can hold a page.
 _LEAST_BYTES = 10_000
 #: Name of the picture -> path, the text that the page waits for, and the size of the window.
 PICTURES = {
     "console-overview": ("/console/overview", "Sites now", (1280, 960)),
+    "console-nodes": ("/console/nodes", "ready", (1280, 640)),
+    "console-stores": ("/console/redis", "deliveries", (1280, 800)),
+    "console-connections": ("/console/sites/shop/connections", "channels", (1280, 640)),
     "console-log": ("/console/log", "console login refused", (1280, 640)),
     "console-operators": ("/console/operators", "ben", (1280, 800)),
     "console-audit": ("/console/audit", "operators.add", (1280, 640)),
@@ -43,7 +48,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
     httpx.post(f"{deployment.url}/console/login", data={"name": "nobody", "password": "wrong"})
     add_samples(file)
-    yield deployment
+    with Subscription(deployment.url, "shop"), Subscription(deployment.url, "shop"):
+        yield deployment
     deployment.end()
 
 

@@ -66,7 +66,8 @@ async def test_the_end_of_a_session() -> None:
     events = begin(streams, looks)
     await anext(events)
     looks.lives = False
-    assert [event async for event in events] == [b"event: over\ndata:\n\n"]
+    async with asyncio.timeout(8):
+        assert [event async for event in events] == [b"event: over\ndata:\n\n"]
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -74,7 +75,8 @@ async def test_a_page_that_is_gone(status: int) -> None:
     """A stream ends when its operator may not see the page any more, or its site is gone."""
     streams, looks = LiveStreams(), Looks()
     looks.error = RequestRefused("gone", "gone", status)
-    assert [event async for event in begin(streams, looks)] == [b"event: over\ndata:\n\n"]
+    async with asyncio.timeout(8):
+        assert [event async for event in begin(streams, looks)] == [b"event: over\ndata:\n\n"]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), RequestRefused("slow", "too_slow", 503)])

@@ -43,6 +43,7 @@ NOT_RUN = {
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
+    "docs/load.md sh 1": "tests/load/test_load.py runs the commands, with a token of its own",
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
     "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.journal import recorder as recorder_module
 from app.journal.figures import JournalCounts, WriterWatch
 from app.journal.recorder import MAX_LOG_ROWS, Recorder
 from app.journal.streams import NODES_STREAM
@@ -20,6 +21,12 @@ from app.observe.records import MAX_ROWS, NodeRecords
 from app.redis.client import Redis
 from tests.support.fates import SITE, FateStream, new_writer, rows_of, write_all
 from tests.support.valkey import Valkey
+
+
+@pytest.fixture(autouse=True)
+def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are brought into Redis when a test says so."""
+    monkeypatch.setattr(recorder_module, "_FLUSH_SECONDS", 1_000.0)
 
 
 @pytest.fixture

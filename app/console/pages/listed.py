@@ -2,7 +2,10 @@
 
 from app.console.pages.audit import AUDIT
 from app.console.pages.connections import CONNECTIONS
+from app.console.pages.devices import DEVICES, QUEUE
+from app.console.pages.load import LOAD, LOAD_COMPARE, LOAD_RUN
 from app.console.pages.log import LOG
+from app.console.pages.messages import MESSAGE, MESSAGES, TRACE
 from app.console.pages.nodes import NODES, STORES
 from app.console.pages.operators import OPERATORS
 from app.console.pages.overview import OVERVIEW
@@ -11,4 +14,7 @@ from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
 from app.console.pages.webhooks import WEBHOOKS
 
-PAGES = (OVERVIEW, SITES, SITE, CONNECTIONS, SEND, WEBHOOKS, NODES, STORES, LOG, OPERATORS, AUDIT, TOKENS)
+PAGES = (
+    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND, WEBHOOKS),
+    *(NODES, STORES, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS),
+)

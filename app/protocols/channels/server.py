@@ -48,6 +48,7 @@ from app.protocols.fair_pool import FairPool
 from app.protocols.http_request import Receive, Scope, Send, is_mounted, query_of, segments_of
 from app.transport.deadline_wheel import DeadlineWheel
 from app.transport.listener import EXTENSION
+from app.transport.tls_text import shared_tls_of
 from app.transport.user_agent import user_agent_of
 
 #: Path -> the files of the browser client that it answers.
@@ -219,7 +220,8 @@ class ChannelsServer:
         )
         if self._settings.counts.records.is_kept:
             agent = user_agent_of(scope["headers"])
-            subscriber.facts = ConnectionFacts(None, "", _address_of(scope), agent, "", None, now_ms())
+            tls = shared_tls_of(scope)
+            subscriber.facts = ConnectionFacts(None, "", _address_of(scope), agent, "", tls, now_ms())
         _begin(door, subscriber, socket, scope, reached)
 
 

@@ -7,6 +7,7 @@ another list, is refused. It holds numbers and handles, which mean something in 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -37,6 +38,12 @@ def read_cursor(text: str, kind: type[T], key: str, of: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, Base64Error, msgspec.DecodeError):
         raise ReceiptRefused("cursor: expected the cursor of a page of this list.") from None
+
+
+def list_name(path: str, query: Mapping[str, str]) -> str:
+    """The name of a list, which its cursors are bound to: the path, and the parameters that choose its items."""
+    chosen = {name: value for name, value in query.items() if name not in ("apiKey", "cursor", "limit", "bodies")}
+    return path + "?" + msgspec.json.encode(chosen, order="sorted").decode()
 
 
 def _signature(data: bytes, key: str, of: str) -> bytes:

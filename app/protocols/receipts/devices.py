@@ -1,27 +1,49 @@
 """GET /devices, GET /devices/queue, DELETE /devices: what the devices of a user hold, from the queues alone."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from app.clock import rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
-from app.protocols.receipts.ports import DeviceFacts, QueuedMessage, QueueReader, Scan, Steps
+from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, HandlePart, QueuedMessage, QueueReader, Scan, Steps
 from app.protocols.receipts.refusal import no_queues, unknown_device
-from app.protocols.receipts.settings import MAX_STEPS
+from app.protocols.receipts.settings import MAX_STEPS, STATE_STEPS
 from app.protocols.receipts.words import away_since_ms
 
-#: The times of last acks in ms since the epoch, by device.
-LastAcks: TypeAlias = Callable[[Site, str], Awaitable[Mapping[str, int]]]
+#: A user and a device.
+Names: TypeAlias = tuple[str, str]
+#: The times of last acks in ms since the epoch.
+LastAcks: TypeAlias = Callable[[Site, Iterable[Names]], Awaitable[Mapping[Names, int]]]
+_Test: TypeAlias = Callable[[DeviceFacts], bool]
+#: The states that a list of all devices can be bound to.
+STATES: Mapping[str, _Test] = {
+    "connected": lambda device: bool(device.nodes),
+    "away": lambda device: not device.nodes,
+    "waiting": lambda device: device.messages > 0,
+    "resync": lambda device: device.is_lost,
+}
+
+
+class _Chosen(Struct, frozen=True):
+    """A device of a page, and its place: it is the `done`th handle of a part that begins at `begin`."""
+
+    device: DeviceFacts
+    part: HandlePart
+    done: int
+    begin: Scan
 
 
 class DeviceReceipts:
     """The questions about devices. Lives as long as the node, and keeps no state of a request."""
 
     def __init__(self, queues: QueueReader, follow_up: FollowUp, last_acks: LastAcks) -> None:
-        """`last_acks` knows when the devices of a user have acknowledged last, as far back as it looks."""
+        """`last_acks` knows when devices have acknowledged last, as far back as it looks."""
         self._queues = queues
         self._last_acks = last_acks
         self._follow_up = follow_up
@@ -29,21 +51,55 @@ class DeviceReceipts:
     async def list_devices(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a user."""
         query.allow(("user", "limit", "cursor"))
-        user, page, begin = query.required("user"), Page(query.limit()), query.cursor(Scan) or Scan()
+        return await self._list(site, query, f"user:{query.required('user')}", _is_any)
+
+    async def list_all(self, site: Site, query: Parameters) -> dict[str, Any]:
+        """The devices of a site, or of one of its users, that are in a state. A page looks at a bounded number of
+        devices: one that finds few of them is short, and has a cursor."""
+        query.allow(("user", "state", "limit", "cursor"))
+        user, state = query.text("user"), query.choice("state", STATES)
+        key = ALL_DEVICES if user is None else f"user:{user}"
+        return await self._list(site, query, key, _is_any if state is None else STATES[state])
+
+    async def _list(self, site: Site, query: Parameters, key: str, passes: _Test) -> dict[str, Any]:
+        limit, begin = query.limit(), query.cursor(Scan) or Scan()
         _check_queues(site)
-        steps = Steps(MAX_STEPS)
-        part = await self._queues.handles(site, f"user:{user}", begin, query.limit(), steps)
-        rooms = await self._queues.user_rooms(site, user) if part.handles else []
-        acks = await self._last_acks(site, user) if part.handles else {}
-        done = 0
-        for device in await self._queues.describe_devices(site, part.handles, steps):
+        chosen, following = await self._choose(site, key, begin, limit, passes)
+        page = Page(limit)
+        for one, shown in zip(chosen, await self._shown(site, [one.device for one in chosen]), strict=True):
+            page.add(shown)
             if page.is_full:
+                following = one.part.rest(one.done, one.begin)
                 break
-            done += 1
-            if device is not None:
-                page.add(_device(site, device, rooms, acks.get(device.device)))
-        following = part.rest(done, begin)
         return {"devices": page.items, "cursor": query.next_cursor(following)}
+
+    async def _choose(
+        self, site: Site, key: str, begin: Scan, limit: int, passes: _Test
+    ) -> tuple[list[_Chosen], Scan | None]:
+        """The devices of a hash that pass, and where to go on; None: that was all."""
+        chosen: list[_Chosen] = []
+        steps = Steps(MAX_STEPS if passes is _is_any else STATE_STEPS)
+        while True:
+            part = await self._queues.handles(site, key, begin, limit, steps)
+            done = 0
+            for device in await self._queues.describe_devices(site, part.handles, steps):
+                if len(chosen) == limit:
+                    break
+                done += 1
+                if device is not None and passes(device):
+                    chosen.append(_Chosen(device, part, done, begin))
+            following = part.rest(done, begin)
+            if following is None or len(chosen) == limit or steps.are_used_up:
+                return chosen, following
+            begin = following
+
+    async def _shown(self, site: Site, devices: Sequence[DeviceFacts]) -> list[dict[str, Any]]:
+        """Devices as answers show them."""
+        users = list(dict.fromkeys(device.user for device in devices))
+        rooms = await asyncio.gather(*(self._queues.user_rooms(site, user) for user in users))
+        rooms_of = dict(zip(users, rooms, strict=True))
+        acks = await self._last_acks(site, [(one.user, one.device) for one in devices]) if devices else {}
+        return [_device(site, one, rooms_of[one.user], acks.get((one.user, one.device))) for one in devices]
 
     async def list_queue(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The messages in the queue of a device, oldest first."""
@@ -58,6 +114,16 @@ class DeviceReceipts:
         following = part.messages[-1].seq if part.has_more else None
         return {"messages": [_entry(one) for one in part.messages], "cursor": query.next_cursor(following)}
 
+    async def show(self, site: Site, user: str, device: str) -> dict[str, Any]:
+        """One device, as the lists show it."""
+        _check_queues(site)
+        handle = await self._queues.find_device(site, user, device)
+        described = await self._queues.describe_devices(site, [handle], Steps(MAX_STEPS)) if handle is not None else []
+        if not described or described[0] is None:
+            raise unknown_device()
+        (shown,) = await self._shown(site, [described[0]])
+        return shown
+
     async def forget(self, site: Site, query: Parameters) -> dict[str, Any]:
         """Forgets a device, or only what waits for it."""
         query.allow(("user", "device", "resync"))
@@ -68,6 +134,10 @@ class DeviceReceipts:
         if not count:
             raise unknown_device()
         return {"ok": True, "devices": count}
+
+
+def _is_any(device: DeviceFacts) -> bool:
+    return True
 
 
 def _check_queues(site: Site) -> None:

@@ -10,6 +10,7 @@ from app.config.settings import Site
 from app.errors import BadRequest, RequestRefused, StoreError, StoreUnavailable
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of
+from app.protocols.receipts.cursor import list_name
 from app.protocols.receipts.figures import ReceiptsCounts, UnknownAskers
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.refusal import ReceiptRefused
@@ -105,12 +106,6 @@ class ReceiptEndpoint:
             await _write(send, refusal.status, b"application/json", msgspec.json.encode(answer), more)
         else:
             await _write(send, refusal.status, b"text/plain; charset=utf-8", str(refusal).encode(), more)
-
-
-def list_name(path: str, query: Mapping[str, str]) -> str:
-    """The name of a list, which its cursors are bound to: the path, and the parameters that choose its items."""
-    chosen = {name: value for name, value in query.items() if name not in ("apiKey", "cursor", "limit", "bodies")}
-    return path + "?" + msgspec.json.encode(chosen, order="sorted").decode()
 
 
 async def _answer(send: Send, status: int, answer: dict[str, Any], as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app.clock import now_ms, rfc3339
@@ -12,11 +12,12 @@ from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
 from app.protocols.receipts.answers import raw_body, waiting_device, waiting_message
-from app.protocols.receipts.devices import time_or_none
+from app.protocols.receipts.devices import Names, time_or_none
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
-from app.protocols.receipts.refusal import ReceiptRefused, journal_off, unknown_message
+from app.protocols.receipts.redis_copies import Original, RedisCopies
+from app.protocols.receipts.refusal import ReceiptRefused, journal_off, no_queues, not_sent_again, unknown_message
 from app.protocols.receipts.settings import ACKS_LOOKED_AT, JOURNAL_SECONDS, MAX_STEPS
 from app.protocols.receipts.waiting_messages import ReceiptPlace, Wanted, devices_waiting, find_waiting, list_waiting
 from app.protocols.receipts.words import waiting_reason, written_reason
@@ -29,8 +30,9 @@ _FILTERS = ("room", "user", "event", "state", "since", "until", "limit", "cursor
 class MessageReceipts:
     """The questions about messages. Lives as long as the node, and keeps no state of a request."""
 
-    def __init__(self, queues: QueueReader, follow_up: FollowUp) -> None:
+    def __init__(self, queues: QueueReader, follow_up: FollowUp, copies: RedisCopies) -> None:
         self._queues = queues
+        self._copies = copies
         #: Set before the first question; None: there is none.
         self.journal: Journal | None = None
         self._follow_up = follow_up
@@ -99,6 +101,24 @@ class MessageReceipts:
             raise unknown_message()
         return {"ok": True, "id": str(id), "devices": withdrawn.devices if withdrawn is not None else 0}
 
+    async def send_again(self, site: Site, id: int, user: str, device: str) -> dict[str, Any]:
+        """Sends a copy of a message to one device. Its content is known while some device has it in its queue, and
+        where the journal keeps bodies."""
+        if not site.has_queues:
+            raise no_queues()
+        found = await self._find(site, id, site.journal_bodies)
+        waiting = await find_waiting(self._queues, site, id, Steps(MAX_STEPS)) if found is None else None
+        if found is not None:
+            original = Original(found.seq, found.event, found.body or "")
+        elif waiting is not None:
+            original = Original(waiting.seq, waiting.event, "")
+        else:
+            raise unknown_message()
+        outcome, copy = await self._copies.send(site, original, user, device)
+        if refusal := not_sent_again(outcome):
+            raise refusal
+        return {"ok": True, "id": str(copy)}
+
     async def _find(self, site: Site, id: int, bodies: bool) -> JournalMessage | None:
         """A message of the journal; None also while the journal does not answer."""
         with contextlib.suppress(JournalUnavailable):
@@ -158,13 +178,11 @@ class MessageReceipts:
         facts = await self.facts_of(site, [one for one in deliveries if one.state in _OPEN])
         return [_delivery(site, message, one, facts.get(one.device_id)) for one in deliveries]
 
-    async def last_acks(self, site: Site, user: str) -> dict[str, int]:
-        """When the devices of a user have acknowledged last, among the newest messages of the user."""
+    async def last_acks(self, site: Site, names: Iterable[Names]) -> Mapping[Names, int]:
+        """When devices have acknowledged last, each among its newest messages."""
         with contextlib.suppress(JournalUnavailable):
             if self.journal is not None:
-                found = await self.journal.user_deliveries(site.name, user, 0, ACKS_LOOKED_AT)
-                acked = [(one.delivery.acked_at, one.delivery.device) for one in found]
-                return {device: at for at, device in sorted((at, device) for at, device in acked if at is not None)}
+                return await self.journal.last_acks(site.name, list(names), ACKS_LOOKED_AT)
         return {}
 
     async def facts_of(self, site: Site, deliveries: Sequence[JournalDelivery]) -> dict[int, DeviceFacts]:

@@ -9,9 +9,11 @@ from msgspec import Struct
 
 from app.clock import now_ms, rfc3339
 from app.config.settings import Site
+from app.core.live import TICKET_TAKEN
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalRow, UserDelivery
 from app.journal.states import Fate
+from app.observe.records import SITE_BACKEND, TICKETS_REVOKED
 from app.protocols.receipts.journal_messages import MessageReceipts, reason_of
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
@@ -100,6 +102,8 @@ class TraceReceipts:
                 lines += _of_device(read(row.values), device)
         for row in await self._journal.site_rows("webhook_attempts", site.name, since, MAX_TRACE_ROWS):
             lines += _webhook(row, user)
+        for row in await self._journal.site_rows("audit", site.name, since, MAX_TRACE_ROWS):
+            lines += _revocation(row.values, user)
         return lines
 
     async def _present(self, site: Site, user: str, device: str | None) -> list[Line]:
@@ -164,7 +168,7 @@ def _lines_for(device: str, message_id: int) -> Callable[[int, str, str], Line]:
 def _connection(row: Mapping[str, object]) -> Iterator[Line]:
     device, client = _word(row, "device"), _client_text(row)
     if (at := _number(row, "connected_at")) is not None:
-        yield Line(at, "connected", f"connected{client}", device)
+        yield Line(at, "connected", f"connected{client}{_ticket_text(_word(row, 'ticket'))}", device)
     if (at := _number(row, "disconnected_at")) is not None:
         reason = _word(row, "reason") or "reason not known"
         yield Line(at, "disconnected", f"disconnected: {reason}", device)
@@ -186,6 +190,32 @@ def _webhook(row: JournalRow, user: str) -> Iterator[Line]:
     yield Line(at, "webhook", f"webhook {types}, attempt {_number(values, 'attempt') or 1}: {answer}, {outcome}")
 
 
+def _revocation(values: Mapping[str, object], user: str) -> Iterator[Line]:
+    """A revocation of resume tickets that may be this user's: of all the site, of its user room, or of another room,
+    of which nobody knows any more who was in it. Operators are not named."""
+    at, action = _number(values, "at"), _word(values, "action")
+    if at is None or action != TICKETS_REVOKED:
+        return
+    rooms = _rooms_of(_word(values, "detail") or "")
+    by = "its backend" if _word(values, "operator") == SITE_BACKEND else "an operator"
+    if not rooms:
+        yield Line(at, "tickets", f"resume tickets of all users revoked by {by}")
+    elif user in rooms:
+        yield Line(at, "tickets", f"resume tickets of this user revoked by {by}")
+    elif others := [room for room in rooms if isinstance(room, str)]:
+        yield Line(at, "tickets", f"resume tickets of the users in {', '.join(others[:5])} revoked by {by}")
+
+
+def _rooms_of(detail: str) -> Sequence[object]:
+    """The rooms in the detail of a revocation, a JSON object."""
+    try:
+        value = msgspec.json.decode(detail)
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    rooms = value.get("rooms") if isinstance(value, dict) else None
+    return rooms if isinstance(rooms, list) else ()
+
+
 def _presence(site: Site, device: DeviceFacts) -> Iterator[Line]:
     client = device.client
     if device.nodes and client is not None:
@@ -195,6 +225,12 @@ def _presence(site: Site, device: DeviceFacts) -> Iterator[Line]:
         yield Line(since, "away", f"no connection since then; {device.messages} messages wait", device.device)
     if device.is_lost:
         yield Line(now_ms(), "resync", "the queue was dropped, a _resync is due", device.device)
+
+
+def _ticket_text(ticket: str | None) -> str:
+    if ticket is None:
+        return ""
+    return ", by its resume ticket" if ticket == TICKET_TAKEN else f"; its resume ticket was refused: {ticket}"
 
 
 def _client_text(row: Mapping[str, object]) -> str:

@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from app.config.settings import Site
 
+#: The hash of all devices of a site, by their names.
+ALL_DEVICES = "devices"
+
 
 class WaitingMessage(Struct, frozen=True):
     """A message that waits in the queue of some device."""

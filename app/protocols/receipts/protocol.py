@@ -17,7 +17,9 @@ from app.protocols.receipts.figures import METRICS
 from app.protocols.receipts.journal_messages import MessageReceipts
 from app.protocols.receipts.journal_trace import TraceReceipts
 from app.protocols.receipts.openapi import openapi_endpoint
+from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.receipts.parameters import Parameters, message_id
+from app.protocols.receipts.redis_copies import RedisCopies
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.site_keys import ApiKeys
@@ -32,9 +34,11 @@ class _NodeReceipts(NodeProtocol):
         self._services = services
         self._keys = ApiKeys(services.config.sites, services.counts, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
-        self._messages = MessageReceipts(queues, follow_up)
+        copies = RedisCopies(services.redis, services.ids, services.config.max_body_bytes)
+        self._messages = MessageReceipts(queues, follow_up, copies)
         devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
         trace = TraceReceipts(queues, self._messages)
+        services.operations.extend(receipt_operations(_questions(self._messages, devices, trace)))
         gate = Gate(self._keys, services.counts)
 
         def route(path: str, **handlers: Handler) -> Route:
@@ -57,6 +61,20 @@ class _NodeReceipts(NodeProtocol):
         """Ends the connections to the journal."""
         if self._messages.journal is not None:
             await self._messages.journal.close()
+
+
+def _questions(messages: MessageReceipts, devices: DeviceReceipts, trace: TraceReceipts) -> Questions:
+    return Questions(
+        list_messages=messages.list_messages,
+        show_message=messages.show,
+        withdraw_message=messages.withdraw,
+        send_again=messages.send_again,
+        list_devices=devices.list_all,
+        list_queue=devices.list_queue,
+        show_device=devices.show,
+        forget_device=devices.forget,
+        trace=trace.trace,
+    )
 
 
 def _plain(ask: Callable[[Site, Parameters], Awaitable[dict[str, Any]]]) -> Handler:

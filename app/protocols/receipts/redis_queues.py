@@ -9,6 +9,7 @@ import msgspec
 
 from app.config.settings import Site
 from app.protocols.receipts.ports import (
+    ALL_DEVICES,
     Client,
     DeviceFacts,
     HandlePart,
@@ -23,6 +24,7 @@ from app.protocols.receipts.ports import (
 from app.protocols.receipts.settings import (
     DESCRIBED_A_RUN,
     DEVICES_A_RUN,
+    LEAST_SCAN_COUNT,
     MAX_SORTED,
     MESSAGES_A_RUN,
     SCAN_COUNT,
@@ -137,18 +139,19 @@ class RedisQueueReader:
         return answers
 
     async def _all_handles(self, key: str, name: str) -> list[int]:
-        command = "SMEMBERS" if key.startswith("to:") else "HVALS" if key == "devices" else "HKEYS"
+        command = "SMEMBERS" if key.startswith("to:") else "HVALS" if key == ALL_DEVICES else "HKEYS"
         return sorted(map(int, await self._redis.command(command, name)))
 
     async def _scan_part(self, key: str, name: str, scan: Scan, limit: int, steps: Steps) -> HandlePart:
         found, cursor = list(scan.left), scan.redis or ""
         is_set = key.startswith("to:")
-        place = slice(None) if is_set else slice(1, None, 2) if key == "devices" else slice(None, None, 2)
+        place = slice(None) if is_set else slice(1, None, 2) if key == ALL_DEVICES else slice(None, None, 2)
+        command = "SSCAN" if is_set else "HSCAN"
+        # The cursor keeps the elements of a step that the page has no place for: a small step keeps it short.
+        count = min(max(limit, LEAST_SCAN_COUNT), SCAN_COUNT)
         while len(found) < limit and cursor and not steps.are_used_up:
             steps.take()
-            following, part = await self._redis.command(
-                "SSCAN" if is_set else "HSCAN", name, cursor, "COUNT", SCAN_COUNT
-            )
+            following, part = await self._redis.command(command, name, cursor, "COUNT", count)
             cursor = "" if following == b"0" else following.decode()
             found = list(dict.fromkeys(itertools.chain(found, map(int, part[place]))))
         left = found[limit:]

@@ -27,3 +27,23 @@ def unknown_message() -> ReceiptRefused:
 def unknown_device() -> ReceiptRefused:
     """The refusal for a device that this site does not have, or no longer has."""
     return ReceiptRefused("This user has no such device.", "unknown_device", 404)
+
+
+#: Outcome of a copy -> text, code and status.
+_NOT_SENT_AGAIN = {
+    "waiting": ("The device has this message in its queue already.", "still_waiting", 409),
+    "gone": (
+        "Nobody has the content of this message any more. The site's setting `journal.bodies` keeps it.",
+        "gone",
+        410,
+    ),
+    "busy": ("A message to very many devices is being stored, try again.", "busy", 503),
+    "overflowed": ("The queue of the device ran over and was dropped: the device gets _resync.", "queue_full", 409),
+}
+
+
+def not_sent_again(outcome: str) -> ReceiptRefused | None:
+    """The refusal for a copy that was not stored; None: it was."""
+    if outcome == "unknown":
+        return unknown_device()
+    return ReceiptRefused(*_NOT_SENT_AGAIN[outcome]) if outcome in _NOT_SENT_AGAIN else None

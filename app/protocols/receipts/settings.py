@@ -13,7 +13,7 @@ MAX_UNDER_WAY = 8
 REQUEST_SECONDS = 10.0
 #: How long a request waits for the journal.
 JOURNAL_SECONDS = 2.0
-#: The newest messages of a user among which the last acks of its devices are looked for.
+#: The newest messages of a device among which its last ack is looked for.
 ACKS_LOOKED_AT = 200
 #: The rows of one table that a page of a trace looks at.
 MAX_TRACE_ROWS = 1_000
@@ -24,7 +24,10 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_SORTED = 1_000
 #: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
 MAX_STEPS = 200
-#: The elements that one step of a scan asks for.
+#: The same for a list of devices in a state, which may look at many devices for few: it is to answer in 100 ms.
+STATE_STEPS = 100
+#: The elements that one step of a scan asks for: as many as the page has, within these bounds.
+LEAST_SCAN_COUNT = 50
 SCAN_COUNT = 500
 #: The waiting messages that a page of a list looks at.
 MAX_LOOKED_AT = 5_000

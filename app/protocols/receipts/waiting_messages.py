@@ -6,12 +6,9 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.address import addresses, is_user_room
-from app.protocols.receipts.ports import DeviceFacts, QueueReader, Scan, Steps, WaitingMessage
+from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, QueueReader, Scan, Steps, WaitingMessage
 from app.protocols.receipts.refusal import ReceiptRefused
 from app.protocols.receipts.settings import MAX_LOOKED_AT, MAX_ROOMS_SCANNED, MAX_SORTED, MESSAGES_A_RUN
-
-#: All devices of a site by their names.
-_ALL_DEVICES = "devices"
 
 
 class ReceiptPlace(Struct, frozen=True):
@@ -95,7 +92,7 @@ def _sources(site: Site, message: WaitingMessage) -> list[str]:
     if message.options:
         return [f"to:{message.seq}"]
     names = addresses(site, message.rooms)
-    return [*names, _ALL_DEVICES] if len(names) <= MAX_ROOMS_SCANNED else [_ALL_DEVICES]
+    return [*names, ALL_DEVICES] if len(names) <= MAX_ROOMS_SCANNED else [ALL_DEVICES]
 
 
 async def list_waiting(

@@ -112,7 +112,7 @@ class RedisPublishApplication:
         visitor = Visitor(connection, request.client_address, seat)
         if self._counts.records.is_kept:
             agent, version = request.user_agent, str(request.engine_version)
-            known = ("", request.client_address, agent, version, None, now_ms(), request.waited_ms)
+            known = ("", request.client_address, agent, version, request.tls, now_ms(), request.waited_ms)
             visitor.begin = ConnectionFacts(None, *known)
         connection.state = (served, visitor)
         self._visitors.setdefault(site.name, {})[visitor] = None

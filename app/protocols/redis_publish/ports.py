@@ -80,5 +80,7 @@ class JoinRequest(Protocol):
     client_address: str
     user_agent: str
     engine_version: int
+    #: The protocol and cipher of TLS at this server.
+    tls: str | None
     #: The time since the begin of the session.
     waited_ms: int | None

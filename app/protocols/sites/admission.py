@@ -11,6 +11,7 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.address import user_rooms
 from app.core.limits import Limits
+from app.core.live import TICKET_TAKEN
 from app.core.seat import Seat
 from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.ports import RoomDirectory
@@ -55,6 +56,8 @@ class Guest(Struct, frozen=True):
     seat: Seat
     #: The claims of its resume tickets; None: it gets no tickets.
     claims: Claims | None
+    #: See `ConnectionFacts.ticket`.
+    ticket: str | None = None
 
     def __repr__(self) -> str:
         return f"Guest({self.device_id!r})"
@@ -74,7 +77,7 @@ class Admission:
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
         _check_sizes(credentials)
-        rooms, claims = await self._identify(site, credentials)
+        rooms, claims, ticket = await self._identify(site, credentials)
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
             raise Refused(MISSING_USER_ROOM, "no user room")
@@ -84,29 +87,31 @@ class Admission:
             seat = await self._limits.connect(site, request.client_address, private, len(rooms))
         except LimitReached as reached:
             raise Refused(str(reached), "limited") from None
-        return Guest(credentials.device_id, credentials.token, rooms, users, seat, claims)
+        return Guest(credentials.device_id, credentials.token, rooms, users, seat, claims, ticket)
 
     def leave(self, seat: Seat) -> None:
         """Gives a guest's seat back. Idempotent."""
         self._limits.disconnect(seat)
 
-    async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None]:
-        """Returns the client's rooms, by its ticket or else by its token, and the claims of its next tickets."""
+    async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None, str | None]:
+        """Returns the client's rooms, by its ticket or else by its token, the claims of its next tickets, and what
+        became of the ticket."""
         if site.section(ResumeTicket) is None:
-            return await self._fetch_rooms(site, credentials), None
+            return await self._fetch_rooms(site, credentials), None, None
         # Read before the request to authUrl: a revocation during that request then also covers the new ticket.
-        state = await self.tickets.look_up(site, credentials.ticket)
+        state, refused = await self.tickets.look_up(site, credentials.ticket), None
         if credentials.ticket:
             try:
                 claims = self.tickets.redeem(site, credentials, state)
-                return claims.rooms, claims
+                return claims.rooms, claims, TICKET_TAKEN
             except TicketRefused as refusal:
                 if not credentials.token:
                     raise Refused(f"Auth error: {refusal}") from None
                 _log.info("ticket refused", site=site.name, reason=str(refusal))
+                refused = str(refusal)
         rooms = await self._fetch_rooms(site, credentials)
         # A client without a token gets no ticket: it has no token to fall back to when the ticket expires.
-        return rooms, new_claims(site, credentials, rooms, state) if credentials.token else None
+        return rooms, new_claims(site, credentials, rooms, state) if credentials.token else None, refused
 
     async def _fetch_rooms(self, site: Site, credentials: Credentials) -> list[str]:
         try:

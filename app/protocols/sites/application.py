@@ -279,10 +279,11 @@ class SitesApplication:
             request.client_address,
             request.user_agent,
             str(request.engine_version),
-            None,
+            request.tls,
             now_ms(),
             request.waited_ms,
             authorise_ms,
+            guest.ticket,
         )
 
     def _record_refusal(self, site: Site, request: ConnectRequest, reason: str) -> None:

@@ -42,9 +42,9 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        services.operations.extend(send_operations(self._send, config.port))
-        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets)
+        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records)
         services.operations.extend(ticket_operations(tickets))
+        services.operations.extend(send_operations(self._send, config.port))
 
     def live(self, site: str) -> Iterator[LiveConnection]:
         """Lists its connections of a site."""

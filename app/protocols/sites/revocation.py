@@ -5,14 +5,17 @@ An operator may do the same."""
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 import structlog
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused, StoreUnavailable
+from app.observe.records import SITE_BACKEND, TICKETS_REVOKED, NodeRecords
 from app.protocols.http_request import key_in, query_of
 from app.protocols.operations import Call, Inputs, Operation, Role, Words
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
@@ -21,14 +24,17 @@ from app.protocols.sites.tickets import Tickets
 
 NO_TICKETS = "This site has no resume tickets."
 _RETRY_AFTER = {"Retry-After": "1"}
-#: The rooms in one revocation of an operator.
+#: The rooms in one revocation of an operator, and in the audit.
 _MOST_ROOMS = 100
 
 _log = structlog.get_logger(__name__)
 
 
-def revocation_routes(sites: Mapping[str, Site], keys: ApiKeys, tickets: Tickets) -> list[BaseRoute]:
-    """Returns the route for the node's builder. `sites` may change."""
+def revocation_routes(
+    sites: Mapping[str, Site], keys: ApiKeys, tickets: Tickets, records: NodeRecords
+) -> list[BaseRoute]:
+    """Returns the route for the node's builder. `sites` may change. A revocation stands in the audit, and so in the
+    trace of its users."""
 
     async def revoke(request: Request) -> Response:
         query = query_of(dict(request.scope))
@@ -50,6 +56,9 @@ def revocation_routes(sites: Mapping[str, Site], keys: ApiKeys, tickets: Tickets
             _log.error("tickets not revoked", site=name, reason=str(error))
             return PlainTextResponse("Nothing is revoked, try again.", 503, _RETRY_AFTER)
         _log.info("tickets revoked", site=name, rooms=len(rooms))
+        detail = msgspec.json.encode({"rooms": rooms[:_MOST_ROOMS]}).decode()
+        row = {"at": now_ms(), "operator": SITE_BACKEND, "action": TICKETS_REVOKED, "target": "", "detail": detail}
+        records.add("audit", name, row)
         return PlainTextResponse("OK")
 
     return [Route("/tickets", revoke, methods=["DELETE"])]
@@ -73,4 +82,4 @@ def ticket_operations(tickets: Tickets) -> list[Operation]:
         return {"ok": True}
 
     summary, path = "Revoke resume tickets, of the users in rooms or of all", "/sites/{site}/tickets/revoke"
-    return [Operation("tickets.revoke", summary, "POST", path, Role.OPERATOR, revoke, RevocationInputs, True)]
+    return [Operation(TICKETS_REVOKED, summary, "POST", path, Role.OPERATOR, revoke, RevocationInputs, True)]

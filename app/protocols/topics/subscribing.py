@@ -19,6 +19,7 @@ from app.protocols.topics.site_topics import SiteTopics, rules_of
 from app.protocols.topics.stream import Caller, Stream
 from app.protocols.topics.topic import levels_of
 from app.transport.streaming import EXTENSION, StreamHead, StreamingResponse, StreamOffer, open_stream
+from app.transport.tls_text import shared_tls_of
 from app.transport.user_agent import user_agent_of
 
 _MAX_HEADER_BYTES = 8_192
@@ -147,6 +148,7 @@ class Subscribing:
             is_original=exchange.is_mounted,
             hears_reserved=topics.settings.reserved_under_hash,
             user_agent=user_agent_of(exchange.scope["headers"]),
+            tls=shared_tls_of(exchange.scope),
         )
 
     async def _begin(self, stream: Stream, secret: str, response: StreamingResponse, after_seq: int | None) -> None:

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from app.config.settings import Site
 from app.observe.counts import Counts
-from app.protocols.receipts.endpoint import Gate, ReceiptEndpoint, list_name
+from app.protocols.receipts.cursor import list_name
+from app.protocols.receipts.endpoint import Gate, ReceiptEndpoint
 from app.protocols.receipts.figures import ReceiptsCounts, UnknownAskers
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.settings import MAX_UNDER_WAY

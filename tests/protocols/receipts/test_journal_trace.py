@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.observe.records import SITE_BACKEND, TICKETS_REVOKED
 from app.protocols.receipts.settings import MAX_TRACE_ROWS
 from tests.protocols.receipts.asking import SITE, Backend
 from tests.protocols.receipts.test_journal_messages import Write
@@ -50,6 +51,33 @@ async def test_the_story_of_a_message(historian: Backend, stream: FateStream, wr
     assert {line.get("device") for line in only["lines"]} == {"tablet", None}
     newest = await historian.get("/trace", user="user_42", since=BEGIN, limit=2)
     assert ([line["kind"] for line in newest["lines"]], newest["has_more"]) == (["disconnected", "webhook"], True)
+
+
+async def test_tickets(historian: Backend, stream: FateStream, write: Write) -> None:
+    """A connect tells what became of its resume ticket; revocations stand where they may be the user's."""
+    began = {"user": "user_42", "device": "phone", "transport": "polling", "reason": "transport close"}
+    stream.rows("connections", {**began, "connected_at": 10, "disconnected_at": 20, "ticket": "taken"})
+    stream.rows("connections", {**began, "connected_at": 30, "disconnected_at": 40, "ticket": "ticket is revoked"})
+    for at, operator, detail in (
+        (12, SITE_BACKEND, {"rooms": ["user_42", "cats"]}),
+        (14, "ana", {"rooms": []}),
+        (16, "ana", {"rooms": ["dogs"]}),
+        (18, "ana", None),
+    ):
+        row = {"at": at, "operator": operator, "action": TICKETS_REVOKED, "detail": json.dumps(detail)}
+        stream.rows("audit", {**row, "target": ""})
+    stream.rows("audit", {"at": 19, "operator": "ana", "action": "sites.change", "target": "", "detail": "{}"})
+    await write()
+    answer = await historian.get("/trace", user="user_42", since=BEGIN)
+    assert [line["text"] for line in answer["lines"] if line["kind"] in ("connected", "tickets")] == [
+        "connected over polling, by its resume ticket",
+        "resume tickets of this user revoked by its backend",
+        "resume tickets of all users revoked by an operator",
+        "resume tickets of the users in dogs revoked by an operator",
+        "resume tickets of all users revoked by an operator",
+        "connected over polling; its resume ticket was refused: ticket is revoked",
+    ]
+    assert "ana" not in json.dumps(answer)
 
 
 async def test_what_is_still_open(historian: Backend, node: StoreNode, stream: FateStream, write: Write) -> None:

@@ -43,6 +43,7 @@ class Request(Struct):
     client_address: str = "192.0.2.1"
     user_agent: str = "phone"
     engine_version: int = 3
+    tls: str | None = "TLSv1.3 X"
     waited_ms: int | None = 7
 
 
@@ -137,6 +138,7 @@ async def test_row_for_the_journal(case: Case) -> None:
     assert (row["user"], row["address"], row["reason"]) == ("u", "192.0.2.1", "ended")
     assert row["connected_at"] <= row["disconnected_at"]
     assert (row["user_agent"], row["version"], row["transport"], row["connect_ms"]) == ("phone", "3", "memory", 7)
+    assert row["tls"] == "TLSv1.3 X"
     assert row["messages"] == 1
     assert list(case.application.live("news")) == []
 

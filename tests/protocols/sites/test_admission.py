@@ -146,6 +146,22 @@ async def test_a_ticket_that_does_not_count(door: Door) -> None:
     assert door.directory.asked[-1] == ("back", "of user 2", None)
 
 
+async def test_the_journal_tells_of_tickets(door: Door) -> None:
+    """The row of a connection says whether its resume ticket was taken, or why not."""
+    records = door.application._counts.records
+    records.is_kept = True
+    (_, settings) = await come_back(door, token="t", deviceId="d")
+    tickets: list[object] = []
+    for ticket in (ticket_in(settings), "made.up", ""):
+        client = await door.client()
+        query = {"deviceId": "d", "token": "t"} | ({"ticket": ticket} if ticket else {})
+        await client.send(f"40/back?{urlencode(query)}".encode())
+        await received(client, 2)
+        client.engine.close("transport close")
+        tickets += [row["ticket"] for row in records.take().get(("back", "connections"), [])]
+    assert tickets == ["taken", "the resume ticket is not valid", None]
+
+
 async def test_tickets_are_in_no_log_and_no_repr(door: Door) -> None:
     """Tickets and tokens are in no log line, and no credential is in a repr."""
     with capture_logs() as lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
@@ -36,7 +37,7 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 async def client(node: StoreNode) -> AsyncIterator[AsyncClient]:
     """A backend that calls the route."""
     sites = {"shop": SITE, "plain": PLAIN}
-    routes = revocation_routes(sites, ApiKeys(sites, Counts()), node.tickets)
+    routes = revocation_routes(sites, ApiKeys(sites, Counts()), node.tickets, node.counts.records)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield client
 
@@ -63,6 +64,7 @@ async def given(node: StoreNode, room: str) -> str:
 async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
     """A revocation covers tickets with a named room, one or several; without a room it covers all tickets of the
     site."""
+    node.counts.records.is_kept = True
     tickets = [await given(node, room) for room in ("user_1", "user_2", "user_3", "user_4")]
     answer = await client.delete(f"/tickets?site=shop&apiKey={KEY}&room=user_1")
     assert (answer.status_code, answer.text) == (200, "OK")
@@ -73,6 +75,8 @@ async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
     bearer = {"authorization": f"Bearer {KEY}"}
     assert (await client.delete("/tickets?site=shop", headers=bearer)).status_code == 200
     assert await counts(node, *tickets) == [False] * 4
+    rows = node.counts.records.take()["shop", "audit"]
+    assert [msgspec.json.decode(row["detail"])["rooms"] for row in rows] == [["user_1"], ["user_2", "User_3"], []]
 
 
 @pytest.mark.parametrize(
