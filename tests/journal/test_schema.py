@@ -53,5 +53,14 @@ async def test_tables_of_a_later_version(engine: AsyncEngine) -> None:
 
 def test_tables_with_a_retention() -> None:
     """`journal.retention` knows each table that grows with time."""
-    of_names = {"sites", "devices", "positions", "message_rooms", "operators", "api_tokens", "site_settings"}
+    of_names = {
+        "sites",
+        "devices",
+        "positions",
+        "message_rooms",
+        "operators",
+        "api_tokens",
+        "site_settings",
+        "load_runs",
+    }
     assert set(JOURNAL_TABLES) == metadata.tables.keys() - of_names
