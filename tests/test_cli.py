@@ -18,6 +18,7 @@ from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError, StoreUnavailable
 from app.node.purge import PurgeRefused
+from app.protocols.listed import PROTOCOLS
 from tests.support.certificates import Authority
 from tests.support.processes import REPOSITORY
 
@@ -184,6 +185,21 @@ def test_check_config_reads_the_certificate(run: Run, tmp_path: Path) -> None:
     result = run("check-config")
     assert result.exit_code == 2
     assert result.stderr.startswith(f"recado: tls.key: {pair.key} does not serve: ")
+
+
+def test_the_demo_has_an_operator(run: Run, served: list[tuple[Config, Sources]]) -> None:
+    """A demo makes an operator for the run and shows its password, unless the settings name one, or there is no
+    database for it. A reload finds the same."""
+    shown = run("serve", "--demo", "--port", "8080").stderr
+    (config, sources), password = served[0], served[0][0].console.operator_password
+    assert password is not None
+    assert shown == f"Console: http://127.0.0.1:8080/console  name: demo  password: {password}\n"
+    assert sources.load(PROTOCOLS).console == config.console
+    assert password not in f"{config!r} {sources!r}"
+    named = {"RECADO_OPERATOR": "ana", "RECADO_OPERATOR_PASSWORD": "correct horse"}
+    for settings in ({"DATABASE_URL": "none"}, named):
+        assert run("serve", "--demo", **settings).stderr == ""
+    assert [config.console.operator for config, _ in served[1:]] == [None, "ana"]
 
 
 def test_no_demo_with_tls(run: Run, served: list[Any]) -> None:

@@ -198,3 +198,20 @@ async def test_the_way_back(node: ConsoleNode) -> None:
     assert answer.headers["location"] == "/console/login?next=%2Fconsole%2Flog%3Flevel%3Derror"
     page = (await client.get(answer.headers["location"])).text
     assert 'name="next" value="/console/log?level=error"' in page
+
+
+async def test_a_login_counts_on_every_node(node: ConsoleNode, valkey: Valkey, database: str) -> None:
+    """A login on one node is one on the others, and its end too; so are failures."""
+    other = await ConsoleNode.start(valkey, database)
+    try:
+        visitor = await node.visitor("ana")
+        cookie = {"cookie": f"{COOKIE}={visitor.client.cookies[COOKIE]}"}
+        client = other.client()
+        assert (await client.get("/console/tokens", headers=cookie)).status_code == 200
+        await visitor.client.post("/console/logout", data={"_csrf": await visitor.csrf()})
+        assert (await client.get("/console/tokens", headers=cookie)).status_code == 303
+        for number in range(MAX_FAILURES):
+            await Visitor((node, other)[number % 2].client(), "ana").log_in("wrong")
+        assert (await Visitor(client, "ana").log_in()).status_code == 429
+    finally:
+        await other.close()

@@ -111,12 +111,12 @@ def test_dead_worker_is_replaced(clustered: Server) -> None:
     kill(first)
     eventually(lambda: len(lines_of(clustered, "worker ended")) == 1, "the supervisor to see it")
     assert post(clustered) == "OK"
-    eventually(lambda: len(set(workers_of(clustered)) - {first, *others}) == 1, "another worker")
+    eventually(lambda: len(set(workers_of(clustered)) - {first, *others}) == 1, "another worker", 20)
 
     def all_answer() -> bool:
         return [line.rpartition(" ")[2] for line in samples(clustered, "recado_worker_up")] == ["1.0"] * WORKERS
 
-    eventually(all_answer, "it to serve")
+    eventually(all_answer, "it to serve", 40)
     assert len(lines_of(clustered, "listening")) == 1
 
 

@@ -169,6 +169,8 @@ document.addEventListener("visibilitychange", () => (document.hidden ? live?.clo
 // A stream that stays open would keep the browser from showing the page again as it was.
 addEventListener("pagehide", () => live?.close());
 addEventListener("pageshow", () => live?.open());
+// An action may end what the stream shows: its end would load this page again, in place of the answer.
+addEventListener("submit", (event) => event.target.method === "post" && live?.close(), true);
 // An empty field of a filter is no part of the address. Before htmx reads the form.
 addEventListener(
   "submit",

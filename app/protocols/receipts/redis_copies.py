@@ -29,7 +29,7 @@ class RedisCopies:
         self._max_message_bytes = max_message_bytes
 
     async def send(self, site: Site, original: Original, user: str, device: str) -> tuple[str, int]:
-        """The fate of the copy, in the words of the script, and its id. Raises StoreUnavailable."""
+        """Sends a copy. Answers the outcome in a word of the script, and the copy's id. Raises StoreUnavailable."""
         id, limit = self._ids.next_id(), site.queue_limit
         outcome = await self._redis.run(
             "send_again",
