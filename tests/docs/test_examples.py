@@ -248,7 +248,11 @@ def test_delivery(drivers: Drivers, run: Run, tmp_path: Path) -> None:
         device = {"token": "alice", "deviceId": "090909"}
         client = drivers.python.connect(ConnectCall(PYTHON_KINDS[0], demo.url, "demo", device, ack=ACK_NONE))
         client.wait_event("_settings")
-        printed = run(example("docs/delivery.md", "sh", 1).text.replace("http://127.0.0.1:1337", demo.url))
+        text = example("docs/delivery.md", "sh", 1).text.replace("http://127.0.0.1:1337", demo.url)
+        # The journal of a machine that is very busy may be more than 2 s behind: then the answer says so, and has less.
+        for _ in range(10):
+            if '"partial"' not in (printed := run(text)):
+                break
         client.forget()
     finally:
         demo.end()
@@ -257,7 +261,7 @@ def test_delivery(drivers: Drivers, run: Run, tmp_path: Path) -> None:
     assert (waited["recipients"], waited["acked"], waited["waiting"]) == (1, 0, 1)
     withdrawn, events = rest[last:].strip().partition("[")[::2]
     assert withdrawn == "OK 1OK"
-    (event,) = [one for one in json.loads("[" + events) if one["type"].startswith("message.")]
+    event = [one for one in json.loads("[" + events) if one["type"].startswith("message.")][-1]
     assert (event["type"], event["event"]) == ("message.unacknowledged", "news")
     assert [user["user"] for user in event["users"]] == ["user_alice"]
     shown = json.loads(example("docs/delivery.md", "json", 1).text)
