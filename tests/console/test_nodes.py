@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from app.clock import now_ms
 from app.core.live import ConnectionFacts
-from app.journal.streams import NODES_STREAM, stream_of
+from app.journal.streams import stream_of
 from app.node.control import Control, NodeParts
 from app.node.operations import node_operations
 from app.node.worker_slot import WorkerSlot
@@ -191,33 +190,3 @@ async def test_ended_connections(world: World, valkey: Valkey, redis: Redis) -> 
     assert "&lt;i&gt;why" in page
     assert "2.0 KB" in page
     assert "news_1" not in page
-
-
-async def test_samples_for_charts(world: World, valkey: Valkey, redis: Redis) -> None:
-    """The samples of everything are an administrator's, those of a site anybody's who may know it."""
-    stream = FateStream(valkey)
-    stream.key = NODES_STREAM
-    at = now_ms() - 60_000
-    stream.rows(
-        "samples",
-        {"node": "ab", "at": at, "seconds": 10, "figures": {"sends": 7}},
-        {"node": "ab", "at": at, "seconds": 10, "figures": {"sends": 2}, "site": "shop"},
-        {"node": "ab", "at": at - 3_600_000, "seconds": 10, "figures": {"sends": 9}},
-    )
-    await write_all(new_writer(redis, world.console.engine, "shop"))
-    await world.admin()
-    headers, client = bearer(await world.console.token("ana")), world.console.client()
-
-    async def sends(path: str, **query: str) -> list[float]:
-        answer = await client.get(f"/api/v1{path}", params=query, headers=headers)
-        assert answer.status_code == 200, answer.text
-        return [point["figures"]["sends"] for point in answer.json()["items"]]
-
-    assert await sends("/samples") == [7]
-    assert await sends("/samples", hours="2") == [9, 7]
-    assert await sends("/samples", node="cd") == []
-    assert await sends("/samples", every="300", hours="720") == []
-    assert await sends("/sites/shop/samples") == [2]
-    assert await sends("/sites/news/samples") == []
-    for query in ({"every": "7"}, {"hours": "9000"}, {"node": "no such name"}):
-        assert (await client.get("/api/v1/samples", params=query, headers=headers)).status_code == 400
