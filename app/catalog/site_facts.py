@@ -124,6 +124,9 @@ class SiteFacts:
         load = (_BREAKER[counts.auth_breaker], counts.auths_in_flight, counts.auths_waiting)
         connections = self._counts.of(site).connections
         fact = SiteOnNode(now_ms(), connections, *load, answers, dict(counts.auths), ms)
+        if last is None:
+            # Takes away what nodes before this one have left.
+            await on_nodes(self._redis, site)
         await self._redis.command("HSET", prefix(site) + "on_nodes", self._node, msgspec.json.encode(fact))
         self._seen[site] = (answers, seconds, fact)
 

@@ -20,8 +20,9 @@ pytestmark = pytest.mark.alone
 
 #: Metrics that count what is there now.
 PRESENT = ("recado_sessions", "recado_connections")
-#: The keys that Redis keeps for a site that has had a device: numbers, never names (see store/keys.py).
-KEPT = {"seq", "handle", "run", "bus"}
+#: The keys that Redis keeps for a site that has had a device: numbers and facts of nodes, never names of users (see
+#: store/keys.py and catalog/redis_keys.py).
+KEPT = {"seq", "handle", "run", "bus", "key_uses", "on_nodes"}
 ROUNDS = 3
 
 

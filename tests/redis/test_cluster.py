@@ -236,11 +236,13 @@ async def test_primary_that_dies_and_comes_back(cluster: ValkeyCluster, nodes: l
 
 
 async def test_each_site_is_heard_where_it_is(cluster: ValkeyCluster, nodes: list[StoreNode]) -> None:
-    """A node subscribes to a site's channel at the site's primary, and at no other."""
+    """A node subscribes to a site's channel at the site's primary, and at no other; and to its own at one."""
     for port in cluster.ports:
         mine = [site.name for site in SITES if cluster.port_of(prefix(site.name)) == port]
         channels = {channel.decode() for channel in cluster.command(port, "PUBSUB", "SHARDCHANNELS")}
-        assert channels == {f"{prefix(site)}bus:{node.name}" for site in mine for node in nodes}
+        own = {f"recado:bus:{node.name}" for node in nodes}
+        assert channels - own == {f"{prefix(site)}bus:{node.name}" for site in mine for node in nodes}
+        assert channels & own == {channel for channel in own if cluster.port_of(channel) == port}
 
 
 async def test_form_of_url_that_does_not_fit(cluster: ValkeyCluster, valkey: Valkey) -> None:

@@ -95,6 +95,10 @@ class FakeWebSocket:
     def limit_outbox(self, max_bytes: int) -> None:
         """Nothing waits here."""
 
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """There is no socket whose bytes could be told."""
+        return None
+
     def write_frame(self, frame: bytes) -> None:
         """Take a ready frame."""
         self.written.append(frame)
