@@ -6,11 +6,11 @@ from collections import Counter
 
 from msgspec import Struct, field
 
+from app.clock import now_ms
 from app.errors import StoreError
 from app.journal.writer import FIGURES_KEY
 from app.observe.counts import Counts
 from app.observe.metric import Kind, Metric, of_each, of_node
-from app.observe.records import now_ms
 from app.redis.client import Commands
 from app.watched_tasks import start_watched
 

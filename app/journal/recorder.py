@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from app.clock import now_ms
 from app.errors import StoreError
 from app.journal.samples import MOST_SITES, SampleSeries
 from app.journal.streams import NODES_STREAM, stream_of
 from app.observe.counts import Counts
 from app.observe.log import tell_serious
-from app.observe.records import NodeRecords, Row, now_ms
+from app.observe.records import NodeRecords, Row
 from app.redis.client import Commands
 from app.surrogates import encode_json
 from app.watched_tasks import start_watched

@@ -3,7 +3,6 @@
 A bounded buffer. It knows neither Redis nor SQL; without a journal it takes nothing.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -44,8 +43,3 @@ class NodeRecords:
         """The rows by site and table. The buffer is empty then."""
         rows, self._rows, self._count = self._rows, {}, 0
         return rows
-
-
-def now_ms() -> int:
-    """The time of a row."""
-    return int(time.time() * 1000)

@@ -3,22 +3,18 @@
 from typing import Any
 
 from app.console.page import ConsolePage
-from app.console.parameters import read_place, time_ms, write_place
-from app.console.rows import ReadRows, RowOrder, bound_sites, shown_row
-from app.journal.row_lists import RowFilter
-from app.protocols.operations import Call, ListInputs, Operation, Role, Time, Words
+from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
+from app.protocols.operations import Call, Operation, Role, Words
 
 AUDIT = ConsolePage("audit", "Audit", "audit.list", live_seconds=5.0)
 
 
-class AuditParameters(ListInputs, frozen=True, kw_only=True):
+class AuditParameters(RowInputs, frozen=True, kw_only=True):
     """Which rows to list."""
 
     operator: Words | None = None
     action: Words | None = None
     site: Words | None = None
-    since: Time | None = None
-    until: Time | None = None
     order: RowOrder = "newest"
 
 
@@ -27,16 +23,8 @@ def audit_operations(read_rows: ReadRows) -> list[Operation]:
 
     async def run(call: Call) -> dict[str, Any]:
         given: AuditParameters = call.given
-        equal = {name: value for name in ("operator", "action") if (value := getattr(given, name)) is not None}
-        wanted = RowFilter(
-            sites=bound_sites(call.caller, given.site),
-            since=time_ms("since", given.since),
-            until=time_ms("until", given.until),
-            equal=equal,
-            is_oldest_first=given.order == "oldest",
-        )
-        page = await read_rows("audit", wanted, given.limit, read_place(given.cursor))
-        return {"items": [shown_row(row) for row in page.rows], "cursor": write_place(page.next)}
+        sites = bound_sites(call.caller, given.site)
+        return await answer_rows(read_rows, "audit", given, sites, ("operator", "action"), given.order)
 
     summary = "List what operators did"
     return [Operation("audit.list", summary, "GET", "/audit", Role.ADMIN, run, AuditParameters)]

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from app.clock import now_ms
 from app.config.settings import Site
 from app.core.address import is_user_room
 from app.core.connection import Connection, ConnectionPhase
@@ -23,7 +24,6 @@ from app.core.ports import BuriedConnection
 from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
-from app.observe.records import now_ms
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
 from app.protocols.sites.ports import UserUpdates
