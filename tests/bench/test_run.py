@@ -1,6 +1,8 @@
 """The whole bench runs in miniature against real servers, so that it cannot rot."""
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -139,14 +141,23 @@ def test_stopping_ends_all_processes(stage: Stage) -> None:
 
 
 def test_ctrl_c_ends_a_run_and_its_processes() -> None:
-    """SIGINT in the middle of a run gives exit 130, and the processes it had started are gone."""
+    """SIGINT in the middle of a run gives exit 130, and the processes it had started end, one that was being started
+    included: the kernel ends that one with its parent, so that the test awaits the end of each."""
     command = [sys.executable, "-m", "bench", "--tiny", "--peers", "floor", "--only", "idle,growth", "--no-pin"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        )
         assert process.stderr is not None
         while b"  idle" not in process.stderr.readline():
             assert process.poll() is None
         started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ends = []
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(int(pid)))
+                stack.callback(os.close, ends[-1])
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(15) == 130
-    assert started
-    assert not any(is_running(int(pid)) for pid in started)
+        assert ends
+        assert all(select.select([end], [], [], 10)[0] for end in ends)
