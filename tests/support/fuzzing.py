@@ -32,7 +32,7 @@ from app.transport.listener import EXTENSION
 from app.transport.outbox import TurnFlusher
 from app.transport.streaming import EXTENSION as STREAM_EXTENSION
 from app.transport.streaming import StreamSocket
-from tests.support.waiting import eventually, until
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, eventually, until
 
 #: CPU time of the node's thread in one turn of its loop, with the test's part as its client.
 MAX_TURN_SECONDS = 0.05
@@ -72,6 +72,18 @@ class FakeWebSocket:
         self.buffered_bytes = 0
         self._is_paused = False
         self._waiting: list[str | bytes] = []
+        self._changed = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds, which a frame or the end of the connection can change. A poll would cost more
+        than most inputs do."""
+        try:
+            async with asyncio.timeout(DEFAULT_TIMEOUT_SECONDS):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited {DEFAULT_TIMEOUT_SECONDS} s for {what}") from None
 
     @property
     def closed(self) -> bool:
@@ -102,10 +114,12 @@ class FakeWebSocket:
     def write_frame(self, frame: bytes) -> None:
         """Take a ready frame."""
         self.written.append(frame)
+        self._changed.set()
 
     def write_binary(self, payload: bytes) -> None:
         """Take a binary message."""
         self.written.append(payload)
+        self._changed.set()
 
     write_text = write_binary
 
@@ -118,6 +132,7 @@ class FakeWebSocket:
         """Begin to close."""
         if self.close_code is None:
             self.close_code = code
+            self._changed.set()
 
     def leave(self, code: int = 1000, reason: str = "") -> None:
         """Begin to close."""
