@@ -5,9 +5,10 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from app.errors import BadRequest
+from app.transport.query import MAX_FIELDS, fields_of
 from app.transport.refusals import BODY_TOO_SLOW, refused
 from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
@@ -29,9 +30,14 @@ def shown_origin(origin: str) -> str:
     return origin[:_SHOWN_ORIGIN]
 
 
+def fields_in(scope: Scope, most: int = MAX_FIELDS) -> list[tuple[str, str]]:
+    """Returns the parameters of the query in their order, at most so many."""
+    return fields_of(scope["query_string"].decode("latin-1"), most)
+
+
 def query_of(scope: Scope) -> dict[str, str]:
     """Returns the parameters of the query. If one is given twice, the first value wins, as in Engine.IO's query."""
-    return first_values(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    return first_values(fields_in(scope))
 
 
 def first_values(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import TypeAlias
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -10,6 +9,7 @@ from app.config.settings import Site
 from app.errors import BadRequest
 from app.protocols.http_request import Receive, Scope, Send, first_values, is_mounted, key_in, read_body, shown_origin
 from app.protocols.site_keys import ApiKeys
+from app.transport.query import fields_of
 from app.transport.streaming import EXTENSION, StatusLine
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -22,6 +22,8 @@ _ALLOWED_HEADERS = (
     b"Cache-Control, Last-Event-ID"
 )
 _PREFLIGHT_SECONDS = b"7200"
+#: The fields of a query: more than a head can hold with names of a topic in it.
+_MAX_FIELDS = 8_192
 
 
 class Exchange:
@@ -40,7 +42,7 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         query = scope["query_string"].decode("utf-8", "replace")
         #: Every parameter of the query, in order.
-        self.parameters: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
+        self.parameters: list[tuple[str, str]] = fields_of(query, _MAX_FIELDS)
         self.query = first_values(self.parameters)
 
     @property
