@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMap
 from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from app.config.settings import Config
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
 from app.protocols.listed import PROTOCOLS
+from app.protocols.protocol import ProtocolSpec
 from app.transport.http_cycle import reason_phrase
 from app.transport.listener import EXTENSION
 from app.transport.outbox import TurnFlusher
@@ -376,7 +378,7 @@ class FuzzedNode:
             "type": kind,
             "http_version": "1.1",
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode("utf-8", "surrogatepass"),
             "query_string": query.encode("utf-8", "surrogatepass"),
             "root_path": "",
@@ -388,11 +390,11 @@ class FuzzedNode:
 
 
 @contextmanager
-def fuzzed_node(config: Config) -> Iterator[FuzzedNode]:
+def fuzzed_node(config: Config, specs: Sequence[ProtocolSpec] = PROTOCOLS) -> Iterator[FuzzedNode]:
     """A node for the length of the block, whose objects have to go without a garbage collection."""
     with _running_loop() as loop, capture_logs() as logs:
         stack = AsyncExitStack()
-        services = _run(loop, Services.start(config, stack, WorkerSlot("/nowhere"), PROTOCOLS))
+        services = _run(loop, Services.start(config, stack, WorkerSlot("/nowhere"), specs))
         node = FuzzedNode(loop, services, logs)
         handler = _Complaints(node.complaints)
         # Garbage of earlier tests may complain at its end.
