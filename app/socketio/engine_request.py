@@ -139,7 +139,7 @@ def _cut(value: str, most: int) -> str:
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
-    return dict(reversed(fields_of(query_string.decode(errors="replace"))))
+    return dict(reversed(fields_of(query_string)))
 
 
 async def wait_for_disconnect(receive: Any) -> None:

@@ -17,8 +17,7 @@ from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals, tls_text
 from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, forget_head, leave
-from app.transport.http_path import check_path, refusal_of
-from app.transport.http_unread import ReadProtocol
+from app.transport.http_head import HeadProtocol, check_target, refusal_of
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
@@ -45,7 +44,7 @@ _MAX_LINGER_BYTES = 1 << 20
 _FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
 
 
-class HttpProtocol(ReadProtocol):
+class HttpProtocol(HeadProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
     # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
@@ -208,7 +207,7 @@ class HttpProtocol(ReadProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
-        check_path(self.url)
+        check_target(self.url)
         self._part = _BODY
         self._head_bytes = self._trailer_bytes = 0
         if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":

@@ -58,8 +58,8 @@ async def test_nothing_without_a_session(node: ConsoleNode, method: str, path: s
     ids=lambda headers: " ".join(f"{name} {value[:8]!a}" for name, value in headers.items()),
 )
 async def test_heads_of_strangers(node: ConsoleNode, headers: dict[str, str]) -> None:
-    """What a stranger's browser would never send costs little, and is refused as anything else: a reader of cookies
-    took seconds for quotes, and hosts and origins without an end raised."""
+    """Headers that no browser sends cost little, and are refused as any other: a reader of cookies took seconds for
+    quotes, and hosts and origins without an end raised."""
     client = node.client()
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     before = time.thread_time()
