@@ -151,13 +151,16 @@ async def test_headers_have_a_number(in_pieces: bool) -> None:
     assert len(application.bodies) == 1
 
 
-@pytest.mark.parametrize("kind", ["a path", "percent signs", "an upgrade", "behind another request"])
+@pytest.mark.parametrize(
+    "kind", ["a path", "percent signs", "percent signs of a path", "an upgrade", "behind another request"]
+)
 async def test_a_path_has_a_size(kind: str) -> None:
-    """A path over 16 KB, or a target with too many percent signs, is answered 414, and the connection is closed, behind
+    """A path over 8 KB, or a target with too many percent signs, is answered 414, and the connection is closed, behind
     the response to an earlier request. A query may be longer, and a path as long as the bound is served."""
     path = b"/" + b"c" * (http_head.MAX_PATH_BYTES - 1)
     data = {
         "a path": get(path + b"c"),
+        "percent signs of a path": get(b"/" + b"%" * (http_head.MAX_PATH_BYTES // 3 + 1)),
         "percent signs": get(b"/?" + b"%" * (http_head.MAX_ESCAPES + 1)),
         "an upgrade": UPGRADE.replace(b"/socket", path + b"c"),
         "behind another request": get(b"/first") + get(path + b"c?a=b"),
