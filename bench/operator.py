@@ -11,8 +11,9 @@ import socket
 import threading
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from app.console.entry import TOKEN_PREFIX
 from app.console.passwords import PasswordChecks
@@ -33,6 +34,15 @@ class Credentials:
     name: str
     password: str
     token: str
+
+    def write(self, file: Path) -> None:
+        """Keep them for another part of the run."""
+        file.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The written ones."""
+        return cls(**json.loads(file.read_text()))
 
 
 def make_operator(url: str, name: str) -> Credentials:

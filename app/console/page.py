@@ -17,6 +17,8 @@ class ConsolePage(Struct, frozen=True):
     also: Mapping[str, str] = {}
     #: How often its block `live` is looked at while somebody has it open; None: it does not change by itself.
     live_seconds: float | None = None
+    #: Whether operators with the same role and the same sites see the same, so that one look serves all of them.
+    is_shared: bool = False
     #: Whether the menu names it. A page about one thing is reached from a list.
     is_in_menu: bool = True
     #: The action whose form the page shows again, with what was typed and with the answer as `told`.

@@ -17,8 +17,8 @@ from app.console.failures import refusal_of
 from app.console.files import ConsoleFiles
 from app.console.page import ConsolePage
 from app.console.parameters import gathered, names_in_path
-from app.console.streams import LiveStreams
-from app.console.views import ROOT, PageState, Views, page_path, with_query
+from app.console.streams import LiveStreams, LiveView
+from app.console.views import ROOT, TOKEN_PLACE, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import Receive, Scope, Send, read_body
 from app.protocols.operations import Operation
@@ -171,11 +171,14 @@ class ConsolePages:
             async def lives() -> bool:
                 return await self._entry.find_visit(visit.value, is_request=False) is not None
 
-            async def render() -> str:
-                state, answers = await self._answers(page, visit, request)
-                return self._views.live_part(page, visit, state, answers)
+            async def look() -> tuple[PageState, dict[str, Any]]:
+                return await self._answers(page, visit, request)
 
-            events = self._streams.begin(visit.value, seconds, lives, render)
+            def draw(values: tuple[PageState, dict[str, Any]]) -> str:
+                return self._views.live_part(page, visit, *values)
+
+            view = LiveView(_view_key(page, visit, request), seconds, look, draw, TOKEN_PLACE)
+            events = self._streams.begin(visit.value, view, lives, visit.session.csrf)
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -256,6 +259,14 @@ def own_path(text: str) -> str:
     """A path of the console, as it is; the console's first page for anything that could lead elsewhere."""
     is_own = text.startswith((f"{ROOT}/", f"{ROOT}?")) and text.isprintable() and "\\" not in text
     return text if is_own and ".." not in text and not text.startswith(_LOGIN) else ROOT
+
+
+def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object, ...]:
+    """Equal for streams that show the same."""
+    caller = visit.operator.caller
+    sites = None if caller.sites is None else tuple(sorted(caller.sites))
+    viewer = (caller.role, sites, None if page.is_shared else caller.name)
+    return (request.scope["path"], request.url.query, *viewer)
 
 
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,12 @@ ReadEnded: TypeAlias = Callable[[str, int, str | None], Awaitable[list[dict[str,
 MOST_ENDED = 300
 
 CONNECTIONS = ConsolePage(
-    "connections", "Connections", "connections.list", also={"ended": "connections.ended"}, live_seconds=3.0
+    "connections",
+    "Connections",
+    "connections.list",
+    also={"ended": "connections.ended"},
+    live_seconds=3.0,
+    is_shared=True,
 )
 
 

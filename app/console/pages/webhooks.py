@@ -7,7 +7,13 @@ from app.console.rows import ReadRows, RowInputs, answer_rows
 from app.protocols.operations import Call, Operation, Role, Words
 
 WEBHOOKS = ConsolePage(
-    "webhooks", "Webhooks", "webhooks.list", live_seconds=2.0, also={"hook": "webhooks.show"}, keeps="webhooks.test"
+    "webhooks",
+    "Webhooks",
+    "webhooks.list",
+    live_seconds=2.0,
+    is_shared=True,
+    also={"hook": "webhooks.show"},
+    keeps="webhooks.test",
 )
 
 
