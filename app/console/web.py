@@ -165,6 +165,9 @@ class ConsolePages:
         return show
 
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
+        # What stands beside the live part is not asked.
+        live_page = msgspec.structs.replace(page, beside={})
+
         async def stream(request: Request) -> Response:
             visit: Visit = request.scope["visit"]
 
@@ -172,7 +175,7 @@ class ConsolePages:
                 return await self._entry.find_visit(visit.value, is_request=False) is not None
 
             async def look() -> tuple[PageState, dict[str, Any]]:
-                return await self._answers(page, visit, request)
+                return await self._answers(live_page, visit, request)
 
             def draw(values: tuple[PageState, dict[str, Any]]) -> str:
                 return self._views.live_part(page, visit, *values)
@@ -194,15 +197,16 @@ class ConsolePages:
         self, page: ConsolePage, visit: Visit, query: Mapping[str, Any], names: Mapping[str, Any]
     ) -> tuple[PageState, dict[str, Any]]:
         operations = {"answer": self._desk.operations[page.shows]}
-        also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
+        more = {**page.also, **page.beside}
+        also = {name: self._desk.operations.get(one) for name, one in more.items()}
         operations |= {name: operation for name, operation in also.items() if operation is not None}
         given = {**query, **names}
         caller = visit.operator.caller
-        answers: dict[str, Any] = dict.fromkeys(page.also)
+        answers: dict[str, Any] = dict.fromkeys(more)
         for name, operation in operations.items():
             if name != "answer" and caller.role < operation.role:
                 continue
-            known = given if name == "answer" and not page.also else _known(operation, given)
+            known = given if name == "answer" and not more else _known(operation, given)
             answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
         path = page_path(operations["answer"], names)
         return self._views.state(visit, path, query, names.get("site")), answers

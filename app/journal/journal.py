@@ -50,7 +50,8 @@ _DEVICES_A_PART = 200
 _ACKED_OF_DEVICE = 20
 #: A question that takes longer is given up.
 _ANSWER_SECONDS = 5.0
-_POLL_SECONDS = 0.05
+#: The pauses between two looks for the writer's position grow from the first to the second.
+_POLL_SECONDS, _MOST_POLL_SECONDS = 0.05, 0.4
 
 
 __all__ = [
@@ -107,10 +108,12 @@ class Journal:
         try:
             newest = await self._redis.command("XREVRANGE", key, "+", "-", "COUNT", 1)
             async with asyncio.timeout(seconds):
+                pause = _POLL_SECONDS
                 while True:
                     if not newest or await self._position(key) >= id_parts(newest[0][0]):
                         return True
-                    await asyncio.sleep(_POLL_SECONDS)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _MOST_POLL_SECONDS)
         except (StoreError, TimeoutError):
             return False
 
