@@ -9,7 +9,7 @@ from app.console.page import ConsolePage
 from app.journal.state import DatabaseState
 from app.protocols.operations import Call, Operation, Role
 
-NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0)
+NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0, is_shared=True)
 #: Not live: each look asks the database to count.
 STORES = ConsolePage("stores", "Redis and SQL", "redis.show", also={"database": "database.show"})
 
