@@ -28,7 +28,7 @@ from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
-from app.config.settings import Config, Site, url_on_loopback
+from app.config.settings import Config, Site
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
@@ -129,13 +129,10 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
 
 
 def _with_operator(config: Config, sources: Sources) -> tuple[Config, Sources]:
-    """The settings of a demo with an operator for the run, whose password is shown; as they were if they name one."""
+    """The settings of a demo with an operator for the run; as they were if they name one."""
     if not config.console.is_on or config.console.operator is not None or config.journal_url is None:
         return config, sources
-    password = secrets.token_urlsafe(_PASSWORD_BYTES)
-    console = structs.replace(config.console, operator="demo", operator_password=password)
-    url = f"{url_on_loopback(config, console.port or config.port)}/console"
-    click.echo(f"Console: {url}  name: demo  password: {password}", err=True)
+    console = structs.replace(config.console, operator="demo", operator_password=secrets.token_urlsafe(_PASSWORD_BYTES))
     # Reloads read the same settings.
     sources = structs.replace(sources, given={**sources.given, "console": console})
     return structs.replace(config, console=console), sources

@@ -45,6 +45,8 @@ from app.watched_tasks import start_watched
 
 _log = structlog.get_logger(__name__)
 
+#: How long the start of a node waits for the operator that its settings name.
+FIRST_SECONDS = 3.0
 #: Refuses a WebSocket.
 _NOTHING = Starlette()
 NEEDS_SQL = "The console needs the journal's database: set DATABASE_URL and start again."
@@ -86,6 +88,8 @@ class _NodeConsole(NodeProtocol):
         if config.console.operator is not None:
             work = make_first(config, operators, self._passwords)
             self._task = start_watched(work, "console operator", may_return=True)
+            # The port opens behind it: a password that was told is right by then, unless SQL is away.
+            await asyncio.wait([self._task], timeout=FIRST_SECONDS)
 
     def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
         read_rows = partial(list_rows, engine)
