@@ -22,7 +22,7 @@ from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import journal, load, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
-from app.commands.site_door import configured_key, running_server
+from app.commands.site_door import ServerChoice, server_and_key, server_options
 from app.commands.sites import reload, sites
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
@@ -57,7 +57,7 @@ class SendOptions(Struct, frozen=True):
     rooms: tuple[str, ...]
     event: str
     resync: bool
-    url: str | None
+    server: ServerChoice
     api_key: str | None
     args: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class ImportOptions(Struct, frozen=True):
     site_name: str
     owner: str | None
     dry_run: bool
-    url: str | None
+    server: ServerChoice
     api_key: str | None
 
 
@@ -187,7 +187,7 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
 @click.option("--room", "rooms", required=True, multiple=True, help="Room to send to; may be repeated.")
 @click.option("--event", required=True, help="Name of the event.")
 @click.option("--resync", is_flag=True, help="Have clients that missed an earlier message of this event start afresh.")
-@click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+@server_options
 @click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
 @click.argument("args", nargs=-1)
 def send(**given: Any) -> None:
@@ -232,7 +232,7 @@ def _add_import(protocol: str, importer: Importer) -> None:
     @click.option("--site", "site_name", required=True, help="Name of the site.")
     @click.option("--owner", metavar="USER", help="The owner of topics that have none.")
     @click.option("--dry-run", is_flag=True, help="Read the file and say what would be done.")
-    @click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+    @server_options
     @click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     def command(file: Path, **given: Any) -> None:
@@ -338,12 +338,7 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
 
 
 def _server_of(options: SendOptions | ImportOptions) -> tuple[RunningServer, str]:
-    """The running server and the site's key: as given, or as configured."""
-    url, api_key = options.url, options.api_key
-    if url is not None and api_key is not None:
-        return RunningServer(url), api_key
-    config = _load(options.config_path, options.sites_path)
-    return running_server(config, url), api_key or configured_key(config, options.site_name)
+    return server_and_key(options, lambda: _load(options.config_path, options.sites_path))
 
 
 def _check(config: Config) -> None:
