@@ -3,6 +3,7 @@ not sticky."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,16 +97,17 @@ def test_refusals(connect: Connector, kind: ClientKind) -> None:
         assert connect.begin(call).wait_refused() == "Authentication failed"
 
 
-@each_library
+@pytest.mark.parametrize("kind", [ClientKind(name, ("websocket",)) for name in ("2", "4", "python")], ids=str)
 def test_a_token_that_runs_out(connect: Connector, tenant: Tenant, deployment: Deployment, kind: ClientKind) -> None:
     """Two clients are told that their tokens run out: the client that hands in another stays, on the same connection,
     and the other one is closed with the reason."""
     users = [tenant.unique("user") for _ in range(2)]
-    stays, leaves = (connect("alone", owner(token_of(user, seconds=3)), kind) for user in users)
-    for client in (stays, leaves):
-        assert 0 <= client.wait_event("_token_expiring").args[0]["expires_in"] <= 3
+    leaves = connect("alone", owner(token_of(users[1], seconds=4)), kind)
+    stays = connect("alone", owner(token_of(users[0], seconds=50)), kind)
+    for client, seconds in ((stays, 50), (leaves, 4)):
+        assert 0 <= client.wait_event("_token_expiring").args[0]["expires_in"] <= seconds
     answer = connect.ask(stays, "_token", token_of(users[0], seconds=300))
-    assert (answer["ok"], 280 <= answer["expires_in"] <= 300) == (True, True)
+    assert (answer["ok"], 250 <= answer["expires_in"] <= 300) == (True, True)
     assert leaves.wait_event("_closed").args == [{"reason": "token expired"}]
     leaves.wait_disconnected()
     connect.fence("alone", f"user_{users[0]}", stays)
@@ -119,7 +121,6 @@ def test_tokens_that_do_not_renew(connect: Connector, tenant: Tenant, kind: Clie
     user = tenant.unique("user")
     client = connect("alone", owner(token_of(user)), kind)
     assert connect.ask(client, "_token", token_of("another")) == {"error": "the token is of another user"}
-    assert "at most one token" in connect.ask(client, "_token", token_of(user))["error"]
     other = connect("alone", owner(token_of(user)), kind, "d2")
     assert connect.ask(other, "_token", token_of(user, "news")) == {"ok": True, "reconnect": True}
     other.wait_disconnected()
@@ -140,25 +141,35 @@ def test_several_issuers(connect: Connector, tenant: Tenant) -> None:
         assert refusal(connect, "several", wrong) == "Authentication failed"
 
 
-def test_a_jwks_that_rotates_and_fails(connect: Connector, tenant: Tenant, issuer: JwksServer) -> None:
+def test_a_jwks_that_rotates_and_fails(
+    connect: Connector, tenant: Tenant, issuer: JwksServer, deployment: Deployment
+) -> None:
     """A rotated key counts at once on every node. While the issuer hangs, fails or sends too much, the last good set
     serves, and unknown keys do not bring more requests."""
 
-    def token(key: Any, algorithm: str, kid: str) -> str:
-        return signed(claims_of(tenant.unique("user"), iss=_LISTED, aud="push"), key, algorithm, kid=kid)
+    def on_each(key: Any, algorithm: str, kid: str) -> list[Client]:
+        token = signed(claims_of(tenant.unique("user"), iss=_LISTED, aud="push"), key, algorithm, kid=kid)
+        call = connect.call("several", owner(token))
+        return [connect.begin(dataclasses.replace(call, base_url=node.url)) for node in deployment.nodes]
 
-    connect("several", owner(token(RSA_KEY, "RS256", "a")))
-    issuer.body = jwks_of(jwk_of(RSA_KEY, "a"), jwk_of(EC_KEY, "b"))
-    for _ in range(8):
-        connect("several", owner(token(EC_KEY, "ES256", "b")))
-    # Each node has read the set at its start and for the new key.
-    assert issuer.requests <= 4
-    for status, body, hangs in ((500, b"", False), (200, _LARGE, False), (200, b"", True)):
-        issuer.status, issuer.body, issuer.hangs = status, body, hangs
-        for number in range(4):
-            assert refusal(connect, "several", token(RSA_KEY, "RS256", f"x{number}")) == "Authentication failed"
-        connect("several", owner(token(EC_KEY, "ES256", "b")))
-    assert issuer.requests <= 6
+    for client in on_each(RSA_KEY, "RS256", "a"):
+        client.wait_connected()
+    good = issuer.body = jwks_of(jwk_of(RSA_KEY, "a"), jwk_of(EC_KEY, "b"))
+    for client in on_each(EC_KEY, "ES256", "b"):
+        client.wait_connected()
+    # Each node has read the set for its first token and for the new key.
+    assert issuer.requests == 4
+    try:
+        for status, body, hangs in ((500, b"", False), (200, _LARGE, False), (200, b"", True)):
+            issuer.status, issuer.body, issuer.hangs = status, body, hangs
+            for number in range(2):
+                for client in on_each(RSA_KEY, "RS256", f"x{number}"):
+                    assert client.wait_refused() == "Authentication failed"
+            for client in on_each(EC_KEY, "ES256", "b"):
+                client.wait_connected()
+        assert issuer.requests == 4
+    finally:
+        issuer.status, issuer.body, issuer.hangs = 200, good, False
 
 
 def test_beside_auth_url(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
@@ -187,8 +198,7 @@ def of_two_nodes(deployment: Deployment, connect: Connector, users: list[User], 
     clients = []
     for number, user in enumerate(users):
         call = connect.call("asked", user, kind, device=f"d{number}")
-        base = deployment.nodes[number % 2].url
-        clients.append(connect.begin(type(call)(**{**vars(call), "base_url": base})))
+        clients.append(connect.begin(dataclasses.replace(call, base_url=deployment.nodes[number % 2].url)))
     for client in clients:
         client.wait_connected()
         client.wait_event("_settings")

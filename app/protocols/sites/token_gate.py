@@ -12,7 +12,7 @@ from app.observe.counts import Counts
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.paced_work import PacedWork
 from app.protocols.sites.ports import KeySource
-from app.protocols.sites.token_keys import KeySet, TokenKey, configured_keys
+from app.protocols.sites.token_keys import OF_SETS, KeySet, TokenKey, configured_keys
 from app.protocols.sites.tokens import ReadToken, TokenIdentity, TokenRefused, judge, read_token
 
 #: Signatures that are tried in one turn of the event loop.
@@ -76,6 +76,9 @@ class TokenGate:
 
     async def _is_signed_by_set(self, site: Site, url: str, read: ReadToken) -> bool:
         algorithm, key_id = read.header.alg, read.header.kid
+        if algorithm not in OF_SETS:
+            # No newer set could have the key, so none is read.
+            return False
         keys = await self._set(site, url, lambda keys: bool(keys.find(algorithm, key_id)))
         if await self._is_signed_by(keys.find(algorithm, key_id), read):
             return True

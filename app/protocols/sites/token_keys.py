@@ -38,6 +38,8 @@ _CURVES: dict[str, tuple[str, ec.EllipticCurve]] = {
     "P-384": ("ES384", ec.SECP384R1()),
     "P-521": ("ES512", ec.SECP521R1()),
 }
+#: The algorithms of keys that a set may hold.
+OF_SETS = RSA | ED25519 | {name for name, _ in _CURVES.values()}
 _verifiers = get_default_algorithms()
 _verifiers["Ed25519"] = _verifiers["EdDSA"]
 

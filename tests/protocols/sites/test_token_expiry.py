@@ -69,10 +69,10 @@ async def test_a_token_runs_out(door: Door, version: int) -> None:
     await later(door, 45)
     (told,) = client.received()
     event, content = json.loads(told.partition(b",")[2])
-    assert (event, 53 <= content["expires_in"] <= 56) == ("_token_expiring", True)
-    await later(door, 60)
+    assert (event, 40 <= content["expires_in"] <= 56) == ("_token_expiring", True)
+    await later(door, 55)
     assert (client.received(), client.socket.closed_with) == ([], None)
-    await later(door, 6)
+    await later(door, 20)
     assert client.received() == [b'42/alone,["_closed",{"reason":"token expired"}]']
     assert client.engine.listener is None
     assert door.node.counts.of("alone").closes[EXPIRED] == 1
@@ -119,9 +119,9 @@ async def test_tokens_that_do_not_renew(door: Door, monkeypatch: pytest.MonkeyPa
         ({"a": 1}, "expected the token as the first argument"),
     ):
         assert await hand_in(client, "alone", token) == {"error": reason}
-    monkeypatch.setattr(token_expiry, "RENEWAL_SECONDS", 1.0)
+    monkeypatch.setattr(token_expiry, "RENEWAL_SECONDS", 100.0)
     await hand_in(client, "alone", "12345")
-    assert await hand_in(client, "alone", token_of()) == {"error": "expected at most one token in 1 s"}
+    assert await hand_in(client, "alone", token_of()) == {"error": "expected at most one token in 100 s"}
     await later(door, 111)
     assert b"_closed" in client.received()[-1]
 
