@@ -17,8 +17,8 @@ from app.console.failures import refusal_of
 from app.console.files import ConsoleFiles
 from app.console.page import ConsolePage
 from app.console.parameters import MAX_PARAMETERS, gathered, names_in_path
-from app.console.streams import LiveStreams
-from app.console.views import ROOT, PageState, Views, page_path, with_query
+from app.console.streams import LiveStreams, LiveView
+from app.console.views import ROOT, TOKEN_PLACE, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import Receive, Scope, Send, fields_in, first_values, read_body
 from app.protocols.operations import Operation
@@ -165,17 +165,23 @@ class ConsolePages:
         return show
 
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
+        # The parts beside the live one are not asked.
+        live_page = msgspec.structs.replace(page, beside={})
+
         async def stream(request: Request) -> Response:
             visit: Visit = request.scope["visit"]
 
             async def lives() -> bool:
                 return await self._entry.find_visit(visit.value, is_request=False) is not None
 
-            async def render() -> str:
-                state, answers = await self._answers(page, visit, request)
-                return self._views.live_part(page, visit, state, answers)
+            async def look() -> tuple[PageState, dict[str, Any]]:
+                return await self._answers(live_page, visit, request)
 
-            events = self._streams.begin(visit.value, seconds, lives, render)
+            def draw(values: tuple[PageState, dict[str, Any]]) -> str:
+                return self._views.live_part(page, visit, *values)
+
+            view = LiveView(_view_key(page, visit, request), seconds, look, draw, TOKEN_PLACE)
+            events = self._streams.begin(visit.value, view, lives, visit.session.csrf)
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -190,15 +196,16 @@ class ConsolePages:
         self, page: ConsolePage, visit: Visit, query: Mapping[str, Any], names: Mapping[str, Any]
     ) -> tuple[PageState, dict[str, Any]]:
         operations = {"answer": self._desk.operations[page.shows]}
-        also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
+        more = {**page.also, **page.beside}
+        also = {name: self._desk.operations.get(one) for name, one in more.items()}
         operations |= {name: operation for name, operation in also.items() if operation is not None}
         given = {**query, **names}
         caller = visit.operator.caller
-        answers: dict[str, Any] = dict.fromkeys(page.also)
+        answers: dict[str, Any] = dict.fromkeys(more)
         for name, operation in operations.items():
             if name != "answer" and caller.role < operation.role:
                 continue
-            known = given if name == "answer" and not page.also else _known(operation, given)
+            known = given if name == "answer" and not more else _known(operation, given)
             answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
         path = page_path(operations["answer"], names)
         return self._views.state(visit, path, query, names.get("site")), answers
@@ -255,6 +262,14 @@ def own_path(text: str) -> str:
     """A path of the console, as it is; the console's first page for anything that could lead elsewhere."""
     is_own = text.startswith((f"{ROOT}/", f"{ROOT}?")) and text.isprintable() and "\\" not in text
     return text if is_own and ".." not in text and not text.startswith(_LOGIN) else ROOT
+
+
+def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object, ...]:
+    """Equal for streams that show the same."""
+    caller = visit.operator.caller
+    sites = None if caller.sites is None else tuple(sorted(caller.sites))
+    viewer = (caller.role, sites, None if page.is_shared else caller.name)
+    return (request.scope["path"], request.url.query, *viewer)
 
 
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
