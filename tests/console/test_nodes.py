@@ -74,7 +74,7 @@ async def test_nodes_are_shown(world: World) -> None:
     admin = await world.admin()
     for path, texts in (
         ("/nodes", (world.there.name, "ready", "Python")),
-        ("/redis", ("noeviction", "deliveries", "sqlite")),
+        ("/redis", ("noeviction", "Slow commands")),
     ):
         page = await admin.get(path)
         assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""The pages of nodes, of Redis and of the journal's database."""
+"""The pages of nodes and of Redis, and the state of the journal's database."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,8 +10,7 @@ from app.journal.state import DatabaseState
 from app.protocols.operations import Call, Operation, Role
 
 NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0, is_shared=True)
-#: Not live: each look asks the database to count.
-STORES = ConsolePage("stores", "Redis and SQL", "redis.show", also={"database": "database.show"})
+STORES = ConsolePage("stores", "Redis", "redis.show")
 
 
 def database_operations(look: Callable[[], Awaitable[DatabaseState]]) -> list[Operation]:

@@ -21,7 +21,7 @@ from app.protocols.receipts.ports import (
     Steps,
 )
 from app.protocols.receipts.refusal import no_queues, unknown_device
-from app.protocols.receipts.settings import MAX_STEPS, MOST_QUEUES_SORTED, STATE_STEPS
+from app.protocols.receipts.settings import DEVICES_A_PAGE, MAX_STEPS, MOST_QUEUES_SORTED, STATE_STEPS
 from app.protocols.receipts.words import away_since_ms
 
 #: A user and a device.
@@ -77,7 +77,7 @@ class DeviceReceipts:
         return await self._list(site, query, ALL_DEVICES if user is None else f"user:{user}", state)
 
     async def _list(self, site: Site, query: Parameters, key: str, state: str | None) -> dict[str, Any]:
-        limit, begin = query.limit(), query.cursor(Scan) or Scan()
+        limit, begin = min(query.limit(), DEVICES_A_PAGE), query.cursor(Scan) or Scan()
         _check_queues(site)
         chosen, following = await self._choose(site, key, begin, limit, state)
         page = Page(limit)
@@ -93,7 +93,7 @@ class DeviceReceipts:
     ) -> dict[str, Any]:
         """The devices with the most waiting bytes first, of those whose bytes are counted: for others Redis has no
         order, and they are not listed."""
-        limit, begin = query.limit(), query.cursor(QueuePlace)
+        limit, begin = min(query.limit(), DEVICES_A_PAGE), query.cursor(QueuePlace)
         _check_queues(site)
         counted = sorted(await self._queues.counted_queues(site, MOST_QUEUES_SORTED), reverse=True)
         places = [QueuePlace(*pair) for pair in counted if begin is None or pair < (begin.bytes, begin.handle)]

@@ -8,6 +8,7 @@ from typing import Any
 from app.clock import now_ms, rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
+from app.errors import LimitReached
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
@@ -123,7 +124,10 @@ class MessageReceipts:
             original = Original(waiting.seq, waiting.event, "")
         else:
             raise unknown_message()
-        outcome, copy = await self._copies.send(site, original, user, device)
+        try:
+            outcome, copy = await self._copies.send(site, original, user, device)
+        except LimitReached as reached:
+            raise ReceiptRefused(str(reached), reached.limit, reached.status) from None
         if refusal := not_sent_again(outcome):
             raise refusal
         return {"ok": True, "id": str(copy)}
