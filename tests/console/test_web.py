@@ -11,7 +11,8 @@ from sqlalchemy import insert
 
 from app.console.pages.listed import PAGES
 from app.console.protocol import NEEDS_SQL
-from app.console.web import COOKIE, MAX_FORM_BYTES, MAX_LOGIN_BYTES
+from app.console.session_cookie import SESSION_COOKIE
+from app.console.web import MAX_FORM_BYTES, MAX_LOGIN_BYTES
 from app.journal.tables import log
 from tests.console.visitor import PASSWORD, ConsoleNode, kept_session
 from tests.support.valkey import Valkey
@@ -35,7 +36,7 @@ _SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 async def test_nothing_without_a_session(node: ConsoleNode, method: str, path: str) -> None:
     """A stranger is led to the login, or refused, whether the page exists or not; of htmx's requests too."""
     client = node.client()
-    for cookie in ("", f"{COOKIE}=guessed", f"{COOKIE}={'x' * 5000}"):
+    for cookie in ("", f"{SESSION_COOKIE}=guessed", f"{SESSION_COOKIE}={'x' * 5000}"):
         answer = await client.request(method, path, headers={"cookie": cookie})
         assert answer.status_code == (303 if method == "GET" else 401)
         assert answer.headers.get("location", "/console/login").startswith("/console/login")
