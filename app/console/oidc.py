@@ -211,13 +211,14 @@ def proven_ms(claims: Mapping[str, Any]) -> int:
 
 def write_flow(flow: Flow) -> str:
     """A login as the value of a cookie."""
-    return urlsafe_b64encode(msgspec.json.encode(flow)).decode()
+    # Without the padding: a cookie with it would be quoted.
+    return urlsafe_b64encode(msgspec.json.encode(flow)).rstrip(b"=").decode()
 
 
 def read_flow(value: str, state: str) -> Flow:
     """The login of a cookie and of the state that came back with it. Raises RequestRefused."""
     try:
-        flow = msgspec.json.decode(b64decode(value[:MAX_COOKIE], b"-_"), type=Flow)
+        flow = msgspec.json.decode(b64decode(value[:MAX_COOKIE] + "==", b"-_"), type=Flow)
     except (ValueError, msgspec.MsgspecError, UnicodeError, RecursionError):
         raise _expired() from None
     is_same = hmac.compare_digest(flow.state.encode("utf-8", "replace"), state.encode("utf-8", "replace"))

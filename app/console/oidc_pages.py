@@ -24,8 +24,10 @@ from app.console.oidc import (
     read_flow,
     write_flow,
 )
-from app.console.session_cookie import ROOT, SESSION_COOKIE, address_of, own_path, set_cookie
+from app.console.parameters import MAX_PARAMETERS
+from app.console.session_cookie import ROOT, SESSION_COOKIE, address_of, cookie_of, own_path, set_cookie
 from app.errors import RecadoError, RequestRefused
+from app.protocols.http_request import fields_in, first_values
 
 PLACE = f"{ROOT}/oidc"
 _FINISH = f"{PLACE}/finish"
@@ -50,7 +52,7 @@ class OidcPages:
             raise RequestRefused("There is no such page.", "unknown_path", 404)
         if path == CALLBACK:
             return self._lead_on(request)
-        visit = await self._entry.find_visit(request.cookies.get(SESSION_COOKIE, ""))
+        visit = await self._entry.find_visit(cookie_of(request, SESSION_COOKIE))
         try:
             return await (self._begin if path == PLACE else self._finish)(request, visit)
         except RecadoError as error:
@@ -60,17 +62,18 @@ class OidcPages:
             return self._to_login(str(refusal), refusal.status)
 
     async def _begin(self, request: Request, visit: Visit | None) -> Response:
-        is_again = "again" in request.query_params
+        query = _query_of(request)
+        is_again = "again" in query
         if is_again and visit is None:
             raise RequestRefused("Log in first.", "unauthorized", 401)
-        url, flow = await self.login.begin(own_path(request.query_params.get("next", "")), is_again=is_again)
+        url, flow = await self.login.begin(own_path(query.get("next", "")), is_again=is_again)
         response = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
         set_cookie(response, request, _COOKIE, write_flow(flow), PLACE, FLOW_SECONDS)
         return response
 
     def _lead_on(self, request: Request) -> Response:
         """The way back from the provider."""
-        query = request.query_params
+        query = _query_of(request)
         if error := query.get("error"):
             word = error[:_WORD_CHARACTERS] if error.isprintable() else "an error"
             return self._to_login(f"The provider has not let you in: {word}.", 403)
@@ -81,8 +84,8 @@ class OidcPages:
         return _html(self._write_page("oidc_return", None, title="Logging in", next_url=next_url))
 
     async def _finish(self, request: Request, visit: Visit | None) -> Response:
-        query = request.query_params
-        flow = read_flow(request.cookies.get(_COOKIE, ""), query.get("state", ""))
+        query = _query_of(request)
+        flow = read_flow(cookie_of(request, _COOKIE), query.get("state", ""))
         code = query.get("code", "")
         if not code or not is_issuer(self.login.settings, query.get("iss")):
             raise RequestRefused("The provider's answer is not usable: begin again.", "bad_answer", 400)
@@ -95,7 +98,7 @@ class OidcPages:
             await self._confirm(visit, identity.subject, flow)
             return response
         value = await self._entry.log_in_as(identity, proven_ms(claims), address_of(request))
-        await self._entry.leave(request.cookies.get(SESSION_COOKIE, ""))
+        await self._entry.leave(cookie_of(request, SESSION_COOKIE))
         set_cookie(response, request, SESSION_COOKIE, value, ROOT)
         return response
 
@@ -111,6 +114,10 @@ class OidcPages:
         words = {"back": ROOT, "problem": problem, "provider": self.login.label}
         text = self._write_page("login", None, title="Log in", **words)
         return _html(text, status)
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    return first_values(fields_in(dict(request.scope), MAX_PARAMETERS))
 
 
 def _html(text: str, status: int = 200) -> Response:

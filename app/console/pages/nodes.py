@@ -9,7 +9,7 @@ from app.console.page import ConsolePage
 from app.journal.state import DatabaseState
 from app.protocols.operations import Call, Operation, Role
 
-NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0)
+NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0, is_shared=True)
 STORES = ConsolePage("stores", "Redis", "redis.show")
 
 
