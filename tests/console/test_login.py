@@ -190,6 +190,7 @@ async def test_a_disabled_operator(node: ConsoleNode) -> None:
         ("/console/\r\nSet-Cookie: a=b", "/console"),
         ("javascript:alert(1)", "/console"),
         ("/console/login?next=/console/login", "/console"),
+        ("/console/oidc?again=1", "/console"),
     ],
 )
 async def test_next_leads_to_own_pages(node: ConsoleNode, text: str, led_to: str) -> None:
