@@ -75,6 +75,31 @@ class ErrorRoom(Struct, frozen=True, kw_only=True):
     room: str = ""
 
 
+class OidcSettings(Struct, frozen=True, kw_only=True):
+    """The provider that says who an operator is (OpenID Connect). Its repr has no secret."""
+
+    #: As its discovery document names it; None: there is no provider.
+    issuer: str | None = None
+    client_id: str = ""
+    #: None: the client is a public one.
+    client_secret: str | None = None
+    #: The console's URL as browsers know it, without a path.
+    public_url: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    #: The claims with the operator's name, with what decides the role, and with the sites. A dot leads into a claim.
+    name_claim: str = "preferred_username"
+    role_claim: str | None = None
+    #: None: every site.
+    sites_claim: str | None = None
+    #: A value of the role's claim -> the role. The highest counts; without one nobody is let in.
+    roles: dict[str, str] = {}
+    #: The role of everybody whom the provider lets in, where no value of the claim says more.
+    default_role: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Oidc({self.issuer!r})"
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The operators' pages and API. Its repr has no secret."""
 
@@ -85,6 +110,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
     operator: str | None = None
     operator_password: str | None = None
     errors_to: ErrorRoom = ErrorRoom()
+    oidc: OidcSettings = OidcSettings()
 
     def __repr__(self) -> str:
         return f"Console(is_on={self.is_on}, port={self.port})"
