@@ -53,6 +53,8 @@ class AckBuffer:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Called with groups that the store has applied.
+        self.on_applied: Callable[[Sequence[AckGroup]], None] = lambda groups: None
         self._written = WrittenTimes(was_written)
         self._reporting: asyncio.TimerHandle | None = None
 
@@ -136,6 +138,7 @@ class AckBuffer:
             _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
             return
         self._counts.acks += _count_of(groups)
+        self.on_applied(groups)
         for handle in calls:
             self._resync(handle)
 

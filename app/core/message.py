@@ -37,6 +37,13 @@ class Guard(Struct, frozen=True):
     is_removed: bool = False
 
 
+class ExceptDevice(Struct, frozen=True):
+    """A device that does not get a message, although it is in one of its rooms: the one that has sent it."""
+
+    user_room: str
+    device_id: str
+
+
 class Message(Struct, frozen=True):
     """A message of a backend, accepted but not stored yet. Lives until the request is answered; its repr has no
     payload."""
@@ -56,6 +63,7 @@ class Message(Struct, frozen=True):
     once: Once | None = None
     #: The sends for which it counts at the limit of its site: those of a batch count with its first message.
     weight: int = 1
+    but: ExceptDevice | None = None
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"

@@ -47,6 +47,33 @@ class Withdrawn(Struct, frozen=True):
     devices: int
 
 
+class Arrival(Struct, frozen=True):
+    """More of a connection that is about to be registered. Its repr is without the note, which may be secret."""
+
+    #: Kept beside the connection. If this node dies, the node that takes the connection out is given it.
+    note: str = ""
+    #: The program that has connected; it is kept with the device, as that of its newest connection.
+    client: str = ""
+    #: The number of the last change that its rooms hold, where a protocol changes the rooms of users; 0: none does.
+    rooms_at: int = 0
+
+    def __repr__(self) -> str:
+        return f"Arrival({self.client!r}, {self.rooms_at})"
+
+
+NO_ARRIVAL = Arrival()
+
+
+class RoomsChange(Struct, frozen=True):
+    """A user joins rooms and leaves rooms, with all its devices."""
+
+    user_room: str
+    joins: Sequence[str] = ()
+    leaves: Sequence[str] = ()
+    #: Grows with each change of the site, where its protocol counts them; 0: it does not.
+    number: int = 0
+
+
 class Registered(Struct, frozen=True):
     """A device of a new connection, as the store knows it."""
 
@@ -100,7 +127,7 @@ class BuriedConnection(Struct, frozen=True):
 
     site: Site
     user_room: str
-    #: The note that its protocol has left for this case, "" for none; see `QueueStore.connect`.
+    #: The note that its protocol has left for this case, "" for none; see `Arrival`.
     note: str
     #: The dead node's last beat.
     since: datetime
@@ -142,13 +169,16 @@ class QueueStore(Protocol):
         """
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], arrival: Arrival = NO_ARRIVAL
     ) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
-        `note` is kept beside the connection. If this node dies, the node that takes the connection out is given it.
-        `client` describes the program that has connected; it is kept with the device, as that of its newest connection.
+        Raises RoomsChanged when a later change of rooms than `arrival` names was applied; nothing is registered then.
         """
+
+    def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
+        """Moves all devices of a user, connected or away, and answers how many. A change whose number is not above that
+        of the last change of the site was applied before, and does nothing."""
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.

@@ -9,6 +9,7 @@
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
+| rooms_at | string | number of the last change of rooms with a number; see `lua/change_rooms.lua` |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
 | body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
 | waiting | sorted set | id of a message that waits, by its seq |
