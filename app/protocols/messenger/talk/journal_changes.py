@@ -12,11 +12,17 @@ from app.protocols.messenger.handlers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages
-from app.protocols.messenger.talk.journal_messages import Accepted, Sender, TalkBounds, places_of_message, without
+from app.protocols.messenger.talk.journal_messages import (
+    AcceptedMessage,
+    ChatSender,
+    TalkBounds,
+    places_of_message,
+    without,
+)
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import forget_words, index_words
 from app.protocols.messenger.talk.journal_visible import OwnChange, has_blocked, room_facts, seen, visible_row
-from app.protocols.messenger.talk.rules import RoomFacts, Target, check_change, hidden_by_block, parts_of
+from app.protocols.messenger.talk.rules import ChatTarget, RoomFacts, check_change, hidden_by_block, parts_of
 from app.protocols.messenger.talk.settings import MAX_ROOMS_OF_ROW
 from app.protocols.messenger.talk.shapes import SeenMessage, event_body, shown
 
@@ -35,8 +41,8 @@ class Change(Struct, frozen=True):
 
 
 async def change(
-    sql: AsyncConnection, site_id: int, sender: Sender, wish: Change, now: int, bounds: TalkBounds
-) -> Accepted:
+    sql: AsyncConnection, site_id: int, sender: ChatSender, wish: Change, now: int, bounds: TalkBounds
+) -> AcceptedMessage:
     """Changes or deletes a message. Raises ChatRefusal."""
     row = await visible_row(sql, site_id, sender.user, wish.id)
     if row is None:
@@ -47,32 +53,31 @@ async def change(
     if before.is_deleted:
         if wish.text is not None:
             raise ChatRefusal("bad_request", "The message is deleted.")
-        return Accepted(row.id, before.changed_at or row.at)
-    is_blocked = row.to_user_id is not None and await has_blocked(sql, site_id, row.to_user_id, row.from_user_id)
-    number = await take(sql, site_id)
+        return AcceptedMessage(row.id, before.changed_at or row.at)
     after = _after(before, wish, now)
-    if hidden_by_block(is_blocked, row.is_withheld):
-        own = OwnChange(after.text, after.data, now, after.is_deleted)
-        values: dict[str, Any] = {"own": msgspec.json.encode(own).decode()}
-    else:
-        values = {
-            "text": after.text,
-            "data": after.data,
-            "changed_at": now,
-            "is_deleted": after.is_deleted,
-            "own": None,
-        }
-        if after.is_deleted:
-            values |= {"file": None, "file_info": None}
-        await _index_again(sql, site_id, row, after)
     body = event_body("message_changed", shown(after))
     if len(body.encode()) > bounds.max_bytes:
         raise ChatRefusal("too_long", f"Expected a message of at most {bounds.max_bytes} bytes.")
-    of_key = (_MESSAGE.site_id == site_id, _MESSAGE.id == row.id)
-    await sql.execute(update(chat_messages).where(*of_key).values(change=number, **values))
+    is_blocked = row.to_user_id is not None and await has_blocked(sql, site_id, row.to_user_id, row.from_user_id)
+    number = await take(sql, site_id)
+    is_own = hidden_by_block(is_blocked, row.is_withheld)
+    of_id = (_MESSAGE.site_id == site_id, _MESSAGE.id == row.id)
+    await sql.execute(update(chat_messages).where(*of_id).values(change=number, **_columns(after, is_own)))
+    if not is_own:
+        await _index_again(sql, site_id, row, after)
     rooms = await _rooms_of_change(sql, site_id, row, room, is_hidden=is_blocked or row.is_withheld)
-    await _put_parts(sql, site_id, number, rooms, body, without(sender))
-    return Accepted(row.id, now)
+    await _put_parts(sql, site_id, number, rooms, {"body": body} | without(sender))
+    return AcceptedMessage(row.id, now)
+
+
+def _columns(after: SeenMessage, is_own: bool) -> dict[str, Any]:
+    """The columns that change: of a change that the sender alone sees, its own one."""
+    if is_own:
+        own = OwnChange(after.text, after.data, after.changed_at or 0, after.is_deleted)
+        return {"own": msgspec.json.encode(own).decode()}
+    gone = {"file": None, "file_info": None} if after.is_deleted else {}
+    content = {"text": after.text, "data": after.data, "changed_at": after.changed_at, "is_deleted": after.is_deleted}
+    return {**content, **gone, "own": None}
 
 
 def _after(before: SeenMessage, wish: Change, now: int) -> SeenMessage:
@@ -87,7 +92,7 @@ async def _index_again(sql: AsyncConnection, site_id: int, row: Row[Any], after:
     if after.is_deleted:
         await forget_words(sql, row.key)
         return
-    places = places_of_message(site_id, row.from_user_id, Target(row.to_user_id, row.room_id), row.is_withheld)
+    places = places_of_message(site_id, row.from_user_id, ChatTarget(row.to_user_id, row.room_id), row.is_withheld)
     await index_words(sql, row.key, after.text, places, is_new=False)
 
 
@@ -108,14 +113,13 @@ async def _rooms_of_change(
 
 
 async def _put_parts(
-    sql: AsyncConnection, site_id: int, number: int, rooms: Sequence[str], body: str, but: dict[str, Any]
+    sql: AsyncConnection, site_id: int, number: int, rooms: Sequence[str], event: dict[str, Any]
 ) -> None:
     """Writes the rows of one event to many rooms; the first has the number that was taken."""
     parts = parts_of(rooms, MAX_ROOMS_OF_ROW)
     last = await take(sql, site_id, len(parts) - 1) if len(parts) > 1 else number
     numbers = [number, *range(last - len(parts) + 2, last + 1)]
     rows = [
-        {"id": id, "rooms": msgspec.json.encode(part).decode(), "body": body} | but
-        for id, part in zip(numbers, parts, strict=True)
+        event | {"id": id, "rooms": msgspec.json.encode(part).decode()} for id, part in zip(numbers, parts, strict=True)
     ]
     await put(sql, site_id, rows)

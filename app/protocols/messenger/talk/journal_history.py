@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.protocols.messenger.journal_tables import chat_members, chat_messages
 from app.protocols.messenger.talk.journal_search import is_postgres, places_of, search_source
 from app.protocols.messenger.talk.journal_visible import messages, room_facts, seen, visible_to
-from app.protocols.messenger.talk.rules import Target, check_member
+from app.protocols.messenger.talk.rules import ChatTarget, check_member
 from app.protocols.messenger.talk.settings import MAX_LISTED_BYTES
 from app.protocols.messenger.talk.shapes import packed
 
@@ -25,7 +25,9 @@ class Listed(Struct, frozen=True):
     more: bool
 
 
-async def history(sql: AsyncConnection, site_id: int, me: int, of: Target, before: int | None, limit: int) -> Listed:
+async def history(
+    sql: AsyncConnection, site_id: int, me: int, of: ChatTarget, before: int | None, limit: int
+) -> Listed:
     """The messages of a conversation behind one of them, newest first. Raises ChatRefusal."""
     await check_conversation(sql, site_id, me, of)
     conditions: list[ColumnElement[bool]] = [_MESSAGE.conversation == of.conversation(me)]
@@ -36,7 +38,7 @@ async def history(sql: AsyncConnection, site_id: int, me: int, of: Target, befor
     return listed(rows, me, limit)
 
 
-async def check_conversation(sql: AsyncConnection, site_id: int, me: int, of: Target) -> None:
+async def check_conversation(sql: AsyncConnection, site_id: int, me: int, of: ChatTarget) -> None:
     """Raises ChatRefusal for a room that is not there, or that the user is no member of."""
     if of.room is not None:
         check_member(await room_facts(sql, site_id, of.room, me))
@@ -55,7 +57,9 @@ def listed(rows: Sequence[Row[Any]], me: int, limit: int) -> Listed:
     return Listed(found, len(rows) > limit)
 
 
-async def search(sql: AsyncConnection, site_id: int, me: int, content: str, of: Target | None, limit: int) -> Listed:
+async def search(
+    sql: AsyncConnection, site_id: int, me: int, content: str, of: ChatTarget | None, limit: int
+) -> Listed:
     """The messages that the user sees with these words, newest first. Raises ChatRefusal."""
     conditions: list[ColumnElement[bool]] = []
     if of is None:

@@ -22,7 +22,7 @@ from app.protocols.messenger.talk.journal_visible import (
     visible_to,
 )
 from app.protocols.messenger.talk.rules import (
-    Target,
+    ChatTarget,
     addressees,
     check_writing,
 )
@@ -34,7 +34,7 @@ _MESSAGE = chat_messages.c
 TakeFile = Callable[[AsyncConnection, int, int, str], Awaitable[str]]
 
 
-class Sender(Struct, frozen=True):
+class ChatSender(Struct, frozen=True):
     """The user of an event, and its device."""
 
     user: int
@@ -49,7 +49,7 @@ class MessageWish(Struct, frozen=True):
     """A message as its client sends it."""
 
     client_id: str
-    to: Target
+    to: ChatTarget
     kind: str
     text: str
     #: JSON, or None.
@@ -64,7 +64,7 @@ class MessageWish(Struct, frozen=True):
         return digest(msgspec.json.encode(self).decode())
 
 
-class Accepted(Struct, frozen=True):
+class AcceptedMessage(Struct, frozen=True):
     """The number of a message, and when it was accepted."""
 
     id: int
@@ -80,14 +80,16 @@ class TalkBounds(Struct, frozen=True):
     is_by_rooms: bool = False
 
 
+class MessageDesk(Struct, frozen=True):
+    """The needs of the acceptance of a message beside SQL."""
+
+    bounds: TalkBounds
+    take_file: TakeFile
+
+
 async def accept(
-    sql: AsyncConnection,
-    site_id: int,
-    sender: Sender,
-    wish: MessageWish,
-    now: int,
-    desk: "MessageDesk",
-) -> Accepted:
+    sql: AsyncConnection, site_id: int, sender: ChatSender, wish: MessageWish, now: int, desk: MessageDesk
+) -> AcceptedMessage:
     """Stores a message, or answers that of the same request before. Raises ChatRefusal."""
     earlier = await _earlier(sql, site_id, sender.user, wish)
     if earlier is not None:
@@ -96,8 +98,23 @@ async def accept(
     await _check_named(sql, site_id, sender.user, wish)
     file_info = await desk.take_file(sql, site_id, sender.user, wish.file) if wish.file is not None else None
     number = await take(sql, site_id)
-    values = {
-        "site_id": site_id,
+    body = event_body("message", shown(_as_seen(number, sender, wish, file_info, now)))
+    if len(body.encode()) > desk.bounds.max_bytes:
+        raise ChatRefusal("too_long", f"Expected a message of at most {desk.bounds.max_bytes} bytes.")
+    columns = _columns(number, sender, wish, now) | {"file_info": file_info, "is_withheld": is_withheld}
+    stored = insert(chat_messages).values(site_id=site_id, **columns).returning(_MESSAGE.key)
+    key = (await sql.execute(stored)).scalar_one()
+    places = places_of_message(site_id, sender.user, wish.to, is_withheld)
+    await index_words(sql, key, wish.text, places, is_new=True)
+    users = addressees(wish.to, sender.user, is_withheld)
+    rooms = [shared_room(wish.to.room or 0)] if users is None else [user_room(user) for user in users]
+    row = {"id": number, "rooms": msgspec.json.encode(rooms).decode(), "body": body, "message_id": number}
+    await put(sql, site_id, [row | without(sender)])
+    return AcceptedMessage(number, now)
+
+
+def _columns(number: int, sender: ChatSender, wish: MessageWish, now: int) -> dict[str, Any]:
+    return {
         "id": number,
         "client_id": wish.client_id,
         "from_user_id": sender.user,
@@ -110,18 +127,16 @@ async def accept(
         "reply_to": wish.reply_to,
         "forward_of": wish.forward_of,
         "file": wish.file,
-        "file_info": file_info,
         "at": now,
         "device_id": sender.device_id,
         "app_id": sender.app_id,
         "digest": wish.digest,
         "change": number,
-        "is_withheld": is_withheld,
     }
-    key = (await sql.execute(insert(chat_messages).values(**values).returning(_MESSAGE.key))).scalar_one()
-    places = places_of_message(site_id, sender.user, wish.to, is_withheld)
-    await index_words(sql, key, wish.text, places, is_new=True)
-    message = SeenMessage(
+
+
+def _as_seen(number: int, sender: ChatSender, wish: MessageWish, file_info: str | None, now: int) -> SeenMessage:
+    return SeenMessage(
         id=number,
         sender=sender.user,
         to=wish.to.shown,
@@ -137,24 +152,9 @@ async def accept(
         changed_at=None,
         is_deleted=False,
     )
-    body = event_body("message", shown(message))
-    if len(body.encode()) > desk.bounds.max_bytes:
-        raise ChatRefusal("too_long", f"Expected a message of at most {desk.bounds.max_bytes} bytes.")
-    users = addressees(wish.to, sender.user, is_withheld)
-    rooms = [shared_room(wish.to.room or 0)] if users is None else [user_room(user) for user in users]
-    row = {"id": number, "rooms": msgspec.json.encode(rooms).decode(), "body": body, "message_id": number}
-    await put(sql, site_id, [row | without(sender)])
-    return Accepted(number, now)
 
 
-class MessageDesk(Struct, frozen=True):
-    """What the acceptance of a message needs beside SQL."""
-
-    bounds: TalkBounds
-    take_file: TakeFile
-
-
-async def _earlier(sql: AsyncConnection, site_id: int, user: int, wish: MessageWish) -> Accepted | None:
+async def _earlier(sql: AsyncConnection, site_id: int, user: int, wish: MessageWish) -> AcceptedMessage | None:
     of_client = (
         _MESSAGE.site_id == site_id,
         _MESSAGE.from_user_id == user,
@@ -165,10 +165,10 @@ async def _earlier(sql: AsyncConnection, site_id: int, user: int, wish: MessageW
         return None
     if bytes(row.digest) != wish.digest:
         raise ChatRefusal("id_taken", "Another message has this id.")
-    return Accepted(row.id, row.at)
+    return AcceptedMessage(row.id, row.at)
 
 
-async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: Target, desk: MessageDesk) -> bool:
+async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: ChatTarget, desk: MessageDesk) -> bool:
     """Whether the message is withheld from its addressee. Raises ChatRefusal where it may not be written."""
     if to.user is None:
         check_writing(await room_facts(sql, site_id, to.room or 0, me))
@@ -200,7 +200,7 @@ async def _knows(sql: AsyncConnection, site_id: int, me: int, other: int) -> boo
     )
     if (await sql.execute(select(mine.c.room_id).where(*shared).limit(1))).first() is not None:
         return True
-    from_other = (_MESSAGE.site_id == site_id, _MESSAGE.conversation == Target(user=other).conversation(me))
+    from_other = (_MESSAGE.site_id == site_id, _MESSAGE.conversation == ChatTarget(user=other).conversation(me))
     return (await sql.execute(select(_MESSAGE.id).where(*from_other, visible_to(me)).limit(1))).first() is not None
 
 
@@ -215,12 +215,12 @@ async def _check_named(sql: AsyncConnection, site_id: int, me: int, wish: Messag
             raise ChatRefusal("bad_request", f"{name}: expected a message of this conversation that one sees.")
 
 
-def without(sender: Sender) -> dict[str, Any]:
+def without(sender: ChatSender) -> dict[str, Any]:
     """The columns of a row of the outbox that leave the sending device out."""
     return {"but_user": user_room(sender.user), "but_device": sender.device}
 
 
-def places_of_message(site_id: int, sender: int, to: Target, is_withheld: bool) -> list[str]:
+def places_of_message(site_id: int, sender: int, to: ChatTarget, is_withheld: bool) -> list[str]:
     """The places where a message is found."""
     users = addressees(to, sender, is_withheld)
     return places_of(site_id, [], [to.room or 0]) if users is None else places_of(site_id, users, [])

@@ -20,6 +20,7 @@ from app.protocols.messenger.journal_tables import (
     chat_rooms,
     chat_sent,
 )
+from app.protocols.messenger.talk.journal_messages import ChatSender
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_visible import blocked_by, visible_to
 from app.protocols.messenger.talk.receipt_groups import ReceiptRow, grouped
@@ -49,16 +50,14 @@ class _Mark(Struct, frozen=True):
     device: str
 
 
-async def note_read(
-    sql: AsyncConnection, site_id: int, user: int, device_id: int, device: str, ids: Sequence[int], now: int
-) -> int:
-    """The user has read messages; of those that it sees, of others, with receipts. Answers how many it was new for."""
-    blocked = await blocked_by(sql, site_id, user)
+async def note_read(sql: AsyncConnection, site_id: int, reader: ChatSender, ids: Sequence[int], now: int) -> int:
+    """A user has read messages: those that it sees, of others, with receipts. Answers how many it was new for."""
+    blocked = await blocked_by(sql, site_id, reader.user)
     marks: list[_Mark] = []
     for start in range(0, len(ids), _PART):
-        of_ids = (_MESSAGE.site_id == site_id, _MESSAGE.id.in_(ids[start : start + _PART]), visible_to(user))
-        rows = await sql.execute(_with_receipts().where(*of_ids, _MESSAGE.from_user_id != user))
-        marks += [_Mark(row.id, row.from_user_id, user, device_id, device) for row in rows]
+        of_ids = (_MESSAGE.site_id == site_id, _MESSAGE.id.in_(ids[start : start + _PART]), visible_to(reader.user))
+        rows = await sql.execute(_with_receipts().where(*of_ids, _MESSAGE.from_user_id != reader.user))
+        marks += [_Mark(row.id, row.from_user_id, reader.user, reader.device_id, reader.device) for row in rows]
     return await _note(sql, site_id, [one for one in marks if one.sender not in blocked], "read", now)
 
 

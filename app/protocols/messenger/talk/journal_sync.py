@@ -99,7 +99,7 @@ class _Room(Struct, frozen=True):
 
 
 class _Part:
-    """What one answer has so far."""
+    """The content of one answer so far."""
 
     def __init__(self, max_bytes: int, is_empty: bool) -> None:
         self.left = max_bytes

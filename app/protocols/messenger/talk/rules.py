@@ -12,7 +12,7 @@ from app.protocols.messenger.handlers import ChatRefusal
 CHANNEL = "channel"
 
 
-class Target(Struct, frozen=True):
+class ChatTarget(Struct, frozen=True):
     """A conversation: with one user, or in a room."""
 
     user: int | None = None
@@ -82,7 +82,7 @@ def sees_in_room(room: RoomFacts, message_id: int) -> bool:
     return room.since is not None and (room.has_history or message_id > room.since)
 
 
-def addressees(target: Target, sender: int, is_withheld: bool) -> list[int] | None:
+def addressees(target: ChatTarget, sender: int, is_withheld: bool) -> list[int] | None:
     """The users that get a message; None: everyone in its room."""
     if target.user is None:
         return None

@@ -18,11 +18,18 @@ from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices, chat_rooms, chat_users
 from app.protocols.messenger.talk.journal_changes import Change, change
 from app.protocols.messenger.talk.journal_history import history, search
-from app.protocols.messenger.talk.journal_messages import Accepted, MessageDesk, MessageWish, Sender, TalkBounds, accept
+from app.protocols.messenger.talk.journal_messages import (
+    AcceptedMessage,
+    ChatSender,
+    MessageDesk,
+    MessageWish,
+    TalkBounds,
+    accept,
+)
 from app.protocols.messenger.talk.journal_outbox import OutboxRow, finish, next_rows
 from app.protocols.messenger.talk.journal_receipts import note_read
 from app.protocols.messenger.talk.journal_sync import SyncPart, sync_part
-from app.protocols.messenger.talk.rules import Target
+from app.protocols.messenger.talk.rules import ChatTarget
 from tests.support.store import make_site
 
 NOW = 1_700_000_000_000
@@ -116,16 +123,18 @@ class Ground:
             keys = ["site_id", "user_id", "other_id"]
             await sql.execute(statement.on_conflict_do_update(index_elements=keys, set_={"is_blocked": is_blocked}))
 
-    async def sender(self, user: int, device: str = "a") -> Sender:
+    async def sender(self, user: int, device: str = "a") -> ChatSender:
         """A user at a device, which is made when it is new."""
         if (user, device) not in self._devices:
             async with self.sql.writing(self.site) as (sql, site_id):
                 values = {"site_id": site_id, "user_id": user, "device": device, "created_at": NOW, "seen_at": NOW}
                 made = insert(chat_devices).values(**values).returning(chat_devices.c.id)
                 self._devices[user, device] = (await sql.execute(made)).scalar_one()
-        return Sender(user, device, self._devices[user, device])
+        return ChatSender(user, device, self._devices[user, device])
 
-    async def send(self, user: int, to: Target, text: str = "hello", *, device: str = "a", **more: Any) -> Accepted:
+    async def send(
+        self, user: int, to: ChatTarget, text: str = "hello", *, device: str = "a", **more: Any
+    ) -> AcceptedMessage:
         """A message."""
         more.setdefault("kind", "text")
         client_id = more.pop("client_id", None) or f"m{next(self._ids)}"
@@ -133,7 +142,7 @@ class Ground:
         async with self.sql.writing(self.site) as (sql, site_id):
             return await accept(sql, site_id, sender, MessageWish(client_id, to, text=text, **more), NOW, self.desk)
 
-    async def edit(self, user: int, id: int, text: str | None, *, device: str = "a") -> Accepted:
+    async def edit(self, user: int, id: int, text: str | None, *, device: str = "a") -> AcceptedMessage:
         """Change a message; None deletes it."""
         sender = await self.sender(user, device)
         async with self.sql.writing(self.site) as (sql, site_id):
@@ -143,14 +152,18 @@ class Ground:
         """Note messages as read."""
         sender = await self.sender(user, device)
         async with self.sql.writing(self.site) as (sql, site_id):
-            return await note_read(sql, site_id, user, sender.device_id, device, ids, NOW + 2)
+            return await note_read(sql, site_id, sender, ids, NOW + 2)
 
-    async def history(self, user: int, of: Target, before: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    async def history(
+        self, user: int, of: ChatTarget, before: int | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
         """The messages of a conversation, newest first."""
         async with self.sql.reading(self.site) as (sql, site_id):
             return decoded((await history(sql, site_id, user, of, before, limit)).messages)
 
-    async def search(self, user: int, text: str, of: Target | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    async def search(
+        self, user: int, text: str, of: ChatTarget | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
         """The messages with words, newest first."""
         async with self.sql.reading(self.site) as (sql, site_id):
             return decoded((await search(sql, site_id, user, text, of, limit)).messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.protocols.messenger.talk import journal_history
-from app.protocols.messenger.talk.rules import Target
+from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground, refused, texts
 
 LANGUAGE = ('"', "a AND", "NEAR(a b)", "words:x", "a' | b", "\\", "scope : s1r1", "~s1u1", "*", "a*b", ":*", "'")
@@ -14,10 +14,10 @@ LANGUAGE = ('"', "a AND", "NEAR(a b)", "words:x", "a' | b", "\\", "scope : s1r1"
 async def test_pages_of_a_history(ground: Ground) -> None:
     """Newest first, behind a message, in parts."""
     me, you = await ground.users(2)
-    sent = [await ground.send([me, you][n % 2], Target(user=[you, me][n % 2]), str(n)) for n in range(5)]
-    assert texts(await ground.history(me, Target(user=you), limit=2)) == ["4", "3"]
-    assert texts(await ground.history(me, Target(user=you), before=sent[3].id, limit=2)) == ["2", "1"]
-    assert texts(await ground.history(me, Target(user=you), before=sent[0].id)) == []
+    sent = [await ground.send([me, you][n % 2], ChatTarget(user=[you, me][n % 2]), str(n)) for n in range(5)]
+    assert texts(await ground.history(me, ChatTarget(user=you), limit=2)) == ["4", "3"]
+    assert texts(await ground.history(me, ChatTarget(user=you), before=sent[3].id, limit=2)) == ["2", "1"]
+    assert texts(await ground.history(me, ChatTarget(user=you), before=sent[0].id)) == []
 
 
 async def test_a_history_is_bounded_in_bytes(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,9 +25,9 @@ async def test_a_history_is_bounded_in_bytes(ground: Ground, monkeypatch: pytest
     monkeypatch.setattr(journal_history, "MAX_LISTED_BYTES", 1_000)
     me, you = await ground.users(2)
     for _ in range(3):
-        await ground.send(me, Target(user=you), "x" * 2_000)
+        await ground.send(me, ChatTarget(user=you), "x" * 2_000)
     async with ground.sql.reading(ground.site) as (sql, site_id):
-        listed = await journal_history.history(sql, site_id, me, Target(user=you), None, 10)
+        listed = await journal_history.history(sql, site_id, me, ChatTarget(user=you), None, 10)
     assert (len(listed.messages), listed.more) == (1, True)
 
 
@@ -35,27 +35,27 @@ async def test_members_see_what_comes_from_then_on(ground: Ground) -> None:
     """A later member sees later messages, after its return those after it, and with an open history all."""
     me, you = await ground.users(2)
     room = await ground.room([me])
-    await ground.send(me, Target(room=room), "one")
-    await refused("not_member", ground.history(you, Target(room=room)))
+    await ground.send(me, ChatTarget(room=room), "one")
+    await refused("not_member", ground.history(you, ChatTarget(room=room)))
     await ground.enter(room, you)
-    await ground.send(me, Target(room=room), "two")
-    assert texts(await ground.history(you, Target(room=room))) == ["two"]
+    await ground.send(me, ChatTarget(room=room), "two")
+    assert texts(await ground.history(you, ChatTarget(room=room))) == ["two"]
     await ground.leave(room, you)
-    await refused("not_member", ground.history(you, Target(room=room)))
+    await refused("not_member", ground.history(you, ChatTarget(room=room)))
     assert await ground.search(you, "two") == []
     await ground.enter(room, you)
-    await ground.send(me, Target(room=room), "three")
-    assert texts(await ground.history(you, Target(room=room))) == ["three"]
+    await ground.send(me, ChatTarget(room=room), "three")
+    assert texts(await ground.history(you, ChatTarget(room=room))) == ["three"]
     await ground.set_room(room, has_history=True)
-    assert texts(await ground.history(you, Target(room=room))) == ["three", "two", "one"]
-    await refused("unknown_room", ground.history(you, Target(room=10**12)))
+    assert texts(await ground.history(you, ChatTarget(room=room))) == ["three", "two", "one"]
+    await refused("unknown_room", ground.history(you, ChatTarget(room=10**12)))
 
 
 async def test_words(ground: Ground) -> None:
     """All words, in any order, without case and accents; the last one may be a begin; newest first."""
     me, you = await ground.users(2)
     for text in ("The Café is open", "a cafeteria", "open the door", "it's 3.14 o'clock, Straße"):
-        await ground.send(me, Target(user=you), text)
+        await ground.send(me, ChatTarget(user=you), text)
     assert texts(await ground.search(you, "CAFE")) == ["a cafeteria", "The Café is open"]
     assert texts(await ground.search(you, "open cafe")) == ["The Café is open"]
     assert texts(await ground.search(you, "cafe open")) == ["The Café is open"]
@@ -69,7 +69,7 @@ async def test_words(ground: Ground) -> None:
 async def test_words_of_the_language_of_searches(ground: Ground, text: str) -> None:
     """No text is anything but words."""
     me, you, other = await ground.users(3)
-    await ground.send(me, Target(user=other), "scope s1r1 s1u1 a b words x near and")
+    await ground.send(me, ChatTarget(user=other), "scope s1r1 s1u1 a b words x near and")
     assert await ground.search(you, text) == []
     await ground.search(me, text)
 
@@ -78,15 +78,15 @@ async def test_own_conversations_alone(ground: Ground) -> None:
     """A search finds nothing of the conversations of others; with a conversation it finds nothing outside of it."""
     me, you, other = await ground.users(3)
     room, secret = await ground.room([me, you]), await ground.room([other])
-    await ground.send(me, Target(user=you), "word direct")
-    await ground.send(me, Target(room=room), "word room")
-    await ground.send(other, Target(room=secret), "word secret")
-    await ground.send(other, Target(user=you), "word other")
+    await ground.send(me, ChatTarget(user=you), "word direct")
+    await ground.send(me, ChatTarget(room=room), "word room")
+    await ground.send(other, ChatTarget(room=secret), "word secret")
+    await ground.send(other, ChatTarget(user=you), "word other")
     assert texts(await ground.search(me, "word")) == ["word room", "word direct"]
     assert texts(await ground.search(you, "word")) == ["word other", "word room", "word direct"]
-    assert texts(await ground.search(you, "word", Target(user=me))) == ["word direct"]
-    assert texts(await ground.search(you, "word", Target(room=room))) == ["word room"]
-    await refused("not_member", ground.search(me, "word", Target(room=secret)))
+    assert texts(await ground.search(you, "word", ChatTarget(user=me))) == ["word direct"]
+    assert texts(await ground.search(you, "word", ChatTarget(room=room))) == ["word room"]
+    await refused("not_member", ground.search(me, "word", ChatTarget(room=secret)))
 
 
 async def test_very_many_rooms(ground: Ground) -> None:
@@ -94,6 +94,6 @@ async def test_very_many_rooms(ground: Ground) -> None:
     (me,) = await ground.users(1)
     rooms = await ground.rooms(300, me)
     for room in (rooms[0], rooms[150], rooms[-1]):
-        await ground.send(me, Target(room=room), f"word {room}")
+        await ground.send(me, ChatTarget(room=room), f"word {room}")
     assert len(await ground.search(me, "word")) == 3
     assert len((await ground.part(me, None)).messages) == 3

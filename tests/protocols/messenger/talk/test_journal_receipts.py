@@ -12,7 +12,7 @@ from app.protocols.messenger.journal_tables import chat_receipts, chat_sent
 from app.protocols.messenger.talk.journal_acks import ack_page, forget_seqs
 from app.protocols.messenger.talk.journal_outbox import SentRow, finish
 from app.protocols.messenger.talk.journal_receipts import AckedSeq, note_delivered
-from app.protocols.messenger.talk.rules import Target
+from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import NOW, Ground
 
 
@@ -39,9 +39,9 @@ async def deliver(ground: Ground, *acked: AckedSeq) -> set[AckedSeq]:
 async def test_read_messages(ground: Ground) -> None:
     """The sender is told once, of messages of others that the reader sees."""
     me, you, other = await ground.users(3)
-    mine = await ground.send(me, Target(user=you))
-    more = await ground.send(me, Target(user=you))
-    own, hidden = await ground.send(you, Target(user=me)), await ground.send(me, Target(user=other))
+    mine = await ground.send(me, ChatTarget(user=you))
+    more = await ground.send(me, ChatTarget(user=you))
+    own, hidden = await ground.send(you, ChatTarget(user=me)), await ground.send(me, ChatTarget(user=other))
     await ground.outbox()
     assert await ground.read(you, [mine.id, more.id, own.id, hidden.id, 10**12], device="phone") == 2
     receipt = {"ids": [mine.id, more.id], "user": you, "device": "phone", "state": "read", "at": NOW + 2}
@@ -55,7 +55,7 @@ async def test_delivered_messages(ground: Ground) -> None:
     """An ack of an addressee's device is told to the sender; one of the sender's own devices is not."""
     me, you, other = await ground.users(3)
     room = await ground.room([me, you])
-    direct, shared = await ground.send(me, Target(user=you)), await ground.send(me, Target(room=room))
+    direct, shared = await ground.send(me, ChatTarget(user=you)), await ground.send(me, ChatTarget(room=room))
     await sent(ground, (11, direct.id), (12, shared.id))
     acked = [AckedSeq(seq, user, "a") for seq in (11, 12) for user in (me, you, other)]
     assert await deliver(ground, *acked, AckedSeq(13, you, "a")) == {AckedSeq(13, you, "a")}
@@ -68,7 +68,7 @@ async def test_delivered_messages(ground: Ground) -> None:
 async def test_read_before_delivered(ground: Ground) -> None:
     """An ack that is noted after the reading is told to nobody, and the message stays read."""
     me, you = await ground.users(2)
-    message = await ground.send(me, Target(user=you))
+    message = await ground.send(me, ChatTarget(user=you))
     await sent(ground, (11, message.id))
     await ground.read(you, [message.id])
     await ground.outbox()
@@ -89,7 +89,7 @@ async def test_channels(ground: Ground) -> None:
     )
     for kind, has_receipts, expected in cases:
         room = await ground.room([me, you], admins=[me], kind=kind, has_receipts=has_receipts)
-        message = await ground.send(me, Target(room=room))
+        message = await ground.send(me, ChatTarget(room=room))
         await sent(ground, (11, message.id))
         assert await ground.read(you, [message.id]) == expected, (kind, has_receipts)
         await deliver(ground, AckedSeq(11, you, "b"))
@@ -102,9 +102,9 @@ async def test_no_receipt_to_a_blocked_sender(ground: Ground) -> None:
     """Nothing is told to a blocked user, also not of rooms and of earlier messages."""
     me, you = await ground.users(2)
     room = await ground.room([me, you])
-    ids = [(await ground.send(me, target)).id for target in (Target(user=you), Target(room=room))]
+    ids = [(await ground.send(me, target)).id for target in (ChatTarget(user=you), ChatTarget(room=room))]
     await ground.block(you, me)
-    ids.append((await ground.send(me, Target(user=you))).id)
+    ids.append((await ground.send(me, ChatTarget(user=you))).id)
     await sent(ground, *((10 + id, id) for id in ids))
     assert await ground.read(you, ids) == 0
     await deliver(ground, *(AckedSeq(10 + id, you, "a") for id in ids))
@@ -115,7 +115,7 @@ async def test_a_member_that_left_after_its_ack(ground: Ground) -> None:
     """The message was for it, so the sender is told; of a later member's ack it is not."""
     me, you, late = await ground.users(3)
     room = await ground.room([me, you])
-    message = await ground.send(me, Target(room=room))
+    message = await ground.send(me, ChatTarget(room=room))
     await ground.leave(room, you)
     await ground.enter(room, late)
     await sent(ground, (11, message.id))
@@ -126,7 +126,7 @@ async def test_a_member_that_left_after_its_ack(ground: Ground) -> None:
 async def test_acks_of_the_journal(ground: Ground) -> None:
     """The journal's acks are found in pages; messages that have ended long ago are forgotten."""
     me, you = await ground.users(2)
-    ids = [(await ground.send(me, Target(user=you))).id for _ in range(3)]
+    ids = [(await ground.send(me, ChatTarget(user=you))).id for _ in range(3)]
     await sent(ground, *zip((21, 22, 23), ids, strict=True))
     async with ground.sql.writing(ground.site) as (sql, site_id):
         device = insert(devices).values(site_id=site_id, user=f"user_{you}", device="a").returning(devices.c.id)

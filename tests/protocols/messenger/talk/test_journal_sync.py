@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.protocols.messenger.talk.journal_sync import read_place
-from app.protocols.messenger.talk.rules import Target
+from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground, decoded, refused, texts
 
 
@@ -24,7 +24,7 @@ class Device:
         self.parts: list[tuple[int, int]] = []
 
     async def sync(self, max_bytes: int = 100_000) -> list[dict[str, Any]]:
-        """What is new, of all parts."""
+        """Everything new, of all parts."""
         found: list[dict[str, Any]] = []
         self.receipts: list[dict[str, Any]] = []
         self.parts = []
@@ -43,12 +43,12 @@ async def test_only_what_is_new(ground: Ground) -> None:
     """The first round brings all in the order of acceptance, later ones bring what has changed since."""
     me, you = await ground.users(2)
     room, device = await ground.room([me, you]), Device(ground, me)
-    first = await ground.send(you, Target(room=room), "one")
-    await ground.send(me, Target(user=you), "two")
-    await ground.send(you, Target(user=me), "three")
+    first = await ground.send(you, ChatTarget(room=room), "one")
+    await ground.send(me, ChatTarget(user=you), "two")
+    await ground.send(you, ChatTarget(user=me), "three")
     assert texts(await device.sync()) == ["one", "two", "three"]
     assert await device.sync() == []
-    await ground.send(you, Target(room=room), "four")
+    await ground.send(you, ChatTarget(room=room), "four")
     await ground.edit(you, first.id, "one!")
     assert texts(await device.sync()) == ["four", "one!"]
     await ground.edit(you, first.id, None)
@@ -65,7 +65,7 @@ async def test_parts_are_bounded(ground: Ground, max_bytes: int) -> None:
     for number in range(12):
         text = str(number) + "x" * 40 * (number % 4)
         expected.append(text)
-        await ground.send(me, Target(room=rooms[number % 3]) if number % 2 else Target(user=you), text)
+        await ground.send(me, ChatTarget(room=rooms[number % 3]) if number % 2 else ChatTarget(user=you), text)
     device = Device(ground, me)
     assert texts(await device.sync(max_bytes)) == expected
     assert len(device.parts) > 2
@@ -77,12 +77,12 @@ async def test_a_room_that_is_entered(ground: Ground) -> None:
     closed, opened = await ground.room([me]), await ground.room([me], has_history=True)
     device = Device(ground, you)
     for room in (closed, opened):
-        await ground.send(me, Target(room=room), "before")
+        await ground.send(me, ChatTarget(room=room), "before")
     await device.sync()
     await ground.enter(closed, you)
     await ground.enter(opened, you)
     for room in (closed, opened):
-        await ground.send(me, Target(room=room), "after")
+        await ground.send(me, ChatTarget(room=room), "after")
     assert [(one["to"]["room"], one["text"]) for one in await device.sync()] == [
         (opened, "before"),
         (closed, "after"),
@@ -97,7 +97,7 @@ async def test_a_room_that_is_left_between_parts(ground: Ground) -> None:
     me, you = await ground.users(2)
     rooms = [await ground.room([me, you]) for _ in range(60)]
     for room in rooms:
-        await ground.send(me, Target(room=room), str(room))
+        await ground.send(me, ChatTarget(room=room), str(room))
     part = await ground.part(you, None, 1_000)
     seen = decoded(part.messages)
     for room in rooms[:40]:
@@ -113,10 +113,10 @@ async def test_what_comes_during_a_round(ground: Ground) -> None:
     """The next round brings what was sent or changed while a round was under way."""
     me, you = await ground.users(2)
     for number in range(4):
-        last = await ground.send(me, Target(user=you), str(number))
+        last = await ground.send(me, ChatTarget(user=you), str(number))
     part = await ground.part(you, None, 1)
     room = await ground.room([me, you], has_history=True)
-    await ground.send(me, Target(room=room), "room")
+    await ground.send(me, ChatTarget(room=room), "room")
     await ground.edit(me, last.id, "last")
     seen = decoded(part.messages)
     device = Device(ground, you)
@@ -130,7 +130,7 @@ async def test_receipts_of_own_messages(ground: Ground) -> None:
     """The sender's devices learn who has read what, in groups, behind the messages; other users learn nothing."""
     me, you, other = await ground.users(3)
     room, device = await ground.room([me, you, other]), Device(ground, me)
-    sent = [(await ground.send(me, Target(room=room))).id for _ in range(3)]
+    sent = [(await ground.send(me, ChatTarget(room=room))).id for _ in range(3)]
     await ground.read(you, sent, device="phone")
     await device.sync()
     (receipt,) = device.receipts
@@ -157,7 +157,7 @@ async def test_cursors_that_nobody_has_given(ground: Ground, cursor: str) -> Non
 async def test_cursors_of_another_database(ground: Ground) -> None:
     """A cursor beyond the clock begins again."""
     me, you = await ground.users(2)
-    await ground.send(you, Target(user=me), "one")
+    await ground.send(you, ChatTarget(user=me), "one")
     part = await ground.part(me, "99999999")
     assert texts(decoded(part.messages)) == ["one"]
     assert int(part.cursor) < 10
