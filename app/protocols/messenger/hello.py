@@ -53,7 +53,7 @@ def read_hello(request: ConnectRequest) -> Hello:
     device_id, session, app = (_first(name, sources) for name in QUERY_FIELDS)
     if isinstance(device_id, int):
         device_id = str(device_id)
-    if not isinstance(device_id, str) or not _is_clean(device_id) or not device_id:
+    if not isinstance(device_id, str) or not device_id or not _is_clean(device_id, MAX_DEVICE_BYTES):
         raise ConnectRefused(f"deviceId: expected 1 to {MAX_DEVICE_BYTES} bytes of text")
     if session is not None and not isinstance(session, str):
         raise ConnectRefused("session: expected text")
@@ -85,14 +85,15 @@ def _convert(field: str, value: Any, kind: Any) -> Any:
         found = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise ConnectRefused(f"{field}: {str(error).replace('`', '')}") from None
-    if not all(_is_clean(text) for text in msgspec.structs.astuple(found) if isinstance(text, str)):
+    texts = [text for text in msgspec.structs.astuple(found) if isinstance(text, str)]
+    if not all(_is_clean(text, 4 * MAX_ABOUT_CHARACTERS) for text in texts):
         raise ConnectRefused(f"{field}: expected whole characters")
     return found
 
 
-def _is_clean(text: str) -> bool:
+def _is_clean(text: str, max_bytes: int) -> bool:
     """Whether every database and log line can hold the text."""
     try:
-        return len(text.encode()) <= 4 * MAX_DEVICE_BYTES and text.isprintable()
+        return len(text.encode()) <= max_bytes and text.isprintable()
     except UnicodeEncodeError:
         return False

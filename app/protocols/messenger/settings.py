@@ -105,7 +105,7 @@ class MessengerKeys(Section):
     file_quota_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = field(name="file_quota", default=None)
 
 
-SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied={"user_room_prefix": USER_PREFIX})
+SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied=(("user_room_prefix", USER_PREFIX),))
 
 
 def check_sections(config: Config) -> None:
