@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -22,11 +23,11 @@ LOGINS = ["ann", "Bob", "J\u00f6rg", "cut", "guessed", "late"]
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A server of this module's own, on each database."""
+    """Two nodes of this module's own, on each database."""
     with chat_database(request.param, tmp_path_factory) as url:
         for site in SITES:
             make_users(url, site, LOGINS)
-        deployment = Deployment(SITES, {"log_level": "debug"}, environment={"DATABASE_URL": url})
+        deployment = Deployment(SITES, {"log_level": "debug"}, environment={"DATABASE_URL": url}, nodes=2)
         yield deployment
         deployment.end()
 
@@ -129,12 +130,15 @@ def test_unknown_logins_look_like_known_ones(team: Chatting) -> None:
 
 
 def test_three_failures_block(strict: Chatting) -> None:
-    """After three wrong passwords the login and the address are blocked, also with the right password and for other
-    logins; sessions go on."""
+    """After three wrong passwords the login and the address are blocked on every node, also with the right password and
+    for other logins; sessions go on."""
     session = strict.login("ann").wait_event("_settings").args[0]["session"]
     answers = [log_in(strict.stranger(), "guessed", "wrong") for _ in range(4)]
     assert [answer["error"]["code"] for answer in answers] == ["wrong_login"] * 3 + ["blocked"]
     assert 290 <= answers[3]["error"]["retry_after"] <= 300
-    assert log_in(strict.stranger(), "guessed")["error"]["code"] == "blocked"
-    assert log_in(strict.stranger(), "Bob")["error"]["code"] == "blocked"
+    for node in strict.nodes:
+        for login in ("guessed", "Bob"):
+            client = strict.begin(replace(strict.call(), base_url=node.url))
+            client.wait_connected()
+            assert log_in(client, login)["error"]["code"] == "blocked"
     strict.resume(session)

@@ -16,7 +16,7 @@ from app.protocols.messenger.journal_users import NewUser, add_user
 from app.protocols.messenger.scram import keys_of
 from tests.support.clients import ACK_ALL, MODERN, AckPolicy, Client, ClientKind, ConnectCall
 from tests.support.connector import Drivers
-from tests.support.endpoint import Endpoint
+from tests.support.deployment import Deployment
 from tests.support.postgres import running_postgres
 
 #: The fewest iterations that are allowed: tests log in often.
@@ -81,9 +81,10 @@ class Scram:
 class Chatting:
     """The clients of one test at one site. Lives as long as the test, which closes it."""
 
-    def __init__(self, server: Endpoint, drivers: Drivers, site: str) -> None:
+    def __init__(self, server: Deployment, drivers: Drivers, site: str) -> None:
         """Start without clients."""
         self.server = server
+        self.nodes = server.nodes
         self.site = site
         self._drivers = drivers
         self._opened: list[Client] = []

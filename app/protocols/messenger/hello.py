@@ -11,10 +11,10 @@ from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 
 #: The fields of a handshake's query that are read: clients of Engine.IO 3 have no other place for them.
 QUERY_FIELDS = {"deviceId": MAX_DEVICE_BYTES, "session": MAX_TOKEN_CHARACTERS, "app": 1_024}
-_MOST_NUMBER = 2**53
+_EXACT = 2**53
 
 _About = Annotated[str, Meta(max_length=MAX_ABOUT_CHARACTERS)]
-_Amount = Annotated[float, Meta(ge=0, le=_MOST_NUMBER)]
+_Amount = Annotated[float, Meta(ge=0, le=_EXACT)]
 
 
 class _App(Struct):

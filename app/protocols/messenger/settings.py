@@ -23,7 +23,7 @@ MAX_LOGIN_EVENTS = 20
 #: Events of one connection that wait for their turn or are being handled.
 MAX_EVENTS_WAITING = 32
 #: The longest event, as JSON.
-MAX_EVENT_BYTES = 131_072
+MAX_EVENT_BYTES = 60_000
 #: The longest login and name.
 MAX_LOGIN_CHARACTERS = 64
 MAX_NAME_CHARACTERS = 128
@@ -39,7 +39,7 @@ MAX_SCRAM_CHARACTERS = 1_024
 #: A longer text is no token.
 MAX_TOKEN_CHARACTERS = 64
 #: Members of one room.
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 5_000
 #: Rooms of one user: as many as a connection may have by the site's limits, unless these say less.
 MAX_ROOMS_OF_USER = 900
 #: Devices of one user in the directory; past it the one that was seen longest ago goes.
