@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from app.errors import RecadoError
+from app.json_depth import MAX_LEVELS, is_too_deep
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.settings import MAX_EVENT_BYTES
 
@@ -40,6 +41,13 @@ class ChatRefusal(RecadoError):
         return {"ok": False, "error": {"code": self.code, "message": str(self), **self.more}}
 
 
+class ChatUnavailable(ChatRefusal):
+    """The database, or Redis, does not answer: what was asked for has not happened, or all of it has."""
+
+    def __init__(self) -> None:
+        super().__init__("unavailable", "Not available at the moment, try again.")
+
+
 class ChatEvent(Struct, kw_only=True, forbid_unknown_fields=True):
     """The data of an event. A field that is not in the subclass is refused."""
 
@@ -53,8 +61,9 @@ class Handler(Struct, frozen=True):
 
     #: A subclass of `ChatEvent`: its types and bounds are what a client may send.
     reads: type[ChatEvent]
-    #: Answers the fields beside `ok`. Raises ChatRefusal; JournalUnavailable and StoreError are answered `unavailable`.
-    handle: Callable[[ChatCaller, Any], Awaitable[Mapping[str, Any] | None]]
+    #: Called with the ChatCaller and the data. Answers the fields beside `ok`. Raises ChatRefusal, StoreError,
+    #: LimitReached.
+    handle: Callable[[Any, Any], Awaitable[Mapping[str, Any] | None]]
     least: Standing = Standing.USER
 
 
@@ -101,6 +110,8 @@ def _check_text(data: Any) -> None:
         raise ChatRefusal("bad_request", "Expected an object of JSON, with whole characters.") from None
     if len(packed) > MAX_EVENT_BYTES:
         raise ChatRefusal("too_long", f"Expected at most {MAX_EVENT_BYTES} bytes as JSON, got {len(packed)}.")
+    if is_too_deep(packed):
+        raise ChatRefusal("bad_request", f"Expected at most {MAX_LEVELS} levels of JSON.")
     if "\\u0000" in packed.decode().replace("\\\\", ""):
         raise ChatRefusal("bad_request", "Expected text without the character NUL.")
 

@@ -1,7 +1,5 @@
-"""The clock of a site: one number after another for messages, changes, memberships and the outbox, in the order of the
-commits. Knows no other table."""
+"""The clock of a site: numbers that grow in the order of the commits, for messages, changes and memberships alike."""
 
-from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.journal.names import inserter
@@ -9,11 +7,8 @@ from app.protocols.messenger.journal_tables import chat_clock
 
 
 async def take(sql: AsyncConnection, site_id: int, count: int = 1) -> int:
-    """The last of `count` new numbers, within a transaction of `ChatSql.writing`. A failed one uses none up."""
-    of_site = chat_clock.c.site_id == site_id
-    grown = update(chat_clock).where(of_site).values(last=chat_clock.c.last + count).returning(chat_clock.c.last)
-    last = (await sql.execute(grown)).scalar_one_or_none()
-    if last is None:
-        await sql.execute(inserter(sql)(chat_clock).values(site_id=site_id, last=count))
-        return count
-    return int(last)
+    """The last of `count` new numbers of a site, within a transaction of `ChatSql.writing`."""
+    statement = inserter(sql)(chat_clock).values(site_id=site_id, last=count)
+    later = {"last": chat_clock.c.last + count}
+    statement = statement.on_conflict_do_update(index_elements=["site_id"], set_=later)
+    return int((await sql.execute(statement.returning(chat_clock.c.last))).scalar_one())

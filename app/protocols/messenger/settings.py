@@ -21,9 +21,9 @@ LOGIN_SECONDS = 30.0
 #: Events `login`, `proof` and `password` of one connection.
 MAX_LOGIN_EVENTS = 20
 #: Events of one connection that wait for their turn or are being handled.
-MAX_EVENTS_WAITING = 64
+MAX_EVENTS_WAITING = 32
 #: The longest event, as JSON.
-MAX_EVENT_BYTES = 262_144
+MAX_EVENT_BYTES = 60_000
 #: The longest login and name.
 MAX_LOGIN_CHARACTERS = 64
 MAX_NAME_CHARACTERS = 128
@@ -39,7 +39,7 @@ MAX_SCRAM_CHARACTERS = 1_024
 #: A longer text is no token.
 MAX_TOKEN_CHARACTERS = 64
 #: Members of one room.
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 5_000
 #: Rooms of one user: as many as a connection may have by the site's limits, unless these say less.
 MAX_ROOMS_OF_USER = 900
 #: Devices of one user in the directory; past it the one that was seen longest ago goes.
@@ -105,7 +105,7 @@ class MessengerKeys(Section):
     file_quota_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = field(name="file_quota", default=None)
 
 
-SECTION = SectionSpec("messenger", MessengerKeys, Messenger)
+SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied=(("user_room_prefix", USER_PREFIX),))
 
 
 def check_sections(config: Config) -> None:
@@ -121,3 +121,5 @@ def _check(site: Site, config: Config) -> None:
             f"{site.name}.messenger: needs a database, expected database_url, or no redis.url: "
             "beside the embedded server SQLite is used"
         )
+    if site.user_room_prefix != USER_PREFIX:
+        raise ConfigError(f"{site.name}.userRoomPrefix: expected {USER_PREFIX!r} beside messenger, or no such key")
