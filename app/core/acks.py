@@ -138,9 +138,13 @@ class AckBuffer:
             _log.warning("acks kept", site=self._site.name, acks=self._count, reason=str(error))
             return
         self._counts.acks += _count_of(groups)
-        self.on_applied(groups)
         for handle in calls:
             self._resync(handle)
+        try:
+            self.on_applied(groups)
+        except Exception:
+            # Nobody waits for this task; acks that come later go on.
+            _log.exception("listener failed", site=self._site.name)
 
     def _put_back(self, number: int, groups: list[AckGroup]) -> None:
         # Several flushes fail at once when the link breaks. Keep their order: an ack out of turn calls for a `_resync`.

@@ -96,10 +96,10 @@ class Connection:
         """`continue_replay` is called when the client has acknowledged a batch that more of the queue follows: the
         connection is FETCHING then, and wants the next part."""
         self.site = site
-        #: Stored beside the connection; see `Arrival`. It may be secret.
+        #: Stored beside the connection; see `ConnectNotes`. It may be secret.
         self.note = note
-        #: The description of its client, and the number of the last change that its rooms hold; see `Arrival`. Both are
-        #: set before it is opened.
+        #: The description of its client, and the number of the last change that its rooms hold; see `ConnectNotes`.
+        #: Both are set before it is opened.
         self.client = ""
         self.rooms_at = 0
         #: Unique on this node.

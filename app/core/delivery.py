@@ -22,9 +22,9 @@ from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import (
     AckGroup,
-    Arrival,
     AudienceListener,
     BuriedConnection,
+    ConnectNotes,
     QueueStore,
     Receiver,
     Registration,
@@ -257,9 +257,9 @@ class Delivery:
             self._refill_if_missed(connection)
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
-        arrival = Arrival(connection.note, connection.client, connection.rooms_at)
+        notes = ConnectNotes(connection.note, connection.client, connection.rooms_at)
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms, arrival)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, notes)
         except StoreAway:
             self._end(connection)
             raise

@@ -27,7 +27,8 @@ class Stored(Struct, frozen=True):
     tells: int = 0
     #: For the option `wait`: the connected devices whose queue holds the message.
     connected: Sequence[bytes] = ()
-    #: The id of the message that an earlier request with the same idempotency key has stored; "": none has.
+    #: The id of the message that an earlier request with the same idempotency key has stored, whose seq this is then;
+    #: "": none has.
     earlier_id: str = ""
 
 
@@ -47,7 +48,7 @@ class Withdrawn(Struct, frozen=True):
     devices: int
 
 
-class Arrival(Struct, frozen=True):
+class ConnectNotes(Struct, frozen=True):
     """More of a connection that is about to be registered. Its repr is without the note, which may be secret."""
 
     #: Kept beside the connection. If this node dies, the node that takes the connection out is given it.
@@ -58,10 +59,10 @@ class Arrival(Struct, frozen=True):
     rooms_at: int = 0
 
     def __repr__(self) -> str:
-        return f"Arrival({self.client!r}, {self.rooms_at})"
+        return f"ConnectNotes({self.client!r}, {self.rooms_at})"
 
 
-NO_ARRIVAL = Arrival()
+NO_CONNECT_NOTES = ConnectNotes()
 
 
 class RoomsChange(Struct, frozen=True):
@@ -127,7 +128,7 @@ class BuriedConnection(Struct, frozen=True):
 
     site: Site
     user_room: str
-    #: The note that its protocol has left for this case, "" for none; see `Arrival`.
+    #: The note that its protocol has left for this case, "" for none; see `ConnectNotes`.
     note: str
     #: The dead node's last beat.
     since: datetime
@@ -169,11 +170,11 @@ class QueueStore(Protocol):
         """
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], arrival: Arrival = NO_ARRIVAL
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], notes: ConnectNotes = NO_CONNECT_NOTES
     ) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
-        Raises RoomsChanged when a later change of rooms than `arrival` names was applied; nothing is registered then.
+        Raises RoomsChanged when a later change of rooms than `notes` names was applied; nothing is registered then.
         """
 
     def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:

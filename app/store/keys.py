@@ -20,7 +20,7 @@
 | waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
 | watched | hash | seq → id and event as JSON, for messages in `within` |
 | pending:<seq> | set | users of such a message of whom no device has acknowledged |
-| once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
+| once:<digest> | string | idempotency key → digest of its request, message id, recipients, seq; expires |
 | fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |

@@ -15,10 +15,10 @@ from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
 from app.core.options import NO_OPTIONS, WAIT_SECONDS
 from app.core.ports import (
-    NO_ARRIVAL,
+    NO_CONNECT_NOTES,
     AckGroup,
-    Arrival,
     BuriedConnection,
+    ConnectNotes,
     Registered,
     Registration,
     Replay,
@@ -147,7 +147,7 @@ class RedisQueues:
         )
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], arrival: Arrival = NO_ARRIVAL
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], notes: ConnectNotes = NO_CONNECT_NOTES
     ) -> Awaitable[Registration]:
         """Registers a connection; see `QueueStore`."""
         limit = site.batch_limit
@@ -167,10 +167,10 @@ class RedisQueues:
                 limit.bytes,
                 site.public_channel or "",
                 self._deadline(site),
-                encode_text(arrival.note),
+                encode_text(notes.note),
                 site.limits.devices_per_user,
-                encode_text(arrival.client),
-                arrival.rooms_at or "",
+                encode_text(notes.client),
+                notes.rooms_at or "",
                 *users,
             ),
         )
@@ -355,7 +355,7 @@ class RedisQueues:
         if not seq:
             raise limit_reached(site, *told)
         if seq == b"again":
-            return Stored(0, told[1], earlier_id=told[0].decode())
+            return Stored(int(told[2] or 0), told[1], earlier_id=told[0].decode())
         if seq == b"other":
             raise OtherRequest
         if not told:

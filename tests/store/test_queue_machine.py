@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from app.config.settings import BatchLimit, QueueLimit, Site
 from app.core.message import ExceptDevice, Message
 from app.core.options import NO_OPTIONS, MessageOptions
-from app.core.ports import AckGroup, Arrival, RoomsChange
+from app.core.ports import AckGroup, ConnectNotes, RoomsChange
 from app.errors import RoomsChanged
 from app.store.bus import parse
 from app.store.keys import prefix
@@ -141,7 +141,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.numbers += 1
         key = (node, self.numbers)
         model = self.models[index]
-        answer = self.ask("connect", node, model.site, self.numbers, device, rooms, Arrival(rooms_at=model.rooms_at))
+        notes = ConnectNotes(rooms_at=model.rooms_at)
+        answer = self.ask("connect", node, model.site, self.numbers, device, rooms, notes)
         devices = model.connect(key, device, rooms, self.now)
         self.connections[index, key] = devices
         assert answer.last_seq == model.last_seq
@@ -253,7 +254,7 @@ class QueueMachine(RuleBasedStateMachine):
         model = self.models[index]
         if model.rooms_at > 1:
             with pytest.raises(RoomsChanged):
-                self.ask("connect", NODES[0], model.site, 0, device, rooms, Arrival(rooms_at=model.rooms_at - 1))
+                self.ask("connect", NODES[0], model.site, 0, device, rooms, ConnectNotes(rooms_at=model.rooms_at - 1))
 
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), is_forgotten=st.booleans())

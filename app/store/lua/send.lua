@@ -143,7 +143,7 @@ if stored > 0 then
   store_body(seq, stored)
   if keep_options then keep_options(seq, to) end
 end
-if remember then remember(ARGV[14], id, stored) end
+if remember then remember(ARGV[14], id, stored, seq) end
 -- if journal
 local keeps = ARGV[16] == '1' and { 'body', body } or {}
 write_fate('k', 'send', 'seq', seq, 'id', id, 'at', string.format('%.0f', now), 'event', event, 'size', size,

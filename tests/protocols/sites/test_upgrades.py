@@ -10,7 +10,7 @@ import pytest
 
 from app.config.settings import Site
 from app.core.connection import ConnectionPhase
-from app.core.ports import Arrival
+from app.core.ports import ConnectNotes
 from app.errors import StoreUnavailable
 from app.protocols.sites import upgrades
 from app.protocols.sites.redis_upgrades import RedisUpgrades
@@ -95,7 +95,7 @@ async def test_redis_keeps_it(valkey: Valkey) -> None:
     handles = []
     for number in range(2):
         registration = await node.queues.connect(
-            SITE, number, f"d{number}", ["user_1"], Arrival(client="polling 4 Opera")
+            SITE, number, f"d{number}", ["user_1"], ConnectNotes(client="polling 4 Opera")
         )
         handles.append(registration.devices[0].handle)
     await RedisUpgrades(node.redis).note_upgrades(SITE, [handles[0], b"99"])
