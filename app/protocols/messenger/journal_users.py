@@ -7,13 +7,13 @@ from sqlalchemy import Row, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
+from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.bounds import MAX_USERS
 from app.protocols.messenger.caller import ChatUser
-from app.protocols.messenger.handlers import ChatRefusal
 from app.protocols.messenger.journal_accounts import change_user, set_keys, user_of, user_row, void_sessions
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
 from app.protocols.messenger.scram import Keys, login_key, login_text
-from app.protocols.messenger.settings import MAX_USERS
 
 
 class NewUser(Struct, frozen=True, kw_only=True):
@@ -83,6 +83,6 @@ async def update_user(sql: AsyncConnection, site_id: int, user_id: int, values: 
 
 
 async def set_password(sql: AsyncConnection, site_id: int, user_id: int, keys: Keys, *, must_change: bool) -> None:
-    """Gives a user another password, and ends all sessions. What is written down of it is no key."""
+    """Gives a user another password, and ends all sessions."""
     await change_user(sql, site_id, user_id, {**set_keys(keys), "must_change": must_change})
     await void_sessions(sql, site_id, user_id)

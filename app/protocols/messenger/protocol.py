@@ -7,6 +7,7 @@ from app.config.settings import Site
 from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.hello import QUERY_FIELDS
@@ -35,7 +36,7 @@ class _NodeMessenger(NodeProtocol):
         self._sites = config.sites
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
-        attendance = Attendance()
+        attendance: Attendance[Chatter] = Attendance()
         entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
         handlers = entrance.handlers()
         self._application = MessengerApplication(
