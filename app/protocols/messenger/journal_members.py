@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.protocols.messenger.bounds import ROOM_PREFIX, USER_PREFIX
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_clock, chat_members, chat_outbox, chat_rooms
-from app.protocols.messenger.settings import ROOM_PREFIX, USER_PREFIX
 
 #: The kinds of rows of the outbox that change the rooms of a user.
 MOVES = ("join", "leave")

@@ -8,17 +8,12 @@ from msgspec import Struct
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages
-from app.protocols.messenger.talk.journal_messages import (
-    AcceptedMessage,
-    ChatSender,
-    TalkBounds,
-    places_of_message,
-    without,
-)
+from app.protocols.messenger.talk.facts import AcceptedMessage, ChatSender, TalkBounds
+from app.protocols.messenger.talk.journal_messages import places_of_message, without
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import forget_words, index_words
 from app.protocols.messenger.talk.journal_visible import OwnChange, has_blocked, room_facts, seen, visible_row

@@ -8,19 +8,14 @@ from msgspec import Struct
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.digests import digest
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages, chat_users
+from app.protocols.messenger.talk.facts import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import index_words, places_of
-from app.protocols.messenger.talk.journal_visible import (
-    has_blocked,
-    room_facts,
-    visible_row,
-    visible_to,
-)
+from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
 from app.protocols.messenger.talk.rules import (
     ChatTarget,
     addressees,
@@ -32,52 +27,6 @@ _MESSAGE = chat_messages.c
 
 #: Makes a file part of a message: its id, name, type and size as JSON. Raises ChatRefusal.
 TakeFile = Callable[[AsyncConnection, int, int, str], Awaitable[str]]
-
-
-class ChatSender(Struct, frozen=True):
-    """The user of an event, and its device."""
-
-    user: int
-    #: The deviceId, and the rows of the device and its program.
-    device: str
-    device_id: int
-    app_id: int | None = None
-    app: str | None = None
-
-
-class MessageWish(Struct, frozen=True):
-    """A message as its client sends it."""
-
-    client_id: str
-    to: ChatTarget
-    kind: str
-    text: str
-    #: JSON, or None.
-    data: str | None = None
-    reply_to: int | None = None
-    forward_of: int | None = None
-    file: str | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """Tells it from another one with the same id."""
-        return digest(msgspec.json.encode(self).decode())
-
-
-class AcceptedMessage(Struct, frozen=True):
-    """The number of a message, and when it was accepted."""
-
-    id: int
-    at: int
-
-
-class TalkBounds(Struct, frozen=True):
-    """The settings of a site that its conversations need."""
-
-    #: The longest event to clients.
-    max_bytes: int
-    #: Whether a user may write to those alone that share a room or a contact with it.
-    is_by_rooms: bool = False
 
 
 class MessageDesk(Struct, frozen=True):

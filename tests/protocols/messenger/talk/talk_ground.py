@@ -11,22 +11,16 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
-from app.protocols.messenger.handlers import ChatRefusal
+from app.journal.inserting import inserter
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_members import enter, leave, set_admin, widen
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices, chat_rooms, chat_users
+from app.protocols.messenger.talk.facts import AcceptedMessage, ChatSender, MessageWish, OutboxRow, TalkBounds
 from app.protocols.messenger.talk.journal_changes import Change, change
 from app.protocols.messenger.talk.journal_history import history, search
-from app.protocols.messenger.talk.journal_messages import (
-    AcceptedMessage,
-    ChatSender,
-    MessageDesk,
-    MessageWish,
-    TalkBounds,
-    accept,
-)
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, finish, next_rows
+from app.protocols.messenger.talk.journal_messages import MessageDesk, accept
+from app.protocols.messenger.talk.journal_outbox import finish, next_rows
 from app.protocols.messenger.talk.journal_receipts import note_read
 from app.protocols.messenger.talk.journal_sync import SyncPart, sync_part
 from app.protocols.messenger.talk.rules import ChatTarget
