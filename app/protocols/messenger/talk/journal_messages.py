@@ -8,11 +8,10 @@ from msgspec import Struct
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.protocols.messenger.addresses import shared_room, user_room
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages, chat_users
-from app.protocols.messenger.talk.facts import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import index_words, places_of
 from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
@@ -22,11 +21,12 @@ from app.protocols.messenger.talk.rules import (
     check_writing,
 )
 from app.protocols.messenger.talk.shapes import SeenMessage, event_body, shown
+from app.protocols.messenger.talk.wishes import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 
 _MESSAGE = chat_messages.c
 
-#: Makes a file part of a message: its id, name, type and size as JSON. Raises ChatRefusal.
-TakeFile = Callable[[AsyncConnection, int, int, str], Awaitable[str]]
+#: Makes a file part of a message of a site, a user and a time: its id, name, type and size as JSON. Raises ChatRefusal.
+TakeFile = Callable[[AsyncConnection, int, int, str, int], Awaitable[str]]
 
 
 class MessageDesk(Struct, frozen=True):
@@ -45,7 +45,7 @@ async def accept(
         return earlier
     is_withheld = await _check_target(sql, site_id, sender.user, wish.to, desk)
     await _check_named(sql, site_id, sender.user, wish)
-    file_info = await desk.take_file(sql, site_id, sender.user, wish.file) if wish.file is not None else None
+    file_info = await desk.take_file(sql, site_id, sender.user, wish.file, now) if wish.file is not None else None
     number = await take(sql, site_id)
     body = event_body("message", shown(_as_seen(number, sender, wish, file_info, now)))
     if len(body.encode()) > desk.bounds.max_bytes:
