@@ -213,10 +213,10 @@ class Delivery:
         """From the bus: something has happened to an earlier message, or to a device."""
         if message.notice == "withdraw":
             connections.withdraw(message)
+        elif message.notice == "whisper":
+            connections.whisper(message)
         elif message.notice == "close":
-            for handle in message.recipients:
-                for connection in connections.connections_of(handle):
-                    connection.receiver.close("device forgotten")
+            connections.close_devices(message)
         else:
             self.follow_up.note(message)
 

@@ -1,5 +1,5 @@
 """The wishes of a sender beside the sending itself: to wait for acks, to withdraw a message, to forget a device,
-to change the rooms of a user.
+to change the rooms of a user, to tell something that is kept nowhere.
 
 A node that waits for acks hears of them on the bus.
 """
@@ -109,3 +109,8 @@ class FollowUp:
         """Lets a user join and leave rooms with all its devices, which it answers the number of; they get messages of
         the rooms, or none any more, from then on. For sites with queues. Raises StoreUnavailable."""
         return await self._store.change_rooms(site, change)
+
+    async def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> int:
+        """Hands an event to the connected devices in these rooms; it is kept nowhere. For sites with queues. Raises
+        StoreUnavailable."""
+        return await self._store.whisper(site, rooms, body)

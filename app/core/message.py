@@ -108,8 +108,8 @@ class LiveMessage:
         self.audience: Audience | None = None
         #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
-        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'. The
-        #: `recipients` are the devices that it is about.
+        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'; or of an
+        #: event that is kept nowhere: 'whisper'. The `recipients` are the devices that it is about.
         self.notice = ""
         #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}

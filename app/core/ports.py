@@ -209,6 +209,10 @@ class QueueStore(Protocol):
     def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
         """Nobody waits for the acks of a message any more."""
 
+    def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> Awaitable[int]:
+        """Hands an event to the connected devices in these rooms, without queue, ack and journal; answers how many they
+        are. Rooms with very many devices hear nothing: 0."""
+
     def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> Awaitable[bool]:
         """Forgets a device and closes its connections, or with `resync` drops its queue; False when it is unknown."""
 
@@ -294,6 +298,9 @@ class Receiver(Protocol):
 
     def send_withdrawn(self, id: str) -> None:
         """Writes that a message, which was written before, was withdrawn."""
+
+    def send_whisper(self, body: bytes) -> None:
+        """Writes an event that is kept nowhere, without an ack."""
 
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""

@@ -32,7 +32,7 @@ from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
-from app.store.large_sends import LEASE_SECONDS, LargeSends
+from app.store.large_sends import LARGE_FROM, LEASE_SECONDS, LargeSends
 from app.store.send_words import except_word, limit_reached, once_words
 from app.surrogates import decode_text, encode_text
 
@@ -220,6 +220,10 @@ class RedisQueues:
     def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
         """Nobody waits for the acks of a message any more; see `QueueStore`."""
         return self._run("stop_waiting", site, seq)
+
+    def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> Awaitable[int]:
+        """Hands an event to connected devices; see `QueueStore`."""
+        return _number(self._run("whisper", site, body, LARGE_FROM, *addresses(site, rooms)))
 
     async def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> bool:
         """Forgets a device, or drops its queue; see `QueueStore`."""

@@ -133,3 +133,31 @@ async def test_acks_are_told(start_node: NodeStarter) -> None:
     assert [(site, group.seq, group.handles) for site, group in told] == [
         (SITE, mine.seqs[0], list(mine.connection.handles))
     ]
+
+
+async def test_events_that_are_kept_nowhere(start_node: NodeStarter) -> None:
+    """A whisper reaches the connected devices of rooms on each node once; nothing of it is left for others."""
+    one, other = await start_node(SITE), await start_node(SITE)
+    mine = await one.open(SITE, ["user_1", "news"], "a")
+    yours = await other.open(SITE, ["user_2", "news"], "a")
+    stranger = await other.open(SITE, ["user_3"], "a")
+    away = await one.open(SITE, ["user_1", "news"], "b")
+    one.close_connection(away)
+    await one.delivery.drain()
+    assert await one.delivery.follow_up.whisper(SITE, ["News", "user_1"], b'["typing",1]') == 2
+    last = await one.publish(SITE, ["news", "user_3"])
+    await until(lambda: all(one.bodies == [last] for one in (mine, yours, stranger)), "the message")
+    assert [one.kinds for one in (mine, yours, stranger)] == [
+        ["greet", "whisper", "event"],
+        ["greet", "whisper", "event"],
+        ["greet", "event"],
+    ]
+    assert (await one.open(SITE, ["user_1", "news"], "b")).bodies == [last]
+
+
+async def test_a_whisper_to_very_many(start_node: NodeStarter) -> None:
+    """Rooms of very many devices hear nothing, and Redis is not held up."""
+    node = await start_node(SITE)
+    for number in range(5_001):
+        await node.queues.connect(SITE, 1, str(number), ["user_1", "news"])
+    assert await node.delivery.follow_up.whisper(SITE, ["news"], b"[]") == 0

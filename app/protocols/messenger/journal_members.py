@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.protocols.messenger.addresses import shared_room, user_room
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_clock, chat_members, chat_outbox, chat_rooms
-from app.protocols.messenger.settings import ROOM_PREFIX, USER_PREFIX
 
 #: The kinds of rows of the outbox that change the rooms of a user.
 MOVES = ("join", "leave")
@@ -70,16 +70,6 @@ async def rooms_as_of(sql: AsyncConnection, site_id: int, user: int, number: int
     was_there = or_(chat_members.c.until.is_(None), chat_members.c.until > number)
     statement = select(chat_members.c.room_id).where(of_user, chat_members.c.since <= number, was_there)
     return list((await sql.execute(statement.order_by(chat_members.c.room_id))).scalars())
-
-
-def user_room(user: int) -> str:
-    """The room of a user in the core."""
-    return f"{USER_PREFIX}{user}"
-
-
-def shared_room(room: int) -> str:
-    """The room of the core behind a room."""
-    return f"{ROOM_PREFIX}{room}"
 
 
 def _now(site_id: int, room: int, user: int) -> tuple[ColumnElement[bool], ...]:

@@ -15,8 +15,8 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.core.ports import AckGroup
 from app.observe.counts import Counts
-from app.protocols.messenger.handlers import ChatUnavailable
-from app.protocols.messenger.talk.journal_receipts import AckedSeq
+from app.protocols.messenger.answers import ChatUnavailable
+from app.protocols.messenger.talk.facts import AckedSeq
 from app.protocols.messenger.talk.ports import ReceiptStore, WakeRelay
 from app.watched_tasks import start_logged, start_watched
 

@@ -3,26 +3,16 @@ killed between an ack and its receipt loses no receipt."""
 
 from collections.abc import Sequence
 
-from msgspec import Struct
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.journal.tables import deliveries, devices, messages
+from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.journal_tables import chat_sent
-from app.protocols.messenger.settings import USER_PREFIX
-from app.protocols.messenger.talk.journal_receipts import AckedSeq
+from app.protocols.messenger.talk.facts import AckedSeq, AckPage
 
 #: The journal has the rows of a message by then.
 _KNOWN_MS = 3_600_000
-
-
-class AckPage(Struct, frozen=True):
-    """Some sent messages."""
-
-    seqs: list[int]
-    acks: list[AckedSeq]
-    #: The seqs of messages that no device will acknowledge any more: all of their acks are in `acks`.
-    ended: list[int]
 
 
 async def ack_page(sql: AsyncConnection, site_id: int, behind: int, most: int, now: int) -> AckPage:

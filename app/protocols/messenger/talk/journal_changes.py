@@ -4,36 +4,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.addresses import shared_room, user_room
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages
-from app.protocols.messenger.talk.journal_messages import (
-    AcceptedMessage,
-    ChatSender,
-    TalkBounds,
-    places_of_message,
-    without,
-)
+from app.protocols.messenger.talk.journal_messages import places_of_message, without
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import forget_words, index_words
 from app.protocols.messenger.talk.journal_visible import OwnChange, has_blocked, room_facts, seen, visible_row
 from app.protocols.messenger.talk.rules import ChatTarget, RoomFacts, check_change, hidden_by_block, parts_of
 from app.protocols.messenger.talk.settings import MAX_ROOMS_OF_ROW
 from app.protocols.messenger.talk.shapes import SeenMessage, event_body, shown
+from app.protocols.messenger.talk.wishes import AcceptedMessage, ChatSender, TalkBounds
 
 _MESSAGE = chat_messages.c
 
 
 class Change(Struct, frozen=True):
-    """The new content of a message; None: it is deleted."""
+    """The new content of a message."""
 
     id: int
-    text: str | None
+    is_deleted: bool = False
+    #: None: it stays.
+    text: str | None = None
     #: JSON, or None.
     data: str | None = None
     #: Whether `data` changes.
@@ -51,7 +48,7 @@ async def change(
     check_change(row.from_user_id == sender.user, room, row.room_id is not None)
     before = seen(row, sender.user)
     if before.is_deleted:
-        if wish.text is not None:
+        if not wish.is_deleted:
             raise ChatRefusal("bad_request", "The message is deleted.")
         return AcceptedMessage(row.id, before.changed_at or row.at)
     after = _after(before, wish, now)
@@ -81,11 +78,11 @@ def _columns(after: SeenMessage, is_own: bool) -> dict[str, Any]:
 
 
 def _after(before: SeenMessage, wish: Change, now: int) -> SeenMessage:
-    text = wish.text if wish.text is not None else ""
-    data = wish.data if wish.has_data or wish.text is None else before.data
-    file = None if wish.text is None else before.file
-    fields = {"text": text, "data": data, "file": file, "changed_at": now, "is_deleted": wish.text is None}
-    return msgspec.structs.replace(before, **fields)
+    if wish.is_deleted:
+        gone: dict[str, Any] = {"text": "", "data": None, "file": None}
+        return structs.replace(before, changed_at=now, is_deleted=True, **gone)
+    text = before.text if wish.text is None else wish.text
+    return structs.replace(before, changed_at=now, text=text, data=wish.data if wish.has_data else before.data)
 
 
 async def _index_again(sql: AsyncConnection, site_id: int, row: Row[Any], after: SeenMessage) -> None:

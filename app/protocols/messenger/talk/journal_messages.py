@@ -8,76 +8,25 @@ from msgspec import Struct
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.digests import digest
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.addresses import shared_room, user_room
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_members import shared_room, user_room
 from app.protocols.messenger.journal_tables import chat_members, chat_messages, chat_users
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import index_words, places_of
-from app.protocols.messenger.talk.journal_visible import (
-    has_blocked,
-    room_facts,
-    visible_row,
-    visible_to,
-)
+from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
 from app.protocols.messenger.talk.rules import (
     ChatTarget,
     addressees,
     check_writing,
 )
 from app.protocols.messenger.talk.shapes import SeenMessage, event_body, shown
+from app.protocols.messenger.talk.wishes import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 
 _MESSAGE = chat_messages.c
 
-#: Makes a file part of a message: its id, name, type and size as JSON. Raises ChatRefusal.
-TakeFile = Callable[[AsyncConnection, int, int, str], Awaitable[str]]
-
-
-class ChatSender(Struct, frozen=True):
-    """The user of an event, and its device."""
-
-    user: int
-    #: The deviceId, and the rows of the device and its program.
-    device: str
-    device_id: int
-    app_id: int | None = None
-    app: str | None = None
-
-
-class MessageWish(Struct, frozen=True):
-    """A message as its client sends it."""
-
-    client_id: str
-    to: ChatTarget
-    kind: str
-    text: str
-    #: JSON, or None.
-    data: str | None = None
-    reply_to: int | None = None
-    forward_of: int | None = None
-    file: str | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """Tells it from another one with the same id."""
-        return digest(msgspec.json.encode(self).decode())
-
-
-class AcceptedMessage(Struct, frozen=True):
-    """The number of a message, and when it was accepted."""
-
-    id: int
-    at: int
-
-
-class TalkBounds(Struct, frozen=True):
-    """The settings of a site that its conversations need."""
-
-    #: The longest event to clients.
-    max_bytes: int
-    #: Whether a user may write to those alone that share a room or a contact with it.
-    is_by_rooms: bool = False
+#: Makes a file part of a message of a site, a user and a time: its id, name, type and size as JSON. Raises ChatRefusal.
+TakeFile = Callable[[AsyncConnection, int, int, str, int], Awaitable[str]]
 
 
 class MessageDesk(Struct, frozen=True):
@@ -96,7 +45,7 @@ async def accept(
         return earlier
     is_withheld = await _check_target(sql, site_id, sender.user, wish.to, desk)
     await _check_named(sql, site_id, sender.user, wish)
-    file_info = await desk.take_file(sql, site_id, sender.user, wish.file) if wish.file is not None else None
+    file_info = await desk.take_file(sql, site_id, sender.user, wish.file, now) if wish.file is not None else None
     number = await take(sql, site_id)
     body = event_body("message", shown(_as_seen(number, sender, wish, file_info, now)))
     if len(body.encode()) > desk.bounds.max_bytes:

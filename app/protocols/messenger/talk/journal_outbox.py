@@ -4,38 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
+from app.journal.inserting import inserter
 from app.protocols.messenger.journal_tables import chat_outbox, chat_sent
-
-
-class OutboxRow(Struct, frozen=True):
-    """One row. Its repr is without the body, which is a message."""
-
-    id: int
-    #: `send`, `join` or `leave`.
-    kind: str
-    rooms: list[str]
-    #: The event as JSON; of a change of rooms the room of the user.
-    body: str
-    but_user: str | None
-    but_device: str | None
-    #: The message whose receipts follow from the acks.
-    message_id: int | None
-
-    def __repr__(self) -> str:
-        return f"OutboxRow({self.id}, {self.kind!r})"
-
-
-class SentRow(Struct, frozen=True):
-    """A message that the core has under a seq."""
-
-    seq: int
-    message_id: int
-    at: int
+from app.protocols.messenger.talk.facts import OutboxRow, SentRow
 
 
 async def put(sql: AsyncConnection, site_id: int, rows: Sequence[dict[str, Any]]) -> None:

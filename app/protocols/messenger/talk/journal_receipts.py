@@ -9,9 +9,9 @@ from msgspec import Struct
 from sqlalchemy import Row, Select, and_, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
+from app.journal.inserting import inserter
+from app.protocols.messenger.addresses import user_room
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_members import user_room
 from app.protocols.messenger.journal_tables import (
     chat_devices,
     chat_members,
@@ -20,24 +20,16 @@ from app.protocols.messenger.journal_tables import (
     chat_rooms,
     chat_sent,
 )
-from app.protocols.messenger.talk.journal_messages import ChatSender
+from app.protocols.messenger.talk.facts import AckedSeq
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_visible import blocked_by, visible_to
 from app.protocols.messenger.talk.receipt_groups import ReceiptRow, grouped
 from app.protocols.messenger.talk.rules import CHANNEL
+from app.protocols.messenger.talk.wishes import ChatSender
 
 _MESSAGE, _RECEIPT = chat_messages.c, chat_receipts.c
 #: The parameters of one statement are bounded in both databases.
 _PART = 200
-
-
-class AckedSeq(Struct, frozen=True):
-    """A device has acknowledged a message of the core."""
-
-    seq: int
-    user: int
-    #: The deviceId.
-    device: str
 
 
 class _Mark(Struct, frozen=True):

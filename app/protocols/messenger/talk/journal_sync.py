@@ -17,7 +17,7 @@ from msgspec import Raw, Struct, structs
 from sqlalchemy import ColumnElement, Row, Select, and_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_tables import (
     chat_clock,
     chat_devices,

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from app.config.settings import Site
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.talk.journal_acks import AckPage, ack_page, forget_seqs
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, SentRow, finish, next_rows
-from app.protocols.messenger.talk.journal_receipts import AckedSeq, note_delivered
+from app.protocols.messenger.talk.facts import AckedSeq, AckPage, OutboxRow, SentRow
+from app.protocols.messenger.talk.journal_acks import ack_page, forget_seqs
+from app.protocols.messenger.talk.journal_outbox import finish, next_rows
+from app.protocols.messenger.talk.journal_receipts import note_delivered
 
 
 class JournalTalk:

@@ -7,9 +7,7 @@ from typing import Protocol
 from app.config.settings import Site
 from app.core.message import Message
 from app.core.ports import RoomsChange, Stored
-from app.protocols.messenger.talk.journal_acks import AckPage
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, SentRow
-from app.protocols.messenger.talk.journal_receipts import AckedSeq
+from app.protocols.messenger.talk.facts import AckedSeq, AckPage, OutboxRow, SentRow
 
 
 class OutboxStore(Protocol):

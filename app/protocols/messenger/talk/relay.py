@@ -20,8 +20,8 @@ from app.core.ports import RoomsChange
 from app.digests import digest
 from app.errors import LimitReached, OtherRequest, RoomsChanged, StoreError, StoreUnavailable
 from app.observe.counts import Counts
-from app.protocols.messenger.handlers import ChatUnavailable
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, SentRow
+from app.protocols.messenger.answers import ChatUnavailable
+from app.protocols.messenger.talk.facts import OutboxRow, SentRow
 from app.protocols.messenger.talk.ports import NextId, OutboxStore, RelayCore, RelayLease
 from app.watched_tasks import start_logged, start_watched
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from app.protocols.messenger.handlers import ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal
 
 CHANNEL = "channel"
 

@@ -9,36 +9,26 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
-from app.protocols.messenger.handlers import ChatRefusal
+from app.journal.inserting import inserter
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_members import enter, leave, set_admin, widen
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices, chat_rooms, chat_users
+from app.protocols.messenger.talk.facts import OutboxRow
+from app.protocols.messenger.talk.journal_attachments import attach
 from app.protocols.messenger.talk.journal_changes import Change, change
 from app.protocols.messenger.talk.journal_history import history, search
-from app.protocols.messenger.talk.journal_messages import (
-    AcceptedMessage,
-    ChatSender,
-    MessageDesk,
-    MessageWish,
-    TalkBounds,
-    accept,
-)
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, finish, next_rows
+from app.protocols.messenger.talk.journal_messages import MessageDesk, accept
+from app.protocols.messenger.talk.journal_outbox import finish, next_rows
 from app.protocols.messenger.talk.journal_receipts import note_read
 from app.protocols.messenger.talk.journal_sync import SyncPart, sync_part
 from app.protocols.messenger.talk.rules import ChatTarget
+from app.protocols.messenger.talk.wishes import AcceptedMessage, ChatSender, MessageWish, TalkBounds
 from tests.support.store import make_site
 
 NOW = 1_700_000_000_000
 _BOUNDS = TalkBounds(max_bytes=1_000_000)
-
-
-async def no_files(sql: AsyncConnection, site_id: int, user: int, file: str) -> str:
-    """There are no files."""
-    raise ChatRefusal("bad_request", "file: expected a file.")
 
 
 class Ground:
@@ -48,7 +38,7 @@ class Ground:
         """Called by `open`."""
         self.sql = sql
         self.site = make_site(site)
-        self.desk = MessageDesk(_BOUNDS, no_files)
+        self.desk = MessageDesk(_BOUNDS, attach)
         self._ids = itertools.count(1)
         self._devices: dict[tuple[int, str], int] = {}
 
@@ -146,7 +136,7 @@ class Ground:
         """Change a message; None deletes it."""
         sender = await self.sender(user, device)
         async with self.sql.writing(self.site) as (sql, site_id):
-            return await change(sql, site_id, sender, Change(id, text), NOW + 1, _BOUNDS)
+            return await change(sql, site_id, sender, Change(id, text is None, text), NOW + 1, _BOUNDS)
 
     async def read(self, user: int, ids: Sequence[int], *, device: str = "a") -> int:
         """Note messages as read."""

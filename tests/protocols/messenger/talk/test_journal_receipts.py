@@ -9,9 +9,10 @@ from sqlalchemy import insert
 
 from app.journal.tables import deliveries, devices, messages
 from app.protocols.messenger.journal_tables import chat_receipts, chat_sent
+from app.protocols.messenger.talk.facts import AckedSeq, SentRow
 from app.protocols.messenger.talk.journal_acks import ack_page, forget_seqs
-from app.protocols.messenger.talk.journal_outbox import SentRow, finish
-from app.protocols.messenger.talk.journal_receipts import AckedSeq, note_delivered
+from app.protocols.messenger.talk.journal_outbox import finish
+from app.protocols.messenger.talk.journal_receipts import note_delivered
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import NOW, Ground
 

@@ -20,7 +20,7 @@ from app.observe.counts import Counts
 from app.protocols.messenger.journal_members import place_of_core, rooms_as_of
 from app.protocols.messenger.journal_tables import chat_outbox, chat_receipts, chat_sent
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
-from app.protocols.messenger.talk.journal_outbox import OutboxRow, SentRow
+from app.protocols.messenger.talk.facts import OutboxRow, SentRow
 from app.protocols.messenger.talk.journal_talk import JournalTalk
 from app.protocols.messenger.talk.redis_lease import RedisRelayLease
 from app.protocols.messenger.talk.relay import Relay
