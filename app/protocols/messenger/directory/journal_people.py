@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
+from app.journal.inserting import inserter
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import MAX_CONTACTS
 from app.protocols.messenger.caller import ChatUser
