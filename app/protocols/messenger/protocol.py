@@ -8,6 +8,12 @@ from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
 from app.protocols.messenger.chatter import Chatter
+from app.protocols.messenger.directory.calls import UserCalls
+from app.protocols.messenger.directory.directory import ChatDirectory
+from app.protocols.messenger.directory.events import DirectoryEvents
+from app.protocols.messenger.directory.journal_presence import JournalViewers
+from app.protocols.messenger.directory.presence import ChatPresence
+from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.hello import QUERY_FIELDS
@@ -39,14 +45,34 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        announcer = CoreAnnouncer(services.delivery)
+        announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
+        calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, announcer)
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
-        handlers = {**entrance.handlers(), **self._talk.handlers()}
+        self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
+        self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
+        self._follow(services, entrance, attendance)
+        handlers = {
+            **entrance.handlers(),
+            **self._talk.handlers(),
+            **DirectoryEvents(self.directory).handlers(),
+        }
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
         self.namespaces = self._application
+
+    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+        presence = self._presence
+        entrance.on_joined.append(presence.joined)
+        entrance.on_left.append(presence.left)
+        services.burials.append(presence.bury)
+
+        def restore() -> None:
+            for site in attendance.sites:
+                presence.restore(site, attendance.users(site))
+
+        services.delivery.on_interrupted.append(restore)
 
     def live(self, site: str) -> Iterator[LiveConnection]:
         """Lists its connections of a site."""
@@ -71,6 +97,7 @@ class _NodeMessenger(NodeProtocol):
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
+            self._presence.start()
             self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
 
     def built_from(self, site: Site) -> object:
@@ -82,6 +109,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None:
             if self._making is not None:
                 self._making.cancel()
+            await self._presence.close()
             await self._talk.close()
             await self._sql.close()
 

@@ -12,9 +12,9 @@ from app.protocols.messenger.bounds import MAX_CONTACTS
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_viewers import seen_among
-from app.protocols.messenger.directory.rules import ChatDoer
+from app.protocols.messenger.directory.rules import ChatDoer, contact_shown
 from app.protocols.messenger.journal_accounts import user_of, user_row
-from app.protocols.messenger.journal_changes import Changed
+from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices
 from app.protocols.messenger.journal_users import NewUser, add_user, find_login, set_password, update_user
 from app.protocols.messenger.scram import Keys, login_key, login_text
@@ -116,7 +116,9 @@ async def change_contact(edit: DirectoryEdit, change: ContactChange) -> None:
     statement = inserter(edit.sql)(chat_contacts).values(**key, **values)
     await edit.sql.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
     old = None if before is None else contact_shown(other, **before)
-    await edit.note(Changed("contact", other, contact_shown(other, **values), old, edit.me))
+    await note_change(
+        *edit.place, Changed("contact", other, contact_shown(other, **values), old, edit.me), edit.doer.by
+    )
     edit.news.contacts.setdefault(edit.me, set()).add(other)
 
 
@@ -135,11 +137,6 @@ async def _check_contacts(edit: DirectoryEdit) -> None:
         raise ChatRefusal("too_many", f"Expected at most {MAX_CONTACTS} contacts.")
 
 
-def contact_shown(other: int, name: str | None, is_muted: bool, is_blocked: bool) -> dict[str, Any]:
-    """A contact as its owner sees it."""
-    return {"user": other, "name": name, "muted": is_muted, "blocked": is_blocked}
-
-
 async def name_device(edit: DirectoryEdit, device_id: int, name: str) -> None:
     """Gives a device of a user a name. Raises ChatRefusal."""
     devices = chat_devices.c
@@ -150,5 +147,16 @@ async def name_device(edit: DirectoryEdit, device_id: int, name: str) -> None:
     if row.name == name:
         return
     await edit.sql.execute(update(chat_devices).where(*of_device).values(name=name))
-    await edit.note(Changed("device", device_id, {"name": name}, {"name": row.name}, edit.me))
+    await note_change(
+        *edit.place, Changed("device", device_id, {"name": name}, {"name": row.name}, edit.me), edit.doer.by
+    )
     edit.news.devices.setdefault(edit.me, set()).add(device_id)
+
+
+async def doer_of(sql: AsyncConnection, site_id: int, user_id: int) -> ChatDoer:
+    """A user as one who changes the directory, with the rights of this moment. Raises ChatRefusal for one that is
+    disabled."""
+    row = await user_row(sql, site_id, user_id)
+    if row is None or row.is_disabled:
+        raise ChatRefusal("session_void", "The user is disabled.")
+    return ChatDoer(f"user:{user_id}", user_id, row.is_admin)

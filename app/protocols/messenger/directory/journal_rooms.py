@@ -11,6 +11,7 @@ from app.clock import now_ms
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import MAX_ROOMS, MAX_ROOMS_OF_USER
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
+from app.protocols.messenger.directory.journal_room_states import read_room
 from app.protocols.messenger.directory.journal_viewers import parts_of, seen_among
 from app.protocols.messenger.directory.rules import (
     ADMINS,
@@ -22,7 +23,7 @@ from app.protocols.messenger.directory.rules import (
     heir_of,
 )
 from app.protocols.messenger.journal_accounts import admins_among
-from app.protocols.messenger.journal_changes import Changed
+from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_members import enter, leave, set_admin, widen
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms
 
@@ -100,33 +101,6 @@ async def leave_room(edit: DirectoryEdit, room_id: int) -> None:
     await _note(edit, before, room_id)
 
 
-async def read_room(sql: AsyncConnection, site_id: int, room_id: int) -> RoomState | None:
-    """A room with its members."""
-    return (await read_rooms(sql, site_id, [room_id])).get(room_id)
-
-
-async def read_rooms(sql: AsyncConnection, site_id: int, room_ids: list[int]) -> dict[int, RoomState]:
-    """Rooms with their members, by id."""
-    found: dict[int, RoomState] = {}
-    for part in parts_of(room_ids):
-        members: dict[int, set[int]] = {}
-        admins: dict[int, set[int]] = {}
-        table = chat_members.c
-        now = (table.site_id == site_id, table.room_id.in_(part), table.until.is_(None))
-        for row in await sql.execute(select(table.room_id, table.user_id, table.is_admin).where(*now)):
-            members.setdefault(row.room_id, set()).add(row.user_id)
-            if row.is_admin:
-                admins.setdefault(row.room_id, set()).add(row.user_id)
-        rooms = select(chat_rooms).where(chat_rooms.c.site_id == site_id, chat_rooms.c.id.in_(part))
-        for row in await sql.execute(rooms):
-            lists = (frozenset(members.get(row.id, ())), frozenset(admins.get(row.id, ())))
-            found[row.id] = RoomState(
-                *(row.id, row.name, row.kind, row.icon, row.description, row.object_type, row.object_id),
-                *(row.has_history, row.has_receipts, row.is_archived, *lists, row.external),
-            )
-    return found
-
-
 async def _set(sql: AsyncConnection, site_id: int, room_id: int, columns: dict[str, Any]) -> None:
     of_room = (chat_rooms.c.site_id == site_id, chat_rooms.c.id == room_id)
     await sql.execute(update(chat_rooms).where(*of_room).values(**columns))
@@ -171,7 +145,7 @@ async def _note(edit: DirectoryEdit, before: RoomState | None, room_id: int) -> 
     old, new = _told(before, after)
     if old == new:
         return
-    await edit.note(Changed("room", room_id, new, old))
+    await note_change(*edit.place, Changed("room", room_id, new, old), edit.doer.by)
     edit.news.note_room(room_id, before.members if before is not None else frozenset(), after.members)
     if ADMINS in (after.kind, None if before is None else before.kind):
         await _note_admins(edit, before, after)
@@ -192,8 +166,10 @@ def _told(before: RoomState | None, after: RoomState) -> tuple[dict[str, object]
 async def _note_admins(edit: DirectoryEdit, before: RoomState | None, after: RoomState) -> None:
     was, is_now = (frozenset() if room is None else room.made_admins for room in (before, after))
     # Others are admins for another reason, and stay so.
-    changed = (was ^ is_now) - await admins_among(*edit.place, was ^ is_now, but_room=after.id)
-    for user in sorted(changed):
+    moved = (was ^ is_now) - await admins_among(*edit.place, was ^ is_now, but_room=after.id)
+    for user in sorted(moved):
         is_admin = user in is_now
-        await edit.note(Changed("user", user, {"admin": is_admin}, {"admin": not is_admin}))
+        await note_change(
+            *edit.place, Changed("user", user, {"admin": is_admin}, {"admin": not is_admin}), edit.doer.by
+        )
         edit.news.users.add(user)

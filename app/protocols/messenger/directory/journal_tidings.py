@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import select
 
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
-from app.protocols.messenger.directory.journal_people import contact_shown
-from app.protocols.messenger.directory.journal_rooms import read_rooms
+from app.protocols.messenger.directory.journal_room_states import read_rooms
 from app.protocols.messenger.directory.journal_viewers import viewers_of
 from app.protocols.messenger.directory.news import Tiding
+from app.protocols.messenger.directory.rules import contact_shown
 from app.protocols.messenger.journal_accounts import user_of, user_row
 from app.protocols.messenger.journal_tables import chat_apps, chat_contacts, chat_devices
 

@@ -1,6 +1,7 @@
 """The rules of the directory: who may change a user or a room, and to what. Plain code: the facts are given."""
 
 from collections.abc import Collection
+from typing import Any
 
 from msgspec import Struct
 
@@ -129,3 +130,8 @@ def heir_of(room: RoomState, leaver: int) -> int | None:
     if room.admins - {leaver} or not rest or leaver not in room.admins:
         return None
     return min(rest)
+
+
+def contact_shown(other: int, name: str | None, is_muted: bool, is_blocked: bool) -> dict[str, Any]:
+    """A contact as its owner sees it."""
+    return {"user": other, "name": name, "muted": is_muted, "blocked": is_blocked}
