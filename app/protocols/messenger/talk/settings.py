@@ -1,10 +1,10 @@
 """The bounds of conversations, in one place."""
 
 #: The longest text, kind and id of a message by its client, in characters; the longest `data` in bytes of JSON.
-MAX_TEXT_CHARACTERS = 65_536
+MAX_TEXT_CHARACTERS = 16_384
 MAX_KIND_CHARACTERS = 64
 MAX_CLIENT_ID_CHARACTERS = 64
-MAX_DATA_BYTES = 65_536
+MAX_DATA_BYTES = 32_768
 #: The longest id of a file.
 MAX_FILE_CHARACTERS = 64
 #: Ids of one `receipts`.
