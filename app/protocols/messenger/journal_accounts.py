@@ -154,6 +154,12 @@ async def user_row(sql: AsyncConnection, site_id: int, user_id: int) -> Row[Any]
     return (await sql.execute(statement.where(*of_user))).one_or_none()
 
 
+async def user_rows(sql: AsyncConnection, site_id: int) -> Sequence[Row[Any]]:
+    """The rows of all users of a site, in the order of their ids."""
+    statement = select(*_USER_COLUMNS).where(chat_users.c.site_id == site_id).order_by(chat_users.c.id)
+    return (await sql.execute(statement)).all()
+
+
 def _sessions(site_id: int) -> Any:
     """The sessions of a site that are not over, with their users and devices."""
     columns = (chat_sessions.c.digest, chat_sessions.c.device_id, chat_sessions.c.expires_at)
