@@ -199,7 +199,7 @@ def _perform(config: Config, site: Site, work: _Work[_Answer]) -> _Answer:
 def _password(is_piped: bool) -> tuple[str, bool]:
     """The password, and whether it was made here."""
     if is_piped:
-        password = click.get_text_stream("stdin").readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     elif _is_terminal():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
