@@ -10,9 +10,16 @@ from app.clock import now_ms
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import MAX_USERS
 from app.protocols.messenger.caller import ChatUser
-from app.protocols.messenger.journal_accounts import change_user, set_keys, user_of, user_row, user_rows, void_sessions
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
+from app.protocols.messenger.journal_user_rows import (
+    change_user,
+    set_keys,
+    user_of,
+    user_row,
+    users_with_rights,
+    void_sessions,
+)
 from app.protocols.messenger.scram import Keys, login_key, login_text
 
 
@@ -66,7 +73,8 @@ async def read_user(sql: AsyncConnection, site_id: int, user_id: int) -> ChatUse
 
 async def list_users(sql: AsyncConnection, site_id: int) -> list[ChatUser]:
     """The users of a site, in the order of their ids."""
-    return [user_of(row) for row in await user_rows(sql, site_id)]
+    statement = users_with_rights().where(chat_users.c.site_id == site_id).order_by(chat_users.c.id)
+    return [user_of(row) for row in await sql.execute(statement)]
 
 
 async def find_login(sql: AsyncConnection, site_id: int, login: str) -> Row[Any] | None:
