@@ -16,6 +16,7 @@ from app.clock import now_ms
 from app.config.load import MOST_KEYS
 from app.config.settings import Site
 from app.errors import ConfigError, StoreError
+from app.journal.database import JournalUnavailable
 
 _KEY_BYTES = 32
 
@@ -128,12 +129,19 @@ class Catalog:
         return await self._write(name, change)
 
     async def _write(self, name: str, change: Change) -> StoredSite:
-        written = await self._rows.change(name, change)
+        written, last = await self._rows.change(name, change)
         try:
-            await self._copy.put([written])
-        except StoreError as error:
+            await tell(self._rows, self._copy, written, last)
+        except (JournalUnavailable, StoreError) as error:
             _log.warning("change of a site not told", site=name, reason=str(error))
         return written
+
+
+async def tell(rows: SqlSites, copy: RedisCopy, written: StoredSite, last: int) -> None:
+    """Tells the nodes of a change in SQL, and of earlier ones of which Redis did not hear: it was away. `last` is the
+    version of the change before it. Raises JournalUnavailable, StoreError."""
+    if not await copy.put(written, last):
+        await copy.replace(await rows.read_all())
 
 
 def readable_sites(rules: SiteRules, stored: Sequence[StoredSite]) -> dict[str, Site]:

@@ -10,7 +10,7 @@ from time import monotonic
 import structlog
 from msgspec import Struct
 
-from app.catalog.catalog import readable_sites
+from app.catalog.catalog import readable_sites, tell
 from app.catalog.redis_copy import RedisCopy
 from app.catalog.site_rules import SiteRules
 from app.catalog.sql_sites import SqlSites
@@ -220,6 +220,6 @@ class CatalogFollower:
                 changed_at=before.changed_at,
             )
 
-        await self._copy.put([await self._rows.change(site.name, change)])
+        await tell(self._rows, self._copy, *await self._rows.change(site.name, change))
         self._leaving.pop(site.name, None)
         _log.info("keys of a site removed", site=site.name)

@@ -49,25 +49,31 @@ class RedisCopy:
             found += [msgspec.json.decode(row, type=StoredSite) for row in rows if row is not None]
         return found
 
-    async def put(self, sites: Iterable[StoredSite]) -> None:
-        """Writes rows, each unless the copy has a later version of it. A site that is gone leaves the copy."""
-        given = list(sites)
-        for start in range(0, len(given), _PART):
-            words: list[str | int | bytes] = []
-            for site in given[start : start + _PART]:
-                row = b"" if site.state == "gone" else msgspec.json.encode(site)
-                words += [site.name, site.version, row]
-            await self._redis.run("catalog_put", PREFIX, *words)
+    async def put(self, site: StoredSite, after: int) -> bool:
+        """Writes the row of one change, unless the copy has a later version of it. `after` is the version of the change
+        before it: False where the copy lacks that one, and has to be replaced. A site that is gone leaves the copy."""
+        return await self._put([site], after)
 
     async def replace(self, sites: Sequence[StoredSite]) -> None:
         """Writes all rows, and removes the sites that have none."""
         newest = max((site.version for site in sites), default=0)
         known = {site.name for site in sites}
-        await self.put(sites)
-        others = [name for name, version in (await self.versions()).items() if name not in known and version <= newest]
-        await self.put(
-            StoredSite(name=name, block={}, state="gone", version=newest, created_at=0, changed_at=0) for name in others
-        )
+        gone = [
+            StoredSite(name=name, block={}, state="gone", version=version, created_at=0, changed_at=0)
+            for name, version in (await self.versions()).items()
+            if name not in known and version <= newest
+        ]
+        # In the order of the versions: a copy that is replaced by half does not count as newer than it is.
+        given = sorted([*sites, *gone], key=lambda site: site.version)
+        for start in range(0, len(given), _PART):
+            await self._put(given[start : start + _PART], 0)
+
+    async def _put(self, sites: Iterable[StoredSite], after: int) -> bool:
+        words: list[str | int | bytes] = []
+        for site in sites:
+            row = b"" if site.state == "gone" else msgspec.json.encode(site)
+            words += [site.name, site.version, row]
+        return bool(await self._redis.run("catalog_put", PREFIX, after, *words))
 
     async def may_purge(self, node: str) -> bool:
         """Whether this node, and no other, removes keys of sites for the next while."""

@@ -69,9 +69,10 @@ class SqlSites:
         async with _asking(self._reader) as sql:
             return await _read(sql, name)
 
-    async def change(self, name: str, change: Change) -> StoredSite:
-        """Writes what `change` makes of the row and of the next version. Changes follow each other: none is written
-        over another one unseen. Raises what `change` raises, and CatalogRefused for one site too many."""
+    async def change(self, name: str, change: Change) -> tuple[StoredSite, int]:
+        """Writes what `change` makes of the row and of the next version; returns the row, and the version of the change
+        before it. Changes follow each other: none is written over another one unseen. Raises what `change` raises, and
+        CatalogRefused for one site too many."""
         async with _asking(self._writer) as sql:
             if is_postgres(self._writer):
                 await sql.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -83,7 +84,7 @@ class SqlSites:
                 await sql.execute(insert(site_settings).values(**_values_of(after)))
             else:
                 await sql.execute(update(site_settings).where(site_settings.c.name == name).values(**_values_of(after)))
-            return after
+            return after, last
 
 
 @asynccontextmanager

@@ -143,11 +143,36 @@ async def test_an_older_row_changes_nothing(catalog: Catalog, copy: RedisCopy) -
     """The copy keeps the newest row of a site, in whatever order rows arrive."""
     old = await catalog.add("shop", BLOCK)
     new = await catalog.change("shop", {**BLOCK, "device_ttl": 1})
-    await copy.put([old])
+    assert await copy.put(old, 0)
     assert await copy.read(["shop"]) == [new]
-    await copy.put([structs.replace(new, state="gone", block={}, version=new.version + 1)])
+    assert await copy.put(structs.replace(new, state="gone", block={}, version=new.version + 1), new.version)
     assert await copy.versions() == {}
     assert (await copy.marks()).version == new.version + 1
+
+
+async def test_a_change_behind_one_that_was_not_told(catalog: Catalog, copy: RedisCopy, rows: SqlSites) -> None:
+    """A change tells of the earlier ones too that Redis did not hear of, as long as they are in SQL."""
+    await catalog.add("shop", BLOCK)
+    await catalog.add("blog", {**BLOCK, "apiKey": "another-key-0123456789"})
+    missed, _ = await rows.change("shop", _later)
+    later = await catalog.change("blog", {**BLOCK, "apiKey": "another-key-0123456789", "device_ttl": 2})
+    assert await copy.read(["shop", "blog"]) == [missed, later]
+    assert (await copy.marks()).version == later.version
+
+
+async def test_a_copy_that_lacks_a_change_says_so(catalog: Catalog, copy: RedisCopy, rows: SqlSites) -> None:
+    """A row behind one that the copy lacks does not make the copy newer: a node finds that SQL is newer."""
+    site = await catalog.add("shop", BLOCK)
+    missed, _ = await rows.change("shop", _later)
+    other = structs.replace(site, name="blog", version=missed.version + 1)
+    assert not await copy.put(other, missed.version)
+    assert await copy.read(["shop", "blog"]) == [site, other]
+    assert (await copy.marks()).version == site.version
+
+
+def _later(site: StoredSite | None, version: int) -> StoredSite:
+    assert site is not None
+    return structs.replace(site, version=version, block={**site.block, "device_ttl": 7})
 
 
 async def test_sql_that_is_away(rules: SiteRules, copy: RedisCopy) -> None:

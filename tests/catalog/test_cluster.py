@@ -23,7 +23,7 @@ async def test_copy_and_purge_on_a_cluster() -> None:
                 StoredSite(name=f"site{number}", block={}, version=number, created_at=1, changed_at=1)
                 for number in range(1, 4)
             ]
-            await copy.put(sites)
+            await copy.replace(sites)
             assert (await copy.marks()).version == 3
             assert await copy.read(["site3", "none", "site1"]) == [sites[2], sites[0]]
             for number in range(1, 4):

@@ -14,9 +14,9 @@ from app.config.settings import JOURNAL_TABLES
 from app.journal.database import open_database
 from app.journal.schema import SchemaTooNew, newest_version, upgrade_schema
 from app.journal.tables import metadata
-from app.protocols.messenger import journal_tables
+from app.protocols.messenger.journal_tables import chat_sites
 
-assert journal_tables.metadata is metadata, "its tables are among those of the journal"
+assert chat_sites.metadata is metadata, "the messenger's tables are among those of the journal"
 
 
 def differences(connection: Connection) -> list[object]:

@@ -306,5 +306,5 @@ async def test_no_run_is_long(redis: Redis, valkey: Valkey, tell: Callable[[str]
 
 async def in_turn(work: Callable[[int], Awaitable[Any]], count: int) -> None:
     """Do this with each number, many at once."""
-    for start in range(0, count, 500):
-        await asyncio.gather(*(work(number) for number in range(start, min(start + 500, count))))
+    for start in range(0, count, 100):
+        await asyncio.gather(*(work(number) for number in range(start, min(start + 100, count))))

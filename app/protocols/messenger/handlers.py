@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.errors import RecadoError
+from app.json_depth import MAX_LEVELS, is_too_deep
+from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.bounds import MAX_EVENT_BYTES
 from app.protocols.messenger.caller import ChatCaller
-from app.protocols.messenger.settings import MAX_EVENT_BYTES
 
 
 class Standing(IntEnum):
@@ -26,36 +27,20 @@ class Standing(IntEnum):
     ADMIN = 3
 
 
-class ChatRefusal(RecadoError):
-    """An event is refused: the answer's code and sentence, and what else the error tells."""
-
-    def __init__(self, code: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.more = more
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """The answer to the client."""
-        return {"ok": False, "error": {"code": self.code, "message": str(self), **self.more}}
-
-
-class ChatEvent(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The data of an event. A field that is not in the subclass is refused."""
-
-
-class NoData(ChatEvent):
-    """An event without data."""
-
-
 class Handler(Struct, frozen=True):
     """One event. Lives as long as the node."""
 
     #: A subclass of `ChatEvent`: its types and bounds are what a client may send.
     reads: type[ChatEvent]
-    #: Answers the fields beside `ok`. Raises ChatRefusal; JournalUnavailable and StoreError are answered `unavailable`.
-    handle: Callable[[ChatCaller, Any], Awaitable[Mapping[str, Any] | None]]
+    #: Called with the ChatCaller and the data. Answers the fields beside `ok`. Raises ChatRefusal, StoreError,
+    #: LimitReached.
+    handle: Callable[[Any, Any], Awaitable[Mapping[str, Any] | None]]
     least: Standing = Standing.USER
+
+
+class EntranceHandler(Handler, frozen=True):
+    """An event that is about the connection itself: its `handle` is called with the chatter. Lives as long as the
+    node."""
 
 
 def standing_of(caller: ChatCaller) -> Standing:
@@ -101,6 +86,8 @@ def _check_text(data: Any) -> None:
         raise ChatRefusal("bad_request", "Expected an object of JSON, with whole characters.") from None
     if len(packed) > MAX_EVENT_BYTES:
         raise ChatRefusal("too_long", f"Expected at most {MAX_EVENT_BYTES} bytes as JSON, got {len(packed)}.")
+    if is_too_deep(packed):
+        raise ChatRefusal("bad_request", f"Expected at most {MAX_LEVELS} levels of JSON.")
     if "\\u0000" in packed.decode().replace("\\\\", ""):
         raise ChatRefusal("bad_request", "Expected text without the character NUL.")
 

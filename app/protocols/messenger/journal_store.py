@@ -15,8 +15,10 @@ from app.journal.database import ANSWER_SECONDS, JournalUnavailable, is_postgres
 from app.journal.names import inserter
 from app.journal.schema import upgrade_schema
 from app.journal.tables import sites
+from app.observe.counted_lines import CountedLines
+from app.protocols.messenger.answers import ChatUnavailable
+from app.protocols.messenger.bounds import MAX_UNDER_WAY
 from app.protocols.messenger.journal_tables import chat_sites
-from app.protocols.messenger.settings import MAX_UNDER_WAY
 
 #: Any number that no other lock of the database uses: with the id of a site the key of the lock on its changes.
 _LOCK = 7_236_013
@@ -26,6 +28,7 @@ _SECRET_BYTES = 32
 _RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
+_away = CountedLines(_log, "error", "messenger has no answer of its database")
 
 
 class _SiteTurns:
@@ -34,13 +37,15 @@ class _SiteTurns:
 
     def __init__(self) -> None:
         self.reading = asyncio.Semaphore(MAX_UNDER_WAY)
+        #: Strangers that log in take no turn from users.
+        self.strangers = asyncio.Semaphore(MAX_UNDER_WAY // 2)
         self.writing = asyncio.Semaphore(MAX_UNDER_WAY)
 
 
 class ChatSql:
     """The database of the messenger. Lives as long as the node or the command; `close` ends its connections.
 
-    Its contexts raise JournalUnavailable when SQL is away, or does not answer in time. Then nothing has changed, or
+    Its contexts raise ChatUnavailable when SQL is away, or does not answer in time. Then nothing has changed, or
     everything, if the connection broke at the commit.
     """
 
@@ -80,10 +85,11 @@ class ChatSql:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     @asynccontextmanager
-    async def reading(self, site: Site) -> AsyncIterator[tuple[AsyncConnection, int]]:
-        """A connection that sees one state of the database, and the site's id."""
+    async def reading(self, site: Site, *, of_strangers: bool = False) -> AsyncIterator[tuple[AsyncConnection, int]]:
+        """A connection for questions, and the site's id."""
         site_id, _ = await self._facts_of(site)
-        async with self._turns_of(site).reading, _asking(self._reader) as sql:
+        turns = self._turns_of(site)
+        async with turns.strangers if of_strangers else turns.reading, _asking(self._reader) as sql:
             yield sql, site_id
 
     @asynccontextmanager
@@ -112,9 +118,13 @@ class ChatSql:
 
 @asynccontextmanager
 async def _asking(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    with translated():
-        async with asyncio.timeout(ANSWER_SECONDS), engine.begin() as sql:
-            yield sql
+    try:
+        with translated():
+            async with asyncio.timeout(ANSWER_SECONDS), engine.begin() as sql:
+                yield sql
+    except JournalUnavailable as error:
+        _away.tell(reason=str(error))
+        raise ChatUnavailable from None
 
 
 async def _enter(sql: AsyncConnection, name: str) -> tuple[int, bytes]:

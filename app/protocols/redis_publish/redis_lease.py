@@ -93,8 +93,10 @@ class PublishLease:
         """Stops the beats, and takes this node and its connections out of Redis."""
         await self.give_up()
         await self._beat.close()
+        # A beat that was still under way may have taken the lease, or may not have let it go yet.
+        self._is_mine = False
+        await self.reader.lease_lost()
         with contextlib.suppress(StoreError):
-            # A beat that was still under way may have taken the lease.
             await self._ask("release")
             await self.mailboxes.bury(self._node)
 

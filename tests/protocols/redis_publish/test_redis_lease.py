@@ -189,6 +189,35 @@ async def test_the_last_gives_up(start: Start, valkey: Valkey) -> None:
     assert second.reader.gaps[0] > 0
 
 
+async def test_close_while_the_lease_is_taken(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that ends in the middle of a beat that takes the lease does not own it afterwards."""
+    first, second = await start("aa"), await start("bb")
+    await until(lambda: first.reader.is_owner and second.feed.is_hearing, "the first to own it")
+    is_listening, goes_on = asyncio.Event(), asyncio.Event()
+    listen = second.feed.listen
+
+    async def listen_late() -> None:
+        is_listening.set()
+        await goes_on.wait()
+        await listen()
+
+    monkeypatch.setattr(second.feed, "listen", listen_late)
+    await first.kill()
+    await is_listening.wait()
+    close_beat = second.lease._beat.close
+
+    async def close_beat_late() -> None:
+        goes_on.set()
+        await until(lambda: second.reader.is_owner, "the beat that was under way")
+        await close_beat()
+
+    monkeypatch.setattr(second.lease._beat, "close", close_beat_late)
+    await second.lease.close()
+    assert not second.reader.is_owner
+    await second.feed.close()
+    await second.redis.close()
+
+
 async def test_deaf_owner(start: Start) -> None:
     """An owner whose subscription breaks takes the lease again when it hears again, and counts the time in which it was
     deaf. A node that was forgotten learns of it."""
