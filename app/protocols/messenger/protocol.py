@@ -10,6 +10,9 @@ from app.protocols.messenger.attendance import Attendance
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
+from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
+from app.protocols.messenger.files.handlers import file_handlers
+from app.protocols.messenger.files.services import NodeFiles, OwnersAlone
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
@@ -38,7 +41,9 @@ class _NodeMessenger(NodeProtocol):
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
         entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
-        handlers = entrance.handlers()
+        self._files = NodeFiles(services, self._sql, OwnersAlone())
+        self.site_paths = {"files": self._files.endpoint}
+        handlers = entrance.handlers() | file_handlers(self._files.link)
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
@@ -59,6 +64,7 @@ class _NodeMessenger(NodeProtocol):
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
+            self._files.start()
             self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
 
     def built_from(self, site: Site) -> object:
@@ -70,6 +76,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None:
             if self._making is not None:
                 self._making.cancel()
+            await self._files.close()
             await self._sql.close()
 
 
@@ -77,4 +84,6 @@ def _has_messenger(site: Site) -> bool:
     return site.section(Messenger) is not None
 
 
-MESSENGER = ProtocolSpec("messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=METRICS)
+MESSENGER = ProtocolSpec(
+    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=(*METRICS, *FILES_METRICS)
+)

@@ -12,8 +12,7 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused
 from app.protocols.http_request import Send
-from app.protocols.messenger.files.journal_files import FileBook
-from app.protocols.messenger.files.ports import PIECE_BYTES, FileRights, FilesUnavailable, FileUser, PartStore
+from app.protocols.messenger.files.ports import PIECE_BYTES, FileRights, FileRows, FilesUnavailable, FileUser, PartStore
 from app.protocols.messenger.files.ranges import ByteSpan
 from app.protocols.messenger.files.records import FileRecord, pieces_of
 from app.transport.refusals import ANSWER_UNREAD, refused
@@ -34,7 +33,7 @@ class Delivered(Struct):
 class Downloads:
     """The downloads of one node. Lives as long as the node."""
 
-    def __init__(self, book: FileBook, store_of: Callable[[str], PartStore], rights: FileRights, node: str) -> None:
+    def __init__(self, book: FileRows, store_of: Callable[[str], PartStore], rights: FileRights, node: str) -> None:
         self._book = book
         self._store_of = store_of
         self._rights = rights

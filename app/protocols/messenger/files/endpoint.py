@@ -23,6 +23,7 @@ from app.errors import BadRequest, LimitReached, RequestRefused, StoreError
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body, segments_of
+from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.files.answers import (
     Answer,
     Sharing,
@@ -51,7 +52,6 @@ from app.protocols.messenger.files.tus_headers import (
     read_number,
 )
 from app.protocols.messenger.files.uploads import UploadBounds, Uploads
-from app.protocols.messenger.settings import USER_PREFIX
 from app.transport.refusals import FOREIGN_ORIGIN, refused
 from app.transport.request_body import BODY_TIMEOUT_SECONDS
 from app.transport.streaming import EXTENSION, AnswerWatch

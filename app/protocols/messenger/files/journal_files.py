@@ -1,11 +1,7 @@
-"""The rows of files and of transfers in SQL. Decides nothing about requests.
+"""The rows of files and of transfers in SQL. Decides nothing about requests."""
 
-A row is the truth of its file: parts whose names it does not have are nobody's. It changes only from the state that the
-caller has seen, so two requests for the same bytes never both count.
-"""
-
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -13,9 +9,9 @@ from sqlalchemy import Row, and_, case, delete, func, insert, or_, select, text,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config.settings import Site
-from app.journal.database import JournalUnavailable
 from app.journal.tables import transfers
-from app.protocols.messenger.files.ports import FilesUnavailable
+from app.protocols.messenger.files.journal_absence import answered
+from app.protocols.messenger.files.ports import Transfer
 from app.protocols.messenger.files.records import LEAST_COUNTED_BYTES, FileRecord, Part, Progress, check_quota
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import UNFINISHED_FILES, chat_files
@@ -28,17 +24,8 @@ _CLIENT_MS_WITHIN_MS = 86_400_000
 _files = chat_files.c
 
 
-@contextmanager
-def answered() -> Iterator[None]:
-    """Turns the absence of SQL into that of the files."""
-    try:
-        yield
-    except JournalUnavailable as error:
-        raise FilesUnavailable(f"SQL: {error}") from error
-
-
 class FileBook:
-    """The rows of files. Lives as long as the node. Every method raises FilesUnavailable while SQL is away."""
+    """The rows of files. Holds no state; lives as long as the node. Implements `FileRows`."""
 
     def __init__(self, sql: ChatSql) -> None:
         self._sql = sql
@@ -56,8 +43,7 @@ class FileBook:
                 yield found
 
     async def add(self, site: Site, file: FileRecord, quota_bytes: int) -> FileRecord:
-        """Adds an unfinished file, or a finished one without bytes. Returns it with its place. Raises RequestRefused
-        past the bounds of its user."""
+        """Adds a file; see `FileRows`."""
         async with self._writing(site) as (sql, site_id):
             check_quota(*await _held(sql, site_id, file.user_id), file.size, quota_bytes)
             values = _values(file) | {"site_id": site_id}
@@ -71,11 +57,8 @@ class FileBook:
             row = (await sql.execute(found)).first()
         return None if row is None else _record(row)
 
-    async def advance(
-        self, site: Site, file: FileRecord, progress: Progress, now_ms: int, transfer: dict[str, Any]
-    ) -> bool:
-        """Notes more bytes of a file, and at its end the transfer. False: another request was faster, or the file is
-        gone."""
+    async def advance(self, site: Site, file: FileRecord, progress: Progress, now_ms: int, transfer: Transfer) -> bool:
+        """Notes more bytes of a file, and at its end the transfer; see `FileRows`."""
         is_finished = progress.received == file.size
         values: dict[str, Any] = {
             "received": progress.received,
@@ -97,20 +80,20 @@ class FileBook:
         return found is not None
 
     async def note_resumed(self, site: Site, file: str) -> None:
-        """Notes that a client asked for the offset of an unfinished file: it goes on after a break."""
+        """Notes that an upload goes on after a break."""
         async with self._writing(site) as (sql, site_id):
             changed = update(chat_files).where(*_of(site_id, file), _files.finished_at.is_(None))
             await sql.execute(changed.values(is_resumed=True))
 
     async def begin_removal(self, site: Site, file: str, now_ms: int) -> bool:
-        """Hides a file for good, unless it was sent. False: it was, or there is none."""
+        """Hides a file for good, unless it was sent."""
         async with self._writing(site) as (sql, site_id):
             changed = update(chat_files).where(*_of(site_id, file), _files.sent_at.is_(None))
             answer = await sql.execute(changed.where(_files.removed_at.is_(None)).values(removed_at=now_ms))
             return bool(answer.rowcount)
 
     async def hide_expired(self, site: Site, now_ms: int) -> Sequence[FileRecord]:
-        """Hides unfinished files whose time has passed. Returns these, and those whose removal was begun before."""
+        """Hides unfinished files whose time has passed, a bounded number; see `FileRows`."""
         async with self._writing(site) as (sql, site_id):
             is_over = and_(_files.finished_at.is_(None), _files.expires_at <= now_ms)
             # Also in the words of the index, by which alone SQLite takes it.
@@ -126,18 +109,17 @@ class FileBook:
             return [_record(row) for row in await sql.execute(changed.returning(chat_files))]
 
     async def forget(self, site: Site, file: str) -> None:
-        """Deletes the row of a file whose parts are gone."""
+        """Deletes the row of a hidden file."""
         async with self._writing(site) as (sql, site_id):
             await sql.execute(delete(chat_files).where(*_of(site_id, file), _files.removed_at.is_not(None)))
 
-    async def add_transfer(self, site: Site, transfer: dict[str, Any]) -> None:
-        """Adds the row of a transfer that is over."""
+    async def add_transfer(self, site: Site, transfer: Transfer) -> None:
+        """Adds the row of a transfer."""
         async with self._writing(site) as (sql, site_id):
             await sql.execute(insert(transfers).values(**transfer, site_id=site_id))
 
-    async def add_client_ms(self, site: Site, transfer: dict[str, Any], client_ms: int) -> bool:
-        """Adds the time that a client has measured to its newest transfer like this one: its file, user, device, kind
-        and time. False: there is none of the last day."""
+    async def add_client_ms(self, site: Site, transfer: Transfer, client_ms: int) -> bool:
+        """Adds the time of a client to its newest transfer like this one; see `FileRows`."""
         async with self._writing(site) as (sql, site_id):
             like = [transfers.c[name] == transfer[name] for name in ("file", "user", "device", "kind")]
             since = transfer["at"] - _CLIENT_MS_WITHIN_MS

@@ -7,9 +7,11 @@ from app.config.settings import Site
 from app.protocols.messenger.files.disk_parts import DiskParts, new_disk_pool
 from app.protocols.messenger.files.downloads import Downloads
 from app.protocols.messenger.files.endpoint import FileEndpoint, FileSites
-from app.protocols.messenger.files.journal_files import FileBook, answered
+from app.protocols.messenger.files.journal_absence import answered
+from app.protocols.messenger.files.journal_files import FileBook
+from app.protocols.messenger.files.journal_sessions import JournalSessions
 from app.protocols.messenger.files.links import link_to
-from app.protocols.messenger.files.ports import FileRights, PartStore, SessionCheck
+from app.protocols.messenger.files.ports import FileRights, PartStore
 from app.protocols.messenger.files.redis_expiry import FileExpiry
 from app.protocols.messenger.files.s3_parts import PartMemory, S3Parts
 from app.protocols.messenger.files.uploads import UploadBounds, Uploads
@@ -21,10 +23,18 @@ from app.protocols.protocol import NodeServices
 _FOLDER = "files"
 
 
+class OwnersAlone:
+    """Rights without conversations: nobody reads the file of another. Implements `FileRights`."""
+
+    async def may_read(self, site: Site, user: int, file: str) -> bool:
+        """False."""
+        return False
+
+
 class NodeFiles:
     """Lives as long as the node: `start` begins, `close` ends."""
 
-    def __init__(self, services: NodeServices, sql: ChatSql, sessions: SessionCheck, rights: FileRights) -> None:
+    def __init__(self, services: NodeServices, sql: ChatSql, rights: FileRights) -> None:
         config = services.config
         self._sites = config.sites
         self._sql = sql
@@ -36,15 +46,8 @@ class NodeFiles:
         self._downloads = Downloads(book, self._store_of, rights, services.node)
         facts = FileSites(config.sites, bounds_of, self._secret_of)
         #: Answers the paths of the sites that it `serves`.
-        self.endpoint = FileEndpoint(facts, sessions, uploads, self._downloads, services.counts)
+        self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
         self._expiry = FileExpiry(services.redis, services.node, uploads, self._with_files)
-
-    def check(self) -> None:
-        """Opens the stores of all sites, without a request to them. Raises ConfigError."""
-        for site in self._with_files():
-            bounds = bounds_of(site)
-            if bounds is not None:
-                self._store_of(bounds.store)
 
     def start(self) -> None:
         """Begins to remove unfinished uploads."""

@@ -18,8 +18,7 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused
 from app.protocols.messenger.files.body import BodyEnd, UploadBody
-from app.protocols.messenger.files.journal_files import FileBook
-from app.protocols.messenger.files.ports import PIECE_BYTES, FilesUnavailable, FileUser, PartStore, PartWriter
+from app.protocols.messenger.files.ports import PIECE_BYTES, FileRows, FilesUnavailable, FileUser, PartStore, PartWriter
 from app.protocols.messenger.files.records import (
     UNFINISHED_SECONDS,
     FileRecord,
@@ -67,7 +66,7 @@ class _Taken(Struct):
 class Uploads:
     """The uploads of one node. Lives as long as the node."""
 
-    def __init__(self, book: FileBook, store_of: Callable[[str], PartStore], node: str) -> None:
+    def __init__(self, book: FileRows, store_of: Callable[[str], PartStore], node: str) -> None:
         """`store_of` returns the store of a row: "" is the disk, else the URL of a bucket."""
         self._book = book
         self._store_of = store_of
