@@ -47,7 +47,7 @@ class NodeFiles:
         facts = FileSites(config.sites, bounds_of, self._secret_of)
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
-        self._expiry = FileExpiry(services.redis, services.node, uploads, self._with_files)
+        self._expiry = FileExpiry(services.redis, services.node, uploads.expire, self._with_files)
 
     def start(self) -> None:
         """Begins to remove unfinished uploads."""
