@@ -1,7 +1,6 @@
 """`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,12 +15,13 @@ from app.core.message import History, Message, Waiting
 from app.core.options import NO_OPTIONS, WAIT_SECONDS
 from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
 from app.core.written import Written
-from app.errors import GuardRefused, LimitReached, OtherRequest
+from app.errors import GuardRefused, OtherRequest
 from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
 from app.store.large_sends import LEASE_SECONDS, LargeSends
+from app.store.terms import limit_reached, terms_of
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
@@ -31,8 +31,6 @@ _DEVICES_A_RUN = 1_000
 
 #: The numbers of an answer of send.lua behind the seq; the connected devices follow.
 _NUMBERS = 4
-#: Messages of a site with `wait` or `ack_within` that are under way: MOST_WATCHED of lua/_options.lua.
-MOST_WATCHED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -46,20 +44,6 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
     if state.isdigit():
         return Replayed("resync", _to_waiting(waiting), int(state))
     return Replayed(state.decode(), _to_waiting(waiting))
-
-
-def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached:
-    """The refusal of a send: for `wait_ms`, or while the site holds as much as its `quota`."""
-    if quota == b"watched":
-        return LimitReached(f"Too many messages wait for acks: expected at most {MOST_WATCHED}.", "watched_messages")
-    if not quota:
-        text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
-        return LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(wait_ms / 1000))
-    if quota == b"stored_bytes":
-        most = f"{site.limits.stored_bytes} bytes"
-    else:
-        most = f"{site.limits.stored_messages} messages"
-    return LimitReached(f"Too much is waiting: this site may store {most} until devices acknowledge.", quota.decode())
 
 
 def _once_words(message: Message) -> str:
@@ -326,15 +310,7 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, message: Message) -> Word:
-        """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
-        site, limits = message.site, message.site.limits
-        rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
-        if not (rate or messages or size):
-            return self._deadline(site)
-        # Nothing is stored for a site without queues.
-        quota = f"{messages},{size}" if site.has_queues else "0,0"
-        burst = limits.sends_burst or math.ceil(rate)
-        return f"{self._deadline(site)},{rate},{burst},{quota},{message.weight}"
+        return terms_of(message.site, self._deadline(message.site), message.weight)
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer
@@ -355,7 +331,7 @@ class RedisQueues:
     def _to_stored(self, site: Site, words: Any) -> Stored:
         seq, *told = words
         if not seq:
-            raise _limit_reached(site, *told)
+            raise limit_reached(site, *told)
         if seq == b"again":
             return Stored(0, told[1], earlier_id=told[0].decode())
         if seq == b"other":
