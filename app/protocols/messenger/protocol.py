@@ -12,14 +12,16 @@ from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
 from app.protocols.messenger.files.handlers import file_handlers
-from app.protocols.messenger.files.services import NodeFiles, OwnersAlone
+from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.messenger.talk.announcer import CoreAnnouncer
+from app.protocols.messenger.talk.talk import Talk
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.watched_tasks import start_watched
 
 
@@ -40,10 +42,12 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
-        self._files = NodeFiles(services, self._sql, OwnersAlone())
+        announcer = CoreAnnouncer(services.delivery)
+        self._talk = Talk(services, self._sql, announcer)
+        self._files = NodeFiles(services, self._sql)
         self.site_paths = {"files": self._files.endpoint}
-        handlers = entrance.handlers() | file_handlers(self._files.link)
+        entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
+        handlers = {**entrance.handlers(), **self._talk.handlers(), **file_handlers(self._files.link)}
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
@@ -56,11 +60,19 @@ class _NodeMessenger(NodeProtocol):
     async def start(self) -> None:
         """Makes the tables, as soon as SQL answers; until then events are answered `unavailable`."""
         self._begin()
+        for site in filter(_has_messenger, self._sites.values() if self._sql is not None else ()):
+            self._talk.add(site)
 
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         if site.section(Messenger) is not None:
             self._begin()
+            self._talk.add(site)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Hands the site's outbox to another node. (The clients have left.)"""
+        if self._sql is not None:
+            await self._talk.remove(site.name)
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
@@ -77,6 +89,7 @@ class _NodeMessenger(NodeProtocol):
             if self._making is not None:
                 self._making.cancel()
             await self._files.close()
+            await self._talk.close()
             await self._sql.close()
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 revision = "0007"
-down_revision = "0006"
+down_revision = "0009"
 
 metadata = MetaData()
 
@@ -307,7 +307,6 @@ Table(
     Column("site_id", Integer, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("message_id", BigInteger, nullable=False),
-    Column("sender_id", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "seq"),
     sqlite_with_rowid=False,

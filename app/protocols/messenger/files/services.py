@@ -9,9 +9,10 @@ from app.protocols.messenger.files.downloads import Downloads
 from app.protocols.messenger.files.endpoint import FileEndpoint, FileSites
 from app.protocols.messenger.files.journal_absence import answered
 from app.protocols.messenger.files.journal_files import FileBook
+from app.protocols.messenger.files.journal_rights import JournalRights
 from app.protocols.messenger.files.journal_sessions import JournalSessions
 from app.protocols.messenger.files.links import link_to
-from app.protocols.messenger.files.ports import FileRights, PartStore
+from app.protocols.messenger.files.ports import PartStore
 from app.protocols.messenger.files.redis_expiry import FileExpiry
 from app.protocols.messenger.files.s3_parts import PartMemory, S3Parts
 from app.protocols.messenger.files.uploads import UploadBounds, Uploads
@@ -23,18 +24,10 @@ from app.protocols.protocol import NodeServices
 _FOLDER = "files"
 
 
-class OwnersAlone:
-    """Rights without conversations: nobody reads the file of another. Implements `FileRights`."""
-
-    async def may_read(self, site: Site, user: int, file: str) -> bool:
-        """False."""
-        return False
-
-
 class NodeFiles:
     """Lives as long as the node: `start` begins, `close` ends."""
 
-    def __init__(self, services: NodeServices, sql: ChatSql, rights: FileRights) -> None:
+    def __init__(self, services: NodeServices, sql: ChatSql) -> None:
         config = services.config
         self._sites = config.sites
         self._sql = sql
@@ -43,7 +36,7 @@ class NodeFiles:
         self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / _FOLDER, self._pool)}
         book = FileBook(sql)
         uploads = Uploads(book, self._store_of, services.node)
-        self._downloads = Downloads(book, self._store_of, rights, services.node)
+        self._downloads = Downloads(book, self._store_of, JournalRights(sql), services.node)
         facts = FileSites(config.sites, bounds_of, self._secret_of)
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
