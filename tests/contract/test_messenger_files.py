@@ -120,7 +120,7 @@ def test_a_killed_node(team: Chatting, server: Deployment) -> None:
 
 
 def test_a_file_in_a_message(team: Chatting, server: Deployment) -> None:
-    """Those who see a message with the file read it, on every node; the file stays, and is gone for the others with the
+    """The users that see a message with the file read it, on every node; it stays, and is gone for them with the
     message."""
     ann, bob, eve = (team.login(login, f"{login}'s") for login in ("ann", "bob", "eve"))
     of_ann, of_bob, of_eve = session_of(ann), session_of(bob), session_of(eve)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.errors import ConfigError
 from app.protocols.messenger.files.disk_parts import DiskParts, new_disk_pool
 from app.protocols.messenger.files.downloads import Downloads
 from app.protocols.messenger.files.endpoint import FileEndpoint, FileSites
@@ -12,7 +13,7 @@ from app.protocols.messenger.files.journal_files import FileBook
 from app.protocols.messenger.files.journal_rights import JournalRights
 from app.protocols.messenger.files.journal_sessions import JournalSessions
 from app.protocols.messenger.files.links import link_to
-from app.protocols.messenger.files.ports import PartStore
+from app.protocols.messenger.files.ports import FilesUnavailable, PartStore
 from app.protocols.messenger.files.redis_expiry import FileExpiry
 from app.protocols.messenger.files.s3_parts import PartMemory, S3Parts
 from app.protocols.messenger.files.uploads import UploadBounds, Uploads
@@ -28,6 +29,7 @@ class NodeFiles:
     """Lives as long as the node: `start` begins, `close` ends."""
 
     def __init__(self, services: NodeServices, sql: ChatSql) -> None:
+        """Opens the stores of all sites, without a request to them. Raises ConfigError."""
         config = services.config
         self._sites = config.sites
         self._sql = sql
@@ -40,6 +42,8 @@ class NodeFiles:
         facts = FileSites(config.sites, bounds_of, self._secret_of)
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
+        for site in self._with_files():
+            self._open_store(site)
         self._expiry = FileExpiry(services.redis, services.node, uploads.expire, self._with_files)
 
     def start(self) -> None:
@@ -64,10 +68,18 @@ class NodeFiles:
         with answered():
             return await self._sql.secret_of(site)
 
+    def _open_store(self, site: Site) -> None:
+        bounds = bounds_of(site)
+        if bounds is not None and bounds.store not in self._stores:
+            self._stores[bounds.store] = S3Parts(bounds.store, self._memory)
+
     def _store_of(self, url: str) -> PartStore:
-        """The store of a row; one for each bucket and prefix."""
-        if url not in self._stores:
-            self._stores[url] = S3Parts(url, self._memory)
+        """The store of a row; one for each bucket and prefix. Raises FilesUnavailable."""
+        try:
+            if url not in self._stores:
+                self._stores[url] = S3Parts(url, self._memory)
+        except ConfigError as error:
+            raise FilesUnavailable(str(error)) from None
         return self._stores[url]
 
 
