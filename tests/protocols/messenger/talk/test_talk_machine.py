@@ -1,4 +1,4 @@
-"""Who sees what, under any order of events: conversations in SQL against a plain model, on both databases.
+"""Visibility under any order of events: conversations in SQL against a plain model, on both databases.
 
 RECADO_MACHINE_RUNS=1000 makes it run long.
 """
