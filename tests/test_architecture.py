@@ -94,13 +94,8 @@ HOMES = {
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
-    "sqlalchemy": {
-        "app.journal",
-        "app.node.journal_process",
-        "app.commands.journal",
-        "app.commands.operators",
-        "app.commands.users",
-    }
+    "obstore": {"app.protocols.messenger.files.s3_parts"},
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
     | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}
     | {"app.protocols.messenger", "app.commands.users"},
     "scramp": {"app.protocols.messenger"},

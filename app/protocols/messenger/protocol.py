@@ -17,6 +17,9 @@ from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
+from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
+from app.protocols.messenger.files.handlers import file_handlers
+from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
@@ -51,6 +54,8 @@ class _NodeMessenger(NodeProtocol):
         announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
         calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, announcer)
+        self._files = NodeFiles(services, self._sql)
+        self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
@@ -63,6 +68,7 @@ class _NodeMessenger(NodeProtocol):
             **self._talk.handlers(),
             **synchronisation.handlers(),
             **OwnAccount(entrance, logins).handlers(),
+            **file_handlers(self._files.link),
             **DirectoryEvents(self.directory).handlers(),
         }
         self._application = MessengerApplication(
@@ -107,6 +113,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
             self._presence.start()
             self._voids.start()
+            self._files.start()
             self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
 
     def built_from(self, site: Site) -> object:
@@ -120,6 +127,7 @@ class _NodeMessenger(NodeProtocol):
                 self._making.cancel()
             await self._voids.close()
             await self._presence.close()
+            await self._files.close()
             await self._talk.close()
             await self._sql.close()
 
@@ -128,4 +136,6 @@ def _has_messenger(site: Site) -> bool:
     return site.section(Messenger) is not None
 
 
-MESSENGER = ProtocolSpec("messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=METRICS)
+MESSENGER = ProtocolSpec(
+    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=(*METRICS, *FILES_METRICS)
+)
