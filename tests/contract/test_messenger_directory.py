@@ -96,8 +96,7 @@ def done(client: Client, event: str, **data: Any) -> dict[str, Any]:
 
 @each_library
 def test_a_room_is_shared_at_once(office: Office, team: Chatting, kind: ClientKind) -> None:
-    """Those who are made members are told, and get and write its messages; who is taken out hears that it is gone, and
-    gets none any more."""
+    """New members are told, and get and write its messages; a user that is taken out hears that it is gone."""
     ann, bob = team.login("ann", f"ann {kind}", kind), team.login("bob", f"bob {kind}", kind)
     bob_id = office.ids["bob"]
     room = done(ann, "room_create", name="work", members=[bob_id])["id"]
