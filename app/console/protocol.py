@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
+from app.backends.provider_door import ProviderDoor
 from app.canary.record import CanaryRecord
 from app.config.settings import Config
 from app.console.api import OperatorApi
@@ -16,6 +17,7 @@ from app.console.entry import Entry
 from app.console.error_room import ErrorSender
 from app.console.first_operator import make_first
 from app.console.needs import Needs
+from app.console.oidc import OidcLogin
 from app.console.operators import OperatorStore
 from app.console.pages.audit import audit_operations
 from app.console.pages.connections import connection_operations
@@ -26,6 +28,7 @@ from app.console.pages.operators import operator_operations
 from app.console.pages.overview import OverviewSources, overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.totals import TotalsSources, total_operations
+from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
 from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
@@ -41,6 +44,7 @@ from app.journal.newest import newest_samples
 from app.journal.prune import prune
 from app.journal.row_lists import list_rows
 from app.journal.state import database_state
+from app.observe.counted_lines import CountedLines
 from app.observe.log import tell_serious
 from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.protocol import AsgiApp, NodeProtocol, NodeServices, ProtocolSpec
@@ -114,13 +118,17 @@ class _NodeConsole(NodeProtocol):
             ),
             *self._pruning.operations(),
             *log_operations(read_rows),
+            *transfer_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),
             *account_operations(operators, self._passwords),
         ]
         desk = Desk([*self._services.operations, *own], config.sites, operators)
         entry = Entry(operators, RedisSessions(self._services.redis), self._passwords)
-        self._pages = ConsolePages(desk, entry, self._streams, PAGES)
+        oidc = config.console.oidc
+        told = CountedLines(_log, "warning", "console provider failed")
+        provider = None if oidc.issuer is None else OidcLogin(oidc, ProviderDoor().ask, told)
+        self._pages = ConsolePages(desk, entry, self._streams, PAGES, provider)
         self._api = OperatorApi(desk, entry).app
 
     async def _prune(self, tell: Callable[[str, int], None]) -> None:

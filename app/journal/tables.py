@@ -182,7 +182,12 @@ transfers = Table(
     Column("bytes", BigInteger),
     Column("ms", BigInteger),
     Column("is_resumed", Boolean),
+    #: The program of the client, the file, and the time by the client's own measure.
+    Column("app", Text),
+    Column("file", Text),
+    Column("client_ms", BigInteger),
     Index("transfers_by_time", "site_id", "at"),
+    Index("transfers_by_file", "site_id", "file", "at"),
 )
 
 webhook_attempts = Table(
@@ -312,6 +317,10 @@ operators = Table(
     Column("is_disabled", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
+    #: The person at a provider of identities: the issuer, a space, and its name for the person. NULL: it has a
+    #: password.
+    Column("subject", Text),
+    Index("operators_by_subject", "subject", unique=True),
     # No id comes again, so that no session of a removed operator becomes another's.
     sqlite_autoincrement=True,
 )

@@ -6,7 +6,7 @@ applications and routes, and its life from `start` to `close`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from starlette.routing import BaseRoute
@@ -34,6 +34,17 @@ MountedPath = tuple[str, str]
 ANY_REST = "*"
 
 
+class NodeAsking(Protocol):
+    """Questions between nodes. Lives as long as the node."""
+
+    #: The answers of this node, by verb: each takes what the asker has given, and answers values of JSON.
+    handlers: dict[str, Callable[[Any], Awaitable[Any]]]
+
+    async def ask_all(self, verb: str, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        """The answers of all living nodes, this one among them, by node, and for nodes without one the reason. All are
+        asked at once, and none is asked twice. Raises StoreError."""
+
+
 class NodeServices(Struct, frozen=True):
     """The parts of a node that its protocols use. Lives as long as the node."""
 
@@ -51,6 +62,7 @@ class NodeServices(Struct, frozen=True):
     burials: list[Callable[[Site, str], Awaitable[None]]]
     #: The threads that read what is long.
     reading: FairPool
+    calls: NodeAsking
     #: Called with the name of a site whose outbox has events, on the node that sends them.
     hook_wakes: list[Callable[[str], None]] = []
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
@@ -63,6 +75,16 @@ class SiteEnding(Struct, frozen=True):
 
     reason: str
     comes_back: bool
+
+
+class SitePath(Protocol):
+    """The paths below the name of a site. Lives as long as the node."""
+
+    def serves(self, site: str) -> bool:
+        """Whether this site has such paths. The name is any text of a stranger."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request to a site that has them."""
 
 
 SITE_CHANGED = SiteEnding("site changed", comes_back=True)
@@ -83,6 +105,9 @@ class NodeProtocol:
     application: AsgiApp | None = None
     #: Further first segments of paths that the application answers, beside the name of the protocol.
     more_paths: Sequence[str] = ()
+    #: The second segment of a path -> the application of `/<site>/<segment>` and every path below. A site whose name is
+    #: also the first segment of another application has no such paths.
+    site_paths: Mapping[str, "SitePath"] = {}
     #: The only port that serves the application; None: the server's own.
     port: int | None = None
     #: Other routes, served through Starlette. `add` may change them, and the notices.
