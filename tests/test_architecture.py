@@ -88,7 +88,7 @@ HOMES = {
     "engineio": set(),
     "picows": {"app.transport"},
     "jwt": {"app.protocols.sites", "app.protocols.topics", "app.console.id_tokens"},
-    "cryptography": {"app.protocols.topics", "app.node.certificates"},
+    "cryptography": {"app.protocols.topics", "app.protocols.sites.token_keys", "app.node.certificates"},
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},

@@ -170,6 +170,22 @@ class WebhookSection(Section):
         return "WebhookSection()"
 
 
+class JwtSection(Section):
+    """`jwt:`, an issuer of tokens. Its repr has no secret."""
+
+    issuer: Text | None = None
+    audience: tuple[Text, ...] | Text | None = None
+    secrets: tuple[Text, ...] | Text | None = field(name="secret", default=None)
+    public_keys: tuple[Text, ...] | Text | None = field(name="public_key", default=None)
+    jwks: HttpUrl | None = None
+    rooms_claim: Text | None = None
+    user_claim: Text | None = None
+    leeway_seconds: Annotated[float, Meta(ge=0, le=300)] | None = field(name="leeway", default=None)
+
+    def __repr__(self) -> str:
+        return "JwtSection()"
+
+
 class SharedKeys(Section):
     """The keys that an environment's block and a site may both hold. The site's value wins."""
 
@@ -288,6 +304,7 @@ class SiteKeys(SharedKeys):
 
     auth_url: HttpUrl | None = field(name="authUrl", default=None)
     auth_scheme: HeaderText | None = field(name="authScheme", default=None)
+    jwt: JwtSection | tuple[JwtSection, ...] | None = None
     # Two while callers change from one to the other.
     api_key: tuple[Text, ...] | Text | None = field(name="apiKey", default=None)
     user_room_prefix: str | None = field(name="userRoomPrefix", default=None)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from app.config.issuers import read_issuers
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import AS_WRITTEN, Section, decode_block
@@ -319,13 +320,15 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
     given = block.given()
     mistakes = Mistakes()
     sections = {section: given.pop(section.key) for section in types.sections if section.key in given}
-    if block.auth_url is None and not any(section.is_sufficient for section in sections):
+    if block.auth_url is None and not block.jwt and not any(section.is_sufficient for section in sections):
         mistakes.add(
-            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
+            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, `jwt`, "
             "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
         )
     with mistakes.noted():
         given |= _keys_of(block, place)
+    with mistakes.noted():
+        given |= {"jwt": read_issuers(block.jwt, f"{place}.jwt")} if block.jwt else {}
     if block.api_key is None:
         mistakes.add(f"{place}: apiKey is missing, expected the text that /send must present")
     mistakes.raise_any()

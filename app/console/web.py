@@ -179,7 +179,7 @@ class ConsolePages:
         return show
 
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
-        # The part beside the live one is not asked for.
+        # The parts beside the live one are not asked.
         live_page = msgspec.structs.replace(page, beside={})
 
         async def stream(request: Request) -> Response:

@@ -91,7 +91,8 @@ def ack_except(*events: str) -> AckPolicy:
 class Record:
     """One thing that happened to a client.
 
-    Kinds: connect, upgrade, event, acked (a delayed ack was sent), refused, disconnect, closed, transport_error, fault.
+    Kinds: connect, upgrade, event, acked (a delayed ack was sent), answer (an ack of the
+    server), refused, disconnect, closed, transport_error, fault.
     """
 
     kind: str

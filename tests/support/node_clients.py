@@ -83,6 +83,10 @@ class NodeClients(ChildProcess):
         """Send an event from the client to the server."""
         self.command("emit", client.name, event=event, args=list(args))
 
+    def ask(self, client: Client, event: str, *args: Any) -> None:
+        """Send an event whose acknowledgement the client records as `answer`."""
+        self.command("ask", client.name, event=event, args=list(args))
+
     def set_policy(self, client: Client, policy: AckPolicy) -> None:
         """Change the events that the client acknowledges from now on."""
         self.command("policy", client.name, ack=dataclasses.asdict(policy))

@@ -36,6 +36,10 @@ class PythonClients:
         waiting = self._sessions[name].waiting[index]
         self._background.loop.call_soon_threadsafe(waiting.set_result, tuple(args) or None)
 
+    def ask(self, client: Client, event: str, *args: Any) -> None:
+        """Send an event whose acknowledgement the client records as `answer`."""
+        self._background.run(self._sessions[client.name].ask(event, args))
+
     def disconnect(self, name: str) -> None:
         """Leave by the library's own method."""
         self._background.run(self._sessions[name].close())
@@ -80,6 +84,12 @@ class _Session:
         for future in self.waiting.values():
             future.cancel()
         self._record("closed")
+
+    async def ask(self, event: str, args: Sequence[Any]) -> None:
+        def answered(*answer: Any) -> None:
+            self._record("answer", args=list(answer))
+
+        await self._socket.emit(event, tuple(args), namespace=self._call.namespace, callback=answered)
 
     async def _open(self) -> None:
         query = f"?{urlencode(self._call.query, quote_via=quote)}" if self._call.query else ""

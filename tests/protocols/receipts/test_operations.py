@@ -17,6 +17,7 @@ from app.protocols.protocol import NodeServices
 from app.protocols.reading import new_reading_pool
 from app.protocols.receipts.protocol import RECEIPTS
 from app.store.keys import prefix
+from app.store.node_calls import NodeCalls
 from tests.protocols.receipts.asking import SITE, SITES
 from tests.support.fates import FateStream
 from tests.support.store import StoreNode, heard, settled
@@ -32,7 +33,9 @@ async def do(node: StoreNode, database_url: str, engine: AsyncEngine) -> AsyncIt
     config = Config(sites=dict(SITES), redis_url="redis://localhost", database_url=database_url)
     reading, operations = new_reading_pool(), list[Operation]()
     parts = (node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts)
-    protocol = RECEIPTS.open(NodeServices(config, node.name, *parts, [], reading, operations=operations))
+    protocol = RECEIPTS.open(
+        NodeServices(config, node.name, *parts, [], reading, NodeCalls(node.redis, node.name), operations=operations)
+    )
     await protocol.start()
     known = {operation.name: operation for operation in operations}
 
