@@ -280,7 +280,7 @@ def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object
     caller = visit.operator.caller
     sites = None if caller.sites is None else tuple(sorted(caller.sites))
     viewer = (caller.role, sites, None if page.is_shared else caller.name)
-    return (request.scope["path"], request.url.query, *viewer)
+    return (request.scope["path"], _query_of(request), *viewer)
 
 
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:

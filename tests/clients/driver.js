@@ -145,9 +145,9 @@ const operations = {
   emit({ client, event, args }) {
     clients.get(client).socket.emit(event, ...args);
   },
-  /** Sends an event and reports the server's acknowledgement. */
-  ask({ client, event, args }) {
-    clients.get(client).socket.emit(event, ...args, (...answer) => report(client, "answer", { args: answer }));
+  /** Sends an event and reports the arguments of its ack. */
+  ask({ client, event, args, number }) {
+    clients.get(client).socket.emit(event, ...args, (...answer) => report(client, "answer", { number, answer }));
   },
   forget({ client }) {
     const manager = clients.get(client).socket.io;

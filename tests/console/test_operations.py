@@ -25,6 +25,7 @@ from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.totals import total_operations
+from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
 from app.console.pruning import Pruning
 from app.console.sql_operators import SqlOperators
@@ -71,6 +72,7 @@ OPERATIONS = [
     *Pruning(_NOTHING, "ab", _NOTHING).operations(),
     *attempt_operations(_NOTHING),
     *log_operations(_NOTHING),
+    *transfer_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),

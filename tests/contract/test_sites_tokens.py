@@ -106,7 +106,7 @@ def test_a_token_that_runs_out(connect: Connector, tenant: Tenant, deployment: D
     stays = connect("alone", owner(token_of(users[0], seconds=50)), kind)
     for client, seconds in ((stays, 50), (leaves, 4)):
         assert 0 <= client.wait_event("_token_expiring").args[0]["expires_in"] <= seconds
-    answer = connect.ask(stays, "_token", token_of(users[0], seconds=300))
+    answer = stays.ask("_token", token_of(users[0], seconds=300))
     assert (answer["ok"], 250 <= answer["expires_in"] <= 300) == (True, True)
     assert leaves.wait_event("_closed").args == [{"reason": "token expired"}]
     leaves.wait_disconnected()
@@ -120,9 +120,9 @@ def test_tokens_that_do_not_renew(connect: Connector, tenant: Tenant, kind: Clie
     """A token of another user has an answer with the reason; a token with other rooms closes the connection."""
     user = tenant.unique("user")
     client = connect("alone", owner(token_of(user)), kind)
-    assert connect.ask(client, "_token", token_of("another")) == {"error": "the token is of another user"}
+    assert client.ask("_token", token_of("another")) == {"error": "the token is of another user"}
     other = connect("alone", owner(token_of(user)), kind, "d2")
-    assert connect.ask(other, "_token", token_of(user, "news")) == {"ok": True, "reconnect": True}
+    assert other.ask("_token", token_of(user, "news")) == {"ok": True, "reconnect": True}
     other.wait_disconnected()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tests.support.clients import ACK_ALL, MODERN, AckPolicy, Client, ClientKind, ConnectCall, Event
 from tests.support.endpoint import Endpoint
@@ -53,18 +52,6 @@ class Connector:
         client = (self.drivers.python if call.kind.library == "python" else self.drivers.node).connect(call)
         self._opened.append(client)
         return client
-
-    def ask(self, client: Client, event: str, *args: Any) -> Any:
-        """The first argument of the server's acknowledgement of an event."""
-        known = len([one for one in client.records.snapshot() if one.kind == "answer"])
-        drivers: NodeClients | PythonClients = self.drivers.node
-        if client.kind.library == "python":
-            drivers = self.drivers.python
-        drivers.ask(client, event, *args)
-        answer = client.records.wait_for(
-            lambda record: record.kind == "answer", f"the answer to {event}", nth=known + 1
-        )
-        return answer.details["args"][0]
 
     def share(self, client: Client, call: ConnectCall) -> Client:
         """Begin to connect one more namespace over the transport of `client`, a Node client; does not wait."""

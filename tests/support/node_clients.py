@@ -83,9 +83,9 @@ class NodeClients(ChildProcess):
         """Send an event from the client to the server."""
         self.command("emit", client.name, event=event, args=list(args))
 
-    def ask(self, client: Client, event: str, *args: Any) -> None:
-        """Send an event whose acknowledgement the client records as `answer`."""
-        self.command("ask", client.name, event=event, args=list(args))
+    def ask(self, name: str, event: str, args: Sequence[Any], number: int) -> None:
+        """Send an event and record the arguments of its ack."""
+        self.command("ask", name, event=event, args=list(args), number=number)
 
     def set_policy(self, client: Client, policy: AckPolicy) -> None:
         """Change the events that the client acknowledges from now on."""

@@ -36,9 +36,9 @@ class PythonClients:
         waiting = self._sessions[name].waiting[index]
         self._background.loop.call_soon_threadsafe(waiting.set_result, tuple(args) or None)
 
-    def ask(self, client: Client, event: str, *args: Any) -> None:
-        """Send an event whose acknowledgement the client records as `answer`."""
-        self._background.run(self._sessions[client.name].ask(event, args))
+    def ask(self, name: str, event: str, args: Sequence[Any], number: int) -> None:
+        """Send an event and record the arguments of its ack."""
+        self._background.run(self._sessions[name].ask(event, args, number))
 
     def disconnect(self, name: str) -> None:
         """Leave by the library's own method."""
@@ -69,6 +69,12 @@ class _Session:
     def start(self) -> None:
         self._opening = asyncio.create_task(self._open())
 
+    async def ask(self, event: str, args: Sequence[Any], number: int) -> None:
+        def answered(*answer: Any) -> None:
+            self._record("answer", number=number, answer=list(answer))
+
+        await self._socket.emit(event, tuple(args), namespace=self._call.namespace, callback=answered)
+
     async def close(self) -> None:
         self._has_left = True
         if self._opening:
@@ -84,12 +90,6 @@ class _Session:
         for future in self.waiting.values():
             future.cancel()
         self._record("closed")
-
-    async def ask(self, event: str, args: Sequence[Any]) -> None:
-        def answered(*answer: Any) -> None:
-            self._record("answer", args=list(answer))
-
-        await self._socket.emit(event, tuple(args), namespace=self._call.namespace, callback=answered)
 
     async def _open(self) -> None:
         query = f"?{urlencode(self._call.query, quote_via=quote)}" if self._call.query else ""

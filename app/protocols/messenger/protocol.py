@@ -1,0 +1,141 @@
+"""The protocol of messengers: its namespaces, and its life on a node."""
+
+import asyncio
+from collections.abc import Iterator
+
+from app.config.settings import Site
+from app.core.live import LiveConnection
+from app.protocols.messenger.application import MessengerApplication
+from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.chatter import Chatter
+from app.protocols.messenger.directory.calls import UserCalls
+from app.protocols.messenger.directory.directory import ChatDirectory
+from app.protocols.messenger.directory.events import DirectoryEvents
+from app.protocols.messenger.directory.journal_presence import JournalViewers
+from app.protocols.messenger.directory.presence import ChatPresence
+from app.protocols.messenger.directory.redis_online import RedisOnline
+from app.protocols.messenger.directory.synchronisation import Synchronisation
+from app.protocols.messenger.entrance import Entrance
+from app.protocols.messenger.figures import METRICS
+from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
+from app.protocols.messenger.files.handlers import file_handlers
+from app.protocols.messenger.files.services import NodeFiles
+from app.protocols.messenger.hello import QUERY_FIELDS
+from app.protocols.messenger.journal_accounts import JournalAccounts
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.logins import Logins
+from app.protocols.messenger.own_account import OwnAccount
+from app.protocols.messenger.redis_throttle import RedisThrottle
+from app.protocols.messenger.settings import SECTION, Messenger, check_sections
+from app.protocols.messenger.talk.announcer import CoreAnnouncer
+from app.protocols.messenger.talk.talk import Talk
+from app.protocols.messenger.void_sessions import VoidSessions
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
+from app.watched_tasks import start_watched
+
+
+class _NodeMessenger(NodeProtocol):
+    """The messengers of one node. Lives as long as the node."""
+
+    query_fields = QUERY_FIELDS
+
+    def __init__(self, services: NodeServices) -> None:
+        config, counts = services.config, services.counts
+        if config.journal_url is None:
+            # No site has a messenger, see `check_sections`.
+            self._sql = None
+            return
+        self._sql = ChatSql.open(config.journal_url)
+        self._making: asyncio.Task[None] | None = None
+        self._sites = config.sites
+        accounts = JournalAccounts(self._sql)
+        logins = Logins(accounts, RedisThrottle(services.redis), counts)
+        attendance: Attendance[Chatter] = Attendance()
+        announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
+        calls = UserCalls(announcer, online)
+        self._talk = Talk(services, self._sql, announcer)
+        self._files = NodeFiles(services, self._sql)
+        self.site_paths = {"files": self._files.endpoint}
+        entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
+        self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
+        self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
+        self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
+        self._follow(services, entrance, attendance)
+        synchronisation = Synchronisation(self._sql, online, services.node, counts)
+        entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
+        handlers = {
+            **entrance.handlers(),
+            **self._talk.handlers(),
+            **synchronisation.handlers(),
+            **OwnAccount(entrance, logins).handlers(),
+            **file_handlers(self._files.link),
+            **DirectoryEvents(self.directory).handlers(),
+        }
+        self._application = MessengerApplication(
+            config.sites, services.delivery, services.limits, entrance, handlers, counts
+        )
+        self.namespaces = self._application
+
+    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+        presence = self._presence
+        entrance.on_joined.append(presence.joined)
+        entrance.on_left.append(presence.left)
+        services.burials.append(presence.bury)
+
+        def restore() -> None:
+            for site in attendance.sites:
+                presence.restore(site, attendance.users(site))
+
+        services.delivery.on_interrupted.append(restore)
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._application.live(site) if self._sql is not None else iter(())
+
+    async def start(self) -> None:
+        """Makes the tables, as soon as SQL answers; until then events are answered `unavailable`."""
+        self._begin()
+        for site in filter(_has_messenger, self._sites.values() if self._sql is not None else ()):
+            self._talk.add(site)
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site as soon as `config.sites` has it."""
+        if site.section(Messenger) is not None:
+            self._begin()
+            self._talk.add(site)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Hands the site's outbox to another node. (The clients have left.)"""
+        if self._sql is not None:
+            await self._talk.remove(site.name)
+
+    def _begin(self) -> None:
+        if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
+            self._presence.start()
+            self._voids.start()
+            self._files.start()
+            self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
+
+    def built_from(self, site: Site) -> object:
+        """The rooms of a connection follow from whether the site has a messenger."""
+        return site.section(Messenger) is not None
+
+    async def close(self) -> None:
+        """Ends the connections to SQL."""
+        if self._sql is not None:
+            if self._making is not None:
+                self._making.cancel()
+            await self._voids.close()
+            await self._presence.close()
+            await self._files.close()
+            await self._talk.close()
+            await self._sql.close()
+
+
+def _has_messenger(site: Site) -> bool:
+    return site.section(Messenger) is not None
+
+
+MESSENGER = ProtocolSpec(
+    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=(*METRICS, *FILES_METRICS)
+)

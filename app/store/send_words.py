@@ -1,0 +1,19 @@
+"""Words of a send for `send.lua`. Plain code."""
+
+from app.core.message import Message
+from app.redis.link import Word
+from app.surrogates import encode_text
+
+
+def once_words(message: Message) -> str:
+    """The idempotency of a message as lua/_once.lua reads it."""
+    once = message.once
+    return "" if once is None else f"{once.key} {once.request} {once.ttl_seconds * 1000}"
+
+
+def except_word(message: Message) -> Word:
+    """The device that does not get a message, as lua/_devices.lua names it; "" for none."""
+    if message.but is None:
+        return ""
+    user = encode_text(message.but.user_room)
+    return b"%d:%b:%b" % (len(user), user, encode_text(message.but.device_id))
