@@ -102,8 +102,7 @@ class Services:
         self.peer_socket = PeerSocket(slot.socket_of(slot.number))
         self.node_id = node = new_node_id()
         sites = config.sites.values()
-        # The ids move to the leased place before the first message is accepted.
-        self._ids = FlakeIds(0, 0)
+        self._ids = FlakeIds(0, 0)  # they move to the leased place before the first message is accepted
         queues = RedisQueues(redis, node, config.max_body_bytes, config.journal_url is not None)
         self.delivery = Delivery(sites, queues, counts)
         self.bus = Bus(redis, node, self.delivery, counts.probe_seconds, sites)

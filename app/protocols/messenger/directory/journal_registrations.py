@@ -75,11 +75,6 @@ async def refuse(edit: DirectoryEdit, id: int) -> None:
     await _decide(edit, id, _REFUSED)
 
 
-def registration_shown(row: Row[Any]) -> dict[str, Any]:
-    """A registration as its deciders see it."""
-    return {"id": row.id, "login": row.login, "name": row.name, "at": row.at, "state": row.state}
-
-
 async def _waiting(edit: DirectoryEdit, id: int) -> Row[Any]:
     room, user = edit.registration_room, edit.doer.user_id
     if room is None or user is None or not await is_member(*edit.place, room, user):

@@ -135,3 +135,8 @@ def heir_of(room: RoomState, leaver: int) -> int | None:
 def contact_shown(other: int, name: str | None, is_muted: bool, is_blocked: bool) -> dict[str, Any]:
     """A contact as its owner sees it."""
     return {"user": other, "name": name, "muted": is_muted, "blocked": is_blocked}
+
+
+def registration_shown(id: int, login: str, name: str, at: int, state: str) -> dict[str, Any]:
+    """A registration as its deciders see it."""
+    return {"id": id, "login": login, "name": name, "at": at, "state": state}
