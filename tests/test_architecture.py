@@ -89,7 +89,9 @@ HOMES = {
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
     "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
-    | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"},
+    | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}
+    | {"app.protocols.messenger"},
+    "scramp": {"app.protocols.messenger"},
     "jinja2": {"app.console.views"},
     "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},

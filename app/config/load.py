@@ -318,6 +318,8 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
         given["origins"] = tuple(map(_as_browsers_send, block.origins))
     if block.webhook is not None:
         given["webhook"] = _webhook(block.webhook, f"{place}.webhook")
+    for section in sections:
+        given = dict(section.implied) | given
     return _overlay(Site(name=name, api_key=given["api_key"], **inherited, sections=turned_on), given)
 
 

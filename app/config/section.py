@@ -79,6 +79,8 @@ class SectionSpec(Struct, frozen=True):
     is_bindable: bool = False
     #: The settings whose values no output shows.
     secrets: frozenset[str] = frozenset()
+    #: Settings of a site with this section, by name, where its block does not give them.
+    implied: tuple[tuple[str, Any], ...] = ()
 
     @property
     def secret_keys(self) -> set[str]:

@@ -177,7 +177,12 @@ transfers = Table(
     Column("bytes", BigInteger),
     Column("ms", BigInteger),
     Column("is_resumed", Boolean),
+    #: The program of the client, the file, and the time by the client's own measure.
+    Column("app", Text),
+    Column("file", Text),
+    Column("client_ms", BigInteger),
     Index("transfers_by_time", "site_id", "at"),
+    Index("transfers_by_file", "site_id", "file", "at"),
 )
 
 webhook_attempts = Table(

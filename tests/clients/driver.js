@@ -145,6 +145,10 @@ const operations = {
   emit({ client, event, args }) {
     clients.get(client).socket.emit(event, ...args);
   },
+  /** Sends an event and reports the arguments of its ack. */
+  ask({ client, event, args, number }) {
+    clients.get(client).socket.emit(event, ...args, (...answer) => report(client, "answer", { number, answer }));
+  },
   forget({ client }) {
     const manager = clients.get(client).socket.io;
     manager.reconnection(false);

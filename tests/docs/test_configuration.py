@@ -14,6 +14,7 @@ _SECTION_PAGES = {
     "channels": "docs/channels.md",
     "topics": "docs/topics.md",
     "redisPublish": "docs/redis-publish.md",
+    "messenger": "docs/messenger.md",
 }
 _CODE = re.compile(r"`([\w.]+)`")
 _YAML_KEY = re.compile(r"^ *(\w+):", re.MULTILINE)

@@ -25,6 +25,7 @@ from app.observe.health import Health
 from app.observe.metrics import Metrics, NodeInfo
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.listed import PROTOCOLS
+from app.protocols.messenger.figures import MessengerCounts
 from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
@@ -70,7 +71,7 @@ def filled() -> Counts:
     counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
-        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts))]
+        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts, MessengerCounts))]
         for part in parts:
             for name in part.__slots__:
                 if isinstance(numbers := getattr(part, name), Counter):

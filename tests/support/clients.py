@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -91,7 +92,8 @@ def ack_except(*events: str) -> AckPolicy:
 class Record:
     """One thing that happened to a client.
 
-    Kinds: connect, upgrade, event, acked (a delayed ack was sent), refused, disconnect, closed, transport_error, fault.
+    Kinds: connect, upgrade, event, acked (a delayed ack was sent), answer (an event was acknowledged), refused,
+    disconnect, closed, transport_error, fault.
     """
 
     kind: str
@@ -142,6 +144,9 @@ class ClientDriver(Protocol):
     def ack(self, name: str, index: int, args: Sequence[Any]) -> None:
         """Call the kept ack callback of an event."""
 
+    def ask(self, name: str, event: str, args: Sequence[Any], number: int) -> None:
+        """Send an event and record the arguments of its ack as `answer` with this number."""
+
     def disconnect(self, name: str) -> None:
         """Leave the namespace as the library does it."""
 
@@ -158,6 +163,7 @@ class Client:
         self.kind = kind
         self.records: Recording[Record] = Recording()
         self._driver = driver
+        self._asked = itertools.count(1)
 
     def __repr__(self) -> str:
         """Name the client and its library."""
@@ -208,6 +214,26 @@ class Client:
     def ack(self, event: Event, *args: Any) -> None:
         """Acknowledge an event whose callback was kept."""
         self._driver.ack(self.name, event.index, args)
+
+    def begin_ask(self, event: str, *args: Any) -> int:
+        """Send an event that asks for an ack; return the number of its answer."""
+        number = next(self._asked)
+        self._driver.ask(self.name, event, args, number)
+        return number
+
+    def wait_answer(self, number: int, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Any:
+        """Block until an event was acknowledged; return the ack's only argument."""
+        record = self.records.wait_for(
+            lambda seen: seen.kind == "answer" and seen.details["number"] == number,
+            f"answer {number} at {self!r}",
+            timeout_seconds,
+        )
+        (answer,) = record.details["answer"]
+        return answer
+
+    def ask(self, event: str, *args: Any, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Any:
+        """Send an event and return what its ack says."""
+        return self.wait_answer(self.begin_ask(event, *args), timeout_seconds)
 
     def disconnect(self) -> None:
         """Leave, and block until the transport is closed: acks given before that have been sent by then.

@@ -83,6 +83,10 @@ class NodeClients(ChildProcess):
         """Send an event from the client to the server."""
         self.command("emit", client.name, event=event, args=list(args))
 
+    def ask(self, name: str, event: str, args: Sequence[Any], number: int) -> None:
+        """Send an event and record the arguments of its ack."""
+        self.command("ask", name, event=event, args=list(args), number=number)
+
     def set_policy(self, client: Client, policy: AckPolicy) -> None:
         """Change the events that the client acknowledges from now on."""
         self.command("policy", client.name, ack=dataclasses.asdict(policy))

@@ -36,6 +36,10 @@ class PythonClients:
         waiting = self._sessions[name].waiting[index]
         self._background.loop.call_soon_threadsafe(waiting.set_result, tuple(args) or None)
 
+    def ask(self, name: str, event: str, args: Sequence[Any], number: int) -> None:
+        """Send an event and record the arguments of its ack."""
+        self._background.run(self._sessions[name].ask(event, args, number))
+
     def disconnect(self, name: str) -> None:
         """Leave by the library's own method."""
         self._background.run(self._sessions[name].close())
@@ -64,6 +68,12 @@ class _Session:
 
     def start(self) -> None:
         self._opening = asyncio.create_task(self._open())
+
+    async def ask(self, event: str, args: Sequence[Any], number: int) -> None:
+        def answered(*answer: Any) -> None:
+            self._record("answer", number=number, answer=list(answer))
+
+        await self._socket.emit(event, tuple(args), namespace=self._call.namespace, callback=answered)
 
     async def close(self) -> None:
         self._has_left = True

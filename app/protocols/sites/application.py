@@ -10,18 +10,15 @@ from datetime import UTC, datetime
 from itertools import compress
 from typing import Any
 
-import msgspec
 import structlog
 
 from app.clock import now_ms
 from app.config.settings import Site
 from app.core.address import is_user_room
-from app.core.connection import Connection, ConnectionPhase
+from app.core.connection import Connection
 from app.core.delivery import Delivery
-from app.core.live import ConnectionFacts, LiveConnection, Measures, row_of
-from app.core.message import LiveMessage
+from app.core.live import ConnectionFacts, LiveConnection, row_of
 from app.core.ports import BuriedConnection
-from app.core.seat import NO_SEAT
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.http_request import shown_origin
@@ -29,7 +26,7 @@ from app.protocols.sites.admission import Admission, Guest, Refused, credentials
 from app.protocols.sites.ports import UserUpdates
 from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
 from app.protocols.sites.user_room import user_id_of_room
-from app.socketio.engine_packet import EncodedPacket
+from app.socketio.device_receiver import DeviceReceiver
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 
 STORE_AWAY = "message store not available"
@@ -38,94 +35,18 @@ _ROOT = "/"
 _log = structlog.get_logger(__name__)
 
 
-class SiteReceiver:
-    """How the core writes to one connection of a site; `Receiver` of the ports. Lives as long as the connection."""
+class SiteReceiver(DeviceReceiver):
+    """How the core writes to one connection of a site. Lives as long as the connection."""
 
-    __slots__ = (
-        "_link",
-        "_prefix",
-        "_with_ack",
-        "connection",
-        "device_id",
-        "facts",
-        "renewal",
-        "rooms",
-        "seat",
-        "send",
-        "token",
-    )
-
-    #: All connections of a site share one encoding of each message.
-    encoding_key = "sites"
+    __slots__ = ("renewal", "rooms", "token")
 
     def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
         """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
-        self._link = link
-        self._prefix = prefix
-        self._with_ack = with_ack
-        #: Writes an encoded packet. The hot path: runs once for each delivery. Changes with the link's state.
-        self.send = link.send_encoded
-        self.connection: Connection | None = None
-        self.seat = NO_SEAT
+        super().__init__(link, prefix, with_ack)
         self.renewal: Renewal | None = None
-        #: The device in log lines.
-        self.device_id = ""
-        #: Only with a journal, once the client is in.
-        self.facts: ConnectionFacts | None = None
         #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
         self.rooms: Sequence[str] = ()
         self.token: str | None = None
-
-    def encode(self, message: LiveMessage) -> EncodedPacket:
-        """The packet of a message; the site's seq is its ack id, so one packet serves every recipient."""
-        ack_id = str(message.seq).encode() if self._with_ack else b""
-        return EncodedPacket(self._prefix + ack_id + message.body)
-
-    def send_batch(self, batch_id: int, bodies: Sequence[bytes]) -> None:
-        """Writes a `_batch`."""
-        parts = (self._prefix, str(batch_id).encode(), b'["_batch",[', b",".join(bodies), b"]]")
-        self.send(EncodedPacket(b"".join(parts)))
-
-    def send_withdrawn(self, id: str) -> None:
-        """Writes a `_withdraw`."""
-        self.send(EncodedPacket(self._prefix + msgspec.json.encode(["_withdraw", {"id": id}])))
-
-    def send_resync(self, received: Callable[[], None]) -> None:
-        """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.
-
-        Receipts are asked for before and behind it. A client that had left the site before the `_resync` answers both,
-        but its DISCONNECT arrives before the first answer. (A client that leaves because of it leaves after that.)
-        """
-        session, connection = self._link.session, self.connection
-        if connection is None:
-            return  # the client has left
-        was_here: list[bool] = []
-        session.confirm_receipt(lambda: was_here.append(connection.phase is not ConnectionPhase.CLOSED))
-        self.send(EncodedPacket(self._prefix + b'["_resync"]'))
-        session.confirm_receipt(lambda: received() if any(was_here) else None)
-
-    @property
-    def live_id(self) -> str:
-        """The number of its connection; see `LiveConnection`."""
-        return str(self.connection.number) if self.connection is not None else ""
-
-    def measures(self) -> Measures:
-        """Measures it; see `LiveConnection`."""
-        connection, link = self.connection, self._link
-        read, written = link.session.wire_bytes() or (None, None)
-        if connection is None:
-            return Measures(link.transport, read, written)
-        sync_ms = connection.sync_ms if connection.sync_ms >= 0 else None
-        counted = (connection.messages, connection.replay, sync_ms)
-        return Measures(link.transport, read, written, *counted, link.buffered_bytes)
-
-    def disconnect(self, reason: str) -> None:
-        """Ends it; see `LiveConnection`."""
-        self.close(reason)
-
-    def close(self, reason: str) -> None:
-        """Closes the transport. A Socket.IO client then reconnects by itself, which it does not after a DISCONNECT."""
-        self._link.session.close(reason)
 
 
 class SitesApplication:

@@ -1,0 +1,1 @@
+"""The messenger: users, rooms, messages and files of a site's own, over Socket.IO."""

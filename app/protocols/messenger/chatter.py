@@ -1,0 +1,59 @@
+"""One connection of a messenger: what the core writes to, and what waits for its turn. No I/O of its own."""
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from app.protocols.messenger.caller import ChatCaller
+from app.protocols.messenger.event_gate import EventGate
+from app.protocols.messenger.logins import Attempt
+from app.socketio.device_receiver import DeviceReceiver
+from app.socketio.socket_connection import NamespaceConnection
+from app.transport.deadline_wheel import NOT_WAITING
+
+#: The work behind the answer to an event.
+Then = Callable[[], Awaitable[None]]
+
+
+class Arrival(Struct, frozen=True):
+    """The circumstances of a connect. Lives as long as its connection."""
+
+    address: str
+    user_agent: str
+    #: The version of Engine.IO.
+    version: str
+    tls: str | None
+    connected_at: int
+    waited_ms: int | None
+
+
+class Chatter(DeviceReceiver):
+    """The client of one connection. Lives from its connect to its disconnect, logged in or not."""
+
+    __slots__ = (
+        *("arrival", "attempt", "bucket", "caller", "deadline", "gate", "is_closed"),
+        *("link", "logins", "on_deadline", "then"),
+    )
+
+    def __init__(self, link: NamespaceConnection, caller: ChatCaller, arrival: Arrival) -> None:
+        super().__init__(link, f"42/{caller.site.name},".encode(), with_ack=True)
+        self.link = link
+        self.caller = caller
+        self.device_id = caller.device
+        self.arrival = arrival
+        self.gate = EventGate()
+        #: A login between its two steps.
+        self.attempt: Attempt | None = None
+        #: Its events `login` so far.
+        self.logins = 0
+        self.is_closed = False
+        #: Set by the handler of an event: the work that follows its answer.
+        self.then: Then | None = None
+        #: Called at its deadline: that of its login, later that of its session.
+        self.on_deadline: Callable[[Chatter], None] = lambda chatter: None
+        self.bucket = NOT_WAITING
+        self.deadline = 0.0
+
+    def deadline_passed(self, now: float) -> None:
+        """The deadline wheel calls this."""
+        self.on_deadline(self)

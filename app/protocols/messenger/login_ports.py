@@ -1,0 +1,79 @@
+"""The ports of logging in: users with their keys, sessions, and the throttle, with the guarantees of their adapters."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+from app.config.settings import Site
+from app.protocols.messenger.caller import ChatCaller, ChatUser
+from app.protocols.messenger.scram import Keys
+
+
+class Judgement(Enum):
+    """The judgement on a login and an address, by their failures."""
+
+    #: Nothing is blocked.
+    FREE = "free"
+    #: The login or the address was blocked before.
+    BLOCKED = "blocked"
+    #: This failure has blocked both.
+    NOW_BLOCKED = "now blocked"
+
+
+class LoginThrottle(Protocol):
+    """The failed logins of every node. Each method is atomic, and raises StoreUnavailable."""
+
+    async def judge(
+        self, site: Site, key: str, address: str, *, is_known: bool, is_right: bool | None = None
+    ) -> tuple[Judgement, int]:
+        """The judgement, and the seconds that the block has left. With `is_right` the try counts first: of tries that
+        come at once, none behind the block learns anything. A login from an address that it is known from is blocked by
+        that address alone."""
+
+
+class Candidate(Struct, frozen=True):
+    """A user who may be logging in. Its repr shows no key."""
+
+    user: ChatUser
+    keys: Keys
+    #: Whether the user has logged in from this network before.
+    is_known: bool
+
+
+class Entered(Struct, frozen=True):
+    """A user who is in: what the connection is opened with."""
+
+    user: ChatUser
+    #: The rows of the device and of the program.
+    device_id: int
+    app_id: int | None
+    #: SHA-256 of the session's token.
+    session: bytes
+    #: When the session ends, in ms since the epoch.
+    expires_at: int
+    #: The user's rooms in the core, the user's own first.
+    rooms: Sequence[str]
+
+
+class AccountStore(Protocol):
+    """The users and their sessions. Each method is one transaction, and raises ChatUnavailable."""
+
+    async def secret_of(self, site: Site) -> bytes:
+        """The site's secret, from which made-up keys follow."""
+
+    async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
+        """The user with this login, who may log in; None: there is none, or it is disabled. Takes the same time."""
+
+    async def enter(self, caller: ChatCaller, candidate: Candidate, token: bytes, network: str) -> Entered | None:
+        """Begins a session with this digest, and notes device and network; None: the user has changed meanwhile."""
+
+    async def resume(self, caller: ChatCaller, token: bytes) -> Entered | None:
+        """Takes a session up again; None: it is void, or that of another device."""
+
+    async def renew(self, caller: ChatCaller, token: bytes) -> int | None:
+        """Begins a session beside that of the caller, which lasts on; its end, or None: that one is void."""
+
+    async def living(self, site: Site, sessions: Sequence[bytes]) -> set[bytes]:
+        """Those of the sessions that are not void."""

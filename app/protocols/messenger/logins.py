@@ -1,0 +1,139 @@
+"""Logging in: the two steps of SCRAM with the throttle, and sessions. Knows neither sockets nor SQL.
+
+An unknown login, a disabled user and a wrong password have the same answers after the same steps.
+"""
+
+import secrets
+from typing import Annotated, Any
+
+import structlog
+from msgspec import Meta
+
+from app.clock import now_ms
+from app.config.settings import Site
+from app.core.network import network_of
+from app.digests import digest
+from app.observe.counted_lines import CountedLines
+from app.observe.counts import Counts
+from app.protocols.messenger.caller import ChatCaller
+from app.protocols.messenger.figures import MessengerCounts
+from app.protocols.messenger.handlers import ChatEvent, ChatRefusal
+from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginThrottle
+from app.protocols.messenger.scram import Exchange, login_key, login_of, made_up_keys
+from app.protocols.messenger.settings import MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARACTERS, Messenger
+
+_TOKEN_BYTES = 32
+ScramText = Annotated[str, Meta(max_length=MAX_SCRAM_CHARACTERS)]
+
+_log = structlog.get_logger(__name__)
+
+
+class LoginData(ChatEvent):
+    """`login` and `proof`: a message of SCRAM."""
+
+    data: ScramText
+
+
+class Attempt:
+    """A login between its two steps. Lives on its connection, until the second step."""
+
+    def __init__(self, key: str, exchange: Exchange, candidate: Candidate | None) -> None:
+        self.key = key
+        self.exchange = exchange
+        #: None: no proof will be right.
+        self.candidate = candidate
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the user has logged in from this network before."""
+        return self.candidate is not None and self.candidate.is_known
+
+
+class Logins:
+    """The logins of all sites on one node. Lives as long as the node."""
+
+    def __init__(self, accounts: AccountStore, throttle: LoginThrottle, counts: Counts) -> None:
+        self._accounts = accounts
+        self._throttle = throttle
+        self._counts = counts
+        self._blocked = CountedLines(_log, "warning", "login blocked")
+        self._wrong = CountedLines(_log, "info", "login refused")
+
+    async def begin(self, caller: ChatCaller, client_first: str) -> Attempt:
+        """The first step. Raises ChatRefusal while the login or the address is blocked."""
+        login = login_of(client_first)
+        key = login_key(login)
+        site, network = caller.site, network_of(caller.address)
+        candidate = await self._accounts.candidate(site, key, network)
+        secret = await self._accounts.secret_of(site)
+        made_up = made_up_keys(secret, key, site.require_section(Messenger).iterations)
+        keys = candidate.keys if candidate is not None else made_up
+        attempt = Attempt(key, Exchange(login, client_first, keys), candidate)
+        await self._judge(caller, attempt, is_right=None)
+        return attempt
+
+    async def prove(self, caller: ChatCaller, attempt: Attempt, client_final: str) -> tuple[str, Candidate]:
+        """The second step: the server's last message, and the user. Raises ChatRefusal."""
+        answer = attempt.exchange.finish(client_final)
+        is_right = answer is not None and attempt.candidate is not None
+        await self._judge(caller, attempt, is_right=is_right)
+        if answer is None or attempt.candidate is None:
+            self._note(caller, "wrong", "wrong login or password")
+            self._wrong.tell(site=caller.site.name, shown={"connection": caller.link.log_name})
+            raise ChatRefusal("wrong_login", "Login or password is wrong.")
+        return answer, attempt.candidate
+
+    async def enter(self, caller: ChatCaller, candidate: Candidate) -> tuple[str, Entered]:
+        """Begins a session: its token, which nobody else ever knows. Raises ChatRefusal."""
+        token = new_token()
+        entered = await self._accounts.enter(caller, candidate, digest(token), network_of(caller.address))
+        if entered is None:
+            raise ChatRefusal("wrong_login", "Login or password is wrong.")
+        self._counts_of(caller.site).logins["accepted"] += 1
+        return token, entered
+
+    async def resume(self, caller: ChatCaller, token: str) -> Entered | None:
+        """Takes a session up again; None: it is void."""
+        entered = await self._accounts.resume(caller, digest(token)) if len(token) <= MAX_TOKEN_CHARACTERS else None
+        if entered is None:
+            self._note(caller, "void", "session void")
+        else:
+            self._counts_of(caller.site).logins["session"] += 1
+        return entered
+
+    async def renew(self, caller: ChatCaller) -> tuple[str, int] | None:
+        """Begins a session beside the caller's: its token and its end; None: the caller's is void."""
+        token = new_token()
+        expires_at = await self._accounts.renew(caller, digest(token))
+        if expires_at is None:
+            return None
+        caller.session = digest(token)
+        return token, expires_at
+
+    async def _judge(self, caller: ChatCaller, attempt: Attempt, *, is_right: bool | None) -> None:
+        judgement, seconds = await self._throttle.judge(
+            caller.site, attempt.key, caller.address, is_known=attempt.is_known, is_right=is_right
+        )
+        if judgement is Judgement.FREE:
+            return
+        if judgement is Judgement.NOW_BLOCKED:
+            # The answer to the failure itself is that of every other one.
+            shown = {"login": attempt.key, "address": caller.address, "seconds": seconds}
+            self._blocked.tell(site=caller.site.name, shown=shown)
+            return
+        self._note(caller, "blocked", "login blocked")
+        raise ChatRefusal("blocked", "Too many failed logins, try again later.", retry_after=seconds)
+
+    def _note(self, caller: ChatCaller, result: str, reason: str) -> None:
+        self._counts_of(caller.site).logins[result] += 1
+        if self._counts.records.is_kept:
+            about: dict[str, Any] = {"device": caller.device, "address": caller.address, "reason": reason}
+            self._counts.records.add("refusals", caller.site.name, {"at": now_ms(), "protocol": "messenger", **about})
+
+    def _counts_of(self, site: Site) -> MessengerCounts:
+        return self._counts.of(site.name).part(MessengerCounts)
+
+
+def new_token() -> str:
+    """The token of a session."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)

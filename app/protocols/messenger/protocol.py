@@ -1,0 +1,79 @@
+"""The protocol of messengers: its namespaces, and its life on a node."""
+
+import asyncio
+from collections.abc import Iterator
+
+from app.config.settings import Site
+from app.core.live import LiveConnection
+from app.protocols.messenger.application import MessengerApplication
+from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.entrance import Entrance
+from app.protocols.messenger.figures import METRICS
+from app.protocols.messenger.hello import QUERY_FIELDS
+from app.protocols.messenger.journal_accounts import JournalAccounts
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.logins import Logins
+from app.protocols.messenger.redis_throttle import RedisThrottle
+from app.protocols.messenger.settings import SECTION, Messenger, check_sections
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.watched_tasks import start_watched
+
+
+class _NodeMessenger(NodeProtocol):
+    """The messengers of one node. Lives as long as the node."""
+
+    query_fields = QUERY_FIELDS
+
+    def __init__(self, services: NodeServices) -> None:
+        config, counts = services.config, services.counts
+        if config.journal_url is None:
+            # No site has a messenger, see `check_sections`.
+            self._sql = None
+            return
+        self._sql = ChatSql.open(config.journal_url)
+        self._making: asyncio.Task[None] | None = None
+        self._sites = config.sites
+        accounts = JournalAccounts(self._sql)
+        logins = Logins(accounts, RedisThrottle(services.redis), counts)
+        attendance = Attendance()
+        entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
+        handlers = entrance.handlers()
+        self._application = MessengerApplication(
+            config.sites, services.delivery, services.limits, entrance, handlers, counts
+        )
+        self.namespaces = self._application
+
+    def live(self, site: str) -> Iterator[LiveConnection]:
+        """Lists its connections of a site."""
+        return self._application.live(site) if self._sql is not None else iter(())
+
+    async def start(self) -> None:
+        """Makes the tables, as soon as SQL answers; until then events are answered `unavailable`."""
+        self._begin()
+
+    async def add(self, site: Site) -> None:
+        """Serves one more site as soon as `config.sites` has it."""
+        if site.section(Messenger) is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
+            self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
+
+    def built_from(self, site: Site) -> object:
+        """The rooms of a connection follow from whether the site has a messenger."""
+        return site.section(Messenger) is not None
+
+    async def close(self) -> None:
+        """Ends the connections to SQL."""
+        if self._sql is not None:
+            if self._making is not None:
+                self._making.cancel()
+            await self._sql.close()
+
+
+def _has_messenger(site: Site) -> bool:
+    return site.section(Messenger) is not None
+
+
+MESSENGER = ProtocolSpec("messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=METRICS)

@@ -1,0 +1,7 @@
+"""The keys of messengers in Redis; their prefix and all other keys of a site are in `app/store/keys.py`.
+
+| behind `recado:{site}:` | type | holds |
+| --- | --- | --- |
+| chat_failures:<login><address> | string | failed logins of a login from an address (digests), for `fail_window` |
+| chat_blocked:<digest> | string | a login, or an address, that may not log in, for `block_seconds` |
+"""

@@ -1,0 +1,125 @@
+"""The section `messenger:` of a site, the check of all sites, and the bounds of what clients send."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from app.config.section import Amount, Section, SectionSpec
+from app.config.settings import Config, Site
+from app.config.wording import matching
+from app.errors import ConfigError
+
+#: The begin of the room of a user, and of that of a room.
+USER_PREFIX = "user_"
+ROOM_PREFIX = "room_"
+
+#: The iterations that a client may choose for its password, and the bounds of the setting.
+LEAST_ITERATIONS = 4_096
+MOST_ITERATIONS = 1_000_000
+#: The time that a client has to log in.
+LOGIN_SECONDS = 30.0
+#: Events `login`, `proof` and `password` of one connection.
+MAX_LOGIN_EVENTS = 20
+#: Events of one connection that wait for their turn or are being handled.
+MAX_EVENTS_WAITING = 32
+#: The longest event, as JSON.
+MAX_EVENT_BYTES = 60_000
+#: The longest login and name.
+MAX_LOGIN_CHARACTERS = 64
+MAX_NAME_CHARACTERS = 128
+#: The longest sign (a line that a user shows), icon and description of a room.
+MAX_SIGN_CHARACTERS = 256
+MAX_ICON_CHARACTERS = 16_384
+MAX_DESCRIPTION_CHARACTERS = 1_024
+#: The longest deviceId, and the longest of every other text that a client tells of its device and its program.
+MAX_DEVICE_BYTES = 256
+MAX_ABOUT_CHARACTERS = 128
+#: The longest message of SCRAM.
+MAX_SCRAM_CHARACTERS = 1_024
+#: A longer text is no token.
+MAX_TOKEN_CHARACTERS = 64
+#: Members of one room.
+MAX_MEMBERS = 5_000
+#: Rooms of one user: as many as a connection may have by the site's limits, unless these say less.
+MAX_ROOMS_OF_USER = 900
+#: Devices of one user in the directory; past it the one that was seen longest ago goes.
+MAX_DEVICES_OF_USER = 100
+#: Sessions of one user; past it the oldest ends.
+MAX_SESSIONS_OF_USER = 200
+#: Networks that a user is known from; past it the one longest ago goes.
+MAX_NETWORKS_OF_USER = 32
+#: Registrations of one site that wait for a decision.
+MAX_REGISTRATIONS = 1_000
+#: Users and rooms of one site.
+MAX_USERS = 100_000
+MAX_ROOMS = 100_000
+#: Questions to SQL of one site under way on a node; others wait.
+MAX_UNDER_WAY = 4
+
+_Files = Annotated[
+    str, matching(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?\Z", "s3://bucket/prefix, true or false")
+]
+
+
+class Messenger(Struct, frozen=True, kw_only=True):
+    """A site's settings for its messenger."""
+
+    #: Whether strangers may register.
+    registration: Literal["closed", "open"] = "closed"
+    #: The id of the room whose members accept registrations; None: operators alone.
+    registration_room: int | None = None
+    #: The users that a user sees: all, or those with whom a room or a contact is shared.
+    contact_list: Literal["all", "rooms"] = "all"
+    #: So many failures of a login from an address within the window block both.
+    fail_count: int = 3
+    fail_window_seconds: int = 90
+    block_seconds: int = 300
+    session_ttl_seconds: int = 86_400
+    #: The iterations of SCRAM for passwords that the server makes keys of.
+    iterations: int = 600_000
+    #: Events that one connection may send in a second, over a time; twice as many at once.
+    events_per_second: float = 50
+    #: Where files are kept: true is `data_dir/files`, false turns them off.
+    files: bool | str = True
+    file_part_bytes: int = 4_194_304
+    file_max_bytes: int = 1_073_741_824
+    #: The bytes of all files of a user; 0: any number.
+    file_quota_bytes: int = 10_737_418_240
+
+
+class MessengerKeys(Section):
+    """`messenger:`"""
+
+    registration: Literal["closed", "open"] | None = None
+    registration_room: Amount | None = None
+    contact_list: Literal["all", "rooms"] | None = None
+    fail_count: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+    fail_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = field(name="fail_window", default=None)
+    block_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+    session_ttl_seconds: Annotated[int, Meta(ge=60, le=31_536_000)] | None = field(name="session_ttl", default=None)
+    iterations: Annotated[int, Meta(ge=LEAST_ITERATIONS, le=MOST_ITERATIONS)] | None = None
+    events_per_second: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    files: bool | _Files | None = None
+    file_part_bytes: Annotated[int, Meta(ge=65_536, le=67_108_864)] | None = field(name="file_part", default=None)
+    file_max_bytes: Amount | None = field(name="file_max", default=None)
+    file_quota_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = field(name="file_quota", default=None)
+
+
+SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied=(("user_room_prefix", USER_PREFIX),))
+
+
+def check_sections(config: Config) -> None:
+    """Raises ConfigError where a messenger has no database, or its users no rooms of their own."""
+    for site in config.sites.values():
+        if site.section(Messenger) is not None:
+            _check(site, config)
+
+
+def _check(site: Site, config: Config) -> None:
+    if config.journal_url is None:
+        raise ConfigError(
+            f"{site.name}.messenger: needs a database, expected database_url, or no redis.url: "
+            "beside the embedded server SQLite is used"
+        )
+    if site.user_room_prefix != USER_PREFIX:
+        raise ConfigError(f"{site.name}.userRoomPrefix: expected {USER_PREFIX!r} beside messenger, or no such key")

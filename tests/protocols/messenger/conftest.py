@@ -1,0 +1,46 @@
+"""Fixtures of the messenger's tests: its tables in both databases, each test with an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config.settings import Site
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.settings import USER_PREFIX, Messenger
+from tests.support.chat import ITERATIONS
+from tests.support.postgres import Postgres, running_postgres
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of this process."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+    postgres: Postgres = request.getfixturevalue("shared_postgres")
+    return postgres.new_database()
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[ChatSql]:
+    """The messenger's tables, empty."""
+    sql = ChatSql.open(database_url)
+    await sql.make_tables()
+    yield sql
+    await sql.close()
+
+
+@pytest.fixture
+def site() -> Site:
+    """A site with a messenger."""
+    section = {Messenger: Messenger(iterations=ITERATIONS)}
+    return Site(name="team", api_key="k", user_room_prefix=USER_PREFIX, sections=section)
