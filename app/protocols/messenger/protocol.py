@@ -7,6 +7,8 @@ from app.config.settings import Site
 from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.browser_client import browser_client_routes
+from app.protocols.messenger.demo import demo_routes, demo_site, fill_demo, is_demo
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.hello import QUERY_FIELDS
@@ -25,6 +27,7 @@ class _NodeMessenger(NodeProtocol):
     query_fields = QUERY_FIELDS
 
     def __init__(self, services: NodeServices) -> None:
+        self.routes = browser_client_routes()
         config, counts = services.config, services.counts
         if config.journal_url is None:
             # No site has a messenger, see `check_sections`.
@@ -33,6 +36,8 @@ class _NodeMessenger(NodeProtocol):
         self._sql = ChatSql.open(config.journal_url)
         self._making: asyncio.Task[None] | None = None
         self._sites = config.sites
+        if any(map(is_demo, self._sites.values())):
+            self.routes = [*self.routes, *demo_routes()]
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance = Attendance()
@@ -58,7 +63,12 @@ class _NodeMessenger(NodeProtocol):
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
-            self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
+            self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
+
+    async def _make(self, sql: ChatSql) -> None:
+        await sql.make_tables()
+        for site in filter(is_demo, self._sites.values()):
+            await fill_demo(sql, site)
 
     def built_from(self, site: Site) -> object:
         """The rooms of a connection follow from whether the site has a messenger."""
@@ -76,4 +86,6 @@ def _has_messenger(site: Site) -> bool:
     return site.section(Messenger) is not None
 
 
-MESSENGER = ProtocolSpec("messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=METRICS)
+MESSENGER = ProtocolSpec(
+    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, demo_site=demo_site, metrics=METRICS
+)
