@@ -2,6 +2,7 @@
 `_resync`, `_withdraw`. Knows no protocol; several use it."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -10,7 +11,40 @@ from app.core.live import ConnectionFacts, Measures
 from app.core.message import LiveMessage
 from app.core.seat import NO_SEAT
 from app.socketio.engine_packet import EncodedPacket
-from app.socketio.socket_connection import NamespaceConnection
+
+
+class LinkSession(Protocol):
+    """The session that carries a link; see `EngineSession`."""
+
+    def close(self, reason: str) -> None:
+        """Ends the transport."""
+
+    def confirm_receipt(self, received: Callable[[], None]) -> None:
+        """Calls back once the client has everything that was sent before."""
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """The bytes read and written."""
+
+    def limit_outbox(self, max_bytes: int) -> None:
+        """Bounds what may wait for the client."""
+
+
+class DeviceLink(Protocol):
+    """One namespace of one client, as it is written to; see `NamespaceConnection`."""
+
+    send_encoded: Callable[[EncodedPacket], None]
+
+    @property
+    def session(self) -> LinkSession:
+        """Its session."""
+
+    @property
+    def transport(self) -> str:
+        """The transport, as its query names it."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes in this process that wait for the client."""
 
 
 class DeviceReceiver:
@@ -30,7 +64,7 @@ class DeviceReceiver:
     #: All connections of a site share one encoding of each message.
     encoding_key = "sites"
 
-    def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
+    def __init__(self, link: DeviceLink, prefix: bytes, with_ack: bool) -> None:
         """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
         self._link = link
         self._prefix = prefix

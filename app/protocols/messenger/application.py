@@ -14,18 +14,13 @@ from app.core.live import LiveConnection, row_of
 from app.errors import LimitReached, StoreError
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
+from app.protocols.messenger.answers import ChatRefusal, ChatUnavailable
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.chatter import Arrival, Chatter
-from app.protocols.messenger.entrance import SESSION_VOID, STORE_AWAY, Entrance, EntranceHandler
+from app.protocols.messenger.entrance import SESSION_VOID, STORE_AWAY, Entrance
 from app.protocols.messenger.event_gate import WaitingEvent
 from app.protocols.messenger.figures import MessengerCounts
-from app.protocols.messenger.handlers import (
-    ChatRefusal,
-    ChatUnavailable,
-    Handler,
-    check_standing,
-    read_event,
-)
+from app.protocols.messenger.handlers import EntranceHandler, Handler, check_standing, read_event
 from app.protocols.messenger.hello import read_hello
 from app.protocols.messenger.settings import Messenger
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection

@@ -1,12 +1,13 @@
 """One connection of the messenger, as those who handle its events see it. No I/O."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.seat import NO_SEAT, Seat
-from app.protocols.messenger.settings import USER_PREFIX
+from app.protocols.messenger.bounds import USER_PREFIX
 
 
 class ChatUser(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class CallerLink(Protocol):
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
 
-    def send_event(self, event: str, args: list[Any]) -> None:
+    def send_event(self, event: str, args: Sequence[Any]) -> None:
         """Writes an event that is kept nowhere."""
 
 

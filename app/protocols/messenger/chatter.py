@@ -1,14 +1,14 @@
 """One connection of a messenger: what the core writes to, and what waits for its turn. No I/O of its own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.event_gate import EventGate
-from app.protocols.messenger.logins import Attempt
-from app.socketio.device_receiver import DeviceReceiver
-from app.socketio.socket_connection import NamespaceConnection
+from app.protocols.messenger.login_ports import LoginAttempt
+from app.socketio.device_receiver import DeviceLink, DeviceReceiver
 from app.transport.deadline_wheel import NOT_WAITING
 
 #: The work behind the answer to an event.
@@ -27,6 +27,39 @@ class Arrival(Struct, frozen=True):
     waited_ms: int | None
 
 
+class ChatLink(DeviceLink, Protocol):
+    """The namespace of one client; see `NamespaceConnection`."""
+
+    ack_received: Callable[[int], None]
+
+    @property
+    def log_name(self) -> str:
+        """The connection in log lines."""
+
+    @property
+    def engine_version(self) -> int:
+        """The version of Engine.IO."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def confirm(self) -> None:
+        """Answers the connect."""
+
+    def hold_session(self) -> None:
+        """Lets the session stay."""
+
+    def send_event(self, event: str, args: Sequence[Any]) -> None:
+        """Writes an event that is kept nowhere."""
+
+    def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
+        """Answers an event."""
+
+    def disconnect(self) -> None:
+        """Takes the client out of the namespace, for good."""
+
+
 class Chatter(DeviceReceiver):
     """The client of one connection. Lives from its connect to its disconnect, logged in or not."""
 
@@ -35,7 +68,7 @@ class Chatter(DeviceReceiver):
         *("link", "logins", "on_deadline", "then"),
     )
 
-    def __init__(self, link: NamespaceConnection, caller: ChatCaller, arrival: Arrival) -> None:
+    def __init__(self, link: ChatLink, caller: ChatCaller, arrival: Arrival) -> None:
         super().__init__(link, f"42/{caller.site.name},".encode(), with_ack=True)
         self.link = link
         self.caller = caller
@@ -43,7 +76,7 @@ class Chatter(DeviceReceiver):
         self.arrival = arrival
         self.gate = EventGate()
         #: A login between its two steps.
-        self.attempt: Attempt | None = None
+        self.attempt: LoginAttempt | None = None
         #: Its events `login` so far.
         self.logins = 0
         self.is_closed = False

@@ -8,17 +8,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from app.config.settings import Config, Site
-from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_users import NewUser, add_user, find_login
-from app.protocols.messenger.scram import keys_of, login_key
-from app.protocols.messenger.settings import LEAST_ITERATIONS, USER_PREFIX, Messenger
+from app.protocols.messenger.bounds import LEAST_ITERATIONS, USER_PREFIX
+from app.protocols.messenger.settings import Messenger
 from app.protocols.page_files import PageFiles
 
 _SITE = "team"
-#: The users with their passwords, which the page shows.
-_USERS = {"anna": "anna in the demo", "ben": "ben in the demo"}
+#: The passwords of its users by login, which the page shows.
+DEMO_PASSWORDS = {"anna": "anna in the demo", "ben": "ben in the demo"}
 _PAGE = "/demo/messenger"
-_BY = "demo"
+_API_KEY = "demo"
 
 
 def demo_site(config: Config) -> Site | None:
@@ -26,7 +24,7 @@ def demo_site(config: Config) -> Site | None:
     if config.journal_url is None or _SITE in config.sites:
         return None
     section = Messenger(is_demo=True, iterations=LEAST_ITERATIONS)
-    site = Site(name=_SITE, api_key=_BY, user_room_prefix=USER_PREFIX, sections={Messenger: section})
+    site = Site(name=_SITE, api_key=_API_KEY, user_room_prefix=USER_PREFIX, sections={Messenger: section})
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
     return structs.replace(site, **{name: getattr(config, name) for name in limits})
 
@@ -49,13 +47,3 @@ def demo_routes() -> list[BaseRoute]:
         Route(f"{_PAGE}/", lambda request: RedirectResponse(_PAGE)),
         Mount(_PAGE, page_files),
     ]
-
-
-async def fill_demo(sql: ChatSql, site: Site) -> None:
-    """Makes the users and their room, unless they are there."""
-    async with sql.writing(site) as (connection, site_id):
-        for login, password in _USERS.items():
-            if await find_login(connection, site_id, login_key(login)) is None:
-                keys = keys_of(password, LEAST_ITERATIONS)
-                new = NewUser(login=login, name=login.title(), keys=keys, must_change=False)
-                await add_user(connection, site_id, new, _BY)

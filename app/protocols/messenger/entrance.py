@@ -18,18 +18,14 @@ from app.core.limits import Limits
 from app.core.live import ConnectionFacts
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.bounds import LOGIN_SECONDS, MAX_EVENT_BYTES, MAX_EVENTS_WAITING, MAX_LOGIN_EVENTS
 from app.protocols.messenger.chatter import Chatter
-from app.protocols.messenger.handlers import ChatRefusal, Handler, Standing
+from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
 from app.protocols.messenger.login_ports import Entered
 from app.protocols.messenger.logins import LoginData, Logins
-from app.protocols.messenger.settings import (
-    LOGIN_SECONDS,
-    MAX_EVENT_BYTES,
-    MAX_EVENTS_WAITING,
-    MAX_LOGIN_EVENTS,
-    Messenger,
-)
+from app.protocols.messenger.settings import Messenger
 from app.transport.deadline_wheel import DeadlineWheel
 from app.watched_tasks import start_logged
 
@@ -44,16 +40,11 @@ _RENEWED_AFTER = 0.5
 _log = structlog.get_logger(__name__)
 
 
-class EntranceHandler(Handler, frozen=True):
-    """An event that is about the connection itself: its `handle` is called with the chatter. Lives as long as the
-    node."""
-
-
 class Entrance:
     """The entrance of all sites on one node. Lives as long as the node."""
 
     def __init__(
-        self, delivery: Delivery, limits: Limits, logins: Logins, attendance: Attendance, counts: Counts
+        self, delivery: Delivery, limits: Limits, logins: Logins, attendance: Attendance[Chatter], counts: Counts
     ) -> None:
         self._delivery = delivery
         self._limits = limits

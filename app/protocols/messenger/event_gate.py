@@ -4,8 +4,9 @@ from collections import deque
 
 from msgspec import Struct
 
-from app.protocols.messenger.handlers import ChatEvent, ChatRefusal, Handler
-from app.protocols.messenger.settings import MAX_EVENTS_WAITING
+from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.bounds import MAX_EVENTS_WAITING
+from app.protocols.messenger.handlers import Handler
 
 #: The events that may come at once after a pause, in seconds of the rate.
 _BURST_SECONDS = 2.0

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.errors import RecadoError
 from app.json_depth import MAX_LEVELS, is_too_deep
+from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.bounds import MAX_EVENT_BYTES
 from app.protocols.messenger.caller import ChatCaller
-from app.protocols.messenger.settings import MAX_EVENT_BYTES
 
 
 class Standing(IntEnum):
@@ -27,35 +27,6 @@ class Standing(IntEnum):
     ADMIN = 3
 
 
-class ChatRefusal(RecadoError):
-    """An event is refused: the answer's code and sentence, and what else the error tells."""
-
-    def __init__(self, code: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.more = more
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """The answer to the client."""
-        return {"ok": False, "error": {"code": self.code, "message": str(self), **self.more}}
-
-
-class ChatUnavailable(ChatRefusal):
-    """The database, or Redis, does not answer: what was asked for has not happened, or all of it has."""
-
-    def __init__(self) -> None:
-        super().__init__("unavailable", "Not available at the moment, try again.")
-
-
-class ChatEvent(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The data of an event. A field that is not in the subclass is refused."""
-
-
-class NoData(ChatEvent):
-    """An event without data."""
-
-
 class Handler(Struct, frozen=True):
     """One event. Lives as long as the node."""
 
@@ -65,6 +36,11 @@ class Handler(Struct, frozen=True):
     #: LimitReached.
     handle: Callable[[Any, Any], Awaitable[Mapping[str, Any] | None]]
     least: Standing = Standing.USER
+
+
+class EntranceHandler(Handler, frozen=True):
+    """An event that is about the connection itself: its `handle` is called with the chatter. Lives as long as the
+    node."""
 
 
 def standing_of(caller: ChatCaller) -> Standing:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from app.protocols.messenger.bounds import MAX_ABOUT_CHARACTERS, MAX_DEVICE_BYTES, MAX_TOKEN_CHARACTERS
 from app.protocols.messenger.caller import ClientApp, ClientDevice
-from app.protocols.messenger.settings import MAX_ABOUT_CHARACTERS, MAX_DEVICE_BYTES, MAX_TOKEN_CHARACTERS
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 
 #: The fields of a handshake's query that are read: clients of Engine.IO 3 have no other place for them.

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import now_ms
 from app.config.settings import Site
 from app.journal.names import inserter
+from app.protocols.messenger.bounds import MAX_DEVICES_OF_USER, MAX_NETWORKS_OF_USER, MAX_SESSIONS_OF_USER, ROOM_PREFIX
 from app.protocols.messenger.caller import ChatCaller, ChatUser, ClientApp
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import (
@@ -21,13 +22,7 @@ from app.protocols.messenger.journal_tables import (
 )
 from app.protocols.messenger.login_ports import Candidate, Entered
 from app.protocols.messenger.scram import Keys
-from app.protocols.messenger.settings import (
-    MAX_DEVICES_OF_USER,
-    MAX_NETWORKS_OF_USER,
-    MAX_SESSIONS_OF_USER,
-    ROOM_PREFIX,
-    Messenger,
-)
+from app.protocols.messenger.settings import Messenger
 
 #: A device that connects again is noted as seen at most so often.
 _SEEN_MS = 3_600_000

@@ -16,9 +16,9 @@ from app.journal.names import inserter
 from app.journal.schema import upgrade_schema
 from app.journal.tables import sites
 from app.observe.counted_lines import CountedLines
-from app.protocols.messenger.handlers import ChatUnavailable
+from app.protocols.messenger.answers import ChatUnavailable
+from app.protocols.messenger.bounds import MAX_UNDER_WAY
 from app.protocols.messenger.journal_tables import chat_sites
-from app.protocols.messenger.settings import MAX_UNDER_WAY
 
 #: Any number that no other lock of the database uses: with the id of a site the key of the lock on its changes.
 _LOCK = 7_236_013

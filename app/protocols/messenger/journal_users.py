@@ -1,5 +1,6 @@
 """The users of a site as operators and admins make and change them, in the journal's database."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -7,13 +8,13 @@ from sqlalchemy import Row, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
+from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.bounds import LEAST_ITERATIONS, MAX_USERS
 from app.protocols.messenger.caller import ChatUser
-from app.protocols.messenger.handlers import ChatRefusal
 from app.protocols.messenger.journal_accounts import change_user, set_keys, user_of, user_row, void_sessions
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
-from app.protocols.messenger.scram import Keys, login_key, login_text
-from app.protocols.messenger.settings import MAX_USERS
+from app.protocols.messenger.scram import Keys, keys_of, login_key, login_text
 
 
 class NewUser(Struct, frozen=True, kw_only=True):
@@ -56,6 +57,14 @@ async def add_user(sql: AsyncConnection, site_id: int, new: NewUser, by: str) ->
     return user
 
 
+async def add_missing(sql: AsyncConnection, site_id: int, passwords: Mapping[str, str], by: str) -> None:
+    """Makes users with these passwords by login, except those that are there. The passwords are known to all."""
+    for login, password in passwords.items():
+        if await find_login(sql, site_id, login) is None:
+            keys = keys_of(password, LEAST_ITERATIONS)
+            await add_user(sql, site_id, NewUser(login=login, name=login.title(), keys=keys, must_change=False), by)
+
+
 async def read_user(sql: AsyncConnection, site_id: int, user_id: int) -> ChatUser:
     """A user by its id. Raises ChatRefusal."""
     row = await user_row(sql, site_id, user_id)
@@ -83,6 +92,6 @@ async def update_user(sql: AsyncConnection, site_id: int, user_id: int, values: 
 
 
 async def set_password(sql: AsyncConnection, site_id: int, user_id: int, keys: Keys, *, must_change: bool) -> None:
-    """Gives a user another password, and ends all sessions. What is written down of it is no key."""
+    """Gives a user another password, and ends all sessions."""
     await change_user(sql, site_id, user_id, {**set_keys(keys), "must_change": must_change})
     await void_sessions(sql, site_id, user_id)

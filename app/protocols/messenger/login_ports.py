@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.protocols.messenger.caller import ChatCaller, ChatUser
-from app.protocols.messenger.scram import Keys
+from app.protocols.messenger.scram import Keys, ScramExchange
 
 
 class Judgement(Enum):
@@ -40,6 +40,21 @@ class Candidate(Struct, frozen=True):
     keys: Keys
     #: Whether the user has logged in from this network before.
     is_known: bool
+
+
+class LoginAttempt:
+    """A login between its two steps. Lives on its connection, until the second step."""
+
+    def __init__(self, key: str, exchange: ScramExchange, candidate: Candidate | None) -> None:
+        self.key = key
+        self.exchange = exchange
+        #: None: no proof will be right.
+        self.candidate = candidate
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the user has logged in from this network before."""
+        return self.candidate is not None and self.candidate.is_known
 
 
 class Entered(Struct, frozen=True):
@@ -76,4 +91,4 @@ class AccountStore(Protocol):
         """Begins a session beside that of the caller, which lasts on; its end, or None: that one is void."""
 
     async def living(self, site: Site, sessions: Sequence[bytes]) -> set[bytes]:
-        """Those of the sessions that are not void."""
+        """The sessions among these that are not void."""

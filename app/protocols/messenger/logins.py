@@ -15,12 +15,13 @@ from app.core.network import network_of
 from app.digests import digest
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
+from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.bounds import MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARACTERS
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.figures import MessengerCounts
-from app.protocols.messenger.handlers import ChatEvent, ChatRefusal
-from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginThrottle
-from app.protocols.messenger.scram import Exchange, login_key, login_of, made_up_keys
-from app.protocols.messenger.settings import MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARACTERS, Messenger
+from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginAttempt, LoginThrottle
+from app.protocols.messenger.scram import ScramExchange, login_key, login_of, made_up_keys
+from app.protocols.messenger.settings import Messenger
 
 _TOKEN_BYTES = 32
 ScramText = Annotated[str, Meta(max_length=MAX_SCRAM_CHARACTERS)]
@@ -34,21 +35,6 @@ class LoginData(ChatEvent):
     data: ScramText
 
 
-class Attempt:
-    """A login between its two steps. Lives on its connection, until the second step."""
-
-    def __init__(self, key: str, exchange: Exchange, candidate: Candidate | None) -> None:
-        self.key = key
-        self.exchange = exchange
-        #: None: no proof will be right.
-        self.candidate = candidate
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the user has logged in from this network before."""
-        return self.candidate is not None and self.candidate.is_known
-
-
 class Logins:
     """The logins of all sites on one node. Lives as long as the node."""
 
@@ -59,7 +45,7 @@ class Logins:
         self._blocked = CountedLines(_log, "warning", "login blocked")
         self._wrong = CountedLines(_log, "info", "login refused")
 
-    async def begin(self, caller: ChatCaller, client_first: str) -> Attempt:
+    async def begin(self, caller: ChatCaller, client_first: str) -> LoginAttempt:
         """The first step. Raises ChatRefusal while the login or the address is blocked."""
         login = login_of(client_first)
         key = login_key(login)
@@ -68,11 +54,11 @@ class Logins:
         secret = await self._accounts.secret_of(site)
         made_up = made_up_keys(secret, key, site.require_section(Messenger).iterations)
         keys = candidate.keys if candidate is not None else made_up
-        attempt = Attempt(key, Exchange(login, client_first, keys), candidate)
+        attempt = LoginAttempt(key, ScramExchange(login, client_first, keys), candidate)
         await self._judge(caller, attempt, is_right=None)
         return attempt
 
-    async def prove(self, caller: ChatCaller, attempt: Attempt, client_final: str) -> tuple[str, Candidate]:
+    async def prove(self, caller: ChatCaller, attempt: LoginAttempt, client_final: str) -> tuple[str, Candidate]:
         """The second step: the server's last message, and the user. Raises ChatRefusal."""
         answer = attempt.exchange.finish(client_final)
         is_right = answer is not None and attempt.candidate is not None
@@ -110,7 +96,7 @@ class Logins:
         caller.session = digest(token)
         return token, expires_at
 
-    async def _judge(self, caller: ChatCaller, attempt: Attempt, *, is_right: bool | None) -> None:
+    async def _judge(self, caller: ChatCaller, attempt: LoginAttempt, *, is_right: bool | None) -> None:
         judgement, seconds = await self._throttle.judge(
             caller.site, attempt.key, caller.address, is_known=attempt.is_known, is_right=is_right
         )

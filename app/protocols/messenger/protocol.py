@@ -8,12 +8,14 @@ from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
 from app.protocols.messenger.browser_client import browser_client_routes
-from app.protocols.messenger.demo import demo_routes, demo_site, fill_demo, is_demo
+from app.protocols.messenger.chatter import Chatter
+from app.protocols.messenger.demo import DEMO_PASSWORDS, demo_routes, demo_site, is_demo
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.journal_users import add_missing
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
@@ -40,7 +42,7 @@ class _NodeMessenger(NodeProtocol):
             self.routes = [*self.routes, *demo_routes()]
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
-        attendance = Attendance()
+        attendance: Attendance[Chatter] = Attendance()
         entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
         handlers = entrance.handlers()
         self._application = MessengerApplication(
@@ -68,7 +70,8 @@ class _NodeMessenger(NodeProtocol):
     async def _make(self, sql: ChatSql) -> None:
         await sql.make_tables()
         for site in filter(is_demo, self._sites.values()):
-            await fill_demo(sql, site)
+            async with sql.writing(site) as (connection, site_id):
+                await add_missing(connection, site_id, DEMO_PASSWORDS, by="demo")
 
     def built_from(self, site: Site) -> object:
         """The rooms of a connection follow from whether the site has a messenger."""

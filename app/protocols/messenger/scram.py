@@ -12,8 +12,8 @@ from msgspec import Struct
 from scramp import ScramException, ScramMechanism
 from scramp.utils import saslprep
 
-from app.protocols.messenger.handlers import ChatRefusal
-from app.protocols.messenger.settings import MAX_LOGIN_CHARACTERS
+from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.bounds import MAX_LOGIN_CHARACTERS
 
 #: The salts of the server's own keys, and of those that it makes up.
 SALT_BYTES = 16
@@ -86,7 +86,7 @@ def login_of(client_first: str) -> str:
     return login_text(names[0])
 
 
-class Exchange:
+class ScramExchange:
     """One login under way. Lives from `login` to `proof`."""
 
     def __init__(self, login: str, client_first: str, keys: Keys) -> None:

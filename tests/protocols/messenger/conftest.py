@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from app.config.settings import Site
+from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.settings import USER_PREFIX, Messenger
+from app.protocols.messenger.settings import Messenger
 from tests.support.chat import ITERATIONS
 from tests.support.postgres import Postgres, running_postgres
 
@@ -42,5 +44,5 @@ async def sql(database_url: str) -> AsyncIterator[ChatSql]:
 @pytest.fixture
 def site() -> Site:
     """A site with a messenger."""
-    section = {Messenger: Messenger(iterations=ITERATIONS)}
-    return Site(name="team", api_key="k", user_room_prefix=USER_PREFIX, sections=section)
+    sections: dict[type[Struct], Struct] = {Messenger: Messenger(iterations=ITERATIONS)}
+    return Site(name="team", api_key="k", user_room_prefix=USER_PREFIX, sections=sections)

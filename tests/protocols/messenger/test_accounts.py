@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from app.config.settings import Site
 from app.protocols.messenger import journal_accounts
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.caller import ChatCaller, ChatUser, ClientApp
-from app.protocols.messenger.handlers import ChatRefusal
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_devices, chat_networks, chat_sessions

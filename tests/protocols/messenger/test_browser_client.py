@@ -1,4 +1,4 @@
-"""The client for pages in Chromium, against a server that stands in the page: what it keeps, repeats and refuses."""
+"""The client for pages in Chromium, against a server that stands in the page: its database, repeats and refusals."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_wrong_server_gets_no_proof(page: Page, answer: str) -> None:
 
 
 def test_saslprep_is_that_of_the_server(page: Page) -> None:
-    """Texts are prepared as the server's library prepares them; what that refuses as harmful is refused here."""
+    """Texts are prepared, and harmful ones refused, as the server's library does it."""
     texts = [
         "user",
         "I\u00adX",
@@ -151,7 +151,7 @@ def test_saslprep_is_that_of_the_server(page: Page) -> None:
     assert run(page, body, texts=texts + refused) == expected + [None] * len(refused)
 
 
-# What is kept
+# The database of the browser
 
 
 MESSAGE = {"id": 5, "from": 8, "to": {"user": 7}, "kind": "text", "text": "hello", "at": 1, "info": {}}
@@ -226,7 +226,7 @@ def test_reference_data_and_presence(page: Page) -> None:
 
 
 def test_another_event_is_acknowledged(page: Page) -> None:
-    """What a backend sends to the user by /send reaches the page, and does not come again."""
+    """An event that a backend sends to the user by /send reaches the page, and does not come again."""
     body = """
         const answers = [await chat.socket.bring("news", 1, "two"), await chat.socket.bring("_batch", [["news", 3]])];
         return [answers, chat.told.filter(([event]) => event === "event")];
@@ -270,7 +270,7 @@ def test_a_refused_message_is_told_once(page: Page) -> None:
 
 
 def test_receipts_go_in_batches(page: Page) -> None:
-    """What was read is told once, in one event, and not for own messages; while offline it waits."""
+    """Messages that were read are told once, own ones never; while offline the receipts wait."""
     body = """
         fake.answers.receipts = () => ({ ok: true });
         const sent = [5, 6, 9].map((id) => ({ ...message, id, from: id === 9 ? 7 : 8 }));
@@ -366,7 +366,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("kind", ["text", "code", "link", "file"])
 def test_no_markup_of_the_sender_counts(page: Page, text: str, kind: str) -> None:
-    """Whatever a text holds, it becomes text: no element, attribute or address that the client does not make itself."""
+    """A hostile text becomes text: there are only elements, attributes and addresses of the client."""
     for data in ({}, {"format": "simple"}, {"language": text, "format": "simple"}):
         shown = rendered(page, text, kind, **data)
         assert set(shown["tags"]) <= _TAGS

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from app.protocols.messenger.answers import ChatRefusal, NoData
+from app.protocols.messenger.bounds import MAX_EVENTS_WAITING
 from app.protocols.messenger.event_gate import EventGate, WaitingEvent
-from app.protocols.messenger.handlers import ChatRefusal, Handler, NoData
-from app.protocols.messenger.settings import MAX_EVENTS_WAITING
+from app.protocols.messenger.handlers import Handler
 
 
 async def _handle(caller: Any, data: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is read of an event, and who may send it."""
+"""The reading of an event, and its senders."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ import pytest
 from msgspec import Meta
 
 from app.config.settings import Site
+from app.protocols.messenger.answers import ChatEvent, ChatRefusal, NoData
+from app.protocols.messenger.bounds import MAX_EVENT_BYTES
 from app.protocols.messenger.caller import ChatCaller, ChatUser
-from app.protocols.messenger.handlers import (
-    ChatEvent,
-    ChatRefusal,
-    Handler,
-    NoData,
-    Standing,
-    check_standing,
-    read_event,
-)
-from app.protocols.messenger.settings import MAX_EVENT_BYTES
+from app.protocols.messenger.handlers import Handler, Standing, check_standing, read_event
 
 
 class Sample(ChatEvent):
@@ -59,7 +52,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("args", "code"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_refused(args: list[Any], code: str) -> None:
-    """Whatever a client sends is read, or refused with a code; nothing else is raised."""
+    """Data of any kind is read, or refused with a code; nothing else is raised."""
     with pytest.raises(ChatRefusal) as refused:
         read_event(Handler(Sample, _handle), args)
     assert refused.value.code == code

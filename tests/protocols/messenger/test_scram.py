@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.journal.database import open_database
-from app.protocols.messenger import scram
-from app.protocols.messenger.handlers import ChatRefusal
-from app.protocols.messenger.scram import Exchange, Keys, keys_of, login_key, login_of, login_text, made_up_keys
+from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.scram import Keys, ScramExchange, keys_of, login_key, login_of, login_text, made_up_keys
 from tests.support.postgres import Postgres
 
 #: The example of RFC 7677, 3.
@@ -29,17 +28,17 @@ _SERVER_FINAL = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
 def keys_with(monkeypatch: pytest.MonkeyPatch, salt: bytes, password: str) -> Keys:
     """The keys of a password with a known salt."""
-    monkeypatch.setattr(scram.secrets, "token_bytes", lambda count: salt)
+    monkeypatch.setattr("app.protocols.messenger.scram.secrets.token_bytes", lambda count: salt)
     return keys_of(password, 4096)
 
 
 def test_the_example_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 7677's example: the proof is right, and the server proves itself with the same bytes."""
     monkeypatch.setattr("scramp.core.token_hex", lambda: _NONCE.removeprefix("rOprNGfwEbeRWgbNEkqO"))
-    exchange = Exchange("user", _CLIENT_FIRST, keys_with(monkeypatch, _SALT, "pencil"))
+    exchange = ScramExchange("user", _CLIENT_FIRST, keys_with(monkeypatch, _SALT, "pencil"))
     assert exchange.server_first == f"r={_NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
     assert exchange.finish(_CLIENT_FINAL) == _SERVER_FINAL
-    again = Exchange("user", _CLIENT_FIRST, keys_with(monkeypatch, _SALT, "pencil2"))
+    again = ScramExchange("user", _CLIENT_FIRST, keys_with(monkeypatch, _SALT, "pencil2"))
     assert again.finish(_CLIENT_FINAL) is None
 
 
@@ -79,7 +78,7 @@ def test_made_up_keys() -> None:
     assert [len(part) for part in (keys.salt, keys.stored_key, keys.server_key)] == [16, 32, 32]
     assert [len(part) for part in (real.salt, real.stored_key, real.server_key)] == [16, 32, 32]
     for guess in (b"\0" * 32, keys.stored_key, hashlib.sha256(keys.salt).digest()):
-        again = Exchange("ann", "n,,n=ann,r=abc", keys)
+        again = ScramExchange("ann", "n,,n=ann,r=abc", keys)
         nonce = again.server_first.split(",")[0]
         final = proof_of(keys, guess, "n,,n=ann,r=abc", again.server_first, f"c=biws,{nonce}")
         assert again.finish(final) is None
@@ -106,7 +105,7 @@ def test_logins() -> None:
 
 @given(st.text(max_size=60))
 def test_any_first_message(message: str) -> None:
-    """Whatever stands for the first message, it names a login in its form, or is refused."""
+    """Any text as the first message names a login in its form, or is refused."""
     for first in (message, f"n,,n={message},r=abc", f"n,,n=ann,r={message}"):
         try:
             login = login_of(first)
@@ -118,9 +117,9 @@ def test_any_first_message(message: str) -> None:
 
 @given(st.text(max_size=80))
 def test_any_last_message(message: str) -> None:
-    """Whatever stands for the proof, it is wrong."""
+    """Any text as the proof is wrong."""
     keys = made_up_keys(b"s" * 32, "ann", 4096)
-    exchange = Exchange("ann", "n,,n=ann,r=abc", keys)
+    exchange = ScramExchange("ann", "n,,n=ann,r=abc", keys)
     nonce = exchange.server_first.split(",")[0]
     assert exchange.finish(message) is None
-    assert Exchange("ann", "n,,n=ann,r=abc", keys).finish(f"c=biws,{nonce},p={message}") is None
+    assert ScramExchange("ann", "n,,n=ann,r=abc", keys).finish(f"c=biws,{nonce},p={message}") is None
