@@ -5,6 +5,7 @@ RecadoError
 ├── BadRequest              a caller's request is wrong; `status` is the HTTP answer
 ├── RequestRefused                 the same, with a code for programs
 ├── GuardRefused            a message's guard does not hold in Redis; nothing is stored
+├── RoomsChanged            the rooms of a connect lack a change; nothing is registered
 ├── OtherRequest            an idempotency key belongs to another request; nothing is stored
 ├── AuthRefused             the tenant's backend refused a user; the text reaches the client
 ├── TicketRefused           a resume ticket does not count; the text says why
@@ -58,6 +59,10 @@ class GuardRefused(RecadoError):
         super().__init__(message)
         #: Whether the field is absent; otherwise it has another value.
         self.is_missing = is_missing
+
+
+class RoomsChanged(RecadoError):
+    """The rooms of the user have changed meanwhile."""
 
 
 class OtherRequest(RecadoError):

@@ -53,6 +53,8 @@ class AckBuffer:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Called with groups that the store has applied.
+        self.on_applied: Callable[[Sequence[AckGroup]], None] = lambda groups: None
         self._written = WrittenTimes(was_written)
         self._reporting: asyncio.TimerHandle | None = None
 
@@ -138,6 +140,11 @@ class AckBuffer:
         self._counts.acks += _count_of(groups)
         for handle in calls:
             self._resync(handle)
+        try:
+            self.on_applied(groups)
+        except Exception:
+            # Nobody waits for this task; acks that come later go on.
+            _log.exception("listener failed", site=self._site.name)
 
     def _put_back(self, number: int, groups: list[AckGroup]) -> None:
         # Several flushes fail at once when the link breaks. Keep their order: an ack out of turn calls for a `_resync`.

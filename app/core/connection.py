@@ -78,6 +78,7 @@ class Connection:
         "receiver",
         "replay",
         "rooms",
+        "rooms_at",
         "site",
         "sync_ms",
         "told_seq",
@@ -95,10 +96,12 @@ class Connection:
         """`continue_replay` is called when the client has acknowledged a batch that more of the queue follows: the
         connection is FETCHING then, and wants the next part."""
         self.site = site
-        #: Stored beside the connection; see `QueueStore.connect`. It may be secret.
+        #: Stored beside the connection; see `ConnectNotes`. It may be secret.
         self.note = note
-        #: The description of its client, see `QueueStore.connect`; set before it is opened.
+        #: The description of its client, and the number of the last change that its rooms hold; see `ConnectNotes`.
+        #: Both are set before it is opened.
         self.client = ""
+        self.rooms_at = 0
         #: Unique on this node.
         self.number = number
         self.receiver = receiver

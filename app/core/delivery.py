@@ -21,8 +21,10 @@ from app.core.leavings import Leavings
 from app.core.limits import check_message
 from app.core.message import LiveMessage, Message, Waiting
 from app.core.ports import (
+    AckGroup,
     AudienceListener,
     BuriedConnection,
+    ConnectNotes,
     QueueStore,
     Receiver,
     Registration,
@@ -55,6 +57,8 @@ class Delivery:
         self.reserved_events: frozenset[str] = frozenset()
         #: Called with each connection of a dead node that this node has taken out of Redis.
         self.on_buried: Callable[[BuriedConnection], None] = lambda connection: None
+        #: Called with acks that the store has applied.
+        self.on_acked: Callable[[Site, Sequence[AckGroup]], None] = lambda site, groups: None
         # One bound method for all connections: a new one for each would cost 64 bytes a connection.
         self._on_batch_ack = self._continue_replay
         self._numbers = itertools.count(1)
@@ -70,10 +74,10 @@ class Delivery:
         """Takes messages and connections of one more site."""
         self.hub.add(site)
         counts = self._counts.of(site.name)
-        self._acks[site.name] = AckBuffer(
-            site, self._store, self._resync_caller(site), counts, self.hub[site].has_written
-        )
-        self._leavings[site.name] = self._leavings_of(site)
+        acks = AckBuffer(site, self._store, self._resync_caller(site), counts, self.hub[site].has_written)
+        acks.on_applied = lambda groups: self.on_acked(site, groups)
+        self._acks[site.name], leave = acks, partial(self._store.leave, site)
+        self._leavings[site.name] = Leavings(self._errands, site.name, leave, self.hub[site].rooms.__contains__)
 
     async def settle(self, site: Site) -> None:
         """Waits until the collected acks of one site have reached Redis, or were put back because Redis is away."""
@@ -140,7 +144,8 @@ class Delivery:
         """Registers a connection of a user with these rooms.
 
         `greet` is called when the connection is registered, right before the first message is written to it: its place
-        to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then.
+        to write whatever must come first on the wire. Raises StoreUnavailable; nothing is left behind then. Raises
+        RoomsChanged when the rooms lack a change, see `Connection.rooms_at`: it may be opened again.
         """
         if self.is_away(connection.site):
             self._end(connection)
@@ -169,8 +174,7 @@ class Delivery:
 
     def message_published(self, site: str, counter: int, message: LiveMessage) -> None:
         """From the bus: a message for connections of this node."""
-        connections = self.hub.sites.get(site)
-        if connections is None:
+        if (connections := self.hub.sites.get(site)) is None:
             return
         if not connections.count(counter):
             self._counts.of(site).bus_gaps += 1
@@ -209,10 +213,10 @@ class Delivery:
         """From the bus: something has happened to an earlier message, or to a device."""
         if message.notice == "withdraw":
             connections.withdraw(message)
+        elif message.notice == "whisper":
+            connections.whisper(message)
         elif message.notice == "close":
-            for handle in message.recipients:
-                for connection in connections.connections_of(handle):
-                    connection.receiver.close("device forgotten")
+            connections.close_devices(message)
         else:
             self.follow_up.note(message)
 
@@ -253,9 +257,9 @@ class Delivery:
             self._refill_if_missed(connection)
 
     async def _register(self, connection: Connection, device_id: str, rooms: Sequence[str]) -> Registration:
-        note, client = connection.note, connection.client
+        notes = ConnectNotes(connection.note, connection.client, connection.rooms_at)
         try:
-            return await self._store.connect(connection.site, connection.number, device_id, rooms, note, client)
+            return await self._store.connect(connection.site, connection.number, device_id, rooms, notes)
         except StoreAway:
             self._end(connection)
             raise
@@ -294,10 +298,6 @@ class Delivery:
         )
         if report is not None:
             report(is_ours)
-
-    def _leavings_of(self, site: Site) -> Leavings:
-        rooms = self.hub[site].rooms
-        return Leavings(self._errands, site.name, partial(self._store.leave, site), rooms.__contains__)
 
     # Replay and refill
 

@@ -1,4 +1,5 @@
-"""The wishes of a sender beside the sending itself: to wait for acks, to withdraw a message, to forget a device.
+"""The wishes of a sender beside the sending itself: to wait for acks, to withdraw a message, to forget a device,
+to change the rooms of a user, to tell something that is kept nowhere.
 
 A node that waits for acks hears of them on the bus.
 """
@@ -11,7 +12,7 @@ from app.config.settings import Site
 from app.core.errands import Errands
 from app.core.message import LiveMessage, Message
 from app.core.options import WAIT_SECONDS
-from app.core.ports import Outcome, Publish, QueueStore, Withdrawn
+from app.core.ports import Outcome, Publish, QueueStore, RoomsChange, Withdrawn
 
 #: The answers that come before the message's own are kept for so many devices.
 _MOST_EARLY = 100_000
@@ -103,3 +104,13 @@ class FollowUp:
         """Forgets a device and closes its connections, or with `resync` drops its queue and sends `_resync`. Answers
         how many devices it was."""
         return int(await self._store.forget_device(site, user_room, device_id, resync))
+
+    async def change_rooms(self, site: Site, change: RoomsChange) -> int:
+        """Lets a user join and leave rooms with all its devices, which it answers the number of; they get messages of
+        the rooms, or none any more, from then on. For sites with queues. Raises StoreUnavailable."""
+        return await self._store.change_rooms(site, change)
+
+    async def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> int:
+        """Hands an event to the connected devices in these rooms; it is kept nowhere. For sites with queues. Raises
+        StoreUnavailable."""
+        return await self._store.whisper(site, rooms, body)

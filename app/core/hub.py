@@ -188,6 +188,22 @@ class SiteConnections:
             for connection in self._devices.get(handle, ()):
                 connection.withdraw(message.seq, message.id, handle)
 
+    def whisper(self, message: LiveMessage) -> None:
+        """Writes an event that is kept nowhere to the live connections of its devices."""
+        for handle in message.recipients:
+            for connection in self._devices.get(handle, ()):
+                if connection.phase is ConnectionPhase.LIVE:
+                    try:
+                        connection.receiver.send_whisper(message.body)
+                    except Exception:
+                        self._fault(connection)
+
+    def close_devices(self, message: LiveMessage) -> None:
+        """Ends the connections of devices that were forgotten."""
+        for handle in message.recipients:
+            for connection in self._devices.get(handle, ()):
+                connection.receiver.close("device forgotten")
+
     def withdrawn_meanwhile(self, connection: Connection) -> list[tuple[int, str, bytes]]:
         """The withdrawals of messages of this connection during its registration: seq, id and device of each."""
         notices = [message for message in self.strays if message.notice]

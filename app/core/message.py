@@ -37,6 +37,13 @@ class Guard(Struct, frozen=True):
     is_removed: bool = False
 
 
+class ExceptDevice(Struct, frozen=True):
+    """A device that does not get a message, although it is in one of its rooms: the one that has sent it."""
+
+    user_room: str
+    device_id: str
+
+
 class Message(Struct, frozen=True):
     """A message of a backend, accepted but not stored yet. Lives until the request is answered; its repr has no
     payload."""
@@ -56,6 +63,7 @@ class Message(Struct, frozen=True):
     once: Once | None = None
     #: The sends for which it counts at the limit of its site: those of a batch count with its first message.
     weight: int = 1
+    but: ExceptDevice | None = None
 
     def __repr__(self) -> str:
         return f"Message({self.site.name!r}, {self.id}, {self.event!r}, {len(self.body)} bytes)"
@@ -100,8 +108,8 @@ class LiveMessage:
         self.audience: Audience | None = None
         #: When it was accepted, in ms since the epoch; 0 outside a history.
         self.at_ms = 0
-        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'. The
-        #: `recipients` are the devices that it is about.
+        #: Set when nodes are told of an earlier message or a device: 'withdraw', 'acked', 'left' or 'close'; or of an
+        #: event that is kept nowhere: 'whisper'. The `recipients` are the devices that it is about.
         self.notice = ""
         #: The encoded message by encoding key, so that it is encoded once and not once a recipient.
         self.encoded: dict[Any, Any] = {}

@@ -27,7 +27,8 @@ class Stored(Struct, frozen=True):
     tells: int = 0
     #: For the option `wait`: the connected devices whose queue holds the message.
     connected: Sequence[bytes] = ()
-    #: The id of the message that an earlier request with the same idempotency key has stored; "": none has.
+    #: The id of the message that an earlier request with the same idempotency key has stored, whose seq this is then;
+    #: "": none has.
     earlier_id: str = ""
 
 
@@ -45,6 +46,33 @@ class Withdrawn(Struct, frozen=True):
 
     #: The devices whose queue held the message.
     devices: int
+
+
+class ConnectNotes(Struct, frozen=True):
+    """More of a connection that is about to be registered. Its repr is without the note, which may be secret."""
+
+    #: Kept beside the connection. If this node dies, the node that takes the connection out is given it.
+    note: str = ""
+    #: The program that has connected; it is kept with the device, as that of its newest connection.
+    client: str = ""
+    #: The number of the last change that its rooms hold, where a protocol changes the rooms of users; 0: none does.
+    rooms_at: int = 0
+
+    def __repr__(self) -> str:
+        return f"ConnectNotes({self.client!r}, {self.rooms_at})"
+
+
+NO_CONNECT_NOTES = ConnectNotes()
+
+
+class RoomsChange(Struct, frozen=True):
+    """A user joins rooms and leaves rooms, with all its devices."""
+
+    user_room: str
+    joins: Sequence[str] = ()
+    leaves: Sequence[str] = ()
+    #: Grows with each change of the site, where its protocol counts them; 0: it does not.
+    number: int = 0
 
 
 class Registered(Struct, frozen=True):
@@ -100,7 +128,7 @@ class BuriedConnection(Struct, frozen=True):
 
     site: Site
     user_room: str
-    #: The note that its protocol has left for this case, "" for none; see `QueueStore.connect`.
+    #: The note that its protocol has left for this case, "" for none; see `ConnectNotes`.
     note: str
     #: The dead node's last beat.
     since: datetime
@@ -142,13 +170,16 @@ class QueueStore(Protocol):
         """
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], notes: ConnectNotes = NO_CONNECT_NOTES
     ) -> Awaitable[Registration]:
         """Registers a connection of this node for its user's devices and answers the first part of their queues.
 
-        `note` is kept beside the connection. If this node dies, the node that takes the connection out is given it.
-        `client` describes the program that has connected; it is kept with the device, as that of its newest connection.
+        Raises RoomsChanged when a later change of rooms than `notes` names was applied; nothing is registered then.
         """
+
+    def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
+        """Moves all devices of a user, connected or away, and answers how many. A change whose number is not above that
+        of the last change of the site was applied before, and does nothing."""
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.
@@ -177,6 +208,10 @@ class QueueStore(Protocol):
 
     def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
         """Nobody waits for the acks of a message any more."""
+
+    def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> Awaitable[int]:
+        """Hands an event to the connected devices in these rooms, without queue, ack and journal; answers how many they
+        are. Rooms with very many devices hear nothing: 0."""
 
     def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> Awaitable[bool]:
         """Forgets a device and closes its connections, or with `resync` drops its queue; False when it is unknown."""
@@ -263,6 +298,9 @@ class Receiver(Protocol):
 
     def send_withdrawn(self, id: str) -> None:
         """Writes that a message, which was written before, was withdrawn."""
+
+    def send_whisper(self, body: bytes) -> None:
+        """Writes an event that is kept nowhere, without an ack."""
 
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""

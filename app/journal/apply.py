@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import RecadoError
 from app.journal.bulk import STAGED, load, prepare
+from app.journal.inserting import inserter
 from app.journal.merge import Loss, Mark, Merged, SentMessage, counts_of, lost_mark
-from app.journal.names import NamedHandle, Names, inserter
+from app.journal.names import NamedHandle, Names
 from app.journal.states import FIRST_FINAL, Fate
 from app.journal.tables import (
     ROW_TABLES,

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgres
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.journal.inserting import inserter
 from app.journal.tables import devices, sites
 from app.redis.client import Commands
 
@@ -121,11 +120,6 @@ async def ask_redis(redis: Commands, prefix: str, handles: Sequence[bytes]) -> l
             else:
                 named.append((handle, _text(user), _text(device)))
     return named
-
-
-def inserter(sql: AsyncConnection) -> Any:
-    """The `insert` of this database, which knows ON CONFLICT."""
-    return insert_postgres if sql.dialect.name == "postgresql" else insert_sqlite
 
 
 def _text(text: bytes) -> str:

@@ -92,6 +92,10 @@ class DeviceReceiver:
         """Writes a `_withdraw`."""
         self.send(EncodedPacket(self._prefix + msgspec.json.encode(["_withdraw", {"id": id}])))
 
+    def send_whisper(self, body: bytes) -> None:
+        """Writes an event without an ack."""
+        self.send(EncodedPacket(self._prefix + body))
+
     def send_resync(self, received: Callable[[], None]) -> None:
         """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.
 

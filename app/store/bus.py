@@ -146,8 +146,8 @@ class Bus:
                 self._new_subscription(shard).begin()
 
 
-#: The kinds of a bus message that are about an earlier message or a device.
-_NOTICES = {b"withdraw": "withdraw", b"acked": "acked", b"left": "left", b"close": "close"}
+#: The kinds of a bus message that are about an earlier message or a device, or are kept nowhere.
+_NOTICES = {b"withdraw": "withdraw", b"acked": "acked", b"left": "left", b"close": "close", b"whisper": "whisper"}
 
 
 def parse(data: bytes) -> tuple[str, int, LiveMessage]:

@@ -9,6 +9,7 @@
 | user:<user room> | hash | handle → state: `node,node` while connected, `@<deadline in ms>` (0: never) while away |
 | room:<room, lower case> | hash | handle → state, the same, of the devices of the users in it |
 | users | hash | user room → its rooms as JSON; for the public channel they are in `rooms` of device:<handle> |
+| rooms_at | string | number of the last change of rooms with a number; see `lua/change_rooms.lua` |
 | queue:<handle> | list | seqs of the waiting messages, oldest first |
 | body:<seq> | hash | data, event, size, resync, at (ms), id, rooms (JSON), refs: how many queues hold it; see below |
 | waiting | sorted set | id of a message that waits, by its seq |
@@ -19,7 +20,7 @@
 | waits | sorted set | seq of a message by the ms at which its request stops to wait for acks |
 | watched | hash | seq → id and event as JSON, for messages in `within` |
 | pending:<seq> | set | users of such a message of whom no device has acknowledged |
-| once:<digest> | string | idempotency key → digest of its request, message id, recipients; expires |
+| once:<digest> | string | idempotency key → digest of its request, message id, recipients, seq; expires |
 | fate | stream | what happened, for the journal; see lua/_fates.lua |
 | large | hash | a message that is stored in parts; see lua/_large.lua |
 | large:handles | list | the devices that have it |

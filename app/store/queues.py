@@ -14,14 +14,26 @@ from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
 from app.core.options import NO_OPTIONS, WAIT_SECONDS
-from app.core.ports import AckGroup, BuriedConnection, Registered, Registration, Replay, Replayed, Stored
+from app.core.ports import (
+    NO_CONNECT_NOTES,
+    AckGroup,
+    BuriedConnection,
+    ConnectNotes,
+    Registered,
+    Registration,
+    Replay,
+    Replayed,
+    RoomsChange,
+    Stored,
+)
 from app.core.written import Written
-from app.errors import GuardRefused, LimitReached, OtherRequest
+from app.errors import GuardRefused, OtherRequest, RoomsChanged
 from app.redis.client import Commands, RunScript
 from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
-from app.store.large_sends import LEASE_SECONDS, LargeSends
+from app.store.large_sends import LARGE_FROM, LEASE_SECONDS, LargeSends
+from app.store.send_words import except_word, limit_reached, once_words
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
@@ -31,8 +43,6 @@ _DEVICES_A_RUN = 1_000
 
 #: The numbers of an answer of send.lua behind the seq; the connected devices follow.
 _NUMBERS = 4
-#: Messages of a site with `wait` or `ack_within` that are under way: MOST_WATCHED of lua/_options.lua.
-MOST_WATCHED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -46,26 +56,6 @@ def _to_replayed(state: bytes, waiting: list[bytes]) -> Replayed:
     if state.isdigit():
         return Replayed("resync", _to_waiting(waiting), int(state))
     return Replayed(state.decode(), _to_waiting(waiting))
-
-
-def _limit_reached(site: Site, wait_ms: int, quota: bytes = b"") -> LimitReached:
-    """The refusal of a send: for `wait_ms`, or while the site holds as much as its `quota`."""
-    if quota == b"watched":
-        return LimitReached(f"Too many messages wait for acks: expected at most {MOST_WATCHED}.", "watched_messages")
-    if not quota:
-        text = f"Too many messages: this site may send {site.limits.sends_per_second:g} a second, try again."
-        return LimitReached(text, "sends_per_second", retry_after_seconds=math.ceil(wait_ms / 1000))
-    if quota == b"stored_bytes":
-        most = f"{site.limits.stored_bytes} bytes"
-    else:
-        most = f"{site.limits.stored_messages} messages"
-    return LimitReached(f"Too much is waiting: this site may store {most} until devices acknowledge.", quota.decode())
-
-
-def _once_words(message: Message) -> str:
-    """The idempotency of a message as lua/_once.lua reads it."""
-    once = message.once
-    return "" if once is None else f"{once.key} {once.request} {once.ttl_seconds * 1000}"
 
 
 async def _number(answer: Awaitable[Any]) -> int:
@@ -123,9 +113,10 @@ class RedisQueues:
             self.large.large_from,
             msgspec.json.encode(list(message.rooms)),
             message.options.encode(),
-            _once_words(message),
+            once_words(message),
             self._waiter(message),
             int(message.site.journal_bodies),
+            except_word(message),
             *guard_words(message.guard),
             *audience_words(message.audiences),
             *addresses(message.site, message.rooms),
@@ -147,7 +138,7 @@ class RedisQueues:
                 msgspec.json.encode(rooms),
                 body,
                 message.event,
-                _once_words(message),
+                once_words(message),
                 int(message.site.journal_bodies),
                 *guard_words(message.guard),
                 *audience_words(message.audiences),
@@ -156,7 +147,7 @@ class RedisQueues:
         )
 
     def connect(
-        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], note: str = "", client: str = ""
+        self, site: Site, connection: int, device_id: str, rooms: Sequence[str], notes: ConnectNotes = NO_CONNECT_NOTES
     ) -> Awaitable[Registration]:
         """Registers a connection; see `QueueStore`."""
         limit = site.batch_limit
@@ -176,12 +167,19 @@ class RedisQueues:
                 limit.bytes,
                 site.public_channel or "",
                 self._deadline(site),
-                encode_text(note),
+                encode_text(notes.note),
                 site.limits.devices_per_user,
-                encode_text(client),
+                encode_text(notes.client),
+                notes.rooms_at or "",
                 *users,
             ),
         )
+
+    def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
+        """Lets a user join and leave rooms; see `QueueStore`."""
+        joins, leaves = (msgspec.json.encode(room_names(rooms)) for rooms in (change.joins, change.leaves))
+        words = (self._deadline(site), change.number or "", change.user_room, joins, leaves)
+        return _number(self._run("change_rooms", site, self.now_ms, *words))
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""
@@ -222,6 +220,10 @@ class RedisQueues:
     def stop_waiting(self, site: Site, seq: int) -> Awaitable[None]:
         """Nobody waits for the acks of a message any more; see `QueueStore`."""
         return self._run("stop_waiting", site, seq)
+
+    def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> Awaitable[int]:
+        """Hands an event to connected devices; see `QueueStore`."""
+        return _number(self._run("whisper", site, body, LARGE_FROM, *addresses(site, rooms)))
 
     async def forget_device(self, site: Site, user: str, device_id: str, resync: bool) -> bool:
         """Forgets a device, or drops its queue; see `QueueStore`."""
@@ -355,9 +357,9 @@ class RedisQueues:
     def _to_stored(self, site: Site, words: Any) -> Stored:
         seq, *told = words
         if not seq:
-            raise _limit_reached(site, *told)
+            raise limit_reached(site, *told)
         if seq == b"again":
-            return Stored(0, told[1], earlier_id=told[0].decode())
+            return Stored(int(told[2] or 0), told[1], earlier_id=told[0].decode())
         if seq == b"other":
             raise OtherRequest
         if not told:
@@ -382,6 +384,8 @@ class RedisQueues:
 
     async def _registered(self, site: Site, answer: Awaitable[Any]) -> Registration:
         last_seq, *devices = await answer
+        if last_seq == b"stale":
+            raise RoomsChanged
         registered = [
             Registered(handle, lost == b"1", _to_waiting(waiting), withdrawn.decode().split(",")[:-1])
             for handle, lost, waiting, withdrawn in devices

@@ -37,6 +37,8 @@ def expected_keys(model: SiteModel, found: Store, counted_from: int) -> Store:
         store["seq"] = str(model.last_seq)
     if model.last_handle:
         store["handle"] = str(model.last_handle)
+    if model.rooms_at:
+        store["rooms_at"] = str(model.rooms_at)
     if model.counters:
         store["bus"] = {node: str(counter) for node, counter in model.counters.items()}
     for (user, device_id), device in model.devices.items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from app.config.settings import Site
 from app.core.address import is_user_room
+from app.core.ports import RoomsChange
 from tests.store.queue_fates import Fates
 
 #: (user room, device id)
@@ -32,6 +33,8 @@ class Sent:
     settles_user: bool = False
     #: When it leaves every queue; 0: never.
     ends_at: int = 0
+    #: The device that does not get it.
+    but: Key | None = None
     #: The handles of the devices that got it.
     recipients: set[bytes] = field(default_factory=set)
 
@@ -88,6 +91,8 @@ class SiteModel:
         self.devices: dict[Key, Device] = {}
         self.last_seq = 0
         self.last_handle = 0
+        #: The number of the last change of rooms.
+        self.rooms_at = 0
         self.counters: dict[str, int] = {}
         #: Every message that was ever accepted, by seq: an ack may name any of them.
         self.sent: dict[int, Sent] = {}
@@ -115,6 +120,18 @@ class SiteModel:
             found.append(self.devices[key])
         return found
 
+    def change_rooms(self, change: RoomsChange) -> int:
+        """How many devices have moved."""
+        if change.number <= self.rooms_at:
+            return 0
+        self.rooms_at = change.number
+        mine = [device for (user, _), device in self.devices.items() if user == change.user_room]
+        joins, leaves = ({room.lower() for room in rooms} for rooms in (change.joins, change.leaves))
+        for device in mine:
+            rooms = (set(device.rooms) | joins) - leaves | {change.user_room}
+            device.rooms = sorted(rooms)
+        return len(mine)
+
     def send(self, rooms: list[str], sent: Sent, now: int) -> tuple[int, int, list[Told]]:
         """The devices that store it, the devices whose queue ran over, and the bus message of each node."""
         self.sent[sent.seq] = sent
@@ -122,6 +139,8 @@ class SiteModel:
         stored: list[Device] = []
         dropped: list[Device] = []
         for device in self._addressed(rooms, now):
+            if sent.but is not None and device is self.devices.get(sent.but):
+                continue
             self.fates[sent.seq, device.handle.decode()] = "waiting"
             for older in [one for one in device.queue if sent.collapse and one.collapse == sent.collapse]:
                 self._take(device, older, "replaced")

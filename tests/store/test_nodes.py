@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.config.settings import Site
-from app.core.ports import BuriedConnection
+from app.core.ports import BuriedConnection, ConnectNotes
 from app.errors import StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.redis.client import Redis
@@ -184,7 +184,7 @@ async def test_burial_is_told_once(cluster: Cluster, valkey: Valkey) -> None:
     dead = await cluster.join()
     living = [await cluster.join() for _ in range(3)]
     for number in range(700):
-        await dead.queues.connect(SITE, number, "d", [f"user_{number}"], f"note {number}")
+        await dead.queues.connect(SITE, number, "d", [f"user_{number}"], ConnectNotes(f"note {number}"))
     await kill(dead)
     last_beat_ms = valkey.client.zscore(NODES, dead.name) or 0.0
     await until(lambda: dead.name not in alive(valkey), "the burial")
@@ -199,7 +199,7 @@ async def test_sites_are_buried_by_who_knows_them(cluster: Cluster, valkey: Valk
     other_site = make_site("other")
     dead = await cluster.join(SITE, other_site)
     for site in (SITE, other_site):
-        await dead.queues.connect(site, 1, "d", ["user_1"], site.name)
+        await dead.queues.connect(site, 1, "d", ["user_1"], ConnectNotes(site.name))
     await cluster.join(make_site("third"))
     await kill(dead)
     left = "~" + dead.name
@@ -218,7 +218,7 @@ async def test_node_that_wakes_half_buried_is_told(cluster: Cluster, valkey: Val
     """A node with sites that were not all known also learns of its burial, and counts as living again."""
     paused = await cluster.join(SITE, make_site("other"))
     living = await cluster.join(SITE)
-    await paused.queues.connect(SITE, 1, "d", ["user_1"], "note")
+    await paused.queues.connect(SITE, 1, "d", ["user_1"], ConnectNotes("note"))
     await living.node.bury(paused.name, 1)
     await until(lambda: paused.taken_for_dead, "the node to be told")
     await until(lambda: alive(valkey) == {paused.name, living.name}, "the node to count as living")
@@ -351,7 +351,7 @@ async def test_site_that_cannot_be_reached_keeps_no_other_waiting(
 ) -> None:
     """A dead node is taken out of all sites that can be reached, and out of the others as soon as possible."""
     dead, living = await cluster.join(), await cluster.join()
-    await dead.queues.connect(SITE, 1, "d", ["user_1"], "note")
+    await dead.queues.connect(SITE, 1, "d", ["user_1"], ConnectNotes("note"))
     await dead.queues.join(PLAIN, ["a"])
     bury = living.queues.bury
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,9 +21,10 @@ from hypothesis.stateful import (
 )
 
 from app.config.settings import BatchLimit, QueueLimit, Site
-from app.core.message import Message
+from app.core.message import ExceptDevice, Message
 from app.core.options import NO_OPTIONS, MessageOptions
-from app.core.ports import AckGroup
+from app.core.ports import AckGroup, ConnectNotes, RoomsChange
+from app.errors import RoomsChanged
 from app.store.bus import parse
 from app.store.keys import prefix
 from app.store.large_sends import LARGE_FROM
@@ -65,6 +67,7 @@ SHARED_ROOMS = ("News", "news", "USER_1", "b:*", "")
 EVENTS = ("x", "y")
 #: Names by which two devices of a user could be mistaken for one another.
 DEVICE_IDS = ("", "1:user_1:*")
+EXCEPTIONS = tuple(ExceptDevice(user, device) for user in USER_ROOMS for device in DEVICE_IDS)
 
 options = st.builds(
     MessageOptions,
@@ -138,7 +141,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.numbers += 1
         key = (node, self.numbers)
         model = self.models[index]
-        answer = self.ask("connect", node, model.site, self.numbers, device, rooms)
+        notes = ConnectNotes(rooms_at=model.rooms_at)
+        answer = self.ask("connect", node, model.site, self.numbers, device, rooms, notes)
         devices = model.connect(key, device, rooms, self.now)
         self.connections[index, key] = devices
         assert answer.last_seq == model.last_seq
@@ -157,15 +161,23 @@ class QueueMachine(RuleBasedStateMachine):
         size=st.integers(10, MAX_MESSAGE_BYTES),
         resync=st.booleans(),
         options=options,
+        but=st.sampled_from((None, None, *EXCEPTIONS)),
     )
     def send(
-        self, index: int, rooms: list[str], event: str, size: int, resync: bool, options: MessageOptions = NO_OPTIONS
+        self,
+        index: int,
+        rooms: list[str],
+        event: str,
+        size: int,
+        resync: bool,
+        options: MessageOptions = NO_OPTIONS,
+        but: ExceptDevice | None = None,
     ) -> None:
-        """A message is stored for the addressed devices, and their nodes hear it."""
+        """A message is stored for the addressed devices, perhaps except one, and their nodes hear it."""
         model = self.models[index]
         body = f"{event}\n{len(model.sent)}".encode().ljust(size, b".")
         self.messages += 1
-        message = Message(model.site, self.messages, rooms, event, body, resync, options=options)
+        message = Message(model.site, self.messages, rooms, event, body, resync, options=options, but=but)
         answer = self.ask("send", NODES[0], message)
         assert answer.seq > model.last_seq
         if model.last_seq:
@@ -173,6 +185,7 @@ class QueueMachine(RuleBasedStateMachine):
         sent = Sent(answer.seq, event, body, resync, self.now, str(self.messages), tuple(rooms), options.encode())
         sent.collapse, sent.settles_user = options.collapse or "", options.settle == "user"
         sent.ends_at = self.now + options.ttl * 1000 if options.ttl else 0
+        sent.but = (but.user_room, but.device_id) if but else None
         stored, overflowed, told = model.send(rooms, sent, self.now)
         assert (answer.recipients, answer.overflowed) == (stored, overflowed)
         self.hear(model.site, told)
@@ -220,6 +233,28 @@ class QueueMachine(RuleBasedStateMachine):
             heard.append(Told(node, counter, message.seq, message.body, recipients, resync_recipients))
         assert sorted(heard, key=place_of) == sorted(expected, key=place_of)
         assert self.bus[site.name].get_message(timeout=0) is None
+
+    @rule(
+        index=site_indexes,
+        user=st.sampled_from(USER_ROOMS[:2]),
+        joins=st.lists(st.sampled_from(SHARED_ROOMS), max_size=2),
+        leaves=st.lists(st.sampled_from(SHARED_ROOMS), max_size=2),
+        step=st.sampled_from((-1, 0, 1)),
+    )
+    def change_rooms(self, index: int, user: str, joins: list[str], leaves: list[str], step: int) -> None:
+        """All devices of a user join and leave rooms; a change that was applied before does nothing."""
+        model = self.models[index]
+        number = max(1, model.rooms_at + step)
+        change = RoomsChange(user, joins, leaves, number)
+        assert self.ask("change_rooms", NODES[0], model.site, change) == model.change_rooms(change)
+
+    @rule(index=site_indexes, device=st.sampled_from(DEVICE_IDS), rooms=rooms_of_a_user)
+    def connect_with_old_rooms(self, index: int, device: str, rooms: list[str]) -> None:
+        """A connect whose rooms lack a change registers nothing."""
+        model = self.models[index]
+        if model.rooms_at > 1:
+            with pytest.raises(RoomsChanged):
+                self.ask("connect", NODES[0], model.site, 0, device, rooms, ConnectNotes(rooms_at=model.rooms_at - 1))
 
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), is_forgotten=st.booleans())
@@ -353,7 +388,7 @@ class QueueMachine(RuleBasedStateMachine):
             while self.ask("expire", NODES[0], SITES[0], 200)[0]:
                 pass
             left = {key for key in part_of(SITES[0], self.place.read()) if not key.startswith("sent:")}
-            assert left <= {"seq", "handle", "bus", "fate"}
+            assert left <= {"seq", "handle", "bus", "fate", "rooms_at"}
         finally:
             for bus in self.bus.values():
                 bus.close()

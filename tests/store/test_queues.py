@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.config.settings import Site
-from app.core.ports import AckGroup, Registered
+from app.core.ports import AckGroup, ConnectNotes, Registered
 from app.errors import StoreUnavailable
 from app.redis.client import Redis
 from app.redis.link import Word
@@ -366,9 +366,9 @@ async def test_nodes_with_similar_names(queues: RedisQueues, other_node: RedisQu
 
 async def test_note_of_a_buried_connection(queues: RedisQueues, other_node: RedisQueues, valkey: Valkey) -> None:
     """Each connection of a dead node is answered once, with its user room, its note and the node's last beat."""
-    await queues.connect(SITE, 1, "d", ["user_1", "user_2"], "t-secret\udc00 1")
-    await queues.connect(SITE, 2, "d", ["user_1"], "")
-    await other_node.connect(SITE, 1, "d", ["user_1"], "another's")
+    await queues.connect(SITE, 1, "d", ["user_1", "user_2"], ConnectNotes("t-secret\udc00 1"))
+    await queues.connect(SITE, 2, "d", ["user_1"], ConnectNotes(""))
+    await other_node.connect(SITE, 1, "d", ["user_1"], ConnectNotes("another's"))
     _, buried = await other_node.bury(SITE, "aa", 1_700_000_000_123)
     told = sorted((one.user_room, one.note) for one in buried)
     assert told == [("user_1", ""), ("user_1", "t-secret\udc00 1"), ("user_2", "t-secret\udc00 1")]
@@ -381,22 +381,22 @@ async def test_note_of_a_buried_connection(queues: RedisQueues, other_node: Redi
 
 async def test_whose_end_it_is_to_report(queues: RedisQueues, other_node: RedisQueues, valkey: Valkey) -> None:
     """A node reports the end of a connection unless another has taken it out, also when it asks twice."""
-    ours = await queues.connect(SITE, 1, "d", ["user_1", "user_2"], "note")
+    ours = await queues.connect(SITE, 1, "d", ["user_1", "user_2"], ConnectNotes("note"))
     handles = [device.handle for device in ours.devices]
     for _ in range(2):
         assert await queues.disconnect(SITE, 1, [(handle, 0) for handle in handles]) == [True, True]
-    await queues.connect(SITE, 2, "d", ["user_1", "user_2"], "note")
+    await queues.connect(SITE, 2, "d", ["user_1", "user_2"], ConnectNotes("note"))
     await other_node.bury(SITE, "aa", "")
     for _ in range(2):
         assert await queues.disconnect(SITE, 2, [(handle, 0) for handle in handles]) == [False, False]
     # The node has woken up: its new connections are its own again.
-    await queues.connect(SITE, 3, "d", ["user_1"], "note")
+    await queues.connect(SITE, 3, "d", ["user_1"], ConnectNotes("note"))
     assert await queues.disconnect(SITE, 3, [(handle, 0) for handle in handles]) == [True, False]
 
 
 async def test_end_that_redis_has_forgotten_is_reported(queues: RedisQueues, valkey: Valkey) -> None:
     """When Redis has lost its data, no other node has reported the end."""
-    device = (await queues.connect(SITE, 1, "d", ["user_1"], "note")).devices[0]
+    device = (await queues.connect(SITE, 1, "d", ["user_1"], ConnectNotes("note"))).devices[0]
     valkey.client.flushall()
     assert await queues.disconnect(SITE, 1, [(device.handle, 0)]) == [True]
 
@@ -412,12 +412,12 @@ async def test_description_of_the_client(queues: RedisQueues, valkey: Valkey) ->
     where it ends; the time is that of the connect."""
     queues.now_ms = 1_700_000_000_000
     agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
-    registration = await queues.connect(SITE, 1, "d", ["user_1"], client=f"websocket 4 {agent}")
+    registration = await queues.connect(SITE, 1, "d", ["user_1"], ConnectNotes(client=f"websocket 4 {agent}"))
     handle = registration.devices[0].handle
     text = f"1700000000000 4 {agent}"
     assert client_of(valkey, handle) == f"{len(text)} {text}"
     assert valkey.client.object("encoding", f"{prefix(SITE.name)}device:{handle.decode()}") == b"listpack"
-    await queues.connect(SITE, 2, "d", ["user_1"], client="polling 3 ")
+    await queues.connect(SITE, 2, "d", ["user_1"], ConnectNotes(client="polling 3 "))
     length, _, rest = client_of(valkey, handle).partition(" ")
     assert rest[: int(length)] == "1700000000000 3 "
     await queues.connect(SITE, 3, "d", ["user_1"])

@@ -124,6 +124,10 @@ class RecordingReceiver:
         """Record a `_withdraw`."""
         self._note("withdrawn", id)
 
+    def send_whisper(self, body: bytes) -> None:
+        """Record an event that is kept nowhere."""
+        self._note("whisper", body)
+
     def send_resync(self, received: Callable[[], None]) -> None:
         """Record a `_resync`, and keep the callback for a test that confirms its receipt."""
         self.receipts.append(received)

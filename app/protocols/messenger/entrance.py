@@ -5,20 +5,21 @@ connected ──login──▶ attempt ──proof──▶ user ──open─�
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.core.connection import Connection
 from app.core.delivery import Delivery
 from app.core.limits import Limits
 from app.core.live import ConnectionFacts
 from app.errors import LimitReached, StoreError
 from app.observe.counts import Counts
-from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal, ChatUnavailable
 from app.protocols.messenger.attendance import Attendance
 from app.protocols.messenger.bounds import LOGIN_SECONDS, MAX_EVENT_BYTES, MAX_EVENTS_WAITING, MAX_LOGIN_EVENTS
 from app.protocols.messenger.chatter import Chatter
@@ -40,13 +41,30 @@ _RENEWED_AFTER = 0.5
 _log = structlog.get_logger(__name__)
 
 
+class DeviceOpener(Protocol):
+    """Knows the rooms of users as the core does; see `Talk`."""
+
+    async def open(self, opening: Callable[[Sequence[str], int], Awaitable[None]], site: Site, user: int) -> None:
+        """Has a connection opened with the rooms of its user. Raises ChatUnavailable and StoreError."""
+
+    def entered(self, site: Site, handles: Iterable[bytes], user: int, device: str) -> None:
+        """A connection of the user's device is open."""
+
+
 class Entrance:
     """The entrance of all sites on one node. Lives as long as the node."""
 
     def __init__(
-        self, delivery: Delivery, limits: Limits, logins: Logins, attendance: Attendance[Chatter], counts: Counts
+        self,
+        delivery: Delivery,
+        limits: Limits,
+        logins: Logins,
+        attendance: Attendance[Chatter],
+        opener: DeviceOpener,
+        counts: Counts,
     ) -> None:
         self._delivery = delivery
+        self._opener = opener
         self._limits = limits
         self._logins = logins
         self._attendance = attendance
@@ -128,10 +146,22 @@ class Entrance:
         link.ack_received = chatter.connection.receive_ack
         link.session.limit_outbox(site.outbox_limit_bytes)
         try:
-            await self._delivery.open(chatter.connection, chatter.device_id, entered.rooms, greet)
-        except StoreError as error:
+            await self._open_device(chatter, chatter.connection, entered.user.id, greet)
+        except (StoreError, ChatUnavailable) as error:
             _log.error("connect failed", site=site.name, connection=link.log_name, reason=str(error))
             chatter.close(STORE_AWAY)
+
+    async def _open_device(
+        self, chatter: Chatter, connection: Connection, user: int, greet: Callable[[], None]
+    ) -> None:
+        site, device = chatter.caller.site, chatter.device_id
+
+        async def open_with(rooms: Sequence[str], rooms_at: int) -> None:
+            connection.rooms_at = rooms_at
+            await self._delivery.open(connection, device, rooms, greet)
+
+        await self._opener.open(open_with, site, user)
+        self._opener.entered(site, connection.handles, user, device)
 
     def leave(self, chatter: Chatter) -> None:
         """The connection is over."""

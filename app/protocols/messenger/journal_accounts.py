@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
 from app.config.settings import Site
-from app.journal.names import inserter
+from app.journal.inserting import inserter
 from app.protocols.messenger.bounds import MAX_DEVICES_OF_USER, MAX_NETWORKS_OF_USER, MAX_SESSIONS_OF_USER, ROOM_PREFIX
 from app.protocols.messenger.caller import ChatCaller, ChatUser, ClientApp
 from app.protocols.messenger.journal_store import ChatSql

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.journal.names import inserter
+from app.journal.inserting import inserter
 from app.protocols.messenger.journal_tables import chat_clock
 
 

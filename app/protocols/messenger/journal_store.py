@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config.settings import Site
 from app.journal.database import ANSWER_SECONDS, JournalUnavailable, is_postgres, open_database, translated
-from app.journal.names import inserter
+from app.journal.inserting import inserter
 from app.journal.schema import upgrade_schema
 from app.journal.tables import sites
 from app.observe.counted_lines import CountedLines

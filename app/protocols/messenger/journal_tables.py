@@ -379,7 +379,6 @@ chat_sent = Table(
     Column("site_id", Integer, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("message_id", BigInteger, nullable=False),
-    Column("sender_id", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "seq"),
     sqlite_with_rowid=False,

@@ -19,7 +19,9 @@ from app.protocols.messenger.journal_users import add_missing
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
-from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
+from app.protocols.messenger.talk.announcer import CoreAnnouncer
+from app.protocols.messenger.talk.talk import Talk
+from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.watched_tasks import start_watched
 
 
@@ -43,8 +45,10 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        entrance = Entrance(services.delivery, services.limits, logins, attendance, counts)
-        handlers = entrance.handlers()
+        announcer = CoreAnnouncer(services.delivery)
+        self._talk = Talk(services, self._sql, announcer)
+        entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
+        handlers = {**entrance.handlers(), **self._talk.handlers()}
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
@@ -57,11 +61,19 @@ class _NodeMessenger(NodeProtocol):
     async def start(self) -> None:
         """Makes the tables, as soon as SQL answers; until then events are answered `unavailable`."""
         self._begin()
+        for site in filter(_has_messenger, self._sites.values() if self._sql is not None else ()):
+            self._talk.add(site)
 
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         if site.section(Messenger) is not None:
             self._begin()
+            self._talk.add(site)
+
+    async def remove(self, site: Site, ending: SiteEnding) -> None:
+        """Hands the site's outbox to another node. (The clients have left.)"""
+        if self._sql is not None:
+            await self._talk.remove(site.name)
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
@@ -82,6 +94,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None:
             if self._making is not None:
                 self._making.cancel()
+            await self._talk.close()
             await self._sql.close()
 
 

@@ -1,5 +1,6 @@
 -- include clock
 -- include devices
+-- include move
 -- include waiting
 -- include originals
 -- include fates
@@ -7,21 +8,20 @@
 -- KEYS[1] prefix
 -- ARGV    now | node | connection number | device id | rooms as JSON (lower case, sorted) | max count | max bytes
 --         | public channel, '' = none | deadline of this request, '' = none | note, '' = none
---         | most devices of a user, 0 = any | client, '' = not known | user room ...
--- Answers { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages, each with a ',' } }
+--         | most devices of a user, 0 = any | client, '' = not known
+--         | number of the last change that the rooms hold, '' = nobody counts (see change_rooms.lua) | user room ...
+-- Answers { 'stale' } when a later change was applied meanwhile; else { last seq, then per user room: { handle, lost ('1' or '0'), waiting(...), ids of withdrawn messages, each with a ',' } }
 local now = clock(ARGV[1])
 -- After the deadline its own withdrawal may have run already, and the connection would stay registered for ever.
 if ARGV[9] ~= '' and now > tonumber(ARGV[9]) then
   return redis.error_reply('LATE the caller has stopped waiting')
 end
+if ARGV[13] ~= '' and tonumber(call('GET', P .. 'rooms_at') or 0) > tonumber(ARGV[13]) then return { 'stale' } end
 local node, device, packed = ARGV[2], ARGV[4], ARGV[5]
 local field = 'c:' .. node .. '.' .. ARGV[3]
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local rooms = cjson.decode(packed)
 local answer = { last_seq() }
-
--- Words of one command; even, because a state is a handle and a text.
-local PART = 200
 
 -- The rooms of a user are those of its newest connection: the user's other devices move to them. Devices in the public
 -- channel have nothing else in common: each of them has the rooms of its own newest connection.
@@ -33,23 +33,7 @@ local function move(user, handle)
   if old == packed then return end
   call('HSET', key, field, packed)
   if not old then return end
-  local keep, had = {}, {}
-  for _, room in ipairs(rooms) do keep[room] = true end
-  local states = is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user)
-  local handles = {}
-  for i = 1, #states, 2 do handles[#handles + 1] = states[i] end
-  -- One command for the devices of up to PART states, so that many devices in many rooms cost few commands.
-  for _, room in ipairs(cjson.decode(old)) do
-    had[room] = true
-    if not keep[room] then
-      for i = 1, #handles, PART do call('HDEL', P .. 'room:' .. room, unpack(handles, i, math.min(i + PART - 1, #handles))) end
-    end
-  end
-  for _, room in ipairs(rooms) do
-    if not had[room] then
-      for i = 1, #states, PART do call('HSET', P .. 'room:' .. room, unpack(states, i, math.min(i + PART - 1, #states))) end
-    end
-  end
+  move_devices(is_public and { handle, '' } or call('HGETALL', P .. 'user:' .. user), cjson.decode(old), rooms)
 end
 
 -- Of a user with more devices so many are looked at: all of them, unless very many are connected.
@@ -131,7 +115,7 @@ local function tell_coming(user)
   note_coming(user, now)
 end
 
-for i = 13, #ARGV do
+for i = 14, #ARGV do
   local user = ARGV[i]
   local handle = handle_of(user)
   -- Before writes that need memory: a known device connects to a full Redis too.

@@ -17,7 +17,7 @@ local held = call('HMGET', P .. 'large', 'site', 'stored', 'overflowed', 'once',
 local kept = call('HMGET', P .. 'body:' .. seq, 'data', 'event', 'size', 'rooms', 'opt')
 local body, event = kept[1], kept[2]
 if kept[5] then keep_deadlines(seq, cjson.decode(kept[5]), ARGV[2], event, now, held[5]) end
-remember_answer(held[4], ARGV[2], held[2])
+remember_answer(held[4], ARGV[2], held[2], seq)
 -- if journal
 do
   local keeps = held[6] == '1' and { 'body', body } or {}

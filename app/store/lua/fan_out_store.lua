@@ -17,6 +17,8 @@ if options then
 -- include options here
   replace, keep = options.collapse and replace_older, keep_recipients
 end
+-- The device that does not get it.
+local but = call('HGET', P .. 'large', 'but')
 local max_count, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local counted_from = math.floor(max_bytes / tonumber(ARGV[8]))
 
@@ -34,7 +36,7 @@ end
 for i = 1, #part[2], 2 do
   local handle = part[2][i]
   -- No other message is sent meanwhile: a device that was seen before, in another room or by HSCAN, has it last.
-  if not has_expired(part[2][i + 1], now) and call('LINDEX', queue .. handle, -1) ~= seq
+  if handle ~= but and not has_expired(part[2][i + 1], now) and call('LINDEX', queue .. handle, -1) ~= seq
     and call('HGET', P .. 'device:' .. handle, 'lost') ~= seq then
     local is_away = string.byte(part[2][i + 1]) == 64
     if append(handle) then

@@ -36,7 +36,7 @@ for i = first, #ARGV do
   end
 end
 local audience_nodes = tell_audiences(audiences, now, ARGV[3], seq, ARGV[4], ARGV[6])
-if remember then remember(ARGV[8], ARGV[4], told) end
+if remember then remember(ARGV[8], ARGV[4], told, seq) end
 -- if journal
 local keeps = ARGV[9] == '1' and { 'body', ARGV[6] } or {}
 write_fate('k', 'plain', 'seq', seq, 'id', ARGV[4], 'at', string.format('%.0f', now), 'event', ARGV[7], 'size', #ARGV[6],

@@ -11,8 +11,8 @@
 --         | resync '1' or '0' | queue limit: messages | queue limit: bytes | bytes of the largest message accepted
 --         | most devices in one run | rooms as JSON | options as JSON, '' = none (see _options.lua)
 --         | idempotency (see _once.lua) | node that waits for acks and its ms, '' = none
---         | whether the journal keeps the body, '1' or '0' | guard, audiences (see _guard.lua, _audiences.lua)
---         | address ...   ('user:<room>' or 'room:<room in lower case>')
+--         | whether the journal keeps the body, '1' or '0' | device that does not get it (a field of `devices`), '' = none
+--         | guard, audiences (see _guard.lua, _audiences.lua) | address ...   ('user:<room>' or 'room:<room in lower case>')
 -- Answers { seq, devices that have it in their queue, devices whose queue ran over, nodes with an audience, times that
 -- a node was handed the message, connected devices that have it (for the option `wait`) }, or the answer of the terms, of
 -- the guard or of the idempotency; or { '', 0, 'watched' } when the site watches for too many acks; or { 'busy' } while
@@ -26,7 +26,7 @@ if ARGV[14] ~= '' then
   if earlier then return earlier end
   remember = remember_answer
 end
-local behind, refusal = check_guard(17)
+local behind, refusal = check_guard(18)
 -- The functions of options are made for a message with options only.
 local options, replace, keep_options = nil, nil, nil
 if ARGV[13] ~= '' then
@@ -72,20 +72,25 @@ for i = first, #ARGV do
   lengths[i] = call('HLEN', P .. ARGV[i])
   devices = devices + lengths[i]
 end
-if devices > tonumber(ARGV[11]) and ARGV[17] == '0' then
+if devices > tonumber(ARGV[11]) and ARGV[18] == '0' then
   local large_seq = begin_large(id, site, now)
   call('HSET', P .. 'large', 'once', ARGV[14], 'waiter', ARGV[15], 'keeps', ARGV[16])
+  if ARGV[17] ~= '' then call('HSET', P .. 'large', 'but', call('HGET', P .. 'devices', ARGV[17]) or '') end
   store_body(large_seq, 1)
   return { 'large' }
 end
 
 local seq = next_seq(now)
-spend_guard(17, seq)
+spend_guard(18, seq)
 
 -- include append
 
 -- A device in several rooms appears several times. Within one room it appears once, but HSCAN may repeat it.
 local seen = #ARGV > first and {} or nil
+if ARGV[17] ~= '' then
+  seen = seen or {}
+  seen[call('HGET', P .. 'devices', ARGV[17]) or ''] = true
+end
 local stored, overflowed, per_state = 0, 0, {}
 -- The handles, where somebody asks for them.
 local to, over = (options or JOURNAL_BACKLOG > 0) and {} or nil, {}
@@ -138,7 +143,7 @@ if stored > 0 then
   store_body(seq, stored)
   if keep_options then keep_options(seq, to) end
 end
-if remember then remember(ARGV[14], id, stored) end
+if remember then remember(ARGV[14], id, stored, seq) end
 -- if journal
 local keeps = ARGV[16] == '1' and { 'body', body } or {}
 write_fate('k', 'send', 'seq', seq, 'id', id, 'at', string.format('%.0f', now), 'event', event, 'size', size,

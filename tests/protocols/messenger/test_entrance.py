@@ -39,7 +39,7 @@ async def test_a_stranger_has_its_time(site: Site, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(entrance, "LOGIN_SECONDS", 0.3)
     counts = Counts([site.name])
     none: Any = None
-    doors, stranger = Entrance(none, none, none, Attendance(), counts), Stranger(site)
+    doors, stranger = Entrance(none, none, none, Attendance(), none, counts), Stranger(site)
     began_at = asyncio.get_running_loop().time()
     doors.await_login(stranger)  # type: ignore[arg-type]
     assert await asyncio.wait_for(stranger.closed, 5) == LOGIN_LATE

@@ -8,6 +8,7 @@ import pytest
 
 from app.core.message import Message
 from app.core.options import MessageOptions
+from app.core.ports import ConnectNotes
 from app.protocols.receipts.ports import Scan, Steps
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.protocols.receipts.waiting_messages import ReceiptPlace, devices_waiting, find_waiting
@@ -37,7 +38,7 @@ async def test_every_site_is_read_on_its_shard(node: StoreNode) -> None:
     """Devices, queues, messages and their devices are found, whichever primary has the site."""
     reader = RedisQueueReader(node.redis)
     for site in SITES:
-        await node.queues.connect(site, 1, "phone", ["user_1", "cats"], client="websocket 4 Opera")
+        await node.queues.connect(site, 1, "phone", ["user_1", "cats"], ConnectNotes(client="websocket 4 Opera"))
         plain = Message(site, 5, ["cats"], "news", b'["news"]')
         kept = Message(site, 6, ["user_1"], "news", b'["news"]', options=MessageOptions(ttl=60))
         seqs = [(await node.delivery.publish(message)).seq for message in (plain, kept)]

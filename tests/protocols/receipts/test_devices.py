@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.core.ports import ConnectNotes
 from app.store.keys import prefix
 from tests.protocols.receipts.asking import KEY, OTHER_KEY, SITE, Backend
 from tests.support.store import StoreNode, settled
@@ -16,7 +17,7 @@ from tests.support.valkey import Valkey
 
 async def connected(node: StoreNode, device: str, number: int, client: str = "") -> bytes:
     """A connection of a device of user_1; its handle."""
-    registration = await node.queues.connect(SITE, number, device, ["user_1", "News"], client=client)
+    registration = await node.queues.connect(SITE, number, device, ["user_1", "News"], ConnectNotes(client=client))
     return registration.devices[0].handle
 
 

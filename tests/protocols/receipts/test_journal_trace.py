@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.core.ports import ConnectNotes
 from app.observe.records import SITE_BACKEND, TICKETS_REVOKED
 from app.protocols.receipts.settings import MAX_TRACE_ROWS
 from tests.protocols.receipts.asking import SITE, Backend
@@ -82,7 +83,7 @@ async def test_tickets(historian: Backend, stream: FateStream, write: Write) -> 
 
 async def test_what_is_still_open(historian: Backend, node: StoreNode, stream: FateStream, write: Write) -> None:
     """A device that is connected now, and a message that waits, with the reason of now."""
-    registration = await node.queues.connect(SITE, 1, "phone", ["user_42"], client="websocket 4 Opera")
+    registration = await node.queues.connect(SITE, 1, "phone", ["user_42"], ConnectNotes(client="websocket 4 Opera"))
     stream.device(int(registration.devices[0].handle), "user_42", "phone")
     stream.send(FIRST_SEQ, [int(registration.devices[0].handle)])
     await write()

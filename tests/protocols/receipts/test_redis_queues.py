@@ -9,6 +9,7 @@ import pytest
 
 from app.config.settings import QueueLimit
 from app.core.message import Message
+from app.core.ports import ConnectNotes
 from app.protocols.receipts.ports import Client, Scan, Steps
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.store.keys import prefix
@@ -90,7 +91,9 @@ async def test_facts_of_devices(reader: RedisQueueReader, node: StoreNode) -> No
     """A device has its names, its nodes, its queue with bytes and age, its client; a handle of nobody has none."""
     now = int(time.time() * 1000)
     node.queues.now_ms = now - 60_000
-    registration = await node.queues.connect(SITE, 1, "phone", ["user_1", "News"], client=f"websocket 4 {AGENT}")
+    registration = await node.queues.connect(
+        SITE, 1, "phone", ["user_1", "News"], ConnectNotes(client=f"websocket 4 {AGENT}")
+    )
     handle = registration.devices[0].handle
     body = await node.publish(SITE, "user_1")
     node.queues.now_ms = now

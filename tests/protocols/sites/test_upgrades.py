@@ -10,6 +10,7 @@ import pytest
 
 from app.config.settings import Site
 from app.core.connection import ConnectionPhase
+from app.core.ports import ConnectNotes
 from app.errors import StoreUnavailable
 from app.protocols.sites import upgrades
 from app.protocols.sites.redis_upgrades import RedisUpgrades
@@ -93,7 +94,9 @@ async def test_redis_keeps_it(valkey: Valkey) -> None:
     node = await StoreNode.start(valkey, [SITE])
     handles = []
     for number in range(2):
-        registration = await node.queues.connect(SITE, number, f"d{number}", ["user_1"], client="polling 4 Opera")
+        registration = await node.queues.connect(
+            SITE, number, f"d{number}", ["user_1"], ConnectNotes(client="polling 4 Opera")
+        )
         handles.append(registration.devices[0].handle)
     await RedisUpgrades(node.redis).note_upgrades(SITE, [handles[0], b"99"])
     found = {key: value["via"] for key, value in valkey.dump().items() if key.startswith(prefix(SITE.name) + "device:")}

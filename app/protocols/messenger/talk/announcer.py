@@ -1,0 +1,27 @@
+"""`Announcer` through the core: events to connected users that are kept nowhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from app.config.settings import Site
+from app.core.delivery import Delivery
+from app.protocols.messenger.addresses import user_room
+
+#: Users of one command.
+_PART = 500
+
+
+class CoreAnnouncer:
+    """Lives as long as the node."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    async def tell(self, site: Site, users: Sequence[int], event: str, data: Any) -> None:
+        """Sends an event; see `Announcer`. Raises StoreUnavailable."""
+        body = msgspec.json.encode([event, data])
+        for start in range(0, len(users), _PART):
+            rooms = [user_room(user) for user in users[start : start + _PART]]
+            await self._delivery.follow_up.whisper(site, rooms, body)
