@@ -88,6 +88,7 @@ HOMES = {
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
+    "obstore": {"app.protocols.messenger.files.s3_parts"},
     "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
     | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}
     | {"app.protocols.messenger"},

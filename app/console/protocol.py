@@ -25,6 +25,7 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import OverviewSources, overview_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
 from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
@@ -102,6 +103,7 @@ class _NodeConsole(NodeProtocol):
             ),
             *attempt_operations(read_rows),
             *log_operations(read_rows),
+            *transfer_operations(read_rows),
             *audit_operations(read_rows),
             *operator_operations(operators, self._passwords),
             *account_operations(operators, self._passwords),

@@ -292,6 +292,7 @@ class Services:
         endpoints = dict(chain.from_iterable(one.endpoints.items() for one in protocols))
         dispatcher = Dispatcher(self.sessions, endpoints, applications, self._pages())
         for one in protocols:
+            dispatcher.serve_sites(one.site_paths)
             if one.port is not None and one.port != port and one.application is not None:
                 dispatcher.serve_port(one.port, one.application)
         for spec in specs:

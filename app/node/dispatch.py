@@ -4,13 +4,13 @@ Knows only paths. The builder passes the applications in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from app.protocols.http_request import Receive, Scope, Send
-from app.protocols.protocol import ANY_REST, AsgiApp, MountedPath
+from app.protocols.protocol import ANY_REST, AsgiApp, MountedPath, SitePath
 
 _SOCKET_PATH = "/socket.io/"
 #: Answers 404, or refuses a WebSocket.
@@ -63,6 +63,7 @@ class Dispatcher:
         self.serve_pages(routes)
         self._refuses_websockets = False
         self._mounted = _Mount()
+        self._site_paths: dict[bytes, SitePath] = {}
         self._ports: dict[int, _Mount] = {}
 
     def serve_pages(self, routes: Sequence[BaseRoute]) -> None:
@@ -88,6 +89,10 @@ class Dispatcher:
                 mount.add(place, (self._applications[name], own))
         self._ports |= dict.fromkeys(ports, served)
 
+    def serve_sites(self, paths: Mapping[str, SitePath]) -> None:
+        """Serves `/<site>/<segment>` and the paths below for each of these segments."""
+        self._site_paths |= {segment.encode(): served for segment, served in paths.items()}
+
     def serve_port(self, port: int, application: AsgiApp) -> None:
         """On this further port of the server the application answers every path, and nothing else is served."""
         served = _Mount()
@@ -108,10 +113,19 @@ class Dispatcher:
             await self._sockets(scope, receive, send)
         elif (application := self._applications.get(path.split("/", 2)[1] if path.startswith("/") else "")) is not None:
             await application(scope, receive, send)
+        elif kind == "http" and (of_site := self._of_site(scope)) is not None:
+            await of_site(scope, receive, send)
         elif (found := self._mounted.find(kind, path)) is not None:
             await found[0](scope | found[1], receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    def _of_site(self, scope: Scope) -> SitePath | None:
+        """The paths of a site that the request is for. A slash in the name of a site is no slash of the path."""
+        segments = (scope.get("raw_path") or b"").split(b"/", 3)
+        served = self._site_paths.get(segments[2]) if len(segments) > 2 else None
+        is_served = served is not None and served.serves(unquote(segments[1].decode("latin-1")))
+        return served if is_served else None
 
     async def _serve_port(self, served: _Mount, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request on a port of the server that a protocol replaces."""

@@ -6,7 +6,7 @@ applications and routes, and its life from `start` to `close`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from starlette.routing import BaseRoute
@@ -65,6 +65,16 @@ class SiteEnding(Struct, frozen=True):
     comes_back: bool
 
 
+class SitePath(Protocol):
+    """The paths below the name of a site. Lives as long as the node."""
+
+    def serves(self, site: str) -> bool:
+        """Whether this site has such paths. The name is any text of a stranger."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request to a site that has them."""
+
+
 SITE_CHANGED = SiteEnding("site changed", comes_back=True)
 SITE_REMOVED = SiteEnding("site removed", comes_back=False)
 
@@ -83,6 +93,9 @@ class NodeProtocol:
     application: AsgiApp | None = None
     #: Further first segments of paths that the application answers, beside the name of the protocol.
     more_paths: Sequence[str] = ()
+    #: The second segment of a path -> the application of `/<site>/<segment>` and every path below. A site whose name is
+    #: also the first segment of another application has no such paths.
+    site_paths: Mapping[str, "SitePath"] = {}
     #: The only port that serves the application; None: the server's own.
     port: int | None = None
     #: Other routes, served through Starlette. `add` may change them, and the notices.

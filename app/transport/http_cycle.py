@@ -57,8 +57,8 @@ class RunningRequest:
 
 
 class Offer:
-    """The StreamOffer and the StatusLine in the scope of one request; it keeps neither the request nor its connection
-    alive."""
+    """The StreamOffer, the StatusLine and the AnswerWatch in the scope of one request. It keeps neither the request nor
+    its connection alive."""
 
     __slots__ = ("_cycle", "_protocol")
 
@@ -74,6 +74,19 @@ class Offer:
             return None
         socket: StreamSocket | None = protocol.take_over(cycle)
         return socket
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left; see `AnswerWatch`."""
+        cycle = self._cycle()
+        return cycle is None or cycle.disconnected
+
+    def cut_off(self) -> None:
+        """Break the answer off; see `AnswerWatch`."""
+        cycle = self._cycle()
+        if cycle is not None and not cycle.response_complete:
+            disconnect(cycle)
+            cycle.transport.abort()
 
     def give_reason(self, reason: str) -> None:
         """Name the reason in the status line; see `StatusLine`."""

@@ -24,5 +24,6 @@ TOO_MANY_GUESSES = "too many wrong keys"
 TOO_MANY_LEVELS = "too many topic levels"
 TOO_MANY_PASSWORDS = "too many passwords"
 TOO_MANY_BODIES = "too many long bodies"
+TOO_MANY_FILE_REQUESTS = "too many requests for files"
 
 refused: Counter[str] = Counter()

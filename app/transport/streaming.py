@@ -150,6 +150,17 @@ class StatusLine(Protocol):
         `?`."""
 
 
+class AnswerWatch(Protocol):
+    """The way of a long answer that an application sends in pieces; lives as long as the request."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left: further pieces reach nobody."""
+
+    def cut_off(self) -> None:
+        """Break the answer off, so that the client sees that it is not whole. The application returns then."""
+
+
 def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
     """Begin a response that goes on for long; None when the client has left."""
     socket = offer.take_over()

@@ -21,6 +21,7 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
 from app.load.operations import load_operations
 from app.node.operations import node_operations
@@ -63,6 +64,7 @@ OPERATIONS = [
     *overview_operations(_NOTHING),
     *attempt_operations(_NOTHING),
     *log_operations(_NOTHING),
+    *transfer_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),

@@ -22,6 +22,7 @@ _GROUPS = (
     "Before a join",
     "Names and texts",
     "Sends and queues",
+    "Files of the messenger",
     "Redis",
     "Sites' backends",
     "Between nodes",

@@ -1,6 +1,7 @@
 """The dispatch of paths to the parts of the server, and the original paths of the servers that a protocol replaces."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -165,3 +166,45 @@ async def test_a_port_of_one_application() -> None:
     await server.ask("/socket.io/", "websocket", 9337)
     assert server.sent[-1]["type"] == "websocket.close"
     assert await server.ask("/send", port=80) == [("send", "/send")]
+
+
+class SiteFiles(Part):
+    """The paths of some sites. Lives for one test."""
+
+    def serves(self, site: str) -> bool:
+        """Whether the site is one of these."""
+        return site in ("shop", "a/b", "channels")
+
+
+@pytest.mark.parametrize(
+    ("path", "answers"),
+    [
+        (b"/shop/files", True),
+        (b"/shop/files/", True),
+        (b"/shop/files/1/2", True),
+        (b"/a%2Fb/files/1", True),
+        (b"/a/b/files/1", False),
+        (b"/other/files/", False),
+        (b"/shop/filesystem", False),
+        (b"/shop", False),
+        (b"/channels/files/1", False),
+        (b"/%ff/files/", False),
+    ],
+)
+async def test_paths_of_sites(path: bytes, answers: bool) -> None:
+    """A path below the name of a site that has such paths is answered there, unless another application has its first
+    segment. A slash within a name is no slash of the path."""
+    server = Server()
+    files = server.parts["files"] = SiteFiles()
+    server.dispatch.serve_sites({"files": files})
+    shown = unquote(path.decode())
+    scope = {"type": "http", "path": shown, "raw_path": path, "method": "GET", "headers": [], "query_string": b""}
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(event: Any) -> None:
+        pass
+
+    await server.dispatch(scope | {"root_path": ""}, receive, send)
+    assert [found[1] for found in files.asked] == ([path] if answers else [])

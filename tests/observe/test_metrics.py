@@ -26,6 +26,7 @@ from app.observe.metrics import Metrics, NodeInfo
 from app.protocols.channels.figures import ChannelsCounts
 from app.protocols.listed import PROTOCOLS
 from app.protocols.messenger.figures import MessengerCounts
+from app.protocols.messenger.files.figures import FilesCounts
 from app.protocols.receipts.figures import ReceiptsCounts
 from app.protocols.redis_publish.figures import RedisPublishCounts
 from app.protocols.sites.figures import SitesCounts
@@ -71,7 +72,7 @@ def filled() -> Counts:
     counts.part(CanaryRecord).note_delivered(0.004)
     for site in counts.sites.values():
         kinds = (BackendCounts, SitesCounts, ChannelsCounts, TopicsCounts, RedisPublishCounts, WebhookCounts)
-        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts, MessengerCounts))]
+        parts: list[Any] = [site, *(site.part(kind) for kind in (*kinds, ReceiptsCounts, MessengerCounts, FilesCounts))]
         for part in parts:
             for name in part.__slots__:
                 if isinstance(numbers := getattr(part, name), Counter):
@@ -145,7 +146,19 @@ def test_dashboard_leaves_the_data_source_open() -> None:
 def test_labels_are_bounded_by_the_configuration(families: dict[str, Any]) -> None:
     """The labels bound the number of a metric's series: no user can add one."""
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"site", "reason", "result", "form", "limit", "kind", "script", "check", "place", "table"} | {
+    assert labels == {
+        "site",
+        "reason",
+        "result",
+        "form",
+        "limit",
+        "kind",
+        "script",
+        "check",
+        "direction",
+        "place",
+        "table",
+    } | {
         "node",
         "version",
         "le",

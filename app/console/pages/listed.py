@@ -12,9 +12,10 @@ from app.console.pages.overview import OVERVIEW
 from app.console.pages.send import SEND
 from app.console.pages.sites import SITE, SITES
 from app.console.pages.tokens import TOKENS
+from app.console.pages.transfers import TRANSFERS
 from app.console.pages.webhooks import WEBHOOKS
 
 PAGES = (
-    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND, WEBHOOKS),
+    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND, TRANSFERS, WEBHOOKS),
     *(NODES, STORES, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS),
 )

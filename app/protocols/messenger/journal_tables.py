@@ -262,6 +262,10 @@ chat_files = Table(
     Column("app", Text),
     Column("name", Text, nullable=False),
     Column("type", Text, nullable=False),
+    #: Upload-Metadata as sent: tus wants it back.
+    Column("metadata", Text, nullable=False, server_default=""),
+    #: The place of its parts: "" is the disk, else the URL of a bucket with a prefix.
+    Column("store", Text, nullable=False, server_default=""),
     Column("size", BigInteger, nullable=False),
     #: The bytes that are stored for good.
     Column("received", BigInteger, nullable=False, server_default="0"),

@@ -12,6 +12,9 @@ from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.demo import DEMO_PASSWORDS, demo_routes, demo_site, is_demo
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
+from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
+from app.protocols.messenger.files.handlers import file_handlers
+from app.protocols.messenger.files.services import NodeFiles, OwnersAlone
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
@@ -47,8 +50,10 @@ class _NodeMessenger(NodeProtocol):
         attendance: Attendance[Chatter] = Attendance()
         announcer = CoreAnnouncer(services.delivery)
         self._talk = Talk(services, self._sql, announcer)
+        self._files = NodeFiles(services, self._sql, OwnersAlone())
+        self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
-        handlers = {**entrance.handlers(), **self._talk.handlers()}
+        handlers = {**entrance.handlers(), **self._talk.handlers(), **file_handlers(self._files.link)}
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
@@ -77,6 +82,7 @@ class _NodeMessenger(NodeProtocol):
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
+            self._files.start()
             self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
 
     async def _make(self, sql: ChatSql) -> None:
@@ -95,6 +101,7 @@ class _NodeMessenger(NodeProtocol):
             if self._making is not None:
                 self._making.cancel()
             await self._talk.close()
+            await self._files.close()
             await self._sql.close()
 
 
@@ -103,5 +110,10 @@ def _has_messenger(site: Site) -> bool:
 
 
 MESSENGER = ProtocolSpec(
-    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, demo_site=demo_site, metrics=METRICS
+    "messenger",
+    _NodeMessenger,
+    section=SECTION,
+    check_sites=check_sections,
+    demo_site=demo_site,
+    metrics=(*METRICS, *FILES_METRICS),
 )

@@ -219,6 +219,8 @@ Table(
     Column("app", Text),
     Column("name", Text, nullable=False),
     Column("type", Text, nullable=False),
+    Column("metadata", Text, nullable=False, server_default=""),
+    Column("store", Text, nullable=False, server_default=""),
     Column("size", BigInteger, nullable=False),
     Column("received", BigInteger, nullable=False, server_default="0"),
     Column("parts", Text, nullable=False, server_default="[]"),
