@@ -53,6 +53,7 @@ export class Person {
     this.#find(".logout").addEventListener("click", () => this.#logOut());
     this.#chat.on("state", (state) => this.#showState(state));
     this.#chat.on("typing", (typing) => this.#showTyping(typing));
+    this.#chat.on("messages", () => this.#showTyping(null));
     this.#chat.on("directory", () => this.#showFirst());
     this.#showState(this.#chat.state);
   }
@@ -142,14 +143,19 @@ export class Person {
     await this.#thread.show(to, id);
   }
 
-  #showTyping({ user, to }) {
-    const from = to.room == null ? { user } : to;
-    if (this.#to && conversationOf(from) === conversationOf(this.#to)) {
-      const line = this.#find(".typing");
-      line.textContent = `${this.#chat.users.get(user)?.name ?? user} is typing…`;
-      clearTimeout(this.#typingEnds);
-      this.#typingEnds = setTimeout(() => (line.textContent = ""), TYPING_MS);
+  /** Shows for a while who is typing in the open conversation; null: nobody any more. */
+  #showTyping(typing) {
+    const line = this.#find(".typing");
+    if (typing && !this.#isOpen(typing.to.room == null ? { user: typing.user } : typing.to)) {
+      return;
     }
+    clearTimeout(this.#typingEnds);
+    line.textContent = typing ? `${this.#chat.users.get(typing.user)?.name ?? "Somebody"} is typing…` : "";
+    this.#typingEnds = setTimeout(() => (line.textContent = ""), TYPING_MS);
+  }
+
+  #isOpen(to) {
+    return this.#to !== null && conversationOf(to) === conversationOf(this.#to);
   }
 }
 
