@@ -48,6 +48,10 @@ class Attendance(Generic[_Attending]):
         """The connections of a user."""
         return list(self._sites.get(site, {}).get(user_id, {}))
 
+    def is_here(self, site: str, user_id: int) -> bool:
+        """Whether a user has a connection here."""
+        return user_id in self._sites.get(site, {})
+
     def of_site(self, site: str) -> Iterator[_Attending]:
         """The connections of all users of a site."""
         for of_user in list(self._sites.get(site, {}).values()):

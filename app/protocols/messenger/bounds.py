@@ -33,6 +33,8 @@ MAX_TOKEN_CHARACTERS = 64
 MAX_MEMBERS = 5_000
 #: Rooms of one user: as many as a connection may have by the site's limits, unless these say less.
 MAX_ROOMS_OF_USER = 900
+#: Contacts of one user.
+MAX_CONTACTS = 5_000
 #: Devices of one user in the directory; past it the one that was seen longest ago goes.
 MAX_DEVICES_OF_USER = 100
 #: Sessions of one user; past it the oldest ends.

@@ -1,4 +1,4 @@
-"""The demo of messengers: a site with two users, a room, and a page on which both write to each other."""
+"""The demo of messengers: a site, and a page on which two users write to each other."""
 
 from importlib.resources import files
 
@@ -13,8 +13,6 @@ from app.protocols.messenger.settings import Messenger
 from app.protocols.page_files import PageFiles
 
 _SITE = "team"
-#: The passwords of its users by login, which the page shows.
-DEMO_PASSWORDS = {"anna": "anna in the demo", "ben": "ben in the demo"}
 _PAGE = "/demo/messenger"
 _API_KEY = "demo"
 

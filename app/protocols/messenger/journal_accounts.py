@@ -1,9 +1,9 @@
 """`AccountStore` in the journal's database: users with their keys, sessions, devices and programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
@@ -17,6 +17,7 @@ from app.protocols.messenger.journal_tables import (
     chat_devices,
     chat_members,
     chat_networks,
+    chat_rooms,
     chat_sessions,
     chat_users,
 )
@@ -29,9 +30,22 @@ _SEEN_MS = 3_600_000
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
 
+#: A member of a room of this kind is an admin.
+_ADMINS = "admins"
+
+
+def _is_admin(but_room: int = 0) -> ColumnElement[bool]:
+    """Whether a user is an admin: by its flag, or as a member of a room of admins."""
+    members, rooms = chat_members.c, chat_rooms.c
+    of_room = and_(rooms.id == members.room_id, rooms.kind == _ADMINS, rooms.is_archived.is_(False))
+    mine = (members.site_id == chat_users.c.site_id, members.user_id == chat_users.c.id, members.until.is_(None))
+    joined = select(members.room_id).select_from(chat_members.join(chat_rooms, of_room))
+    return or_(chat_users.c.is_admin, exists(joined.where(*mine, rooms.id != but_room).correlate(chat_users)))
+
+
 _USER_COLUMNS = [
-    chat_users.c[name]
-    for name in ("id", "login", "external", "name", "sign", "icon", "is_admin", "is_disabled", "must_change")
+    *(chat_users.c[name] for name in ("id", "login", "external", "name", "sign", "icon", "is_disabled", "must_change")),
+    _is_admin().label("is_admin"),
 ]
 _KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key")]
 
@@ -235,6 +249,15 @@ def set_keys(keys: Keys) -> dict[str, Any]:
         "stored_key": keys.stored_key,
         "server_key": keys.server_key,
     }
+
+
+async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int], but_room: int = 0) -> set[int]:
+    """Those of the users who are admins, whether or not a certain room makes them so."""
+    found: set[int] = set()
+    for number in sorted(users):
+        of_user = (chat_users.c.site_id == site_id, chat_users.c.id == number)
+        found |= set((await sql.execute(select(chat_users.c.id).where(*of_user, _is_admin(but_room)))).scalars())
+    return found
 
 
 async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:

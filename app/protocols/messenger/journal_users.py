@@ -1,6 +1,5 @@
 """The users of a site as operators and admins make and change them, in the journal's database."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -9,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
 from app.protocols.messenger.answers import ChatRefusal
-from app.protocols.messenger.bounds import LEAST_ITERATIONS, MAX_USERS
+from app.protocols.messenger.bounds import MAX_USERS
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.journal_accounts import change_user, set_keys, user_of, user_row, void_sessions
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
-from app.protocols.messenger.scram import Keys, keys_of, login_key, login_text
+from app.protocols.messenger.scram import Keys, login_key, login_text
 
 
 class NewUser(Struct, frozen=True, kw_only=True):
@@ -55,14 +54,6 @@ async def add_user(sql: AsyncConnection, site_id: int, new: NewUser, by: str) ->
     user = await read_user(sql, site_id, user_id)
     await note_change(sql, site_id, Changed("user", user_id, user.shown), by)
     return user
-
-
-async def add_missing(sql: AsyncConnection, site_id: int, passwords: Mapping[str, str], by: str) -> None:
-    """Makes users with these passwords by login, except those that are there. The passwords are known to all."""
-    for login, password in passwords.items():
-        if await find_login(sql, site_id, login) is None:
-            keys = keys_of(password, LEAST_ITERATIONS)
-            await add_user(sql, site_id, NewUser(login=login, name=login.title(), keys=keys, must_change=False), by)
 
 
 async def read_user(sql: AsyncConnection, site_id: int, user_id: int) -> ChatUser:

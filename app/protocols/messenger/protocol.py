@@ -9,16 +9,23 @@ from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
 from app.protocols.messenger.browser_client import browser_client_routes
 from app.protocols.messenger.chatter import Chatter
-from app.protocols.messenger.demo import DEMO_PASSWORDS, demo_routes, demo_site, is_demo
+from app.protocols.messenger.demo import demo_routes, demo_site, is_demo
+from app.protocols.messenger.directory.calls import UserCalls
+from app.protocols.messenger.directory.demo_people import fill_demo
+from app.protocols.messenger.directory.directory import ChatDirectory
+from app.protocols.messenger.directory.events import DirectoryEvents
+from app.protocols.messenger.directory.journal_presence import JournalViewers
+from app.protocols.messenger.directory.presence import ChatPresence
+from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
 from app.protocols.messenger.files.handlers import file_handlers
-from app.protocols.messenger.files.services import NodeFiles, OwnersAlone
+from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
+from app.protocols.messenger.journal_file_rights import ConversationRights
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_users import add_missing
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
@@ -48,16 +55,37 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        announcer = CoreAnnouncer(services.delivery)
+        announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
+        calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, announcer)
-        self._files = NodeFiles(services, self._sql, OwnersAlone())
+        self._files = NodeFiles(services, self._sql, ConversationRights(self._sql))
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
-        handlers = {**entrance.handlers(), **self._talk.handlers(), **file_handlers(self._files.link)}
+        self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
+        self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
+        self._follow(services, entrance, attendance)
+        handlers = {
+            **entrance.handlers(),
+            **self._talk.handlers(),
+            **DirectoryEvents(self.directory).handlers(),
+            **file_handlers(self._files.link),
+        }
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
         self.namespaces = self._application
+
+    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+        presence = self._presence
+        entrance.on_joined.append(presence.joined)
+        entrance.on_left.append(presence.left)
+        services.burials.append(presence.bury)
+
+        def restore() -> None:
+            for site in attendance.sites:
+                presence.restore(site, attendance.users(site))
+
+        services.delivery.on_interrupted.append(restore)
 
     def live(self, site: str) -> Iterator[LiveConnection]:
         """Lists its connections of a site."""
@@ -83,13 +111,13 @@ class _NodeMessenger(NodeProtocol):
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
             self._files.start()
+            self._presence.start()
             self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
 
     async def _make(self, sql: ChatSql) -> None:
         await sql.make_tables()
         for site in filter(is_demo, self._sites.values()):
-            async with sql.writing(site) as (connection, site_id):
-                await add_missing(connection, site_id, DEMO_PASSWORDS, by="demo")
+            await fill_demo(self.directory, site)
 
     def built_from(self, site: Site) -> object:
         """The rooms of a connection follow from whether the site has a messenger."""
@@ -100,6 +128,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None:
             if self._making is not None:
                 self._making.cancel()
+            await self._presence.close()
             await self._talk.close()
             await self._files.close()
             await self._sql.close()

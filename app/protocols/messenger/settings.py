@@ -24,6 +24,8 @@ class Messenger(Struct, frozen=True, kw_only=True):
     registration_room: int | None = None
     #: The users that a user sees: all, or those with whom a room or a contact is shared.
     contact_list: Literal["all", "rooms"] = "all"
+    #: A user without any connection for this long is away.
+    away_seconds: float = 5
     #: So many failures of a login from an address within the window block both.
     fail_count: int = 3
     fail_window_seconds: int = 90
@@ -49,6 +51,7 @@ class MessengerKeys(Section):
     registration: Literal["closed", "open"] | None = None
     registration_room: Amount | None = None
     contact_list: Literal["all", "rooms"] | None = None
+    away_seconds: Annotated[float, Meta(ge=0, le=3_600)] | None = field(name="away_after", default=None)
     fail_count: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     fail_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = field(name="fail_window", default=None)
     block_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None

@@ -67,12 +67,11 @@ class Side:
 
     def open(self, words: str) -> None:
         """Open the conversation whose button begins with these words."""
-        script = "[...region.querySelectorAll('nav button')].find((one) => one.innerText.startsWith(words)).click()"
-        eventually(lambda: self._conversation(words), words)
-        self.page.evaluate(
-            f"(() => {{ const words = {json.dumps(words)}; const region = {self._region}; {script} }})()"
-        )
-        eventually(lambda: words in self.log_name(), words)
+        buttons = "[...region.querySelectorAll('nav button')]"
+        found = f"{buttons}.find((one) => one.innerText.startsWith(words))"
+        eventually(lambda: self.ask(f"Boolean({found})", words), words)
+        self.ask(f"{found}.click()", words)
+        eventually(lambda: words in self.ask("region.querySelector('.log').ariaLabel ?? ''"), words)
 
     def send(self, text: str) -> None:
         """Write a message and send it with the Enter key."""
@@ -88,38 +87,27 @@ class Side:
         """The text of the side."""
         return self.page.text(self.panel)
 
-    def state_of(self, text: str) -> str:
-        """The words of the tick of the message with this text; "" when there is none."""
-        script = (
-            "[...region.querySelectorAll('.message')].find((one) => one.innerText.includes(words))"
-            "?.querySelector('.ticks')?.dataset.state ?? ''"
-        )
-        return str(
-            self.page.evaluate(
-                f"(({{ region, words }}) => {script})({{region: {self._region}, words: {json.dumps(text)}}})"
-            )
-        )
+    def state_of(self, words: str) -> str:
+        """The state of the ticks of the message with these words; "" when there is none."""
+        found = f"{_MESSAGES}.find((one) => one.innerText.includes(words))"
+        return str(self.ask(f"{found}?.querySelector('.ticks')?.dataset.state ?? ''", words))
 
-    def wait_state(self, text: str, state: str) -> None:
-        """Wait for the tick of a message."""
-        eventually(lambda: self.state_of(text) == state, f"{text!r} to be {state}", 20)
+    def wait_state(self, words: str, state: str) -> None:
+        """Wait for the ticks of a message."""
+        eventually(lambda: self.state_of(words) == state, f"{words!r} to be {state}", 20)
 
-    def log_name(self) -> str:
-        """The name of the log of messages."""
-        return str(self.page.evaluate(f"{self._region}.querySelector('.log').ariaLabel ?? ''"))
+    def count(self, words: str) -> int:
+        """How many messages with the words are shown."""
+        return int(self.ask(f"{_MESSAGES}.filter((one) => one.innerText.includes(words)).length", words))
 
-    def count(self, text: str) -> int:
-        """How many messages with the text are shown."""
-        script = f"[...{self._region}.querySelectorAll('.message')].filter((one) => one.innerText.includes({json.dumps(text)})).length"
-        return int(self.page.evaluate(script))
+    def ask(self, expression: str, words: str = "") -> Any:
+        """The value of JavaScript that knows this side as `region`, and `words`."""
+        place = ["Anna", "Ben"].index(self.name)
+        region = f"const region = document.querySelectorAll('.person')[{place}];"
+        return self.page.evaluate(f"(() => {{ {region} const words = {json.dumps(words)}; return {expression}; }})()")
 
-    def _conversation(self, words: str) -> bool:
-        script = f"[...{self._region}.querySelectorAll('nav button')].some((one) => one.innerText.startsWith({json.dumps(words)}))"
-        return bool(self.page.evaluate(script))
 
-    @property
-    def _region(self) -> str:
-        return f"document.querySelectorAll('.person')[{['Anna', 'Ben'].index(self.name)}]"
+_MESSAGES = "[...region.querySelectorAll('.message')]"
 
 
 def press_enter(page: Page) -> None:
@@ -226,7 +214,7 @@ def test_script_in_every_text(open_page: Open) -> None:
     ben.wait("<iframe srcdoc='<script>parent.hacked=1</script>'>")
     search(ben, "iframe")
     ben.wait("1 found")
-    attach(page, anna, "<img src=x onerror=window.hacked=1>.txt", "text/plain", b"plain")
+    attach(anna, "<img src=x onerror=window.hacked=1>.txt", "text/plain", b"plain")
     ben.wait("Save")
     allowed = "'SCRIPT IFRAME OBJECT SVG'.split(' ').some((tag) => document.querySelector(`main ${tag}`))"
     assert page.evaluate(f"[window.hacked ?? null, {allowed}]") == [None, False]
@@ -239,36 +227,42 @@ def search(side: Side, words: str) -> None:
     side.press("Search")
 
 
-def attach(page: Page, side: Side, name: str, kind: str, content: bytes) -> None:
+def attach(side: Side, name: str, kind: str, content: bytes) -> None:
     """Choose a file, as the dialog of the browser does."""
-    bytes_ = base64.b64encode(content).decode()
-    page.evaluate(
-        f"(() => {{ const field = {side._region}.querySelector('[type=file]'); const transfer = new DataTransfer();"
-        f"const bytes = Uint8Array.from(atob('{bytes_}'), (one) => one.charCodeAt(0));"
-        f"transfer.items.add(new File([bytes], {json.dumps(name)}, {{ type: '{kind}' }}));"
-        "field.files = transfer.files; field.dispatchEvent(new Event('change')); })()"
+    file = json.dumps({"name": name, "type": kind, "bytes": base64.b64encode(content).decode()})
+    side.ask(
+        f"(({{ name, type, bytes }}) => {{ const transfer = new DataTransfer();"
+        "const content = Uint8Array.from(atob(bytes), (one) => one.charCodeAt(0));"
+        "transfer.items.add(new File([content], name, { type }));"
+        "const field = region.querySelector('[type=file]'); field.files = transfer.files;"
+        f"field.dispatchEvent(new Event('change')); }})({file})"
     )
 
 
 def picture(width: int, height: int) -> bytes:
     """A PNG of one colour after another."""
-    rows = b"".join(
-        b"\0" + bytes(value for x in range(width) for value in (15 + x // 2 % 200, 118, 110 + y % 100))
-        for y in range(height)
-    )
+    rows = [b"\0" + bytes(v for x in range(width) for v in (15 + x // 2, 118, 110 + y)) for y in range(height)]
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"".join(rows)))
+        + chunk(b"IEND", b"")
+    )
+
+
+_LOADED = "[...region.querySelectorAll('img')].filter((one) => one.naturalWidth === 320).map((one) => one.alt)"
 
 
 def test_a_picture_is_shown(open_page: Open) -> None:
     """A picture that one person attaches is shown to the other, by a link that is signed."""
     page = open_page()
     anna, ben = both(page)
-    attach(page, anna, "garden.png", "image/png", picture(320, 120))
+    attach(anna, "garden.png", "image/png", picture(320, 120))
     loaded = (
         f"[...{ben._region}.querySelectorAll('img')].filter((one) => one.naturalWidth === 320).map((one) => one.alt)"
     )
@@ -292,9 +286,8 @@ def test_search_and_reply(open_page: Open) -> None:
     page.call("Input.insertText", text="Thank you")
     press_enter(page)
     anna.wait("Thank you")
-    link = f"{anna._region}.querySelector('a.recado-quote')"
-    target = page.evaluate(f"document.querySelector({link}.hash).innerText")
-    assert "The marmalade is in the kitchen" in target
+    quoted = anna.ask("document.querySelector([...region.querySelectorAll('a.recado-quote')].at(-1).hash).innerText")
+    assert "The marmalade is in the kitchen" in quoted
 
 
 def test_typing_is_shown(open_page: Open) -> None:
@@ -315,7 +308,7 @@ def test_wrong_passwords_block(browser: Browser, tmp_path: Path) -> None:
         right = page.text(password)
         for _ in range(3):
             page.fill(password, "wrong")
-            page.evaluate(f"{anna._region}.querySelector('.login .problem').textContent = ''")
+            anna.ask("region.querySelector('.login .problem').textContent = ''")
             anna.press("Log in")
             anna.wait("Login or password is wrong.")
         page.fill(password, right)
@@ -375,8 +368,8 @@ def test_pictures(open_page: Open, name: str, pytestconfig: pytest.Config) -> No
     anna, ben = both(page)
     anna.send("Has anybody **seen** the garden today?")
     ben.wait("the garden today?")
-    attach(page, ben, "garden.png", "image/png", picture(320, 120))
-    eventually(lambda: page.evaluate(f"{anna._region}.querySelector('img')?.naturalWidth"), "the picture", 20)
+    attach(ben, "garden.png", "image/png", picture(320, 120))
+    eventually(lambda: anna.ask(_LOADED), "the picture", 20)
     ben.send("Here it is. See `garden.py`:\n```py\nfor tree in garden:  # all of them\n    water(tree)\n```")
     anna.wait("Here it is.")
     ben.wait_state("Here it is.", "read")

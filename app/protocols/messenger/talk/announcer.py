@@ -9,8 +9,8 @@ from app.config.settings import Site
 from app.core.delivery import Delivery
 from app.protocols.messenger.addresses import user_room
 
-#: Users of one command.
-_PART = 500
+#: Users of one command: with all their devices they are fewer than a whisper reaches.
+_PART = 50
 
 
 class CoreAnnouncer:
