@@ -36,7 +36,9 @@ export class Person {
     this.#find("h2").id = `title-${login}`;
     this.element.setAttribute("aria-labelledby", `title-${login}`);
     this.#find("nav").setAttribute("aria-label", `Conversations of ${name}`);
+    this.#find(".search").setAttribute("aria-label", `Messages of ${name}`);
     this.#find(".search input").setAttribute("aria-label", `Search as ${name}`);
+    this.#find(".found").setAttribute("aria-label", `Found by ${name}`);
     this.#find(".composer textarea").setAttribute("aria-label", `Message of ${name}`);
     const form = this.#find(".login");
     form.elements.login.value = login;

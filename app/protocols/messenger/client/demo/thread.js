@@ -21,6 +21,8 @@ export class Thread {
   /** Key of a message -> its item, and what it shows. */
   #items = new Map();
   #line = Promise.resolve();
+  /** Whether the log follows what comes: not while somebody reads further up. */
+  #isAtEnd = true;
 
   /** @param {string} prefix begins the ids of this thread's messages in the page */
   constructor(log, chat, prefix, onReply) {
@@ -33,12 +35,20 @@ export class Thread {
       chat.on(event, () => this.#refresh());
     }
     document.addEventListener("visibilitychange", () => this.#refresh());
+    log.addEventListener("scroll", () => {
+      this.#isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
+    });
+    // Also when a picture has been loaded, or the window has another size.
+    const sizes = new ResizeObserver(() => this.#follow());
+    sizes.observe(log);
+    sizes.observe(this.#list);
   }
 
   /** Shows a conversation, and the message with this id in it. */
   async show(to, id) {
     this.clear();
     this.#to = to;
+    this.#isAtEnd = true;
     await this.#refresh();
     this.#items.get(String(id))?.item.focus();
   }
@@ -65,7 +75,6 @@ export class Thread {
     if (to !== this.#to) {
       return;
     }
-    const isAtEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END;
     const all = [...kept, ...waiting];
     const keys = new Set(all.map((message) => String(message.id)));
     for (const [key, { item }] of this.#items) {
@@ -75,10 +84,14 @@ export class Thread {
       }
     }
     all.forEach((message, place) => this.#showOne(message, place));
-    if (isAtEnd) {
+    this.#follow();
+    await this.#tellRead(kept);
+  }
+
+  #follow() {
+    if (this.#isAtEnd) {
       this.#log.scrollTop = this.#log.scrollHeight;
     }
-    await this.#tellRead(kept);
   }
 
   async #tellRead(kept) {
