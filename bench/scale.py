@@ -27,6 +27,11 @@ class Scale:
     slow_messages: int
     slow_payload_bytes: int
     fairness_messages: int
+    # Devices, those that a message reaches, messages of a round and the pause between two.
+    console_devices: int
+    console_fan_out: int
+    console_messages: int
+    console_gap_seconds: float
     growth_rounds: int
     growth_fan_outs: tuple[int, ...]
     growth_connections: tuple[int, ...]
@@ -57,6 +62,10 @@ FULL = Scale(
     slow_messages=600,
     slow_payload_bytes=16_000,
     fairness_messages=200,
+    console_devices=10000,
+    console_fan_out=500,
+    console_messages=200,
+    console_gap_seconds=0.07,
     growth_rounds=3,
     growth_fan_outs=(1, 10, 100, 500, 1000, 5000),
     growth_connections=(10, 100, 1000, 5000, 10_000),
@@ -85,6 +94,10 @@ QUICK = Scale(
     slow_messages=300,
     slow_payload_bytes=16_000,
     fairness_messages=60,
+    console_devices=2000,
+    console_fan_out=500,
+    console_messages=100,
+    console_gap_seconds=0.07,
     growth_rounds=1,
     growth_fan_outs=(1, 10, 100, 500, 1000, 2000),
     growth_connections=(10, 100, 1000, 2000),
@@ -113,6 +126,10 @@ TINY = Scale(
     slow_messages=5,
     slow_payload_bytes=2000,
     fairness_messages=20,
+    console_devices=20,
+    console_fan_out=10,
+    console_messages=4,
+    console_gap_seconds=0.05,
     growth_rounds=1,
     growth_fan_outs=(1, 10),
     growth_connections=(10, 20),

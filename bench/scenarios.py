@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from bench.console import console
 from bench.contenders import ACKNOWLEDGED_SITE, PLAIN_SITE, Running
 from bench.flood import FloodProcess
 from bench.stage import Sample, Stage, measured, settle
@@ -205,6 +206,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "slow-readers": slow_readers,
     "journal": journal,
     "fairness": fairness,
+    "console": console,
     "growth": growth,
     "channels": channels,
     "topics": topics,

@@ -60,10 +60,16 @@ class Stage:
     def running(self, scenario: str, others: Sequence[str] = ()) -> Iterator[list[Running]]:
         """Start all contenders that can play `scenario`, and `others` where one of them can; stop all afterwards in
         every case."""
+        names = [name for name in self.contenders if scenario not in CONTENDERS[name].skips]
+        with self.started([*names, *(others if names else ())]) as runnings:
+            yield runnings
+
+    @contextlib.contextmanager
+    def started(self, names: Sequence[str]) -> Iterator[list[Running]]:
+        """Start these contenders, whoever else plays."""
         with contextlib.ExitStack() as stops:
             runnings = []
-            names = [name for name in self.contenders if scenario not in CONTENDERS[name].skips]
-            for name in [*names, *(others if names else ())]:
+            for name in names:
                 running = start(CONTENDERS[name], self.place)
                 stops.callback(running.stop)
                 runnings.append(running)
@@ -82,10 +88,13 @@ class Stage:
         for turn in range(rounds + 1):
             for measurement, measure in measures.items():
                 for running in runnings:
-                    sample = measure(running)
-                    keep = self.results.add if turn else self.results.add_warm_up
-                    keep(measurement, running.name, sample)
-                    _tell(measurement, running, sample, "" if turn else "(warms up)")
+                    self.keep(turn, measurement, running, measure(running))
+
+    def keep(self, turn: int, measurement: str, running: Running, sample: Sample) -> None:
+        """Keep the sample of a turn, the first of which has the number 0 and warms up."""
+        keep = self.results.add if turn else self.results.add_warm_up
+        keep(measurement, running.name, sample)
+        _tell(measurement, running, sample, "" if turn else "(warms up)")
 
     def record(self, measurement: str, running: Running, sample: Sample) -> None:
         """Keep a sample of a scenario that has its own order."""

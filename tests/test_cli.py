@@ -17,6 +17,7 @@ from app import cli
 from app.config.settings import Config
 from app.config.sources import Sources
 from app.errors import ConfigError, StoreUnavailable
+from app.node.announcement import tell_listening
 from app.node.purge import PurgeRefused
 from app.protocols.listed import PROTOCOLS
 from tests.support.certificates import Authority
@@ -187,13 +188,17 @@ def test_check_config_reads_the_certificate(run: Run, tmp_path: Path) -> None:
     assert result.stderr.startswith(f"recado: tls.key: {pair.key} does not serve: ")
 
 
-def test_the_demo_has_an_operator(run: Run, served: list[tuple[Config, Sources]]) -> None:
-    """A demo makes an operator for the run and shows its password, unless the settings name one, or there is no
-    database for it. A reload finds the same."""
-    shown = run("serve", "--demo", "--port", "8080").stderr
+def test_the_demo_has_an_operator(
+    run: Run, served: list[tuple[Config, Sources]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A demo makes an operator for the run and shows its password as it listens, unless the settings name one, or there
+    is no database for it. A reload finds the same."""
+    assert run("serve", "--demo", "--port", "8080").stderr == ""
     (config, sources), password = served[0], served[0][0].console.operator_password
     assert password is not None
-    assert shown == f"Console: http://127.0.0.1:8080/console  name: demo  password: {password}\n"
+    tell_listening(config, sources, "http://127.0.0.1:8080")
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown == f"Console: http://127.0.0.1:8080/console  name: demo  password: {password}"
     assert sources.load(PROTOCOLS).console == config.console
     assert password not in f"{config!r} {sources!r}"
     named = {"RECADO_OPERATOR": "ana", "RECADO_OPERATOR_PASSWORD": "correct horse"}

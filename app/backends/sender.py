@@ -1,8 +1,9 @@
 """Sends requests to a running server, as a tenant's backend would; for the command line."""
 
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -15,6 +16,9 @@ _TIMEOUT_SECONDS = 10.0
 #: A question may take ten seconds on the server, and wait for the journal before.
 _ASK_TIMEOUT_SECONDS = 20.0
 _MAX_ANSWER_BYTES = 16_000_000
+_GOES_AWAY = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+_Read = TypeVar("_Read")
 
 
 class SendAnswer(Struct, frozen=True):
@@ -28,8 +32,13 @@ class RunningServer(Struct, frozen=True):
     """The server that a command asks. Lives as long as the command."""
 
     url: str
-    #: The certificate of a server on this machine, whatever name it is for; None: one that the system trusts.
+    #: The certificate of a server on this machine, whatever name it is for; None: one that `ca` has signed.
     certificate: Path | None = None
+    #: The authorities to trust; None: those of the system.
+    ca: Path | None = None
+    #: The certificate that the command shows, and its key, where they are not in one file.
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
     def place(self, path: str) -> str:
         """The URL of a path."""
@@ -40,16 +49,33 @@ class RunningServer(Struct, frozen=True):
         return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self._trust())
 
     def _trust(self) -> ssl.SSLContext | bool:
-        if self.certificate is None:
+        if self.certificate is None and self.ca is None and self.client_cert is None:
             return True
-        try:
-            trust = ssl.create_default_context(cafile=self.certificate)
-        except OSError as error:
-            raise BackendError(f"{self.certificate}: {error.strerror or 'no certificate'}", "Unreadable") from None
-        # The address is that of this machine, and the certificate itself is known.
-        trust.check_hostname = False
-        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        trust = _read(self.ca or self.certificate, lambda file: ssl.create_default_context(cafile=file))
+        if self.ca is None and self.certificate is not None:
+            # The address is that of this machine, and the certificate itself is known.
+            trust.check_hostname = False
+            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if (cert := self.client_cert) is not None:
+            _read(cert, lambda file: trust.load_cert_chain(cert, self.client_key))
         return trust
+
+
+def _read(file: Path | None, read: Callable[[Path | None], _Read]) -> _Read:
+    try:
+        return read(file)
+    except ssl.SSLError:
+        raise BackendError(f"{file}: expected a certificate in PEM, and its key", "Unreadable") from None
+    except OSError as error:
+        raise BackendError(f"{error.filename or file}: {error.strerror}", "Unreadable") from None
+
+
+def _failure(server: RunningServer, error: Exception) -> BackendError:
+    """The failure of a request. A server that refuses a client for its certificate may say so, or just go away."""
+    reason = reason_of(error, REASONS)
+    if server.url.startswith("https:") and isinstance(error, _GOES_AWAY):
+        reason += "; if it asks clients for a certificate, see --cert"
+    return BackendError(reason, type(error).__name__)
 
 
 def post_send(server: RunningServer, site: str, api_key: str, body: bytes, *, resync: bool = False) -> SendAnswer:
@@ -61,7 +87,7 @@ def post_send(server: RunningServer, site: str, api_key: str, body: bytes, *, re
         with server.client() as client:
             response = client.post(url, headers=headers, content=body)
     except tuple(REASONS) as error:
-        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+        raise _failure(server, error) from None
     return SendAnswer(response.status_code, response.text.strip())
 
 
@@ -75,7 +101,7 @@ def send_each(
             try:
                 response = client.request(method, server.place(place + path), headers=headers, content=body)
             except tuple(REASONS) as error:
-                raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+                raise _failure(server, error) from None
             yield SendAnswer(response.status_code, response.text.strip())
 
 
@@ -93,7 +119,7 @@ def ask(server: RunningServer, method: str, path: str, query: Mapping[str, str],
                 if len(body) > _MAX_ANSWER_BYTES:
                     raise BackendError(f"answer longer than {_MAX_ANSWER_BYTES} bytes", "AnswerTooLong")
     except tuple(REASONS) as error:
-        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+        raise _failure(server, error) from None
     return SendAnswer(response.status_code, body.decode(errors="replace").strip())
 
 
@@ -106,5 +132,5 @@ def call_api(
         with server.client(_ASK_TIMEOUT_SECONDS) as client:
             response = client.request(method, server.place(path), headers=headers, json=body)
     except tuple(REASONS) as error:
-        raise BackendError(reason_of(error, REASONS), type(error).__name__) from None
+        raise _failure(server, error) from None
     return SendAnswer(response.status_code, response.text.strip())

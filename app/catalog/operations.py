@@ -57,6 +57,8 @@ class SiteListInputs(ListInputs, frozen=True, kw_only=True):
     name: Words | None = None
     #: Where the site's settings are.
     place: Literal["stored", "file"] | None = None
+    #: Of the names.
+    order: Literal["a-z", "z-a"] = "a-z"
 
 
 class NewSite(Inputs, frozen=True, kw_only=True):
@@ -97,9 +99,12 @@ class _SiteActions:
 
     async def list(self, call: Call) -> dict[str, Any]:
         given: SiteListInputs = call.given
-        names = sorted(name for name, site in self._book.config.sites.items() if self._is_wanted(call, site))
-        after = given.cursor or ""
-        following = [name for name in names if name > after][: given.limit + 1]
+        is_down = given.order == "z-a"
+        wanted = (name for name, site in self._book.config.sites.items() if self._is_wanted(call, site))
+        names = sorted(wanted, reverse=is_down)
+        if (place := given.cursor) is not None:
+            names = [name for name in names if (name < place if is_down else name > place)]
+        following = names[: given.limit + 1]
         shown = following[: given.limit]
         sites = [site for name in shown if (site := self._book.config.sites.get(name)) is not None]
         items = await asyncio.gather(*map(self._row, sites))

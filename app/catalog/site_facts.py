@@ -5,14 +5,14 @@ A node writes what has changed since its last look, some seconds ago; idle sites
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import structlog
 from msgspec import Struct
 
 from app.backends.figures import BackendCounts
-from app.catalog.stored_site import name_of_digest
+from app.catalog.stored_site import key_name, name_of_digest
 from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import StoreError
@@ -61,6 +61,8 @@ class SiteFacts:
         self._counts = counts
         #: The last numbers of each site: answers, seconds, and what was written.
         self._seen: dict[str, tuple[int, float, SiteOnNode]] = {}
+        #: The keys of each site whose last uses were told, as they were then.
+        self._keys: dict[str, tuple[str, ...]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -91,8 +93,10 @@ class SiteFacts:
         for used in list(uses)[:MOST_TOLD]:
             name, key = used
             at, site = uses.pop(used), self._sites.get(name)
-            if site is not None and not site.is_hidden:
+            if site is not None and not site.is_hidden and name_of_digest(key) in map(key_name, site.keys):
                 await self._redis.command("HSET", prefix(name) + "key_uses", name_of_digest(key), at)
+                self._keys.setdefault(name, ())
+        await self._forget_keys()
         for name in [name for name in self._seen if name not in self._sites]:
             del self._seen[name]
         changed: list[str] = []
@@ -103,6 +107,16 @@ class SiteFacts:
                 await asyncio.sleep(0)
         for name in changed[:MOST_TOLD]:
             await self._tell_site(name)
+
+    async def _forget_keys(self) -> None:
+        """Takes the last uses of removed keys away."""
+        for name, keys in list(self._keys.items()):
+            site = self._sites.get(name)
+            if site is None:
+                del self._keys[name]
+            elif site.keys != keys:
+                await forget_key_uses(self._redis, name, map(key_name, site.keys))
+                self._keys[name] = site.keys
 
     def _has_news(self, site: str) -> bool:
         counts = self._backend(site)
@@ -138,6 +152,14 @@ async def key_uses(redis: Commands, site: str) -> dict[str, int]:
     """When each key of a site was last used, in ms, by the name of the key. Raises StoreError."""
     words = await redis.command("HGETALL", prefix(site) + "key_uses")
     return {name.decode(): int(at) for name, at in zip(words[::2], words[1::2], strict=True)}
+
+
+async def forget_key_uses(redis: Commands, site: str, kept: Iterable[str]) -> None:
+    """Takes the last uses of all keys but these away, by the names of the keys. Raises StoreError."""
+    key = prefix(site) + "key_uses"
+    known = set(map(bytes.decode, await redis.command("HKEYS", key)))
+    if removed := known - set(kept):
+        await redis.command("HDEL", key, *removed)
 
 
 async def on_nodes(redis: Commands, site: str) -> dict[str, SiteOnNode]:

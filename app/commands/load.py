@@ -10,7 +10,7 @@ import click
 from app.backends.exchange import BackendError
 from app.backends.sender import call_api
 from app.commands.failures import Failure, Load
-from app.commands.site_door import running_server, show_table
+from app.commands.site_door import ServerChoice, server_options, show_table
 from app.load.plan import MAX_DEVICES, MAX_MESSAGES_OF_DEVICE, MAX_SECONDS
 
 _POLL_SECONDS = 0.5
@@ -22,8 +22,8 @@ _UNITS = {"delivery_ms": "ms", "store_ms": "ms", "notify_ms": "ms"}
 class _Api:
     """The API of a running server, with an operator's token. Lives as long as the command."""
 
-    def __init__(self, load: Load, url: str | None, token: str) -> None:
-        self._server = running_server(load(None, None), url)
+    def __init__(self, load: Load, server: ServerChoice, token: str) -> None:
+        self._server = server.found(lambda: load(None, None))
         self._token = token
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class _Api:
 
 def _of_server(command: Any) -> Any:
     for option in (
-        click.option("--url", metavar="URL", help="The server (default: this machine, the configured port)."),
+        server_options,
         click.option("--token", envvar="RECADO_TOKEN", required=True, help="Of an administrator (env RECADO_TOKEN)."),
         click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON."),
         click.pass_obj,
@@ -75,14 +75,14 @@ def load() -> None:
 @click.option("--seconds", type=click.IntRange(1, MAX_SECONDS), default=60, show_default=True, help="The longest run.")
 @click.option("--description", default="", help="A note that is kept beside the totals.")
 @_of_server
-def run(load: Load, as_json: bool, token: str, url: str | None, **plan: Any) -> None:
+def run(load: Load, as_json: bool, token: str, server: ServerChoice, **plan: Any) -> None:
     """Start a run, wait for it and show its totals.
 
     \b
     Example:
       recado load run --devices 100 --messages 20 --description "before the update"
     """
-    api = _Api(load, url, token)
+    api = _Api(load, server, token)
     id = api.ask("POST", "", plan)["id"]
     deadline = time.monotonic() + plan["seconds"] + _MORE_SECONDS
     while (found := api.ask("GET", f"/{id}"))["state"] == "running":
@@ -96,9 +96,9 @@ def run(load: Load, as_json: bool, token: str, url: str | None, **plan: Any) -> 
 
 @load.command("list")
 @_of_server
-def list_(load: Load, as_json: bool, token: str, url: str | None) -> None:
+def list_(load: Load, as_json: bool, token: str, server: ServerChoice) -> None:
     """Show the latest runs, newest first."""
-    answer = _Api(load, url, token).ask("GET", "")
+    answer = _Api(load, server, token).ask("GET", "")
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -119,18 +119,18 @@ def list_(load: Load, as_json: bool, token: str, url: str | None) -> None:
 @load.command("show")
 @click.argument("id", type=int)
 @_of_server
-def show(load: Load, as_json: bool, token: str, url: str | None, id: int) -> None:
+def show(load: Load, as_json: bool, token: str, server: ServerChoice, id: int) -> None:
     """Show the totals of the run ID."""
-    _show(_Api(load, url, token).ask("GET", f"/{id}"), as_json)
+    _show(_Api(load, server, token).ask("GET", f"/{id}"), as_json)
 
 
 @load.command("compare")
 @click.argument("first", type=int)
 @click.argument("second", type=int)
 @_of_server
-def compare(load: Load, as_json: bool, token: str, url: str | None, first: int, second: int) -> None:
+def compare(load: Load, as_json: bool, token: str, server: ServerChoice, first: int, second: int) -> None:
     """Show the totals of the runs FIRST and SECOND side by side."""
-    answer = _Api(load, url, token).ask("GET", f"/{first}/compare?other={quote(str(second))}")
+    answer = _Api(load, server, token).ask("GET", f"/{first}/compare?other={quote(str(second))}")
     if as_json:
         click.echo(json.dumps(answer))
         return

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.clock import rfc3339
 from app.commands.failures import Failure, Load, config_option, sites_option
-from app.commands.site_door import DoorOptions, ask_door
+from app.commands.site_door import DoorOptions, ServerChoice, ask_door, server_options
 from app.commands.tables import plain, table
 
 #: The items that a command shows at most; it fetches them page by page.
@@ -34,7 +34,7 @@ class Asking(Struct, frozen=True):
     config_path: str | None
     sites_path: str | None
     site_name: str
-    url: str | None
+    server: ServerChoice
     api_key: str | None
     limit: int
     as_json: bool
@@ -48,7 +48,7 @@ def _shared(command: _Command) -> _Command:
         click.option("--site", "site_name", required=True, help="Name of the site."),
         click.option("--limit", type=click.IntRange(1, _MAX_ITEMS), default=100, show_default=True, help="Most lines."),
         click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON, one line a page."),
-        click.option("--url", metavar="URL", help="The server (default: this machine, the configured port)."),
+        server_options,
         click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml)."),
     )
     for option in reversed(options):
@@ -227,7 +227,7 @@ def _pages(
         asking.config_path,
         asking.sites_path,
         asking.site_name,
-        asking.url,
+        asking.server,
         asking.api_key,
         asking.as_json,
     )

@@ -1,7 +1,9 @@
 """A running server's doors for a site's backend, as commands use them: the site's key, an answer in JSON, a table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 import msgspec
@@ -14,6 +16,49 @@ from app.commands.tables import plain
 from app.config.settings import Config
 
 
+class ServerChoice(Struct, frozen=True):
+    """The server that a command asks, and the certificates for it, as options name them. Lives as long as the
+    command."""
+
+    #: None: the one of the configuration, on this machine.
+    url: str | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def found(self, read_config: Callable[[], Config]) -> RunningServer:
+        """The server. Raises ConfigFailure."""
+        files = {"ca": self.ca, "client_cert": self.cert, "client_key": self.key}
+        if self.url is not None:
+            return RunningServer(self.url, **files)
+        config = read_config()
+        return RunningServer(config.own_url, config.tls.cert, **files)
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of the running server to a command, which gets them as `server`."""
+
+    @wraps(command)
+    def call(*words: Any, url: str | None, ca: Path | None, cert: Path | None, key: Path | None, **given: Any) -> Any:
+        return command(*words, server=ServerChoice(url, ca, cert, key), **given)
+
+    wrapped: Callable[..., Any] = call
+    for option in (
+        _file_option("ca", "Certificates to trust instead of the system's, in PEM"),
+        _file_option("key", "The key of --cert, where it is not in the same file"),
+        _file_option("cert", "A certificate to show to a server that asks clients for one, in PEM"),
+        click.option("--url", metavar="URL", help="The server (default: this machine, the configured port)."),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _file_option(name: str, text: str) -> Callable[..., Any]:
+    variable = f"RECADO_CLIENT_{name.upper()}"
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return click.option(f"--{name}", metavar="FILE", envvar=variable, type=kind, help=f"{text} (env {variable}).")
+
+
 class DoorOptions(Struct, frozen=True):
     """The options of a command that asks a running server. Lives as long as the command."""
 
@@ -21,7 +66,7 @@ class DoorOptions(Struct, frozen=True):
     config_path: str | None
     sites_path: str | None
     site_name: str
-    url: str | None
+    server: ServerChoice
     api_key: str | None
     as_json: bool
 
@@ -31,7 +76,7 @@ def door_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON."),
         click.option("--api-key", envvar="API_KEY", help="The site's key (env API_KEY; default: from sites.yml)."),
-        click.option("--url", metavar="URL", help="The server (default: this machine, the configured port)."),
+        server_options,
         click.option("--site", "site_name", required=True, help="Name of the site."),
         sites_option,
         config_option,
@@ -76,15 +121,29 @@ def _as_cell(value: object) -> str:
 
 
 def _server_of(options: DoorOptions) -> tuple[RunningServer, str]:
-    if options.url is not None and options.api_key is not None:
-        return RunningServer(options.url), options.api_key
-    config = options.load(options.config_path, options.sites_path)
-    return running_server(config, options.url), options.api_key or configured_key(config, options.site_name)
+    return server_and_key(options, lambda: options.load(options.config_path, options.sites_path))
 
 
-def running_server(config: Config, url: str | None) -> RunningServer:
-    """The server at the URL; without one, that of these settings on this machine."""
-    return RunningServer(config.own_url, config.tls.cert) if url is None else RunningServer(url)
+class _Keyed(Protocol):
+    """Options that name a server and a site."""
+
+    @property
+    def server(self) -> ServerChoice:
+        """The server."""
+
+    @property
+    def site_name(self) -> str:
+        """The site."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The site's key; None: the configured one."""
+
+
+def server_and_key(options: _Keyed, read_config: Callable[[], Config]) -> tuple[RunningServer, str]:
+    """The running server and the site's key: as given, or as configured. Raises ConfigFailure, Failure."""
+    server = options.server.found(read_config)
+    return server, options.api_key or configured_key(read_config(), options.site_name)
 
 
 def configured_key(config: Config, site_name: str) -> str:

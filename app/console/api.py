@@ -14,17 +14,16 @@ from app.console.desk import Desk, check_role
 from app.console.entry import Entry
 from app.console.failures import refusal_of
 from app.console.openapi import API_PREFIX, describe
-from app.console.parameters import gathered, names_in_path, read_json
+from app.console.parameters import MAX_PARAMETERS, gathered, names_in_path, read_json
+from app.core.network import network_of
 from app.errors import RecadoError, RequestRefused
-from app.protocols.http_request import read_body
+from app.protocols.http_request import fields_in, read_body
 from app.protocols.operations import Actor, Operation
 
 #: The longest body of a request.
 MAX_BODY_BYTES = 262_144
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _RETRY_AFTER_SECONDS = "1"
-#: The asker with a token whose operator is not known yet. No operator has this name.
-_NOBODY = ""
 _UNKNOWN = RequestRefused("There is no such path or method.", "unknown_path", 404)
 
 
@@ -54,18 +53,25 @@ class OperatorApi:
 
     async def _caller(self, request: Request) -> Actor:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        async with self._desk.turns.turn(_NOBODY):
+        async with self._desk.turns.turn(_asker_at(request)):
             owner = await self._entry.find_owner(token.strip()) if scheme.lower() == "bearer" else None
         if owner is None:
             raise RequestRefused("Expected `Authorization: Bearer` with a token of an operator.", "unauthorized", 401)
         return owner.caller
 
     async def _given(self, operation: Operation, request: Request) -> dict[str, Any]:
-        query = gathered(operation.parameters, request.query_params.multi_items(), drops_empty=False)
+        fields = fields_in(dict(request.scope), MAX_PARAMETERS + 1)
+        query = gathered(operation.parameters, fields, drops_empty=False)
         if operation.is_action:
             body = await read_body(dict(request.scope["headers"]), request.receive, MAX_BODY_BYTES)
             query |= read_json(body)
         return {**query, **names_in_path(request.path_params)}
+
+
+def _asker_at(request: Request) -> str:
+    """The asker with a token whose operator is not known yet: all of an address, so that none keeps others out. No
+    operator has such a name."""
+    return "\n" + network_of(request.client.host if request.client is not None else "")
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

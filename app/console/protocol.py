@@ -25,10 +25,12 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import OverviewSources, overview_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.totals import TotalsSources, total_operations
 from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
 from app.console.parameters import joined_path
 from app.console.passwords import PasswordChecks
+from app.console.pruning import Pruning
 from app.console.redis_sessions import RedisSessions
 from app.console.sql_operators import SqlOperators
 from app.console.streams import LiveStreams
@@ -37,6 +39,7 @@ from app.journal.charts import chart
 from app.journal.database import open_database
 from app.journal.ended import ended_connections
 from app.journal.newest import newest_samples
+from app.journal.prune import prune
 from app.journal.row_lists import list_rows
 from app.journal.state import database_state
 from app.observe.log import tell_serious
@@ -46,6 +49,8 @@ from app.watched_tasks import start_watched
 
 _log = structlog.get_logger(__name__)
 
+#: How long the start of a node waits for the operator that its settings name.
+FIRST_SECONDS = 3.0
 #: Refuses a WebSocket.
 _NOTHING = Starlette()
 NEEDS_SQL = "The console needs the journal's database: set DATABASE_URL and start again."
@@ -66,6 +71,7 @@ class _NodeConsole(NodeProtocol):
         self._passwords = PasswordChecks()
         self._engine: AsyncEngine | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pruning = Pruning(services.redis, services.node, self._prune)
 
         place = services.config.console.errors_to
         parts = (services.config.sites, services.ids.next_id, services.delivery.publish)
@@ -87,6 +93,8 @@ class _NodeConsole(NodeProtocol):
         if config.console.operator is not None:
             work = make_first(config, operators, self._passwords)
             self._task = start_watched(work, "console operator", may_return=True)
+            # The port opens behind it: a password that was told is right by then, unless SQL is away.
+            await asyncio.wait([self._task], timeout=FIRST_SECONDS)
 
     def _begin(self, config: Config, operators: OperatorStore, engine: AsyncEngine) -> None:
         read_rows = partial(list_rows, engine)
@@ -102,6 +110,10 @@ class _NodeConsole(NodeProtocol):
                 )
             ),
             *attempt_operations(read_rows),
+            *total_operations(
+                TotalsSources(partial(chart, engine), partial(newest_samples, engine), self._services.config.sites)
+            ),
+            *self._pruning.operations(),
             *log_operations(read_rows),
             *transfer_operations(read_rows),
             *audit_operations(read_rows),
@@ -112,6 +124,16 @@ class _NodeConsole(NodeProtocol):
         entry = Entry(operators, RedisSessions(self._services.redis), self._passwords)
         self._pages = ConsolePages(desk, entry, self._streams, PAGES)
         self._api = OperatorApi(desk, entry).app
+
+    async def _prune(self, tell: Callable[[str, int], None]) -> None:
+        config = self._services.config
+        assert config.journal_url is not None, "the console has a database"
+        # Its own: each transaction takes the lock for writing at its begin.
+        engine = open_database(config.journal_url, is_writer=True, connections=1)
+        try:
+            await prune(engine, config.journal, tell=tell)
+        finally:
+            await engine.dispose()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,6 +156,7 @@ class _NodeConsole(NodeProtocol):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._pruning.close()
         self._passwords.close()
         if self._engine is not None:
             await self._engine.dispose()

@@ -60,8 +60,11 @@ class RedisSessions:
 
     async def count_try(self, name: str, address: str) -> tuple[int, int]:
         """Counts a login; see `SessionStore`."""
-        of_name = await self._count(_failures_key(f"{address} {name}"), MAX_FAILURES)
-        return of_name, await self._count(_failures_key(address), MAX_ADDRESS_FAILURES)
+        of_address = await self._count(_failures_key(address), MAX_ADDRESS_FAILURES)
+        if of_address > MAX_ADDRESS_FAILURES:
+            # A stranger who is refused in any case leaves no further keys behind, whatever names he makes up.
+            return 0, of_address
+        return await self._count(_failures_key(f"{address} {name}"), MAX_FAILURES), of_address
 
     async def forget_tries(self, name: str, address: str) -> None:
         """A login was right; see `SessionStore`."""

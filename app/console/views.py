@@ -1,5 +1,6 @@
 """Pages as HTML: the templates, and what all of them know. Every text in them is escaped; there is no other way in."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
@@ -19,6 +20,8 @@ from app.protocols.operations import Operation
 ROOT = "/console"
 #: The sites that the menu names; the others are found on the page of all sites.
 MAX_SITES_SHOWN = 100
+#: Stands for the token of a session's forms. Nobody knows it, so that it is in no text that a client has chosen.
+TOKEN_PLACE = secrets.token_urlsafe(24)
 #: The values that every template knows, before somebody has logged in.
 _NOBODY: dict[str, Any] = {"visit": None, "page": None, "csrf": "", "notice": "", "menu": [], "url_root": ROOT}
 
@@ -59,9 +62,9 @@ class Views:
         return self._templates.get_template(f"{page.name}.html").render(context)
 
     def live_part(self, page: ConsolePage, visit: Visit, state: PageState, answers: Mapping[str, Any]) -> str:
-        """The block `live` of a page, as its stream brings it."""
+        """The block `live` of a page, as its stream brings it to each session: forms have TOKEN_PLACE for a token."""
         template = self._templates.get_template(f"{page.name}.html")
-        context = self._context(visit, state) | {"page": page, "title": page.title, **answers}
+        context = self._context(visit, state) | {"page": page, "title": page.title, "csrf": TOKEN_PLACE, **answers}
         return "".join(template.blocks["live"](template.new_context(context)))
 
     def plain(self, name: str, visit: Visit | None, **values: Any) -> str:

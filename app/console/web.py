@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,11 +16,11 @@ from app.console.entry import Entry, Visit
 from app.console.failures import refusal_of
 from app.console.files import ConsoleFiles
 from app.console.page import ConsolePage
-from app.console.parameters import gathered, names_in_path
-from app.console.streams import LiveStreams
-from app.console.views import ROOT, PageState, Views, page_path, with_query
+from app.console.parameters import MAX_PARAMETERS, gathered, names_in_path
+from app.console.streams import LiveStreams, LiveView
+from app.console.views import ROOT, TOKEN_PLACE, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
-from app.protocols.http_request import Receive, Scope, Send, read_body
+from app.protocols.http_request import Receive, Scope, Send, fields_in, first_values, read_body
 from app.protocols.operations import Operation
 
 COOKIE = "recado_console"
@@ -98,7 +98,7 @@ class ConsolePages:
             elif path == _LOGIN:
                 response = await self._answer_login(request)
             else:
-                visit = await self._entry.find_visit(request.cookies.get(COOKIE, ""))
+                visit = await self._entry.find_visit(_cookie_of(request))
                 if visit is None:
                     response = _to_login(request)
                 else:
@@ -118,10 +118,10 @@ class ConsolePages:
     async def _answer_login(self, request: Request) -> Response:
         if request.method == "POST":
             return await self._log_in(request)
-        return self._login_page(own_path(request.query_params.get("next", "")))
+        return self._login_page(own_path(first_values(_fields_of(request)).get("next", "")))
 
     async def _log_in(self, request: Request) -> Response:
-        form = dict(await _read_form(request, MAX_LOGIN_BYTES))
+        form = first_values(await _read_form(request, MAX_LOGIN_BYTES))
         back = own_path(form.get("next", ""))
         try:
             value, _ = await self._entry.log_in(form.get("name", ""), form.get("password", ""), _address(request))
@@ -129,7 +129,7 @@ class ConsolePages:
             refusal = refusal_of(error)
             return self._login_page(back, str(refusal), refusal.status)
         # An earlier session is over: the new one has an id that nobody knew.
-        await self._entry.leave(request.cookies.get(COOKIE, ""))
+        await self._entry.leave(_cookie_of(request))
         response = RedirectResponse(back, 303)
         _set_cookie(response, request, value)
         return response
@@ -148,7 +148,7 @@ class ConsolePages:
 
     async def _log_out(self, request: Request) -> Response:
         visit: Visit = request.scope["visit"]
-        _check_csrf(request, visit, dict(await _read_form(request, MAX_LOGIN_BYTES)))
+        _check_csrf(request, visit, first_values(await _read_form(request, MAX_LOGIN_BYTES)))
         await self._entry.leave(visit.value)
         response = RedirectResponse(_LOGIN, 303)
         response.delete_cookie(COOKIE, path=ROOT)
@@ -165,17 +165,23 @@ class ConsolePages:
         return show
 
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
+        # What stands beside the live part is not asked.
+        live_page = msgspec.structs.replace(page, beside={})
+
         async def stream(request: Request) -> Response:
             visit: Visit = request.scope["visit"]
 
             async def lives() -> bool:
                 return await self._entry.find_visit(visit.value, is_request=False) is not None
 
-            async def render() -> str:
-                state, answers = await self._answers(page, visit, request)
-                return self._views.live_part(page, visit, state, answers)
+            async def look() -> tuple[PageState, dict[str, Any]]:
+                return await self._answers(live_page, visit, request)
 
-            events = self._streams.begin(visit.value, seconds, lives, render)
+            def draw(values: tuple[PageState, dict[str, Any]]) -> str:
+                return self._views.live_part(page, visit, *values)
+
+            view = LiveView(_view_key(page, visit, request), seconds, look, draw, TOKEN_PLACE)
+            events = self._streams.begin(visit.value, view, lives, visit.session.csrf)
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -183,23 +189,23 @@ class ConsolePages:
 
     async def _answers(self, page: ConsolePage, visit: Visit, request: Request) -> tuple[PageState, dict[str, Any]]:
         """The state of a page, and the answers of its operations by their names in the template."""
-        pairs = request.query_params.multi_items()
-        query = gathered(self._desk.operations[page.shows].parameters, pairs, drops_empty=True)
+        query = gathered(self._desk.operations[page.shows].parameters, _fields_of(request), drops_empty=True)
         return await self._answers_to(page, visit, query, names_in_path(request.path_params))
 
     async def _answers_to(
         self, page: ConsolePage, visit: Visit, query: Mapping[str, Any], names: Mapping[str, Any]
     ) -> tuple[PageState, dict[str, Any]]:
         operations = {"answer": self._desk.operations[page.shows]}
-        also = {name: self._desk.operations.get(one) for name, one in page.also.items()}
+        more = {**page.also, **page.beside}
+        also = {name: self._desk.operations.get(one) for name, one in more.items()}
         operations |= {name: operation for name, operation in also.items() if operation is not None}
         given = {**query, **names}
         caller = visit.operator.caller
-        answers: dict[str, Any] = dict.fromkeys(page.also)
+        answers: dict[str, Any] = dict.fromkeys(more)
         for name, operation in operations.items():
             if name != "answer" and caller.role < operation.role:
                 continue
-            known = given if name == "answer" and not page.also else _known(operation, given)
+            known = given if name == "answer" and not more else _known(operation, given)
             answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
         path = page_path(operations["answer"], names)
         return self._views.state(visit, path, query, names.get("site")), answers
@@ -258,6 +264,14 @@ def own_path(text: str) -> str:
     return text if is_own and ".." not in text and not text.startswith(_LOGIN) else ROOT
 
 
+def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object, ...]:
+    """Equal for streams that show the same."""
+    caller = visit.operator.caller
+    sites = None if caller.sites is None else tuple(sorted(caller.sites))
+    viewer = (caller.role, sites, None if page.is_shared else caller.name)
+    return (request.scope["path"], request.url.query, *viewer)
+
+
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
     """The given values that an operation has parameters for."""
     names = {*operation.path_names, *(field.encode_name for field in msgspec.structs.fields(operation.parameters))}
@@ -270,14 +284,37 @@ def _to_login(request: Request) -> Response:
         return Response("Log in first.", 401, headers={"HX-Redirect": _LOGIN}, media_type="text/plain")
     if request.method != "GET" or "text/html" not in request.headers.get("accept", "text/html"):
         return Response("Log in first.", 401, media_type="text/plain")
-    target = request.scope["path"] + ("?" + request.url.query if request.url.query else "")
+    query = _query_of(request)
+    target = request.scope["path"] + ("?" + query if query else "")
     return RedirectResponse(with_query(_LOGIN, {"next": target}), 303)
+
+
+def _cookie_of(request: Request) -> str:
+    """The value of the console's cookie; "" without one. The library's reader of cookies takes seconds for the quotes
+    of a stranger's 64 KB, and this cookie has none."""
+    for header in request.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == COOKIE:
+                return value.strip()
+    return ""
+
+
+def _fields_of(request: Request) -> list[tuple[str, str]]:
+    """The parameters of the query, and one more than there may be."""
+    return fields_in(dict(request.scope), MAX_PARAMETERS + 1)
+
+
+def _query_of(request: Request) -> str:
+    """The query as it came. The library's URL of a request has no query for a stranger's `Host: [`: it raises."""
+    query: bytes = request.scope["query_string"]
+    return query.decode("latin-1")
 
 
 def _check_origin(request: Request) -> None:
     """Refuses a form of another origin. Browsers send the header with every POST."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise RequestRefused("This form belongs to another page.", "wrong_origin", 403)
 
 

@@ -2,7 +2,6 @@
 looks, and once at the end, for the row in the journal. Knows no protocol."""
 
 import asyncio
-import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
@@ -82,14 +81,22 @@ class LiveLister(Protocol):
 
 
 class LiveQuestion(Struct, frozen=True):
-    """The connections that somebody wants to see: the newest ones first."""
+    """The connections that somebody wants to see, in the order of their begin."""
 
     limit: int
-    #: None: of every site, of every user.
+    #: None: of every site, of every user, of every protocol.
     site: str | None = None
     user: str | None = None
     #: The place of the last one of the page before.
     behind: LivePlace | None = None
+    protocol: str | None = None
+    is_oldest_first: bool = False
+
+    def wants(self, facts: ConnectionFacts, place: LivePlace) -> bool:
+        """Whether a connection is on this page or a later one."""
+        if self.user not in (None, facts.user):
+            return False
+        return self.behind is None or (place > self.behind if self.is_oldest_first else place < self.behind)
 
 
 class LiveRow(Struct, frozen=True):
@@ -108,34 +115,58 @@ class LiveRow(Struct, frozen=True):
         return self.facts.connected_at, self.node, self.protocol, self.site, self.id
 
 
+class _Page:
+    """The rows of one answer so far, those that are further behind already left out. Lives as long as the answer."""
+
+    def __init__(self, question: LiveQuestion) -> None:
+        self._limit = max(1, min(question.limit, MOST_LIVE_ROWS))
+        self._is_oldest_first = question.is_oldest_first
+        self._kept: list[tuple[LivePlace, LiveConnection]] = []
+        #: The begin of the last one of a full page: most of many connections are behind it.
+        self._last_at: int | None = None
+
+    def is_behind(self, at: int) -> bool:
+        """Whether a connection with this begin comes behind a full page."""
+        if self._last_at is None:
+            return False
+        return at > self._last_at if self._is_oldest_first else at < self._last_at
+
+    def add(self, place: LivePlace, one: LiveConnection) -> None:
+        """Keeps a connection."""
+        self._kept.append((place, one))
+        if len(self._kept) >= 2 * self._limit:
+            self._last_at = self.rows()[-1][0][0]
+
+    def rows(self) -> list[tuple[LivePlace, LiveConnection]]:
+        """The first ones, in order."""
+        # No two have one place, so connections are never compared.
+        self._kept.sort(key=lambda found: found[0], reverse=not self._is_oldest_first)
+        del self._kept[self._limit :]
+        return self._kept
+
+
 async def live_rows(
     listers: Mapping[str, LiveLister], sites: Iterable[str], question: LiveQuestion, node: str
 ) -> list[LiveRow]:
-    """The newest connections of this node that the question is for, at most its limit and MOST_LIVE_ROWS. Others have
+    """The first connections of this node that the question is for, at most its limit and MOST_LIVE_ROWS. Others have
     their turn in between."""
-    limit = max(1, min(question.limit, MOST_LIVE_ROWS))
-    #: The newest so far, the oldest of them first.
-    heap: list[tuple[LivePlace, LiveConnection]] = []
+    page = _Page(question)
     looked_at = 0
     for site in [question.site] if question.site is not None else list(sites):
         for protocol, lister in listers.items():
+            if question.protocol not in (None, protocol):
+                continue
             for one in lister.live(site):
                 looked_at += 1
                 if looked_at % _LOOKED_AT_A_TURN == 0:
                     await asyncio.sleep(0)
                 facts = one.facts
-                if facts is None or question.user not in (None, facts.user):
+                if facts is None or page.is_behind(facts.connected_at):
                     continue
                 place = (facts.connected_at, node, protocol, site, one.live_id)
-                if question.behind is not None and place >= question.behind:
-                    continue
-                # No two have one place, so connections are never compared.
-                if len(heap) < limit:
-                    heapq.heappush(heap, (place, one))
-                elif place > heap[0][0]:
-                    heapq.heapreplace(heap, (place, one))
-    newest = sorted(heap, key=lambda found: found[0], reverse=True)
-    return [_row(place, one) for place, one in newest if one.facts is not None]
+                if question.wants(facts, place):
+                    page.add(place, one)
+    return [_row(place, one) for place, one in page.rows() if one.facts is not None]
 
 
 async def disconnect(lister: LiveLister, site: str, id: str, reason: str) -> bool:

@@ -50,6 +50,14 @@ class UserDelivery(Struct, frozen=True):
     message: JournalMessage
 
 
+class UserDeliveryPart(Struct, frozen=True):
+    """The newest deliveries to a user's devices, newest first."""
+
+    items: list[UserDelivery]
+    #: Whether there may be older ones.
+    has_more: bool
+
+
 class MessageFilter(Struct, frozen=True, kw_only=True):
     """Which messages to list; None: any. Times in ms since the epoch, both ends included."""
 
@@ -61,10 +69,11 @@ class MessageFilter(Struct, frozen=True, kw_only=True):
     state: Fate | None = None
     since: int | None = None
     until: int | None = None
+    is_oldest_first: bool = False
 
 
 class MessagePage(Struct, frozen=True):
-    """A part of a list, newest first."""
+    """A part of a list, in its order."""
 
     messages: list[JournalMessage]
     #: Goes into the next call; None: this was the end. May be given beside an empty page.

@@ -4,13 +4,11 @@ Each list goes by a key: a page costs the same wherever it stands, and reads a b
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-import msgspec
-from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text, union_all
+from sqlalchemy import ColumnElement, Row, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config.settings import Config
@@ -23,18 +21,22 @@ from app.journal.answers import (
     MessageFilter,
     MessagePage,
     UserDelivery,
+    UserDeliveryPart,
 )
 from app.journal.database import JournalUnavailable, open_database, translated
 from app.journal.merge import id_parts
-from app.journal.states import FIRST_FINAL, Fate, reason_text
+from app.journal.message_lists import (
+    delivery_of,
+    delivery_rows,
+    list_messages,
+    list_user_deliveries,
+    message_of,
+    message_rows,
+)
 from app.journal.streams import stream_of
 from app.journal.tables import (
-    LOST,
     ROW_TABLES,
-    UNFINISHED,
     deliveries,
-    devices,
-    message_rooms,
     messages,
     missing,
     positions,
@@ -42,16 +44,14 @@ from app.journal.tables import (
 )
 from app.redis.client import Commands
 
-#: The rows that one call looks at. A page past it is shorter than asked for, or empty, and has a cursor all the same.
-ROWS_LOOKED_AT = 10_000
-#: The rows of one device, and the devices of one user, that a list by user looks at.
-_ROWS_OF_DEVICE = 1_000
-_DEVICES_OF_USER = 200
+#: The devices whose last acks one statement looks for.
+_DEVICES_A_PART = 200
 #: The acknowledged messages of a device among which its last ack is looked for.
 _ACKED_OF_DEVICE = 20
 #: A question that takes longer is given up.
 _ANSWER_SECONDS = 5.0
-_POLL_SECONDS = 0.05
+#: The pauses between two looks for the writer's position grow from the first to the second.
+_POLL_SECONDS, _MOST_POLL_SECONDS = 0.05, 0.4
 
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "MessageFilter",
     "MessagePage",
     "UserDelivery",
+    "UserDeliveryPart",
 ]
 
 
@@ -107,63 +108,44 @@ class Journal:
         try:
             newest = await self._redis.command("XREVRANGE", key, "+", "-", "COUNT", 1)
             async with asyncio.timeout(seconds):
+                pause = _POLL_SECONDS
                 while True:
                     if not newest or await self._position(key) >= id_parts(newest[0][0]):
                         return True
-                    await asyncio.sleep(_POLL_SECONDS)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _MOST_POLL_SECONDS)
         except (StoreError, TimeoutError):
             return False
 
     async def message(self, site: str, id: int, *, body: bool = False) -> JournalMessage | None:
         """A message by its id."""
         async with self._asking(site) as (sql, site_id):
-            statement = _messages(body).where(messages.c.site_id == site_id, messages.c.id == id)
+            statement = message_rows(body).where(messages.c.site_id == site_id, messages.c.id == id)
             row = (await sql.execute(statement)).one_or_none()
-        return _message(row) if row is not None else None
+        return message_of(row) if row is not None else None
 
     async def deliveries(self, site: str, seq: int, limit: int, cursor: int | None = None) -> DeliveryPage:
         """The devices of a message."""
         async with self._asking(site) as (sql, site_id):
             of_message = (deliveries.c.site_id == site_id, deliveries.c.seq == seq)
-            statement = _deliveries().where(*of_message, deliveries.c.device_id > (cursor or 0))
+            statement = delivery_rows().where(*of_message, deliveries.c.device_id > (cursor or 0))
             rows = (await sql.execute(statement.order_by(deliveries.c.device_id).limit(limit + 1))).all()
-        found = [_delivery(row) for row in rows[:limit]]
+        found = [delivery_of(row) for row in rows[:limit]]
         return DeliveryPage(found, found[-1].device_id if len(rows) > limit else None)
 
     async def messages(
         self, site: str, wanted: MessageFilter, limit: int, cursor: int | None = None, *, body: bool = False
     ) -> MessagePage:
-        """The messages that pass the filter, newest first."""
+        """The messages that pass the filter, in its order."""
         async with self._asking(site) as (sql, site_id):
-            bounds = await _seq_bounds(sql, site_id, wanted, cursor)
-            if wanted.user is not None:
-                return await self._messages_of_user(sql, site_id, wanted, limit, bounds, body)
-            looked = _looked_at(site_id, wanted, bounds, body)
-            is_whole = wanted.state is None
-            inner = looked.limit(limit + 1 if is_whole else ROWS_LOOKED_AT).subquery()
-            statement = select(inner).order_by(inner.c.seq.desc()).limit(limit + 1)
-            if wanted.state is not None:
-                statement = statement.where(inner.c[wanted.state.column] > 0)
-            found = [_message(row) for row in await sql.execute(statement)]
-            if len(found) > limit:
-                return MessagePage(found[:limit], found[limit - 1].seq)
-            if is_whole:
-                return MessagePage(found, None)
-            count, last = (await sql.execute(select(func.count(), func.min(inner.c.seq)))).one()
-        return MessagePage(found, last if count == ROWS_LOOKED_AT else None)
+            return await list_messages(sql, site_id, wanted, limit, cursor, body)
 
     async def user_deliveries(
         self, site: str, user: str, since: int, limit: int, device: str | None = None
-    ) -> list[UserDelivery]:
+    ) -> UserDeliveryPart:
         """The newest deliveries to a user's devices (or one of them) of messages accepted since then, newest first."""
         async with self._asking(site) as (sql, site_id):
-            ids = await _device_ids(sql, site_id, user, device)
-            bounds = await _seq_bounds(sql, site_id, MessageFilter(since=since), None)
-            if not ids:
-                return []
-            newest = _of_devices(ids, bounds, limit)
-            keys = (await sql.execute(select(newest).order_by(newest.c.seq.desc()).limit(limit))).all()
-            return await _with_messages(sql, site_id, keys)
+            return await list_user_deliveries(sql, site_id, user, since, limit, device)
 
     async def last_acks(
         self, site: str, names: Sequence[tuple[str, str]], looked_at: int
@@ -171,8 +153,8 @@ class Journal:
         """When devices, named by user and device, have acknowledged last, each among so many of its newest messages."""
         found: dict[tuple[str, str], int] = {}
         async with self._asking(site) as (sql, site_id):
-            for start in range(0, len(names), _DEVICES_OF_USER):
-                part = names[start : start + _DEVICES_OF_USER]
+            for start in range(0, len(names), _DEVICES_A_PART):
+                part = names[start : start + _DEVICES_A_PART]
                 bounds = {"site_id": site_id, "names": part, "looked_at": looked_at, "acked": _ACKED_OF_DEVICE}
                 rows = await sql.execute(_LAST_ACKS, bounds)
                 found |= {(row.user, row.device): row.at for row in rows if row.at is not None}
@@ -192,34 +174,6 @@ class Journal:
         async with self._asking(site) as (sql, _):
             of_site = (missing.c.stream == stream_of(site), missing.c.at >= since)
             return (await sql.execute(select(func.sum(missing.c.entries)).where(*of_site))).scalar_one() or 0
-
-    async def _messages_of_user(
-        self, sql: AsyncConnection, site_id: int, wanted: MessageFilter, limit: int, bounds: "_Bounds", body: bool
-    ) -> MessagePage:
-        ids = await _device_ids(sql, site_id, wanted.user or "", None)
-        if not ids:
-            return MessagePage([], None)
-        looked = _of_devices(ids, bounds, _ROWS_OF_DEVICE)
-        rows = (await sql.execute(select(looked))).all()
-        # Of a device with more rows only the newest were looked at: the page ends where the first of these ends.
-        by_device = {id: [row.seq for row in rows if row.device_id == id] for id in ids}
-        cut = [min(seqs) for seqs in by_device.values() if len(seqs) == _ROWS_OF_DEVICE]
-        floor = max(cut, default=None)
-        seqs = sorted(
-            {row.seq for row in rows if row.seq >= (floor or 0) and wanted.state in (None, row.state)}, reverse=True
-        )
-        found: list[JournalMessage] = []
-        for start in range(0, len(seqs), _ROWS_OF_DEVICE):
-            part = seqs[start : start + _ROWS_OF_DEVICE]
-            statement = _messages(body).where(messages.c.site_id == site_id, messages.c.seq.in_(part))
-            if wanted.event is not None:
-                statement = statement.where(messages.c.event == wanted.event)
-            if wanted.room is not None:
-                statement = statement.join(message_rooms, _is_in_room(wanted.room))
-            found += map(_message, await sql.execute(statement.order_by(messages.c.seq.desc()).limit(limit + 1)))
-            if len(found) > limit:
-                return MessagePage(found[:limit], found[limit - 1].seq)
-        return MessagePage(found, floor)
 
     async def _rows(
         self, table: str, site: str, since: int, limit: int, *where: ColumnElement[bool]
@@ -254,132 +208,6 @@ class Journal:
                 return 0
             self._site_ids[site] = found
         return self._site_ids[site]
-
-
-class _Bounds(Struct, frozen=True):
-    """The seqs of a list: from `least` up to below `below`; None: no bound."""
-
-    least: int | None
-    below: int | None
-
-    def of(self, seq: ColumnElement[int]) -> Iterable[ColumnElement[bool]]:
-        """The conditions."""
-        if self.least is not None:
-            yield seq >= self.least
-        if self.below is not None:
-            yield seq < self.below
-
-
-async def _seq_bounds(sql: AsyncConnection, site_id: int, wanted: MessageFilter, cursor: int | None) -> _Bounds:
-    """The bounds in seqs, which grow with time: so every list goes by one index, whatever its times."""
-    least, below = None, cursor
-    at, seq = messages.c.accepted_at, messages.c.seq
-    if wanted.since is not None:
-        first = select(seq).where(messages.c.site_id == site_id, at >= wanted.since).order_by(at, seq).limit(1)
-        # Nothing is so new: no seq is.
-        least = (await sql.execute(first)).scalar_one_or_none() or 2**63 - 1
-    if wanted.until is not None:
-        last = select(seq).where(messages.c.site_id == site_id, at <= wanted.until)
-        newest = (await sql.execute(last.order_by(at.desc(), seq.desc()).limit(1))).scalar_one_or_none() or -1
-        below = min(newest + 1, cursor if cursor is not None else newest + 1)
-    return _Bounds(least, below)
-
-
-def _looked_at(site_id: int, wanted: MessageFilter, bounds: _Bounds, body: bool) -> Select[Any]:
-    """The messages that one index finds, newest first."""
-    statement = _messages(body)
-    if wanted.room is not None:
-        statement = statement.join(message_rooms, _is_in_room(wanted.room))
-        statement = statement.where(message_rooms.c.site_id == site_id)
-        key = message_rooms.c.seq
-    else:
-        statement = statement.where(messages.c.site_id == site_id)
-        key = messages.c.seq
-    is_free = wanted.room is None
-    if wanted.event is not None:
-        statement = statement.where(messages.c.event == wanted.event)
-        statement = _indexed_by(statement, "messages_by_event") if is_free else statement
-    elif wanted.state is not None and wanted.state is not Fate.ACKED and is_free:
-        is_open = wanted.state < FIRST_FINAL
-        statement = statement.where(text(UNFINISHED if is_open else LOST))
-        statement = _indexed_by(statement, "messages_unfinished" if is_open else "messages_lost")
-    return statement.where(*bounds.of(key)).order_by(key.desc())
-
-
-def _indexed_by(statement: Select[Any], index: str) -> Select[Any]:
-    return statement.with_hint(messages, f"INDEXED BY {index}", "sqlite")
-
-
-def _is_in_room(room: str) -> ColumnElement[bool]:
-    of_message = (message_rooms.c.site_id == messages.c.site_id) & (message_rooms.c.seq == messages.c.seq)
-    return of_message & (message_rooms.c.room == room)
-
-
-async def _device_ids(sql: AsyncConnection, site_id: int, user: str, device: str | None) -> list[int]:
-    statement = select(devices.c.id).where(devices.c.site_id == site_id, devices.c.user == user)
-    if device is not None:
-        statement = statement.where(devices.c.device == device)
-    return list((await sql.execute(statement.order_by(devices.c.id.desc()).limit(_DEVICES_OF_USER))).scalars())
-
-
-def _of_devices(ids: Sequence[int], bounds: _Bounds, limit: int) -> Any:
-    """The newest deliveries of each device, a part of its index each."""
-    keys = (deliveries.c.seq, deliveries.c.device_id, deliveries.c.state)
-    parts = [
-        select(*keys)
-        .where(deliveries.c.device_id == id, *bounds.of(deliveries.c.seq))
-        .order_by(deliveries.c.seq.desc())
-        .limit(limit)
-        .subquery()
-        for id in ids
-    ]
-    return union_all(*(select(part) for part in parts)).subquery()
-
-
-async def _with_messages(sql: AsyncConnection, site_id: int, keys: Sequence[Row[Any]]) -> list[UserDelivery]:
-    seqs = {row.seq for row in keys}
-    ids = {row.device_id for row in keys}
-    wanted = {(row.seq, row.device_id) for row in keys}
-    of_site = (deliveries.c.site_id == site_id, deliveries.c.seq.in_(seqs), deliveries.c.device_id.in_(ids))
-    found = [_delivery(row) for row in await sql.execute(_deliveries().where(*of_site))]
-    sent = _messages(False).where(messages.c.site_id == site_id, messages.c.seq.in_(seqs))
-    by_seq = {row.seq: _message(row) for row in await sql.execute(sent)}
-    pairs = [UserDelivery(one, by_seq[one.seq]) for one in found if (one.seq, one.device_id) in wanted]
-    return sorted(pairs, key=lambda pair: (-pair.delivery.seq, pair.delivery.device_id))
-
-
-_MESSAGE_COLUMNS = [column for column in messages.c if column.name not in ("site_id", "body")]
-
-
-def _messages(body: bool) -> Select[Any]:
-    return select(*_MESSAGE_COLUMNS, *([messages.c.body] if body else []))
-
-
-def _deliveries() -> Select[Any]:
-    columns = [column for column in deliveries.c if column.name != "site_id"]
-    return select(*columns, devices.c.user, devices.c.device).join(devices, devices.c.id == deliveries.c.device_id)
-
-
-def _message(row: Row[Any]) -> JournalMessage:
-    return JournalMessage(
-        seq=row.seq,
-        id=row.id,
-        event=row.event,
-        rooms=msgspec.json.decode(row.rooms),
-        bytes=row.bytes,
-        accepted_at=row.accepted_at,
-        options=msgspec.json.decode(row.options) if row.options else {},
-        addressed=row.addressed,
-        summary={state: getattr(row, state.column) for state in Fate},
-        nodes=row.nodes,
-        body=getattr(row, "body", None),
-    )
-
-
-def _delivery(row: Row[Any]) -> JournalDelivery:
-    times = (row.written_at, row.acked_at, row.ms, row.ended_at)
-    named = (row.seq, row.device_id, row.user, row.device)
-    return JournalDelivery(*named, Fate(row.state), reason_text(row.reason), bool(row.is_batch), *times)
 
 
 def _without_ids(row: Row[Any]) -> dict[str, object]:

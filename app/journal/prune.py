@@ -3,7 +3,7 @@ follows it, so that the writer and the questions are never held up for long."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Delete, Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -48,13 +48,24 @@ _OF_NO_SITE = (log, audit, missing)
 _Conditions = Sequence[ColumnElement[bool]]
 
 
-async def prune(engine: AsyncEngine, settings: JournalSettings, *, now_ms: int | None = None) -> dict[str, int]:
-    """Deletes everything that is older than its table's retention. Returns how many rows by table. Raises
-    JournalUnavailable; what was deleted by then stays deleted."""
+def _tell_nobody(table: str, rows: int) -> None:
+    """Of a part that is deleted."""
+
+
+async def prune(
+    engine: AsyncEngine,
+    settings: JournalSettings,
+    *,
+    now_ms: int | None = None,
+    tell: Callable[[str, int], None] = _tell_nobody,
+) -> dict[str, int]:
+    """Deletes everything that is older than its table's retention. Returns how many rows by table; `tell` hears of each
+    part. Raises JournalUnavailable; what was deleted by then stays deleted."""
     now = int(time.time() * 1000) if now_ms is None else now_ms
     deleted: dict[str, int] = {}
     async for table, count in _delete_all(engine, settings, now):
         deleted[table.name] = deleted.get(table.name, 0) + count
+        tell(table.name, count)
     return deleted
 
 

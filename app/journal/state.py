@@ -1,9 +1,9 @@
 """The state of the journal's database for operators: its version, and of each table the rows and the size.
 
-Nothing here reads a table as a whole: rows are those that the database itself counts, or a bounded count.
+Nothing here reads a table as a whole: rows are those that the database itself counts, or a guess from some pages.
 """
 
-import asyncio
+from collections.abc import Mapping
 
 from msgspec import Struct
 from sqlalchemy import text
@@ -11,8 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.journal.database import asking
 from app.journal.tables import metadata
+from app.journal.trees import MAX_PAGES, TreePage, TreeSize, size_of
 
-#: The rows of a table of SQLite that are counted; a larger one has `is_more`.
+_HAS_PAGES = "SELECT COUNT(*) FROM pragma_module_list WHERE name = 'dbstat'"
+
+#: The rows of a table that are counted where SQLite does not tell of its pages; a larger one has `is_more`.
 MOST_COUNTED = 100_000
 
 
@@ -25,6 +28,8 @@ class TableState(Struct, frozen=True):
     is_more: bool = False
     bytes: int | None = None
     index_bytes: int | None = None
+    #: Whether rows and sizes are guesses.
+    is_estimate: bool = False
 
 
 class DatabaseState(Struct, frozen=True):
@@ -55,7 +60,7 @@ async def _postgres_state(sql: AsyncConnection) -> DatabaseState:
     )
     found = {row.relname: row for row in await sql.execute(text(statement))}
     tables = [
-        TableState(name, row.rows, bytes=row.size, index_bytes=row.indexes)
+        TableState(name, row.rows, bytes=row.size, index_bytes=row.indexes, is_estimate=True)
         for name in sorted(metadata.tables)
         if (row := found.get(name)) is not None
     ]
@@ -66,10 +71,49 @@ async def _sqlite_state(sql: AsyncConnection) -> DatabaseState:
     version = (await sql.execute(text("SELECT sqlite_version()"))).scalar_one()
     pages = (await sql.execute(text("PRAGMA page_count"))).scalar_one()
     page_bytes = (await sql.execute(text("PRAGMA page_size"))).scalar_one()
-    tables = []
-    for name in sorted(metadata.tables):
-        statement = f'SELECT COUNT(*) FROM (SELECT 1 FROM "{name}" LIMIT {MOST_COUNTED + 1})'
-        rows = (await sql.execute(text(statement))).scalar_one()
-        tables.append(TableState(name, min(rows, MOST_COUNTED), rows > MOST_COUNTED))
-        await asyncio.sleep(0)
+    known = await _trees(sql) if (await sql.execute(text(_HAS_PAGES))).scalar_one() else {}
+    free = (await sql.execute(text("PRAGMA freelist_count"))).scalar_one()
+    if known:
+        tables = _measured(known, (pages - free) * page_bytes)
+    else:
+        tables = [await _counted(sql, name) for name in sorted(metadata.tables)]
     return DatabaseState("sqlite", version, pages * page_bytes, tables)
+
+
+async def _counted(sql: AsyncConnection, name: str) -> TableState:
+    statement = f'SELECT COUNT(*) FROM (SELECT 1 FROM "{name}" LIMIT {MOST_COUNTED + 1})'
+    rows = (await sql.execute(text(statement))).scalar_one()
+    return TableState(name, min(rows, MOST_COUNTED), rows > MOST_COUNTED)
+
+
+async def _trees(sql: AsyncConnection) -> dict[str, tuple[str, TreeSize]]:
+    """The tables and indexes by name, each with the name of its table and its size."""
+    named = await sql.execute(text("SELECT name, tbl_name FROM sqlite_master WHERE rootpage > 0"))
+    found: dict[str, tuple[str, TreeSize]] = {}
+    for name, table in named.all():
+        statement = text("SELECT path, pagetype, ncell, pgsize FROM dbstat WHERE name = :name LIMIT :most")
+        rows = await sql.execute(statement, {"name": name, "most": MAX_PAGES})
+        has_rowid = name in metadata.tables and metadata.tables[name].dialect_options["sqlite"]["with_rowid"]
+        found[name] = (table, size_of([TreePage(*row) for row in rows], has_rows_inside=not has_rowid))
+    return found
+
+
+def _measured(trees: Mapping[str, tuple[str, TreeSize]], used_bytes: int) -> list[TableState]:
+    """The tables of these sizes. All of them together are known, so each guess has its share of what is not."""
+    guessed = sum(size.bytes for _, size in trees.values() if size.is_estimate)
+    counted = sum(size.bytes for _, size in trees.values() if not size.is_estimate)
+    scale = max(0, used_bytes - counted) / guessed if guessed else 1.0
+
+    def state_of(name: str) -> TableState:
+        own = trees[name][1]
+        indexes = [size for index, (table, size) in trees.items() if table == name and index != name]
+        is_estimate = own.is_estimate or any(size.is_estimate for size in indexes)
+        rows = round(own.rows * scale) if own.is_estimate else own.rows
+        sizes = (_scaled(own, scale), sum(_scaled(size, scale) for size in indexes))
+        return TableState(name, rows, False, *sizes, is_estimate)
+
+    return [state_of(name) for name in sorted(metadata.tables) if name in trees]
+
+
+def _scaled(size: TreeSize, scale: float) -> int:
+    return round(size.bytes * scale) if size.is_estimate else size.bytes

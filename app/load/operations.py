@@ -61,13 +61,13 @@ class Runs(Protocol):
 
 
 class Bench(Protocol):
-    """The run of this node."""
+    """The runs of the nodes."""
 
     async def start(self, plan: LoadPlan, description: str, operator: str) -> int:
         """Starts a run and returns its number. Raises RequestRefused."""
 
-    def stop(self, id: int) -> bool:
-        """Stops the run if it runs here."""
+    async def stop(self, id: int, node: str) -> bool:
+        """Stops a run on the node that has it. False: it runs no more. Raises RequestRefused, StoreError."""
 
 
 def load_operations(runs: Runs, bench: Bench) -> list[Operation]:
@@ -95,7 +95,7 @@ class _Load:
             one("start", "Start a run of the load test", "POST", "", self._start, NewRun),
             one("show", "Show one run", "GET", "/{id}", self._show, RunPath),
             one("compare", "Compare two runs", "GET", "/{id}/compare", self._compare, TwoRuns),
-            one("stop", "Stop a run on the node that has it", "POST", "/{id}/stop", self._stop, RunPath),
+            one("stop", "Stop a run, on whatever node it is", "POST", "/{id}/stop", self._stop, RunPath),
             one("remove", "Remove a run that has ended", "DELETE", "/{id}", self._remove, RunPath),
         ]
 
@@ -120,8 +120,9 @@ class _Load:
         return {"runs": [first, second], "rows": rows_of(first["totals"], second["totals"])}
 
     async def _stop(self, call: Call) -> dict[str, Any]:
-        if not self._bench.stop(call.given.id):
-            raise RequestRefused("The run is not under way on this node.", "not_running", 409)
+        found = await self._found(call.given.id)
+        if found["state"] != "running" or not await self._bench.stop(found["id"], found["node"]):
+            raise RequestRefused("The run is not under way any more.", "not_running", 409)
         return {"ok": True}
 
     async def _remove(self, call: Call) -> dict[str, Any]:

@@ -19,19 +19,22 @@ from app.canary.wire import OwnPort, WireError
 from app.config.settings import CANARY_SITE, Config
 from app.errors import RecadoError, RequestRefused
 from app.journal.database import open_database
-from app.load.operations import load_operations
+from app.load.operations import RunPath, load_operations
 from app.load.plan import LoadPlan
 from app.load.run import LoadRun, LoadTask
 from app.load.sql_runs import SqlRuns
 from app.node.certificates import own_client, own_context
 from app.protocols.operations import Operation
 from app.redis.embedded import end_with_parent
+from app.store.node_calls import CallRefused, NodeCalls, NodeSilent, arguments_of
 from app.watched_tasks import start_logged
 
 #: The bytes of the totals.
 MAX_TOTALS_BYTES = 65_536
 #: The time for connects and for the last receipts, beside the time of the plan.
 _MORE_SECONDS = 40.0
+#: The call that stops a run, by its number.
+_STOP = "stop_load"
 
 _log = structlog.get_logger(__name__)
 
@@ -60,9 +63,11 @@ class Server(Struct, frozen=True):
 class LoadBench:
     """Lives as long as the node: `listens` when the port is open, `close` ends a run that is under way."""
 
-    def __init__(self, server: Server | None, runs: KeptRuns) -> None:
-        """Without a `server` there is no hidden site, and no run begins."""
+    def __init__(self, server: Server | None, runs: KeptRuns, calls: NodeCalls) -> None:
+        """Without a `server` there is no hidden site, and no run begins. Other nodes stop runs through `calls`."""
         self._server = server
+        self._calls = calls
+        calls.handlers[_STOP] = self._stop_for_others
         self._runs = runs
         self._target: OwnPort | None = None
         self._task: asyncio.Task[None] | None = None
@@ -96,8 +101,21 @@ class LoadBench:
         self._task = start_logged(self._run(id, task), "load run")
         return id
 
-    def stop(self, id: int) -> bool:
-        """Stops the run if it runs here."""
+    async def stop(self, id: int, node: str) -> bool:
+        """Stops a run on the node that has it. False: it runs no more. Raises RequestRefused, StoreError."""
+        if self._server is not None and node == self._server.node:
+            return self._stop_here(id)
+        try:
+            return await self._calls.ask(node, _STOP, RunPath(id=id)) == b"true"
+        except NodeSilent:
+            raise RequestRefused("The node of the run does not answer.", "node_silent", 503) from None
+        except CallRefused as refusal:
+            raise RequestRefused(str(refusal), "node_refused", 409) from None
+
+    async def _stop_for_others(self, given: Any) -> bool:
+        return self._stop_here(arguments_of(given, RunPath).id)
+
+    def _stop_here(self, id: int) -> bool:
         if self._id != id or self._task is None:
             return False
         self._is_stopped = True
@@ -155,7 +173,7 @@ class LoadBench:
 
 
 def open_bench(
-    config: Config, node: str, operations: list[Operation], stack: contextlib.AsyncExitStack
+    config: Config, calls: NodeCalls, operations: list[Operation], stack: contextlib.AsyncExitStack
 ) -> LoadBench | None:
     """The load test of a node, with its operations added to these; it closes with `stack`. None without a database."""
     if config.journal_url is None:
@@ -164,7 +182,7 @@ def open_bench(
     stack.push_async_callback(engine.dispose)
     runs = SqlRuns(engine)
     site = config.sites.get(CANARY_SITE)
-    bench = LoadBench(None if site is None else Server(node, site.api_key), runs)
+    bench = LoadBench(None if site is None else Server(calls.node, site.api_key), runs, calls)
     stack.push_async_callback(bench.close)
     operations.extend(load_operations(runs, bench))
     return bench

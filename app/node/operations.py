@@ -51,6 +51,15 @@ class OpenConnections(Inputs, frozen=True, kw_only=True):
     cursor: Cursor | None = None
     #: The user room.
     user: Words | None = None
+    node: NodeName | None = None
+    protocol: Words | None = None
+    order: Literal["newest", "oldest"] = "newest"
+
+
+class EveryConnection(OpenConnections, frozen=True, kw_only=True):
+    """The same of all sites, or of one."""
+
+    site: Words | None = None
 
 
 class ConnectionPath(Inputs, frozen=True, kw_only=True):
@@ -95,12 +104,21 @@ class NodeDesk:
         return {"ok": True, "said": await self._ask(given.node, "workers", wish)}
 
     async def list_connections(self, call: Call) -> dict[str, Any]:
-        """The open connections of a site on all nodes, newest first. A node that does not answer is named."""
-        given: OpenConnections = call.given
-        nodes = [facts.node for facts in await living_nodes(self._redis)]
-        question = LiveQuestion(given.limit, call.known_site.name, given.user, _place_of(given.cursor))
+        """The open connections of a site on all nodes. A node that does not answer is named."""
+        return await self._list(call.given, call.known_site.name)
+
+    async def list_everywhere(self, call: Call) -> dict[str, Any]:
+        """The same of all sites. Administrators know every site."""
+        return await self._list(call.given, call.given.site)
+
+    async def _list(self, given: OpenConnections, site: str | None) -> dict[str, Any]:
+        nodes = [facts.node for facts in await living_nodes(self._redis) if given.node in (None, facts.node)]
+        is_oldest_first = given.order == "oldest"
+        place = _place_of(given.cursor)
+        question = LiveQuestion(given.limit, site, given.user, place, given.protocol, is_oldest_first)
         answers, silent = values_of(await self._calls.ask_each(nodes, "connections", question), list[LiveRow])
-        rows = sorted((row for part in answers.values() for row in part), key=lambda row: row.place, reverse=True)
+        rows = [row for part in answers.values() for row in part]
+        rows.sort(key=lambda row: row.place, reverse=not is_oldest_first)
         is_more = len(rows) > given.limit or any(len(part) == given.limit for part in answers.values())
         shown = rows[: given.limit]
         cursor = _cursor_of(shown[-1].place) if shown and is_more else None
@@ -154,12 +172,21 @@ def node_operations(redis: Commands, calls: NodeCalls) -> list[Operation]:
         Operation("redis.show", "Show the state of Redis", "GET", "/redis", admin, do.show_redis),
         Operation(
             "connections.list",
-            "List the open connections of a site, newest first",
+            "List the open connections of a site",
             "GET",
             of_site,
             Role.VIEWER,
             do.list_connections,
             OpenConnections,
+        ),
+        Operation(
+            "connections.everywhere",
+            "List the open connections of all sites",
+            "GET",
+            "/connections",
+            admin,
+            do.list_everywhere,
+            EveryConnection,
         ),
         Operation(
             "connections.disconnect",

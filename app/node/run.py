@@ -20,6 +20,7 @@ from app.config.settings import CANARY_SITE, Config, Site
 from app.config.sources import Sources
 from app.demo.site import DEMO, demo_site
 from app.errors import ConfigError
+from app.node.announcement import tell_listening
 from app.node.build import Services, check_together
 from app.node.certificates import own_client
 from app.node.http_server import HttpServer
@@ -69,7 +70,7 @@ def run(config: Config, specs: Sequence[ProtocolSpec], sources: Sources) -> None
             redirect_fd = stack.enter_context(listen(config.host, redirect_port, "tls.redirect_port")).fileno()
         slot = WorkerSlot(directory, further_fds=tuple(one.fileno() for one in further), redirect_fd=redirect_fd)
         ports = {"ports": list(config.further_ports)} if further else {}
-        serve(specs, config, sources, listening, slot, lambda url: _log.info("listening", url=url, **ports))
+        serve(specs, config, sources, listening, slot, lambda url: tell_listening(config, sources, url, **ports))
 
 
 def serve(

@@ -22,6 +22,7 @@ from app.config.changes import Changes
 from app.config.settings import NO_DATABASE, Config, url_on_loopback
 from app.config.sources import Sources
 from app.errors import RecadoError, StoreUnavailable
+from app.node.announcement import tell_listening
 from app.node.crew import LEAST_WORKERS, Crew
 from app.node.journal_process import JournalProcess
 from app.node.port import SharedPort
@@ -216,7 +217,7 @@ class Supervisor:
         self._has_served = True
         ports = {"ports": [port.number for port in self._further.shared]} if self._further.shared else {}
         url = url_on_loopback(self._config, self._port.number)
-        _log.info("listening", url=url, workers=self._config.workers, **ports)
+        tell_listening(self._config, self._sources, url, workers=self._config.workers, **ports)
 
     async def _keep(self, number: int, before: "asyncio.Task[None] | None" = None) -> None:
         """Runs a worker, and restarts it when it dies, until the supervisor stops or wants it no more. The earlier one

@@ -5,9 +5,9 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 from app.errors import BadRequest
+from app.transport.query import MAX_FIELDS, fields_of, unescaped
 from app.transport.refusals import BODY_TOO_SLOW, refused
 from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
 
@@ -29,9 +29,14 @@ def shown_origin(origin: str) -> str:
     return origin[:_SHOWN_ORIGIN]
 
 
+def fields_in(scope: Scope, most: int = MAX_FIELDS) -> list[tuple[str, str]]:
+    """Returns the parameters of the query in their order, at most so many."""
+    return fields_of(scope["query_string"], most)
+
+
 def query_of(scope: Scope) -> dict[str, str]:
     """Returns the parameters of the query. If one is given twice, the first value wins, as in Engine.IO's query."""
-    return first_values(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    return first_values(fields_in(scope))
 
 
 def first_values(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -49,8 +54,7 @@ def segments_of(scope: Scope) -> list[str]:
     raw_path: bytes | None = scope.get("raw_path")
     if raw_path is None:
         return list(scope["path"].strip("/").split("/"))
-    path = raw_path.partition(b"?")[0].decode("latin-1")
-    return [unquote(segment) for segment in path.strip("/").split("/")]
+    return [unescaped(segment) for segment in raw_path.partition(b"?")[0].strip(b"/").split(b"/")]
 
 
 def key_in(query: dict[str, str], headers: dict[bytes, bytes]) -> str:

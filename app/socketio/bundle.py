@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.socketio.engine_request import parse_query
+
 BUNDLE_PATH = "/socket.io/socket.io.js"
 _VENDOR = "static/vendor"
 _VERSIONS = ("1", "2", "4")
@@ -17,7 +19,7 @@ def bundle_routes(default: int = 4) -> list[BaseRoute]:
     """The route of the bundle: `?v=` names the client's major version, `default` the one without it."""
 
     def answer_bundle(request: Request) -> Response:
-        version = request.query_params.get("v", str(default))
+        version = parse_query(request.scope["query_string"]).get("v", str(default))
         if version not in _VERSIONS:
             return PlainTextResponse("v: expected 1, 2 or 4.", 404)
         file = _file(version)

@@ -10,18 +10,16 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
+from app.transport.query import fields_of
 from app.transport.tls_text import tls_of_scope
 from app.transport.user_agent import user_agent_of
 
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN = (429, 503)
-_MAX_FIELDS = 64
-"""A query has some ten fields. More of them are not read, so that reading a query costs little."""
 Scope = MutableMapping[str, Any]
 _packed = msgspec.msgpack.Decoder(dict[str, str])
 
@@ -141,8 +139,7 @@ def _cut(value: str, most: int) -> str:
 
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Decode a query; of a repeated name the first value counts. Bad bytes are replaced, never an error."""
-    text = "&".join(query_string.decode(errors="replace").split("&", _MAX_FIELDS)[:_MAX_FIELDS])
-    return dict(reversed(parse_qsl(text, keep_blank_values=True)))
+    return dict(reversed(fields_of(query_string)))
 
 
 async def wait_for_disconnect(receive: Any) -> None:

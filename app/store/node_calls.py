@@ -69,7 +69,7 @@ class NodeCalls:
 
     def __init__(self, redis: Commands, node: str) -> None:
         self._redis = redis
-        self._node = node
+        self.node = node
         #: By verb.
         self.handlers: dict[str, Handler] = {}
         self._numbers = itertools.count(1)
@@ -91,7 +91,7 @@ class NodeCalls:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                call = _NodeCall(number, self._node, verb, msgspec.Raw(encode_json(given)))
+                call = _NodeCall(number, self.node, verb, msgspec.Raw(encode_json(given)))
                 if not await self._publish(node, CALL + msgspec.json.encode(call)):
                     raise NodeSilent
                 return await answer

@@ -1,7 +1,6 @@
 """`QueueStore` on Redis: each method is one run of the script that bears its name; see `lua/` and `keys.py`."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +32,8 @@ from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
 from app.store.large_sends import LARGE_FROM, LEASE_SECONDS, LargeSends
-from app.store.send_words import except_word, limit_reached, once_words
+from app.store.send_words import except_word, once_words
+from app.store.terms import limit_reached, terms_of
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
@@ -328,15 +328,7 @@ class RedisQueues:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
 
     def _terms(self, message: Message) -> Word:
-        """The deadline of a send, with the limits of the site where it has any: lua/_terms.lua."""
-        site, limits = message.site, message.site.limits
-        rate, messages, size = limits.sends_per_second, limits.stored_messages, limits.stored_bytes
-        if not (rate or messages or size):
-            return self._deadline(site)
-        # Nothing is stored for a site without queues.
-        quota = f"{messages},{size}" if site.has_queues else "0,0"
-        burst = limits.sends_burst or math.ceil(rate)
-        return f"{self._deadline(site)},{rate},{burst},{quota},{message.weight}"
+        return terms_of(message.site, self._deadline(message.site), message.weight)
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer

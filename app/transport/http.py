@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import is_ssl
 
 from app.transport import handshake, refusals, tls_text
 from app.transport.http_cycle import Offer, RunningRequest, disconnect, drop, drop_all, forget_head, leave
-from app.transport.http_unread import ReadProtocol
+from app.transport.http_head import HeadProtocol, check_target, refusal_of
 from app.transport.http_wait import Wait
 from app.transport.share import share_of
 from app.transport.streaming import EXTENSION, StreamSocket
@@ -40,12 +40,11 @@ HALF_CLOSED_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
 _MAX_LINGER_BYTES = 1 << 20
 
-
 # The look-up of a member in its enum costs more than the comparison.
 _FIRST_BYTE, _HEAD, _BODY, _RESPONSE, _NEXT_REQUEST, _END = Wait
 
 
-class HttpProtocol(ReadProtocol):
+class HttpProtocol(HeadProtocol):
     """One HTTP connection of uvicorn; lives until it is closed or upgraded."""
 
     # Slots, since Python keeps the attributes of an object in a slower form from the 31st on, and uvicorn has 28.
@@ -174,9 +173,9 @@ class HttpProtocol(ReadProtocol):
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._upgrade_offered(piece[upgrade.args[0] :] + data[len(piece) :])
-            except httptools.HttpParserError:
+            except httptools.HttpParserError as error:
                 self.logger.warning("Invalid HTTP request received.")
-                self._refuse(400, refusals.MALFORMED, "Invalid HTTP request received.")
+                self._refuse(*refusal_of(error))
             else:
                 data = data[len(piece) :]
                 if self._head_bytes >= MAX_HEAD_BYTES or self._trailer_bytes > MAX_TRAILER_BYTES:
@@ -208,6 +207,7 @@ class HttpProtocol(ReadProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request, whose task runs after this turn, with an offer to stream its response."""
+        check_target(self.url)
         self._part = _BODY
         self._head_bytes = self._trailer_bytes = 0
         if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -345,8 +345,7 @@ class HttpProtocol(ReadProtocol):
         # As after a complete response: uvicorn then does nothing more for the request.
         cycle.response_started = cycle.response_complete = True
         drop_all(self.pipeline)
-        self._running = self._early = None
-        self._behind = b""
+        self._running, self._early, self._behind = None, None, b""
         self._wait_for(_END)
         self.end_watch()
         self.flow.resume_reading()

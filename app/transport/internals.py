@@ -6,6 +6,7 @@ from above, and tests/transport/test_internals.py compares this list with the in
 
 - `transport/http.py` derives from HttpToolsProtocol: it feeds the parser itself, within bounds of size and time,
   decides on upgrades, and takes the socket of a request over for a stream;
+- `transport/http_head.py` derives from it too, and counts the headers;
 - `transport/http_unread.py` derives from it too, and counts the time of a client that does not read;
 - `transport/http_cycle.py` stands between RequestResponseCycle and the application;
 - `transport/websocket.py` is the class that handle_websocket_upgrade makes and feeds;

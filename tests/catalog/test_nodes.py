@@ -204,6 +204,7 @@ def test_a_key_is_rotated(deployment: Deployment, operator: Operator, tenant: Te
     operator.run(lambda catalog, _: catalog.remove_key(name, key_name(block["apiKey"])))
     wait_status(deployment, name, block["apiKey"], 401)
     assert {send_at(node, name, key) for node in deployment.nodes} == {200}
+    eventually(lambda: set(operator.run(lambda _, redis: key_uses(redis, name))) == {key_name(key)}, "one last use")
 
 
 def test_a_site_is_removed(

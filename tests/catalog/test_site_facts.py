@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.catalog.site_facts import SiteFacts, on_nodes
+from msgspec import structs
+
+from app.catalog.site_facts import SiteFacts, key_uses, on_nodes
+from app.catalog.stored_site import key_name
+from app.digests import digest
 from app.observe.counts import Counts
 from app.redis.client import Redis
 from app.store.keys import NODES, prefix
@@ -32,3 +36,22 @@ async def test_dead_nodes_are_taken_away(redis: Redis, valkey: Valkey) -> None:
     client.zadd(NODES, {"cc": 1})
     await SiteFacts(redis, "cc", {SITE.name: SITE}, connected()).tell()
     assert client.hkeys(prefix(SITE.name) + "on_nodes") == [b"cc"]
+
+
+async def test_removed_keys_are_taken_away(redis: Redis, valkey: Valkey) -> None:
+    """The last use of a key that the site no longer has is taken away, also when it was told late."""
+    counts, old, new = Counts(), "the old key", "the new key"
+    sites = {SITE.name: structs.replace(SITE, api_key=new, further_keys=(old,))}
+    facts = SiteFacts(redis, "aa", sites, counts)
+
+    async def used(*keys: str) -> set[str]:
+        counts.key_uses.update({(SITE.name, digest(key)): 1 for key in keys})
+        await facts.tell()
+        return set(await key_uses(redis, SITE.name))
+
+    assert await used(old, new) == {key_name(old), key_name(new)}
+    sites[SITE.name] = structs.replace(SITE, api_key=new, further_keys=())
+    assert await used() == {key_name(new)}
+    assert await used(old) == {key_name(new)}
+    del sites[SITE.name]
+    assert await used(old) == {key_name(new)}

@@ -102,6 +102,17 @@ async def test_failures_of_many_names_block(node: ConsoleNode, valkey: Valkey, m
     assert all(valkey.client.ttl(key) > 0 for key in valkey.client.keys("recado:console:failures:*"))
 
 
+async def test_refused_addresses_leave_no_keys(
+    node: ConsoleNode, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address past its failures is refused whatever names it makes up, and Redis keeps nothing of these."""
+    for module in ("entry", "redis_sessions"):
+        monkeypatch.setattr(f"app.console.{module}.MAX_ADDRESS_FAILURES", 3)
+    failed = [(await Visitor(node.client(), f"name{number}").log_in("wrong")).status_code for number in range(20)]
+    assert failed == [401] * 3 + [429] * 17
+    assert len(valkey.client.keys("recado:console:failures:*")) == 4
+
+
 async def test_failures_at_once_block(node: ConsoleNode) -> None:
     """Tries at the same moment are no way around: five are checked, the others are refused."""
     await node.add("ana")

@@ -74,7 +74,7 @@ async def test_nodes_are_shown(world: World) -> None:
     admin = await world.admin()
     for path, texts in (
         ("/nodes", (world.there.name, "ready", "Python")),
-        ("/redis", ("noeviction", "deliveries", "sqlite")),
+        ("/redis", ("noeviction", "Slow commands")),
     ):
         page = await admin.get(path)
         assert page.status_code == 200
@@ -146,6 +146,12 @@ async def test_open_connections(world: World) -> None:
     second, cursor = await listed(limit="2", cursor=cursor or "")
     assert second == ["user_3", "user_2"]
     assert await listed(limit="2", cursor=cursor or "") == (["user_1"], None)
+    oldest, cursor = await listed(limit="2", order="oldest")
+    assert oldest == ["user_1", "user_2"]
+    assert await listed(limit="9", order="oldest", cursor=cursor or "") == (["user_3", "user_4", "user_5"], None)
+    assert await listed(protocol="channels") == ([], None)
+    assert (await listed(node=world.there.name))[0] == (await listed())[0]
+    assert await listed(node="abc") == ([], None)
     for cursor in ("nonsense", "e30=", "W10="):
         answer = await client.get("/api/v1/sites/shop/connections", params={"cursor": cursor}, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_cursor")
@@ -153,6 +159,29 @@ async def test_open_connections(world: World) -> None:
     assert (await admin.do("connections.disconnect", **fields)).status_code == 303
     assert [one.live_id for one in world.open_ones if one.ended] == ["3"]
     assert (await admin.do("connections.disconnect", **fields | {"id": "77"})).status_code == 404
+
+
+async def test_connections_of_all_sites(world: World, valkey: Valkey, redis: Redis) -> None:
+    """An administrator lists those of all sites, open and ended, or of one, and ends one; nobody else may."""
+    for site in ("shop", "news"):
+        row = {"user": f"of_{site}", "disconnected_at": 5, "connected_at": 5, "node": "ab", "reason": f"why {site}"}
+        FateStream(valkey, site).rows("connections", row)
+    await write_all(new_writer(redis, world.console.engine, "shop", "news"))
+    admin = await world.admin()
+    page = (await admin.get("/connections")).text
+    assert all(text in page for text in ("user_5", "of_shop", "of_news", 'name="site" value="shop"'))
+    assert "user_5" in (await admin.get("/connections?site=shop&order=oldest")).text
+    other = (await admin.get("/connections?site=news")).text
+    assert "user_5" not in other
+    assert "of_shop" not in other
+    of_user = (await admin.get("/connections?user=of_shop")).text
+    assert "why shop" in of_user
+    assert "why news" not in of_user
+    eve = await world.console.visitor("eve", "operator", ("shop",))
+    assert (await eve.get("/connections")).status_code == 403
+    headers, client = bearer(await world.console.token("eve")), world.console.client()
+    for path in ("/api/v1/connections", "/api/v1/connections/ended"):
+        assert (await client.get(path, headers=headers)).status_code == 403
 
 
 async def test_connections_of_other_sites(world: World) -> None:

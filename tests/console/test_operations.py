@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,9 @@ from msgspec import json
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from app.catalog.operations import site_operations
+from app.console.desk import MAX_UNDER_WAY
 from app.console.openapi import describe
+from app.console.operators import Operator
 from app.console.pages.audit import audit_operations
 from app.console.pages.connections import connection_operations
 from app.console.pages.log import log_operations
@@ -23,6 +26,7 @@ from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
 from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
+from app.console.sql_operators import SqlOperators
 from app.load.operations import load_operations
 from app.node.operations import node_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
@@ -242,3 +246,30 @@ async def test_names_of_sites(valkey: Valkey, database: str, site: str) -> None:
         assert answer.json() == {"ok": True, "site": site, "caller": "ana"}
     finally:
         await node.close()
+
+
+async def test_strangers_with_tokens_keep_nobody_out(node: ConsoleNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address has so many questions for its tokens under way, further ones are refused at once, and an operator at
+    another address is answered."""
+    await node.add("ana")
+    headers = bearer(await node.token("ana"))
+    held, let_go = asyncio.Event(), asyncio.Event()
+    find_token = SqlOperators.find_token
+
+    async def find(self: SqlOperators, token: bytes) -> Operator | None:
+        found = await find_token(self, token)
+        if found is None:
+            held.set()
+            await let_go.wait()
+        return found
+
+    monkeypatch.setattr(SqlOperators, "find_token", find)
+    stranger = node.client("192.0.2.66")
+    guesses = [asyncio.ensure_future(stranger.get("/api/v1/log", headers=bearer(f"recado_{n}"))) for n in range(20)]
+    await held.wait()
+    assert (await node.client().get("/api/v1/log", headers=headers)).status_code == 200
+    refused, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+    assert {guess.result().status_code for guess in refused} == {429}
+    let_go.set()
+    answers = [answer.status_code for answer in await asyncio.gather(*guesses)]
+    assert sorted(answers) == [401] * MAX_UNDER_WAY + [429] * (20 - MAX_UNDER_WAY)

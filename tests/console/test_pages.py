@@ -122,6 +122,20 @@ def test_pages_are_accessible(inside: OpenPage, size: str, scheme: str) -> None:
     assert page.complaints() == []
 
 
+def test_the_menu_on_a_phone(inside: OpenPage) -> None:
+    """On a phone the menu is behind a button, and nothing of it must be scrolled sideways."""
+    page = inside("/console/log", width=375, height=740)
+    is_shown = "document.querySelector('#menu').checkVisibility()"
+    assert page.evaluate(is_shown) is False
+    page.click(page.find("button", "Menu"))
+    assert page.evaluate(is_shown) is True
+    assert page.evaluate("document.querySelector('#menu').scrollWidth <= document.querySelector('#menu').clientWidth")
+    assert violations(page) == []
+    page.click(page.find("link", "Audit"))
+    wait_for(page, "location.pathname === '/console/audit'", "the page")
+    assert page.evaluate(is_shown) is False
+
+
 def test_the_login_is_accessible(open_page: OpenPage) -> None:
     """The login, and its answer to a wrong password, have no violation."""
     page = open_page("/console", width=375, height=740)

@@ -13,24 +13,44 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.load.plan import LoadPlan
+from app.load.tally import Tally
 from tests.console.test_pages import NAME, PASSWORD, can_log_in, go, log_in, wait_for
 from tests.support.browser import Browser, Page
 from tests.support.channels import Subscription
+from tests.support.clients import ACK_NONE, PYTHON_KINDS
+from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
+from tests.support.hook_receiver import SECRET
 from tests.support.processes import REPOSITORY
+from tests.support.sites import contract_sites
+from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 _FOLDER = REPOSITORY / "docs/images"
-_SHOP = {"authUrl": "http://127.0.0.1:9/rooms", "apiKey": "key of the shop", "userRoomPrefix": "user_"}
-_SITES = {"shop": {**_SHOP, "channels": {}}}
+_SHOP = "/console/sites/shop"
+#: Nobody answers there: what the site's webhook tells is to be sent again.
+_HOOK = {"url": "http://127.0.0.1:9/events", "secret": SECRET, "events": ["user.online"], "allow_private": True}
 #: The smallest picture that can hold a page.
 _LEAST_BYTES = 10_000
 #: Name of the picture -> path, the text that the page waits for, and the size of the window.
 PICTURES = {
     "console-overview": ("/console/overview", "Sites now", (1280, 960)),
+    "console-sites": ("/console/sites", "shop", (1280, 400)),
+    "console-site": (_SHOP, "authUrl", (1280, 900)),
     "console-nodes": ("/console/nodes", "ready", (1280, 640)),
-    "console-stores": ("/console/redis", "deliveries", (1280, 800)),
-    "console-connections": ("/console/sites/shop/connections", "channels", (1280, 640)),
+    "console-stores": ("/console/redis", "noeviction", (1280, 400)),
+    "console-totals": ("/console/totals", "webhook_attempts", (1280, 1000)),
+    "console-connections": (f"{_SHOP}/connections", "channels", (1280, 640)),
+    "console-messages": (f"{_SHOP}/messages", "invoice", (1280, 640)),
+    "console-message": (f"{_SHOP}/messages/MESSAGE", "not acknowledged", (1280, 640)),
+    "console-devices": (f"{_SHOP}/devices", "tablet", (1280, 480)),
+    "console-device": (f"{_SHOP}/devices/queue?user=user_7&device=tablet", "invoice", (1280, 640)),
+    "console-trace": (f"{_SHOP}/trace?user=user_7", "invoice", (1280, 640)),
+    "console-send": (f"{_SHOP}/send", "Arguments", (1280, 900)),
+    "console-webhooks": (f"{_SHOP}/webhooks", "connection failed", (1280, 720)),
+    "console-load": ("/console/load", "before the update", (1280, 640)),
+    "console-load-compare": ("/console/load/1/compare?other=2", "delivery ms: p99", (1280, 560)),
     "console-log": ("/console/log", "console login refused", (1280, 640)),
     "console-operators": ("/console/operators", "ben", (1280, 800)),
     "console-audit": ("/console/audit", "operators.add", (1280, 640)),
@@ -40,17 +60,62 @@ PICTURES = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A server on which something has happened."""
+def server(tmp_path_factory: pytest.TempPathFactory, tenant: Tenant) -> Iterator[Deployment]:
+    """A server with a site, a journal and an administrator."""
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
-    deployment = Deployment(_SITES, environment=environment)
+    shop = contract_sites(tenant)["alpha"] | {"channels": {}, "webhook": _HOOK}
+    deployment = Deployment({"shop": shop}, environment=environment)
     eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
-    httpx.post(f"{deployment.url}/console/login", data={"name": "nobody", "password": "wrong"})
     add_samples(file)
-    with Subscription(deployment.url, "shop"), Subscription(deployment.url, "shop"):
-        yield deployment
+    add_runs(file)
+    yield deployment
     deployment.end()
+
+
+@pytest.fixture(scope="module")
+def message(server: Deployment, drivers: Drivers, tenant: Tenant) -> Iterator[str]:
+    """Something has happened: a login was refused, clients came, and one of them takes no messages. The id of one."""
+    httpx.post(f"{server.url}/console/login", data={"name": "nobody", "password": "wrong"})
+    connect, user = Connector(server, drivers), tenant.user("orders", room="user_7")
+    phone = connect("shop", user, PYTHON_KINDS[0], device="phone")
+    connect("shop", user, PYTHON_KINDS[0], device="tablet", ack=ACK_NONE)
+    for event, room in (("greeting", "user_7"), ("order", "orders"), ("invoice", "user_7")):
+        answer = server.try_send("shop", {"rooms": room, "event": event, "args": [{"number": 1}]})
+        phone.wait_event(event)
+    with Subscription(server.url, "shop"), Subscription(server.url, "shop"):
+        yield str(answer.headers["x-message-id"])
+    connect.close()
+
+
+def add_runs(file: Path) -> None:
+    """Write two runs of the load test."""
+    now = int(time.time() * 1000)
+    with closing(sqlite3.connect(file, timeout=20)) as sql:
+        for id, (note, ms) in enumerate((("before the update", 9), ("after the update", 6)), 1):
+            plan = LoadPlan(devices=10, messages=20)
+            tally = Tally(plan, nodes=1)
+            for number in range(plan.total):
+                tally.begin(number, number / 100)
+                tally.accepted(number, plan.devices, number / 100 + ms / 4000)
+                for device in range(plan.devices):
+                    tally.arrived(device, number, number / 100 + (ms + device / 2) / 1000)
+            tally.receipts = tally.receipts_stored = tally.stored
+            begun = now - (3 - id) * 3_600_000
+            row = (
+                id,
+                begun,
+                begun + 2_000,
+                NAME,
+                "3f1c",
+                note,
+                '{"devices": 10, "messages": 20, "seconds": 60}',
+                "done",
+            )
+            names = "id, started_at, ended_at, operator, node, description, plan, state, totals"
+            places = ", ".join("?" * 9)
+            sql.execute(f"INSERT INTO load_runs ({names}) VALUES ({places})", (*row, json.dumps(tally.totals(2.0))))
+        sql.commit()
 
 
 def add_samples(file: Path) -> None:
@@ -59,13 +124,15 @@ def add_samples(file: Path) -> None:
     with closing(sqlite3.connect(file, timeout=20)) as sql:
         sql.execute("INSERT OR IGNORE INTO sites (name) VALUES ('shop')")
         ((site,),) = sql.execute("SELECT id FROM sites WHERE name = 'shop'").fetchall()
-        for at in range(now - 3_590, now + 300, 10):
-            busy = 2 + math.sin(at / 400) + 0.2 * math.sin(at / 30)
+        times = [(at, 10) for at in range(now - 3_590, now + 300, 10)]
+        times += [(at, 300) for at in range(now // 300 * 300 - 86_400, now, 300)]
+        for at, seconds in times:
+            busy = (2 + math.sin(at / 400) + 0.2 * math.sin(at / 30)) * seconds / 10
             acks = [0, 0, int(900 * busy), int(700 * busy), int(200 * busy), 40, 5, 1, *[0] * 10]
             figures = {
-                "connections": int(2_000 * busy),
+                "connections": int(20_000 * busy / seconds),
                 "devices": 6_000,
-                "queued": int(300 * busy),
+                "queued": int(3_000 * busy / seconds),
                 "connects": int(20 * busy),
                 "sends": int(200 * busy),
                 "stored": int(2_000 * busy),
@@ -75,13 +142,13 @@ def add_samples(file: Path) -> None:
                 "refusals": at % 70 // 10,
             }
             for site_id in (None, site):
-                row = (at * 1000, "front-1", 10, json.dumps(figures), site_id)
+                row = (at * 1000, "front-1", seconds, json.dumps(figures), site_id)
                 sql.execute("INSERT INTO samples (at, node, seconds, figures, site_id) VALUES (?, ?, ?, ?, ?)", row)
         sql.commit()
 
 
 @pytest.fixture(scope="module")
-def page(server: Deployment, browser: Browser) -> Iterator[Page]:
+def page(server: Deployment, message: str, browser: Browser) -> Iterator[Page]:
     """A page of an operator who has added another one."""
     page = browser.open(f"{server.url}/console/operators")
     log_in(page)
@@ -95,11 +162,11 @@ def page(server: Deployment, browser: Browser) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(page: Page, name: str, pytestconfig: pytest.Config) -> None:
+def test_pictures(page: Page, message: str, name: str, pytestconfig: pytest.Config) -> None:
     """Each page can be shown in the documentation, which has its picture."""
     path, text, size = PICTURES[name]
     page.resize(*size)
-    go(page, path)
+    go(page, path.replace("MESSAGE", message))
     eventually(lambda: text in page.evaluate("document.querySelector('main').innerText"), text, 20)
     picture = page.picture()
     assert len(picture) > _LEAST_BYTES

@@ -10,10 +10,12 @@ import pytest
 from msgspec import json
 from sqlalchemy import insert
 
-from app.console.streams import MAX_OF_SESSION, MAX_STREAMS, LiveStreams
+from app.console.streams import MAX_OF_SESSION, MAX_STREAMS, LiveStreams, LiveView
 from app.errors import RequestRefused, StoreUnavailable
-from app.journal.tables import log
+from app.journal.tables import log, sites
+from app.protocols.operations import Call, Operation, Role
 from tests.console.visitor import ConsoleNode, Visitor
+from tests.support.valkey import Valkey
 from tests.support.waiting import until
 
 _SECONDS = 0.001
@@ -28,22 +30,32 @@ class Looks:
         self.error: Exception | None = None
         self.lives = True
         self.count = 0
+        self.drawn = 0
 
     async def is_alive(self) -> bool:
         """Whether the session lasts."""
         return self.lives
 
-    async def render(self) -> str:
+    async def look(self) -> str:
         """The text."""
         self.count += 1
         if self.error is not None:
             raise self.error
         return self.text
 
+    def draw(self, text: str) -> str:
+        """The text as it is."""
+        self.drawn += 1
+        return text
+
+    def view(self, key: str) -> LiveView:
+        """The page as somebody looks at it."""
+        return LiveView((key,), _SECONDS, self.look, self.draw, "PLACE")
+
 
 def begin(streams: LiveStreams, looks: Looks, session: str = "one") -> AsyncIterator[bytes]:
     """A stream of this session."""
-    return streams.begin(session, _SECONDS, looks.is_alive, looks.render)
+    return streams.begin(session, looks.view("page"), looks.is_alive)
 
 
 async def test_an_event_for_each_change() -> None:
@@ -58,6 +70,30 @@ async def test_an_event_for_each_change() -> None:
     assert await following == b'event: live\ndata: "second\\nline"\n\n'
     streams.close()
     assert [event async for event in events] == []
+
+
+async def test_one_look_for_all() -> None:
+    """Streams of one view share each look, and what has changed is drawn once; each has the token of its own session,
+    and one that comes later has the same text at once. A stream that ends takes nothing from the others."""
+    streams, looks = LiveStreams(), Looks()
+    looks.text = "a form with PLACE"
+    first = streams.begin("one", looks.view("page"), looks.is_alive, "token-1")
+    second = streams.begin("two", looks.view("page"), looks.is_alive, "token-2")
+    assert await anext(first) == b'event: live\ndata: "a form with token-1"\n\n'
+    assert await anext(second) == b'event: live\ndata: "a form with token-2"\n\n'
+    following = [asyncio.ensure_future(anext(events)) for events in (first, second)]
+    before = looks.count
+    await until(lambda: looks.count > before + 5, "some looks")
+    assert looks.drawn == 1
+    looks.text = "changed"
+    assert await asyncio.gather(*following) == [b'event: live\ndata: "changed"\n\n'] * 2
+    assert looks.drawn == 2
+    other = streams.begin("one", looks.view("another page"), looks.is_alive)
+    assert await anext(other) == b'event: live\ndata: "changed"\n\n'
+    assert looks.drawn == 3
+    streams.close()
+    for events in (first, second, other):
+        assert [event async for event in events] == []
 
 
 async def test_the_end_of_a_session() -> None:
@@ -186,3 +222,53 @@ async def test_a_drain_ends_streams(node: ConsoleNode) -> None:
     await until(lambda: len(reader.events) == 1, "the first look")
     await node.console.drain(0)
     await asyncio.wait_for(reader.task, 8)
+
+
+async def test_what_streams_share(node: ConsoleNode) -> None:
+    """Operators of the same sites share what they see, each with the token of its own session; an operator of other
+    sites shares nothing of it."""
+    async with node.engine.begin() as sql:
+        await sql.execute(insert(sites), [{"id": 1, "name": "shop"}, {"id": 2, "name": "news"}])
+        lines = [
+            {"at": 1, "level": "error", "event": f"broke {name}", "site_id": id} for id, name in ((1, "a"), (2, "b"))
+        ]
+        await sql.execute(insert(log), lines)
+    everywhere = [await node.visitor(name) for name in ("ana", "ben")]
+    of_shop = await node.visitor("eve", "viewer", ("shop",))
+    readers = [StreamReader(visitor, node, "/console/live/log") for visitor in (*everywhere, of_shop)]
+    await until(lambda: all(len(reader.events) == 1 for reader in readers), "the first looks")
+    assert readers[0].events == readers[1].events
+    assert "broke b" in readers[0].events[0]
+    assert "broke a" in readers[2].events[0]
+    assert "broke b" not in readers[2].events[0]
+    for reader in readers:
+        await reader.close()
+
+
+async def test_tokens_in_shared_forms(valkey: Valkey, database: str) -> None:
+    """The forms of a page that several operators share work for each: they have the token of the own session."""
+    row: dict[str, Any] = dict.fromkeys(
+        ("connect_ms", "authorise_ms", "sync_ms", "messages", "replay", "outbox_bytes"), 0
+    )
+    row |= dict.fromkeys(("user", "transport", "tls", "bytes_read", "bytes_written"), None)
+    row |= dict.fromkeys(("device", "version", "address", "user_agent", "protocol", "id"), "1")
+    row |= {"node": "abc", "site": "shop", "connected_at": "2026-01-31T12:00:00Z"}
+
+    async def answer(call: Call) -> dict[str, Any]:
+        return {"items": [row], "cursor": None, "silent": []}
+
+    path = "/sites/{site}/connections"
+    operations = [
+        Operation("connections.list", "List", "GET", path, Role.VIEWER, answer),
+        Operation("connections.disconnect", "End", "POST", path + "/end", Role.OPERATOR, answer),
+    ]
+    node = await ConsoleNode.start(valkey, database, operations)
+    visitors = [await node.visitor(name) for name in ("ana", "ben")]
+    tokens = [await visitor.csrf() for visitor in visitors]
+    readers = [StreamReader(visitor, node, "/console/live/sites/shop/connections") for visitor in visitors]
+    await until(lambda: all(len(reader.events) == 1 for reader in readers), "the first looks")
+    for reader, token, other in zip(readers, tokens, tokens[::-1], strict=True):
+        assert f'name="_csrf" value="{token}"' in reader.events[0]
+        assert other not in reader.events[0]
+        await reader.close()
+    await node.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -43,6 +44,46 @@ async def test_nothing_without_a_session(node: ConsoleNode, method: str, path: s
         assert (part.status_code, part.headers["hx-redirect"]) == (401, "/console/login")
         for text in (answer.text, part.text):
             assert "shop" not in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"cookie": 'a="' + '\\"' * 30_000 + f'"; {COOKIE}=x'},
+        {"cookie": "a=b;" * 15_000},
+        {"host": "["},
+        {"origin": "http://["},
+        {"origin": "\xff", "host": "\xff"},
+    ],
+    ids=lambda headers: " ".join(f"{name} {value[:8]!a}" for name, value in headers.items()),
+)
+async def test_heads_of_strangers(node: ConsoleNode, headers: dict[str, str]) -> None:
+    """Headers that no browser sends cost little, and are refused as any other: a reader of cookies took seconds for
+    quotes, and hosts and origins without an end raised."""
+    client = node.client()
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    before = time.thread_time()
+    assert (await client.get("/console/log?a=b", headers=raw)).status_code == 303
+    assert (await client.get(f"/console/login?{'a&' * 30_000}", headers=raw)).status_code == 200
+    answer = await client.post("/console/login", headers=raw, data={"name": "x"})
+    assert answer.status_code == (403 if "origin" in headers else 401)
+    assert time.thread_time() - before < 0.5
+
+
+async def test_a_cookie_among_others(node: ConsoleNode) -> None:
+    """The console's cookie is found behind others, in several headers too, and none of another name counts."""
+    visitor = await node.visitor("ana")
+    own = f"{COOKIE}={visitor.client.cookies[COOKIE]}"
+    other = node.client()
+    for lines, status in (
+        ([f"a=1; {own};b"], 200),
+        (["a=1", f" {own} ; b=2"], 200),
+        ([f"x{own}"], 303),
+        ([f'a="; {own}'], 200),
+        ([COOKIE], 303),
+    ):
+        answer = await other.get("/console/tokens", headers=[("cookie", line) for line in lines])
+        assert answer.status_code == status, lines
 
 
 async def test_headers(node: ConsoleNode) -> None:

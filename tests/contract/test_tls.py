@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -200,18 +201,23 @@ def test_the_command_line(deployment: Deployment, connect: Connector, tenant: Te
     """The command line reaches the server of this machine by its own settings, and trusts its certificate alone."""
     user = tenant.user()
     client = connect("alpha", user)
-    port = str(httpx.URL(deployment.url).port)
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "send", "--site", "alpha", "--room", user.room, "--event", "news"],
+    done = send_by_command(deployment, user.room)
+    assert (done.stdout, done.stderr) == ("OK\n", "")
+    client.wait_event("news")
+
+
+def send_by_command(deployment: Deployment, room: str, *options: str, **files: str) -> subprocess.CompletedProcess[str]:
+    """`recado send` beside the server."""
+    words = ("--site", "alpha", "--room", room, "--event", "news", *options)
+    return subprocess.run(
+        [sys.executable, "-m", "app", "send", *words],
         cwd=deployment.directory,
-        env=clean_environment(PORT=port),
+        env=clean_environment(PORT=str(httpx.URL(deployment.url).port), **files),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("OK\n", "")
-    client.wait_event("news")
 
 
 def served_serial(deployment: Deployment, authority: Authority) -> str:
@@ -258,8 +264,9 @@ def _delivered(metrics: str) -> bool:
     return len(shares) == 2 and all(float(share) > 0 for share in shares)
 
 
-def test_clients_with_certificates(tenant: Tenant, authority: Authority) -> None:
-    """With `verify_clients` a client needs a certificate of the authority, on every worker; the canary has its own."""
+def test_clients_with_certificates(tenant: Tenant, authority: Authority, tmp_path: Path) -> None:
+    """With `verify_clients` a client needs a certificate of the authority, on every worker, and so does a command; the
+    canary has its own."""
     pair = authority.sign("localhost")
     tls = {"cert": str(pair.cert), "key": str(pair.key), "ca": str(authority.cert), "verify_clients": True}
     known = authority.sign("client")
@@ -271,6 +278,17 @@ def test_clients_with_certificates(tenant: Tenant, authority: Authority) -> None
         for _ in range(6):
             assert curl("--cacert", str(authority.cert), *files, url).stdout == "ok"
             assert curl("--cacert", str(authority.cert), url).returncode != 0
+        command_files = {"RECADO_CLIENT_CERT": str(known.cert), "RECADO_CLIENT_KEY": str(known.key)}
+        assert send_by_command(server, "nobody", **command_files).stdout == "OK\n"
+        elsewhere = ("--url", server.url, "--api-key", server.key("alpha"), "--ca", str(authority.cert))
+        assert send_by_command(server, "nobody", *elsewhere, **command_files).stdout == "OK\n"
+        stranger = Authority(tmp_path).sign("stranger")
+        for own in ((), ("--cert", str(stranger.cert), "--key", str(stranger.key))):
+            refused = send_by_command(server, "nobody", *own)
+            assert refused.stderr.startswith(f"recado: no answer from {server.url}: ")
+            assert refused.stderr.endswith("; if it asks clients for a certificate, see --cert\n")
+        for option, file in (("--cert", "nowhere.pem"), ("--cert", str(known.key)), ("--ca", str(known.key))):
+            assert f"{file}: " in send_by_command(server, "nobody", option, file).stderr
         eventually(lambda: _delivered(server.get("/metrics").text), "messages of the canaries", 60)
     finally:
         server.end()

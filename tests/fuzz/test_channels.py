@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import Fuzz
 from tests.support.fuzz_inputs import Large, json_texts, mutated, texts, values
 from tests.support.fuzzing import FuzzedNode
-from tests.support.waiting import until
 
 TEXTS = [
     b'{"messageType":"CLIENT_ACTION","action":"SUBSCRIBE","data":{"channel":"c"}}',
@@ -83,11 +82,11 @@ def test_channels(node: FuzzedNode, run: Fuzz) -> None:
 
         async def scenario() -> None:
             socket = await node.websocket(f"/channels/wire{query}")
-            await until(lambda: bool(socket.written) or socket.closed, "the first CLIENT_ACK")
+            await socket.until(lambda: bool(socket.written) or socket.closed, "the first CLIENT_ACK")
             for message in sent:
                 before = len(socket.written)
                 socket.say(message)
-                await until(lambda: len(socket.written) > before or socket.closed, "an answer")  # noqa: B023
+                await socket.until(lambda: len(socket.written) > before or socket.closed, "an answer")  # noqa: B023
             for path, body in bodies:
                 data = body.replace(b"TOKEN", tokens[0])
                 await node.http("POST", f"/channels/wire/{path}", data, [(b"content-type", b"application/json")])

@@ -15,7 +15,6 @@ from tests.fuzz.conftest import Fuzz
 from tests.support.bind_keys import JWT_SECRET
 from tests.support.fuzz_inputs import json_texts, mutated, texts, values
 from tests.support.fuzzing import FuzzedNode
-from tests.support.waiting import until
 
 
 def encoded(data: bytes) -> str:
@@ -75,7 +74,7 @@ def test_tickets(node: FuzzedNode, run: Fuzz) -> None:
                 socket = await node.websocket("/socket.io/?EIO=4&transport=websocket")
                 credentials = json.dumps({"ticket": ticket, "deviceId": device, "meta": meta})
                 socket.say(f"40/shop,{credentials}")
-                await until(lambda: len(socket.written) > 1 or socket.closed, "an answer")  # noqa: B023
+                await socket.until(lambda: len(socket.written) > 1 or socket.closed, "an answer")  # noqa: B023
 
         node.attempt(scenario, len(given))
 

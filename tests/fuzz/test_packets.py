@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.packets import large_packets, packets
 from tests.support.fuzzing import FuzzedNode
-from tests.support.waiting import until
 
 JOINS = ["", "", "40/mail,", "40/mail,", '40/shop,{"token":"known","deviceId":"d"}']
 
@@ -33,7 +32,7 @@ def test_packets(node: FuzzedNode, run: Fuzz) -> None:
             if join:
                 # Version 3 knows no payload of a CONNECT.
                 socket.say(join if version == 4 else "40/mail,")
-                await until(lambda: len(socket.written) > (version == 3) + 1 or socket.closed, "the join")
+                await socket.until(lambda: len(socket.written) > (version == 3) + 1 or socket.closed, "the join")
             for message in sent:
                 socket.say(message)
 

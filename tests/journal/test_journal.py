@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Select, select, text
+from msgspec import structs
+from sqlalchemy import Select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config.settings import Config
-from app.journal import journal as questions
+from app.journal import message_lists
 from app.journal.database import JournalUnavailable, is_postgres
-from app.journal.journal import Journal, MessageFilter
+from app.journal.journal import Journal, MessageFilter, UserDeliveryPart
+from app.journal.message_lists import Bounds, delivery_rows, end_of_devices, keys_of, matching
 from app.journal.states import Fate
 from app.journal.tables import deliveries
 from app.redis.client import Redis
@@ -73,16 +75,20 @@ async def seqs(journal: Journal, wanted: MessageFilter, limit: int = 3) -> list[
     ],
 )
 async def test_lists_of_messages(journal: Journal, wanted: MessageFilter, numbers: list[int]) -> None:
-    """Each filter finds its messages, newest first, in pages that neither repeat nor leave out one."""
+    """Each filter finds its messages, newest or oldest first, in pages that neither repeat nor leave out one."""
     assert await seqs(journal, wanted) == numbers
+    assert await seqs(journal, structs.replace(wanted, is_oldest_first=True)) == numbers[::-1]
 
 
 async def test_a_page_looks_at_a_bounded_number_of_rows(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rare state among many rows comes in pages that may be empty, and all of it comes."""
-    monkeypatch.setattr(questions, "ROWS_LOOKED_AT", 2)
-    monkeypatch.setattr(questions, "_ROWS_OF_DEVICE", 2)
+    monkeypatch.setattr(message_lists, "ROWS_LOOKED_AT", 2)
     assert await seqs(journal, MessageFilter(room="even", state=Fate.ACKED)) == [4, 2, 0]
+    assert await seqs(journal, MessageFilter(room="even", event="rare")) == [4]
+    assert await seqs(journal, MessageFilter(room="even", event="rare", is_oldest_first=True)) == [4]
+    assert (await journal.messages(SITE, MessageFilter(room="even", event="nothing"), 3)).cursor == FIRST_SEQ + 6
     assert await seqs(journal, MessageFilter(user="user_2", state=Fate.ACKED)) == [4, 3, 2, 1, 0]
+    assert await seqs(journal, MessageFilter(user="user_1", state=Fate.ACKED, is_oldest_first=True)) == [0, 1, 2, 3, 4]
 
 
 async def test_a_message_and_its_deliveries(journal: Journal) -> None:
@@ -106,9 +112,19 @@ async def test_a_message_and_its_deliveries(journal: Journal) -> None:
 async def test_the_deliveries_of_a_user(journal: Journal) -> None:
     """Deliveries of all devices come newest first, or of one device, with their messages."""
     found = await journal.user_deliveries(SITE, "user_1", 7_000, 3)
-    assert [(one.message.seq - FIRST_SEQ, one.delivery.device) for one in found] == [(10, "tablet"), (9, "d"), (8, "d")]
-    assert len(await journal.user_deliveries(SITE, "user_1", 7_000, 10, "d")) == 3
-    assert await journal.user_deliveries(SITE, "nobody", 0, 10) == []
+    numbers = [(one.message.seq - FIRST_SEQ, one.delivery.device) for one in found.items]
+    assert (numbers, found.has_more) == ([(10, "tablet"), (9, "d"), (8, "d")], True)
+    of_one = await journal.user_deliveries(SITE, "user_1", 7_000, 10, "d")
+    assert (len(of_one.items), of_one.has_more) == (3, False)
+    assert await journal.user_deliveries(SITE, "nobody", 0, 10) == UserDeliveryPart([], False)
+
+
+async def test_the_deliveries_of_many_devices(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user with many devices each has a share of the rows that are looked at; that there may be more is told."""
+    monkeypatch.setattr(message_lists, "ROWS_LOOKED_AT", 4)
+    found = await journal.user_deliveries(SITE, "user_1", 0, 10)
+    assert [one.message.seq - FIRST_SEQ for one in found.items] == [10, 9, 8]
+    assert found.has_more
 
 
 async def test_rows_of_nodes(journal: Journal) -> None:
@@ -156,26 +172,26 @@ async def plan_of(engine: AsyncEngine, statement: Select[tuple[object, ...]]) ->
     [
         (MessageFilter(), ("messages_pkey", "PRIMARY KEY")),
         (MessageFilter(event="rare"), ("messages_by_event", "messages_by_event")),
-        (MessageFilter(state=Fate.EXPIRED), ("messages_lost", "messages_lost")),
-        (MessageFilter(state=Fate.WAITING), ("messages_unfinished", "messages_unfinished")),
+        (MessageFilter(state=Fate.EXPIRED), ("messages_expired", "messages_expired")),
+        (MessageFilter(state=Fate.WAITING), ("messages_waiting", "messages_waiting")),
         (MessageFilter(room="even"), ("message_rooms_pkey", "PRIMARY KEY")),
     ],
 )
 async def test_lists_go_by_an_index(engine: AsyncEngine, wanted: MessageFilter, index: tuple[str, str]) -> None:
     """Each filter reads the newest rows from an index in its order: no sort, whatever the number of rows."""
-    statement = questions._looked_at(1, wanted, questions._Bounds(None, 10**12), False).limit(100)
-    plan = await plan_of(engine, statement)
-    assert index[0 if is_postgres(engine) else 1] in plan
-    assert "Sort" not in plan
-    assert "TEMP B-TREE" not in plan
+    for oldest in (False, True):
+        bounds = Bounds(1, None) if oldest else Bounds(None, 10**12)
+        ordered = structs.replace(wanted, is_oldest_first=oldest)
+        for statement in (matching(1, ordered, bounds, False), keys_of(1, ordered, bounds)):
+            plan = await plan_of(engine, statement.limit(100))
+            assert index[0 if is_postgres(engine) else 1] in plan
+            assert "Sort" not in plan
+            assert "TEMP B-TREE" not in plan
 
 
 async def test_deliveries_go_by_an_index(engine: AsyncEngine) -> None:
     """The deliveries of a user's devices come from the index by device, those of a message from the key."""
-    newest = questions._of_devices([1, 2], questions._Bounds(None, None), 10)
-    assert (await plan_of(engine, select(newest))).count("deliveries_of_device") == 2
-    statement = questions._deliveries().where(
-        deliveries.c.site_id == 1, deliveries.c.seq == 1, deliveries.c.device_id > 0
-    )
+    assert "deliveries_of_device" in await plan_of(engine, end_of_devices([1, 2], Bounds(1, None), False))
+    statement = delivery_rows().where(deliveries.c.site_id == 1, deliveries.c.seq == 1, deliveries.c.device_id > 0)
     plan = await plan_of(engine, statement)
     assert ("deliveries_pkey" if is_postgres(engine) else "PRIMARY KEY") in plan

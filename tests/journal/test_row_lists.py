@@ -9,8 +9,8 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.journal import row_lists
-from app.journal.row_lists import Place, RowFilter, list_rows
-from app.journal.tables import log, sites
+from app.journal.row_lists import Place, RowFilter, RowPage, list_rows
+from app.journal.tables import log, sites, webhook_attempts
 
 
 @pytest.fixture
@@ -80,3 +80,16 @@ async def test_a_page_of_one_site_looks_at_its_rows_alone(lines: AsyncEngine, mo
     monkeypatch.setattr(row_lists, "ROWS_LOOKED_AT", 1)
     assert await all_pages(lines, RowFilter(sites=frozenset(["shop"])), 5) == [["9", "6", "3", "0"]]
     assert (await all_pages(lines, RowFilter(sites=frozenset(["shop"]), equal={"event": "0"}), 5))[-2:] == [["0"], []]
+
+
+async def test_the_attempts_of_one_webhook(lines: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value with an index of its own is found among any number of rows, at once."""
+    monkeypatch.setattr(row_lists, "ROWS_LOOKED_AT", 1)
+    async with lines.begin() as sql:
+        rows = [{"site_id": 1, "at": number, "webhook_id": f"post-{number % 4}"} for number in range(12)]
+        await sql.execute(insert(webhook_attempts), rows)
+    wanted = RowFilter(sites=frozenset(["shop"]), equal={"webhook_id": "post-2"})
+    page = await list_rows(lines, "webhook_attempts", wanted, 5)
+    assert ([row["at"] for row in page.rows], page.next) == ([10, 6, 2], None)
+    unknown = RowFilter(sites=frozenset(["shop"]), equal={"webhook_id": "post-2", "outcome": "off"})
+    assert await list_rows(lines, "webhook_attempts", unknown, 5) == RowPage([], None)

@@ -63,16 +63,16 @@ class Bench:
 
     def __init__(self) -> None:
         self.started: list[tuple[LoadPlan, str, str]] = []
-        self.stopped: list[int] = []
+        self.stopped: list[tuple[int, str]] = []
 
     async def start(self, plan: LoadPlan, description: str, operator: str) -> int:
         """Remembers it."""
         self.started.append((plan, description, operator))
         return 5
 
-    def stop(self, id: int) -> bool:
+    async def stop(self, id: int, node: str) -> bool:
         """Remembers it."""
-        self.stopped.append(id)
+        self.stopped.append((id, node))
         return True
 
 
@@ -91,13 +91,13 @@ async def test_the_pages(valkey: Valkey, database: str) -> None:
         await ana.do("load.start", devices="3", messages="2", seconds="9", description="a run")
         assert bench.started == [(LoadPlan(devices=3, messages=2, seconds=9), "a run", "ana")]
         await ana.do("load.stop", id="3")
-        assert bench.stopped == [3]
+        assert bench.stopped == [(3, "abc")]
         await ana.do("load.remove", id="2")
         assert 2 not in runs.kept
         assert (await ana.get("/load/2")).status_code == 404
         ben = await node.visitor("ben", "operator")
         assert (await ben.get("/load")).status_code in (403, 404)
         await ben.do("load.stop", id="1")
-        assert bench.stopped == [3]
+        assert bench.stopped == [(3, "abc")]
     finally:
         await node.close()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.deployment import Deployment
@@ -110,11 +111,18 @@ def test_a_server_with_devices(tenant: Tenant, tmp_path: Path) -> None:
         deployment.end()
 
 
-def test_beside_the_embedded_server(directory: Path) -> None:
-    """Without settings the journal is a file beside the embedded Valkey, for this user alone."""
-    server = Server(directory, "--port", "0", "--demo", "--data-dir", str(directory / "data"), DATABASE_URL="")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_beside_the_embedded_server(directory: Path, workers: str) -> None:
+    """Without settings the journal is a file beside the embedded Valkey, for this user alone. The password that a demo
+    shows is right at once."""
+    arguments = ("--port", "0", "--demo", "--workers", workers, "--data-dir", str(directory / "data"))
+    server = Server(directory, *arguments, DATABASE_URL="")
     path = directory / "data" / "journal.sqlite"
     try:
+        shown = server.lines.wait_for(lambda line: line.startswith("Console: "), "the password", 5)
+        assert shown.startswith(f"Console: {server.url}/console ")
+        login = {"name": "demo", "password": shown.rpartition(" ")[2]}
+        assert httpx.post(f"{server.url}/console/login", data=login).status_code == 303
         server.lines.wait_for(lambda line: "journal begun" in line, "a writer", 20)
         assert len(writers_of(server)) == 1
         assert path.stat().st_mode & 0o077 == 0

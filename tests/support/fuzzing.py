@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMap
 from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -27,12 +28,13 @@ from app.config.settings import Config
 from app.node.build import Services
 from app.node.worker_slot import WorkerSlot
 from app.protocols.listed import PROTOCOLS
+from app.protocols.protocol import ProtocolSpec
 from app.transport.http_cycle import reason_phrase
 from app.transport.listener import EXTENSION
 from app.transport.outbox import TurnFlusher
 from app.transport.streaming import EXTENSION as STREAM_EXTENSION
 from app.transport.streaming import StreamSocket
-from tests.support.waiting import eventually, until
+from tests.support.waiting import DEFAULT_TIMEOUT_SECONDS, eventually, until
 
 #: CPU time of the node's thread in one turn of its loop, with the test's part as its client.
 MAX_TURN_SECONDS = 0.05
@@ -72,6 +74,18 @@ class FakeWebSocket:
         self.buffered_bytes = 0
         self._is_paused = False
         self._waiting: list[str | bytes] = []
+        self._changed = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds, which a frame or the end of the connection can change. A poll would cost more
+        than most inputs do."""
+        try:
+            async with asyncio.timeout(DEFAULT_TIMEOUT_SECONDS):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited {DEFAULT_TIMEOUT_SECONDS} s for {what}") from None
 
     @property
     def closed(self) -> bool:
@@ -102,10 +116,12 @@ class FakeWebSocket:
     def write_frame(self, frame: bytes) -> None:
         """Take a ready frame."""
         self.written.append(frame)
+        self._changed.set()
 
     def write_binary(self, payload: bytes) -> None:
         """Take a binary message."""
         self.written.append(payload)
+        self._changed.set()
 
     write_text = write_binary
 
@@ -118,6 +134,7 @@ class FakeWebSocket:
         """Begin to close."""
         if self.close_code is None:
             self.close_code = code
+            self._changed.set()
 
     def leave(self, code: int = 1000, reason: str = "") -> None:
         """Begin to close."""
@@ -361,7 +378,7 @@ class FuzzedNode:
             "type": kind,
             "http_version": "1.1",
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode("utf-8", "surrogatepass"),
             "query_string": query.encode("utf-8", "surrogatepass"),
             "root_path": "",
@@ -373,11 +390,11 @@ class FuzzedNode:
 
 
 @contextmanager
-def fuzzed_node(config: Config) -> Iterator[FuzzedNode]:
+def fuzzed_node(config: Config, specs: Sequence[ProtocolSpec] = PROTOCOLS) -> Iterator[FuzzedNode]:
     """A node for the length of the block, whose objects have to go without a garbage collection."""
     with _running_loop() as loop, capture_logs() as logs:
         stack = AsyncExitStack()
-        services = _run(loop, Services.start(config, stack, WorkerSlot("/nowhere"), PROTOCOLS))
+        services = _run(loop, Services.start(config, stack, WorkerSlot("/nowhere"), specs))
         node = FuzzedNode(loop, services, logs)
         handler = _Complaints(node.complaints)
         # Garbage of earlier tests may complain at its end.

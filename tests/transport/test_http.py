@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from app.transport import http, http_unread, refusals
+from app.transport import http, http_head, http_unread, refusals
 from app.transport.http_wait import Wait
 from tests.support.waiting import until
 from tests.transport.serving import (
@@ -110,15 +110,15 @@ def get(path: bytes, *headers: bytes) -> bytes:
 # Heads
 
 
-@pytest.mark.parametrize("kind", ["a value", "many headers", "a path", "an upgrade"])
+@pytest.mark.parametrize("kind", ["a value", "long headers", "a query", "an upgrade"])
 @pytest.mark.parametrize("has_end", [True, False])
 async def test_a_head_has_a_size(kind: str, has_end: bool) -> None:
     """More than 64 KB of head is answered 431, whether it ends or not, and the connection is closed."""
     large = b"c" * http.MAX_HEAD_BYTES
     data = {
         "a value": get(b"/", b"cookie: " + large),
-        "many headers": get(b"/", *[b"a: b"] * 12_000),
-        "a path": get(b"/" + large),
+        "long headers": get(b"/", *[b"a: " + b"b" * 200] * 400),
+        "a query": get(b"/?" + large),
         "an upgrade": UPGRADE[:-2] + b"cookie: " + large + b"\r\n\r\n",
     }[kind]
     before = refusals.refused[refusals.HEAD_TOO_LARGE]
@@ -129,6 +129,52 @@ async def test_a_head_has_a_size(kind: str, has_end: bool) -> None:
         assert await peer.end() == b""
         assert refusals.refused[refusals.HEAD_TOO_LARGE] == before + 1
     assert not application.bodies
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+async def test_headers_have_a_number(in_pieces: bool) -> None:
+    """More than 512 headers are answered 431, and the connection is closed; as many are served."""
+    lines = [b"a: b"] * (http_head.MAX_HEADERS - 1)
+    application = Application()
+    async with serving(application) as served:
+        peer = await asked(served, get(b"/", *lines))
+        assert (await answer(peer))[0] == 200
+        before = refusals.refused[refusals.HEAD_TOO_LARGE]
+        data = get(b"/", *lines, b"a: b")
+        peer = await asked(served, data[:2_000])
+        if in_pieces:
+            await peer.writer.drain()
+        peer.writer.write(data[2_000:])
+        assert (await answer(peer))[0] == 431
+        assert await peer.end() == b""
+        assert refusals.refused[refusals.HEAD_TOO_LARGE] == before + 1
+    assert len(application.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["a path", "percent signs", "percent signs of a path", "an upgrade", "behind another request"]
+)
+async def test_a_path_has_a_size(kind: str) -> None:
+    """A path over 8 KB, or a target with too many percent signs, is answered 414, and the connection is closed, behind
+    the response to an earlier request. A query may be longer, and a path as long as the bound is served."""
+    path = b"/" + b"c" * (http_head.MAX_PATH_BYTES - 1)
+    data = {
+        "a path": get(path + b"c"),
+        "percent signs of a path": get(b"/" + b"%" * (http_head.MAX_PATH_BYTES // 3 + 1)),
+        "percent signs": get(b"/?" + b"%" * (http_head.MAX_ESCAPES + 1)),
+        "an upgrade": UPGRADE.replace(b"/socket", path + b"c"),
+        "behind another request": get(b"/first") + get(path + b"c?a=b"),
+    }[kind]
+    before = refusals.refused[refusals.TARGET_TOO_LONG]
+    application = Application()
+    async with serving(application) as served:
+        peer = await asked(served, data + b"c" * 1_000)
+        assert (await answer(peer))[0] == (200 if kind == "behind another request" else 414)
+        assert await peer.end() == b""
+        assert refusals.refused[refusals.TARGET_TOO_LONG] == before + 1
+        peer = await asked(served, get(path + b"?" + path + b"%" * http_head.MAX_ESCAPES))
+        assert (await answer(peer))[0] == 200
+    assert len(application.bodies) == 1 + (kind == "behind another request")
 
 
 async def test_a_refused_client_is_not_read_for_ever() -> None:

@@ -25,6 +25,7 @@ from uvicorn.server import Server, ServerState
 from app.node.http_server import HttpServer
 from app.transport import internals
 from app.transport.http import HttpProtocol
+from app.transport.http_head import HeadProtocol
 from app.transport.http_unread import ReadProtocol
 from app.transport.websocket import WebSocketProtocol
 from tests.transport.serving import echo
@@ -32,6 +33,7 @@ from tests.transport.serving import echo
 ROOT = Path(__file__).parents[2]
 DERIVED: list[tuple[type, type]] = [
     (HttpProtocol, HttpToolsProtocol),
+    (HeadProtocol, HttpToolsProtocol),
     (ReadProtocol, HttpToolsProtocol),
     (HttpServer, Server),
 ]

@@ -6,7 +6,7 @@ from app.console.page import ConsolePage
 from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
 from app.protocols.operations import Call, Operation, Role, Words
 
-AUDIT = ConsolePage("audit", "Audit", "audit.list", live_seconds=5.0)
+AUDIT = ConsolePage("audit", "Audit", "audit.list", live_seconds=5.0, is_shared=True)
 
 
 class AuditParameters(RowInputs, frozen=True, kw_only=True):

@@ -1,21 +1,35 @@
-"""The page of connections: the open ones as their nodes tell, and the last that have ended, from the journal."""
+"""The pages of connections, of a site and of all: the open ones as their nodes tell, and the last that have ended, from
+the journal."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from app.clock import rfc3339
 from app.console.page import ConsolePage
+from app.journal.ended import EndedFilter
 from app.protocols.operations import Call, Inputs, Operation, Role, Words
 
 #: `ended_connections` of a database.
-ReadEnded: TypeAlias = Callable[[str, int, str | None], Awaitable[list[dict[str, Any]]]]
+ReadEnded: TypeAlias = Callable[[EndedFilter, int], Awaitable[list[dict[str, Any]]]]
 #: The rows of connections that have ended.
 MOST_ENDED = 300
 
 CONNECTIONS = ConsolePage(
-    "connections", "Connections", "connections.list", also={"ended": "connections.ended"}, live_seconds=3.0
+    "connections",
+    "Connections",
+    "connections.list",
+    beside={"ended": "connections.ended"},
+    live_seconds=3.0,
+    is_shared=True,
+)
+#: The same template.
+EVERY_CONNECTION = structs.replace(
+    CONNECTIONS,
+    title="All connections",
+    shows="connections.everywhere",
+    beside={"ended": "connections.ended_everywhere"},
 )
 
 
@@ -25,19 +39,35 @@ class EndedConnections(Inputs, frozen=True, kw_only=True):
     #: The user room.
     user: Words | None = None
     most: Annotated[int, Meta(ge=1, le=MOST_ENDED)] = MOST_ENDED
+    order: Literal["newest", "oldest"] = "newest"
+
+
+class EveryEndedConnection(EndedConnections, frozen=True, kw_only=True):
+    """The same of all sites, or of one."""
+
+    site: Words | None = None
 
 
 def connection_operations(read_ended: ReadEnded) -> list[Operation]:
-    """The list of those that have ended. The open ones are an operation of the nodes."""
+    """The lists of those that have ended. The open ones are operations of the nodes."""
+
+    async def answer(given: EndedConnections, site: str | None) -> dict[str, Any]:
+        wanted = EndedFilter(site=site, user=given.user, is_oldest_first=given.order == "oldest")
+        return {"items": [_shown(row) for row in await read_ended(wanted, given.most)], "cursor": None}
 
     async def run(call: Call) -> dict[str, Any]:
-        given: EndedConnections = call.given
-        rows = await read_ended(call.known_site.name, given.most, given.user)
-        return {"items": [_shown(row) for row in rows], "cursor": None}
+        return await answer(call.given, call.known_site.name)
 
-    summary = "List the connections of a site that have ended, newest first"
-    path = "/sites/{site}/connections/ended"
-    return [Operation("connections.ended", summary, "GET", path, Role.VIEWER, run, EndedConnections)]
+    async def run_everywhere(call: Call) -> dict[str, Any]:
+        return await answer(call.given, call.given.site)
+
+    path = "/connections/ended"
+    of_site = ("connections.ended", "List the connections of a site that have ended")
+    of_all = ("connections.ended_everywhere", "List the connections of all sites that have ended")
+    return [
+        Operation(*of_site, "GET", "/sites/{site}" + path, Role.VIEWER, run, EndedConnections),
+        Operation(*of_all, "GET", path, Role.ADMIN, run_everywhere, EveryEndedConnection),
+    ]
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

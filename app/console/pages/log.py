@@ -6,7 +6,7 @@ from app.console.page import ConsolePage
 from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
 from app.protocols.operations import Call, Operation, Role, Words
 
-LOG = ConsolePage("log", "Log", "log.list", live_seconds=2.0)
+LOG = ConsolePage("log", "Log", "log.list", live_seconds=2.0, is_shared=True)
 
 
 class LogParameters(RowInputs, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The pages of nodes, of Redis and of the journal's database."""
+"""The pages of nodes and of Redis, and the state of the journal's database."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,9 +9,8 @@ from app.console.page import ConsolePage
 from app.journal.state import DatabaseState
 from app.protocols.operations import Call, Operation, Role
 
-NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0)
-#: Not live: each look asks the database to count.
-STORES = ConsolePage("stores", "Redis and SQL", "redis.show", also={"database": "database.show"})
+NODES = ConsolePage("nodes", "Nodes", "nodes.list", live_seconds=2.0, is_shared=True)
+STORES = ConsolePage("stores", "Redis", "redis.show")
 
 
 def database_operations(look: Callable[[], Awaitable[DatabaseState]]) -> list[Operation]:

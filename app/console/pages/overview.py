@@ -12,7 +12,7 @@ from app.journal.chart_points import Chart, ChartPoint
 from app.journal.newest import NewestSample
 from app.protocols.operations import Actor, Call, Inputs, Operation, Role, Words
 
-OVERVIEW = ConsolePage("overview", "Overview", "overview.show", live_seconds=10.0)
+OVERVIEW = ConsolePage("overview", "Overview", "overview.show", live_seconds=10.0, is_shared=True)
 
 #: Figures that a point shows as so many a second; the others are states.
 RATES = ("connects", "refusals", "sends", "deliveries", "acks", "resyncs", "errors")

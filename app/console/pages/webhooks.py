@@ -3,11 +3,17 @@
 from typing import Any, Literal
 
 from app.console.page import ConsolePage
-from app.console.rows import ReadRows, RowInputs, answer_rows
+from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows
 from app.protocols.operations import Call, Operation, Role, Words
 
 WEBHOOKS = ConsolePage(
-    "webhooks", "Webhooks", "webhooks.list", live_seconds=2.0, also={"hook": "webhooks.show"}, keeps="webhooks.test"
+    "webhooks",
+    "Webhooks",
+    "webhooks.list",
+    live_seconds=2.0,
+    is_shared=True,
+    also={"hook": "webhooks.show"},
+    keeps="webhooks.test",
 )
 
 
@@ -17,6 +23,7 @@ class AttemptParameters(RowInputs, frozen=True, kw_only=True):
     outcome: Literal["delivered", "retry", "parked", "off", "test"] | None = None
     #: The header webhook-id of the POST.
     webhook_id: Words | None = None
+    order: RowOrder = "newest"
 
 
 def attempt_operations(read_rows: ReadRows) -> list[Operation]:
@@ -25,7 +32,7 @@ def attempt_operations(read_rows: ReadRows) -> list[Operation]:
     async def run(call: Call) -> dict[str, Any]:
         given: AttemptParameters = call.given
         sites = frozenset([call.known_site.name])
-        return await answer_rows(read_rows, "webhook_attempts", given, sites, ("outcome", "webhook_id"))
+        return await answer_rows(read_rows, "webhook_attempts", given, sites, ("outcome", "webhook_id"), given.order)
 
-    summary = "List the attempts to send a site's webhooks, newest first"
+    summary = "List the attempts to send a site's webhooks"
     return [Operation("webhooks.list", summary, "GET", "/sites/{site}/webhooks", Role.VIEWER, run, AttemptParameters)]

@@ -163,6 +163,10 @@ function begin() {
   }
 }
 
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("#menu-button");
+  button?.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") === "false"));
+});
 document.addEventListener("DOMContentLoaded", begin);
 document.addEventListener("htmx:afterSettle", begin);
 document.addEventListener("visibilitychange", () => (document.hidden ? live?.close() : live?.open()));

@@ -8,6 +8,7 @@ from msgspec import Struct
 from app.config.settings import Site
 from app.core.seat import NO_SEAT, Seat
 from app.protocols.messenger.bounds import USER_PREFIX
+from app.protocols.messenger.sync_measure import SyncMeasure
 
 
 class ChatUser(Struct, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ class ChatCaller:
         self.app_id: int | None = None
         #: SHA-256 of its session's token.
         self.session = b""
+        self.measure = SyncMeasure()
 
     @property
     def me(self) -> ChatUser:

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
+from app.core.live import Measures
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.event_gate import EventGate
 from app.protocols.messenger.login_ports import LoginAttempt
@@ -90,3 +92,8 @@ class Chatter(DeviceReceiver):
     def deadline_passed(self, now: float) -> None:
         """The deadline wheel calls this."""
         self.on_deadline(self)
+
+    def measures(self) -> Measures:
+        """Measures it; its synchronisation is that of the messenger, once there was one."""
+        measured, sync_ms = super().measures(), self.caller.measure.first_ms
+        return measured if sync_ms is None else msgspec.structs.replace(measured, sync_ms=sync_ms)

@@ -10,9 +10,9 @@ from app.clock import now_ms
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import MAX_USERS
 from app.protocols.messenger.caller import ChatUser
-from app.protocols.messenger.journal_accounts import change_user, set_keys, user_of, user_row, void_sessions
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
+from app.protocols.messenger.journal_user_rows import change_user, set_keys, user_of, user_row, void_sessions
 from app.protocols.messenger.scram import Keys, login_key, login_text
 
 

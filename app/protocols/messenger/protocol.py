@@ -17,6 +17,7 @@ from app.protocols.messenger.directory.events import DirectoryEvents
 from app.protocols.messenger.directory.journal_presence import JournalViewers
 from app.protocols.messenger.directory.presence import ChatPresence
 from app.protocols.messenger.directory.redis_online import RedisOnline
+from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
@@ -64,9 +65,12 @@ class _NodeMessenger(NodeProtocol):
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._follow(services, entrance, attendance)
+        synchronisation = Synchronisation(self._sql, online, services.node, counts)
+        entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
         handlers = {
             **entrance.handlers(),
             **self._talk.handlers(),
+            **synchronisation.handlers(),
             **DirectoryEvents(self.directory).handlers(),
             **file_handlers(self._files.link),
         }

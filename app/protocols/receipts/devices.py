@@ -1,6 +1,5 @@
 """GET /devices, GET /devices/queue, DELETE /devices: what the devices of a user hold, from the queues alone."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,7 +10,16 @@ from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
-from app.protocols.receipts.ports import ALL_DEVICES, DeviceFacts, HandlePart, QueuedMessage, QueueReader, Scan, Steps
+from app.protocols.receipts.ports import (
+    ALL_DEVICES,
+    DEVICE_STATES,
+    DeviceFacts,
+    HandlePart,
+    QueuedMessage,
+    QueueReader,
+    Scan,
+    Steps,
+)
 from app.protocols.receipts.refusal import no_queues, unknown_device
 from app.protocols.receipts.settings import MAX_STEPS, STATE_STEPS
 from app.protocols.receipts.words import away_since_ms
@@ -20,9 +28,8 @@ from app.protocols.receipts.words import away_since_ms
 Names: TypeAlias = tuple[str, str]
 #: The times of last acks in ms since the epoch.
 LastAcks: TypeAlias = Callable[[Site, Iterable[Names]], Awaitable[Mapping[Names, int]]]
-_Test: TypeAlias = Callable[[DeviceFacts], bool]
-#: The states that a list of all devices can be bound to.
-STATES: Mapping[str, _Test] = {
+#: Whether a device is in one of DEVICE_STATES.
+_TESTS: Mapping[str, Callable[[DeviceFacts], bool]] = {
     "connected": lambda device: bool(device.nodes),
     "away": lambda device: not device.nodes,
     "waiting": lambda device: device.messages > 0,
@@ -51,20 +58,19 @@ class DeviceReceipts:
     async def list_devices(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a user."""
         query.allow(("user", "limit", "cursor"))
-        return await self._list(site, query, f"user:{query.required('user')}", _is_any)
+        return await self._list(site, query, f"user:{query.required('user')}", None)
 
     async def list_all(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a site, or of one of its users, that are in a state. A page looks at a bounded number of
         devices: one that finds few of them is short, and has a cursor."""
         query.allow(("user", "state", "limit", "cursor"))
-        user, state = query.text("user"), query.choice("state", STATES)
-        key = ALL_DEVICES if user is None else f"user:{user}"
-        return await self._list(site, query, key, _is_any if state is None else STATES[state])
+        user, state = query.text("user"), query.choice("state", DEVICE_STATES)
+        return await self._list(site, query, ALL_DEVICES if user is None else f"user:{user}", state)
 
-    async def _list(self, site: Site, query: Parameters, key: str, passes: _Test) -> dict[str, Any]:
+    async def _list(self, site: Site, query: Parameters, key: str, state: str | None) -> dict[str, Any]:
         limit, begin = query.limit(), query.cursor(Scan) or Scan()
         _check_queues(site)
-        chosen, following = await self._choose(site, key, begin, limit, passes)
+        chosen, following = await self._choose(site, key, begin, limit, state)
         page = Page(limit)
         for one, shown in zip(chosen, await self._shown(site, [one.device for one in chosen]), strict=True):
             page.add(shown)
@@ -74,30 +80,32 @@ class DeviceReceipts:
         return {"devices": page.items, "cursor": query.next_cursor(following)}
 
     async def _choose(
-        self, site: Site, key: str, begin: Scan, limit: int, passes: _Test
+        self, site: Site, key: str, begin: Scan, limit: int, state: str | None
     ) -> tuple[list[_Chosen], Scan | None]:
-        """The devices of a hash that pass, and where to go on; None: that was all."""
+        """The devices of a hash that are in the state, and where to go on; None: that was all."""
         chosen: list[_Chosen] = []
-        steps = Steps(MAX_STEPS if passes is _is_any else STATE_STEPS)
+        looking, describing = Steps(MAX_STEPS if state is None else STATE_STEPS), Steps(MAX_STEPS)
         while True:
-            part = await self._queues.handles(site, key, begin, limit, steps)
+            wanted = limit - len(chosen)
+            if state is None:
+                part = await self._queues.handles(site, key, begin, wanted, looking)
+            else:
+                part = await self._queues.handles_in_state(site, key, state, begin, wanted, looking)
             done = 0
-            for device in await self._queues.describe_devices(site, part.handles, steps):
-                if len(chosen) == limit:
-                    break
+            for device in await self._queues.describe_devices(site, part.handles, describing):
                 done += 1
-                if device is not None and passes(device):
+                # It may have left the state meanwhile.
+                if device is not None and (state is None or _TESTS[state](device)):
                     chosen.append(_Chosen(device, part, done, begin))
             following = part.rest(done, begin)
-            if following is None or len(chosen) == limit or steps.are_used_up:
+            if following is None or len(chosen) == limit or looking.are_used_up or describing.are_used_up:
                 return chosen, following
             begin = following
 
     async def _shown(self, site: Site, devices: Sequence[DeviceFacts]) -> list[dict[str, Any]]:
         """Devices as answers show them."""
         users = list(dict.fromkeys(device.user for device in devices))
-        rooms = await asyncio.gather(*(self._queues.user_rooms(site, user) for user in users))
-        rooms_of = dict(zip(users, rooms, strict=True))
+        rooms_of = dict(zip(users, await self._queues.user_rooms(site, users), strict=True))
         acks = await self._last_acks(site, [(one.user, one.device) for one in devices]) if devices else {}
         return [_device(site, one, rooms_of[one.user], acks.get((one.user, one.device))) for one in devices]
 
@@ -134,10 +142,6 @@ class DeviceReceipts:
         if not count:
             raise unknown_device()
         return {"ok": True, "devices": count}
-
-
-def _is_any(device: DeviceFacts) -> bool:
-    return True
 
 
 def _check_queues(site: Site) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from app.clock import now_ms, rfc3339
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
+from app.errors import LimitReached
 from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
@@ -24,7 +25,7 @@ from app.protocols.receipts.words import waiting_reason, written_reason
 
 _OPEN = (Fate.WAITING, Fate.WRITTEN)
 _WAITING = Fate.WAITING.word
-_FILTERS = ("room", "user", "event", "state", "since", "until", "limit", "cursor", "bodies")
+_FILTERS = ("room", "user", "event", "state", "since", "until", "order", "limit", "cursor", "bodies")
 
 
 class MessageReceipts:
@@ -59,15 +60,17 @@ class MessageReceipts:
         return answer
 
     async def list_messages(self, site: Site, query: Parameters) -> dict[str, Any]:
-        """The messages of a site, newest first, without their devices."""
+        """The messages of a site without their devices, newest first unless the query has another order."""
         query.allow(_FILTERS)
+        is_oldest_first = query.choice("order", ("newest", "oldest")) == "oldest"
         state, bodies = query.choice("state", STATES), _wants_bodies(site, query)
         wanted = Wanted(
             query.text("room"), query.text("user"), query.text("event"), query.time("since"), query.time("until")
         )
         limit, before = query.limit(), query.cursor(int)
         is_current = await self._has_caught_up(site)
-        if state == _WAITING and not is_current:
+        # The queues are read newest first; of the oldest messages a journal that is behind knows enough.
+        if state == _WAITING and not is_current and not is_oldest_first:
             return await self._list_waiting(site, query, wanted, before)
         if self.journal is None:
             raise journal_off()
@@ -78,6 +81,7 @@ class MessageReceipts:
             state=STATES[state] if state else None,
             since=wanted.since_ms,
             until=wanted.until_ms,
+            is_oldest_first=is_oldest_first,
         )
         part = await self.journal.messages(site.name, chosen, limit, before, body=bodies)
         page = Page(limit)
@@ -114,7 +118,10 @@ class MessageReceipts:
             original = Original(waiting.seq, waiting.event, "")
         else:
             raise unknown_message()
-        outcome, copy = await self._copies.send(site, original, user, device)
+        try:
+            outcome, copy = await self._copies.send(site, original, user, device)
+        except LimitReached as reached:
+            raise ReceiptRefused(str(reached), reached.limit, reached.status) from None
         if refusal := not_sent_again(outcome):
             raise refusal
         return {"ok": True, "id": str(copy)}

@@ -65,7 +65,8 @@ class TraceReceipts:
         if since is None:
             since = now_ms() - _LOOK_BACK_MS
         is_current = await _has_caught_up(self._journal, site)
-        lines = [*await self._deliveries(site, user, device, since), *await self._rows(site, user, device, since)]
+        lines, is_cut = await self._deliveries(site, user, device, since)
+        lines += await self._rows(site, user, device, since)
         lines += await self._present(site, user, device)
         chosen = nlargest(limit, ((line.at_ms, number) for number, line in enumerate(lines) if line.at_ms >= since))
         page = Page(limit)
@@ -80,19 +81,20 @@ class TraceReceipts:
             "user": user,
             "since": rfc3339(since),
             "lines": page.items[::-1],
-            "has_more": shown < sum(line.at_ms >= since for line in lines) or len(lines) >= MAX_TRACE_ROWS,
+            "has_more": is_cut or shown < sum(line.at_ms >= since for line in lines) or len(lines) >= MAX_TRACE_ROWS,
             "missing": missing,
             **({} if is_current else {"partial": True}),
         }
 
-    async def _deliveries(self, site: Site, user: str, device: str | None, since: int) -> list[Line]:
+    async def _deliveries(self, site: Site, user: str, device: str | None, since: int) -> tuple[list[Line], bool]:
+        """The lines of the user's messages, and whether there may be older ones."""
         assert self._journal is not None, "checked by the caller"
         found = await self._journal.user_deliveries(site.name, user, since, MAX_TRACE_ROWS, device)
-        facts = await self._messages.facts_of(site, [one.delivery for one in found])
+        facts = await self._messages.facts_of(site, [one.delivery for one in found.items])
         lines: list[Line] = []
-        for one in found:
+        for one in found.items:
             lines += _lines_of(site, one, facts.get(one.delivery.device_id))
-        return lines
+        return lines, found.has_more
 
     async def _rows(self, site: Site, user: str, device: str | None, since: int) -> list[Line]:
         assert self._journal is not None, "checked by the caller"

@@ -35,6 +35,7 @@ class MessagesWanted(ListInputs, frozen=True, kw_only=True):
     )
     since: Time | None = None
     until: Time | None = None
+    order: Literal["newest", "oldest"] = "newest"
 
 
 class MessageDevices(ListInputs, frozen=True, kw_only=True):
@@ -113,7 +114,7 @@ def _message_operations(ask: Questions) -> list[Operation]:
     trace = "Show what happened to a user"
     one = f"{messages}/{{id}}"
     return [
-        Operation("messages.list", "List messages, newest first", "GET", messages, see, run_list, MessagesWanted),
+        Operation("messages.list", "List messages", "GET", messages, see, run_list, MessagesWanted),
         Operation("messages.show", show, "GET", one, see, run_show, MessageDevices),
         Operation("messages.withdraw", summary, "DELETE", one, Role.OPERATOR, withdraw, MessagePath),
         Operation("messages.send_again", again, "POST", f"{one}/send-again", Role.OPERATOR, _again(ask), CopyWanted),

@@ -9,6 +9,8 @@ from app.config.settings import Site
 
 #: The hash of all devices of a site, by their names.
 ALL_DEVICES = "devices"
+#: The states that a list of devices can be bound to. `waiting`: its queue is not empty; `resync`: a `_resync` is due.
+DEVICE_STATES = ("connected", "away", "waiting", "resync")
 
 
 class WaitingMessage(Struct, frozen=True):
@@ -163,6 +165,12 @@ class QueueReader(Protocol):
     async def handles(self, site: Site, key: str, scan: Scan, limit: int, steps: Steps) -> HandlePart:
         """At most so many handles of a hash or set of the site from `scan` on."""
 
+    async def handles_in_state(
+        self, site: Site, key: str, state: str, scan: Scan, limit: int, steps: Steps
+    ) -> HandlePart:
+        """The same of the devices in one of `DEVICE_STATES`, of all devices or of a user. A part is short when the
+        steps are used up."""
+
     async def holders(
         self, site: Site, seq: int, handles: Sequence[int], outside: Sequence[str], steps: Steps
     ) -> HolderPart:
@@ -171,8 +179,8 @@ class QueueReader(Protocol):
     async def describe_devices(self, site: Site, handles: Sequence[int], steps: Steps) -> list[DeviceFacts | None]:
         """Each of the devices; None for one that is not known any more."""
 
-    async def user_rooms(self, site: Site, user: str) -> list[str]:
-        """The rooms of a user; none: the user is unknown."""
+    async def user_rooms(self, site: Site, users: Sequence[str]) -> list[list[str]]:
+        """The rooms of each user; none of one that is unknown."""
 
     async def queue(self, site: Site, handle: int, after: int, limit: int) -> QueuePart:
         """A part of a device's queue behind a seq."""

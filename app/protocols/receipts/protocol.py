@@ -34,7 +34,7 @@ class _NodeReceipts(NodeProtocol):
         self._services = services
         self._keys = ApiKeys(services.config.sites, services.counts, CountedLines(_log, "warning", "receipts refused"))
         queues, follow_up = RedisQueueReader(services.redis), services.delivery.follow_up
-        copies = RedisCopies(services.redis, services.ids, services.config.max_body_bytes)
+        copies = RedisCopies(services.redis, services.ids, services.counts, services.config.max_body_bytes)
         self._messages = MessageReceipts(queues, follow_up, copies)
         devices = DeviceReceipts(queues, follow_up, self._messages.last_acks)
         trace = TraceReceipts(queues, self._messages)

@@ -28,6 +28,7 @@ from app.protocols.receipts.settings import (
     MAX_SORTED,
     MESSAGES_A_RUN,
     SCAN_COUNT,
+    USERS_A_COMMAND,
 )
 from app.redis.client import Commands
 from app.redis.link import Word
@@ -86,6 +87,35 @@ class RedisQueueReader:
             scan = Scan(redis="0")
         return await self._scan_part(key, name, scan, limit, steps)
 
+    async def handles_in_state(
+        self, site: Site, key: str, state: str, scan: Scan, limit: int, steps: Steps
+    ) -> HandlePart:
+        """Handles of the devices in a state; see `QueueReader`. Few are sorted, as those of `handles` are."""
+        if scan.redis is None and not scan.left:
+            steps.take()
+            if await self._redis.command("HLEN", prefix(site.name) + key) <= MAX_SORTED:
+                found, _ = await self._walk(site, key, state, Scan(redis="0"), MAX_SORTED, Steps(MAX_SORTED))
+                return _sorted_part(sorted(found), scan, limit)
+            scan = Scan(redis="0")
+        found, cursor = await self._walk(site, key, state, scan, limit, steps)
+        left = found[limit:]
+        return HandlePart(found[:limit], Scan(redis=cursor, left=left) if left or cursor else None, False)
+
+    async def _walk(
+        self, site: Site, key: str, state: str, scan: Scan, limit: int, steps: Steps
+    ) -> tuple[list[int], str]:
+        """The handles in a state from a place on, and where Redis goes on; "": that was all."""
+        found, cursor = list(scan.left), scan.redis or ""
+        count = LEAST_SCAN_COUNT
+        while len(found) < limit and cursor and not steps.are_used_up:
+            steps.take()
+            following, *part = await self._run("devices_in_state", site, key, state, cursor, count, limit - len(found))
+            cursor = "" if following == b"0" else following.decode()
+            found = list(dict.fromkeys(itertools.chain(found, map(int, part))))
+            # Where few are in the state, further steps look at more. A small first one keeps the cursor short.
+            count = min(2 * count, SCAN_COUNT)
+        return found, cursor
+
     async def holders(
         self, site: Site, seq: int, handles: Sequence[int], outside: Sequence[str], steps: Steps
     ) -> HolderPart:
@@ -105,9 +135,14 @@ class RedisQueueReader:
         answers = await self._run_in_parts(run, handles, DESCRIBED_A_RUN, steps)
         return [_device(words) if len(words) > 1 else None for words in answers]
 
-    async def user_rooms(self, site: Site, user: str) -> list[str]:
-        """The rooms of a user; see `QueueReader`."""
-        return _texts(await self._redis.command("HGET", prefix(site.name) + "users", encode_text(user)) or b"")
+    async def user_rooms(self, site: Site, users: Sequence[str]) -> list[list[str]]:
+        """The rooms of users; see `QueueReader`."""
+        found: list[list[str]] = []
+        for start in range(0, len(users), USERS_A_COMMAND):
+            names = map(encode_text, users[start : start + USERS_A_COMMAND])
+            rooms = await self._redis.command("HMGET", prefix(site.name) + "users", *names)
+            found += [_texts(packed or b"") for packed in rooms]
+        return found
 
     async def queue(self, site: Site, handle: int, after: int, limit: int) -> QueuePart:
         """A part of a device's queue; see `QueueReader`."""

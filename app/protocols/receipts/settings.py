@@ -24,8 +24,8 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_SORTED = 1_000
 #: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
 MAX_STEPS = 200
-#: The same for a list of devices in a state, which may look at many devices for few: it is to answer in 100 ms.
-STATE_STEPS = 100
+#: The runs that look for devices in a state, each among a thousand: a page answers in 100 ms, however few there are.
+STATE_STEPS = 10
 #: The elements that one step of a scan asks for: as many as the page has, within these bounds.
 LEAST_SCAN_COUNT = 50
 SCAN_COUNT = 500
@@ -36,5 +36,7 @@ MESSAGES_A_RUN = 200
 #: Devices of one script run: those that it describes, and those whose queues it looks at.
 DESCRIBED_A_RUN = 25
 DEVICES_A_RUN = 100
+#: Users whose rooms one command reads.
+USERS_A_COMMAND = 200
 #: With more rooms a message's devices are looked for among all devices of the site.
 MAX_ROOMS_SCANNED = 16

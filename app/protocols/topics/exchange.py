@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from typing import TypeAlias
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from app.config.settings import Site
 from app.errors import BadRequest
-from app.protocols.http_request import Receive, Scope, Send, first_values, is_mounted, key_in, read_body, shown_origin
+from app.protocols.http_request import (
+    Receive,
+    Scope,
+    Send,
+    fields_in,
+    first_values,
+    is_mounted,
+    key_in,
+    read_body,
+    shown_origin,
+)
 from app.protocols.site_keys import ApiKeys
 from app.transport.streaming import EXTENSION, StatusLine
 
@@ -22,6 +31,8 @@ _ALLOWED_HEADERS = (
     b"Cache-Control, Last-Event-ID"
 )
 _PREFLIGHT_SECONDS = b"7200"
+#: The fields of a query. A subscription that has more topics comes in a body.
+MAX_FIELDS = 2_048
 
 
 class Exchange:
@@ -38,9 +49,8 @@ class Exchange:
         #: Whether it has no key, at a path that the site has opened.
         self.is_open = False
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        query = scope["query_string"].decode("utf-8", "replace")
-        #: Every parameter of the query, in order.
-        self.parameters: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
+        #: Every parameter of the query, in order, and one more than there may be.
+        self.parameters = fields_in(scope, MAX_FIELDS + 1)
         self.query = first_values(self.parameters)
 
     @property

@@ -9,7 +9,7 @@ from app.core.limits import Limits
 from app.errors import BadRequest, StoreError
 from app.protocols.fair_pool import FairPool
 from app.protocols.reading import read_aside
-from app.protocols.topics.exchange import TEXT, Exchange
+from app.protocols.topics.exchange import MAX_FIELDS, TEXT, Exchange
 from app.protocols.topics.frames import Encoding
 from app.protocols.topics.identity import Identities
 from app.protocols.topics.level_budget import LevelBudget
@@ -78,6 +78,8 @@ class Subscribing:
 
     async def get(self, exchange: Exchange, topics: SiteTopics) -> None:
         """A subscription whose events come as SSE: to each `topic=`, and bound to each `binded=`. Raises as `post`."""
+        if len(exchange.parameters) > MAX_FIELDS:
+            raise BadRequest(f"Expected at most {MAX_FIELDS} parameters.")
         points = [(value, name == "binded") for name, value in exchange.parameters if name in ("topic", "binded")]
         if not points:
             raise BadRequest("topic: expected at least one.")

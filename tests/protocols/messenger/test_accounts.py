@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.config.settings import Site
-from app.protocols.messenger import journal_accounts
+from app.protocols.messenger import journal_accounts, journal_machines
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.caller import ChatCaller, ChatUser, ClientApp
 from app.protocols.messenger.journal_accounts import JournalAccounts
@@ -142,10 +142,12 @@ async def test_a_renewed_session(sql: ChatSql, site: Site) -> None:
 
 async def test_bounded_lists(sql: ChatSql, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of too many sessions, devices and networks of a user the oldest go."""
-    for name in ("MAX_SESSIONS_OF_USER", "MAX_DEVICES_OF_USER", "MAX_NETWORKS_OF_USER"):
+    for name in ("MAX_SESSIONS_OF_USER", "MAX_NETWORKS_OF_USER"):
         monkeypatch.setattr(journal_accounts, name, 3)
+    monkeypatch.setattr(journal_machines, "MAX_DEVICES_OF_USER", 3)
     times = iter(range(1_000, 2_000))
-    monkeypatch.setattr(journal_accounts, "now_ms", lambda: next(times))
+    for module in (journal_accounts, journal_machines):
+        monkeypatch.setattr(module, "now_ms", lambda: next(times))
     await new_user(sql, site)
     for number in range(6):
         await entered(sql, site, b"t%d" % number, f"d{number}", f"10.0.0.{number}")

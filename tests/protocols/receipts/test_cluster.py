@@ -47,7 +47,7 @@ async def test_every_site_is_read_on_its_shard(node: StoreNode) -> None:
         (device,) = await reader.describe_devices(site, [handle], Steps(9))
         assert device
         assert device.messages == 2
-        assert await reader.user_rooms(site, "user_1") == ["cats", "user_1"]
+        assert await reader.user_rooms(site, ["user_1"]) == [["cats", "user_1"]]
         assert (await reader.handles(site, "user:user_1", Scan(), 9, Steps(9))).handles == [handle]
         assert [one.seq for one in (await reader.queue(site, handle, 0, 9)).messages] == seqs
         assert (await reader.waiting_seqs(site, None, 9)).seqs == seqs[::-1]

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.config.settings import Config, QueueLimit, Site
+from app.config.settings import Config, QueueLimit, Site, SiteLimits
 from app.errors import RequestRefused
 from app.ids import FlakeIds
 from app.protocols.operations import Actor, Call, Operation, Role
@@ -199,6 +199,37 @@ async def test_sending_again_to_a_device_that_is_away(do: Do, node: StoreNode) -
     with pytest.raises(RequestRefused, match="ran over"):
         await do("messages.send_again", small, id=waiting["id"], user="user_1", device="phone")
     assert (await do("devices.queue", user="user_1", device="phone"))["device"]["queue"]["messages"] == 0
+
+
+async def test_sending_again_within_the_limits(do: Do, node: StoreNode, valkey: Valkey) -> None:
+    """A copy counts at the site's rate and at the messages that it may store, as a send does; a refused one leaves
+    nothing. While a message to very many devices is being stored, no copy is."""
+    for number, device in enumerate(("phone", "tablet", "watch"), 1):
+        await connected(node, "user_1", device, number)
+    await node.publish(SITE, "user_1")
+    (waiting,) = (await do("devices.queue", user="user_1", device="tablet"))["items"]
+
+    async def again(device: str, **limits: Any) -> str:
+        await do("devices.drop_queue", user="user_1", device=device)
+        limited = structs.replace(SITE, limits=SiteLimits(**limits))
+        try:
+            await do("messages.send_again", limited, id=waiting["id"], user="user_1", device=device)
+        except RequestRefused as refused:
+            assert (await do("devices.queue", user="user_1", device=device))["items"] == []
+            return refused.code
+        return "ok"
+
+    rate = {"sends_per_second": 0.001, "sends_burst": 1}
+    assert [await again("phone", **rate), await again("watch", **rate)] == ["ok", "sends_per_second"]
+    # Two bodies wait, and this limit begins to count now.
+    quota = {"stored_messages": 1}
+    assert [await again("watch", **quota), await again("phone", **quota)] == ["ok", "stored_messages"]
+    assert await again("phone", stored_bytes=1) == "stored_bytes"
+    counts = node.counts.of(SITE.name)
+    assert (counts.sends, counts.limited) == (3, {"sends_per_second": 1, "stored_messages": 1, "stored_bytes": 1})
+    client: Any = valkey.client
+    client.hset(prefix(SITE.name) + "large", mapping={"until": 2**52, "seq": 1, "phase": "store"})
+    assert await again("phone") == "busy"
 
 
 async def test_sending_again_what_is_over(do: Do, node: StoreNode, valkey: Valkey, write: Callable[[], Any]) -> None:

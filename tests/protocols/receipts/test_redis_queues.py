@@ -51,6 +51,37 @@ async def test_walks_meet_every_handle(reader: RedisQueueReader, valkey: Valkey,
     assert max(map(len, pages)) <= 70
 
 
+@pytest.mark.parametrize("key", ["user:user_1", "devices"])
+@pytest.mark.parametrize("count", [0, 7, 1_000, 1_001, 30_000])
+async def test_walks_meet_every_handle_in_a_state(
+    reader: RedisQueueReader, valkey: Valkey, key: str, count: int
+) -> None:
+    """Pages hold each device in a state exactly once, of a user or of all; a page looks at a bounded number of devices,
+    so that those of few among many are short, and go on."""
+    client: Any = valkey.client
+    handles = add_handles(valkey, "user:user_1", count)
+    connected = {handle for handle in handles if handle % 300 == 7}
+    if handles:
+        names = {f"6:user_1:d{handle}": handle for handle in handles}
+        client.hset(prefix(SITE.name) + "devices", mapping=names)
+        client.hset(prefix(SITE.name) + "user:user_1", mapping={str(handle): "aa,bb" for handle in connected})
+    for handle in connected:
+        client.rpush(f"{prefix(SITE.name)}queue:{handle}", 1)
+        client.hset(f"{prefix(SITE.name)}device:{handle}", "lost", 1)
+    for state in ("connected", "waiting", "resync", "away"):
+        found, scan = list[int](), Scan()
+        while True:
+            steps = Steps(3)
+            part = await reader.handles_in_state(SITE, key, state, scan, 70, steps)
+            assert len(part.handles) <= 70
+            found += part.handles
+            if part.next is None:
+                break
+            scan = part.next
+        assert len(found) == len(set(found))
+        assert set(found) == (handles - connected if state == "away" else connected)
+
+
 async def test_walk_of_few_meets_what_stays(reader: RedisQueueReader, valkey: Valkey) -> None:
     """Handles that come and go between two pages hide no other."""
     add_handles(valkey, "user:user_1", 50)
@@ -106,7 +137,7 @@ async def test_facts_of_devices(reader: RedisQueueReader, node: StoreNode) -> No
     assert (device.messages, device.bytes, device.oldest_age_ms) == (2, len(body) + 3, 60_000)
     assert device.client == Client(now - 60_000, "websocket", 4, AGENT)
     assert (device.is_lost, device.written_seq, device.acked_ms, device.rooms) == (False, 0, None, None)
-    assert await reader.user_rooms(SITE, "user_1") == ["news", "user_1"]
+    assert await reader.user_rooms(SITE, ["user_1", "nobody"]) == [["news", "user_1"], []]
     assert await reader.find_device(SITE, "user_1", "phone") == int(handle)
     assert await reader.find_device(SITE, "user_1", "tablet") is None
     await node.queues.disconnect(SITE, 1, [(handle, 0)])
@@ -188,4 +219,4 @@ async def test_another_site_knows_nothing(reader: RedisQueueReader, node: StoreN
     assert await reader.describe_devices(OTHER, [1], Steps(9)) == [None]
     assert await reader.describe_messages(OTHER, [seq], Steps(9)) == [None]
     assert (await reader.waiting_seqs(OTHER, None, 100)).seqs == []
-    assert await reader.user_rooms(OTHER, "user_1") == []
+    assert await reader.user_rooms(OTHER, ["user_1"]) == [[]]

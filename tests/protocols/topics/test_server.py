@@ -15,6 +15,7 @@ from app.errors import AuthRefused, StoreError, StoreUnavailable
 from app.ids import FlakeIds
 from app.observe import counted_lines
 from app.protocols.reading import new_reading_pool
+from app.protocols.topics.exchange import MAX_FIELDS
 from app.protocols.topics.http_bind_directory import HttpBindDirectory
 from app.protocols.topics.redis_topics import RedisTopics
 from app.protocols.topics.server import TopicsParts, TopicsServer
@@ -228,6 +229,14 @@ async def test_body_too_large(server: ServedTopics) -> None:
     """A body over the limit is answered 413 on every path that reads one."""
     for method, path in (("POST", ""), ("POST", "/event"), ("POST", "/alive"), ("PUT", "/registry/a")):
         assert (await server.ask(method, f"/topics/shop{path}", b" " * 1001)).status == 413
+
+
+async def test_too_many_parameters(server: ServedTopics) -> None:
+    """A subscription with more parameters than are read is refused in words: none of its topics is passed over."""
+    answer = await server.ask("GET", f"/topics/shop/stream?{'&'.join(['a'] * MAX_FIELDS)}&topic=t")
+    assert (answer.status, answer.body) == (400, b"Expected at most 2048 parameters.")
+    answer = await server.ask("GET", f"/topics/shop/stream?{'&'.join(['a'] * MAX_FIELDS)}")
+    assert (answer.status, answer.body) == (400, b"topic: expected at least one.")
 
 
 async def test_websocket(server: ServedTopics) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 revision = "0007"
-down_revision = "0006"
+down_revision = "0009"
 
 metadata = MetaData()
 

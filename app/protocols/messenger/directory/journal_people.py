@@ -13,9 +13,9 @@ from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_viewers import seen_among
 from app.protocols.messenger.directory.rules import ChatDoer, contact_shown
-from app.protocols.messenger.journal_accounts import user_of, user_row
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices
+from app.protocols.messenger.journal_user_rows import user_of, user_row
 from app.protocols.messenger.journal_users import NewUser, add_user, find_login, set_password, update_user
 from app.protocols.messenger.scram import Keys, login_key, login_text
 

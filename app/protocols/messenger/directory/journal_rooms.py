@@ -22,10 +22,10 @@ from app.protocols.messenger.directory.rules import (
     check_room_change,
     heir_of,
 )
-from app.protocols.messenger.journal_accounts import admins_among
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_members import enter, leave, set_admin, widen
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms
+from app.protocols.messenger.journal_user_rows import admins_among
 
 
 class RoomChange(Struct, frozen=True, kw_only=True):

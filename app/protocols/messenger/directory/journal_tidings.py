@@ -1,16 +1,15 @@
 """The events `directory` of one change: what its transaction has changed, as each of those who see it sees it."""
 
-from typing import Any
-
 from sqlalchemy import select
 
+from app.protocols.messenger.directory.journal_devices import device_shown, devices_with_apps
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_room_states import read_rooms
 from app.protocols.messenger.directory.journal_viewers import viewers_of
 from app.protocols.messenger.directory.news import Tiding
 from app.protocols.messenger.directory.rules import contact_shown
-from app.protocols.messenger.journal_accounts import user_of, user_row
-from app.protocols.messenger.journal_tables import chat_apps, chat_contacts, chat_devices
+from app.protocols.messenger.journal_tables import chat_contacts, chat_devices
+from app.protocols.messenger.journal_user_rows import user_of, user_row
 
 
 async def tidings_of(edit: DirectoryEdit) -> list[Tiding]:
@@ -59,24 +58,3 @@ async def _of_devices(edit: DirectoryEdit) -> list[Tiding]:
         rows = await edit.sql.execute(devices_with_apps().where(*mine))
         found.append(Tiding({"devices": [device_shown(row) for row in rows]}, frozenset((owner,))))
     return found
-
-
-def devices_with_apps() -> Any:
-    """The devices with the programs of their last connections."""
-    app = chat_apps.c
-    named = (app.name.label("app_name"), app.reference.label("app_reference"), app.version.label("app_version"))
-    return select(chat_devices, *named).select_from(chat_devices.outerjoin(chat_apps, app.id == chat_devices.c.app_id))
-
-
-def device_shown(row: Any) -> dict[str, Any]:
-    """A device as its user sees it."""
-    app = {"name": row.app_name, "reference": row.app_reference, "version": row.app_version}
-    return {
-        "id": row.device,
-        "name": row.name,
-        "os": row.os,
-        "osVersion": row.os_version,
-        "model": row.model,
-        "app": None if row.app_name is None else app,
-        "seen_at": row.seen_at,
-    }

@@ -20,7 +20,7 @@ from app.protocols.messenger.talk.facts import AckedSeq
 from app.protocols.messenger.talk.ports import ReceiptStore, WakeRelay
 from app.watched_tasks import start_logged, start_watched
 
-#: Acks are collected for so long, and noted in transactions of so many.
+#: How long acks are collected, and how many of them one transaction notes.
 COLLECT_SECONDS = 0.05
 MOST_IN_BATCH = 500
 #: Acks that wait; past it the oldest are left to the net.

@@ -34,10 +34,10 @@ from app.protocols.messenger.talk.shapes import packed
 _MESSAGE, _RECEIPT = chat_messages.c, chat_receipts.c
 #: A message has at least so many bytes: so many rows are asked for.
 _LEAST_BYTES = 150
-_MOST_ROWS = 2_000
+_ROWS_A_QUESTION = 2_000
 #: The words of a cursor within a round, and the digits of a number in it.
 _WORDS = 6
-_MOST_DIGITS = 18
+_DIGITS = 18
 #: No room has this id.
 _BEHIND_ALL = 10**17
 
@@ -87,7 +87,7 @@ def read_place(cursor: str | None) -> SyncPlace:
 
 
 def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS
+    return word.isascii() and word.isdigit() and len(word) <= _DIGITS
 
 
 class _Room(Struct, frozen=True):
@@ -119,7 +119,7 @@ class _Part:
     @property
     def rows(self) -> int:
         """How many rows are worth asking for."""
-        return max(1, min(_MOST_ROWS, self.left // _LEAST_BYTES))
+        return max(1, min(_ROWS_A_QUESTION, self.left // _LEAST_BYTES))
 
 
 async def sync_part(

@@ -32,13 +32,13 @@ class Receipt(Struct, frozen=True):
 
 
 #: The ids of one receipt.
-_MOST_IDS = 500
+_IDS_OF_ONE = 500
 
 
 def grouped(rows: Iterable[ReceiptRow]) -> Iterator[tuple[bytes, int]]:
     """Each receipt as JSON, with the change of its last row."""
     for (user, device, state, at), group in groupby(rows, lambda row: (row.user, row.device, row.state, row.at)):
         these = list(group)
-        for start in range(0, len(these), _MOST_IDS):
-            part = these[start : start + _MOST_IDS]
+        for start in range(0, len(these), _IDS_OF_ONE):
+            part = these[start : start + _IDS_OF_ONE]
             yield msgspec.json.encode(Receipt([row.message for row in part], user, device, state, at)), part[-1].change

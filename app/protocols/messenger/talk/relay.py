@@ -29,7 +29,7 @@ from app.watched_tasks import start_logged, start_watched
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 4.0
 #: The rows of one look at the outbox.
-MOST_ROWS = 200
+ROWS_A_LOOK = 200
 #: The pause after an error of the core or of SQL.
 RETRY_SECONDS = 0.25
 #: For how long the core knows a message again. A relay tells it before that when a row is gone.
@@ -120,14 +120,14 @@ class Relay:
         if monotonic() >= self._beat_at:
             await self._beat()
         while self.is_mine:
-            rows = await self._outbox.rows(self._site, MOST_ROWS)
+            rows = await self._outbox.rows(self._site, ROWS_A_LOOK)
             pause = await self._hand_on(rows)
             if not self.is_mine:
                 # Another relay repeats these rows, and the core knows them again.
                 self._forget()
                 return monotonic() + RETRY_SECONDS
             await self._finish()
-            if pause or len(rows) < MOST_ROWS:
+            if pause or len(rows) < ROWS_A_LOOK:
                 return min(self._beat_at, monotonic() + pause) if pause else self._beat_at
         return self._beat_at
 

@@ -20,7 +20,7 @@ from app.protocols.messenger.talk.relay import Relay
 from app.protocols.protocol import NodeServices
 
 #: How often a connect reads its rooms again because they have changed meanwhile.
-_MOST_TRIES = 20
+_TRIES = 20
 
 #: Opens a connection with rooms, up to a number: see `Delivery.open` and `Connection.rooms_at`.
 Opening = Callable[[Sequence[str], int], Awaitable[None]]
@@ -95,7 +95,7 @@ class Talk:
 
     async def open(self, opening: Opening, site: Site, user: int) -> None:
         """Opens a connection in the core with the rooms of its user. Raises ChatUnavailable and StoreError."""
-        for _ in range(_MOST_TRIES):
+        for _ in range(_TRIES):
             rooms, place = await self.rooms_of(site, user)
             try:
                 await opening(rooms, place)

@@ -21,9 +21,9 @@ from app.protocols.messenger.directory.journal_people import PersonChange, chang
 from app.protocols.messenger.directory.journal_rooms import RoomChange, create_room
 from app.protocols.messenger.directory.rules import ChatDoer
 from app.protocols.messenger.handlers import check_standing, read_event
-from app.protocols.messenger.journal_accounts import user_of, user_row
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_changes, chat_devices, chat_outbox
+from app.protocols.messenger.journal_user_rows import user_of, user_row
 from app.protocols.messenger.journal_users import NewUser, add_user
 from app.protocols.messenger.settings import Messenger
 

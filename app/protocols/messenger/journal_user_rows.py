@@ -1,0 +1,88 @@
+"""The rows of users: read with their rights, and changed. Members of rooms of admins are admins, too."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.protocols.messenger.caller import ChatUser
+from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_sessions, chat_users
+from app.protocols.messenger.scram import Keys
+
+#: A member of a room of this kind is an admin.
+_ADMINS = "admins"
+
+
+def _is_admin(but_room: int = 0) -> ColumnElement[bool]:
+    """Whether a user is an admin: by its flag, or as a member of a room of admins."""
+    members, rooms = chat_members.c, chat_rooms.c
+    of_room = and_(rooms.id == members.room_id, rooms.kind == _ADMINS, rooms.is_archived.is_(False))
+    mine = (members.site_id == chat_users.c.site_id, members.user_id == chat_users.c.id, members.until.is_(None))
+    joined = select(members.room_id).select_from(chat_members.join(chat_rooms, of_room))
+    return or_(chat_users.c.is_admin, exists(joined.where(*mine, rooms.id != but_room).correlate(chat_users)))
+
+
+#: The columns of a user, beside its keys.
+USER_COLUMNS = [
+    *(chat_users.c[name] for name in ("id", "login", "external", "name", "sign", "icon", "is_disabled", "must_change")),
+    _is_admin().label("is_admin"),
+]
+KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key")]
+
+
+def user_of(row: Row[Any]) -> ChatUser:
+    """The user of a row with the columns of a user."""
+    return ChatUser(
+        id=row.id,
+        login=row.login or row.external or "",
+        name=row.name,
+        sign=row.sign,
+        icon=row.icon,
+        is_admin=row.is_admin,
+        is_disabled=row.is_disabled,
+        must_change=row.must_change,
+    )
+
+
+def users_with_rights() -> Select[Any]:
+    """The users, without their keys."""
+    return select(*USER_COLUMNS)
+
+
+async def user_row(sql: AsyncConnection, site_id: int, user_id: int) -> Row[Any] | None:
+    """The row of a user; None: there is none."""
+    statement = select(*USER_COLUMNS, *KEY_COLUMNS)
+    of_user = (chat_users.c.site_id == site_id, chat_users.c.id == user_id)
+    return (await sql.execute(statement.where(*of_user))).one_or_none()
+
+
+def set_keys(keys: Keys) -> dict[str, Any]:
+    """The columns of a user's keys."""
+    return {
+        "salt": keys.salt,
+        "iterations": keys.iterations,
+        "stored_key": keys.stored_key,
+        "server_key": keys.server_key,
+    }
+
+
+async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int], but_room: int = 0) -> set[int]:
+    """Those of the users who are admins, whether or not a certain room makes them so."""
+    found: set[int] = set()
+    for number in sorted(users):
+        of_user = (chat_users.c.site_id == site_id, chat_users.c.id == number)
+        found |= set((await sql.execute(select(chat_users.c.id).where(*of_user, _is_admin(but_room)))).scalars())
+    return found
+
+
+async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:
+    """Ends every session of a user."""
+    of_user = (chat_sessions.c.site_id == site_id, chat_sessions.c.user_id == user_id)
+    await sql.execute(delete(chat_sessions).where(*of_user))
+
+
+async def change_user(sql: AsyncConnection, site_id: int, user_id: int, values: Mapping[str, Any]) -> None:
+    """Changes columns of a user."""
+    of_user = (chat_users.c.site_id == site_id, chat_users.c.id == user_id)
+    await sql.execute(update(chat_users).where(*of_user).values(**values))
