@@ -300,6 +300,24 @@ def test_a_void_session_asks_for_a_login(page: Page) -> None:
     assert run(page, body, message=MESSAGE) == ["login", ["state", "login", "session_void"], 1]
 
 
+def test_a_server_without_the_keys_gets_nothing(page: Page) -> None:
+    """A server that does not prove that it knows the keys is left: no session is kept, and no message is sent to it,
+    whatever it says."""
+    body = """
+        fake.answers.message = () => ({ ok: true, id: 1, at: 1 });
+        fake.answers.login = ({ data }) => ({ ok: true, data: `${data.slice(data.indexOf("r="))}More,s=QUJD,i=4096` });
+        fake.answers.proof = () => ({ ok: true, data: "v=QUJD", session: "token", user: fake.user });
+        const liar = new recado.Messenger({ site: "liar", io: fake.io });
+        liar.send({ user: 8 }, "secret").catch(() => {});
+        await liar.open();
+        const login = liar.login("anna", "pencil").catch((error) => error.code);
+        while (!fake.of("login").length) await new Promise((resolve) => setTimeout(resolve, 0));
+        await fake.sockets.at(-1).bring("_settings", { session: "token", user: fake.user, limits: {} });
+        return [await login, liar.state, liar.user, fake.of("message").length, fake.sockets.at(-1).connected];
+    """
+    assert run(page, body) == ["wrong_server", "off", None, 0, False]
+
+
 # Rendering
 
 _TAGS = {"DIV", "PRE", "CODE", "SPAN", "A", "STRONG", "EM", "U", "BLOCKQUOTE"}
@@ -360,6 +378,7 @@ HOSTILE = [
     "data:text/html,<script>alert(1)</script>",
     "[x](javascript:alert(1))",
     "`<iframe src=//x>`",
+    "<img src=x onerror=alert(1)> **<b>** <svg onload=alert(1)> https://x.example/<i> <u>",
 ]
 
 

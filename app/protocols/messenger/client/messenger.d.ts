@@ -148,7 +148,10 @@ export interface MessengerOptions {
 }
 
 export interface Events {
-  /** The reason is the server's word, or Socket.IO's. */
+  /**
+   * `login`: a login is expected, because there is no session or it is void; `password`: another password is expected.
+   * The reason is the server's word, or Socket.IO's.
+   */
   state: (state: State, reason?: string) => void;
   /** Messages that are new or have changed, after they are stored. One that is deleted has `deleted: true`. */
   messages: (messages: (KeptMessage | DeletedMessage)[]) => void;
@@ -193,13 +196,14 @@ export class Messenger {
   readonly online: Set<Id>;
   /** Calls back for each event; returns the function that ends this. */
   on<Name extends keyof Events>(event: Name, handler: Events[Name]): () => void;
-  /** Reads what this browser keeps and takes the session up, if there is one; returns its user, or null. */
+  /** Reads what this browser keeps and takes the session up; returns the user, or null. Without a session: `login`. */
   open(): Promise<User | null>;
   login(login: string, password: string): Promise<User>;
   /** Sets another password; every other session of the user ends. */
   changePassword(old: string, password: string): Promise<void>;
   register(wish: { login: string; name: string; password: string }): Promise<object>;
-  /** Ends the session, with `all` every session of the user, and forgets what this browser keeps. */
+  /** Forgets what this browser keeps, and ends the session, with `all` every session of the user. Throws if the server
+   * does not hear of it. */
   logout(options?: { all?: boolean }): Promise<void>;
   /** Leaves; messages wait for this device. `open` comes back. */
   close(): void;

@@ -167,7 +167,9 @@ export class Messenger {
   /** Reads what is kept and takes the session up, if there is one; returns its user, or null. */
   async open() {
     await this.#ready();
-    if (this.#session && !this.#socket?.active) {
+    if (!this.#session) {
+      this.#change("login");
+    } else if (!this.#socket?.active) {
       this.#connect();
     }
     return this.user;
@@ -202,9 +204,13 @@ export class Messenger {
 
   /** Ends the session (`all`: every session of the user) and forgets everything but the device's id. */
   async logout({ all = false } = {}) {
-    await this.ask("logout", all ? { all } : {});
-    await this.#queue(() => this.#forget());
-    this.close();
+    try {
+      await this.ask("logout", all ? { all } : {});
+    } finally {
+      await this.#queue(() => this.#forget());
+      this.close();
+      this.#change("login");
+    }
   }
 
   /** Leaves; messages wait for this device. */
@@ -339,7 +345,7 @@ export class Messenger {
           break;
         }
         const headers = { "Upload-Offset": offset, "Content-Type": "application/offset+octet-stream" };
-        const part = file.slice(offset, offset + this.limits.file_part);
+        const part = file.slice(offset, offset + (this.limits.file_part ?? SYNC_BYTES));
         offset = Number((await this.#tus("PATCH", location, headers, part, signal))("Upload-Offset"));
       } catch (error) {
         const isGone = location && [404, 410].includes(error.status);
@@ -380,7 +386,7 @@ export class Messenger {
 
   #connect() {
     clearTimeout(this.#again);
-    this.#change("connecting");
+    this.#change(this.#session ? "connecting" : "login");
     if (this.#socket) {
       this.#socket.connect();
       return;
@@ -389,7 +395,6 @@ export class Messenger {
     const told = { cores: navigator.hardwareConcurrency, memory: navigator.deviceMemory, ...device };
     const auth = (send) => send({ deviceId: this.#device, session: this.#session, app, device: told });
     const socket = (this.#socket = io(`${url}/${site}`, { ...more, forceNew: true, auth }));
-    socket.on("connect", () => this.#session || this.#change("login"));
     socket.on("connect_error", (error) => this.#refused(error));
     socket.on("disconnect", (reason) => this.#left(reason));
     socket.onAny((event, ...args) => {
@@ -442,7 +447,7 @@ export class Messenger {
   }
 
   #change(state, reason) {
-    if (this.state !== state || reason) {
+    if (this.state !== state) {
       this.state = state;
       this.#tell("state", state, reason);
     }
@@ -486,7 +491,8 @@ export class Messenger {
   async #hear(name, args) {
     const [data] = args;
     if (name === "_settings") {
-      await this.#begin(data);
+      // Without a session the server has not proved yet that it knows the keys.
+      this.#session && (await this.#begin(data));
     } else if (name === "_session") {
       await this.#saveMeta("session", (this.#session = data.session));
     } else if (name === "_resync") {
@@ -737,10 +743,10 @@ export class Messenger {
 const INLINE =
   /`([^`\n]+)`|(https?:\/\/[^\s<>"'`]+)|\*\*(?=\S)([^*\n]*[^*\s])\*\*|__(?=\S)([^_\n]*[^_\s])__|\*(?=\S)([^*\n]*[^*\s])\*|(?<![\p{L}\p{N}_])_(?=\S)([^_\n]*[^_\s])_(?![\p{L}\p{N}_])/gu;
 const WORDS =
-  "and as async await break case class const continue def do elif else except false finally fn for from function if " +
-  "import in is let match new nil none not null or pass raise return static struct switch this throw true try var while";
+  "and as async await break case class const continue def do elif else except false finally for from function if " +
+  "import in is let new none not null or pass raise return switch this throw true try var while";
 const KEYWORDS = new Set(WORDS.split(" "));
-const COMMENTS = { h: /#[^\n]*/, s: /--[^\n]*/, c: /\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)/ };
+const COMMENT = /\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)/;
 const REST = /("(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|`(?:\\[^]|[^`\\])*`?)|(\b\d[\w.]*)|([A-Za-z_]\w*)/;
 const CLASSES = ["comment", "string", "number", "keyword"];
 
@@ -756,7 +762,7 @@ const linkTo = (text) => element("a", { href: text, rel: "noopener noreferrer no
 /** Code as a `<pre>`, its words in spans of the classes recado-comment, -string, -number and -keyword. */
 export function highlight(code, language = "") {
   const made = element("code", {});
-  const comment = COMMENTS[/^(py|sh|ba|ya|ym|to|rb)/i.test(language) ? "h" : /^sql/i.test(language) ? "s" : "c"];
+  const comment = /^(py|sh|ba|ya|ym|to|rb)/i.test(language) ? /#[^\n]*/ : COMMENT;
   let at = 0;
   for (const found of code.matchAll(RegExp(`(${comment.source})|${REST.source}`, "g"))) {
     const group = found.findIndex((text, number) => number && text !== undefined) - 1;

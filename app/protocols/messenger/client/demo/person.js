@@ -88,12 +88,8 @@ export class Person {
   }
 
   async #logOut() {
-    try {
-      await this.#chat.logout();
-    } catch (error) {
-      this.#find(".composer .problem").textContent = wordsOf(error);
-      return;
-    }
+    // Here everything is forgotten in any case.
+    await this.#chat.logout().catch((error) => console.warn(error));
     this.#to = null;
     this.#thread.clear();
     this.#conversations.refresh();
