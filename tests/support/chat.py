@@ -81,9 +81,10 @@ class Scram:
 class Chatting:
     """The clients of one test at one site. Lives as long as the test, which closes it."""
 
-    def __init__(self, server: Deployment, drivers: Drivers, site: str) -> None:
-        """Start without clients."""
+    def __init__(self, server: Deployment, drivers: Drivers, site: str, url: str | None = None) -> None:
+        """Start without clients. `url` is that of one node, where clients are not to come to any."""
         self.server = server
+        self.url = url or server.url
         self.nodes = server.nodes
         self.site = site
         self._drivers = drivers
@@ -93,8 +94,8 @@ class Chatting:
         """The options of a connect."""
         said = {"deviceId": device, **auth}
         if kind.has_auth:
-            return ConnectCall(kind, self.server.url, self.site, auth=said, ack=ack)
-        return ConnectCall(kind, self.server.url, self.site, query=said, ack=ack)
+            return ConnectCall(kind, self.url, self.site, auth=said, ack=ack)
+        return ConnectCall(kind, self.url, self.site, query=said, ack=ack)
 
     def begin(self, call: ConnectCall) -> Client:
         """Begin to connect; does not wait."""

@@ -37,6 +37,8 @@ MAX_ROOMS_OF_USER = 900
 MAX_CONTACTS = 5_000
 #: Devices of one user in the directory; past it the one that was seen longest ago goes.
 MAX_DEVICES_OF_USER = 100
+#: The longest cursor of `sync`.
+MAX_CURSOR_CHARACTERS = 300
 #: Programs of a site: the name of one more is not kept.
 MAX_APPS = 10_000
 #: Sessions of one user; past it the oldest ends.

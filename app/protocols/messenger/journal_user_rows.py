@@ -68,7 +68,7 @@ def set_keys(keys: Keys) -> dict[str, Any]:
 
 
 async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int], but_room: int = 0) -> set[int]:
-    """Those of the users who are admins, whether or not a certain room makes them so."""
+    """The admins among users, by anything but a certain room."""
     found: set[int] = set()
     for number in sorted(users):
         of_user = (chat_users.c.site_id == site_id, chat_users.c.id == number)

@@ -45,7 +45,7 @@ async def viewers_of(sql: AsyncConnection, site_id: int, user: int, *, by_rooms:
 async def seen_among(
     sql: AsyncConnection, site_id: int, me: int | None, others: Iterable[int], *, by_rooms: bool
 ) -> set[int]:
-    """Those of the ids that are users whom the user sees; None sees all."""
+    """The ids among these that are users whom the user sees; None sees all."""
     found: set[int] = set()
     for part in parts_of(sorted(others)):
         statement = select(chat_users.c.id).where(chat_users.c.site_id == site_id, chat_users.c.id.in_(part))

@@ -18,7 +18,7 @@ from app.protocols.messenger.settings import Messenger
 from app.watched_tasks import start_watched
 
 #: Users of one site whose changes are told at a time.
-_MOST_TOLD = 500
+_AT_A_TIME = 500
 _RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Present(Protocol):
 
 
 class PresenceViewers(Protocol):
-    """Who sees whom. Raises ChatUnavailable."""
+    """The users that see each other. Raises ChatUnavailable."""
 
     async def viewers(self, site: Site, users: Sequence[int]) -> dict[int, tuple[frozenset[int] | None, set[int]]]:
         """For each of the users those who see it (None: all), and those to whom it is never told."""
@@ -119,7 +119,7 @@ class ChatPresence:
             self._moved.pop(name, None)
             return
         while moved := self._moved.get(name):
-            users = list(moved)[:_MOST_TOLD]
+            users = list(moved)[:_AT_A_TIME]
             here = [user for user in users if self._is_here(name, user)]
             away = [user for user in users if user not in set(here)]
             for user in users:

@@ -14,7 +14,8 @@ from app.protocols.messenger.answers import ChatRefusal
 #: The kinds of reference data, in their order.
 KINDS = ("users", "rooms", "contacts", "devices", "applications", "online")
 _WORDS = 4
-_MOST_DIGITS = 19
+#: No number of a cursor has more.
+_DIGITS = 19
 
 
 class ReferencePlace(Struct, frozen=True):
@@ -72,4 +73,4 @@ def read_cursor(text: str | None) -> SyncCursor:
 
 
 def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS
+    return word.isascii() and word.isdigit() and len(word) <= _DIGITS

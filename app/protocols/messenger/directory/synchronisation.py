@@ -10,6 +10,7 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.observe.counts import Counts
 from app.protocols.messenger.answers import ChatEvent
+from app.protocols.messenger.bounds import MAX_CURSOR_CHARACTERS
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.directory.journal_reference import Reader, ReferencePart, read_reference
 from app.protocols.messenger.directory.ports import OnlineStore
@@ -22,14 +23,13 @@ from app.protocols.messenger.talk.settings import LEAST_SYNC_BYTES, MAX_SYNC_BYT
 
 #: The names, the cursor and the brackets of an answer.
 _FRAME_BYTES = 400
-_MAX_CURSOR = 300
 _DAY_MS = 86_400_000
 
 
 class SyncData(ChatEvent):
     """`sync`"""
 
-    cursor: Annotated[str, Meta(max_length=_MAX_CURSOR)] | None = None
+    cursor: Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS)] | None = None
     bytes: Annotated[int, Meta(ge=LEAST_SYNC_BYTES, le=MAX_SYNC_BYTES)] = 262_144
 
 

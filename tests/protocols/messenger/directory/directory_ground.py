@@ -31,7 +31,7 @@ SERVER = ChatDoer("server")
 
 
 class Told(UserCalls):
-    """What would be told to users. Lives for the test."""
+    """The events that would be told to users. Lives for the test."""
 
     def __init__(self) -> None:
         """Start with nothing."""
@@ -129,7 +129,7 @@ class Company:
             return [row._asdict() for row in rows]
 
     async def moves(self) -> list[tuple[str, str, str]]:
-        """What the core is to hear of members: kind, rooms, user."""
+        """The changes of members for the core: kind, room, user."""
         async with self.sql.reading(self.site) as (sql, site_id):
             rows = await sql.execute(
                 select(chat_outbox).where(chat_outbox.c.site_id == site_id).order_by(chat_outbox.c.id)

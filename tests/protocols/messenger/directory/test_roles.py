@@ -28,7 +28,7 @@ EVENTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "user_disable": ({"id": "user"}, dict.fromkeys(("user", "member", "room admin", "blocked"), "not_admin")),
 }
-#: Whoever it is that sends them.
+#: The same for every event.
 ALWAYS = {"stranger": "not_logged_in", "changing": "must_change_password", "disabled": "session_void"}
 
 

@@ -234,8 +234,9 @@ async def test_devices_and_programs(company: Company, monkeypatch: pytest.Monkey
     assert [(one["id"], one["app"]["version"]) for one in found["devices"]] == [("phone", "2")]
     assert [one["version"] for one in found["applications"]] == ["1", "2"]
     monkeypatch.setattr(journal_machines, "MAX_DEVICES_OF_USER", 1)
+    phone = await company.caller(ann, "phone")
     async with company.sql.writing(company.site) as (sql, site_id):
-        await note_device(sql, site_id, await company.caller(ann, "phone"), ann, None)
+        await note_device(sql, site_id, phone, ann, None)
     assert {"id": "d", "deleted": True} in (await client.sync())["devices"]
 
 
