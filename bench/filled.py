@@ -12,6 +12,7 @@ from sqlalchemy import Index, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, DropIndex
 
+from app.core.ports import ConnectNotes
 from app.journal.database import is_postgres, open_database
 from app.journal.schema import upgrade_schema
 from app.journal.tables import connections, deliveries, log, message_rooms, messages
@@ -186,7 +187,7 @@ async def fill_queues(valkey: Valkey, devices: int) -> None:
             # A hundredth of the users share a room.
             rooms = [f"user_{number}", "everyone", *(["some"] if number % 100 == 1 else [])]
             client = "websocket 4 Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
-            registration = await node.queues.connect(site, number, "d", rooms, client=client)
+            registration = await node.queues.connect(site, number, "d", rooms, ConnectNotes(client=client))
             handle = registration.devices[0].handle
             if number % 10:
                 await node.queues.disconnect(site, number, [(handle, 0)])

@@ -46,7 +46,7 @@ class LiveView(Struct, frozen=True):
 
 
 class _Shared:
-    """What all streams of a view share. Lives while there is one."""
+    """The parts that all streams of a view share. Lives while there is one."""
 
     def __init__(self) -> None:
         self.streams = 0

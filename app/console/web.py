@@ -165,7 +165,7 @@ class ConsolePages:
         return show
 
     def _streamer_of(self, page: ConsolePage, seconds: float) -> Any:
-        # What stands beside the live part is not asked.
+        # The parts beside the live one are not asked.
         live_page = msgspec.structs.replace(page, beside={})
 
         async def stream(request: Request) -> Response:

@@ -24,8 +24,10 @@ from app.console.pages.nodes import database_operations
 from app.console.pages.operators import operator_operations
 from app.console.pages.overview import overview_operations
 from app.console.pages.tokens import account_operations
+from app.console.pages.totals import total_operations
 from app.console.pages.transfers import transfer_operations
 from app.console.pages.webhooks import attempt_operations
+from app.console.pruning import Pruning
 from app.console.sql_operators import SqlOperators
 from app.load.operations import load_operations
 from app.node.operations import node_operations
@@ -67,11 +69,13 @@ OPERATIONS = [
     *database_operations(_NOTHING),
     *overview_operations(_NOTHING),
     *attempt_operations(_NOTHING),
+    *total_operations(_NOTHING),
     *log_operations(_NOTHING),
     *transfer_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
+    *Pruning(_NOTHING, "aa", _NOTHING).operations(),
     *_OFFERED,
 ]
 ROLES = list(Role)

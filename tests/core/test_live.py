@@ -43,7 +43,7 @@ class _Lister:
         self._ones = list(ones)
 
     def live(self, site: str) -> Iterator[LiveConnection]:
-        """Those of the site `shop`."""
+        """The connections of the site `shop`."""
         yield from self._ones if site == "shop" else []
 
 

@@ -1,4 +1,4 @@
-"""Who sees what, under any order of events: conversations in SQL against a plain model, on both databases.
+"""Visibility under any order of events: conversations in SQL against a plain model, on both databases.
 
 RECADO_MACHINE_RUNS=1000 makes it run long.
 """
@@ -15,7 +15,13 @@ from typing import Any, ClassVar
 import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.journal_store import ChatSql
@@ -122,6 +128,16 @@ class TalkMachine(RuleBasedStateMachine):
             return ChatTarget(user=self.users[place])
         return ChatTarget(room=self.rooms[place - len(USERS)])
 
+    @initialize(
+        members=st.sets(st.tuples(users, rooms), min_size=1), blocks=st.sets(st.tuples(users, users), max_size=2)
+    )
+    def begin(self, members: set[tuple[int, int]], blocks: set[tuple[int, int]]) -> None:
+        """Some users are members, and some have blocked others."""
+        for user, room in sorted(members):
+            self.enter(user, room)
+        for user, other in sorted(blocks):
+            self.block(user, other, True)
+
     @rule(user=users, place=places, device=devices, word=words)
     def send(self, user: int, place: int, device: str, word: str) -> None:
         """A message is accepted for those that may hear it, or refused."""
@@ -138,12 +154,41 @@ class TalkMachine(RuleBasedStateMachine):
         hearers = list(model.members[room]) if room >= 0 else sorted({user} if one.is_withheld else {user, place})
         model.tell("message", one, hearers, (user, device))
 
+    @precondition(lambda self: any(self.model.members.values()))
+    @rule(data=st.data(), device=devices, word=words, newcomer=users)
+    def send_and_enter(self, data: st.DataObject, device: str, word: str, newcomer: int) -> None:
+        """A member writes to its room, and another user enters right behind."""
+        room = data.draw(st.sampled_from([room for room, members in self.model.members.items() if members]))
+        self.send(data.draw(st.sampled_from(sorted(self.model.members[room]))), room + len(USERS), device, word)
+        self.enter(newcomer, room)
+
+    @precondition(lambda self: self.model.blocks)
+    @rule(data=st.data(), device=devices, word=words)
+    def send_while_blocked(self, data: st.DataObject, device: str, word: str) -> None:
+        """A blocked user writes to the one that has blocked it."""
+        user, other = data.draw(st.sampled_from(sorted(self.model.blocks)))
+        self.send(other, user, device, word)
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data(), device=devices, word=st.sampled_from((*WORDS, None)), is_behind_block=st.booleans())
+    def change_own(self, data: st.DataObject, device: str, word: str | None, is_behind_block: bool) -> None:
+        """A sender changes its message, perhaps right behind a block."""
+        place = data.draw(st.integers(0, len(self.model.said) - 1))
+        one = self.model.said[place]
+        if one.room is None and is_behind_block:
+            self.block(one.to, one.sender, True)
+        self.change_one(one, one.sender, device, word)
+
     @precondition(lambda self: self.model.said)
     @rule(data=st.data(), user=users, device=devices, word=st.sampled_from((*WORDS, None)))
     def change(self, data: st.DataObject, user: int, device: str, word: str | None) -> None:
         """The sender changes or deletes a message that it sees; others are refused."""
+        place = data.draw(st.integers(0, len(self.model.said) - 1))
+        self.change_one(self.model.said[place], user, device, word)
+
+    def change_one(self, one: Said, user: int, device: str, word: str | None) -> None:
+        """A user changes a message, or is refused."""
         model = self.model
-        one = data.draw(st.sampled_from(model.said))
         text = None if word is None else f"{word} changed"
         doing = self.ground.edit(self.users[user], one.id, text, device=device)
         if not model.sees(user, one):
@@ -282,7 +327,7 @@ def test_who_sees_what(database: str) -> None:
             run_state_machine_as_test(
                 TalkMachine,
                 settings=settings(
-                    max_examples=int(os.environ.get("RECADO_MACHINE_RUNS", "8")),
+                    max_examples=int(os.environ.get("RECADO_MACHINE_RUNS", "6")),
                     stateful_step_count=30,
                     deadline=None,
                     print_blob=True,
