@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             s3 = stack.enter_context(running_s3())
             place, environment = f"s3://{s3.new_bucket()}/files", environment | s3.environment
         sites = {"team": {"apiKey": "k", "messenger": {**MESSENGER, "files": place, "file_part": PART_BYTES}}}
-        make_users(url, "team", ["ann", "bob"])
+        make_users(url, "team", ["ann", "bob", "eve"])
         deployment = Deployment(sites, environment=environment, nodes=2)
         yield deployment
         deployment.end()
@@ -117,3 +117,29 @@ def test_a_killed_node(team: Chatting, server: Deployment) -> None:
         assert living.get(path, headers=headers).content == data
     finally:
         dying.start()
+
+
+def test_a_file_in_a_message(team: Chatting, server: Deployment) -> None:
+    """The users that see a message with the file read it, on every node; it stays, and is gone for them with the
+    message."""
+    ann, bob, eve = (team.login(login, f"{login}'s") for login in ("ann", "bob", "eve"))
+    of_ann, of_bob, of_eve = session_of(ann), session_of(bob), session_of(eve)
+    path = upload(server, of_ann, b"12345")
+    file = path.rpartition("/")[2]
+    told = {"id": "5f0a4ed4-0000-4000-8000-000000000001", "kind": "file", "text": "", "file": file}
+    bob_id = bob.wait_event("_settings").args[0]["user"]["id"]
+    assert server.get(path, headers=of_bob).status_code == 404
+    sent = ann.ask("message", {**told, "to": {"user": bob_id}})
+    assert sent["ok"], sent
+    assert bob.wait_event("message").args[0]["file"]["id"] == file
+    for node in team.nodes:
+        assert node.get(path, headers=of_bob).content == b"12345"
+        assert node.get(path, headers=of_eve).status_code == 404
+    link = bob.ask("file_link", {"id": file})["url"]
+    assert server.get(link).content == b"12345"
+    assert server.request("DELETE", path, headers=of_ann).status_code == 403
+    assert server.request("DELETE", path, headers=of_bob).status_code == 404
+    assert ann.ask("delete", {"id": sent["id"]})["ok"]
+    assert server.get(path, headers=of_bob).status_code == 404
+    assert server.get(link).status_code == 404
+    assert server.get(path, headers=of_ann).content == b"12345"

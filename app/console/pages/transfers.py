@@ -6,7 +6,7 @@ from app.console.page import ConsolePage
 from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
 from app.protocols.operations import Call, Operation, Role, Words
 
-TRANSFERS = ConsolePage("transfers", "Transfers", "transfers.list", live_seconds=3.0)
+TRANSFERS = ConsolePage("transfers", "Transfers", "transfers.list", live_seconds=3.0, is_shared=True)
 
 TransferDirection = Literal["upload", "download", "synchronisation"]
 

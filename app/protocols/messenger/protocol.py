@@ -25,7 +25,6 @@ from app.protocols.messenger.files.handlers import file_handlers
 from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
-from app.protocols.messenger.journal_file_rights import ConversationRights
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.redis_throttle import RedisThrottle
@@ -59,7 +58,7 @@ class _NodeMessenger(NodeProtocol):
         announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
         calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, announcer)
-        self._files = NodeFiles(services, self._sql, ConversationRights(self._sql))
+        self._files = NodeFiles(services, self._sql)
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
@@ -133,8 +132,8 @@ class _NodeMessenger(NodeProtocol):
             if self._making is not None:
                 self._making.cancel()
             await self._presence.close()
-            await self._talk.close()
             await self._files.close()
+            await self._talk.close()
             await self._sql.close()
 
 

@@ -129,22 +129,6 @@ class FileBook:
             return bool((await sql.execute(changed)).rowcount)
 
 
-async def mark_sent(sql: AsyncConnection, site_id: int, file: str, now_ms: int) -> bool:
-    """Notes in the transaction that accepts a message that it carries this file, which then stays. False: there is no
-    such finished file. The caller has asked whether the sender may read it."""
-    changed = update(chat_files).where(*_of(site_id, file), _files.finished_at.is_not(None))
-    sent = func.coalesce(_files.sent_at, now_ms)
-    return bool((await sql.execute(changed.where(_files.removed_at.is_(None)).values(sent_at=sent))).rowcount)
-
-
-async def file_info(sql: AsyncConnection, site_id: int, file: str) -> dict[str, Any] | None:
-    """A finished file as messages show it, and its owner as `user`; None: there is none."""
-    wanted = select(_files.id, _files.name, _files.type, _files.size, _files.user_id.label("user"))
-    is_whole = (_files.finished_at.is_not(None), _files.removed_at.is_(None))
-    row = (await sql.execute(wanted.where(*_of(site_id, file), *is_whole))).first()
-    return None if row is None else dict(row._mapping)
-
-
 async def _held(sql: AsyncConnection, site_id: int, user: int) -> tuple[int, int]:
     """The unfinished uploads of a user, and the bytes of all its files."""
     counted = case((_files.size < LEAST_COUNTED_BYTES, LEAST_COUNTED_BYTES), else_=_files.size)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -10,7 +10,6 @@ from app.config.settings import Site
 from app.errors import StoreError
 from app.protocols.messenger.files.ports import FilesUnavailable
 from app.protocols.messenger.files.redis_keys import files_round_key
-from app.protocols.messenger.files.uploads import Uploads
 from app.redis.client import Commands
 from app.watched_tasks import start_watched
 
@@ -29,14 +28,14 @@ class FileExpiry:
         self,
         redis: Commands,
         node: str,
-        uploads: Uploads,
+        expire: Callable[[Site], Awaitable[int]],
         sites: Callable[[], Iterable[Site]],
         seconds: float = ROUND_SECONDS,
     ) -> None:
-        """`sites` returns those that have files now."""
+        """`expire` removes those of a site, `sites` returns the sites that have files now."""
         self._redis = redis
         self._node = node
-        self._uploads = uploads
+        self._expire = expire
         self._sites = sites
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +55,7 @@ class FileExpiry:
         for site in list(self._sites()):
             try:
                 words = ("SET", files_round_key(site.name), self._node, "NX", "PX", _ROUND_LEASE_MS)
-                if await self._redis.command(*words) and (removed := await self._uploads.expire(site)):
+                if await self._redis.command(*words) and (removed := await self._expire(site)):
                     _log.info("unfinished uploads removed", site=site.name, files=removed)
             except (StoreError, FilesUnavailable) as error:
                 _log.warning("unfinished uploads not removed", site=site.name, reason=str(error))

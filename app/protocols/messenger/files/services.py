@@ -4,14 +4,16 @@ from collections.abc import Iterator
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.errors import ConfigError
 from app.protocols.messenger.files.disk_parts import DiskParts, new_disk_pool
 from app.protocols.messenger.files.downloads import Downloads
 from app.protocols.messenger.files.endpoint import FileEndpoint, FileSites
 from app.protocols.messenger.files.journal_absence import answered
 from app.protocols.messenger.files.journal_files import FileBook
+from app.protocols.messenger.files.journal_rights import JournalRights
 from app.protocols.messenger.files.journal_sessions import JournalSessions
 from app.protocols.messenger.files.links import link_to
-from app.protocols.messenger.files.ports import FileRights, PartStore
+from app.protocols.messenger.files.ports import FilesUnavailable, PartStore
 from app.protocols.messenger.files.redis_expiry import FileExpiry
 from app.protocols.messenger.files.s3_parts import PartMemory, S3Parts
 from app.protocols.messenger.files.uploads import UploadBounds, Uploads
@@ -23,18 +25,11 @@ from app.protocols.protocol import NodeServices
 _FOLDER = "files"
 
 
-class OwnersAlone:
-    """Rights without conversations: nobody reads the file of another. Implements `FileRights`."""
-
-    async def may_read(self, site: Site, user: int, file: str) -> bool:
-        """False."""
-        return False
-
-
 class NodeFiles:
     """Lives as long as the node: `start` begins, `close` ends."""
 
-    def __init__(self, services: NodeServices, sql: ChatSql, rights: FileRights) -> None:
+    def __init__(self, services: NodeServices, sql: ChatSql) -> None:
+        """Opens the stores of all sites, without a request to them. Raises ConfigError."""
         config = services.config
         self._sites = config.sites
         self._sql = sql
@@ -43,11 +38,13 @@ class NodeFiles:
         self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / _FOLDER, self._pool)}
         book = FileBook(sql)
         uploads = Uploads(book, self._store_of, services.node)
-        self._downloads = Downloads(book, self._store_of, rights, services.node)
+        self._downloads = Downloads(book, self._store_of, JournalRights(sql), services.node)
         facts = FileSites(config.sites, bounds_of, self._secret_of)
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
-        self._expiry = FileExpiry(services.redis, services.node, uploads, self._with_files)
+        for site in self._with_files():
+            self._open_store(site)
+        self._expiry = FileExpiry(services.redis, services.node, uploads.expire, self._with_files)
 
     def start(self) -> None:
         """Begins to remove unfinished uploads."""
@@ -71,10 +68,18 @@ class NodeFiles:
         with answered():
             return await self._sql.secret_of(site)
 
+    def _open_store(self, site: Site) -> None:
+        bounds = bounds_of(site)
+        if bounds is not None and bounds.store not in self._stores:
+            self._stores[bounds.store] = S3Parts(bounds.store, self._memory)
+
     def _store_of(self, url: str) -> PartStore:
-        """The store of a row; one for each bucket and prefix."""
-        if url not in self._stores:
-            self._stores[url] = S3Parts(url, self._memory)
+        """The store of a row; one for each bucket and prefix. Raises FilesUnavailable."""
+        try:
+            if url not in self._stores:
+                self._stores[url] = S3Parts(url, self._memory)
+        except ConfigError as error:
+            raise FilesUnavailable(str(error)) from None
         return self._stores[url]
 
 

@@ -149,7 +149,7 @@ class Uploads:
     async def terminate(self, site: Site, user: FileUser, file: str) -> None:
         """Removes an upload, finished or not, that no message carries. Raises RequestRefused."""
         found = await self.find(site, user, file)
-        if found.sent_at is not None or not await self._book.begin_removal(site, file, now_ms()):
+        if not await self._book.begin_removal(site, file, now_ms()):
             raise RequestRefused("The file was sent in a message, so it stays.", "was_sent", 403)
         await self._remove(site, found)
 

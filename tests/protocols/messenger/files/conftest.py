@@ -16,7 +16,6 @@ import pytest
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.settings import Messenger
 from tests.support.file_site import SITE, FileSite
-from tests.support.postgres import Postgres, running_postgres
 from tests.support.s3 import S3Server, running_s3
 from tests.support.waiting import until
 from tests.transport.serving import Served, serving
@@ -27,13 +26,6 @@ TUS = {"tus-resumable": "1.0.0"}
 BYTES = {"content-type": "application/offset+octet-stream"}
 PART_BYTES = 65_536
 PATH = f"/{SITE}/files/"
-
-
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
