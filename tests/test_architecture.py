@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
     "app.commands": LEAVES
     | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"}
-    | {"app.load"},
+    | {"app.load", "app.protocols.messenger"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
@@ -89,9 +89,15 @@ HOMES = {
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
     "obstore": {"app.protocols.messenger.files.s3_parts"},
-    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
+    "sqlalchemy": {
+        "app.journal",
+        "app.node.journal_process",
+        "app.commands.journal",
+        "app.commands.operators",
+        "app.commands.users",
+    }
     | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}
-    | {"app.protocols.messenger"},
+    | {"app.protocols.messenger", "app.commands.users"},
     "scramp": {"app.protocols.messenger"},
     "jinja2": {"app.console.views"},
     "argon2": {"app.console.passwords"},

@@ -18,6 +18,8 @@ MAX_EVENT_BYTES = 60_000
 #: The longest login and name.
 MAX_LOGIN_CHARACTERS = 64
 MAX_NAME_CHARACTERS = 128
+#: The longest password that is given as text.
+MAX_PASSWORD_CHARACTERS = 256
 #: The longest sign (a line that a user shows), icon and description of a room.
 MAX_SIGN_CHARACTERS = 256
 MAX_ICON_CHARACTERS = 16_384

@@ -107,7 +107,7 @@ class Entrance:
         await self._take_seat(chatter, candidate.user.room)
         token, entered = await self._logins.enter(caller, candidate)
         chatter.then = partial(self.open, chatter, entered, token, now_ms() - began_at)
-        self._identify(chatter, entered)
+        self.identify(chatter, entered)
         return {
             "data": answer,
             "user": entered.user.shown,
@@ -126,7 +126,7 @@ class Entrance:
         await self._limits_user(chatter, entered.user.room)
         if chatter.is_closed:
             return True
-        self._identify(chatter, entered)
+        self.identify(chatter, entered)
         await self.open(chatter, entered, token, now_ms() - began_at)
         return True
 
@@ -175,7 +175,8 @@ class Entrance:
             chatter.connection = None
         self._limits.disconnect(chatter.seat)
 
-    def _identify(self, chatter: Chatter, entered: Entered) -> None:
+    def identify(self, chatter: Chatter, entered: Entered) -> None:
+        """Knows who the client is, and by which session."""
         caller = chatter.caller
         caller.user, caller.device_id, caller.app_id = entered.user, entered.device_id, entered.app_id
         caller.session = entered.session
@@ -188,7 +189,8 @@ class Entrance:
         # No packet is held from here on: the session's own method keeps the order and saves one call.
         chatter.send = link.send_encoded
         link.send_event("_settings", [settings_for(site, entered, token, chatter.arrival.tls)])
-        self._counts.of(site.name).connects["accepted"] += 1
+        if not self._attendance.has(chatter):
+            self._counts.of(site.name).connects["accepted"] += 1
         chatter.facts = self._facts_of(chatter, authorise_ms)
         self._attendance.join(chatter)
         _log.info("connected", site=site.name, connection=link.log_name, rooms=len(entered.rooms))

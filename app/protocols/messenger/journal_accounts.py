@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, insert, select
+from msgspec import structs
+from sqlalchemy import Row, and_, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
@@ -20,7 +21,16 @@ from app.protocols.messenger.journal_tables import (
     chat_sessions,
     chat_users,
 )
-from app.protocols.messenger.journal_user_rows import KEY_COLUMNS, USER_COLUMNS, user_of, user_row
+from app.protocols.messenger.journal_user_rows import (
+    KEY_COLUMNS,
+    USER_COLUMNS,
+    change_user,
+    note_voided,
+    set_keys,
+    user_of,
+    user_row,
+    void_sessions,
+)
 from app.protocols.messenger.login_ports import Candidate, Entered
 from app.protocols.messenger.scram import Keys
 from app.protocols.messenger.settings import Messenger
@@ -86,6 +96,41 @@ class JournalAccounts:
             if session is None:
                 return None
             return await begin_session(sql, caller.site, site_id, session.id, session.device_id, token)
+
+    async def replace_keys(self, caller: ChatCaller, candidate: Candidate, keys: Keys, token: bytes) -> Entered | None:
+        """Gives the user another password; see `AccountStore`."""
+        async with self._sql.writing(caller.site) as (sql, site_id):
+            row = await user_row(sql, site_id, candidate.user.id)
+            if row is None or row.is_disabled or row.stored_key != candidate.keys.stored_key:
+                return None
+            await change_user(sql, site_id, row.id, {**set_keys(keys), "must_change": False})
+            await void_sessions(sql, site_id, row.id)
+            expires_at = await begin_session(sql, caller.site, site_id, row.id, caller.device_id, token)
+            user = structs.replace(user_of(row), must_change=False)
+            rooms = await _rooms_of(sql, site_id, row.id)
+            return Entered(user, caller.device_id, caller.app_id, token, expires_at, rooms)
+
+    async def end_sessions(self, caller: ChatCaller, *, are_all: bool) -> None:
+        """Ends sessions; see `AccountStore`."""
+        async with self._sql.writing(caller.site) as (sql, site_id):
+            if are_all:
+                await void_sessions(sql, site_id, caller.me.id)
+                return
+            await sql.execute(delete(chat_sessions).where(chat_sessions.c.digest == caller.session))
+            await note_voided(sql, site_id, caller.me.id)
+
+    async def newest_void(self, site: Site) -> int:
+        """The last number; see `AccountStore`."""
+        async with self._sql.reading(site) as (sql, site_id):
+            newest = select(func.coalesce(func.max(chat_users.c.voided), 0)).where(chat_users.c.site_id == site_id)
+            return int((await sql.execute(newest)).scalar_one())
+
+    async def voided_after(self, site: Site, number: int) -> Sequence[tuple[int, int]]:
+        """The users; see `AccountStore`."""
+        found = select(chat_users.c.id, chat_users.c.voided).order_by(chat_users.c.voided).limit(_PART)
+        async with self._sql.reading(site) as (sql, site_id):
+            rows = await sql.execute(found.where(chat_users.c.site_id == site_id, chat_users.c.voided > number))
+            return [(row.id, row.voided) for row in rows]
 
     async def living(self, site: Site, sessions: Sequence[bytes]) -> set[bytes]:
         """The sessions that are not void; see `AccountStore`."""

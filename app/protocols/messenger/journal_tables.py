@@ -71,9 +71,12 @@ chat_users = Table(
     _flag("must_change"),
     #: How a client makes the password of it, `scram` or the name of an imported form.
     Column("scheme", Text, nullable=False, server_default="scram"),
+    #: The number of the site at which sessions of the user last ended early: nodes close their connections.
+    Column("voided", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
+    Index("chat_users_voided", "site_id", "voided"),
     sqlite_autoincrement=True,
 )
 

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, or_, se
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.caller import ChatUser
+from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_sessions, chat_users
 from app.protocols.messenger.scram import Keys
 
@@ -77,9 +78,15 @@ async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int],
 
 
 async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:
-    """Ends every session of a user."""
+    """Ends every session of a user. The nodes close its connections; see `VoidSessions`."""
     of_user = (chat_sessions.c.site_id == site_id, chat_sessions.c.user_id == user_id)
     await sql.execute(delete(chat_sessions).where(*of_user))
+    await note_voided(sql, site_id, user_id)
+
+
+async def note_voided(sql: AsyncConnection, site_id: int, user_id: int) -> None:
+    """Notes that a session of a user has ended early."""
+    await change_user(sql, site_id, user_id, {"voided": await take(sql, site_id)})
 
 
 async def change_user(sql: AsyncConnection, site_id: int, user_id: int, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,14 @@ from app.protocols.messenger.bounds import MAX_USERS
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.journal_changes import Changed, note_change
 from app.protocols.messenger.journal_tables import chat_users
-from app.protocols.messenger.journal_user_rows import change_user, set_keys, user_of, user_row, void_sessions
+from app.protocols.messenger.journal_user_rows import (
+    change_user,
+    set_keys,
+    user_of,
+    user_row,
+    users_with_rights,
+    void_sessions,
+)
 from app.protocols.messenger.scram import Keys, login_key, login_text
 
 
@@ -62,6 +69,12 @@ async def read_user(sql: AsyncConnection, site_id: int, user_id: int) -> ChatUse
     if row is None:
         raise ChatRefusal("unknown_user", "Expected the id of a user.")
     return user_of(row)
+
+
+async def list_users(sql: AsyncConnection, site_id: int) -> list[ChatUser]:
+    """The users of a site, in the order of their ids."""
+    statement = users_with_rights().where(chat_users.c.site_id == site_id).order_by(chat_users.c.id)
+    return [user_of(row) for row in await sql.execute(statement)]
 
 
 async def find_login(sql: AsyncConnection, site_id: int, login: str) -> Row[Any] | None:

@@ -90,5 +90,18 @@ class AccountStore(Protocol):
     async def renew(self, caller: ChatCaller, token: bytes) -> int | None:
         """Begins a session beside that of the caller, which lasts on; its end, or None: that one is void."""
 
+    async def replace_keys(self, caller: ChatCaller, candidate: Candidate, keys: Keys, token: bytes) -> Entered | None:
+        """Gives the user another password, ends all its sessions and begins one with this digest; None: the user has
+        changed meanwhile."""
+
+    async def end_sessions(self, caller: ChatCaller, *, are_all: bool) -> None:
+        """Ends the session of the caller, or all of its user."""
+
+    async def newest_void(self, site: Site) -> int:
+        """The number of the last session that ended early."""
+
+    async def voided_after(self, site: Site, number: int) -> Sequence[tuple[int, int]]:
+        """Some users of whom sessions have ended early after this number, with their numbers, in their order."""
+
     async def living(self, site: Site, sessions: Sequence[bytes]) -> set[bytes]:
         """The sessions among these that are not void."""

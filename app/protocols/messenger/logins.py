@@ -20,7 +20,7 @@ from app.protocols.messenger.bounds import MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARA
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.figures import MessengerCounts
 from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginAttempt, LoginThrottle
-from app.protocols.messenger.scram import ScramExchange, login_key, login_of, made_up_keys
+from app.protocols.messenger.scram import Keys, ScramExchange, login_key, login_of, made_up_keys
 from app.protocols.messenger.settings import Messenger
 
 _TOKEN_BYTES = 32
@@ -95,6 +95,18 @@ class Logins:
             return None
         caller.session = digest(token)
         return token, expires_at
+
+    async def replace_keys(self, caller: ChatCaller, candidate: Candidate, keys: Keys) -> tuple[str, Entered]:
+        """Gives the user another password, and a session beside which no other lasts. Raises ChatRefusal."""
+        token = new_token()
+        entered = await self._accounts.replace_keys(caller, candidate, keys, digest(token))
+        if entered is None:
+            raise ChatRefusal("wrong_login", "Login or password is wrong.")
+        return token, entered
+
+    async def end_sessions(self, caller: ChatCaller, *, are_all: bool) -> None:
+        """Ends the session of the caller, or all of its user."""
+        await self._accounts.end_sessions(caller, are_all=are_all)
 
     async def _judge(self, caller: ChatCaller, attempt: LoginAttempt, *, is_right: bool | None) -> None:
         judgement, seconds = await self._throttle.judge(

@@ -27,10 +27,12 @@ from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.logins import Logins
+from app.protocols.messenger.own_account import OwnAccount
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
 from app.protocols.messenger.talk.announcer import CoreAnnouncer
 from app.protocols.messenger.talk.talk import Talk
+from app.protocols.messenger.void_sessions import VoidSessions
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.watched_tasks import start_watched
 
@@ -63,6 +65,7 @@ class _NodeMessenger(NodeProtocol):
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
+        self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
         self._follow(services, entrance, attendance)
         synchronisation = Synchronisation(self._sql, online, services.node, counts)
         entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
@@ -70,6 +73,7 @@ class _NodeMessenger(NodeProtocol):
             **entrance.handlers(),
             **self._talk.handlers(),
             **synchronisation.handlers(),
+            **OwnAccount(entrance, logins).handlers(),
             **DirectoryEvents(self.directory).handlers(),
             **file_handlers(self._files.link),
         }
@@ -115,6 +119,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
             self._files.start()
             self._presence.start()
+            self._voids.start()
             self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
 
     async def _make(self, sql: ChatSql) -> None:
@@ -131,6 +136,7 @@ class _NodeMessenger(NodeProtocol):
         if self._sql is not None:
             if self._making is not None:
                 self._making.cancel()
+            await self._voids.close()
             await self._presence.close()
             await self._files.close()
             await self._talk.close()

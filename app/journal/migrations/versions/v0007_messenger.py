@@ -61,9 +61,11 @@ Table(
     Column("server_key", LargeBinary),
     _flag("must_change"),
     Column("scheme", Text, nullable=False, server_default="scram"),
+    Column("voided", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
+    Index("chat_users_voided", "site_id", "voided"),
     sqlite_autoincrement=True,
 )
 

@@ -14,8 +14,6 @@ from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.settings import Messenger
 
 _T = TypeVar("_T")
-#: Called with a site and the users whose sessions have ended.
-OnVoided = Callable[[Site, Sequence[int]], Awaitable[None]]
 
 
 class ChatDirectory:
@@ -25,7 +23,6 @@ class ChatDirectory:
         self._sql = sql
         self._calls = calls
         self._wake = wake
-        self.on_voided: list[OnVoided] = []
 
     async def change(self, site: Site, who: Who, work: Callable[[DirectoryEdit], Awaitable[_T]]) -> _T:
         """Makes a change, and tells of it once it has committed; see `EditsDirectory`."""
@@ -43,9 +40,6 @@ class ChatDirectory:
             self._wake(site)
         for tiding in tidings:
             await self._calls.tell(site, tiding.to, "directory", tiding.data)
-        if news.voided:
-            for listener in self.on_voided:
-                await listener(site, sorted(news.voided))
 
 
 def sees_by_rooms(site: Site) -> bool:

@@ -70,8 +70,6 @@ async def change_person(edit: DirectoryEdit, user_id: int, change: PersonChange)
     after = await update_user(*edit.place, user_id, columns, edit.doer.by) if columns else before
     if change.keys is not UNSET:
         await set_password(*edit.place, user_id, change.keys, must_change=True)
-    if change.keys is not UNSET or (after.is_disabled and not before.is_disabled):
-        edit.news.voided.add(user_id)
     if after.shown != before.shown:
         edit.news.users.add(user_id)
     return after

@@ -20,8 +20,6 @@ class ChatNews:
         self.devices: dict[int, set[int]] = {}
         #: Whether the core has to hear of members.
         self.has_moves = False
-        #: The users whose sessions have ended.
-        self.voided: set[int] = set()
 
     def note_room(self, room: int, before: frozenset[int], after: frozenset[int]) -> None:
         """A room has changed, and these were and are its members."""

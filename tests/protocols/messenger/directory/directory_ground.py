@@ -22,7 +22,7 @@ from app.protocols.messenger.directory.journal_rooms import RoomChange, create_r
 from app.protocols.messenger.directory.rules import ChatDoer
 from app.protocols.messenger.handlers import check_standing, read_event
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_tables import chat_changes, chat_devices, chat_outbox
+from app.protocols.messenger.journal_tables import chat_changes, chat_devices, chat_outbox, chat_users
 from app.protocols.messenger.journal_user_rows import user_of, user_row
 from app.protocols.messenger.journal_users import NewUser, add_user
 from app.protocols.messenger.settings import Messenger
@@ -54,9 +54,7 @@ class Company:
         self.site = Site(name=name, api_key="k", user_room_prefix=USER_PREFIX, sections=sections)
         self.told = Told()
         self.woken: list[Site] = []
-        self.voided: list[int] = []
         self.directory = ChatDirectory(sql, self.told, self.woken.append)
-        self.directory.on_voided.append(self._note_voided)
         self.handlers = DirectoryEvents(self.directory).handlers()
 
     @classmethod
@@ -70,8 +68,10 @@ class Company:
         """End the connections."""
         await self.sql.close()
 
-    async def _note_voided(self, site: Site, users: Sequence[int]) -> None:
-        self.voided += users
+    async def voided(self, user: int) -> int:
+        """The number at which sessions of a user have ended."""
+        async with self.sql.reading(self.site) as (sql, _):
+            return int((await sql.execute(select(chat_users.c.voided).where(chat_users.c.id == user))).scalar_one())
 
     async def users(self, *logins: str, is_admin: bool = False) -> list[int]:
         """New users."""

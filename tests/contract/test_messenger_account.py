@@ -1,0 +1,164 @@
+"""Contract of the messenger, passwords and sessions: `password`, `logout`, and `recado user` while two nodes run."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from app import cli
+from app.config.yaml_file import write_yaml
+from app.protocols.messenger.scram import keys_of
+from tests.support.chat import ITERATIONS, MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.clients import Client
+from tests.support.connector import Drivers
+from tests.support.deployment import Deployment
+
+SITES = {"team": {"apiKey": "a-key-of-the-site", "messenger": MESSENGER}}
+LOGINS = ["ann", "ben", "cleo", "dora", "eve"]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the database of this module, on each kind, with users."""
+    with chat_database(request.param, tmp_path_factory) as url:
+        make_users(url, "team", LOGINS)
+        make_users(url, "team", ["new"], must_change=True)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(database: str) -> Iterator[Deployment]:
+    """Two nodes of this module's own."""
+    deployment = Deployment(SITES, environment={"DATABASE_URL": database}, nodes=2)
+    yield deployment
+    deployment.end()
+
+
+@pytest.fixture
+def teams(server: Deployment, drivers: Drivers) -> Iterator[list[Chatting]]:
+    """The clients of one test at each node."""
+    chattings = [Chatting(server, drivers, "team", node.url) for node in server.nodes]
+    yield chattings
+    for chatting in chattings:
+        chatting.close()
+
+
+def keys(password: str, **changed: Any) -> dict[str, Any]:
+    """The keys of a password as a client sends them."""
+    made = keys_of(password, ITERATIONS)
+    named = {"salt": made.salt, "stored_key": made.stored_key, "server_key": made.server_key}
+    return {
+        **{name: base64.b64encode(value).decode() for name, value in named.items()},
+        "iterations": made.iterations,
+        **changed,
+    }
+
+
+def change(client: Client, login: str, new: str, old: str | None = None, **changed: Any) -> Any:
+    """Set another password; the answer."""
+    scram = Scram(login, password_of(login) if old is None else old)
+    first = client.ask("login", {"data": scram.first})
+    answer = client.ask("password", {"data": scram.final(first["data"]), **keys(new, **changed)})
+    if answer["ok"]:
+        scram.check(answer["data"])
+    return answer
+
+
+def test_another_password(teams: list[Chatting]) -> None:
+    """A new password ends every other session of the user, on every node; this connection goes on with a new one."""
+    client, other = teams[0].login("ann", "d1"), teams[1].login("ann", "d2")
+    old = other.wait_event("_settings").args[0]["session"]
+    answer = change(client, "ann", "another pass word")
+    assert answer["ok"] is True
+    other.wait_disconnected()
+    assert teams[1].begin(teams[1].call("d2", session=old)).wait_refused() == "session_void"
+    assert client.ask("logout", {"all": "x"})["error"]["code"] == "bad_request"  # still here
+    teams[1].resume(answer["session"], "d1")
+    assert log_in(teams[0].stranger("d3"), "ann")["error"]["code"] == "wrong_login"
+    assert log_in(teams[0].stranger("d3"), "ann", "another pass word")["ok"]
+
+
+def test_a_password_that_an_operator_has_set(teams: list[Chatting]) -> None:
+    """Until it is changed only `_settings` comes and every other event is refused; afterwards the user is in."""
+    client = teams[0].login("new")
+    assert client.wait_event("_settings").args[0]["must_change_password"] is True
+    message = {"id": "00000000-0000-4000-8000-000000000001", "to": {"user": 1}, "kind": "text", "text": "x"}
+    for event, data in (("message", message), ("sync", {"cursor": None, "bytes": 9999}), ("profile", {"name": "x"})):
+        assert client.ask(event, data)["error"]["code"] == "must_change_password"
+    assert change(client, "new", "one of my own")["ok"]
+    settings = client.wait_event("_settings", 2).args[0]
+    assert settings["must_change_password"] is False
+    assert client.ask("profile", {"name": "x"})["ok"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"salt": base64.b64encode(b"short").decode()},
+        {"salt": "no base64!"},
+        {"stored_key": base64.b64encode(bytes(31)).decode()},
+        {"server_key": ""},
+        {"iterations": 4095},
+        {"iterations": 1_000_001},
+        {"salt": "A" * 2000},
+    ],
+)
+def test_keys_that_are_none(teams: list[Chatting], changed: dict[str, Any]) -> None:
+    """Keys of a wrong length, or with iterations out of bounds, change nothing."""
+    client = teams[0].login("ben")
+    assert change(client, "ben", "x", **changed)["error"]["code"] in ("bad_request", "too_long")
+    assert log_in(teams[1].stranger(), "ben")["ok"]
+
+
+def test_the_old_password_is_proved(teams: list[Chatting]) -> None:
+    """Without a challenge, with a wrong password, and for another user's login nothing changes."""
+    client = teams[0].login("cleo")
+    proof = {"data": "c=biws,r=x,p=eA==", **keys("x")}
+    assert client.ask("password", proof)["error"]["code"] == "bad_request"
+    assert change(client, "dora", "x")["error"]["code"] == "impersonation"
+    assert change(client, "cleo", "x", old="wrong")["error"]["code"] == "wrong_login"
+    assert log_in(teams[1].stranger(), "cleo")["ok"]
+    assert log_in(teams[1].stranger(), "dora")["ok"]
+
+
+def test_logout(teams: list[Chatting]) -> None:
+    """`logout` ends the session, and `logout {all: true}` all of the user's, on every node."""
+    here, there, third = teams[0].login("eve", "d1"), teams[1].login("eve", "d2"), teams[1].login("eve", "d3")
+    session = here.wait_event("_settings").args[0]["session"]
+    assert here.ask("logout", {})["ok"]
+    here.wait_disconnected()
+    assert teams[1].begin(teams[1].call("d1", session=session)).wait_refused() == "session_void"
+    assert there.ask("logout", {"all": True})["ok"]
+    there.wait_disconnected()
+    third.wait_disconnected()
+
+
+def test_the_command_while_nodes_run(teams: list[Chatting], database: str, tmp_path: Path) -> None:
+    """`recado user` makes a user that can log in at once; a disabled one, and one with another password, loses its
+    connections on every node."""
+    path = tmp_path / "sites.yml"
+    path.write_text(write_yaml(SITES))
+    environ = {"DATABASE_URL": database, "RECADO_SITES": str(path)}
+
+    def run(*words: str, given: str = "") -> str:
+        done = CliRunner().invoke(cli.recado, ["user", *words, "--site", "team"], input=given, env=environ)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    run("add", "--login", "hal", "--password-stdin", given="first pass word\n")
+    client = teams[0].stranger()
+    assert log_in(client, "hal", "first pass word")["must_change_password"] is False
+    run("password", "--login", "hal", "--password-stdin", given="second pass word\n")
+    client.wait_disconnected()
+    again = teams[1].stranger()
+    assert log_in(again, "hal", "second pass word")["ok"]
+    run("disable", "--login", "hal")
+    again.wait_disconnected()
+    assert log_in(teams[0].stranger(), "hal", "second pass word")["error"]["code"] == "wrong_login"
+    run("enable", "--login", "hal")
+    assert log_in(teams[0].stranger(), "hal", "second pass word")["ok"]
