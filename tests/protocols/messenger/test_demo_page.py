@@ -315,6 +315,38 @@ def test_wrong_passwords_block(browser: Browser, tmp_path: Path) -> None:
         server.end()
 
 
+def test_another_password_and_the_end_of_a_session(browser: Browser, tmp_path: Path) -> None:
+    """Another password ends the session of the other browser, which asks for a login; the old password is wrong then.
+    A logout forgets what the browser keeps."""
+    server = DemoServer(DATABASE_URL=f"sqlite:///{tmp_path / 'journal.sqlite'}")
+    pages = [browser.open(f"{server.url}/demo/messenger") for _ in range(2)]
+    try:
+        first, second = (Side(page, "Anna").log_in() for page in pages)
+        changed = (
+            "const { Messenger } = await import('/recado/messenger.js');"
+            "const chat = new Messenger({ site: 'team', storage: 'third' });"
+            "await chat.login('anna', 'anna in the demo');"
+            "await chat.changePassword('anna in the demo', 'pa\u00dfword \u2168');"
+            "await chat.logout(); await chat.login('ANNA', 'pa\u00dfword IX');"
+            "const name = chat.user.name; chat.close(); return name;"
+        )
+        assert pages[0].evaluate(f"(async () => {{ {changed} }})()") == "Anna"
+        for side in (first, second):
+            side.wait("not logged in")
+        second.press("Log in")
+        second.wait("Login or password is wrong.")
+        pages[1].fill(pages[1].find("textbox", "Password", second.panel), "pa\u00dfword IX")
+        second.log_in().press("Log out")
+        second.wait("not logged in")
+        pages[1].call("Page.reload")
+        eventually(lambda: pages[1].evaluate("document.readyState") == "complete", "the page")
+        Side(pages[1], "Anna").wait("not logged in")
+    finally:
+        for page in pages:
+            page.close()
+        server.end()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 800), (375, 740)], ids=["desk", "phone"])
 def test_page_is_accessible(open_page: Open, size: tuple[int, int], scheme: str) -> None:
@@ -407,24 +439,26 @@ def test_the_page_of_the_documentation(server: DemoServer, browser: Browser, tmp
         page.close()
 
 
-@pytest.mark.parametrize("name", ["messenger", "messenger-phone"])
-def test_pictures(open_page: Open, name: str, pytestconfig: pytest.Config) -> None:
-    """The page can be shown in the documentation, which has its picture."""
+def test_pictures(open_page: Open, pytestconfig: pytest.Config) -> None:
+    """The page can be shown in the documentation, which has its pictures."""
     page = open_page()
     anna, ben = both(page)
     anna.send("Has anybody **seen** the garden today?")
     ben.wait("the garden today?")
     attach(ben, "garden.png", "image/png", picture(320, 120))
-    eventually(lambda: anna.ask(_LOADED), "the picture", 20)
+    eventually(lambda: "garden.png" in anna.ask(_LOADED), "the picture", 20)
     ben.send("Here it is. See `garden.py`:\n```py\nfor tree in garden:  # all of them\n    water(tree)\n```")
     anna.wait("Here it is.")
     ben.wait_state("Here it is.", "read")
-    page.resize(*((390, 844) if name.endswith("phone") else (1280, 900)))
-    page.evaluate("scrollTo(0, 0)")
-    found = page.picture()
-    assert len(found) > _LEAST_BYTES
-    file = REPOSITORY / f"docs/images/{name}.png"
-    if pytestconfig.option.write_pictures:
-        file.write_bytes(found)
-    assert file.exists()
-    assert f"images/{name}.png" in (REPOSITORY / "docs/messenger.md").read_text()
+    anna.send("> [#1] Here it is.\nThank you!")
+    anna.wait_state("Thank you!", "read")
+    for name, size in {"messenger": (1280, 900), "messenger-phone": (390, 844)}.items():
+        page.resize(*size)
+        page.evaluate("scrollTo(0, 0)")
+        found = page.picture()
+        assert len(found) > _LEAST_BYTES
+        file = REPOSITORY / f"docs/images/{name}.png"
+        if pytestconfig.option.write_pictures:
+            file.write_bytes(found)
+        assert file.exists()
+        assert f"images/{name}.png" in (REPOSITORY / "docs/messenger.md").read_text()
