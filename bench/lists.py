@@ -29,7 +29,8 @@ from tests.support.postgres import running_postgres
 from tests.support.store import running_valkey
 from tests.support.valkey import Valkey
 
-_ROUNDS = 7
+_ROUNDS = 5
+#: Of the CPU of server, database and Valkey together: the time of an answer on a machine with nothing else to do.
 _LIMIT_MS = 100.0
 _NAME = "bench"
 _OF_SITE = f"/sites/{SITE}"
@@ -141,8 +142,8 @@ PAGES = (
 )
 
 
-def measure(client: OperatorClient, pid: int, size: Size) -> Iterator[tuple[str, float, float, float, str]]:
-    """For each question: its name, the first answer's ms, the median ms of more, the server's CPU ms, and what came."""
+def measure(client: OperatorClient, pids: Sequence[int], size: Size) -> Iterator[tuple[str, float, float, float, str]]:
+    """For each question: its name, the first answer's ms, the median ms of more, the CPU ms of one, and what came."""
     for name, path, query, page in questions(size, int(time.time() * 1000)):
         cursor = None
         for _ in range(page - 1):
@@ -160,22 +161,26 @@ def measure(client: OperatorClient, pid: int, size: Size) -> Iterator[tuple[str,
             except BenchError as error:
                 answer["refused"] = str(error)
 
-        yield name, *_timed(ask, pid), _told(answer)
+        yield name, *_timed(ask, pids), _told(answer)
     for path in PAGES:
-        yield f"page {path}", *_timed(partial(client.page, path), pid), ""
+        yield f"page {path}", *_timed(partial(client.page, path), pids), ""
 
 
-def _timed(ask: Callable[[], object], pid: int) -> tuple[float, float, float]:
-    """Wall clock of the first one and the median of the others, and the CPU of the server for one of these, in ms."""
+def _timed(ask: Callable[[], object], pids: Sequence[int]) -> tuple[float, float, float]:
+    """The first answer's time, the median of the others, and the CPU of the processes for one of these, in ms."""
+
+    def cpu() -> float:
+        return sum(map(cpu_seconds, pids))
+
     began = time.perf_counter()
     ask()
     first, times = time.perf_counter() - began, []
-    cpu = cpu_seconds(pid, False)
+    before = cpu()
     for _ in range(_ROUNDS):
         began = time.perf_counter()
         ask()
         times.append(time.perf_counter() - began)
-    return first * 1000, statistics.median(times) * 1000, (cpu_seconds(pid, False) - cpu) / _ROUNDS * 1000
+    return first * 1000, statistics.median(times) * 1000, (cpu() - before) / _ROUNDS * 1000
 
 
 def _told(answer: dict[str, Any]) -> str:
@@ -224,33 +229,32 @@ def main(arguments: argparse.Namespace) -> int:
         asyncio.run(fill_queues(valkey, size.devices))
         print(f"{size.devices:,} devices in Redis after {time.monotonic() - began:.0f} s", file=sys.stderr)
         for kind in arguments.databases:
-            with _database(kind, folder, size, arguments.keep) as url, serving(folder, valkey, url) as (client, pid):
+            with contextlib.ExitStack() as stack:
+                url, pids = stack.enter_context(_database(kind, folder, size, arguments.keep))
+                client, pid = stack.enter_context(serving(folder, valkey, url))
                 print(f"\n| {kind}: question | first ms | ms | CPU ms | answer |\n| --- | --- | --- | --- | --- |")
-                for name, first, ms, cpu, told in measure(client, pid, size):
-                    slow += ms > _LIMIT_MS
-                    mark = " SLOW" if ms > _LIMIT_MS else ""
-                    print(f"| `{name.strip()}` | {first:.0f} | {ms:.1f}{mark} | {cpu:.1f} | {told} |", flush=True)
-    print(f"{slow} questions took longer than {_LIMIT_MS:.0f} ms", file=sys.stderr)
+                for name, first, ms, cpu, told in measure(client, [pid, valkey.pid, *pids], size):
+                    slow += cpu > _LIMIT_MS
+                    mark = " SLOW" if cpu > _LIMIT_MS else ""
+                    print(f"| `{name.strip()}` | {first:.0f} | {ms:.1f} | {cpu:.1f}{mark} | {told} |", flush=True)
+    print(f"{slow} questions took more than {_LIMIT_MS:.0f} ms of CPU", file=sys.stderr)
     return 1 if slow else 0
 
 
 @contextlib.contextmanager
-def _database(kind: str, folder: Path, size: Size, keep: Path | None) -> Iterator[str]:
-    """The URL of a filled database."""
+def _database(kind: str, folder: Path, size: Size, keep: Path | None) -> Iterator[tuple[str, list[int]]]:
+    """The URL of a filled database, and the process of its server."""
     if kind == "sqlite":
         path = (keep or folder) / "journal.sqlite"
         url = f"sqlite:///{path}"
         if not path.exists():
             _tell_filled(kind, asyncio.run(fill_journal(url, size)), path.stat().st_size)
-        yield url
-        return
-    if kind.startswith("postgresql://"):
-        yield kind
+        yield url, []
         return
     with running_postgres() as postgres:
         url = postgres.new_database()
         _tell_filled(kind, asyncio.run(fill_journal(url, size)), postgres.database_bytes(url))
-        yield url
+        yield url, [postgres.pid]
 
 
 def _tell_filled(kind: str, seconds: float, size: int) -> None:

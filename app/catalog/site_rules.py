@@ -28,7 +28,9 @@ class SiteRules:
         self._protocols = protocols
         self._types = Blocks(protocols)
         #: The secrets of a block by section, as the file names them.
-        self._secrets = {"webhook": {"secret"}} | {one.key: one.secret_keys for one in self._types.sections}
+        self._secrets = {"webhook": {"secret"}, "jwt": {"secret"}} | {
+            one.key: one.secret_keys for one in self._types.sections
+        }
 
     def is_in_file(self, name: str) -> bool:
         """Whether the site is one of sites.yml, or the server's own: these cannot be changed here."""
@@ -53,8 +55,10 @@ class SiteRules:
         shown = {key: value for key, value in block.items() if key != "apiKey"}
         for key, secrets in self._secrets.items():
             section = shown.get(key)
-            if isinstance(section, dict):
-                shown[key] = {name: MASK if name in secrets else value for name, value in section.items()}
+            if isinstance(section, list):
+                shown[key] = [_masked(one, secrets) for one in section]
+            elif isinstance(section, dict):
+                shown[key] = _masked(section, secrets)
         return shown
 
     def unmasked(self, block: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,14 +66,11 @@ class SiteRules:
         given, mistakes = dict(block), Mistakes()
         for key, secrets in self._secrets.items():
             section, before = given.get(key), known.get(key)
-            if not isinstance(section, dict):
-                continue
-            given[key] = dict(section)
-            for name in [name for name in secrets if section.get(name) == MASK]:
-                if isinstance(before, dict) and name in before:
-                    given[key][name] = before[name]
-                else:
-                    mistakes.add(f"{key}.{name}: expected the secret itself")
+            if isinstance(section, dict):
+                given[key] = _unmasked(section, before, secrets, key, mistakes)
+            elif isinstance(section, list):
+                parts = enumerate(section)
+                given[key] = [_unmasked(one, before, secrets, f"{key}[{number}]", mistakes) for number, one in parts]
         mistakes.raise_any()
         return given
 
@@ -82,3 +83,31 @@ class SiteRules:
             with mistakes.noted():
                 protocol.check(config)
         mistakes.raise_any()
+
+
+def _masked(section: Any, secrets: set[str]) -> Any:
+    """The section, or the part of a list, with MASK in place of its secrets."""
+    if not isinstance(section, dict):
+        return section
+    return {name: MASK if name in secrets else value for name, value in section.items()}
+
+
+def _unmasked(section: Any, known: Any, secrets: set[str], place: str, mistakes: Mistakes) -> Any:
+    """The section, or the part of a list, with the known secrets in place of MASK."""
+    if not isinstance(section, dict):
+        return section
+    before, given = _before(section, known), dict(section)
+    for name in [name for name in secrets if section.get(name) == MASK]:
+        if name in before:
+            given[name] = before[name]
+        else:
+            mistakes.add(f"{place}.{name}: expected the secret itself")
+    return given
+
+
+def _before(section: dict[str, Any], known: Any) -> dict[str, Any]:
+    """The known section that the given one continues. Parts of a list are those of one issuer, wherever they stand."""
+    if not isinstance(known, list) and "issuer" not in section:
+        return known if isinstance(known, dict) else {}
+    parts = known if isinstance(known, list) else [known]
+    return next((one for one in parts if isinstance(one, dict) and one.get("issuer") == section.get("issuer")), {})

@@ -7,6 +7,8 @@ from app.config.section import SectionSpec
 from app.config.settings import Config, Site, SiteLimits
 
 _MIN_KEY_CHARACTERS = 16
+#: The output of the weakest algorithm for secrets (RFC 7518, 3.2).
+_MIN_SECRET_BYTES = 32
 _MAKE_ONE = "`recado keys new` makes a key"
 #: Words of examples and of keys that somebody meant to change.
 _PLACEHOLDER = re.compile(r"put-|your-|change-?me|example|placeholder|secret|password|12345|54321", re.IGNORECASE)
@@ -43,6 +45,7 @@ def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
         yield f"apiKey: looks like a placeholder, {_MAKE_ONE}"
     elif min(map(len, site.keys)) < _MIN_KEY_CHARACTERS:
         yield f"apiKey: has fewer than {_MIN_KEY_CHARACTERS} characters and can be guessed, {_MAKE_ONE}"
+    yield from _of_tokens(site)
     if site.limits.sends_burst and not site.limits.sends_per_second:
         yield "limits.sends_burst: has no effect without limits.sends_per_second"
     if not site.has_queues:
@@ -50,6 +53,19 @@ def _of(site: Site, sections: Sequence[SectionSpec]) -> Iterator[str]:
     if site.binds and not any(section.is_bindable and site.section(section.settings) for section in sections):
         names = " or ".join(section.key for section in sections if section.is_bindable)
         yield f"binds: has no effect without {names}"
+
+
+def _of_tokens(site: Site) -> Iterator[str]:
+    for issuer in site.jwt:
+        at = f"jwt: issuer {issuer.issuer!r}"
+        if any(map(_PLACEHOLDER.search, issuer.secrets)):
+            yield f"{at}: secret: looks like a placeholder, {_MAKE_ONE}"
+        elif any(len(secret.encode("utf-8", "replace")) < _MIN_SECRET_BYTES for secret in issuer.secrets):
+            yield f"{at}: secret: has fewer than {_MIN_SECRET_BYTES} bytes and can be guessed, {_MAKE_ONE}"
+        if issuer.jwks is not None and not issuer.audience:
+            yield f"{at}: audience: without it a token that the issuer makes for another application lets in"
+        if issuer.jwks is not None and issuer.jwks.startswith("http://"):
+            yield f"{at}: jwks: without https:// anybody on the way can put in keys of his own"
 
 
 def _keys_of_users(site: Site) -> Iterator[str]:

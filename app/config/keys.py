@@ -41,6 +41,23 @@ _NodeUrl = Annotated[
         "a URL that begins with http:// or https://, without user name and path",
     ),
 ]
+_LOOPBACK = r"http://(localhost|127\.0\.0\.1|\[::1\])"
+_SecureUrl = Annotated[
+    str,
+    matching(
+        rf"^(https://[^\s/?#@:\[\]]+|{_LOOPBACK})(:\d{{1,5}})?(/[^\s?#]*)?\Z",
+        "a URL that begins with https://, without query",
+    ),
+]
+_PublicUrl = Annotated[
+    str,
+    matching(
+        rf"^(https://[^\s/?#@\[\]]+|{_LOOPBACK})(:\d{{1,5}})?\Z",
+        "a URL such as https://push.example.com, without a path",
+    ),
+]
+_Scope = Annotated[str, matching(r"^[!#-\[\]-~]{1,128}\Z", "a scope such as openid")]
+_Role = Annotated[str, matching(r"^(admin|operator|viewer)\Z", "one of admin, operator, viewer")]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
 _MountedPort = Annotated[int, Meta(ge=1, le=65_535)]
 _Workers = Annotated[int, Meta(ge=1, le=256)]
@@ -153,6 +170,22 @@ class WebhookSection(Section):
         return "WebhookSection()"
 
 
+class JwtSection(Section):
+    """`jwt:`, an issuer of tokens. Its repr has no secret."""
+
+    issuer: Text | None = None
+    audience: tuple[Text, ...] | Text | None = None
+    secrets: tuple[Text, ...] | Text | None = field(name="secret", default=None)
+    public_keys: tuple[Text, ...] | Text | None = field(name="public_key", default=None)
+    jwks: HttpUrl | None = None
+    rooms_claim: Text | None = None
+    user_claim: Text | None = None
+    leeway_seconds: Annotated[float, Meta(ge=0, le=300)] | None = field(name="leeway", default=None)
+
+    def __repr__(self) -> str:
+        return "JwtSection()"
+
+
 class SharedKeys(Section):
     """The keys that an environment's block and a site may both hold. The site's value wins."""
 
@@ -171,6 +204,24 @@ class ErrorRoomSection(Section):
     room: Text | None = None
 
 
+class OidcSection(Section):
+    """`console.oidc:`. Its repr has no secret."""
+
+    issuer: _SecureUrl | None = None
+    client_id: Text | None = None
+    client_secret: Text | None = None
+    public_url: _PublicUrl | None = None
+    scopes: Annotated[tuple[_Scope, ...], Meta(min_length=1, max_length=20)] | None = None
+    name_claim: Text | None = None
+    role_claim: Text | None = None
+    sites_claim: Text | None = None
+    roles: dict[Text, _Role] | None = None
+    default_role: _Role | None = None
+
+    def __repr__(self) -> str:
+        return "OidcSection()"
+
+
 class ConsoleSection(Section):
     """`console:`. Its repr has no secret."""
 
@@ -179,6 +230,7 @@ class ConsoleSection(Section):
     operator_password: Annotated[str, Meta(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
 
     errors_to: ErrorRoomSection | None = None
+    oidc: OidcSection | None = None
 
     def __repr__(self) -> str:
         return "ConsoleSection()"
@@ -252,6 +304,7 @@ class SiteKeys(SharedKeys):
 
     auth_url: HttpUrl | None = field(name="authUrl", default=None)
     auth_scheme: HeaderText | None = field(name="authScheme", default=None)
+    jwt: JwtSection | tuple[JwtSection, ...] | None = None
     # Two while callers change from one to the other.
     api_key: tuple[Text, ...] | Text | None = field(name="apiKey", default=None)
     user_room_prefix: str | None = field(name="userRoomPrefix", default=None)

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from app.config.issuers import read_issuers
 from app.config.keys import Blocks, Configured, MountSection, SharedKeys, SiteKeys, WebhookSection
 from app.config.mistakes import Mistakes
 from app.config.section import AS_WRITTEN, Section, decode_block
-from app.config.settings import CANARY_SITE, Config, ConsoleSettings, Site, WebhookSettings
+from app.config.settings import CANARY_SITE, Config, ConsoleSettings, OidcSettings, Site, WebhookSettings
 from app.config.yaml_file import read_yaml_file
 from app.errors import ConfigError
 
@@ -176,6 +177,8 @@ def _load_server(source: _ServerSource, types: Blocks) -> Config:
     if config.console.operator is not None and config.console.operator_password is None:
         # A password alone is for `recado operator`.
         mistakes.add(f"{source.place('console.operator_password')}: is missing, expected it beside console.operator")
+    with mistakes.noted():
+        _check_oidc(config.console.oidc, source)
     errors_to = config.console.errors_to
     if bool(errors_to.site) != bool(errors_to.room):
         missing = "room" if errors_to.site else "site"
@@ -193,6 +196,21 @@ def _check_cluster(config: Config, source: _ServerSource) -> None:
     if len(set(given.values())) > 1:
         missing = next(key for key, is_given in given.items() if not is_given)
         raise ConfigError(f"{source.place(f'cluster.{missing}')}: is missing, expected url and secret together")
+
+
+def _check_oidc(oidc: OidcSettings, source: _ServerSource) -> None:
+    if oidc.issuer is None:
+        if oidc != OidcSettings():
+            raise ConfigError(f"{source.place('console.oidc.issuer')}: is missing")
+        return
+    for key in ("client_id", "public_url"):
+        if not getattr(oidc, key):
+            raise ConfigError(f"{source.place(f'console.oidc.{key}')}: is missing, expected it beside issuer")
+    if oidc.default_role is None and not (oidc.role_claim and oidc.roles):
+        place = source.place("console.oidc.roles")
+        raise ConfigError(f"{place}: is missing, expected it with role_claim, or a default_role")
+    if "openid" not in oidc.scopes:
+        raise ConfigError(f"{source.place('console.oidc.scopes')}: expected openid among them")
 
 
 #: A key of `tls` -> the key without which it has no meaning.
@@ -302,13 +320,15 @@ def _site(name: str, config: Config, block: SiteKeys, types: Blocks, place: str)
     given = block.given()
     mistakes = Mistakes()
     sections = {section: given.pop(section.key) for section in types.sections if section.key in given}
-    if block.auth_url is None and not any(section.is_sufficient for section in sections):
+    if block.auth_url is None and not block.jwt and not any(section.is_sufficient for section in sections):
         mistakes.add(
-            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, "
+            f"{place}: authUrl is missing, expected a URL that begins with http:// or https://, `jwt`, "
             "or a section of a protocol that needs none (an empty one is written `redisPublish: {}`)"
         )
     with mistakes.noted():
         given |= _keys_of(block, place)
+    with mistakes.noted():
+        given |= {"jwt": read_issuers(block.jwt, f"{place}.jwt")} if block.jwt else {}
     if block.api_key is None:
         mistakes.add(f"{place}: apiKey is missing, expected the text that /send must present")
     mistakes.raise_any()

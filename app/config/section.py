@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -149,6 +149,8 @@ class _Reader:
         others = [kind for kind in kinds if kind not in inner and kind is not type(None)]
         if inner and (isinstance(value, dict) or not others):
             return self.read(value, inner[0], path)
+        if isinstance(value, list) and (listed := _listed_section(others)) is not None:
+            return tuple(self.read(one, listed, f"{path}[{number}]") for number, one in enumerate(value))
         with self._mistakes.noted_at(self._place(path)):
             is_plain = self._environ is None or self._environ is AS_WRITTEN
             resolved = value if is_plain or self._environ is None else _resolve(value, self._environ)
@@ -164,6 +166,12 @@ class _Reader:
             message = str(error).partition(" - at `")[0]
             self._mistakes.add(f"{self._place(path)}: {in_words(message)}")
             return None
+
+
+def _listed_section(kinds: Iterable[Any]) -> type[Section] | None:
+    """The section of which one of the kinds is a list."""
+    items = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
+    return next((item for item in items if isinstance(item, type) and issubclass(item, Section)), None)
 
 
 def _hint(key: str, known: Iterable[str]) -> str:

@@ -75,6 +75,31 @@ class ErrorRoom(Struct, frozen=True, kw_only=True):
     room: str = ""
 
 
+class OidcSettings(Struct, frozen=True, kw_only=True):
+    """The provider that says who an operator is (OpenID Connect). Its repr has no secret."""
+
+    #: As its discovery document names it; None: there is no provider.
+    issuer: str | None = None
+    client_id: str = ""
+    #: None: the client is a public one.
+    client_secret: str | None = None
+    #: The console's URL as browsers know it, without a path.
+    public_url: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    #: The claims with the operator's name, with what decides the role, and with the sites. A dot leads into a claim.
+    name_claim: str = "preferred_username"
+    role_claim: str | None = None
+    #: None: every site.
+    sites_claim: str | None = None
+    #: A value of the role's claim -> the role. The highest counts; without one nobody is let in.
+    roles: dict[str, str] = {}
+    #: The role of everybody whom the provider lets in, where no value of the claim says more.
+    default_role: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Oidc({self.issuer!r})"
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The operators' pages and API. Its repr has no secret."""
 
@@ -85,6 +110,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
     operator: str | None = None
     operator_password: str | None = None
     errors_to: ErrorRoom = ErrorRoom()
+    oidc: OidcSettings = OidcSettings()
 
     def __repr__(self) -> str:
         return f"Console(is_on={self.is_on}, port={self.port})"
@@ -163,6 +189,27 @@ class WebhookSettings(Struct, frozen=True, kw_only=True):
         return f"Webhook({', '.join(self.events)})"
 
 
+class JwtIssuer(Struct, frozen=True, kw_only=True):
+    """An issuer whose tokens a site takes without a request to authUrl, and one kind of key. Its repr has no secret."""
+
+    issuer: str
+    #: A token is to name one of these; without any it is to name none.
+    audience: tuple[str, ...] = ()
+    #: Several while the issuer changes from one to the other.
+    secrets: tuple[str, ...] = ()
+    public_keys: tuple[str, ...] = ()
+    #: The URL of the issuer's public keys.
+    jwks: str | None = None
+    #: The claim that lists the rooms, and the claim that names the user.
+    rooms_claim: str = "rooms"
+    user_claim: str = "sub"
+    #: How far the issuer's clock may be from this server's.
+    leeway_seconds: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"JwtIssuer({self.issuer!r})"
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """One tenant's settings. Lives as long as the site is served. Its repr is the name alone: keys and URLs are secret.
 
@@ -170,9 +217,11 @@ class Site(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    #: None means that no client connects over Socket.IO to this site's rooms.
+    #: Without it and without `jwt` no client connects over Socket.IO to this site's rooms.
     auth_url: str | None = None
     auth_scheme: str = "Bearer"
+    #: The issuers of tokens for which authUrl is not asked.
+    jwt: tuple[JwtIssuer, ...] = ()
     api_key: str
     #: Keys that are valid beside it, while callers change from one to the other.
     further_keys: tuple[str, ...] = ()
@@ -210,6 +259,11 @@ class Site(Struct, frozen=True, kw_only=True):
     def has_queues(self) -> bool:
         """Whether messages are kept for the devices of this site's users until they are acknowledged."""
         return bool(self.user_room_prefix)
+
+    @property
+    def has_rooms(self) -> bool:
+        """Whether clients connect over Socket.IO to its rooms."""
+        return self.auth_url is not None or bool(self.jwt)
 
     @property
     def is_hidden(self) -> bool:

@@ -1,9 +1,12 @@
 """The entry: a login with its throttle, the operator behind a cookie or a token, the password asked again."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import structlog
 from msgspec import Struct, structs
 
-from app.console.operators import Operator, OperatorStore
+from app.console.operators import Identity, Operator, OperatorStore
 from app.console.passwords import PasswordChecks
 from app.console.session import FAILURE_SECONDS, MAX_ADDRESS_FAILURES, MAX_FAILURES, Session, SessionStore
 from app.core.network import network_of
@@ -56,6 +59,44 @@ class Entry:
         name = visit.operator.name
         await self._count_try(name, address)
         await self._judge(visit.operator, name, password, address)
+        return structs.replace(visit, session=await self._sessions.confirm(visit.value, visit.session))
+
+    @asynccontextmanager
+    async def counted(self, mark: str, address: str) -> AsyncIterator[None]:
+        """Counts a login at a provider as one of an address until it is right; each has a mark, which counts once.
+        Raises RequestRefused."""
+        await self._count_try(mark, address)
+        if not await self._sessions.take_once(mark):
+            raise RequestRefused("This login has been used: begin it again.", "login_used", 403)
+        yield
+        await self._sessions.forget_tries(mark, network_of(address))
+
+    async def log_in_as(self, identity: Identity, proven_ms: int, address: str) -> str:
+        """Begins a session of a person whom the provider knows, with the role and the sites that it has by now. Returns
+        the value of its cookie. Raises RequestRefused."""
+        operator = await self._operators.find_subject(identity.subject) or await self._make(identity)
+        if operator.is_disabled:
+            raise RequestRefused("Your account is disabled here.", "disabled", 403)
+        name = operator.name
+        if (operator.role, operator.sites) != (identity.role, identity.sites):
+            await self._operators.change(name, ends_sessions=True, role=identity.role, sites=identity.sites)
+            operator = await self._operators.find_subject(identity.subject) or operator
+        value, _ = await self._sessions.begin(operator.id, operator.version, proven_ms)
+        await self._operators.note_use(operator.id)
+        await self._operators.add_audit(name, "login", None, address, "at the provider")
+        return value
+
+    async def _make(self, identity: Identity) -> Operator:
+        added = await self._operators.add(identity.name, "", identity.role, identity.sites, identity.subject)
+        operator = await self._operators.find_subject(identity.subject)
+        if operator is None:
+            raise RequestRefused("There is another operator of your name here, or too many.", "name_taken", 409)
+        if added:
+            await self._operators.add_audit(operator.name, "operators.add", None, operator.name, "at the provider")
+        return operator
+
+    async def confirm_proven(self, visit: Visit) -> Visit:
+        """Notes that the provider has asked an operator for its proof again."""
         return structs.replace(visit, session=await self._sessions.confirm(visit.value, visit.session))
 
     async def note(self, visit: Visit, text: str) -> None:

@@ -7,7 +7,7 @@ import structlog
 from app.config.settings import Config
 from app.console.operators import OperatorStore
 from app.console.passwords import PasswordChecks
-from app.errors import RecadoError
+from app.errors import RecadoError, RequestRefused
 from app.journal.database import JournalUnavailable, open_database
 from app.journal.schema import upgrade_schema
 from app.protocols.operations import Role
@@ -50,6 +50,8 @@ async def _make(name: str, password: str, operators: OperatorStore, passwords: P
         return
     # Another node may have made it meanwhile.
     found = found or await operators.find(name)
+    if found is not None and found.subject is not None:
+        raise RequestRefused("console.operator: an operator of the provider has this name")
     if found is not None and await passwords.is_right(found.password_hash, password):
         if found.role is not Role.ADMIN or found.is_disabled:
             await operators.change(name, ends_sessions=True, role=Role.ADMIN, is_disabled=False)

@@ -27,6 +27,8 @@ class Operator(Struct, frozen=True, kw_only=True):
     is_disabled: bool = False
     created_at: int = 0
     used_at: int | None = None
+    #: The person at a provider that it is: then it has no password.
+    subject: str | None = None
 
     @property
     def caller(self) -> Actor:
@@ -36,6 +38,17 @@ class Operator(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Operator({self.name!r})"
+
+
+class Identity(Struct, frozen=True):
+    """A person as a provider describes it. Lives as long as the login."""
+
+    #: The issuer, a space, and its name for the person, which no other person gets.
+    subject: str
+    name: str
+    role: Role
+    #: None: every site.
+    sites: tuple[str, ...] | None
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -56,14 +69,19 @@ class OperatorStore(Protocol):
     async def find_id(self, id: int) -> Operator | None:
         """An operator by its id, which no later operator gets."""
 
+    async def find_subject(self, subject: str) -> Operator | None:
+        """The operator whom a provider means."""
+
     async def find_token(self, digest: bytes) -> Operator | None:
         """The operator of a token. Its use is noted, at most once a minute."""
 
     async def list_operators(self) -> Sequence[Operator]:
         """All operators, by name."""
 
-    async def add(self, name: str, password_hash: str, role: Role, sites: Sequence[str] | None) -> bool:
-        """Adds an operator. False: the name is taken, or there are too many."""
+    async def add(
+        self, name: str, password_hash: str, role: Role, sites: Sequence[str] | None, subject: str | None = None
+    ) -> bool:
+        """Adds an operator. False: the name or the subject is taken, or there are too many."""
 
     async def change(self, name: str, *, ends_sessions: bool, **columns: Any) -> bool:
         """Changes columns of an operator. False: there is none."""

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
+from app.backends.provider_door import ProviderDoor
 from app.canary.record import CanaryRecord
 from app.config.settings import Config
 from app.console.api import OperatorApi
@@ -16,6 +17,7 @@ from app.console.entry import Entry
 from app.console.error_room import ErrorSender
 from app.console.first_operator import make_first
 from app.console.needs import Needs
+from app.console.oidc import OidcLogin
 from app.console.operators import OperatorStore
 from app.console.pages.audit import audit_operations
 from app.console.pages.connections import connection_operations
@@ -42,6 +44,7 @@ from app.journal.newest import newest_samples
 from app.journal.prune import prune
 from app.journal.row_lists import list_rows
 from app.journal.state import database_state
+from app.observe.counted_lines import CountedLines
 from app.observe.log import tell_serious
 from app.protocols.http_request import Receive, Scope, Send, segments_of
 from app.protocols.protocol import AsgiApp, NodeProtocol, NodeServices, ProtocolSpec
@@ -122,7 +125,10 @@ class _NodeConsole(NodeProtocol):
         ]
         desk = Desk([*self._services.operations, *own], config.sites, operators)
         entry = Entry(operators, RedisSessions(self._services.redis), self._passwords)
-        self._pages = ConsolePages(desk, entry, self._streams, PAGES)
+        oidc = config.console.oidc
+        told = CountedLines(_log, "warning", "console provider failed")
+        provider = None if oidc.issuer is None else OidcLogin(oidc, ProviderDoor().ask, told)
+        self._pages = ConsolePages(desk, entry, self._streams, PAGES, provider)
         self._api = OperatorApi(desk, entry).app
 
     async def _prune(self, tell: Callable[[str, int], None]) -> None:

@@ -23,10 +23,11 @@ class RedisSessions:
     def __init__(self, redis: Commands) -> None:
         self._redis = redis
 
-    async def begin(self, operator_id: int, version: int) -> tuple[str, Session]:
-        """Begins a session. Returns the value of its cookie, which nobody knows before, and the session."""
+    async def begin(self, operator_id: int, version: int, confirmed_ms: int | None = None) -> tuple[str, Session]:
+        """Begins a session; see `SessionStore`."""
         value, now = secrets.token_urlsafe(_VALUE_BYTES), now_ms()
-        session = Session(operator_id, version, secrets.token_urlsafe(_VALUE_BYTES), now, now)
+        confirmed_ms = now if confirmed_ms is None else confirmed_ms
+        session = Session(operator_id, version, secrets.token_urlsafe(_VALUE_BYTES), now, confirmed_ms)
         await self._redis.command("SET", _session_key(value), _encode(session), "PX", IDLE_SECONDS * 1000)
         return value, session
 
@@ -72,6 +73,11 @@ class RedisSessions:
         of_address = _failures_key(address)
         await self._redis.command("DECR", of_address)
         await self._redis.command("EXPIRE", of_address, FAILURE_SECONDS)
+
+    async def take_once(self, mark: str) -> bool:
+        """Notes a mark of a login at a provider; see `SessionStore`."""
+        key = f"recado:console:oidc:{digest(mark).hex()}"
+        return bool(await self._redis.command("SET", key, "1", "NX", "EX", FAILURE_SECONDS))
 
     async def _count(self, key: str, most: int) -> int:
         tries = int(await self._redis.command("INCR", key))

@@ -27,7 +27,7 @@ class Session(Struct, frozen=True):
     #: Each change that a page asks for shows it.
     csrf: str
     began_ms: int
-    #: When the password was last given.
+    #: When the password was last given, or the provider has last asked for it.
     confirmed_ms: int
     #: A line for the next page.
     notice: str = ""
@@ -49,8 +49,9 @@ class Session(Struct, frozen=True):
 class SessionStore(Protocol):
     """The sessions of all nodes. Each method raises StoreError."""
 
-    async def begin(self, operator_id: int, version: int) -> tuple[str, Session]:
-        """Begins a session. Returns the value of its cookie, which nobody knows before, and the session."""
+    async def begin(self, operator_id: int, version: int, confirmed_ms: int | None = None) -> tuple[str, Session]:
+        """Begins a session of an operator whose identity was proven then; None: now. Returns the value of its cookie,
+        which nobody knows before, and the session."""
 
     async def find(self, value: str, *, is_request: bool = True) -> Session | None:
         """The session of a cookie; None: it has none, or an old one. With `is_request` the idle time begins again."""
@@ -70,3 +71,6 @@ class SessionStore(Protocol):
 
     async def forget_tries(self, name: str, address: str) -> None:
         """A login was right: forgets the failures of its name, and does not count it for its address."""
+
+    async def take_once(self, mark: str) -> bool:
+        """Notes a mark of a login at a provider. False: it has come before."""

@@ -41,6 +41,12 @@ class SqlOperators:
             row = (await sql.execute(select(operators).where(operators.c.id == id))).one_or_none()
         return _operator(row) if row is not None else None
 
+    async def find_subject(self, subject: str) -> Operator | None:
+        """The operator whom a provider means."""
+        async with self._sql() as sql:
+            row = (await sql.execute(select(operators).where(operators.c.subject == subject))).one_or_none()
+        return _operator(row) if row is not None else None
+
     async def find_token(self, digest: bytes) -> Operator | None:
         """The operator of a token. Its use is noted, at most once a minute."""
         of_token = api_tokens.c.digest == digest
@@ -58,9 +64,12 @@ class SqlOperators:
             statement = select(operators).order_by(operators.c.name).limit(MAX_OPERATORS)
             return [_operator(row) for row in await sql.execute(statement)]
 
-    async def add(self, name: str, password_hash: str, role: Role, sites: Sequence[str] | None) -> bool:
-        """Adds an operator. False: the name is taken, or there are too many."""
+    async def add(
+        self, name: str, password_hash: str, role: Role, sites: Sequence[str] | None, subject: str | None = None
+    ) -> bool:
+        """Adds an operator. False: the name or the subject is taken, or there are too many."""
         row = {"name": name, "password_hash": password_hash, "role": role.name.lower(), "created_at": now_ms()}
+        row["subject"] = subject
         try:
             async with self._sql() as sql:
                 statement = _insert_below(operators, MAX_OPERATORS, row | {"sites": _packed(sites)})

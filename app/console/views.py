@@ -15,9 +15,9 @@ from app.clock import now_ms, rfc3339
 from app.console.desk import Desk
 from app.console.entry import Visit
 from app.console.page import ConsolePage
+from app.console.session_cookie import ROOT
 from app.protocols.operations import Operation
 
-ROOT = "/console"
 #: The sites that the menu names; the others are found on the page of all sites.
 MAX_SITES_SHOWN = 100
 #: Stands for the token of a session's forms. Nobody knows it, so that it is in no text that a client has chosen.

@@ -15,19 +15,20 @@ from app.console.desk import Desk, check_role
 from app.console.entry import Entry, Visit
 from app.console.failures import refusal_of
 from app.console.files import ConsoleFiles
+from app.console.oidc import OidcLogin
+from app.console.oidc_pages import PLACE, OidcPages
 from app.console.page import ConsolePage
 from app.console.parameters import MAX_PARAMETERS, gathered, names_in_path
+from app.console.session_cookie import LOGIN, ROOT, SESSION_COOKIE, address_of, cookie_of, own_path, set_cookie
 from app.console.streams import LiveStreams, LiveView
-from app.console.views import ROOT, TOKEN_PLACE, PageState, Views, page_path, with_query
+from app.console.views import TOKEN_PLACE, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import Receive, Scope, Send, fields_in, first_values, read_body
 from app.protocols.operations import Operation
 
-COOKIE = "recado_console"
 #: The longest form, and the longest of a stranger: name and password.
 MAX_FORM_BYTES = 262_144
 MAX_LOGIN_BYTES = 4_096
-_LOGIN = f"{ROOT}/login"
 _STATIC = f"{ROOT}/static/"
 _LIVE = f"{ROOT}/live"
 _PASSWORD = "_password"
@@ -49,7 +50,15 @@ HEADERS = {
 class ConsolePages:
     """Answers every path below `/console`. Lives as long as the node."""
 
-    def __init__(self, desk: Desk, entry: Entry, streams: LiveStreams, pages: Sequence[ConsolePage]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        entry: Entry,
+        streams: LiveStreams,
+        pages: Sequence[ConsolePage],
+        provider: OidcLogin | None = None,
+    ) -> None:
+        """`provider`: where operators log in who have no password here; None: there is none."""
         self._desk = desk
         self._entry = entry
         self._streams = streams
@@ -57,6 +66,7 @@ class ConsolePages:
         self._pages = [page for page in pages if page.shows in desk.operations]
         self._views = Views(desk, self._pages)
         self._files = ConsoleFiles()
+        self._oidc = None if provider is None else OidcPages(provider, entry, self._views.plain)
         self._inside = Starlette(routes=list(self._routes()), exception_handlers=self._handlers())
 
     def _routes(self) -> Sequence[Route]:
@@ -95,10 +105,12 @@ class ConsolePages:
                 _check_origin(request)
             if path.startswith(_STATIC):
                 response = self._files.answer(path.removeprefix(_STATIC))
-            elif path == _LOGIN:
+            elif path == LOGIN:
                 response = await self._answer_login(request)
+            elif self._oidc is not None and (path == PLACE or path.startswith(f"{PLACE}/")):
+                response = await self._oidc.answer(request)
             else:
-                visit = await self._entry.find_visit(_cookie_of(request))
+                visit = await self._entry.find_visit(cookie_of(request, SESSION_COOKIE))
                 if visit is None:
                     response = _to_login(request)
                 else:
@@ -124,18 +136,20 @@ class ConsolePages:
         form = first_values(await _read_form(request, MAX_LOGIN_BYTES))
         back = own_path(form.get("next", ""))
         try:
-            value, _ = await self._entry.log_in(form.get("name", ""), form.get("password", ""), _address(request))
+            value, _ = await self._entry.log_in(form.get("name", ""), form.get("password", ""), address_of(request))
         except RecadoError as error:
             refusal = refusal_of(error)
             return self._login_page(back, str(refusal), refusal.status)
         # An earlier session is over: the new one has an id that nobody knew.
-        await self._entry.leave(_cookie_of(request))
+        await self._entry.leave(cookie_of(request, SESSION_COOKIE))
         response = RedirectResponse(back, 303)
-        _set_cookie(response, request, value)
+        set_cookie(response, request, SESSION_COOKIE, value, ROOT)
         return response
 
     def _login_page(self, back: str, problem: str = "", status: int = 200) -> Response:
-        return _html(self._views.plain("login", None, title="Log in", back=back, problem=problem), status)
+        provider = "" if self._oidc is None else self._oidc.login.label
+        text = self._views.plain("login", None, title="Log in", back=back, problem=problem, provider=provider)
+        return _html(text, status)
 
     # Somebody who is logged in
 
@@ -150,8 +164,8 @@ class ConsolePages:
         visit: Visit = request.scope["visit"]
         _check_csrf(request, visit, first_values(await _read_form(request, MAX_LOGIN_BYTES)))
         await self._entry.leave(visit.value)
-        response = RedirectResponse(_LOGIN, 303)
-        response.delete_cookie(COOKIE, path=ROOT)
+        response = RedirectResponse(LOGIN, 303)
+        response.delete_cookie(SESSION_COOKIE, path=ROOT)
         return response
 
     def _shower_of(self, page: ConsolePage) -> Any:
@@ -224,9 +238,12 @@ class ConsolePages:
         if operation.hurts and not visit.session.is_confirmed:
             if _PASSWORD not in form:
                 fields = [pair for pair in pairs if pair[0] != _PASSWORD]
-                text = self._views.plain("confirm", visit, title="Your password", action=operation, fields=fields)
+                back = own_path(form.get("_back", ""))
+                text = self._views.plain(
+                    "confirm", visit, title="Your password", action=operation, fields=fields, back=back
+                )
                 return _html(text)
-            visit = await self._entry.confirm(visit, form[_PASSWORD], _address(request))
+            visit = await self._entry.confirm(visit, form[_PASSWORD], address_of(request))
         own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
         given = gathered(operation.parameters, own, drops_empty=True)
         kept = next((page for page in self._pages if page.keeps == operation.name), None)
@@ -258,18 +275,12 @@ class ConsolePages:
         return _html(self._views.page(page, visit, state, {**answers, "told": told}), status)
 
 
-def own_path(text: str) -> str:
-    """A path of the console, as it is; the console's first page for anything that could lead elsewhere."""
-    is_own = text.startswith((f"{ROOT}/", f"{ROOT}?")) and text.isprintable() and "\\" not in text
-    return text if is_own and ".." not in text and not text.startswith(_LOGIN) else ROOT
-
-
 def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object, ...]:
     """Equal for streams that show the same."""
     caller = visit.operator.caller
     sites = None if caller.sites is None else tuple(sorted(caller.sites))
     viewer = (caller.role, sites, None if page.is_shared else caller.name)
-    return (request.scope["path"], request.url.query, *viewer)
+    return (request.scope["path"], _query_of(request), *viewer)
 
 
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,23 +292,12 @@ def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
 def _to_login(request: Request) -> Response:
     """Sends a browser to the login, and afterwards back to the page that it asked for."""
     if request.headers.get("hx-request"):
-        return Response("Log in first.", 401, headers={"HX-Redirect": _LOGIN}, media_type="text/plain")
+        return Response("Log in first.", 401, headers={"HX-Redirect": LOGIN}, media_type="text/plain")
     if request.method != "GET" or "text/html" not in request.headers.get("accept", "text/html"):
         return Response("Log in first.", 401, media_type="text/plain")
     query = _query_of(request)
     target = request.scope["path"] + ("?" + query if query else "")
-    return RedirectResponse(with_query(_LOGIN, {"next": target}), 303)
-
-
-def _cookie_of(request: Request) -> str:
-    """The value of the console's cookie; "" without one. The library's reader of cookies takes seconds for the quotes
-    of a stranger's 64 KB, and this cookie has none."""
-    for header in request.headers.getlist("cookie"):
-        for pair in header.split(";"):
-            name, _, value = pair.partition("=")
-            if name.strip() == COOKIE:
-                return value.strip()
-    return ""
+    return RedirectResponse(with_query(LOGIN, {"next": target}), 303)
 
 
 def _fields_of(request: Request) -> list[tuple[str, str]]:
@@ -331,15 +331,6 @@ async def _read_form(request: Request, most: int) -> list[tuple[str, str]]:
         return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
     except ValueError:
         raise RequestRefused("Body: expected a form with fewer fields.") from None
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-def _set_cookie(response: Response, request: Request, value: str) -> None:
-    is_secure = request.scope.get("scheme") == "https"
-    response.set_cookie(COOKIE, value, path=ROOT, httponly=True, samesite="strict", secure=is_secure)
 
 
 def _html(text: str, status: int = 200) -> Response:

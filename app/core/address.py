@@ -9,6 +9,11 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from app.config.settings import Site
+from app.surrogates import encode_text
+
+#: The rooms of a connection, whatever the site's `rooms_per_connection`: one script registers it in all of them.
+MAX_ROOMS = 10_000
+MAX_ROOM_BYTES = 1_000
 
 #: A room as JSON may hold it.
 Room = str | int | float
@@ -35,6 +40,11 @@ def room_text(room: Room) -> str:
 def room_texts(rooms: Iterable[Room]) -> list[str]:
     """The rooms as texts, in their order."""
     return [room if type(room) is str else room_text(room) for room in rooms]
+
+
+def are_within_bounds(rooms: Sequence[str]) -> bool:
+    """Whether a connection may have these rooms, by their number and their length."""
+    return len(rooms) <= MAX_ROOMS and all(len(encode_text(room)) <= MAX_ROOM_BYTES for room in rooms)
 
 
 def is_user_room(site: Site, room: str) -> bool:

@@ -22,6 +22,7 @@ ANSWER_SECONDS = 5.0
 #: Another writer of the same SQLite file is waited for this long.
 _BUSY_SECONDS = 10.0
 _POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
+_SQLITE_SCHEMES = ("sqlite", "sqlite+aiosqlite")
 
 
 class JournalUnavailable(RecadoError):
@@ -36,17 +37,19 @@ def read_database_url(text: str) -> URL:
         raise ConfigError("database_url: expected a URL such as postgresql://user@host/name") from None
     if url.drivername in _POSTGRES_SCHEMES:
         return url.set(drivername="postgresql+asyncpg")
-    if url.drivername == "sqlite" and url.database:
+    if url.drivername in _SQLITE_SCHEMES and url.database:
         return url.set(drivername="sqlite+aiosqlite")
     raise ConfigError("database_url: expected postgresql:// or sqlite:///path")
 
 
-def open_database(text: str, *, is_writer: bool = False, connections: int = 4) -> AsyncEngine:
+def open_database(
+    text: str, *, is_writer: bool = False, connections: int = 4, statement_seconds: float = STATEMENT_SECONDS
+) -> AsyncEngine:
     """The engine for a URL, not connected yet; its owner disposes of it. With `is_writer` each transaction takes
-    SQLite's lock for writing at its begin."""
+    SQLite's lock for writing at its begin. A statement of PostgreSQL may take so many seconds."""
     url = read_database_url(text)
     if url.get_backend_name() == "postgresql":
-        return _open_postgres(url, connections)
+        return _open_postgres(url, connections, statement_seconds)
     _make_private(Path(url.database or ""))
     engine = create_async_engine(url, pool_size=connections, connect_args={"timeout": _BUSY_SECONDS})
     engine.dialect.statement_compiler = _SqliteCompiler
@@ -108,15 +111,19 @@ def _first_line(error: BaseException) -> str:
     return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}"
 
 
-def _open_postgres(url: URL, connections: int) -> AsyncEngine:
+def _open_postgres(url: URL, connections: int, seconds: float) -> AsyncEngine:
     settings = {
         "application_name": "recado",
         # A commit that a crash of the server takes back would leave a hole: its entries are deleted in Redis by then.
         "synchronous_commit": "on",
-        "statement_timeout": str(int(STATEMENT_SECONDS * 1000)),
-        "idle_in_transaction_session_timeout": str(int(2 * STATEMENT_SECONDS * 1000)),
+        "statement_timeout": str(int(seconds * 1000)),
+        # Every statement finds few rows by an index. Where PostgreSQL expects more, the start of its workers and of its
+        # compiler takes longer than the answer.
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
+        "idle_in_transaction_session_timeout": str(int(2 * seconds * 1000)),
     }
-    arguments = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, "server_settings": settings}
+    arguments = {"timeout": CONNECT_SECONDS, "command_timeout": seconds, "server_settings": settings}
     return create_async_engine(
         url, pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
     )

@@ -10,10 +10,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import RecadoError
-from app.journal.database import is_postgres, translated
+from app.journal.database import is_postgres, open_database, translated
 
 #: Any number that no other application of the database uses: the key of the lock.
 _LOCK = 7_236_013_001
+#: A statement of an upgrade: an index reads all of a large table.
+UPGRADE_SECONDS = 3_600.0
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -24,12 +26,17 @@ class SchemaTooNew(RecadoError):
 async def upgrade_schema(engine: AsyncEngine) -> tuple[str | None, str | None]:
     """Brings the tables to the newest version. Returns the version before and after. Several callers wait for each
     other. Raises JournalUnavailable, SchemaTooNew."""
-    with translated():
-        # SQLite: an engine for writing holds the lock from the begin on.
-        async with engine.begin() as connection:
-            if is_postgres(engine):
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            return await connection.run_sync(_upgrade)
+    # SQLite: an engine for writing holds the lock from the begin on.
+    url = engine.url.render_as_string(hide_password=False)
+    upgrading = open_database(url, is_writer=True, connections=1, statement_seconds=UPGRADE_SECONDS)
+    try:
+        with translated():
+            async with upgrading.begin() as connection:
+                if is_postgres(upgrading):
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                return await connection.run_sync(_upgrade)
+    finally:
+        await upgrading.dispose()
 
 
 def newest_version() -> str | None:

@@ -317,6 +317,10 @@ operators = Table(
     Column("is_disabled", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
+    #: The person at a provider of identities: the issuer, a space, and its name for the person. NULL: it has a
+    #: password.
+    Column("subject", Text),
+    Index("operators_by_subject", "subject", unique=True),
     # No id comes again, so that no session of a removed operator becomes another's.
     sqlite_autoincrement=True,
 )

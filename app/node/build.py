@@ -70,6 +70,7 @@ from app.socketio.repeats import FREE, Repeats
 from app.socketio.session_router import NodeRouting, SessionRouter, sid_prefix
 from app.socketio.socket_server import SocketServer
 from app.store.bus import Bus
+from app.store.node_calls import NodeCalls
 from app.store.nodes import Node, new_node_id
 from app.store.originals import Originals
 from app.store.places import RedisPlaces
@@ -113,9 +114,9 @@ class Services:
         self._node = Node(
             redis, queues, node, sites, self.delivery.bus_interrupted, lambda buried: self.delivery.on_buried(buried)
         )
-        self._reading = new_reading_pool()
+        self._reading, self._calls = new_reading_pool(), NodeCalls(redis, node)
         parts = (redis, self.delivery, self.limits, self._ids, counts, self._node.burials)
-        self._offered = offered = NodeServices(config, node, *parts, self._reading, self.bus.hook_wakes)
+        self._offered = offered = NodeServices(config, node, *parts, self._reading, self._calls, self.bus.hook_wakes)
         self.protocols = {spec.name: spec.open(offered) for spec in specs}
         applications = [p.namespaces for p in self.protocols.values() if p.namespaces is not None]
         self.socket_server = SocketServer(
@@ -265,7 +266,7 @@ class Services:
         return ServedSites(SiteParts(self._config, *chores, self.socket_server, self.protocols), self._sites_changed)
 
     def _new_control(self, offered: NodeServices, slot: WorkerSlot) -> Control:
-        parts = NodeParts(self.redis, offered.node, offered.counts, self.health, slot, self.protocols)
+        parts = NodeParts(self.redis, offered.node, offered.counts, self.health, slot, self.protocols, self._calls)
         control = Control(parts)
         self.bus.on_call = control.calls.receive
         offered.operations.extend(node_operations(self.redis, control.calls))

@@ -47,6 +47,7 @@ class NodeParts(Struct, frozen=True):
     slot: WorkerSlot
     #: The protocols by name.
     listers: Mapping[str, LiveLister]
+    calls: NodeCalls
 
 
 class LeavingConnection(Struct, frozen=True):
@@ -74,7 +75,7 @@ class Control:
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
-        self.calls = NodeCalls(parts.redis, parts.node)
+        self.calls = parts.calls
         handlers: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "connections": self._connections,
             "disconnect": self._disconnect,

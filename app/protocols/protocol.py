@@ -34,6 +34,17 @@ MountedPath = tuple[str, str]
 ANY_REST = "*"
 
 
+class NodeAsking(Protocol):
+    """Questions between nodes. Lives as long as the node."""
+
+    #: The answers of this node, by verb: each takes what the asker has given, and answers values of JSON.
+    handlers: dict[str, Callable[[Any], Awaitable[Any]]]
+
+    async def ask_all(self, verb: str, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        """The answers of all living nodes, this one among them, by node, and for nodes without one the reason. All are
+        asked at once, and none is asked twice. Raises StoreError."""
+
+
 class NodeServices(Struct, frozen=True):
     """The parts of a node that its protocols use. Lives as long as the node."""
 
@@ -51,6 +62,7 @@ class NodeServices(Struct, frozen=True):
     burials: list[Callable[[Site, str], Awaitable[None]]]
     #: The threads that read what is long.
     reading: FairPool
+    calls: NodeAsking
     #: Called with the name of a site whose outbox has events, on the node that sends them.
     hook_wakes: list[Callable[[str], None]] = []
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its

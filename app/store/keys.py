@@ -81,7 +81,8 @@ other nodes, with an expiry), `recado:facts:<node>` (JSON, its figures for opera
 `recado:worker:<datacenter>:<worker>` (leases), `recado:fate` (stream, rows of nodes for the journal), `recado:journal`
 (hash, figures of its writer), `recado:journal:lease` (the writer that works), `recado:console:session:<digest>` (JSON,
 a login of an operator, with an expiry), `recado:console:failures:<digest>` (failed logins of a name from an address,
-with an expiry), `recado:console:pruning` and `recado:console:pruned` (JSON, the removal of old rows that an operator
+with an expiry), `recado:console:oidc:<digest>` (a login at a provider that has been used, with an expiry),
+`recado:console:pruning` and `recado:console:pruned` (JSON, the removal of old rows that an operator
 has begun, and the last one), and the channels `recado:bus:<node>`; in a Cluster the channels are
 `recado:{site}:bus:<node>`, and `recado:bus:<node>` for calls between nodes.
 """

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.errors import RecadoError, StoreError
 from app.redis.client import Commands
-from app.store.keys import bus_channel
+from app.store.keys import NODES, bus_channel
 from app.surrogates import encode_json
 from app.watched_tasks import start_logged
 
@@ -27,6 +27,8 @@ MOST_CALLS = 32
 #: Calls of this node that wait for their answers.
 MOST_WAITING_CALLS = 2_000
 MAX_ANSWER_BYTES = 1_000_000
+#: Nodes that one question asks, those with the newest beats.
+MOST_ASKED = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -111,6 +113,13 @@ class NodeCalls:
                 raise answer
             found[name] = answer
         return found
+
+    async def ask_all(self, verb: str, given: Any = None) -> tuple[dict[str, Any], dict[str, str]]:
+        """The answers of all living nodes, this one among them, and for those without one the reason. Raises
+        StoreError."""
+        names: list[bytes] = await self._redis.command("ZREVRANGE", NODES, 0, MOST_ASKED - 1)
+        nodes = [name.decode() for name in names if not name.startswith(b"~")]
+        return values_of(await self.ask_each(nodes, verb, given), Any)
 
     def receive(self, data: bytes) -> None:
         """From the bus: a call of another node, or an answer."""

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 _Client = TypeVar("_Client")
 
 #: The time of one turn of the loop that goes to handshakes, and the share of all time.
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.002
 SHARE = 0.5
 _LOOKED_AT = 16
 

@@ -34,7 +34,7 @@ HANDSHAKE_SECONDS = 10.0
 MAX_BEFORE_HANDSHAKE = 8_192
 MAX_HANDSHAKES = 1_024
 #: The connections that one port accepts in a turn of the loop.
-MAX_ACCEPTED_A_TURN = 64
+MAX_ACCEPTED_A_TURN = 16
 #: The pause after an accept for which the process had no file, or the machine no memory.
 _FULL_SECONDS = 0.5
 _TLS_HANDSHAKE = b"\x16"

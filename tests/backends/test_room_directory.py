@@ -12,8 +12,9 @@ import pytest
 from app.backends import breaker
 from app.backends.exchange import MAX_ANSWER_BYTES
 from app.backends.figures import BackendCounts
-from app.backends.room_directory import MAX_ROOM_BYTES, MAX_ROOMS, HttpRoomDirectory
+from app.backends.room_directory import HttpRoomDirectory
 from app.config.settings import Site
+from app.core.address import MAX_ROOM_BYTES, MAX_ROOMS
 from app.errors import AuthRefused
 from app.observe.counts import Counts
 from tests.backends.conftest import Backend, http_answer

@@ -89,6 +89,19 @@ def test_the_journal_is_measured_on_and_off() -> None:
     assert len([verdict for verdict in judge(results, TINY) if "journal" in verdict.name]) == 2
 
 
+def test_viewers_of_the_console_are_measured() -> None:
+    """A server is measured without a console, and one with a console that nobody, five and 25 live pages look at; the
+    verdicts are on what these add."""
+    results = run(TINY, ["console"], ["recado", "node"], is_pinned=False)
+    on, off = "recado-console", "recado-no-console"
+    assert {name: set(contenders) for name, contenders in results.samples.items()} == {
+        "console, nobody looks": {on, off},
+        "console, five viewers": {on},
+        "console, five viewers of all five pages": {on},
+    }
+    assert len([verdict for verdict in judge(results, TINY) if "console" in verdict.name]) == 3
+
+
 def test_fairness_runs() -> None:
     """A site of Recado floods, and is refused, while another's fan-out is measured; peers, which know no limits, do not
     take part."""

@@ -218,6 +218,26 @@ async def test_secrets_stay_where_they_are_not_given(catalog: Catalog, rules: Si
         await catalog.change("shop", {**shown, "redisPublish": {"url": "***"}})
 
 
+async def test_secrets_of_issuers_stay_with_their_issuer(catalog: Catalog, rules: SiteRules) -> None:
+    """In a list a secret belongs to its issuer, wherever that stands by now; one of no known issuer has to be given."""
+    one, two = ({"issuer": name, "secret": name * 40} for name in "ab")
+    added = await catalog.add("shop", {**BLOCK, "jwt": [one, two]})
+    assert [issuer.secrets for issuer in rules.read("shop", added.block).jwt] == [("a" * 40,), ("b" * 40,)]
+    shown = rules.masked(added.block)
+    assert [part["secret"] for part in shown["jwt"]] == ["***", "***"]
+    third = {"issuer": "c", "secret": ["c" * 40, "d" * 40]}
+    changed = await catalog.change("shop", {**shown, "jwt": [third, *reversed(shown["jwt"])]})
+    assert changed.block["jwt"] == [third, two, one]
+    alone = await catalog.change("shop", {**shown, "jwt": shown["jwt"][1]})
+    assert alone.block["jwt"] == two
+    assert rules.masked(alone.block)["jwt"] == {"issuer": "b", "secret": "***"}
+    for wrong in ({"issuer": "a", "secret": "***"}, [{"issuer": "x", "secret": "***"}]):
+        with pytest.raises(ConfigError, match=r"^jwt(\[0\])?.secret: expected the secret itself$"):
+            await catalog.change("shop", {**shown, "jwt": wrong})
+    with pytest.raises(ConfigError, match="public_key: expected a public key"):
+        await catalog.change("shop", {**shown, "jwt": {"issuer": "a", "public_key": "none"}})
+
+
 def test_a_text_from_outside_has_no_aliases() -> None:
     """A few lines cannot stand for a block without end; JSON is read as YAML."""
     bomb = "a: &a [x,x]\nb: &b [*a,*a]\n"

@@ -304,6 +304,32 @@ def test_merged_yaml(load: Load) -> None:
             "production: {console: {operator: ana}}",
             "config.yml: production.console.operator_password: is missing, expected it beside console.operator",
         ),
+        ("production: {console: {oidc: {client_id: a}}}", "config.yml: production.console.oidc.issuer: is missing"),
+        (
+            "production: {console: {oidc: {issuer: 'http://id.example.com'}}}",
+            "config.yml: production.console.oidc.issuer: expected a URL that begins with https://, without query",
+        ),
+        (
+            "production: {console: {oidc: {issuer: 'https://a', client_id: b}}}",
+            "config.yml: production.console.oidc.public_url: is missing, expected it beside issuer",
+        ),
+        (
+            "production: {console: {oidc: {public_url: 'https://a/b'}}}",
+            "config.yml: production.console.oidc.public_url: expected a URL such as https://push.example.com",
+        ),
+        (
+            "production: {console: {oidc: {issuer: 'https://a', client_id: b, public_url: 'https://c'}}}",
+            "config.yml: production.console.oidc.roles: is missing, expected it with role_claim, or a default_role",
+        ),
+        (
+            "production: {console: {oidc: {default_role: boss}}}",
+            "config.yml: production.console.oidc.default_role: expected one of admin, operator, viewer",
+        ),
+        (
+            "production: {console: {oidc: {issuer: 'https://a', client_id: b, public_url: 'https://c',"
+            " default_role: viewer, scopes: [email]}}}",
+            "config.yml: production.console.oidc.scopes: expected openid among them",
+        ),
         (
             "production: {cluster: {secret: s}}",
             "config.yml: production.cluster.url: is missing, expected url and secret together",

@@ -10,14 +10,14 @@ import pytest
 from httpx import Response
 
 from app.console.session import FAILURE_SECONDS, IDLE_SECONDS, MAX_FAILURES
-from app.console.web import COOKIE, own_path
+from app.console.session_cookie import SESSION_COOKIE, own_path
 from tests.console.visitor import PASSWORD, ConsoleNode, Visitor, kept_session
 from tests.support.valkey import Valkey
 
 
 def cookie_of(answer: Response) -> Morsel[str]:
     """The cookie that an answer sets."""
-    return SimpleCookie(answer.headers["set-cookie"])[COOKIE]
+    return SimpleCookie(answer.headers["set-cookie"])[SESSION_COOKIE]
 
 
 async def test_a_login(node: ConsoleNode) -> None:
@@ -43,13 +43,13 @@ async def test_a_login_makes_a_new_session(node: ConsoleNode) -> None:
     login ends the first one."""
     await node.add("ana")
     visitor = Visitor(node.client(), "ana")
-    visitor.client.cookies.set(COOKIE, "planted", domain="console", path="/console")
+    visitor.client.cookies.set(SESSION_COOKIE, "planted", domain="console", path="/console")
     first = cookie_of(await visitor.log_in()).value
     assert first != "planted"
     second = cookie_of(await visitor.log_in()).value
     other = node.client()
     for value, status in (("planted", 303), (first, 303), (second, 200)):
-        answer = await other.get("/console/tokens", headers={"cookie": f"{COOKIE}={value}"})
+        answer = await other.get("/console/tokens", headers={"cookie": f"{SESSION_COOKIE}={value}"})
         assert answer.status_code == status, value
 
 
@@ -134,10 +134,10 @@ async def test_a_right_login_forgets_failures(node: ConsoleNode) -> None:
 async def test_log_out(node: ConsoleNode) -> None:
     """After a logout the cookie counts no more."""
     visitor = await node.visitor("ana")
-    value = visitor.client.cookies[COOKIE]
+    value = visitor.client.cookies[SESSION_COOKIE]
     answer = await visitor.client.post("/console/logout", data={"_csrf": await visitor.csrf()})
     assert answer.headers["location"] == "/console/login"
-    headers = {"cookie": f"{COOKIE}={value}"}
+    headers = {"cookie": f"{SESSION_COOKIE}={value}"}
     assert (await node.client().get("/console/tokens", headers=headers)).status_code == 303
 
 
@@ -190,6 +190,7 @@ async def test_a_disabled_operator(node: ConsoleNode) -> None:
         ("/console/\r\nSet-Cookie: a=b", "/console"),
         ("javascript:alert(1)", "/console"),
         ("/console/login?next=/console/login", "/console"),
+        ("/console/oidc?again=1", "/console"),
     ],
 )
 async def test_next_leads_to_own_pages(node: ConsoleNode, text: str, led_to: str) -> None:
@@ -216,7 +217,7 @@ async def test_a_login_counts_on_every_node(node: ConsoleNode, valkey: Valkey, d
     other = await ConsoleNode.start(valkey, database)
     try:
         visitor = await node.visitor("ana")
-        cookie = {"cookie": f"{COOKIE}={visitor.client.cookies[COOKIE]}"}
+        cookie = {"cookie": f"{SESSION_COOKIE}={visitor.client.cookies[SESSION_COOKIE]}"}
         client = other.client()
         assert (await client.get("/console/tokens", headers=cookie)).status_code == 200
         await visitor.client.post("/console/logout", data={"_csrf": await visitor.csrf()})

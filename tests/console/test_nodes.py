@@ -21,6 +21,7 @@ from app.observe.health import Health
 from app.observe.log import log_level, set_log_level
 from app.redis.client import Redis
 from app.store.keys import NODES
+from app.store.node_calls import NodeCalls
 from tests.console.visitor import ConsoleNode, Visitor, bearer
 from tests.node.test_control import Lister, Open
 from tests.support.fates import FateStream, new_writer, write_all
@@ -56,7 +57,13 @@ async def world(valkey: Valkey, database: str) -> AsyncIterator[World]:
         there = await stack.enter_async_context(calling(valkey.url))
         counts = Counts(["shop", "news"])
         parts = NodeParts(
-            there.redis, there.name, counts, Health({}), WorkerSlot(folder), {"sites": Lister(shop=open_ones)}
+            there.redis,
+            there.name,
+            counts,
+            Health({}),
+            WorkerSlot(folder),
+            {"sites": Lister(shop=open_ones)},
+            NodeCalls(there.redis, there.name),
         )
         control = Control(parts)
         stack.push_async_callback(control.close)

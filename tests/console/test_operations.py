@@ -68,6 +68,8 @@ OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
     *overview_operations(_NOTHING),
+    *total_operations(_NOTHING),
+    *Pruning(_NOTHING, "ab", _NOTHING).operations(),
     *attempt_operations(_NOTHING),
     *total_operations(_NOTHING),
     *log_operations(_NOTHING),

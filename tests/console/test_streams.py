@@ -233,7 +233,7 @@ async def test_what_streams_share(node: ConsoleNode) -> None:
             {"at": 1, "level": "error", "event": f"broke {name}", "site_id": id} for id, name in ((1, "a"), (2, "b"))
         ]
         await sql.execute(insert(log), lines)
-    everywhere = [await node.visitor(name) for name in ("ana", "ben")]
+    everywhere = [await node.visitor(name, "viewer") for name in ("ana", "ben")]
     of_shop = await node.visitor("eve", "viewer", ("shop",))
     readers = [StreamReader(visitor, node, "/console/live/log") for visitor in (*everywhere, of_shop)]
     await until(lambda: all(len(reader.events) == 1 for reader in readers), "the first looks")

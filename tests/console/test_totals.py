@@ -85,7 +85,7 @@ async def test_one_at_a_time(node: ConsoleNode, redis: Redis) -> None:
 
     elsewhere = Pruning(redis, "bb", prune)
     operations = {operation.name: operation for operation in elsewhere.operations()}
-    call: Any = type("Call", (), {"caller": type("Caller", (), {"name": "ben"})})
+    call: Any = type("Call", (), {"caller": type("Caller", (), {"name": "<script>ben"})})
     await operations["database.prune"].run(call)
     await begun.wait()
     ana = await node.visitor("ana")
@@ -94,5 +94,5 @@ async def test_one_at_a_time(node: ConsoleNode, redis: Redis) -> None:
     assert "running" in (await ana.get("/totals")).text
     await elsewhere.close()
     page = (await ana.get("/totals")).text
-    assert all(text in page for text in ("the server has ended", "log 7", "by ben"))
+    assert all(text in page for text in ("the server has ended", "log 7", "by &lt;script&gt;ben"))
     assert (await operations["database.pruning"].run(call))["running"] is None

@@ -12,7 +12,8 @@ from sqlalchemy import insert
 
 from app.console.pages.listed import PAGES
 from app.console.protocol import NEEDS_SQL
-from app.console.web import COOKIE, MAX_FORM_BYTES, MAX_LOGIN_BYTES
+from app.console.session_cookie import SESSION_COOKIE
+from app.console.web import MAX_FORM_BYTES, MAX_LOGIN_BYTES
 from app.journal.tables import log
 from tests.console.visitor import PASSWORD, ConsoleNode, kept_session
 from tests.support.valkey import Valkey
@@ -36,7 +37,7 @@ _SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 async def test_nothing_without_a_session(node: ConsoleNode, method: str, path: str) -> None:
     """A stranger is led to the login, or refused, whether the page exists or not; of htmx's requests too."""
     client = node.client()
-    for cookie in ("", f"{COOKIE}=guessed", f"{COOKIE}={'x' * 5000}"):
+    for cookie in ("", f"{SESSION_COOKIE}=guessed", f"{SESSION_COOKIE}={'x' * 5000}"):
         answer = await client.request(method, path, headers={"cookie": cookie})
         assert answer.status_code == (303 if method == "GET" else 401)
         assert answer.headers.get("location", "/console/login").startswith("/console/login")
@@ -49,7 +50,7 @@ async def test_nothing_without_a_session(node: ConsoleNode, method: str, path: s
 @pytest.mark.parametrize(
     "headers",
     [
-        {"cookie": 'a="' + '\\"' * 30_000 + f'"; {COOKIE}=x'},
+        {"cookie": 'a="' + '\\"' * 30_000 + f'"; {SESSION_COOKIE}=x'},
         {"cookie": "a=b;" * 15_000},
         {"host": "["},
         {"origin": "http://["},
@@ -73,14 +74,14 @@ async def test_heads_of_strangers(node: ConsoleNode, headers: dict[str, str]) ->
 async def test_a_cookie_among_others(node: ConsoleNode) -> None:
     """The console's cookie is found behind others, in several headers too, and none of another name counts."""
     visitor = await node.visitor("ana")
-    own = f"{COOKIE}={visitor.client.cookies[COOKIE]}"
+    own = f"{SESSION_COOKIE}={visitor.client.cookies[SESSION_COOKIE]}"
     other = node.client()
     for lines, status in (
         ([f"a=1; {own};b"], 200),
         (["a=1", f" {own} ; b=2"], 200),
         ([f"x{own}"], 303),
         ([f'a="; {own}'], 200),
-        ([COOKIE], 303),
+        ([SESSION_COOKIE], 303),
     ):
         answer = await other.get("/console/tokens", headers=[("cookie", line) for line in lines])
         assert answer.status_code == status, lines

@@ -17,6 +17,7 @@ from app.journal.database import open_database
 from app.protocols.operations import Operation
 from app.protocols.protocol import NodeServices
 from app.protocols.reading import new_reading_pool
+from app.store.node_calls import NodeCalls
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
 
@@ -34,7 +35,9 @@ class ConsoleNode:
         self.store = node
         self._reading = new_reading_pool()
         parts = (node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts)
-        services = NodeServices(config, node.name, *parts, [], self._reading, operations=operations)
+        services = NodeServices(
+            config, node.name, *parts, [], self._reading, NodeCalls(node.redis, node.name), operations=operations
+        )
         self.console = CONSOLE.open(services)
         #: The same database, or an empty one beside a console without any.
         self.engine = open_database(config.journal_url or "sqlite:////dev/null")

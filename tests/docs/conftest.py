@@ -54,6 +54,7 @@ def sites_of_the_docs(tenant: Tenant) -> dict[str, dict[str, Any]]:
         # The same page on a site without userRoomPrefix: its events have no acknowledging function.
         "plain": {"authUrl": f"{tenant.url}/rooms", "apiKey": 54321},
         "shop": channels | topics,
+        "club": settings_of("docs/tokens.md")["club"],
         "news": settings_of("docs/redis-publish.md")["news"],
         "demo": {"authUrl": f"{tenant.url}/demo", "apiKey": "demo", "userRoomPrefix": "user_"},
     }

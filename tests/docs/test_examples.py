@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -75,6 +76,8 @@ STORIES = {
     "docs/redis-publish.md json 1",
     "docs/redis-publish.md sh 1",
     "docs/topics.md json 1",
+    "docs/tokens.md html 1",
+    "docs/tokens.md py 1",
 }
 EXAMPLES = [one for one in all_examples() if str(one) not in NOT_RUN and str(one) not in STORIES]
 SETTINGS = [one for one in EXAMPLES if one.language == "yaml"]
@@ -195,6 +198,21 @@ def test_resume_tickets(pages: Pages, tenant: Tenant) -> None:
 
 
 _RECONNECTS = 'socket.once("_settings", () => setTimeout(() => socket.disconnect().connect(), 10));'
+
+
+def test_tokens(pages: Pages, run: Run, tmp_path: Path) -> None:
+    """The program makes a token with which the page gets in, and the message of the command arrives."""
+    program = tmp_path / "token.py"
+    program.write_text(example("docs/tokens.md", "py", 1).text)
+    token = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True).stdout.strip()
+    fetches = 'fetch("/push-token").then((answer) => answer.text())'
+    source = example("docs/tokens.md", "html", 1)
+    assert fetches in source.text
+    after = _TELLS_SETTINGS + 'socket.on("connect_error", (error) => report("refused", error.message));'
+    page = pages.open(source, change=lambda text: text.replace(fetches, f'Promise.resolve("{token}")'), after=after)
+    page.wait_call("settings")
+    run(example("docs/tokens.md", "sh", 1).text)
+    assert page.wait_call("show") == [{"id": 3}]
 
 
 def test_update_user_url(pages: Pages, tenant: Tenant) -> None:

@@ -24,7 +24,7 @@ from app.observe.health import Health
 from app.observe.log import log_level, set_log_level
 from app.redis.client import Redis
 from app.store.keys import NODES
-from app.store.node_calls import CallRefused
+from app.store.node_calls import CallRefused, NodeCalls
 from app.store.node_facts import living_nodes
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -72,7 +72,7 @@ class Case:
     def __init__(self, redis: Redis, slot: WorkerSlot, **listers: Lister) -> None:
         self.counts = Counts(["a", "b"])
         self.health = Health({})
-        self.control = Control(NodeParts(redis, "n1", self.counts, self.health, slot, listers))
+        self.control = Control(NodeParts(redis, "n1", self.counts, self.health, slot, listers, NodeCalls(redis, "n1")))
 
     async def ask(self, verb: str, given: Any = None) -> Any:
         """The answer of a handler, as JSON makes it."""
@@ -151,7 +151,7 @@ async def test_facts_of_the_process(case: Case, valkey: Valkey, redis: Redis) ->
 async def test_a_node_that_is_not_ready(redis: Redis, folder: str) -> None:
     """A node with a check that fails says so."""
     health = Health({"redis": lambda: False})
-    control = Control(NodeParts(redis, "n1", Counts(), health, WorkerSlot(folder), {}))
+    control = Control(NodeParts(redis, "n1", Counts(), health, WorkerSlot(folder), {}, NodeCalls(redis, "n1")))
     assert control._gather().state == "not ready"
 
 

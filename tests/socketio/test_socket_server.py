@@ -294,9 +294,10 @@ async def test_connect_that_is_refused_after_the_deadline() -> None:
         await websocket.closed()
 
 
-@pytest.mark.parametrize("has_application", [False, True])
-async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None:
-    """An old client that is only in the implied root namespace has the time of any other; in a site it stays."""
+@pytest.mark.parametrize(("version", "has_application"), [(3, False), (3, True), (4, True)])
+async def test_client_in_the_root_has_to_join(version: int, has_application: bool) -> None:
+    """A client that is only in the root namespace, where old ones are unasked, has the time of any other; in a site it
+    stays."""
     application = Application("/site", "/") if has_application else Application("/site")
 
     async def connect(connection: NamespaceConnection, request: ConnectRequest) -> None:
@@ -304,10 +305,12 @@ async def test_old_client_in_the_root_has_to_join(has_application: bool) -> None
 
     application.on_connect = connect
     async with (
-        socket_client(application, version=3, connect_timeout_seconds=0.1) as (server, client),
+        socket_client(application, version=version, connect_timeout_seconds=0.1) as (server, client),
         client.socket() as idle,
         client.socket() as joined,
     ):
+        if version == 4:
+            await idle.send("40")
         await joined.send("40/site,")
         await idle.closed()
         assert len(server.engine.sessions) == 1

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.errors import RecadoError
 from app.store import node_calls
-from app.store.keys import bus_channel
+from app.store.keys import NODES, bus_channel
 from app.store.node_calls import ANSWER, CALL, CallRefused, NodeSilent, values_of
 from tests.support.node_caller import calling
 from tests.support.topologies import valkey_cluster
@@ -80,6 +80,16 @@ async def test_a_silent_node_costs_its_own_time(valkey: Valkey, monkeypatch: pyt
         with pytest.raises(NodeSilent):
             await here.calls.ask("ffffffffff", "work")
         assert here.calls._waiting == {}
+
+
+async def test_all_living_nodes_are_asked(valkey: Valkey) -> None:
+    """The nodes that beat are asked, this one among them; a dead one is named, and one that is buried is not asked."""
+    async with calling(valkey.url) as here, calling(valkey.url) as there:
+        here.calls.handlers["work"] = there.calls.handlers["work"] = double
+        valkey.client.zadd(NODES, {here.name: 1, there.name: 2, "ffffffffff": 3, "~eeeeeeeeee": 4})
+        found, silent = await here.calls.ask_all("work", 1)
+        assert found == {here.name: [1, 1], there.name: [1, 1]}
+        assert silent.keys() == {"ffffffffff"}
 
 
 async def test_calls_are_bounded(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

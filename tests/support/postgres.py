@@ -56,6 +56,12 @@ class Postgres:
         self._process = ChildProcess("postgres", command, REPOSITORY)
         eventually(self._answers, "PostgreSQL to answer", 30)
 
+    @property
+    def pid(self) -> int:
+        """The process that starts the others."""
+        assert self._process
+        return self._process.pid
+
     def new_database(self) -> str:
         """Make an empty database; return its URL."""
         name = f"test{next(_numbers)}"

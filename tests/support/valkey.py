@@ -38,6 +38,12 @@ class Valkey:
         self._process = ChildProcess("valkey", command, REPOSITORY)
         eventually(self._answers, "valkey to answer", 30)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process
+        return self._process.pid
+
     def clock_ms(self) -> int:
         """The time on the server's clock, in milliseconds."""
         clock: Any = self.client.time()

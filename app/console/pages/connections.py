@@ -21,7 +21,7 @@ CONNECTIONS = ConsolePage(
     "Connections",
     "connections.list",
     beside={"ended": "connections.ended"},
-    live_seconds=3.0,
+    live_seconds=5.0,
     is_shared=True,
 )
 #: The same template.

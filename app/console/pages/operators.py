@@ -19,6 +19,9 @@ SiteList = Annotated[tuple[Words, ...], Meta(max_length=1_000)]
 RoleName = Literal["admin", "operator", "viewer"]
 
 
+NO_PASSWORD = RequestRefused("This operator logs in at the provider, without a password here.", "no_password", 409)
+
+
 class OperatorPath(Inputs, frozen=True, kw_only=True):
     """The name of an operator."""
 
@@ -75,6 +78,9 @@ class _Actions:
         if given.is_disabled is not None:
             columns["is_disabled"] = given.is_disabled
         if given.password is not None:
+            known = await self._operators.find(given.name)
+            if known is not None and known.subject is not None:
+                raise NO_PASSWORD
             columns["password_hash"] = await self._passwords.hash(given.password)
         if not columns:
             raise RequestRefused("Expected something to change.")
@@ -120,6 +126,7 @@ def _shown(operator: Operator) -> dict[str, Any]:
         "role": operator.role.name.lower(),
         "sites": operator.sites,
         "is_disabled": operator.is_disabled,
+        "is_of_provider": operator.subject is not None,
         "created_at": rfc3339(operator.created_at),
         "used_at": None if operator.used_at is None else rfc3339(operator.used_at),
     }

@@ -74,8 +74,8 @@ class _NodeMessenger(NodeProtocol):
             **self._talk.handlers(),
             **synchronisation.handlers(),
             **OwnAccount(entrance, logins).handlers(),
-            **DirectoryEvents(self.directory).handlers(),
             **file_handlers(self._files.link),
+            **DirectoryEvents(self.directory).handlers(),
         }
         self._application = MessengerApplication(
             config.sites, services.delivery, services.limits, entrance, handlers, counts
@@ -117,9 +117,9 @@ class _NodeMessenger(NodeProtocol):
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
-            self._files.start()
             self._presence.start()
             self._voids.start()
+            self._files.start()
             self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
 
     async def _make(self, sql: ChatSql) -> None:

@@ -21,7 +21,7 @@ from app.protocols.receipts.ports import (
     Steps,
 )
 from app.protocols.receipts.refusal import no_queues, unknown_device
-from app.protocols.receipts.settings import MAX_STEPS, STATE_STEPS
+from app.protocols.receipts.settings import DEVICES_A_PAGE, MAX_STEPS, MOST_QUEUES_SORTED, STATE_STEPS
 from app.protocols.receipts.words import away_since_ms
 
 #: A user and a device.
@@ -46,6 +46,13 @@ class _Chosen(Struct, frozen=True):
     begin: Scan
 
 
+class QueuePlace(Struct, frozen=True):
+    """The place of a device in a list by the length of queues."""
+
+    bytes: int
+    handle: int
+
+
 class DeviceReceipts:
     """The questions about devices. Lives as long as the node, and keeps no state of a request."""
 
@@ -63,12 +70,14 @@ class DeviceReceipts:
     async def list_all(self, site: Site, query: Parameters) -> dict[str, Any]:
         """The devices of a site, or of one of its users, that are in a state. A page looks at a bounded number of
         devices: one that finds few of them is short, and has a cursor."""
-        query.allow(("user", "state", "limit", "cursor"))
+        query.allow(("user", "state", "order", "limit", "cursor"))
         user, state = query.text("user"), query.choice("state", DEVICE_STATES)
+        if query.choice("order", ("queue",)) is not None:
+            return await self._list_by_queue(site, query, user, state)
         return await self._list(site, query, ALL_DEVICES if user is None else f"user:{user}", state)
 
     async def _list(self, site: Site, query: Parameters, key: str, state: str | None) -> dict[str, Any]:
-        limit, begin = query.limit(), query.cursor(Scan) or Scan()
+        limit, begin = min(query.limit(), DEVICES_A_PAGE), query.cursor(Scan) or Scan()
         _check_queues(site)
         chosen, following = await self._choose(site, key, begin, limit, state)
         page = Page(limit)
@@ -78,6 +87,28 @@ class DeviceReceipts:
                 following = one.part.rest(one.done, one.begin)
                 break
         return {"devices": page.items, "cursor": query.next_cursor(following)}
+
+    async def _list_by_queue(
+        self, site: Site, query: Parameters, user: str | None, state: str | None
+    ) -> dict[str, Any]:
+        """The devices with the most waiting bytes first, of those whose bytes are counted: for others Redis has no
+        order, and they are not listed."""
+        limit, begin = min(query.limit(), DEVICES_A_PAGE), query.cursor(QueuePlace)
+        _check_queues(site)
+        counted = sorted(await self._queues.counted_queues(site, MOST_QUEUES_SORTED), reverse=True)
+        places = [QueuePlace(*pair) for pair in counted if begin is None or pair < (begin.bytes, begin.handle)]
+        chosen: list[DeviceFacts] = []
+        steps, done = Steps(MAX_STEPS), 0
+        while done < len(places) and len(chosen) < limit and not steps.are_used_up:
+            part = [place.handle for place in places[done : done + limit - len(chosen)]]
+            described = await self._queues.describe_devices(site, part, steps)
+            done += len(described)
+            for device in described:
+                is_of_user = device is not None and user in (None, device.user)
+                if device is not None and is_of_user and (state is None or _TESTS[state](device)):
+                    chosen.append(device)
+        following = places[done - 1] if 0 < done < len(places) else None
+        return {"devices": await self._shown(site, chosen), "cursor": query.next_cursor(following)}
 
     async def _choose(
         self, site: Site, key: str, begin: Scan, limit: int, state: str | None
@@ -106,7 +137,8 @@ class DeviceReceipts:
         """Devices as answers show them."""
         users = list(dict.fromkeys(device.user for device in devices))
         rooms_of = dict(zip(users, await self._queues.user_rooms(site, users), strict=True))
-        acks = await self._last_acks(site, [(one.user, one.device) for one in devices]) if devices else {}
+        unknown = [(one.user, one.device) for one in devices if not one.acked_ms]
+        acks = await self._last_acks(site, unknown) if unknown else {}
         return [_device(site, one, rooms_of[one.user], acks.get((one.user, one.device))) for one in devices]
 
     async def list_queue(self, site: Site, query: Parameters) -> dict[str, Any]:

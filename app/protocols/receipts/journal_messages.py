@@ -19,7 +19,13 @@ from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
 from app.protocols.receipts.redis_copies import Original, RedisCopies
 from app.protocols.receipts.refusal import ReceiptRefused, journal_off, no_queues, not_sent_again, unknown_message
-from app.protocols.receipts.settings import ACKS_LOOKED_AT, JOURNAL_SECONDS, MAX_STEPS
+from app.protocols.receipts.settings import (
+    ACKS_LOOKED_AT,
+    JOURNAL_SECONDS,
+    LEAST_ACKS_LOOKED_AT,
+    MAX_STEPS,
+    MOST_ACKS_LOOKED_AT,
+)
 from app.protocols.receipts.waiting_messages import ReceiptPlace, Wanted, devices_waiting, find_waiting, list_waiting
 from app.protocols.receipts.words import waiting_reason, written_reason
 
@@ -189,7 +195,10 @@ class MessageReceipts:
         """When devices have acknowledged last, each among its newest messages."""
         with contextlib.suppress(JournalUnavailable):
             if self.journal is not None:
-                return await self.journal.last_acks(site.name, list(names), ACKS_LOOKED_AT)
+                known = list(names)
+                share = ACKS_LOOKED_AT // max(1, len(known))
+                looked_at = max(LEAST_ACKS_LOOKED_AT, min(share, MOST_ACKS_LOOKED_AT))
+                return await self.journal.last_acks(site.name, known, looked_at)
         return {}
 
     async def facts_of(self, site: Site, deliveries: Sequence[JournalDelivery]) -> dict[int, DeviceFacts]:

@@ -55,6 +55,8 @@ class DevicesWanted(ListInputs, frozen=True, kw_only=True):
 
     user: Words | None = None
     state: Literal["connected", "away", "waiting", "resync"] | None = None
+    #: The longest queues first, as far as their bytes are counted; None: the order of Redis.
+    order: Literal["queue"] | None = None
 
 
 class DeviceName(Inputs, frozen=True, kw_only=True):

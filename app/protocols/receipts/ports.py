@@ -171,6 +171,9 @@ class QueueReader(Protocol):
         """The same of the devices in one of `DEVICE_STATES`, of all devices or of a user. A part is short when the
         steps are used up."""
 
+    async def counted_queues(self, site: Site, most: int) -> list[tuple[int, int]]:
+        """The waiting bytes and the handle of each device with a long queue, unsorted. Of others none are counted."""
+
     async def holders(
         self, site: Site, seq: int, handles: Sequence[int], outside: Sequence[str], steps: Steps
     ) -> HolderPart:

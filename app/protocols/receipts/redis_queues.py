@@ -101,6 +101,17 @@ class RedisQueueReader:
         left = found[limit:]
         return HandlePart(found[:limit], Scan(redis=cursor, left=left) if left or cursor else None, False)
 
+    async def counted_queues(self, site: Site, most: int) -> list[tuple[int, int]]:
+        """The queues that are long enough to matter; see `QueueReader`."""
+        found, cursor = dict[int, int](), "0"
+        while True:
+            words = ("HSCAN", prefix(site.name) + "bytes", cursor, "COUNT", SCAN_COUNT)
+            following, part = await self._redis.command(*words)
+            found |= {int(handle): _whole(size) for handle, size in zip(part[::2], part[1::2], strict=True)}
+            cursor = following.decode()
+            if cursor == "0" or len(found) >= most:
+                return [(size, handle) for handle, size in itertools.islice(found.items(), most)]
+
     async def _walk(
         self, site: Site, key: str, state: str, scan: Scan, limit: int, steps: Steps
     ) -> tuple[list[int], str]:

@@ -13,8 +13,10 @@ MAX_UNDER_WAY = 8
 REQUEST_SECONDS = 10.0
 #: How long a request waits for the journal.
 JOURNAL_SECONDS = 2.0
-#: The newest messages of a device among which its last ack is looked for.
-ACKS_LOOKED_AT = 200
+#: The newest messages of a device among which its last ack is looked for: as many for all devices of a page, within
+#: these bounds for each.
+ACKS_LOOKED_AT = 5_000
+LEAST_ACKS_LOOKED_AT, MOST_ACKS_LOOKED_AT = 10, 200
 #: The rows of one table that a page of a trace looks at.
 MAX_TRACE_ROWS = 1_000
 #: A page ends with the item that makes it longer.
@@ -24,6 +26,10 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_SORTED = 1_000
 #: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
 MAX_STEPS = 200
+#: The devices that one page describes, whatever its limit: each costs Redis and the journal some 50 µs.
+DEVICES_A_PAGE = 400
+#: The queues that a list by their length sorts.
+MOST_QUEUES_SORTED = 5_000
 #: The runs that look for devices in a state, each among a thousand: a page answers in 100 ms, however few there are.
 STATE_STEPS = 10
 #: The elements that one step of a scan asks for: as many as the page has, within these bounds.

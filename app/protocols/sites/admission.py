@@ -1,4 +1,5 @@
-"""Admission to a site: reads a client's credentials, asks the site's backend for its rooms, and reserves a seat.
+"""Admission to a site: reads a client's credentials, has its token checked or asks the backend for its rooms, and
+reserves a seat.
 
 Knows the contract's texts. It knows no sockets, and nothing of a client's life after the admission.
 """
@@ -16,7 +17,9 @@ from app.core.seat import Seat
 from app.errors import AuthRefused, LimitReached, TicketRefused
 from app.protocols.sites.ports import RoomDirectory
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import MAX_TICKET_BYTES, Claims, Credentials, Tickets, new_claims
+from app.protocols.sites.tickets import MAX_TICKET_BYTES, Claims, Credentials, Tickets, TokenTerms, new_claims
+from app.protocols.sites.token_gate import TokenGate
+from app.protocols.sites.tokens import TokenIdentity, TokenRefused
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 from app.surrogates import encode_text
 
@@ -32,6 +35,8 @@ QUERY_FIELDS = {
     "ticket": MAX_TICKET_BYTES,
 }
 MISSING_USER_ROOM = "User is missing a private room"
+#: As for a 401 of authUrl: pages know this text. The log has the reason.
+NOT_AUTHENTICATED = "Authentication failed"
 
 _log = structlog.get_logger(__name__)
 
@@ -39,10 +44,12 @@ _log = structlog.get_logger(__name__)
 class Refused(ConnectRefused):
     """Connection refused"""
 
-    def __init__(self, message: str | None = None, result: str = "refused") -> None:
+    def __init__(self, message: str | None = None, result: str = "refused", reason: str = "") -> None:
         super().__init__(message)
         #: The result in the metric `recado_connects`.
         self.result = result
+        #: The reason for the log and the journal, where the client is told less.
+        self.reason = reason or str(self)
 
 
 class Guest(Struct, frozen=True):
@@ -58,18 +65,30 @@ class Guest(Struct, frozen=True):
     claims: Claims | None
     #: See `ConnectionFacts.ticket`.
     ticket: str | None = None
+    #: None: authUrl knows the client.
+    identity: TokenIdentity | None = None
 
     def __repr__(self) -> str:
         return f"Guest({self.device_id!r})"
 
 
+class _Known(Struct, frozen=True):
+    """A client that is known. Lives during the admission."""
+
+    rooms: list[str]
+    claims: Claims | None = None
+    ticket: str | None = None
+    identity: TokenIdentity | None = None
+
+
 class Admission:
     """The door of all sites on one node. Lives as long as the server."""
 
-    def __init__(self, directory: RoomDirectory, limits: Limits, tickets: Tickets) -> None:
+    def __init__(self, directory: RoomDirectory, limits: Limits, tickets: Tickets, gate: TokenGate) -> None:
         self._directory = directory
         self._limits = limits
         self.tickets = tickets
+        self.gate = gate
 
     async def admit(self, site: Site, request: ConnectRequest) -> Guest:
         """Admits a client, or raises Refused with the text for the client, or StoreUnavailable. May be cancelled."""
@@ -77,7 +96,8 @@ class Admission:
             raise Refused("Origin not allowed", "origin")
         credentials = credentials_of(request)
         _check_sizes(credentials)
-        rooms, claims, ticket = await self._identify(site, credentials)
+        known = await self._identify(site, credentials)
+        rooms = known.rooms
         users = user_rooms(site, rooms)
         if site.has_queues and not users:
             raise Refused(MISSING_USER_ROOM, "no user room")
@@ -87,37 +107,63 @@ class Admission:
             seat = await self._limits.connect(site, request.client_address, private, len(rooms))
         except LimitReached as reached:
             raise Refused(str(reached), "limited") from None
-        return Guest(credentials.device_id, credentials.token, rooms, users, seat, claims, ticket)
+        facts = (seat, known.claims, known.ticket, known.identity)
+        return Guest(credentials.device_id, credentials.token, rooms, users, *facts)
 
     def leave(self, seat: Seat) -> None:
         """Gives a guest's seat back. Idempotent."""
         self._limits.disconnect(seat)
 
-    async def _identify(self, site: Site, credentials: Credentials) -> tuple[list[str], Claims | None, str | None]:
+    async def _identify(self, site: Site, credentials: Credentials) -> _Known:
         """Returns the client's rooms, by its ticket or else by its token, the claims of its next tickets, and what
         became of the ticket."""
         if site.section(ResumeTicket) is None:
-            return await self._fetch_rooms(site, credentials), None, None
+            rooms, identity = await self._identify_token(site, credentials)
+            return _Known(rooms, identity=identity)
         # Read before the request to authUrl: a revocation during that request then also covers the new ticket.
         state, refused = await self.tickets.look_up(site, credentials.ticket), None
         if credentials.ticket:
             try:
                 claims = self.tickets.redeem(site, credentials, state)
-                return claims.rooms, claims, TICKET_TAKEN
+                return _Known(claims.rooms, claims, TICKET_TAKEN, _identity_behind(claims))
             except TicketRefused as refusal:
                 if not credentials.token:
                     raise Refused(f"Auth error: {refusal}") from None
                 _log.info("ticket refused", site=site.name, reason=str(refusal))
                 refused = str(refusal)
-        rooms = await self._fetch_rooms(site, credentials)
+        rooms, identity = await self._identify_token(site, credentials)
         # A client without a token gets no ticket: it has no token to fall back to when the ticket expires.
-        return rooms, new_claims(site, credentials, rooms, state) if credentials.token else None, refused
+        claims_or_none = new_claims(site, credentials, rooms, state, terms_of(identity)) if credentials.token else None
+        return _Known(rooms, claims_or_none, refused, identity)
 
-    async def _fetch_rooms(self, site: Site, credentials: Credentials) -> list[str]:
+    async def _identify_token(self, site: Site, credentials: Credentials) -> tuple[list[str], TokenIdentity | None]:
+        """Returns the client's rooms, and its identity when the site has checked its token by itself."""
         try:
-            return await self._directory.fetch_rooms(site, credentials.token, credentials.meta)
+            identity = await self.gate.identify(site, credentials.token)
+            if identity is not None:
+                return identity.rooms, identity
+            if site.auth_url is None:
+                raise TokenRefused("there is no token of an issuer of this site" if credentials.token else "no token")
+            return await self._directory.fetch_rooms(site, credentials.token, credentials.meta), None
+        except TokenRefused as refusal:
+            raise Refused(NOT_AUTHENTICATED, reason=f"{NOT_AUTHENTICATED}: {refusal}") from None
         except AuthRefused as refusal:
             raise Refused(str(refusal)) from None
+
+
+def terms_of(identity: TokenIdentity | None) -> TokenTerms | None:
+    """The part of an identity that its tickets keep."""
+    if identity is None:
+        return None
+    return TokenTerms(identity.issuer, identity.user, identity.expires_at_ms, identity.ends_at_ms)
+
+
+def _identity_behind(claims: Claims) -> TokenIdentity | None:
+    """The identity of the token behind a ticket."""
+    terms = claims.terms
+    if terms is None:
+        return None
+    return TokenIdentity(terms.issuer, terms.user, claims.rooms, terms.expires_at_ms, terms.ends_at_ms)
 
 
 def credentials_of(request: ConnectRequest) -> Credentials:

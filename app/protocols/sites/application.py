@@ -5,8 +5,10 @@ state; there is no other.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -17,36 +19,25 @@ from app.config.settings import Site
 from app.core.address import is_user_room
 from app.core.connection import Connection
 from app.core.delivery import Delivery
-from app.core.live import ConnectionFacts, LiveConnection, row_of
+from app.core.live import ConnectionFacts, row_of
 from app.core.ports import BuriedConnection
 from app.errors import StoreError
 from app.observe.counts import Counts
 from app.protocols.http_request import shown_origin
-from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of
+from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of
 from app.protocols.sites.ports import UserUpdates
-from app.protocols.sites.ticket_renewal import Renewal, TicketRenewals
+from app.protocols.sites.receiver import SiteReceiver
+from app.protocols.sites.ticket_renewal import TicketRenewals
+from app.protocols.sites.token_expiry import EVENT as TOKEN_EVENT
+from app.protocols.sites.token_expiry import TokenExpiries, TokenTerm
+from app.protocols.sites.tokens import TokenIdentity
 from app.protocols.sites.user_room import user_id_of_room
-from app.socketio.device_receiver import DeviceReceiver
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest, NamespaceConnection
 
 STORE_AWAY = "message store not available"
 _ROOT = "/"
 
 _log = structlog.get_logger(__name__)
-
-
-class SiteReceiver(DeviceReceiver):
-    """How the core writes to one connection of a site. Lives as long as the connection."""
-
-    __slots__ = ("renewal", "rooms", "token")
-
-    def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
-        """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
-        super().__init__(link, prefix, with_ack)
-        self.renewal: Renewal | None = None
-        #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
-        self.rooms: Sequence[str] = ()
-        self.token: str | None = None
 
 
 class SitesApplication:
@@ -67,6 +58,7 @@ class SitesApplication:
         self._delivery = delivery
         self._admission = admission
         self._renewals = TicketRenewals(admission.tickets)
+        self._expiries = TokenExpiries(admission.gate, counts or Counts())
         self._updates = updates
         self._counts = counts or Counts()
         #: Called with each client that has connected, and its connection.
@@ -79,7 +71,7 @@ class SitesApplication:
     def accepts_namespace(self, namespace: str) -> bool:
         """Accepts sites and the root namespace, which every Socket.IO server has and in which nothing happens."""
         site = self._sites.get(namespace[1:])
-        return namespace == _ROOT or (site is not None and site.auth_url is not None)
+        return namespace == _ROOT or (site is not None and site.has_rooms)
 
     def claims(self, request: ConnectRequest) -> bool:
         """A client that presents a token or a ticket belongs to the sites."""
@@ -105,8 +97,8 @@ class SitesApplication:
             guest = await self._admit(connection, site, request)
         except Refused as refusal:
             self._counts.of(site.name).connects[refusal.result] += 1
-            self._record_refusal(site, request, str(refusal))
-            log.info("connect refused", reason=str(refusal), **_origins_of(refusal, request))
+            self._record_refusal(site, request, refusal.reason)
+            log.info("connect refused", reason=refusal.reason, **_origins_of(refusal, request))
             raise
         except StoreError as error:
             self._give_up(connection, site, error)
@@ -125,14 +117,17 @@ class SitesApplication:
         connection.ack_received = receiver.connection.receive_ack
         connection.session.limit_outbox(site.outbox_limit_bytes)
         receiver.device_id, receiver.seat = guest.device_id, guest.seat
+        # Most rooms are those of many: one text for all of them.
+        receiver.rooms = tuple(map(sys.intern, guest.rooms))
 
         def greet() -> None:
             connection.confirm()
             # No packet is held from here on: the session's own method keeps the order and saves one call.
             receiver.send = connection.send_encoded
             connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
+            self._watch_token(receiver, connection, site, guest.identity)
             if is_reported:
-                receiver.rooms, receiver.token = guest.users, guest.token
+                receiver.users, receiver.token = guest.users, guest.token
                 self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
             self._counts.of(site.name).connects["accepted"] += 1
             if receiver.connection is not None:
@@ -145,7 +140,7 @@ class SitesApplication:
         except StoreError as error:
             self._give_up(connection, site, error)
 
-    def live(self, site: str) -> Iterator[LiveConnection]:
+    def live(self, site: str) -> Iterator[SiteReceiver]:
         """The open connections of a site; see `LiveLister`."""
         known = self._delivery.hub.sites.get(site)
         connections = () if known is None else known.all_of_site()
@@ -153,8 +148,12 @@ class SitesApplication:
         return (receiver for receiver in receivers if isinstance(receiver, SiteReceiver))
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Clients of a site only receive. An event from a client is dropped; if it asks for an ack, it gets one."""
-        if ack_id is not None:
+        """Clients of a site only receive, but for a new token. Any other event from a client is dropped; if it asks for
+        an ack, it gets one."""
+        receiver = connection.state
+        if event == TOKEN_EVENT and isinstance(receiver, SiteReceiver) and receiver.term is not None:
+            self._expiries.receive(receiver.term, args, partial(_answer, connection, ack_id))
+        elif ack_id is not None:
             connection.send_ack(ack_id, [])
 
     def ack_received(self, connection: NamespaceConnection, ack_id: int) -> None:
@@ -172,23 +171,45 @@ class SitesApplication:
             return
         receiver.send = connection.send_encoded
         site = receiver.connection.site
-        rooms, token, now = receiver.rooms, receiver.token, datetime.now(UTC)
+        users, token, now = receiver.users, receiver.token, datetime.now(UTC)
 
         def report(is_ours: list[bool]) -> None:
-            self._report(site, list(compress(rooms, is_ours)), token, connected=False, at=now)
+            self._report(site, list(compress(users, is_ours)), token, connected=False, at=now)
 
         if receiver.facts is not None:
             row = row_of("sites", receiver.facts, receiver.measures(), reason)
             self._counts.records.add("connections", site.name, row)
-        self._delivery.close(receiver.connection, report if rooms else None)
+        self._delivery.close(receiver.connection, report if users else None)
         # Both refer to each other: the memory of a client that has left is to be free at once.
         receiver.connection = None
         self._admission.leave(receiver.seat)
         self._renewals.stop(receiver.renewal)
+        self._expiries.stop(receiver.term)
+        receiver.term = None
         self._counts.of(site.name).closes[reason] += 1
         _log.info(
             "disconnected", site=site.name, connection=connection.log_name, device=receiver.device_id, reason=reason
         )
+
+    async def aclose(self) -> None:
+        """Ends the checks of new tokens. The connections have ended by now."""
+        await self._expiries.aclose()
+
+    def _watch_token(
+        self, receiver: SiteReceiver, connection: NamespaceConnection, site: Site, identity: TokenIdentity | None
+    ) -> None:
+        if identity is None or connection.is_closed:
+            return
+
+        def renewed(token: str, identity: TokenIdentity) -> None:
+            if receiver.users:
+                receiver.token = token
+            terms = terms_of(identity)
+            if receiver.renewal is not None and terms is not None:
+                receiver.renewal.token_renewed(token, terms)
+
+        receiver.term = TokenTerm(self._expiries, connection, site, identity, receiver.end, renewed)
+        self._expiries.start(receiver.term)
 
     def _facts_of(self, guest: Guest, request: ConnectRequest, authorise_ms: int) -> ConnectionFacts | None:
         """The facts for pages and the row of the connection; None without a journal."""
@@ -256,6 +277,12 @@ class SitesApplication:
             if is_user_room(site, room) and room != site.public_channel:
                 user_id = user_id_of_room(site.user_room_prefix or "", room)
                 self._updates.update_user(site, user_id, token, connected, at)
+
+
+def _answer(connection: NamespaceConnection, ack_id: int | None, content: dict[str, Any]) -> None:
+    """Answers an event whose client has asked for an ack, and is still there."""
+    if ack_id is not None and not connection.is_closed:
+        connection.send_ack(ack_id, [content])
 
 
 def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:

@@ -2,19 +2,23 @@
 
 from collections import Counter
 
-from app.observe.metric import BY_RESULT, Kind, Metric, of_node, of_part_and
+from app.observe.metric import BY_RESULT, SITE, Kind, Metric, of_node, of_part, of_part_and
 
 
 class SitesCounts:
     """The numbers of one site. Lives as long as the site's counts."""
 
-    __slots__ = ("sends", "tickets")
+    __slots__ = ("kicked", "sends", "tickets", "tokens")
 
     def __init__(self) -> None:
         #: Requests to /send by result.
         self.sends: Counter[str] = Counter()
         #: Resume tickets by result.
         self.tickets: Counter[str] = Counter()
+        #: Tokens of the site's issuers by result.
+        self.tokens: Counter[str] = Counter()
+        #: Connections of this node that the site's backend has ended.
+        self.kicked = 0
 
 
 class StrangerCounts:
@@ -43,4 +47,18 @@ METRICS = (
         of_node(lambda c: c.part(StrangerCounts).sends),
     ),
     Metric(Kind.COUNTER, "recado_tickets", "Resume tickets.", BY_RESULT, of_part_and(SitesCounts, lambda s: s.tickets)),
+    Metric(
+        Kind.COUNTER,
+        "recado_tokens",
+        "Tokens that were checked without authUrl.",
+        BY_RESULT,
+        of_part_and(SitesCounts, lambda s: s.tokens),
+    ),
+    Metric(
+        Kind.COUNTER,
+        "recado_kicked",
+        "Connections that the site's backend or an operator has ended.",
+        SITE,
+        of_part(SitesCounts, lambda s: s.kicked),
+    ),
 )

@@ -1,10 +1,11 @@
-"""The ports of the sites' protocol: the store of its tickets and the tenants' backends."""
+"""The ports of the sites' protocol: the store of its tickets, and the tenants' backends."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.config.settings import Site
+from app.protocols.sites.token_keys import KeySet
 
 
 class TicketStore(Protocol):
@@ -38,3 +39,21 @@ class UserUpdates(Protocol):
 
     def update_user(self, site: Site, user_id: str, token: str | None, connected: bool, at: datetime) -> None:
         """Reports that a user has connected or disconnected; returns at once, never raises."""
+
+
+class KeySource(Protocol):
+    """The public keys of issuers, by the URL of their JWKS."""
+
+    async def keys(self, site: Site, url: str, suffices: Callable[[KeySet], bool]) -> KeySet | None:
+        """The newest keys, read again within bounds when they do not suffice; None: there are none."""
+
+
+class ClientLink(Protocol):
+    """The way to one client of a site, as `NamespaceConnection` is one."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def send_event(self, event: str, args: Sequence[Any]) -> None:
+        """Sends an event to this client alone."""

@@ -1,18 +1,21 @@
-"""The protocol of sites: users over Socket.IO, POST /send and DELETE /tickets."""
+"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect and DELETE /tickets."""
 
 from collections.abc import Iterator
 
+from app.backends.jwks import JwksCache
 from app.backends.room_directory import HttpRoomDirectory
 from app.backends.user_updates import HttpUserUpdates
-from app.config.settings import Site
-from app.core.live import LiveConnection
+from app.config.mistakes import Mistakes
+from app.config.settings import Config, Site
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
+from app.protocols.sites.disconnecting import Kicks, disconnect_operations, disconnect_routes
 from app.protocols.sites.figures import METRICS
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
+from app.protocols.sites.receiver import SiteReceiver
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
 from app.protocols.sites.revocation import revocation_routes, ticket_operations
@@ -20,6 +23,8 @@ from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
 from app.protocols.sites.tickets import Tickets
+from app.protocols.sites.token_gate import TokenGate
+from app.protocols.sites.token_keys import KeyUnusable, configured_keys, read_key_set
 from app.protocols.sites.upgrades import Upgrades
 
 
@@ -31,7 +36,9 @@ class _NodeSites(NodeProtocol):
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         tickets = Tickets(RedisTickets(services.redis), counts)
-        admission = Admission(OwnRooms(self._directory), services.limits, tickets)
+        self._sets = JwksCache(config.auth_timeout_seconds, read_key_set, counts)
+        self._gate = TokenGate(self._sets, counts)
+        admission = Admission(OwnRooms(self._directory), services.limits, tickets, self._gate)
         self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
         self._upgrades = Upgrades(RedisUpgrades(services.redis))
         self._application.on_connected = self._upgrades.connected
@@ -43,10 +50,13 @@ class _NodeSites(NodeProtocol):
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records)
+        self._kicks = Kicks(services.calls, self._application.live, tickets, counts)
+        self.routes = [*self.routes, *disconnect_routes(config.sites, self._kicks, counts)]
         services.operations.extend(ticket_operations(tickets))
+        services.operations.extend(disconnect_operations(self._kicks))
         services.operations.extend(send_operations(self._send, config.port))
 
-    def live(self, site: str) -> Iterator[LiveConnection]:
+    def live(self, site: str) -> Iterator[SiteReceiver]:
         """Lists its connections of a site."""
         return self._application.live(site)
 
@@ -57,20 +67,38 @@ class _NodeSites(NodeProtocol):
     async def add(self, site: Site) -> None:
         """Serves one more site as soon as `config.sites` has it."""
         self._application.add(site)
+        self._sets.forget(site.name, frozenset(one.jwks for one in site.jwt if one.jwks is not None))
 
     def built_from(self, site: Site) -> object:
         """The rooms of a connection follow from these."""
         return site.user_room_prefix, site.public_channel
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
-        """Forgets how the site's backend was asked."""
+        """Forgets how the site's backend was asked, and the keys of its tokens' issuers."""
         self._directory.forget(site.name)
+        self._sets.forget(site.name)
+        self._gate.forget(site.name)
 
     async def close(self) -> None:
         """Closes the HTTP clients of sites' backends. The last user updates are sent by now."""
         await self._upgrades.close()
+        await self._kicks.aclose()
+        await self._application.aclose()
+        await self._sets.aclose()
         await self._updates.aclose()
         await self._directory.aclose()
 
 
-SITES = ProtocolSpec("sites", _NodeSites, section=SECTION, metrics=METRICS)
+def _check_issuers(config: Config) -> None:
+    """Raises ConfigError for keys that cannot be read."""
+    mistakes = Mistakes()
+    for site in config.sites.values():
+        for issuer in site.jwt:
+            try:
+                configured_keys(issuer)
+            except KeyUnusable as error:
+                mistakes.add(f"site {site.name!r}: jwt, issuer {issuer.issuer!r}: public_key: {error}")
+    mistakes.raise_any()
+
+
+SITES = ProtocolSpec("sites", _NodeSites, section=SECTION, check_sites=_check_issuers, metrics=METRICS)

@@ -19,7 +19,7 @@ from app.protocols.validation import decode_json, explain
 
 #: Events of the contract itself; and events that socket.io keeps for itself, at which a 4.x client disconnects with a
 #: parse error.
-RESERVED_EVENTS = frozenset(("_batch", "_resync", "_settings", "_withdraw")) | frozenset(
+RESERVED_EVENTS = frozenset(("_batch", "_closed", "_resync", "_settings", "_token_expiring", "_withdraw")) | frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
 

@@ -8,9 +8,9 @@ import asyncio
 import random
 
 from app.config.settings import Site
+from app.protocols.sites.ports import ClientLink
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import Claims, Tickets
-from app.socketio.socket_connection import NamespaceConnection
+from app.protocols.sites.tickets import Claims, Tickets, TokenTerms
 from app.transport.deadline_wheel import NOT_WAITING, DeadlineWheel
 
 EVENT = "_resume_ticket"
@@ -25,7 +25,7 @@ class Renewal:
 
     __slots__ = ("_claims", "_connection", "_owner", "_site", "bucket", "deadline")
 
-    def __init__(self, owner: "TicketRenewals", connection: NamespaceConnection, site: Site, claims: Claims) -> None:
+    def __init__(self, owner: "TicketRenewals", connection: ClientLink, site: Site, claims: Claims) -> None:
         self._owner = owner
         self._connection = connection
         self._site = site
@@ -48,6 +48,12 @@ class Renewal:
         if ticket is not None:
             self._connection.send_event(EVENT, [ticket])
 
+    def token_renewed(self, token: str, terms: TokenTerms) -> None:
+        """The client has handed in another token: the tickets of the one before end with that, so it gets a new one."""
+        self._claims = self._owner.tickets.renewed(self._site, self._claims, token, terms)
+        self._owner.stop(self)
+        self.deadline_passed(0)
+
 
 class TicketRenewals:
     """The renewals of all connections. Lives as long as the server."""
@@ -56,7 +62,7 @@ class TicketRenewals:
         self.tickets = tickets
         self.wheel = DeadlineWheel(_TICK_SECONDS)
 
-    def start(self, connection: NamespaceConnection, site: Site, claims: Claims) -> Renewal:
+    def start(self, connection: ClientLink, site: Site, claims: Claims) -> Renewal:
         """Returns the renewal of a connection that was just admitted."""
         return Renewal(self, connection, site, claims)
 

@@ -47,7 +47,16 @@ class Credentials(Struct, frozen=True):
         return f"Credentials(device_id={self.device_id!r})"
 
 
-class Claims(Struct, frozen=True):
+class TokenTerms(Struct, frozen=True):
+    """The token behind a ticket, where the site has checked it by itself: a ticket is valid for no longer."""
+
+    issuer: str
+    user: str | None
+    expires_at_ms: int
+    ends_at_ms: int
+
+
+class Claims(Struct, frozen=True, omit_defaults=True):
     """The claims of a ticket. Lives as long as the connection, whose tickets are renewed from them."""
 
     site: str
@@ -60,8 +69,10 @@ class Claims(Struct, frozen=True):
     #: is renewed.
     asked_at_ms: int
     generation: int
-    #: On the store's clock, like every time here.
+    #: On the store's clock, like every time here but those of `terms`.
     expires_at_ms: int = 0
+    #: None: authUrl was asked.
+    terms: TokenTerms | None = None
 
 
 class TicketState(Struct, frozen=True):
@@ -110,6 +121,8 @@ class Tickets:
         settings = site.require_section(ResumeTicket)
         now_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
         end_ms = claims.asked_at_ms + settings.max_age_seconds * _MILLISECONDS
+        if claims.terms is not None:
+            end_ms = min(end_ms, claims.terms.ends_at_ms)
         expires_at_ms = min(now_ms + settings.ttl_seconds * _MILLISECONDS, end_ms)
         results = self._counts.of(site.name).part(SitesCounts).tickets
         if expires_at_ms <= now_ms:
@@ -118,22 +131,32 @@ class Tickets:
         results["too long" if ticket is None else "issued"] += 1
         return ticket
 
+    def renewed(self, site: Site, claims: Claims, token: str, terms: TokenTerms) -> Claims:
+        """The claims for a client that has handed in another token, which was checked now."""
+        state, heard_at = self._heard[site.name]
+        asked_at_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
+        mark = _mark(state.key, "token", token)
+        return msgspec.structs.replace(claims, token_mark=mark, asked_at_ms=asked_at_ms, terms=terms)
+
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
         """Revokes all tickets that name one of the rooms; without rooms all tickets of the site."""
         settings = site.section(ResumeTicket) or ResumeTicket()
         await self._store.revoke_tickets(site, settings.max_age_seconds * _MILLISECONDS, room_names(rooms))
 
 
-def new_claims(site: Site, credentials: Credentials, rooms: list[str], state: TicketState) -> Claims:
-    """The claims for a fresh answer of authUrl about these credentials. `state` is from before the request to authUrl,
-    so a revocation during the request also revokes the new ticket."""
+def new_claims(
+    site: Site, credentials: Credentials, rooms: list[str], state: TicketState, terms: TokenTerms | None = None
+) -> Claims:
+    """The claims for a fresh answer of authUrl about these credentials, or for a token with these terms. `state` is
+    older than the request to authUrl, so a revocation during the request also revokes the new ticket."""
     marks = (_mark(state.key, "token", credentials.token), _mark(state.key, "meta", credentials.meta))
-    return Claims(site.name, rooms, credentials.device_id, *marks, state.now_ms, state.generation)
+    about = (site.name, rooms, credentials.device_id, *marks, state.now_ms, state.generation)
+    return Claims(*about, terms=terms)
 
 
 def seal(claims: Claims, key: bytes) -> str | None:
     """The signed ticket; None if it would be too long."""
-    content = {**msgspec.structs.asdict(claims), "aud": _AUDIENCE}
+    content = {**msgspec.to_builtins(claims), "aud": _AUDIENCE}
     ticket = jwt.encode(content, key, _ALGORITHM, headers={"typ": _TYPE})
     return ticket if len(ticket) <= MAX_TICKET_BYTES else None
 
@@ -150,6 +173,8 @@ def judge(site: Site, credentials: Credentials, state: TicketState) -> Claims:
         raise TicketRefused("the resume ticket is of another token", "foreign")
     if claims.meta_mark != _mark(state.key, "meta", credentials.meta):
         raise TicketRefused("the resume ticket is of another meta", "foreign")
+    if claims.terms is not None and all(one.issuer != claims.terms.issuer for one in site.jwt):
+        raise TicketRefused("the resume ticket is of an issuer that the site has no longer", "revoked")
     if claims.expires_at_ms <= state.now_ms:
         raise TicketRefused("the resume ticket has expired", "expired")
     if claims.generation != state.generation or claims.asked_at_ms <= state.revoked_at_ms:

@@ -15,6 +15,7 @@ from app.protocols.reading import new_reading_pool
 from app.protocols.receipts.protocol import RECEIPTS
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.redis.client import Redis
+from app.store.node_calls import NodeCalls
 from tests.journal.conftest import database_url, engine, shared_postgres, stream
 from tests.protocols.receipts.asking import SITES, Backend
 from tests.support.fates import new_writer, write_all
@@ -44,7 +45,7 @@ async def asking(node: StoreNode, url: str) -> AsyncIterator[Backend]:
     config = Config(sites=dict(SITES), redis_url="redis://localhost", database_url=url)
     reading = new_reading_pool()
     parts = (node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts)
-    protocol = RECEIPTS.open(NodeServices(config, node.name, *parts, [], reading))
+    protocol = RECEIPTS.open(NodeServices(config, node.name, *parts, [], reading, NodeCalls(node.redis, node.name)))
     await protocol.start()
     backend = Backend(protocol.routes)
     try:

@@ -17,6 +17,7 @@ from app.protocols.protocol import NodeServices
 from app.protocols.reading import new_reading_pool
 from app.protocols.receipts.protocol import RECEIPTS
 from app.store.keys import prefix
+from app.store.node_calls import NodeCalls
 from tests.protocols.receipts.asking import SITE, SITES
 from tests.support.fates import FateStream
 from tests.support.store import StoreNode, heard, settled
@@ -32,7 +33,9 @@ async def do(node: StoreNode, database_url: str, engine: AsyncEngine) -> AsyncIt
     config = Config(sites=dict(SITES), redis_url="redis://localhost", database_url=database_url)
     reading, operations = new_reading_pool(), list[Operation]()
     parts = (node.redis, node.delivery, node.limits, FlakeIds(0, 0), node.counts)
-    protocol = RECEIPTS.open(NodeServices(config, node.name, *parts, [], reading, operations=operations))
+    protocol = RECEIPTS.open(
+        NodeServices(config, node.name, *parts, [], reading, NodeCalls(node.redis, node.name), operations=operations)
+    )
     await protocol.start()
     known = {operation.name: operation for operation in operations}
 
@@ -94,6 +97,24 @@ async def test_pages_of_a_site(do: Do, node: StoreNode) -> None:
     away = await pages(do, "devices.list", 5, state="away")
     assert [len(page) for page in away] == [5, 5, 2]
     assert {one["device"] for page in away for one in page} == {f"d{number}" for number in range(0, 120, 10)}
+
+
+async def test_the_longest_queues(do: Do, node: StoreNode) -> None:
+    """Devices are listed by their waiting bytes, the longest queue first, in pages; of a user or a state, too. Queues
+    whose bytes are not counted are left out."""
+    site = structs.replace(SITE, queue_limit=QueueLimit(messages=100, bytes=2_000_000))
+    for number in range(6):
+        await connected(node, f"user_{number}", f"d{number}", number)
+        for _ in range(number + 1):
+            await node.publish(site, f"user_{number}")
+    listed = await pages(do, "devices.list", 2, order="queue")
+    assert [one["device"] for page in listed for one in page] == ["d5", "d4", "d3", "d2", "d1"]
+    assert [len(page) for page in listed] == [2, 2, 1]
+    sizes = [one["queue"]["bytes"] for page in listed for one in page]
+    assert sizes == sorted(sizes, reverse=True)
+    (one,) = (await do("devices.list", order="queue", user="user_3"))["items"]
+    assert (one["device"], one["queue"]["messages"]) == ("d3", 4)
+    assert (await do("devices.list", order="queue", state="away"))["items"] == []
 
 
 async def test_a_site_without_queues(do: Do) -> None:

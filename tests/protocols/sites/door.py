@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from app.config.settings import Site, SiteLimits
+from app.clock import now_ms
+from app.config.settings import JwtIssuer, Site, SiteLimits
 from app.errors import AuthRefused
 from app.protocols.sites.admission import Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.settings import ResumeTicket
+from app.protocols.sites.token_gate import TokenGate
+from app.protocols.sites.token_keys import KeySet
 from app.socketio.namespace_router import NamespaceRouter
 from app.socketio.socket_server import SocketServer
 from tests.socketio.socket_case import Client
+from tests.support.issuer import ISSUER, TOKEN_SECRET
 from tests.support.store import StoreNode, make_site
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -29,7 +34,13 @@ BOUND = make_site(
     limits=SiteLimits(connections=3, connections_per_address=2, connections_per_user=1, rooms_per_connection=2),
     public_channel="public",
 )
-SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK)}
+_SECRET = JwtIssuer(issuer=ISSUER, secrets=(TOKEN_SECRET,))
+#: Sites that check tokens by themselves: alone, beside authUrl with tickets, without queues, with the keys of a set.
+ALONE = make_site("alone", auth_url=None, jwt=(_SECRET,))
+BESIDE = make_site("beside", jwt=(_SECRET,), resume_ticket=ResumeTicket(ttl_seconds=600), update_user_url=USERS)
+OPEN = make_site("open", auth_url=None, jwt=(_SECRET,), user_room_prefix=None)
+LISTED = make_site("listed", auth_url=None, jwt=(JwtIssuer(issuer=ISSUER, jwks="http://127.0.0.1/jwks"),))
+SITES = {site.name: site for site in (SITE, PLAIN, NARROW, QUIET, BOUND, BACK, ALONE, BESIDE, OPEN, LISTED)}
 
 
 class Directory:
@@ -69,6 +80,14 @@ class Updates:
         self.moments.append(at)
 
 
+class NoSets:
+    """No JWKS can be had. Lives for one test."""
+
+    async def keys(self, site: Site, url: str, suffices: Callable[[KeySet], bool]) -> KeySet | None:
+        """See `KeySource`."""
+        return None
+
+
 class Door:
     """The application behind a Socket.IO server, on one node. Lives for one test."""
 
@@ -77,9 +96,11 @@ class Door:
         self.valkey = valkey
         self.directory = Directory()
         self.updates = Updates()
-        self.application = SitesApplication(
-            SITES, node.delivery, Admission(self.directory, node.limits, node.tickets), self.updates
-        )
+        self.gate = TokenGate(NoSets(), node.counts, lambda: now_ms() + self.ahead_ms)
+        #: How far the clock for tokens is ahead.
+        self.ahead_ms = 0
+        admission = Admission(self.directory, node.limits, node.tickets, self.gate)
+        self.application = SitesApplication(SITES, node.delivery, admission, self.updates, node.counts)
         self.server = SocketServer(NamespaceRouter([self.application]))
 
     async def client(self, version: int = 4, query: str = "") -> Client:

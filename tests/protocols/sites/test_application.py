@@ -153,6 +153,8 @@ async def test_namespaces(door: Door) -> None:
     await client.send(b"40")
     assert (await received(client, 1))[0].startswith('40{"sid"')
     assert door.directory.asked == []
+    # Nobody has shown anything: the session's time goes on.
+    assert not client.session.namespaces["/"].holds_session
 
 
 def accepts(door: Door, namespace: str) -> bool:

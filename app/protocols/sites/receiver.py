@@ -1,0 +1,50 @@
+"""One connection of a site: how the core writes to it, and how it ends. Knows the packets, and no admission."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.socketio.device_receiver import DeviceReceiver
+from app.socketio.socket_connection import NamespaceConnection
+
+#: The last event before the server closes a connection on purpose.
+CLOSED = "_closed"
+#: The reason of a close that the site's backend wants; its text is for the client alone.
+KICKED = "ended by the backend"
+
+
+class SiteReceiver(DeviceReceiver):
+    """How the core writes to one connection of a site. Lives as long as the connection."""
+
+    __slots__ = ("_client", "renewal", "rooms", "term", "token", "users")
+
+    def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
+        """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
+        super().__init__(link, prefix, with_ack)
+        self._client = link
+        #: Free for the application: the renewal of its tickets.
+        self.renewal: Any = None
+        #: All its rooms.
+        self.rooms: Sequence[str] = ()
+        #: The same: the `TokenTerm` of a client whose token the site has checked by itself.
+        self.term: Any = None
+        #: The user rooms and the token for the report of the disconnect; set only where the site wants this report.
+        self.users: Sequence[str] = ()
+        self.token: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.connection is None
+
+    def kick(self, text: str, *, comes_back: bool) -> None:
+        """Tells the client the text and ends the connection; a client that is not to come back gets a DISCONNECT."""
+        self._client.send_event(CLOSED, [{"reason": text}])
+        if comes_back:
+            self.close(KICKED)
+        else:
+            self._client.disconnect(reason=KICKED)
+
+    def end(self, reason: str) -> None:
+        """Tells the client the reason and closes the transport."""
+        self._client.send_event(CLOSED, [{"reason": reason}])
+        self.close(reason)
