@@ -286,7 +286,7 @@ def test_search_and_reply(open_page: Open) -> None:
 
 
 def test_typing_is_shown(open_page: Open) -> None:
-    """Whoever looks at the conversation sees that the other one is typing."""
+    """A person at the open conversation sees that the other one is typing."""
     page = open_page()
     anna, ben = both(page)
     page.fill(page.find("textbox", "Message of Anna", anna.panel), "I am about to")
