@@ -71,13 +71,11 @@ OPERATIONS = [
     *total_operations(_NOTHING),
     *Pruning(_NOTHING, "ab", _NOTHING).operations(),
     *attempt_operations(_NOTHING),
-    *total_operations(_NOTHING),
     *log_operations(_NOTHING),
     *transfer_operations(_NOTHING),
     *audit_operations(_NOTHING),
     *operator_operations(_NOTHING, _NOTHING),
     *account_operations(_NOTHING, _NOTHING),
-    *Pruning(_NOTHING, "aa", _NOTHING).operations(),
     *_OFFERED,
 ]
 ROLES = list(Role)

@@ -27,6 +27,8 @@ MAX_DESCRIPTION_CHARACTERS = 1_024
 #: The longest deviceId, and the longest of every other text that a client tells of its device and its program.
 MAX_DEVICE_BYTES = 256
 MAX_ABOUT_CHARACTERS = 128
+#: The longest key of a password, as base64.
+MAX_KEY_CHARACTERS = 128
 #: The longest message of SCRAM.
 MAX_SCRAM_CHARACTERS = 1_024
 #: A longer text is no token.
@@ -49,6 +51,8 @@ MAX_SESSIONS_OF_USER = 200
 MAX_NETWORKS_OF_USER = 32
 #: Registrations of one site that wait for a decision.
 MAX_REGISTRATIONS = 1_000
+#: The same of one address.
+MAX_REGISTRATIONS_OF_ADDRESS = 10
 #: Users and rooms of one site.
 MAX_USERS = 100_000
 MAX_ROOMS = 100_000

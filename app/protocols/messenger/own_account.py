@@ -1,37 +1,23 @@
 """The events `password` and `logout`: what a user does with its own account."""
 
-import binascii
 from functools import partial
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from app.clock import now_ms
 from app.protocols.messenger.answers import ChatEvent, ChatRefusal
-from app.protocols.messenger.bounds import LEAST_ITERATIONS, MOST_ITERATIONS
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
+from app.protocols.messenger.keys_data import KeysData
 from app.protocols.messenger.logins import Logins, ScramText
-from app.protocols.messenger.scram import SALT_BYTES, Keys
 
 LOGGED_OUT = "logged out"
-#: The bytes of a key of SCRAM-SHA-256.
-_KEY_BYTES = 32
-#: The longest salt as base64.
-_MAX_KEY_CHARACTERS = 128
-
-_KeyText = Annotated[str, Meta(max_length=_MAX_KEY_CHARACTERS)]
 
 
-class PasswordData(ChatEvent):
-    """`password`: the proof of the old one, and the keys of the new one, which the client has computed."""
+class PasswordData(KeysData, kw_only=True):
+    """`password`: the proof of the old one, and the keys of the new one."""
 
     data: ScramText
-    salt: _KeyText
-    iterations: Annotated[int, Meta(ge=LEAST_ITERATIONS, le=MOST_ITERATIONS)]
-    stored_key: _KeyText
-    server_key: _KeyText
 
 
 class LogoutData(ChatEvent):
@@ -57,7 +43,7 @@ class OwnAccount:
     async def change_password(self, chatter: Chatter, data: PasswordData) -> dict[str, Any]:
         """`password`: sets another one. Every other session of the user ends."""
         attempt, chatter.attempt = chatter.attempt, None
-        caller, keys = chatter.caller, keys_in(data)
+        caller, keys = chatter.caller, data.keys
         if attempt is None:
             raise ChatRefusal("bad_request", "Expected a login before the new password.")
         if attempt.candidate is not None and attempt.candidate.user.id != caller.me.id:
@@ -74,24 +60,6 @@ class OwnAccount:
         """`logout`: the session ends, and the connection once the client has the answer."""
         await self._logins.end_sessions(chatter.caller, are_all=data.all)
         chatter.then = partial(_close, chatter)
-
-
-def keys_in(data: Any) -> Keys:
-    """The keys that a client has computed. Raises ChatRefusal. Their salt is as long as that of made-up keys, by which
-    nobody tells who has an account."""
-    salt = _bytes_of("salt", data.salt, SALT_BYTES)
-    stored_key = _bytes_of("stored_key", data.stored_key, _KEY_BYTES)
-    return Keys(salt, data.iterations, stored_key, _bytes_of("server_key", data.server_key, _KEY_BYTES))
-
-
-def _bytes_of(name: str, text: str, count: int) -> bytes:
-    try:
-        found = binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError):
-        found = b""
-    if len(found) != count:
-        raise ChatRefusal("bad_request", f"{name}: expected {count} bytes as base64.")
-    return found
 
 
 async def _close(chatter: Chatter) -> None:

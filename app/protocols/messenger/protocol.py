@@ -17,6 +17,7 @@ from app.protocols.messenger.directory.events import DirectoryEvents
 from app.protocols.messenger.directory.journal_presence import JournalViewers
 from app.protocols.messenger.directory.presence import ChatPresence
 from app.protocols.messenger.directory.redis_online import RedisOnline
+from app.protocols.messenger.directory.registration_events import RegistrationEvents
 from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
@@ -75,6 +76,7 @@ class _NodeMessenger(NodeProtocol):
             **synchronisation.handlers(),
             **OwnAccount(entrance, logins).handlers(),
             **file_handlers(self._files.link),
+            **RegistrationEvents(self.directory).handlers(),
             **DirectoryEvents(self.directory).handlers(),
         }
         self._application = MessengerApplication(

@@ -172,7 +172,7 @@ class QueueReader(Protocol):
         steps are used up."""
 
     async def counted_queues(self, site: Site, most: int) -> list[tuple[int, int]]:
-        """The waiting bytes and the handle of each device with a long queue, unsorted. Of others none are counted."""
+        """The waiting bytes and the handle of each device with a long queue, unsorted: of others none are counted."""
 
     async def holders(
         self, site: Site, seq: int, handles: Sequence[int], outside: Sequence[str], steps: Steps

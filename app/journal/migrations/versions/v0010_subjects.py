@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import Column, Text
 
 revision = "0010"
-down_revision = "0009"
+down_revision = "0007"
 
 
 def upgrade() -> None:

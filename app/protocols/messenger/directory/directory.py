@@ -29,7 +29,8 @@ class ChatDirectory:
         news = ChatNews()
         async with self._sql.writing(site) as (sql, site_id):
             doer = await doer_of(sql, site_id, who) if isinstance(who, int) else who
-            edit = DirectoryEdit(sql, site_id, doer, sees_by_rooms(site), news)
+            settings = site.require_section(Messenger)
+            edit = DirectoryEdit(sql, site_id, doer, sees_by_rooms(site), news, settings.registration_room)
             result = await work(edit)
             tidings = await tidings_of(edit)
         await self._tell(site, news, tidings)

@@ -1,22 +1,18 @@
 """The events by which users and admins change the directory: what each reads, and its answer."""
 
-import binascii
-from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.answers import ChatEvent
 from app.protocols.messenger.bounds import (
-    LEAST_ITERATIONS,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_ICON_CHARACTERS,
     MAX_LOGIN_CHARACTERS,
     MAX_MEMBERS,
     MAX_NAME_CHARACTERS,
     MAX_SIGN_CHARACTERS,
-    MOST_ITERATIONS,
 )
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
@@ -38,7 +34,7 @@ from app.protocols.messenger.directory.journal_rooms import (
 from app.protocols.messenger.directory.ports import EditsDirectory
 from app.protocols.messenger.handlers import Handler
 from app.protocols.messenger.journal_users import NewUser
-from app.protocols.messenger.scram import Keys
+from app.protocols.messenger.keys_data import KeysData
 
 _T = TypeVar("_T")
 #: An id of a row: JavaScript knows it exactly.
@@ -51,35 +47,7 @@ RoomKind = Literal["chat", "channel", "admins"]
 Users = Annotated[list[RowId], Meta(max_length=MAX_MEMBERS)]
 #: A login is checked by itself; a longer text is none.
 LoginText = Annotated[str, Meta(max_length=4 * MAX_LOGIN_CHARACTERS)]
-_Base64 = Annotated[str, Meta(min_length=12, max_length=128)]
 _About = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
-
-
-class KeysData(ChatEvent):
-    """The keys of a password, which the client has made; see `Keys`."""
-
-    salt: _Base64
-    iterations: Annotated[int, Meta(ge=LEAST_ITERATIONS, le=MOST_ITERATIONS)]
-    stored_key: _Base64
-    server_key: _Base64
-
-    @property
-    def keys(self) -> Keys:
-        """The keys. Raises ChatRefusal."""
-        salt, stored_key, server_key = map(_decoded, (self.salt, self.stored_key, self.server_key))
-        if not len(stored_key) == len(server_key) == _KEY_BYTES:
-            raise ChatRefusal("bad_request", f"stored_key, server_key: expected {_KEY_BYTES} bytes.")
-        return Keys(salt, self.iterations, stored_key, server_key)
-
-
-_KEY_BYTES = 32
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ChatRefusal("bad_request", "Expected base64.") from None
 
 
 class ProfileData(ChatEvent):

@@ -16,6 +16,8 @@ class DirectoryEdit(Struct, frozen=True):
     #: Whether a user sees those alone that share a room or a contact with it.
     by_rooms: bool
     news: ChatNews
+    #: The room whose members decide on registrations.
+    registration_room: int | None = None
 
     @property
     def place(self) -> tuple[AsyncConnection, int]:

@@ -4,11 +4,12 @@ from sqlalchemy import select
 
 from app.protocols.messenger.directory.journal_devices import device_shown, devices_with_apps
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
+from app.protocols.messenger.directory.journal_registrations import registration_shown
 from app.protocols.messenger.directory.journal_room_states import read_rooms
 from app.protocols.messenger.directory.journal_viewers import viewers_of
 from app.protocols.messenger.directory.news import Tiding
 from app.protocols.messenger.directory.rules import contact_shown
-from app.protocols.messenger.journal_tables import chat_contacts, chat_devices
+from app.protocols.messenger.journal_tables import chat_contacts, chat_devices, chat_registrations
 from app.protocols.messenger.journal_user_rows import user_of, user_row
 
 
@@ -19,7 +20,18 @@ async def tidings_of(edit: DirectoryEdit) -> list[Tiding]:
         *await _of_rooms(edit),
         *await _of_contacts(edit),
         *await _of_devices(edit),
+        *await _of_registrations(edit),
     ]
+
+
+async def _of_registrations(edit: DirectoryEdit) -> list[Tiding]:
+    if edit.registration_room is None or not edit.news.registrations:
+        return []
+    rooms = await read_rooms(*edit.place, [edit.registration_room])
+    deciders = frozenset(member for room in rooms.values() for member in room.members)
+    table, ids = chat_registrations.c, sorted(edit.news.registrations)
+    rows = await edit.sql.execute(select(chat_registrations).where(table.id.in_(ids)).order_by(table.id))
+    return [Tiding({"registrations": [registration_shown(row) for row in rows]}, deciders)] if deciders else []
 
 
 async def _of_users(edit: DirectoryEdit) -> list[Tiding]:

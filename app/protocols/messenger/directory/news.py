@@ -18,6 +18,8 @@ class ChatNews:
         self.contacts: dict[int, set[int]] = {}
         #: The devices that have changed, by their user.
         self.devices: dict[int, set[int]] = {}
+        #: The registrations that have changed, for the members of the room that decides on them.
+        self.registrations: set[int] = set()
         #: Whether the core has to hear of members.
         self.has_moves = False
 
