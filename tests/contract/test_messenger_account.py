@@ -18,7 +18,11 @@ from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
 
-SITES = {"team": {"apiKey": "a-key-of-the-site", "messenger": MESSENGER}}
+OPEN = {**MESSENGER, "registration": "open", "registration_room": 1}
+SITES = {
+    "team": {"apiKey": "a-key-of-the-site", "messenger": MESSENGER},
+    "open": {"apiKey": "another-key-of-it", "messenger": OPEN},
+}
 LOGINS = ["ann", "ben", "cleo", "dora", "eve"]
 
 
@@ -28,6 +32,8 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with chat_database(request.param, tmp_path_factory) as url:
         make_users(url, "team", LOGINS)
         make_users(url, "team", ["new"], must_change=True)
+        make_users(url, "open", ["root"], is_admin=True)
+        make_users(url, "open", ["mia", "max"])
         yield url
 
 
@@ -46,6 +52,14 @@ def teams(server: Deployment, drivers: Drivers) -> Iterator[list[Chatting]]:
     yield chattings
     for chatting in chattings:
         chatting.close()
+
+
+@pytest.fixture
+def open_site(server: Deployment, drivers: Drivers) -> Iterator[Chatting]:
+    """The clients of one test at the site where strangers may register."""
+    chatting = Chatting(server, drivers, "open")
+    yield chatting
+    chatting.close()
 
 
 def keys(password: str, **changed: Any) -> dict[str, Any]:
@@ -162,3 +176,40 @@ def test_the_command_while_nodes_run(teams: list[Chatting], database: str, tmp_p
     assert log_in(teams[0].stranger(), "hal", "second pass word")["error"]["code"] == "wrong_login"
     run("enable", "--login", "hal")
     assert log_in(teams[0].stranger(), "hal", "second pass word")["ok"]
+
+
+def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
+    """A stranger registers, the members of the room that the site names are told, and one of them decides: then the new
+    user can log in. Whether a login is taken is told to those who decide alone. Ten of an address wait, no more."""
+    root = open_site.login("root")
+    mia, max_ = open_site.login("mia"), open_site.login("max")
+    ids = {one: client.wait_event("_settings").args[0]["user"]["id"] for one, client in (("mia", mia), ("max", max_))}
+    assert root.ask("room_create", {"name": "deciders", "members": [ids["mia"]]}) == {"ok": True, "id": 1}
+    stranger = open_site.stranger("s1")
+    assert stranger.ask("register", {"login": "Nia", "name": "Nia N.", **keys("of nia")}) == {"ok": True}
+    assert stranger.ask("register", {"login": "root", "name": "x", **keys("x")}) == {"ok": True}
+    told = [mia.wait_event("directory", nth).args[0] for nth in (1, 2, 3)]
+    waiting = [one for event in told for one in event.get("registrations", [])]
+    assert [(one["login"], one["state"]) for one in waiting] == [("Nia", "waiting"), ("root", "waiting")]
+    nia, taken = (one["id"] for one in waiting)
+    assert log_in(open_site.stranger("s2"), "Nia", "of nia")["error"]["code"] == "wrong_login"
+    assert max_.ask("registration_accept", {"id": nia})["error"]["code"] == "not_admin"
+    assert mia.ask("registration_accept", {"id": taken})["error"]["code"] == "bad_request"
+    assert mia.ask("registration_refuse", {"id": taken}) == {"ok": True}
+    made = mia.ask("registration_accept", {"id": nia})
+    assert made["ok"] is True
+    assert mia.ask("registration_accept", {"id": nia})["error"]["code"] == "bad_request"
+    answer = log_in(open_site.stranger("s2"), "nia", "of nia")
+    assert (answer["user"]["id"], answer["user"]["name"], answer["must_change_password"]) == (
+        made["id"],
+        "Nia N.",
+        False,
+    )
+    refused = teams[0].stranger().ask("register", {"login": "x", "name": "x", **keys("x")})
+    assert refused["error"]["code"] == "not_admin"
+
+    codes = []
+    for number in range(12):
+        flood = stranger.ask("register", {"login": f"flood{number}", "name": "x", **keys("x")})
+        codes.append("ok" if flood["ok"] else flood["error"]["code"])
+    assert codes == ["ok"] * 10 + ["too_many"] * 2

@@ -1,7 +1,7 @@
 """The end of connections whose session has ended early, on whatever node that was decided, or by a command."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 from app.config.settings import Site
@@ -33,6 +33,8 @@ class VoidSessions:
         #: The users of a site of whom sessions have ended lately, with the time until which their connections are
         #: looked at: one may have been opened meanwhile.
         self._watched: dict[str, dict[int, float]] = {}
+        #: The times at which every connection of a site is looked at.
+        self._whole_looks: dict[str, list[float]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,21 +50,30 @@ class VoidSessions:
 
     async def look(self, site: Site) -> None:
         """Closes the connections of a site whose sessions have ended. Raises ChatUnavailable."""
-        if site.name not in self._seen:
-            # Every session was checked when its connection was opened: earlier ends do not matter.
-            self._seen[site.name] = await self._accounts.newest_void(site)
-        watched = self._watched.setdefault(site.name, {})
-        while ended := await self._accounts.voided_after(site, self._seen[site.name]):
-            watched.update((user_id, monotonic() + _WATCHED_SECONDS) for user_id, _ in ended)
-            self._seen[site.name] = ended[-1][1]
-        present = [one for user_id in watched for one in self._attendance.of_user(site.name, user_id)]
+        now, name = monotonic(), site.name
+        if name not in self._seen:
+            # Ends before this look may concern a connection that is open already, or about to be.
+            self._seen[name] = await self._accounts.newest_void(site)
+            self._whole_looks[name] = [now, now + _WATCHED_SECONDS]
+        watched = self._watched.setdefault(name, {})
+        while ended := await self._accounts.voided_after(site, self._seen[name]):
+            watched.update((user_id, now + _WATCHED_SECONDS) for user_id, _ in ended)
+            self._seen[name] = ended[-1][1]
+        if self._whole_looks[name] and self._whole_looks[name][0] <= now:
+            await self._close_void(site, list(self._attendance.of_site(name)))
+            del self._whole_looks[name][0]
+        else:
+            await self._close_void(
+                site, [one for user_id in watched for one in self._attendance.of_user(name, user_id)]
+            )
+        for user_id in [user_id for user_id, until in watched.items() if until <= now]:
+            del watched[user_id]
+
+    async def _close_void(self, site: Site, present: Sequence[Chatter]) -> None:
         living = await self._accounts.living(site, [one.caller.session for one in present]) if present else set()
         for one in present:
             if one.caller.session not in living:
                 one.close(SESSION_VOID)
-        now = monotonic()
-        for user_id in [user_id for user_id, until in watched.items() if until <= now]:
-            del watched[user_id]
 
     async def _keep_looking(self) -> None:
         while True:
