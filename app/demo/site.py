@@ -1,26 +1,20 @@
 """The demo's site and routes. Knows the page's files and the few users, and nothing of how messages travel."""
 
 from importlib.resources import files
-from typing import Any, get_args
+from typing import get_args
 
 from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from app.config.settings import Config, HookEvent, Site, WebhookSettings
 from app.demo.events import SECRET, Events
+from app.protocols.page_files import PageFiles
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec
 
 _API_KEY = "demo"
 _USERS = ("alice", "bob", "carol")
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    # Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
-    "Cache-Control": "no-cache",
-}
 
 
 def demo_site(config: Config, port: int) -> Site:
@@ -35,7 +29,7 @@ def demo_site(config: Config, port: int) -> Site:
 def demo_routes() -> list[BaseRoute]:
     """The page, its files, and the authUrl and the webhook of the demo's site."""
     events = Events()
-    page_files = _PageFiles(directory=str(files("app.demo") / "static"), packages=[("app", "static")])
+    page_files = PageFiles(directory=str(files("app.demo") / "static"), packages=[("app", "static")])
 
     async def answer_page(request: Request) -> Response:
         return await page_files.get_response("index.html", request.scope)
@@ -49,15 +43,6 @@ def demo_routes() -> list[BaseRoute]:
         Route("/demo/events", events.receive, methods=["POST"]),
         Mount("/demo", page_files),
     ]
-
-
-class _PageFiles(StaticFiles):
-    """The page's files, with the headers that all of them carry. Lives as long as the server."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(_HEADERS)
-        return response
 
 
 def _own_host(host: str) -> str:

@@ -91,10 +91,11 @@ def serve(
         known = config.sites.get(CANARY_SITE)
         config, reader = _with_canary(config, reader, new_key() if known is None else known.api_key)
     if sources.has_demo:
-        own = demo_site(config, bound.getsockname()[1])
-        config = _with_site(config, own)
+        own = [demo_site(config, bound.getsockname()[1])]
+        own += [site for spec in specs if (site := spec.demo_site(config)) is not None]
+        config = _with_sites(config, own)
         load = reader.load
-        reader = structs.replace(reader, load=lambda: _with_site(load(), own))
+        reader = structs.replace(reader, load=lambda: _with_sites(load(), own))
         specs = (*specs, DEMO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, bound, slot, on_listening, specs, reader))
@@ -110,9 +111,9 @@ def _with_canary(config: Config, reader: ConfigReader, key: str) -> tuple[Config
     return add(config), structs.replace(reader, load=lambda: add(load()))
 
 
-def _with_site(config: Config, site: Site) -> Config:
-    """The configuration of a demo: with its site, and webhooks may lead to this machine."""
-    sites = {**config.sites, site.name: site}
+def _with_sites(config: Config, own: Sequence[Site]) -> Config:
+    """The configuration of a demo: with its sites, and webhooks may lead to this machine."""
+    sites = {**config.sites, **{site.name: site for site in own}}
     return structs.replace(config, sites={name: _with_private_webhook(one) for name, one in sites.items()})
 
 

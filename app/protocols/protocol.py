@@ -168,6 +168,8 @@ class ProtocolSpec(Struct, frozen=True):
     section: SectionSpec | None = None
     #: Checks all sites together. Raises ConfigError.
     check_sites: Callable[[Config], None] = lambda config: None
+    #: The site on which the demo shows the protocol; None: there is none, or none with these settings.
+    demo_site: Callable[[Config], Site | None] = lambda config: None
     #: Its figures; docs/metrics.md explains each.
     metrics: Sequence[Metric] = ()
     #: A path of the server that it replaces -> the path behind `/<name>/<site>`. These paths are served when `mounts`

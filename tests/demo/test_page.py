@@ -275,6 +275,7 @@ def test_keyboard_reaches_everything(open_page: OpenPage) -> None:
     page = open_page()
     page.wait_text(page.find("region", "alice on phone"), "connected ·")
     expected = [
+        ("link", "messenger"),
         ("button", "Add a device"),
         ("button", "Remove alice on phone"),
         ("checkbox", "Acknowledge"),

@@ -47,6 +47,7 @@ NOT_RUN = {
     "docs/load.md sh 1": "tests/load/test_load.py runs the commands, with a token of its own",
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
+    "docs/messenger.md html 1": "tests/protocols/messenger/test_demo_page.py: a page in a browser",
     "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",
     "docs/topics.md sh 2": "tests/contract/test_topics_browser.py, beside the stream",
     "docs/topics.md html 1": "tests/contract/test_topics_browser.py: EventSource of a browser",

@@ -110,6 +110,6 @@ def test_threads_leave_the_event_loop_its_time(monkeypatch: pytest.MonkeyPatch, 
 def test_webhooks_of_a_demo_may_lead_to_this_machine() -> None:
     """With the demo every site's webhook may lead to a private address; without it none may unless it says so."""
     site = Site(name="shop", api_key="k", webhook=WebhookSettings(url="http://127.0.0.1:1/"))
-    demo = run_module._with_site(Config(sites={"shop": site}), Site(name="demo", api_key="demo"))
+    demo = run_module._with_sites(Config(sites={"shop": site}), [Site(name="demo", api_key="demo")])
     assert [one.webhook.allow_private for one in demo.sites.values()] == [True, True]
     assert not site.webhook.allow_private

@@ -7,8 +7,11 @@ from app.config.settings import Site
 from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.browser_client import browser_client_routes
 from app.protocols.messenger.chatter import Chatter
+from app.protocols.messenger.demo import demo_routes, demo_site, is_demo
 from app.protocols.messenger.directory.calls import UserCalls
+from app.protocols.messenger.directory.demo_people import fill_demo
 from app.protocols.messenger.directory.directory import ChatDirectory
 from app.protocols.messenger.directory.events import DirectoryEvents
 from app.protocols.messenger.directory.journal_presence import JournalViewers
@@ -41,6 +44,7 @@ class _NodeMessenger(NodeProtocol):
     query_fields = QUERY_FIELDS
 
     def __init__(self, services: NodeServices) -> None:
+        self.routes = browser_client_routes()
         config, counts = services.config, services.counts
         if config.journal_url is None:
             # No site has a messenger, see `check_sections`.
@@ -49,6 +53,8 @@ class _NodeMessenger(NodeProtocol):
         self._sql = ChatSql.open(config.journal_url)
         self._making: asyncio.Task[None] | None = None
         self._sites = config.sites
+        if any(map(is_demo, self._sites.values())):
+            self.routes = [*self.routes, *demo_routes()]
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
@@ -116,7 +122,12 @@ class _NodeMessenger(NodeProtocol):
             self._presence.start()
             self._voids.start()
             self._files.start()
-            self._making = start_watched(self._sql.make_tables(), "messenger tables", may_return=True)
+            self._making = start_watched(self._make(self._sql), "messenger tables", may_return=True)
+
+    async def _make(self, sql: ChatSql) -> None:
+        await sql.make_tables()
+        for site in filter(is_demo, self._sites.values()):
+            await fill_demo(self.directory, site)
 
     def built_from(self, site: Site) -> object:
         """The rooms of a connection follow from whether the site has a messenger."""
@@ -139,5 +150,10 @@ def _has_messenger(site: Site) -> bool:
 
 
 MESSENGER = ProtocolSpec(
-    "messenger", _NodeMessenger, section=SECTION, check_sites=check_sections, metrics=(*METRICS, *FILES_METRICS)
+    "messenger",
+    _NodeMessenger,
+    section=SECTION,
+    check_sites=check_sections,
+    demo_site=demo_site,
+    metrics=(*METRICS, *FILES_METRICS),
 )

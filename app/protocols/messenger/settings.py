@@ -41,6 +41,8 @@ class Messenger(Struct, frozen=True, kw_only=True):
     file_max_bytes: int = 1_073_741_824
     #: The bytes of all files of a user; 0: any number.
     file_quota_bytes: int = 10_737_418_240
+    #: Whether it is the site of the demo, whose passwords are public. No key of a section sets it.
+    is_demo: bool = False
 
 
 class MessengerKeys(Section):

@@ -1,0 +1,47 @@
+"""GET /recado/messenger.js and its types: the client of messengers for pages."""
+
+import re
+from importlib.resources import files
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from app.digests import digest
+
+_FOLDER = files("app.protocols.messenger") / "client"
+_COMMENTS = re.compile(r"^\s*/\*\*.*?\*/\n|^\s*//[^\n]*\n", re.DOTALL | re.MULTILINE)
+_INDENTATION = re.compile(r"^\s+", re.MULTILINE)
+#: Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Access-Control-Allow-Origin": "*",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def browser_client() -> str:
+    """The client as pages get it: without the source's indentation and its comments, which stand in lines of their
+    own."""
+    return _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / "messenger.js").read_text()))
+
+
+def browser_client_routes() -> list[BaseRoute]:
+    """The routes of the client and its types."""
+    types = (_FOLDER / "messenger.d.ts").read_text()
+    return [
+        _route("/recado/messenger.js", browser_client(), "text/javascript"),
+        _route("/recado/messenger.d.ts", types, "text/plain"),
+    ]
+
+
+def _route(path: str, text: str, media_type: str) -> Route:
+    body = text.encode()
+    headers = {**_HEADERS, "ETag": f'"{digest(text).hex()[:32]}"'}
+
+    def answer(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type=media_type, headers=headers)
+
+    return Route(path, answer)
