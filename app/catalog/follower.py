@@ -4,6 +4,7 @@ Redis or SQL away, or a copy that is lost or older: what is served goes on as it
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
@@ -68,6 +69,9 @@ class CatalogFollower:
 
     async def load(self) -> None:
         """Adds the stored sites to the configuration of a node that does not serve yet. SQL away: those of the copy."""
+        with contextlib.suppress(StoreError):
+            # A reload that is asked for from here on counts, also before the first look.
+            self._reloads = (await self._copy.marks()).reload
         if self._rows is None:
             _log.info("stored sites off", expected="DATABASE_URL")
             return

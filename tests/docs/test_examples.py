@@ -41,6 +41,7 @@ NOT_RUN = {
     "docs/deployment.md sh 2": "sets variables for a node; tests/docs/test_configuration.py knows their names",
     "docs/deployment.md sh 3": "needs Docker",
     "docs/deployment.md sh 4": "needs Docker",
+    "docs/messenger.md text 1": "tests/commands/test_users.py: asks for a password",
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",

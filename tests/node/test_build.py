@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -80,10 +81,12 @@ async def test_events_of_the_sites_contract_are_reserved(config: Config) -> None
 
 
 async def test_sessions_keep_the_fields_that_protocols_read(config: Config) -> None:
-    """Of a handshake's query a session keeps the credentials of the sites, and nothing else."""
+    """Of a handshake's query a session keeps the credentials that its protocols read, and nothing else."""
     async with AsyncExitStack() as stack:
         services = await Services.start(config, stack, SLOT, PROTOCOLS)
-        assert services.socket_server._query_fields == QUERY_FIELDS
+        read = ChainMap(*(dict(protocol.query_fields) for protocol in services.protocols.values()))
+        assert services.socket_server._query_fields == dict(read)
+        assert QUERY_FIELDS.items() <= read.items()
 
 
 async def status_of(services: Services, path: str) -> int:

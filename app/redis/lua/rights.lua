@@ -8,7 +8,7 @@ local TRIED = {
   { 'PEXPIRE', key, '1' }, { 'PERSIST', key }, { 'PTTL', key }, { 'TTL', key }, { 'GET', key }, { 'SET', key, '', 'PX', '1000' },
   { 'DEL', key }, { 'INCR', key }, { 'INCRBY', key, '1' },
   { 'DEL', key }, { 'HSET', key, 'f', '1' }, { 'HSETNX', key, 'f', '1' }, { 'HGET', key, 'f' }, { 'HMGET', key, 'f' },
-  { 'HGETALL', key }, { 'HKEYS', key }, { 'HLEN', key }, { 'HEXISTS', key, 'f' }, { 'HINCRBY', key, 'f', '1' },
+  { 'HGETALL', key }, { 'HKEYS', key }, { 'HVALS', key }, { 'HLEN', key }, { 'HEXISTS', key, 'f' }, { 'HINCRBY', key, 'f', '1' },
   { 'HSCAN', key, '0' }, { 'HRANDFIELD', key, '1' }, { 'HDEL', key, 'f' },
   { 'DEL', key }, { 'RPUSH', key, 'v' }, { 'LPUSH', key, 'v' }, { 'LRANGE', key, '0', '0' }, { 'LINDEX', key, '0' },
   { 'LLEN', key }, { 'LPOS', key, 'v' }, { 'LTRIM', key, '0', '0' }, { 'LREM', key, '1', 'v' }, { 'RPOP', key },

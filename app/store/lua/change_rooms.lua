@@ -1,5 +1,4 @@
 -- include clock
--- include devices
 -- include move
 -- Lets a user join rooms and leave rooms, with all its devices, connected or away. The user room itself stays.
 -- KEYS[1] prefix
