@@ -107,18 +107,7 @@ class SitesApplication:
             self._admission.leave(guest.seat)
             return
         authorise_ms = now_ms() - began_ms
-        receiver = SiteReceiver(connection, self._prefixes[site.name], site.has_queues)
-        is_reported = bool(site.update_user_url) and site.has_queues
-        note = _note_of(guest.token) if is_reported else ""
-        receiver.connection = self._delivery.new_connection(site, receiver, note)
-        receiver.connection.client = _client_of(connection, request)
-        connection.state = receiver
-        # The hot path: runs once for each delivery.
-        connection.ack_received = receiver.connection.receive_ack
-        connection.session.limit_outbox(site.outbox_limit_bytes)
-        receiver.device_id, receiver.seat = guest.device_id, guest.seat
-        # Most rooms are those of many: one text for all of them.
-        receiver.rooms = tuple(map(sys.intern, guest.rooms))
+        receiver, opened = self._receiver_of(connection, site, request, guest)
 
         def greet() -> None:
             connection.confirm()
@@ -126,7 +115,7 @@ class SitesApplication:
             receiver.send = connection.send_encoded
             connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
             self._watch_token(receiver, connection, site, guest.identity)
-            if is_reported:
+            if _is_reported(site):
                 receiver.users, receiver.token = guest.users, guest.token
                 self._report(site, guest.users, guest.token, connected=True, at=datetime.now(UTC))
             self._counts.of(site.name).connects["accepted"] += 1
@@ -136,9 +125,25 @@ class SitesApplication:
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
-            await self._delivery.open(receiver.connection, guest.device_id, guest.rooms, greet)
+            await self._delivery.open(opened, guest.device_id, guest.rooms, greet)
         except StoreError as error:
             self._give_up(connection, site, error)
+
+    def _receiver_of(
+        self, link: NamespaceConnection, site: Site, request: ConnectRequest, guest: Guest
+    ) -> tuple[SiteReceiver, Connection]:
+        """The writing end of an admitted client, and its connection in the core, which is not open yet."""
+        receiver = SiteReceiver(link, self._prefixes[site.name], site.has_queues)
+        connection = self._delivery.new_connection(site, receiver, _note_of(guest.token) if _is_reported(site) else "")
+        connection.client = _client_of(link, request)
+        receiver.connection, link.state = connection, receiver
+        # The hot path: runs once for each delivery.
+        link.ack_received = connection.receive_ack
+        link.session.limit_outbox(site.outbox_limit_bytes)
+        receiver.device_id, receiver.seat = guest.device_id, guest.seat
+        # Most rooms are those of many: one text for all of them.
+        receiver.rooms = tuple(map(sys.intern, guest.rooms))
+        return receiver, connection
 
     def live(self, site: str) -> Iterator[SiteReceiver]:
         """The open connections of a site; see `LiveLister`."""
@@ -288,6 +293,11 @@ def _answer(connection: NamespaceConnection, ack_id: int | None, content: dict[s
 def _origins_of(refusal: Refused, request: ConnectRequest) -> dict[str, list[str]]:
     """The origins that a refusal is about, for its log line."""
     return {"origins": [shown_origin(origin) for origin in request.origins]} if refusal.result == "origin" else {}
+
+
+def _is_reported(site: Site) -> bool:
+    """Whether the site's backend hears of clients that come and go."""
+    return bool(site.update_user_url) and site.has_queues
 
 
 def _client_of(connection: NamespaceConnection, request: ConnectRequest) -> str:

@@ -45,5 +45,5 @@ local function emit(type, at, user, data)
     call('HINCRBY', counts, 'dropped', 1)
     length = length - 1
   end
-  wake_sender()
+  wake('hook_lease')
 end

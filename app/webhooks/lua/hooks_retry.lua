@@ -20,5 +20,5 @@ for _, post in ipairs(posts) do
     count = count + 1
   end
 end
-wake_sender()
+wake('hook_lease')
 return count
