@@ -19,7 +19,9 @@ SiteList = Annotated[tuple[Words, ...], Meta(max_length=1_000)]
 RoleName = Literal["admin", "operator", "viewer"]
 
 
-NO_PASSWORD = RequestRefused("This operator logs in at the provider, without a password here.", "no_password", 409)
+def no_password() -> RequestRefused:
+    """The refusal of a password for an operator who has none."""
+    return RequestRefused("This operator logs in at the provider, without a password here.", "no_password", 409)
 
 
 class OperatorPath(Inputs, frozen=True, kw_only=True):
@@ -80,7 +82,7 @@ class _Actions:
         if given.password is not None:
             known = await self._operators.find(given.name)
             if known is not None and known.subject is not None:
-                raise NO_PASSWORD
+                raise no_password()
             columns["password_hash"] = await self._passwords.hash(given.password)
         if not columns:
             raise RequestRefused("Expected something to change.")

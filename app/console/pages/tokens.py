@@ -9,7 +9,7 @@ from app.clock import rfc3339
 from app.console.entry import TOKEN_PREFIX
 from app.console.operators import Operator, OperatorStore, Token
 from app.console.page import ConsolePage
-from app.console.pages.operators import NO_PASSWORD, Password
+from app.console.pages.operators import Password, no_password
 from app.console.passwords import PasswordChecks
 from app.digests import digest
 from app.errors import RequestRefused
@@ -62,7 +62,7 @@ class _Account:
 
     async def change_password(self, call: Call) -> dict[str, Any]:
         if (await self._own(call)).subject is not None:
-            raise NO_PASSWORD
+            raise no_password()
         kept = await self._passwords.hash(call.given.password)
         await self._operators.change(call.caller.name, ends_sessions=True, password_hash=kept)
         return {"ok": True}

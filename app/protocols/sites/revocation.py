@@ -16,7 +16,7 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused, StoreUnavailable
 from app.observe.records import SITE_BACKEND, TICKETS_REVOKED, NodeRecords
-from app.protocols.http_request import key_in, query_of
+from app.protocols.http_request import fields_in, first_values, key_in
 from app.protocols.operations import Call, Inputs, Operation, Role, Words
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
 from app.protocols.sites.settings import ResumeTicket
@@ -26,6 +26,8 @@ NO_TICKETS = "This site has no resume tickets."
 _RETRY_AFTER = {"Retry-After": "1"}
 #: The rooms in one revocation of an operator, and in the audit.
 _MOST_ROOMS = 100
+#: The fields of the query of a backend's revocation.
+_MOST_FIELDS = 2_000
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,9 @@ def revocation_routes(
     trace of its users."""
 
     async def revoke(request: Request) -> Response:
-        query = query_of(dict(request.scope))
+        # A room a field, beside the fields of every request.
+        fields = fields_in(dict(request.scope), _MOST_FIELDS + 1)
+        query = first_values(fields)
         name, key = query.get("site", ""), key_in(query, dict(request.scope["headers"]))
         if not name or not key:
             return PlainTextResponse(MISSING, 400)
@@ -47,7 +51,9 @@ def revocation_routes(
             return PlainTextResponse(INVALID, 401)
         if site.section(ResumeTicket) is None:
             return PlainTextResponse(NO_TICKETS, 400)
-        rooms = request.query_params.getlist("room")
+        if len(fields) > _MOST_FIELDS:
+            return PlainTextResponse(f"Expected at most {_MOST_FIELDS} fields in the query.", 400)
+        rooms = [value for name, value in fields if name == "room"]
         if "" in rooms:
             return PlainTextResponse("room: expected a room, or no `room` for all of the site.", 400)
         try:

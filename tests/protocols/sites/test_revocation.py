@@ -79,6 +79,20 @@ async def test_rooms_and_all(client: AsyncClient, node: StoreNode) -> None:
     assert [msgspec.json.decode(row["detail"])["rooms"] for row in rows] == [["user_1"], ["user_2", "User_3"], []]
 
 
+async def test_many_rooms(client: AsyncClient, node: StoreNode) -> None:
+    """Every room of a long query counts, in whatever place the site and the key stand; more fields than the bound are
+    refused, and nothing is revoked."""
+    ticket = await given(node, "user_99")
+    rooms = "&".join(f"room=user_{number}" for number in range(100))
+    too_many = await client.delete(
+        f"/tickets?{'room=user_99&' * 2_000}site=shop&apiKey={KEY}", headers={"x-api-key": KEY}
+    )
+    assert too_many.status_code == 400
+    assert await counts(node, ticket) == [True]
+    assert (await client.delete(f"/tickets?{rooms}&site=shop&apiKey={KEY}")).status_code == 200
+    assert await counts(node, ticket) == [False]
+
+
 @pytest.mark.parametrize(
     ("query", "status", "text"),
     [

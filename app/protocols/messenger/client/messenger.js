@@ -587,8 +587,11 @@ export class Messenger {
     const transaction = this.#db.transaction(names, "readwrite");
     names.forEach((name) => transaction.objectStore(name).clear());
     await settled(transaction.objectStore("meta").put(this.#device, "device"));
-    this.user = this.#session = this.#cursor = undefined;
+    this.user = null;
+    this.#session = this.#cursor = undefined;
     this.#reads = [];
+    this.#sent.forEach(({ reject }) => reject(new MessengerError("offline")));
+    this.#sent.clear();
     for (const known of [...KINDS.map((kind) => this[kind]), this.online]) {
       known.clear();
     }

@@ -59,7 +59,8 @@ from app.transport.streaming import EXTENSION, AnswerWatch
 _FILE = re.compile(r"[0-9a-f]{32}")
 #: The longest body with the time of a client.
 MAX_TIME_BYTES = 256
-_OVERRIDDEN = (b"GET", b"HEAD", b"POST", b"PATCH", b"DELETE")
+#: The methods that a POST may stand for: those that old clients and proxies do not know.
+_OVERRIDDEN = (b"PATCH", b"DELETE")
 
 _log = structlog.get_logger(__name__)
 
@@ -129,9 +130,8 @@ class FileEndpoint:
         segments = segments_of(scope)
         site = self._facts.sites.get(segments[0])
         sharing = sharing_of(site, headers)
-        status = 500
         try:
-            request = self._read(scope, headers, segments, (receive, send), sharing)
+            request = self._read(site, scope, headers, segments, (receive, send), sharing)
             if request.method == "OPTIONS":
                 answer: Answer | None = Answer(204, options_headers(request.bounds.max_bytes))
             else:
@@ -147,20 +147,19 @@ class FileEndpoint:
         if site is not None:
             self._counts.of(site.name).part(FilesCounts).requests[str(status)] += 1
         if answer is not None:
-            is_head = scope["method"] == "HEAD"
-            if is_head:
+            if scope["method"] == "HEAD":
                 answer = msgspec.structs.replace(answer, body=b"")
             await send_answer(send, answer, sharing, is_preflight=scope["method"] == "OPTIONS")
 
     def _read(
         self,
+        site: Site | None,
         scope: Scope,
         headers: dict[bytes, bytes],
         segments: list[str],
         way: tuple[Receive, Send],
         sharing: Sharing,
     ) -> _FileRequest:
-        site = self._facts.sites.get(segments[0])
         bounds = None if site is None else self._facts.bounds_of(site)
         file = segments[2] if len(segments) > 2 else None
         if site is None or bounds is None or len(segments) > 3 or (file is not None and not _FILE.fullmatch(file)):
@@ -169,7 +168,7 @@ class FileEndpoint:
             refused[FOREIGN_ORIGIN] += 1
             raise RequestRefused("Origin: expected one of the site's origins.", "foreign_origin", 403)
         method = scope["method"]
-        if (other := headers.get(b"x-http-method-override")) in _OVERRIDDEN and method != "OPTIONS":
+        if (other := headers.get(b"x-http-method-override")) in _OVERRIDDEN and method == "POST":
             method = other.decode()
         watch: AnswerWatch = scope["extensions"][EXTENSION]
         return _FileRequest(site, bounds, method, file, headers, query_of(scope), *way, watch, sharing)
