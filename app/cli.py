@@ -339,7 +339,8 @@ def _load(config_path: str | None, sites_path: str | None) -> Config:
 
 
 def _server_of(options: SendOptions | ImportOptions) -> tuple[RunningServer, str]:
-    return server_and_key(options, lambda: _load(options.config_path, options.sites_path))
+    read_config = partial(_load, options.config_path, options.sites_path)
+    return server_and_key(options.server, options.site_name, options.api_key, read_config)
 
 
 def _check(config: Config) -> None:

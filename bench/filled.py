@@ -107,8 +107,7 @@ def _statements(size: Size, postgres: bool, now: int) -> list[str]:
         quoted = columns.replace("user,", '"user",')
         return f"INSERT INTO {table} ({quoted}) SELECT {values} FROM {_numbers(postgres, count)}"
 
-    one, yes, no = "site_id", "true" if postgres else "1", "false" if postgres else "0"
-    del yes
+    one, no = "site_id", "false" if postgres else "0"
     waits, ends, old = "n % 100 = 1", "n % 100 = 2", "n <= 3"
     state = f"CASE WHEN k = 0 AND {old} THEN 3 WHEN k = 0 AND {waits} THEN 0 WHEN k = 0 AND {ends} THEN 6 ELSE 2 END"
     acked = f"{FAN_OUT} - CASE WHEN {old} OR {waits} OR {ends} THEN 1 ELSE 0 END"

@@ -110,11 +110,11 @@ def header_value(text: str, name: str) -> bytes:
     return value
 
 
-async def read_within_bound(chunks: AsyncIterator[bytes]) -> bytes:
-    """The body of an answer. Raises BackendError as soon as it is longer than MAX_ANSWER_BYTES."""
+async def read_within_bound(chunks: AsyncIterator[bytes], most: int = MAX_ANSWER_BYTES) -> bytes:
+    """The body of an answer. Raises BackendError as soon as it is longer than `most` bytes."""
     body = b""
     async for chunk in chunks:
         body = body + chunk if body else chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise BackendError(f"answer longer than {MAX_ANSWER_BYTES} bytes", "AnswerTooLong")
+        if len(body) > most:
+            raise BackendError(f"answer longer than {most} bytes", "AnswerTooLong")
     return body

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from app.backends.exact_pool import REASONS, default_context
-from app.backends.exchange import BackendError, reason_of
+from app.backends.exchange import BackendError, read_within_bound, reason_of
 
 #: The longest answer, and the time of a request.
 MAX_ANSWER_BYTES = 262_144
@@ -31,11 +31,7 @@ class ProviderDoor:
                 httpx.AsyncClient(trust_env=False, verify=default_context(), timeout=REQUEST_SECONDS) as client,
                 client.stream(method, url, data=form, auth=auth, headers={"accept": "application/json"}) as response,
             ):
-                body = b""
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER_BYTES:
-                        raise BackendError(f"answer longer than {MAX_ANSWER_BYTES} bytes", "AnswerTooLong")
+                body = await read_within_bound(response.aiter_bytes(), MAX_ANSWER_BYTES)
         except TimeoutError:
             raise BackendError("timed out", "TimeoutError") from None
         except tuple(REASONS) as error:

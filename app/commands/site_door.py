@@ -1,9 +1,9 @@
 """A running server's doors for a site's backend, as commands use them: the site's key, an answer in JSON, a table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import click
 import msgspec
@@ -121,29 +121,16 @@ def _as_cell(value: object) -> str:
 
 
 def _server_of(options: DoorOptions) -> tuple[RunningServer, str]:
-    return server_and_key(options, lambda: options.load(options.config_path, options.sites_path))
+    read_config = partial(options.load, options.config_path, options.sites_path)
+    return server_and_key(options.server, options.site_name, options.api_key, read_config)
 
 
-class _Keyed(Protocol):
-    """Options that name a server and a site."""
-
-    @property
-    def server(self) -> ServerChoice:
-        """The server."""
-
-    @property
-    def site_name(self) -> str:
-        """The site."""
-
-    @property
-    def api_key(self) -> str | None:
-        """The site's key; None: the configured one."""
-
-
-def server_and_key(options: _Keyed, read_config: Callable[[], Config]) -> tuple[RunningServer, str]:
+def server_and_key(
+    server: ServerChoice, site_name: str, api_key: str | None, read_config: Callable[[], Config]
+) -> tuple[RunningServer, str]:
     """The running server and the site's key: as given, or as configured. Raises ConfigFailure, Failure."""
-    server = options.server.found(read_config)
-    return server, options.api_key or configured_key(read_config(), options.site_name)
+    read_once = cache(read_config)
+    return server.found(read_once), api_key or configured_key(read_once(), site_name)
 
 
 def configured_key(config: Config, site_name: str) -> str:

@@ -59,7 +59,7 @@ class Entry:
         name = visit.operator.name
         await self._count_try(name, address)
         await self._judge(visit.operator, name, password, address)
-        return structs.replace(visit, session=await self._sessions.confirm(visit.value, visit.session))
+        return await self.confirm_proven(visit)
 
     @asynccontextmanager
     async def counted(self, mark: str, address: str) -> AsyncIterator[None]:

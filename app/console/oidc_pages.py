@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from app.console.entry import Entry, Visit
 from app.console.failures import refusal_of
@@ -25,7 +25,7 @@ from app.console.oidc import (
     write_flow,
 )
 from app.console.parameters import MAX_PARAMETERS
-from app.console.session_cookie import ROOT, SESSION_COOKIE, address_of, cookie_of, own_path, set_cookie
+from app.console.session_cookie import ROOT, SESSION_COOKIE, address_of, cookie_of, html_answer, own_path, set_cookie
 from app.errors import RecadoError, RequestRefused
 from app.protocols.http_request import fields_in, first_values
 
@@ -81,7 +81,7 @@ class OidcPages:
         if len(urlencode(given)) > 2 * MAX_CODE:
             raise RequestRefused("The provider's answer is too long.", "too_long", 400)
         next_url = f"{_FINISH}?{urlencode(given)}"
-        return _html(self._write_page("oidc_return", None, title="Logging in", next_url=next_url))
+        return html_answer(self._write_page("oidc_return", None, title="Logging in", next_url=next_url))
 
     async def _finish(self, request: Request, visit: Visit | None) -> Response:
         query = _query_of(request)
@@ -113,12 +113,8 @@ class OidcPages:
     def _to_login(self, problem: str, status: int) -> Response:
         words = {"back": ROOT, "problem": problem, "provider": self.login.label}
         text = self._write_page("login", None, title="Log in", **words)
-        return _html(text, status)
+        return html_answer(text, status)
 
 
 def _query_of(request: Request) -> dict[str, str]:
     return first_values(fields_in(dict(request.scope), MAX_PARAMETERS))
-
-
-def _html(text: str, status: int = 200) -> Response:
-    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -19,6 +19,7 @@ class RowInputs(ListInputs, frozen=True, kw_only=True):
 
     since: Time | None = None
     until: Time | None = None
+    order: RowOrder = "newest"
 
 
 def bound_sites(caller: Actor, site: str | None) -> frozenset[str] | None:
@@ -31,12 +32,7 @@ def bound_sites(caller: Actor, site: str | None) -> frozenset[str] | None:
 
 
 async def answer_rows(
-    read_rows: ReadRows,
-    table: str,
-    given: RowInputs,
-    sites: frozenset[str] | None,
-    equal: Sequence[str],
-    order: RowOrder = "newest",
+    read_rows: ReadRows, table: str, given: RowInputs, sites: frozenset[str] | None, equal: Sequence[str]
 ) -> dict[str, Any]:
     """A page of a table's rows. `sites` are those that the caller may see; `equal` names the parameters that are
     columns with the same value."""
@@ -45,7 +41,7 @@ async def answer_rows(
         since=time_ms("since", given.since),
         until=time_ms("until", given.until),
         equal={name: value for name in equal if (value := getattr(given, name)) is not None},
-        is_oldest_first=order == "oldest",
+        is_oldest_first=given.order == "oldest",
     )
     page = await read_rows(table, wanted, given.limit, read_place(given.cursor))
     return {"items": [_shown(row) for row in page.rows], "cursor": write_place(page.next)}

@@ -1,7 +1,7 @@
-"""The cookies of the console, the address of a browser, and the way back after a login."""
+"""The cookies of the console and its pages, the address of a browser, and the way back after a login."""
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 #: The path of the console.
 ROOT = "/console"
@@ -38,3 +38,8 @@ def set_cookie(
     """Sets a cookie that no script reads, and that no other site's request brings."""
     is_secure = request.scope.get("scheme") == "https"
     response.set_cookie(name, value, max_age=seconds, path=path, httponly=True, samesite="strict", secure=is_secure)
+
+
+def html_answer(text: str, status: int = 200) -> Response:
+    """A page for one browser alone."""
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.console.desk import Desk, check_role
@@ -19,7 +19,16 @@ from app.console.oidc import OidcLogin
 from app.console.oidc_pages import PLACE, OidcPages
 from app.console.page import ConsolePage
 from app.console.parameters import MAX_PARAMETERS, gathered, names_in_path
-from app.console.session_cookie import LOGIN, ROOT, SESSION_COOKIE, address_of, cookie_of, own_path, set_cookie
+from app.console.session_cookie import (
+    LOGIN,
+    ROOT,
+    SESSION_COOKIE,
+    address_of,
+    cookie_of,
+    html_answer,
+    own_path,
+    set_cookie,
+)
 from app.console.streams import LiveStreams, LiveView
 from app.console.views import TOKEN_PLACE, PageState, Views, page_path, with_query
 from app.errors import RecadoError, RequestRefused
@@ -123,7 +132,7 @@ class ConsolePages:
 
     def _refused(self, refusal: RequestRefused, visit: Visit | None) -> Response:
         text = self._views.plain("refused", visit, title="Not done", reason=str(refusal), status=refusal.status)
-        return _html(text, refusal.status)
+        return html_answer(text, refusal.status)
 
     # A stranger
 
@@ -149,7 +158,7 @@ class ConsolePages:
     def _login_page(self, back: str, problem: str = "", status: int = 200) -> Response:
         provider = "" if self._oidc is None else self._oidc.login.label
         text = self._views.plain("login", None, title="Log in", back=back, problem=problem, provider=provider)
-        return _html(text, status)
+        return html_answer(text, status)
 
     # Somebody who is logged in
 
@@ -174,7 +183,7 @@ class ConsolePages:
             state, answers = await self._answers(page, visit, request)
             if visit.session.notice:
                 await self._entry.note(visit, "")
-            return _html(self._views.page(page, visit, state, answers))
+            return html_answer(self._views.page(page, visit, state, answers))
 
         return show
 
@@ -242,7 +251,7 @@ class ConsolePages:
                 text = self._views.plain(
                     "confirm", visit, title="Your password", action=operation, fields=fields, back=back
                 )
-                return _html(text)
+                return html_answer(text)
             visit = await self._entry.confirm(visit, form[_PASSWORD], address_of(request))
         own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
         given = gathered(operation.parameters, own, drops_empty=True)
@@ -252,7 +261,9 @@ class ConsolePages:
         answer = msgspec.to_builtins(await self._desk.perform(operation, caller, given))
         back = own_path(form.get("_back", ""))
         if operation.tells:
-            return _html(self._views.plain("done", visit, title="Done", action=operation, answer=answer, back=back))
+            return html_answer(
+                self._views.plain("done", visit, title="Done", action=operation, answer=answer, back=back)
+            )
         await self._entry.note(visit, f"Done: {operation.summary}.")
         return RedirectResponse(back, 303)
 
@@ -272,7 +283,7 @@ class ConsolePages:
         # Raises for a site that the operator must not know of.
         state, answers = await self._answers_to(page, visit, {}, names)
         state = msgspec.structs.replace(state, query=typed)
-        return _html(self._views.page(page, visit, state, {**answers, "told": told}), status)
+        return html_answer(self._views.page(page, visit, state, {**answers, "told": told}), status)
 
 
 def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object, ...]:
@@ -331,7 +342,3 @@ async def _read_form(request: Request, most: int) -> list[tuple[str, str]]:
         return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
     except ValueError:
         raise RequestRefused("Body: expected a form with fewer fields.") from None
-
-
-def _html(text: str, status: int = 200) -> Response:
-    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -4,13 +4,14 @@ Knows only paths. The builder passes the applications in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from app.protocols.http_request import Receive, Scope, Send
 from app.protocols.protocol import ANY_REST, AsgiApp, MountedPath, SitePath
+from app.transport.query import unescaped
 
 _SOCKET_PATH = "/socket.io/"
 #: Answers 404, or refuses a WebSocket.
@@ -124,7 +125,7 @@ class Dispatcher:
         """The paths of a site that the request is for. A slash in the name of a site is no slash of the path."""
         segments = (scope.get("raw_path") or b"").split(b"/", 3)
         served = self._site_paths.get(segments[2]) if len(segments) > 2 else None
-        is_served = served is not None and served.serves(unquote(segments[1].decode("latin-1")))
+        is_served = served is not None and served.serves(unescaped(segments[1]))
         return served if is_served else None
 
     async def _serve_port(self, served: _Mount, scope: Scope, receive: Receive, send: Send) -> None:

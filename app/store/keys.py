@@ -87,6 +87,8 @@ has begun, and the last one), and the channels `recado:bus:<node>`; in a Cluster
 `recado:{site}:bus:<node>`, and `recado:bus:<node>` for calls between nodes.
 """
 
+from app.surrogates import encode_text
+
 NODES = "recado:nodes"
 
 
@@ -133,3 +135,9 @@ def members_key(room: str) -> str:
 def audience_key(protocol: str, name: str) -> str:
     """After a site's prefix: the nodes that listen to a name of a protocol."""
     return f"audience:{protocol}:{name}"
+
+
+def device_field(user_room: str, device_id: str) -> bytes:
+    """The field of a device in `devices`, as lua/_devices.lua makes it."""
+    user = encode_text(user_room)
+    return b"%d:%b:%b" % (len(user), user, encode_text(device_id))

@@ -2,7 +2,7 @@
 
 from app.core.message import Message
 from app.redis.link import Word
-from app.surrogates import encode_text
+from app.store.keys import device_field
 
 
 def once_words(message: Message) -> str:
@@ -15,5 +15,4 @@ def except_word(message: Message) -> Word:
     """The device that does not get a message, as lua/_devices.lua names it; "" for none."""
     if message.but is None:
         return ""
-    user = encode_text(message.but.user_room)
-    return b"%d:%b:%b" % (len(user), user, encode_text(message.but.device_id))
+    return device_field(message.but.user_room, message.but.device_id)

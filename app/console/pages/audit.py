@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.console.page import ConsolePage
-from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
+from app.console.rows import ReadRows, RowInputs, answer_rows, bound_sites
 from app.protocols.operations import Call, Operation, Role, Words
 
 AUDIT = ConsolePage("audit", "Audit", "audit.list", live_seconds=5.0, is_shared=True)
@@ -15,7 +15,6 @@ class AuditParameters(RowInputs, frozen=True, kw_only=True):
     operator: Words | None = None
     action: Words | None = None
     site: Words | None = None
-    order: RowOrder = "newest"
 
 
 def audit_operations(read_rows: ReadRows) -> list[Operation]:
@@ -24,7 +23,7 @@ def audit_operations(read_rows: ReadRows) -> list[Operation]:
     async def run(call: Call) -> dict[str, Any]:
         given: AuditParameters = call.given
         sites = bound_sites(call.caller, given.site)
-        return await answer_rows(read_rows, "audit", given, sites, ("operator", "action"), given.order)
+        return await answer_rows(read_rows, "audit", given, sites, ("operator", "action"))
 
     summary = "List what operators did"
     return [Operation("audit.list", summary, "GET", "/audit", Role.ADMIN, run, AuditParameters)]

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from app.console.page import ConsolePage
-from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows, bound_sites
+from app.console.rows import ReadRows, RowInputs, answer_rows, bound_sites
 from app.protocols.operations import Call, Operation, Role, Words
 
 TRANSFERS = ConsolePage("transfers", "Transfers", "transfers.list", live_seconds=3.0, is_shared=True)
@@ -22,7 +22,6 @@ class TransferInputs(RowInputs, frozen=True, kw_only=True):
     device: Words | None = None
     file: Words | None = None
     node: Words | None = None
-    order: RowOrder = "newest"
 
     @property
     def kind(self) -> TransferDirection | None:
@@ -37,7 +36,7 @@ def transfer_operations(read_rows: ReadRows) -> list[Operation]:
         given: TransferInputs = call.given
         sites = bound_sites(call.caller, given.site)
         equal = ("kind", "user", "device", "file", "node")
-        page = await answer_rows(read_rows, "transfers", given, sites, equal, given.order)
+        page = await answer_rows(read_rows, "transfers", given, sites, equal)
         return page | {"items": list(map(_told, page["items"]))}
 
     summary = "List the transfers of files, and the synchronisations of messengers"
@@ -49,10 +48,7 @@ _AS_THEY_ARE = ("id", "at", "site", "node", "user", "device", "file", "bytes", "
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """A row as the contract names its parts, with the speed in millions of bytes a second."""
-    told = {
-        name: row[name] for name in ("id", "at", "site", "node", "user", "device", "file", "bytes", "ms", "client_ms")
-    }
-    return told | {
+    return {name: row[name] for name in _AS_THEY_ARE} | {
         "application": row["app"],
         "direction": row["kind"],
         "resumed": row["is_resumed"],

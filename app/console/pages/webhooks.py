@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from app.console.page import ConsolePage
-from app.console.rows import ReadRows, RowInputs, RowOrder, answer_rows
+from app.console.rows import ReadRows, RowInputs, answer_rows
 from app.protocols.operations import Call, Operation, Role, Words
 
 WEBHOOKS = ConsolePage(
@@ -23,7 +23,6 @@ class AttemptParameters(RowInputs, frozen=True, kw_only=True):
     outcome: Literal["delivered", "retry", "parked", "off", "test"] | None = None
     #: The header webhook-id of the POST.
     webhook_id: Words | None = None
-    order: RowOrder = "newest"
 
 
 def attempt_operations(read_rows: ReadRows) -> list[Operation]:
@@ -32,7 +31,7 @@ def attempt_operations(read_rows: ReadRows) -> list[Operation]:
     async def run(call: Call) -> dict[str, Any]:
         given: AttemptParameters = call.given
         sites = frozenset([call.known_site.name])
-        return await answer_rows(read_rows, "webhook_attempts", given, sites, ("outcome", "webhook_id"), given.order)
+        return await answer_rows(read_rows, "webhook_attempts", given, sites, ("outcome", "webhook_id"))
 
     summary = "List the attempts to send a site's webhooks"
     return [Operation("webhooks.list", summary, "GET", "/sites/{site}/webhooks", Role.VIEWER, run, AttemptParameters)]

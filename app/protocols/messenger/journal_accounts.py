@@ -1,6 +1,6 @@
 """`AccountStore` in the journal's database: users with their keys, sessions, devices and programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
@@ -138,7 +138,7 @@ class JournalAccounts:
         async with self._sql.reading(site) as (sql, site_id):
             for start in range(0, len(sessions), _PART):
                 part = sessions[start : start + _PART]
-                statement = _sessions(site_id).where(chat_sessions.c.digest.in_(part))
+                statement = valid_sessions(site_id).where(chat_sessions.c.digest.in_(part))
                 found |= {bytes(row.digest) for row in await sql.execute(statement)}
         return found
 
@@ -159,7 +159,7 @@ async def begin_session(
     return expires_at
 
 
-def _sessions(site_id: int) -> Any:
+def valid_sessions(site_id: int) -> Any:
     """The sessions of a site that are not over, with their users and devices."""
     columns = (chat_sessions.c.digest, chat_sessions.c.device_id, chat_sessions.c.expires_at)
     of_device = (chat_devices.c.device, chat_devices.c.app_id, chat_devices.c.seen_at)
@@ -172,7 +172,7 @@ def _sessions(site_id: int) -> Any:
 
 async def _session_row(sql: AsyncConnection, site_id: int, token: bytes) -> Row[Any] | None:
     found: Row[Any] | None = (
-        await sql.execute(_sessions(site_id).where(chat_sessions.c.digest == token))
+        await sql.execute(valid_sessions(site_id).where(chat_sessions.c.digest == token))
     ).one_or_none()
     return found
 
@@ -200,7 +200,3 @@ async def _note_network(sql: AsyncConnection, user_id: int, network: str) -> Non
 
 def _keys_of(row: Row[Any]) -> Keys:
     return Keys(bytes(row.salt), row.iterations, bytes(row.stored_key), bytes(row.server_key))
-
-
-def _are(columns: Any, values: Mapping[str, Any]) -> list[Any]:
-    return [columns[name] == value for name, value in values.items()]

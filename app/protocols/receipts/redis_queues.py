@@ -32,7 +32,7 @@ from app.protocols.receipts.settings import (
 )
 from app.redis.client import Commands
 from app.redis.link import Word
-from app.store.keys import prefix
+from app.store.keys import device_field, prefix
 from app.surrogates import encode_text
 
 _MAX_OPTION_TEXT = 65_536
@@ -69,9 +69,7 @@ class RedisQueueReader:
 
     async def find_device(self, site: Site, user: str, device: str) -> int | None:
         """The handle of a device; see `QueueReader`."""
-        user_name, device_name = encode_text(user), encode_text(device)
-        field = b"%d:%b:%b" % (len(user_name), user_name, device_name)
-        handle = await self._redis.command("HGET", prefix(site.name) + "devices", field)
+        handle = await self._redis.command("HGET", prefix(site.name) + "devices", device_field(user, device))
         return int(handle) if handle else None
 
     async def handles(self, site: Site, key: str, scan: Scan, limit: int, steps: Steps) -> HandlePart:

@@ -58,9 +58,9 @@ class SitesApplication:
         self._delivery = delivery
         self._admission = admission
         self._renewals = TicketRenewals(admission.tickets)
-        self._expiries = TokenExpiries(admission.gate, counts or Counts())
-        self._updates = updates
         self._counts = counts or Counts()
+        self._expiries = TokenExpiries(admission.gate, self._counts)
+        self._updates = updates
         #: Called with each client that has connected, and its connection.
         self.on_connected: Callable[[NamespaceConnection, Connection], None] = lambda client, connection: None
 

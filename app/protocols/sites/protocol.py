@@ -49,9 +49,11 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        self.routes = revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records)
         self._kicks = Kicks(services.calls, self._application.live, tickets, counts)
-        self.routes = [*self.routes, *disconnect_routes(config.sites, self._kicks, counts)]
+        self.routes = [
+            *revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records),
+            *disconnect_routes(config.sites, self._kicks, counts),
+        ]
         services.operations.extend(ticket_operations(tickets))
         services.operations.extend(disconnect_operations(self._kicks))
         services.operations.extend(send_operations(self._send, config.port))

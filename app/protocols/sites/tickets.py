@@ -117,9 +117,8 @@ class Tickets:
 
     def issue(self, site: Site, claims: Claims) -> str | None:
         """A ticket with these claims, valid from now; None when the maximal age has passed or it would be too long."""
-        state, heard_at = self._heard[site.name]
+        state, now_ms = self._now(site)
         settings = site.require_section(ResumeTicket)
-        now_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
         end_ms = claims.asked_at_ms + settings.max_age_seconds * _MILLISECONDS
         if claims.terms is not None:
             end_ms = min(end_ms, claims.terms.ends_at_ms)
@@ -133,10 +132,14 @@ class Tickets:
 
     def renewed(self, site: Site, claims: Claims, token: str, terms: TokenTerms) -> Claims:
         """The claims for a client that has handed in another token, which was checked now."""
-        state, heard_at = self._heard[site.name]
-        asked_at_ms = state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
+        state, asked_at_ms = self._now(site)
         mark = _mark(state.key, "token", token)
         return msgspec.structs.replace(claims, token_mark=mark, asked_at_ms=asked_at_ms, terms=terms)
+
+    def _now(self, site: Site) -> tuple[TicketState, int]:
+        """The state of the site's tickets as Redis told it last, and the time on Redis's clock."""
+        state, heard_at = self._heard[site.name]
+        return state, state.now_ms + int((monotonic() - heard_at) * _MILLISECONDS)
 
     async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
         """Revokes all tickets that name one of the rooms; without rooms all tickets of the site."""

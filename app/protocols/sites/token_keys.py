@@ -84,9 +84,6 @@ class KeySet:
         self._keys = keys
         self._made: dict[int, TokenKey | None] = {}
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
     def find(self, algorithm: str, key_id: str | None) -> list[TokenKey]:
         """The keys for a token with this algorithm and key id; without an id every key of the algorithm."""
         places = (place for place, one in enumerate(self._keys) if key_id is None or one.kid == key_id)

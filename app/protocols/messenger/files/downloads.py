@@ -12,7 +12,15 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused
 from app.protocols.http_request import Send
-from app.protocols.messenger.files.ports import PIECE_BYTES, FileRights, FileRows, FilesUnavailable, FileUser, PartStore
+from app.protocols.messenger.files.ports import (
+    PIECE_BYTES,
+    FileRights,
+    FileRows,
+    FilesUnavailable,
+    FileUser,
+    PartStore,
+    transfer_of,
+)
 from app.protocols.messenger.files.ranges import ByteSpan
 from app.protocols.messenger.files.records import FileRecord, pieces_of
 from app.transport.refusals import ANSWER_UNREAD, refused
@@ -67,12 +75,12 @@ class Downloads:
             way[1].cut_off()
         ms = round((monotonic() - began) * 1000)
         times = {"bytes": delivered.bytes, "ms": ms, "is_resumed": span.start > 0}
-        await self._note(site, self._transfer(user, file.id, "download") | times)
+        await self._note(site, transfer_of(user, file.id, "download", self._node, now_ms()) | times)
         return delivered.bytes
 
     async def note_time(self, site: Site, user: FileUser, file: str, direction: str, ms: int) -> bool:
         """Adds the time that a client has measured to its last transfer of a file. False: there is none."""
-        return await self._book.add_client_ms(site, self._transfer(user, file, direction), ms)
+        return await self._book.add_client_ms(site, transfer_of(user, file, direction, self._node, now_ms()), ms)
 
     async def _send(
         self, site: Site, file: FileRecord, span: ByteSpan, way: tuple[Send, AnswerWatch], delivered: Delivered
@@ -93,7 +101,3 @@ class Downloads:
             await self._book.add_transfer(site, transfer)
         except FilesUnavailable as error:
             _log.warning("transfer not noted", site=site.name, reason=str(error))
-
-    def _transfer(self, user: FileUser, file: str, kind: str) -> dict[str, Any]:
-        about = {"user": user.room, "device": user.device, "app": user.app, "node": self._node}
-        return {"at": now_ms(), "kind": kind, "file": file, **about}

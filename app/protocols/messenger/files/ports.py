@@ -31,6 +31,12 @@ class FileUser(Struct, frozen=True):
     app: str | None = None
 
 
+def transfer_of(user: FileUser, file: str, kind: str, node: str, at: int) -> dict[str, Any]:
+    """The columns of a transfer that are known at its begin."""
+    about = {"user": user.room, "device": user.device, "app": user.app, "node": node}
+    return {"at": at, "kind": kind, "file": file, **about}
+
+
 class SessionCheck(Protocol):
     """The sessions of users. Lives as long as the node."""
 

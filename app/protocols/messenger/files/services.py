@@ -43,7 +43,8 @@ class NodeFiles:
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
         for site in self._with_files():
-            self._open_store(site)
+            if (bounds := bounds_of(site)) is not None:
+                self._opened(bounds.store)
         self._expiry = FileExpiry(services.redis, services.node, uploads.expire, self._with_files)
 
     def start(self) -> None:
@@ -68,19 +69,18 @@ class NodeFiles:
         with answered():
             return await self._sql.secret_of(site)
 
-    def _open_store(self, site: Site) -> None:
-        bounds = bounds_of(site)
-        if bounds is not None and bounds.store not in self._stores:
-            self._stores[bounds.store] = S3Parts(bounds.store, self._memory)
+    def _opened(self, url: str) -> PartStore:
+        """The store at a URL, one for each bucket and prefix. Raises ConfigError."""
+        if url not in self._stores:
+            self._stores[url] = S3Parts(url, self._memory)
+        return self._stores[url]
 
     def _store_of(self, url: str) -> PartStore:
-        """The store of a row; one for each bucket and prefix. Raises FilesUnavailable."""
+        """The store of a row. Raises FilesUnavailable."""
         try:
-            if url not in self._stores:
-                self._stores[url] = S3Parts(url, self._memory)
+            return self._opened(url)
         except ConfigError as error:
             raise FilesUnavailable(str(error)) from None
-        return self._stores[url]
 
 
 def bounds_of(site: Site) -> UploadBounds | None:

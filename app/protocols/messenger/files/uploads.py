@@ -9,7 +9,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 import structlog
 from msgspec import Struct, structs
@@ -18,7 +17,15 @@ from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import RequestRefused
 from app.protocols.messenger.files.body import BodyEnd, UploadBody
-from app.protocols.messenger.files.ports import PIECE_BYTES, FileRows, FilesUnavailable, FileUser, PartStore, PartWriter
+from app.protocols.messenger.files.ports import (
+    PIECE_BYTES,
+    FileRows,
+    FilesUnavailable,
+    FileUser,
+    PartStore,
+    PartWriter,
+    transfer_of,
+)
 from app.protocols.messenger.files.records import (
     UNFINISHED_SECONDS,
     FileRecord,
@@ -202,7 +209,8 @@ class Uploads:
     async def _note(self, site: Site, user: FileUser, file: FileRecord, progress: Progress) -> FileRecord:
         at = now_ms()
         store = self._store_of(file.store)
-        if not await self._book.advance(site, file, progress, at, self._transfer(user, file, at)):
+        transfer = transfer_of(user, file.id, "upload", self._node, at) | {"bytes": file.size}
+        if not await self._book.advance(site, file, progress, at, transfer):
             with _tolerated(site, file):
                 await store.drop(site.name, [progress.parts[-1][0]])
             raise RequestRefused("Upload-Offset: another request was faster, ask for the offset.", "wrong_offset", 409)
@@ -231,10 +239,6 @@ class Uploads:
             return False
         await self._book.forget(site, file.id)
         return True
-
-    def _transfer(self, user: FileUser, file: FileRecord, at: int) -> dict[str, Any]:
-        about = {"user": user.room, "device": user.device, "app": user.app, "node": self._node}
-        return {"at": at, "kind": "upload", "file": file.id, "bytes": file.size, **about}
 
 
 @contextmanager

@@ -46,12 +46,15 @@ class DeliveredNotes:
         self._faults = counts.faults
         #: The user and the deviceId of handles; the longest unused goes first.
         self._known: OrderedDict[tuple[str, bytes], tuple[int, str]] = OrderedDict()
+        #: The sites of which a device was here: acks of all others cost nothing.
+        self._sites: set[str] = set()
         #: The acks of each site that wait, with the number of tries.
         self._waiting: dict[str, dict[AckedSeq, int]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def entered(self, site: Site, handles: Iterable[bytes], user: int, device: str) -> None:
         """A connection of a user's device has these handles."""
+        self._sites.add(site.name)
         for handle in handles:
             self._known[site.name, handle] = (user, device)
             self._known.move_to_end((site.name, handle))
@@ -60,6 +63,8 @@ class DeliveredNotes:
 
     def acked(self, site: Site, groups: Sequence[AckGroup]) -> None:
         """The store has applied acks; see `Delivery.on_acked`."""
+        if site.name not in self._sites:
+            return
         waiting = self._waiting.setdefault(site.name, {})
         for group in groups:
             for handle in group.handles:
