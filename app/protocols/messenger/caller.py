@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from app.config.settings import Site
-from app.core.seat import NO_SEAT, Seat
 from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.sync_measure import SyncMeasure
 
@@ -86,8 +85,6 @@ class ChatCaller:
         self.device = device
         self.app: ClientApp | None = None
         self.machine = ClientDevice()
-        #: Its place among the connections that the site's limits count.
-        self.seat: Seat = NO_SEAT
         self.user: ChatUser | None = None
         #: The rows of its device and of its program; 0: none yet.
         self.device_id = 0
@@ -101,11 +98,6 @@ class ChatCaller:
         """The user, for events that only users may send."""
         assert self.user is not None, "the handler's standing asks for a user"
         return self.user
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """The sending device and program, as they go with a message."""
-        return {"device": self.device, "app": self.app.name if self.app is not None else None}
 
     def __repr__(self) -> str:
         return f"ChatCaller({self.site.name!r}, {self.link.log_name})"

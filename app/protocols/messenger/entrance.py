@@ -83,8 +83,7 @@ class Entrance:
 
     def await_login(self, chatter: Chatter) -> None:
         """Gives a stranger its time to log in."""
-        chatter.on_deadline = self._close_late
-        self._wheel.schedule(chatter, asyncio.get_running_loop().time() + LOGIN_SECONDS)
+        self._schedule(chatter, self._close_late, LOGIN_SECONDS)
 
     async def log_in(self, chatter: Chatter, data: LoginData) -> dict[str, Any]:
         """`login`: the server's first message."""
@@ -226,8 +225,13 @@ class Entrance:
         """Half of a session's life after its begin the client gets another; at once where that is over."""
         whole_ms = chatter.caller.site.require_section(Messenger).session_ttl_seconds * 1000
         left_seconds = max(0.0, expires_at - whole_ms * _RENEWED_AFTER - now_ms()) / 1000
-        chatter.on_deadline = self._begin_renewal
-        self._wheel.schedule(chatter, asyncio.get_running_loop().time() + left_seconds)
+        self._schedule(chatter, self._begin_renewal, left_seconds)
+
+    def _schedule(self, chatter: Chatter, act: Callable[[Chatter], None], seconds: float) -> None:
+        """Has something done with a connection, unless it is over by now: nobody would cancel that."""
+        if not chatter.is_closed:
+            chatter.on_deadline = act
+            self._wheel.schedule(chatter, asyncio.get_running_loop().time() + seconds)
 
     def _begin_renewal(self, chatter: Chatter) -> None:
         start_logged(self._renew(chatter), "renew a session")
@@ -237,8 +241,7 @@ class Entrance:
             renewed = await self._logins.renew(chatter.caller)
         except ChatRefusal:
             # The database is away; the session lasts for half of its life yet.
-            if not chatter.is_closed:
-                self._wheel.schedule(chatter, asyncio.get_running_loop().time() + LOGIN_SECONDS)
+            self._schedule(chatter, self._begin_renewal, LOGIN_SECONDS)
             return
         if chatter.is_closed:
             return

@@ -4,8 +4,11 @@ A membership is a span of the site's clock. The rows of a user who has left stay
 after it, and a device that connects in between has the rooms of the place that the core has reached.
 """
 
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.addresses import shared_room, user_room
@@ -16,25 +19,40 @@ from app.protocols.messenger.journal_tables import chat_clock, chat_members, cha
 MOVES = ("join", "leave")
 
 
-async def enter(sql: AsyncConnection, site_id: int, room: int, user: int, *, is_admin: bool = False) -> int:
-    """The user is a member from here on. Answers the number of the change; 0: it was one already."""
-    if await is_member(sql, site_id, room, user):
-        return 0
-    number = await take(sql, site_id)
-    values = {"site_id": site_id, "room_id": room, "user_id": user, "since": number, "is_admin": is_admin}
-    await sql.execute(insert(chat_members).values(**values))
-    await _tell(sql, site_id, number, "join", room, user)
-    return number
-
-
-async def leave(sql: AsyncConnection, site_id: int, room: int, user: int) -> int:
-    """The user is no member any more. Answers the number of the change; 0: it was none."""
+async def enter(sql: AsyncConnection, site_id: int, room: int, user: int, *, is_admin: bool = False) -> None:
+    """The user is a member from here on, if it was none."""
     if not await is_member(sql, site_id, room, user):
-        return 0
-    number = await take(sql, site_id)
-    await sql.execute(update(chat_members).where(*_now(site_id, room, user)).values(until=number))
-    await _tell(sql, site_id, number, "leave", room, user)
-    return number
+        await enter_all(sql, site_id, room, [user], [user] if is_admin else [])
+
+
+async def enter_all(
+    sql: AsyncConnection, site_id: int, room: int, users: Sequence[int], admins: Collection[int]
+) -> None:
+    """Users who are none become members, in this order, with few statements for many."""
+    if users:
+        numbers = await _numbers(sql, site_id, len(users))
+        spans = [
+            {"site_id": site_id, "room_id": room, "user_id": user, "since": number, "is_admin": user in admins}
+            for user, number in zip(users, numbers, strict=True)
+        ]
+        await sql.execute(insert(chat_members), spans)
+        await _tell(sql, site_id, "join", room, zip(users, numbers, strict=True))
+
+
+async def leave(sql: AsyncConnection, site_id: int, room: int, user: int) -> None:
+    """The user is no member any more, if it was one."""
+    if await is_member(sql, site_id, room, user):
+        await leave_all(sql, site_id, room, [user])
+
+
+async def leave_all(sql: AsyncConnection, site_id: int, room: int, users: Sequence[int]) -> None:
+    """Members are none any more, in this order, with few statements for many."""
+    if users:
+        numbers = await _numbers(sql, site_id, len(users))
+        ends = [{"who": user, "number": number} for user, number in zip(users, numbers, strict=True)]
+        of_user = _now(site_id, room, bindparam("who"))
+        await sql.execute(update(chat_members).where(*of_user).values(until=bindparam("number")), ends)
+        await _tell(sql, site_id, "leave", room, zip(users, numbers, strict=True))
 
 
 async def set_admin(sql: AsyncConnection, site_id: int, room: int, user: int, is_admin: bool) -> None:
@@ -42,13 +60,11 @@ async def set_admin(sql: AsyncConnection, site_id: int, room: int, user: int, is
     await sql.execute(update(chat_members).where(*_now(site_id, room, user)).values(is_admin=is_admin))
 
 
-async def widen(sql: AsyncConnection, site_id: int, room: int) -> int:
-    """Members see what was sent before they were members from here on: their next `sync` brings it. Answers the number
-    of the change. The flag itself is the caller's."""
-    number = await take(sql, site_id)
+async def widen(sql: AsyncConnection, site_id: int, room: int) -> None:
+    """Members see what was sent before they were members from here on: their next `sync` brings it. The flag itself is
+    the caller's."""
     of_room = (chat_rooms.c.site_id == site_id, chat_rooms.c.id == room)
-    await sql.execute(update(chat_rooms).where(*of_room).values(widened=number))
-    return number
+    await sql.execute(update(chat_rooms).where(*of_room).values(widened=await take(sql, site_id)))
 
 
 async def is_member(sql: AsyncConnection, site_id: int, room: int, user: int) -> bool:
@@ -72,12 +88,21 @@ async def rooms_as_of(sql: AsyncConnection, site_id: int, user: int, number: int
     return list((await sql.execute(statement.order_by(chat_members.c.room_id))).scalars())
 
 
-def _now(site_id: int, room: int, user: int) -> tuple[ColumnElement[bool], ...]:
+def _now(site_id: int, room: int, user: Any) -> tuple[ColumnElement[bool], ...]:
     members = chat_members.c
     return (members.site_id == site_id, members.room_id == room, members.user_id == user, members.until.is_(None))
 
 
-async def _tell(sql: AsyncConnection, site_id: int, number: int, kind: str, room: int, user: int) -> None:
+async def _numbers(sql: AsyncConnection, site_id: int, count: int) -> range:
+    last = await take(sql, site_id, count)
+    return range(last - count + 1, last + 1)
+
+
+async def _tell(sql: AsyncConnection, site_id: int, kind: str, room: int, moved: Iterable[tuple[int, int]]) -> None:
+    """Rows for the core, of users and numbers."""
     rooms = msgspec.json.encode([shared_room(room)]).decode()
-    values = {"site_id": site_id, "id": number, "kind": kind, "rooms": rooms, "body": user_room(user)}
-    await sql.execute(insert(chat_outbox).values(**values))
+    rows = [
+        {"site_id": site_id, "id": number, "kind": kind, "rooms": rooms, "body": user_room(user)}
+        for user, number in moved
+    ]
+    await sql.execute(insert(chat_outbox), rows)

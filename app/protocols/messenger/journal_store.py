@@ -39,7 +39,8 @@ class _SiteTurns:
         self.reading = asyncio.Semaphore(MAX_UNDER_WAY)
         #: Strangers that log in take no turn from users.
         self.strangers = asyncio.Semaphore(MAX_UNDER_WAY // 2)
-        self.writing = asyncio.Semaphore(MAX_UNDER_WAY)
+        #: The lock of the site lets one write: others would wait for it with a connection each.
+        self.writing = asyncio.Semaphore(1)
 
 
 class ChatSql:

@@ -11,6 +11,8 @@ from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_sessions, chat_users
 from app.protocols.messenger.scram import Keys
 
+#: The parameters of one statement are bounded in both databases.
+_PART = 500
 #: A member of a room of this kind is an admin.
 _ADMINS = "admins"
 
@@ -71,9 +73,10 @@ def set_keys(keys: Keys) -> dict[str, Any]:
 async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int], but_room: int = 0) -> set[int]:
     """The admins among users, by anything but a certain room."""
     found: set[int] = set()
-    for number in sorted(users):
-        of_user = (chat_users.c.site_id == site_id, chat_users.c.id == number)
-        found |= set((await sql.execute(select(chat_users.c.id).where(*of_user, _is_admin(but_room)))).scalars())
+    ids = sorted(users)
+    for start in range(0, len(ids), _PART):
+        of_users = (chat_users.c.site_id == site_id, chat_users.c.id.in_(ids[start : start + _PART]))
+        found |= set((await sql.execute(select(chat_users.c.id).where(*of_users, _is_admin(but_room)))).scalars())
     return found
 
 

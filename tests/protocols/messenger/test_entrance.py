@@ -23,6 +23,7 @@ class Stranger:
         self.caller = ChatCaller(site, None, "10.0.0.1", "d1")  # type: ignore[arg-type]
         self.on_deadline: Any = None
         self.bucket, self.deadline = NOT_WAITING, 0.0
+        self.is_closed = False
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def deadline_passed(self, now: float) -> None:
@@ -45,6 +46,15 @@ async def test_a_stranger_has_its_time(site: Site, monkeypatch: pytest.MonkeyPat
     assert await asyncio.wait_for(stranger.closed, 5) == LOGIN_LATE
     assert asyncio.get_running_loop().time() - began_at >= 0.3
     assert counts.of(site.name).closes[LOGIN_LATE] == 1
+
+
+async def test_one_that_has_gone_is_not_awaited(site: Site) -> None:
+    """A connection that is over before its deadline is set has none: nobody would cancel it."""
+    none: Any = None
+    doors, gone = Entrance(none, none, none, Attendance(), none, Counts([site.name])), Stranger(site)
+    gone.is_closed = True
+    doors.await_login(gone)  # type: ignore[arg-type]
+    assert gone.bucket == NOT_WAITING
 
 
 def test_tls() -> None:

@@ -34,7 +34,7 @@ from app.protocols.messenger.journal_user_rows import user_of, users_with_rights
 _ROWS = 500
 _ROOMS = 20
 #: Devices that are gone come behind the others, in the order of their ids.
-_GONE = 2**60
+_GONE = 2**56
 
 
 class Reader(Struct, frozen=True):

@@ -23,7 +23,7 @@ from app.protocols.messenger.directory.rules import (
     heir_of,
 )
 from app.protocols.messenger.journal_changes import Changed, note_change
-from app.protocols.messenger.journal_members import enter, leave, set_admin, widen
+from app.protocols.messenger.journal_members import enter_all, leave, leave_all, set_admin, widen
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms
 from app.protocols.messenger.journal_user_rows import admins_among
 
@@ -120,10 +120,8 @@ async def _move(edit: DirectoryEdit, before: RoomState, members: Collection[int]
     if newcomers - await seen_among(*edit.place, me, newcomers, by_rooms=edit.by_rooms):
         raise ChatRefusal("unknown_user", "members: expected ids of users.")
     await _check_rooms_of(*edit.place, newcomers)
-    for user in sorted(before.members - set(members)):
-        await leave(*edit.place, before.id, user)
-    for user in sorted(newcomers):
-        await enter(*edit.place, before.id, user, is_admin=user in admins)
+    await leave_all(*edit.place, before.id, sorted(before.members - set(members)))
+    await enter_all(*edit.place, before.id, sorted(newcomers), admins)
     for user in sorted(before.members & set(members)):
         if (user in before.admins) != (user in admins):
             await set_admin(*edit.place, before.id, user, user in admins)

@@ -10,7 +10,6 @@ from app.protocols.messenger.bounds import MAX_MEMBERS
 
 #: The members of a room of this kind are admins.
 ADMINS = "admins"
-ROOM_KINDS = ("chat", "channel", ADMINS)
 
 
 class ChatDoer(Struct, frozen=True):

@@ -14,8 +14,8 @@ from app.protocols.messenger.answers import ChatRefusal
 #: The kinds of reference data, in their order.
 KINDS = ("users", "rooms", "contacts", "devices", "applications", "online")
 _WORDS = 4
-#: No number of a cursor has more.
-_DIGITS = 19
+#: No number of a cursor has more: databases have no whole number of 19 nines.
+_DIGITS = 18
 
 
 class ReferencePlace(Struct, frozen=True):
@@ -63,7 +63,7 @@ def read_cursor(text: str | None) -> SyncCursor:
         return SyncCursor(ReferencePlace(0))
     place, tilde, messages = text.partition("~")
     words = place.removesuffix("m").split(".")
-    numbers = [int(word) for word in words[:2] + words[3:] if _is_number(word)]
+    numbers = [int(word) for word in words[:2] + words[3:] if is_number(word)]
     if tilde and len(words) == len(numbers) == 1:
         return SyncCursor(ReferencePlace(numbers[0]), place.endswith("m"), messages or None)
     if tilde and len(words) == _WORDS == len(numbers) + 1 and words[2] in KINDS and not place.endswith("m"):
@@ -72,5 +72,6 @@ def read_cursor(text: str | None) -> SyncCursor:
     raise ChatRefusal("bad_request", "cursor: expected the cursor of an earlier answer, or null.")
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word of a cursor is a number."""
     return word.isascii() and word.isdigit() and len(word) <= _DIGITS

@@ -6,6 +6,7 @@ The node whose relay works holds the net.
 
 import asyncio
 import contextlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -73,21 +74,27 @@ class DeliveredNotes:
         while len(waiting) > MAX_WAITING:
             del waiting[next(iter(waiting))]
         if waiting and site.name not in self._tasks:
-            task = self._tasks[site.name] = start_logged(self._note_all(site), f"receipts of {site.name}")
-            task.add_done_callback(lambda _: self._tasks.pop(site.name, None))
+            self._tasks[site.name] = start_logged(self._keep_noting(site), f"receipts of {site.name}")
 
     async def close(self) -> None:
-        """Notes what waits, within the time that the caller gives, and ends."""
+        """Ends it. The net of another node finds what waits."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _keep_noting(self, site: Site) -> None:
+        try:
+            await self._note_all(site)
+        finally:
+            # In the turn that has seen nothing wait: an ack of the next one begins again.
+            self._tasks.pop(site.name, None)
+
     async def _note_all(self, site: Site) -> None:
         pause = COLLECT_SECONDS
         while waiting := self._waiting.get(site.name):
             await asyncio.sleep(pause)
-            part = dict(list(waiting.items())[:MOST_IN_BATCH])
+            part = dict(itertools.islice(waiting.items(), MOST_IN_BATCH))
             try:
                 unknown = await self._receipts.note_delivered(site, list(part), now_ms())
             except ChatUnavailable:
@@ -104,7 +111,7 @@ class DeliveredNotes:
                     waiting[acked] = tries + 1
             if len(unknown) < len(part):
                 self._wake(site)
-            least = min((waiting[acked] for acked in waiting), default=0)
+            least = min(waiting.values(), default=0)
             pause = COLLECT_SECONDS * 2**least
 
 

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.addresses import shared_room, user_room
 from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.directory.journal_viewers import seen_among
 from app.protocols.messenger.journal_clock import take
-from app.protocols.messenger.journal_tables import chat_members, chat_messages, chat_users
+from app.protocols.messenger.journal_tables import chat_messages
 from app.protocols.messenger.talk.journal_outbox import put
 from app.protocols.messenger.talk.journal_search import index_words, places_of
 from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
@@ -127,30 +128,14 @@ async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: ChatTar
 
 
 async def check_user(sql: AsyncConnection, site_id: int, me: int, other: int, bounds: TalkBounds) -> None:
-    """Raises ChatRefusal for a user that is not there, or that this one may not know of."""
-    of_user = (chat_users.c.site_id == site_id, chat_users.c.id == other)
-    is_there = (await sql.execute(select(chat_users.c.id).where(*of_user))).first() is not None
-    if is_there and (not bounds.is_by_rooms or other == me or await _knows(sql, site_id, me, other)):
+    """Raises ChatRefusal for a user that is not there, or that this one may not know of: it does not see it, and has no
+    conversation with it."""
+    if await seen_among(sql, site_id, me, [other], by_rooms=bounds.is_by_rooms):
         return
-    raise ChatRefusal("unknown_user", "No user has this id.")
-
-
-async def _knows(sql: AsyncConnection, site_id: int, me: int, other: int) -> bool:
-    """Whether two users share a room, a contact or a conversation."""
-    mine, theirs = chat_members.alias("mine"), chat_members.alias("theirs")
-    shared = (
-        mine.c.site_id == site_id,
-        mine.c.user_id == me,
-        mine.c.until.is_(None),
-        theirs.c.site_id == site_id,
-        theirs.c.room_id == mine.c.room_id,
-        theirs.c.user_id == other,
-        theirs.c.until.is_(None),
-    )
-    if (await sql.execute(select(mine.c.room_id).where(*shared).limit(1))).first() is not None:
-        return True
-    from_other = (_MESSAGE.site_id == site_id, _MESSAGE.conversation == ChatTarget(user=other).conversation(me))
-    return (await sql.execute(select(_MESSAGE.id).where(*from_other, visible_to(me)).limit(1))).first() is not None
+    of_both = (_MESSAGE.site_id == site_id, _MESSAGE.conversation == ChatTarget(user=other).conversation(me))
+    has_talked = select(_MESSAGE.id).where(*of_both, visible_to(me)).limit(1)
+    if not bounds.is_by_rooms or (await sql.execute(has_talked)).first() is None:
+        raise ChatRefusal("unknown_user", "No user has this id.")
 
 
 async def _check_named(sql: AsyncConnection, site_id: int, me: int, wish: MessageWish) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.journal.inserting import inserter
 from app.protocols.messenger.addresses import user_room
+from app.protocols.messenger.directory.journal_viewers import blocked_pairs
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import (
     chat_devices,
@@ -56,7 +57,7 @@ async def note_read(sql: AsyncConnection, site_id: int, reader: ChatSender, ids:
 async def note_delivered(sql: AsyncConnection, site_id: int, acked: Sequence[AckedSeq], now: int) -> set[AckedSeq]:
     """Devices have acknowledged messages. Answers those acks whose seq nobody knows yet."""
     unknown, marks = set(acked), []
-    blocked = {user: await blocked_by(sql, site_id, user) for user in sorted({one.user for one in acked})}
+    blocked = await blocked_pairs(sql, site_id, {one.user for one in acked})
     for start in range(0, len(acked), _PART):
         part = acked[start : start + _PART]
         seqs = {one.seq for one in part}
@@ -71,7 +72,7 @@ async def note_delivered(sql: AsyncConnection, site_id: int, acked: Sequence[Ack
             device_id = rows_of_devices.get((one.user, one.device))
             if (one.seq, one.user) in got and device_id is not None:
                 row = of_seqs[one.seq]
-                if row.from_user_id not in blocked[one.user]:
+                if row.from_user_id not in blocked.get(one.user, ()):
                     marks.append(_Mark(row.id, row.from_user_id, one.user, device_id, one.device))
     await _note(sql, site_id, marks, "delivered", now)
     return unknown
@@ -95,8 +96,9 @@ def _seqs(site_id: int, seqs: Iterable[int]) -> Select[Any]:
 
 async def _device_rows(sql: AsyncConnection, site_id: int, acked: Sequence[AckedSeq]) -> dict[tuple[int, str], int]:
     columns = (chat_devices.c.user_id, chat_devices.c.device, chat_devices.c.id)
-    users = {one.user for one in acked}
-    rows = await sql.execute(select(*columns).where(chat_devices.c.site_id == site_id, columns[0].in_(users)))
+    users, names = {one.user for one in acked}, {one.device for one in acked}
+    of_both = (chat_devices.c.site_id == site_id, columns[0].in_(users), columns[1].in_(names))
+    rows = await sql.execute(select(*columns).where(*of_both))
     return {(row.user_id, row.device): row.id for row in rows}
 
 

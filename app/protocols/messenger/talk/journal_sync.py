@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.directory.sync_place import is_number
 from app.protocols.messenger.journal_tables import (
     chat_clock,
     chat_devices,
@@ -37,7 +38,6 @@ _LEAST_BYTES = 150
 _ROWS_A_QUESTION = 2_000
 #: The words of a cursor within a round, and the digits of a number in it.
 _WORDS = 6
-_DIGITS = 18
 #: No room has this id.
 _BEHIND_ALL = 10**17
 
@@ -77,17 +77,13 @@ def read_place(cursor: str | None) -> SyncPlace:
     if cursor is None:
         return SyncPlace(0)
     words = cursor.split(".")
-    numbers = [int(word) for word in words[:2] + words[3:] if _is_number(word)]
+    numbers = [int(word) for word in words[:2] + words[3:] if is_number(word)]
     if len(words) == len(numbers) == 1:
         return SyncPlace(numbers[0])
     if len(words) == _WORDS == len(numbers) + 1 and words[2] in ("m", "r"):
         known, until, behind, last, at = numbers
         return SyncPlace(known, until, words[2], behind, last, at)
     raise ChatRefusal("bad_request", "cursor: expected the cursor of an earlier answer, or null.")
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= _DIGITS
 
 
 class _Room(Struct, frozen=True):

@@ -92,12 +92,12 @@ async def room_facts(sql: AsyncConnection, site_id: int, room: int, user: int) -
         members.user_id == user,
         members.until.is_(None),
     )
-    columns = (rooms.kind, rooms.has_history, rooms.has_receipts, rooms.is_archived, members.since, members.is_admin)
+    columns = (rooms.kind, rooms.has_history, rooms.is_archived, members.since, members.is_admin)
     statement = select(*columns).select_from(chat_rooms.outerjoin(chat_members, mine))
     row = (await sql.execute(statement.where(rooms.site_id == site_id, rooms.id == room))).one_or_none()
     if row is None:
         return None
-    return RoomFacts(room, row.kind, row.has_history, row.has_receipts, row.is_archived, row.since, bool(row.is_admin))
+    return RoomFacts(room, row.kind, row.has_history, row.is_archived, row.since, bool(row.is_admin))
 
 
 async def has_blocked(sql: AsyncConnection, site_id: int, user: int, other: int) -> bool:

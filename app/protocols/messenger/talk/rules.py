@@ -36,16 +36,10 @@ class RoomFacts(Struct, frozen=True):
     id: int
     kind: str
     has_history: bool
-    has_receipts: bool | None
     is_archived: bool
     #: When the user has become a member, on the site's clock; None: it is none.
     since: int | None
     is_admin: bool
-
-    @property
-    def keeps_receipts(self) -> bool:
-        """Whether its messages have receipts."""
-        return self.kind != CHANNEL if self.has_receipts is None else self.has_receipts
 
 
 def check_member(room: RoomFacts | None) -> RoomFacts:
@@ -75,11 +69,6 @@ def check_change(is_own: bool, room: RoomFacts | None, in_room: bool) -> None:
     elif is_own:
         return
     raise ChatRefusal("not_admin", "Expected a message of one's own, or to be an admin of its room.")
-
-
-def sees_in_room(room: RoomFacts, message_id: int) -> bool:
-    """Whether a user sees a message of a room."""
-    return room.since is not None and (room.has_history or message_id > room.since)
 
 
 def addressees(target: ChatTarget, sender: int, is_withheld: bool) -> list[int] | None:

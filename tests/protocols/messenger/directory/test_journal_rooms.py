@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from sqlalchemy import insert, select
 
+from app.protocols.messenger.bounds import MAX_MEMBERS
 from app.protocols.messenger.directory import journal_rooms
+from app.protocols.messenger.journal_tables import chat_users
 from tests.protocols.messenger.directory.directory_ground import Company
 
 
@@ -126,3 +129,21 @@ async def test_bad_lists(company: Company, database: str, monkeypatch: pytest.Mo
     assert await company.code(ann, "room_create", name="two") == "too_many"
     monkeypatch.setattr(journal_rooms, "MAX_ROOMS", 1)
     assert await company.code(ann, "room_create", name="three") == "too_many"
+
+
+async def test_a_room_of_the_largest_size(company: Company) -> None:
+    """A room takes as many members as it may have within the time of one transaction, and lets them go again."""
+    (ann,) = await company.users("ann")
+    async with company.sql.writing(company.site) as (sql, site_id):
+        rows = [
+            {"site_id": site_id, "login": f"user {number}", "login_key": f"user {number}", "created_at": 1}
+            for number in range(MAX_MEMBERS - 1)
+        ]
+        await sql.execute(insert(chat_users), rows)
+        all_of_site = select(chat_users.c.id).where(chat_users.c.site_id == site_id).order_by(chat_users.c.id)
+        users = list((await sql.execute(all_of_site)).scalars())
+    room = await company.room(users, [ann])
+    moves = await company.moves()
+    assert moves == [("join", f"room_{room}", f"user_{user}") for user in users]
+    assert await company.code(ann, "room_change", id=room, members=[ann], admins=[ann]) == "ok"
+    assert (await company.moves())[len(moves) :] == [("leave", f"room_{room}", f"user_{user}") for user in users[1:]]

@@ -241,7 +241,12 @@ async def test_devices_and_programs(company: Company, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "1", "~", "1.2~", "1.2.users~", "1.2.nobody.3~", "1.2.users.3m~", "-1~", "1~x", "9" * 20 + "~"]
+    "cursor",
+    [
+        *("", "x", "1", "~", "1.2~", "1.2.users~", "1.2.nobody.3~", "1.2.users.3m~", "-1~", "1~x", "9" * 20 + "~"),
+        # No database has a number like this.
+        *("9" * 19 + ".0.users.0~", "9" * 19 + "~"),
+    ],
 )
 async def test_cursors_that_nobody_has_given(company: Company, cursor: str) -> None:
     """They are refused."""

@@ -129,6 +129,9 @@ async def test_contacts_by_rooms(ground: Ground) -> None:
     ground.desk = type(ground.desk)(type(ground.desk.bounds)(1_000_000, is_by_rooms=True), ground.desk.take_file)
     await ground.send(me, ChatTarget(user=mate))
     await refused("unknown_user", ground.send(me, ChatTarget(user=stranger)))
+    # A contact, in either direction, is as good as a room.
+    await ground.block(stranger, me, is_blocked=False)
+    await ground.send(me, ChatTarget(user=stranger))
 
 
 async def test_a_message_that_is_too_long_to_hand_on(ground: Ground) -> None:
