@@ -119,7 +119,12 @@ def _admins(site_id: int) -> Select[Any]:
 
 async def read_users(sql: AsyncConnection, site_id: int, ids: Sequence[int]) -> list[Row[Any]]:
     """The rows of users, in the order of the ids."""
-    columns = [*USER_COLUMNS, _users.created_at, _users.stored_key.is_not(None).label("has_password")]
+    columns = [
+        *USER_COLUMNS,
+        _users.is_admin.label("has_admin_flag"),
+        _users.created_at,
+        _users.stored_key.is_not(None).label("has_password"),
+    ]
     found: dict[int, Row[Any]] = {}
     for part in parts_of(list(ids)):
         rows = await sql.execute(select(*columns).where(_users.site_id == site_id, _users.id.in_(part)))

@@ -191,6 +191,8 @@ def _listed(row: Row[Any], counts: UserCounts) -> dict[str, Any]:
         "name": row.name,
         "sign": row.sign,
         "admin": row.is_admin,
+        # Without the flag it is one as a member of a room of admins.
+        "admin_flag": row.has_admin_flag,
         "disabled": row.is_disabled,
         "of_backend": row.external is not None,
         "has_password": row.has_password,
