@@ -37,6 +37,7 @@ from app.protocols.messenger.operations.users import user_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.sites.disconnecting import disconnect_operations
+from app.protocols.sites.joining import rooms_operations
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.revocation import ticket_operations
 from app.webhooks.operations import webhook_operations
@@ -63,7 +64,7 @@ _OF_SITE = [
 _NOTHING: Any = None
 _NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
 _OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
-_OF_NODES += disconnect_operations(_NOTHING)
+_OF_NODES += [*disconnect_operations(_NOTHING), *rooms_operations(_NOTHING)]
 _SITES = site_operations(_NOTHING)
 _SEND = send_operations(_NOTHING, 1337)
 _WEBHOOKS = webhook_operations({})
