@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
 from tests.support.node_clients import NodeClients
+from tests.support.postgres import Postgres, running_postgres
 from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
 from tests.support.sites import contract_sites
@@ -52,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
+    # The tests start hundreds of processes of the product: each would compile all of its modules again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
@@ -214,6 +220,13 @@ async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of this process."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def background() -> Iterator[BackgroundLoop]:
     """The loop on which the tenant's backend and the Python clients run."""
     loop = BackgroundLoop()
@@ -263,9 +276,9 @@ def deployment(request: pytest.FixtureRequest, deployments: Callable[[int], Depl
     return deployments(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Chromium; each page has a profile of its own."""
     chromium = Browser()
     yield chromium
     chromium.end()

@@ -72,6 +72,13 @@ class EventHandling(Protocol):
         """Takes a client; None: it has no user, and sends no events. Raises ConnectRefused with the text for the
         client, and StoreError."""
 
+    def check(self, rooms: Sequence[str]) -> None:
+        """Raises RequestRefused for rooms of the backend that nobody may join."""
+
+    async def move(self, site: Site, user: str, join: Sequence[str], leave: Sequence[str]) -> None:
+        """A user (its user room) has joined and left rooms of the backend, which were checked. Raises StoreError; a
+        second call does no harm."""
+
     async def revoke(self, site: Site, rooms: Sequence[str], device: str | None) -> None:
         """Ends what it has given to the clients in any of these rooms of the backend (none: in all), on this device
         (None: on all). Raises StoreError; a second call does no harm."""

@@ -113,24 +113,45 @@ class ChatterEvents:
             start_logged(self._handle_all(chatter), "messenger events")
 
     async def _handle_all(self, chatter: Chatter) -> None:
-        """Handles the events of a connection, one after the other: their order is that of the client."""
+        """Handles the events of a connection, one after the other: their order is that of the client. Messages in a row
+        are accepted together."""
         try:
             while chatter.gate.waiting:
-                await self._handle(chatter, chatter.gate.waiting.popleft())
+                events = chatter.gate.take()
+                # One by one: the handlers of a group begin in the order of its events.
+                taken = [await self._take(chatter, event) for event in events]
+                if len(events) == 1:
+                    await self._handle(chatter, events[0], taken[0])
+                else:
+                    await asyncio.gather(*map(self._handle, [chatter] * len(events), events, taken))
         finally:
-            chatter.gate.is_working = False
+            chatter.gate.is_working, chatter.gate.under_way = False, 0
 
-    async def _handle(self, chatter: Chatter, event: WaitingEvent) -> None:
-        answer, code = await self._answer(chatter, event)
+    async def _take(self, chatter: Chatter, event: WaitingEvent) -> ChatEvent | Exception:
+        """The data of an event, or the error that its answer tells."""
+        try:
+            check_standing(chatter.caller, event.handler)
+            return await self._ids.take(chatter.caller.site, event.name, event.handler, event.data)
+        except (ChatRefusal, StoreError) as error:
+            return error
+
+    async def _handle(self, chatter: Chatter, event: WaitingEvent, taken: ChatEvent | Exception) -> None:
+        answer, code = await self._answer(chatter, event, taken)
         self._send(chatter, event.ack_id, answer, code)
         then, chatter.then = chatter.then, None
         if then is not None:
             await then()
 
-    async def _answer(self, chatter: Chatter, event: WaitingEvent) -> tuple[dict[str, Any], str]:
+    async def _answer(
+        self, chatter: Chatter, event: WaitingEvent, taken: ChatEvent | Exception
+    ) -> tuple[dict[str, Any], str]:
         caller = chatter.caller
         try:
-            return {"ok": True, **await self._handled(chatter, event)}, "ok"
+            if isinstance(taken, Exception):
+                raise taken
+            subject = chatter if isinstance(event.handler, EntranceHandler) else caller
+            answer = dict(await event.handler.handle(subject, taken) or {})
+            return {"ok": True, **await self._ids.show(caller.site, event.name, answer)}, "ok"
         except ChatRefusal as refusal:
             if refusal.code == "impersonation":
                 self._impersonations.tell(site=caller.site.name, shown={"connection": caller.link.log_name})
@@ -144,14 +165,6 @@ class ChatterEvents:
             self._counts.faults["messenger"] += 1
             _log.exception("event failed", site=caller.site.name, event_name=event.name)
             return ChatUnavailable().answer, "failed"
-
-    async def _handled(self, chatter: Chatter, event: WaitingEvent) -> dict[str, Any]:
-        caller, handler = chatter.caller, event.handler
-        check_standing(caller, handler)
-        data = await self._ids.take(caller.site, event.name, handler, event.data)
-        subject = chatter if isinstance(handler, EntranceHandler) else caller
-        answer = dict(await handler.handle(subject, data) or {})
-        return await self._ids.show(caller.site, event.name, answer)
 
     def _send(self, chatter: Chatter, ack_id: int | None, answer: dict[str, Any], code: str) -> None:
         self._counts.of(chatter.caller.site.name).part(MessengerCounts).events[code] += 1

@@ -30,11 +30,11 @@ def user_of_rooms(
     if not ids or not is_fit(ids[0]):
         return None
     shared = set(users) | {public}
-    return BackendUser(ids[0], _held(room for room in rooms if room not in shared) if is_fresh else None)
+    return BackendUser(ids[0], held_rooms(room for room in rooms if room not in shared) if is_fresh else None)
 
 
-def _held(rooms: Iterable[str]) -> dict[str, str]:
-    """The first rooms that fit. Further ones are rooms of the core alone."""
+def held_rooms(rooms: Iterable[str]) -> dict[str, str]:
+    """The first rooms that fit: their names by their ids. Further ones are rooms of the core alone."""
     held: dict[str, str] = {}
     for room in rooms:
         if is_fit(room) and is_fit(room.lower()):

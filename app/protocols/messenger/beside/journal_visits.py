@@ -1,6 +1,7 @@
 """The users of a backend in the directory, from their first connect on, and their sessions, in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, update
@@ -12,7 +13,13 @@ from app.digests import digest
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.beside.backend_user import BackendUser
 from app.protocols.messenger.beside.journal_following import follow, rooms_of_backend
-from app.protocols.messenger.bounds import MAX_NAME_CHARACTERS, MAX_TOKEN_CHARACTERS, MAX_USERS, USER_PREFIX
+from app.protocols.messenger.bounds import (
+    MAX_NAME_CHARACTERS,
+    MAX_ROOMS_OF_USER,
+    MAX_TOKEN_CHARACTERS,
+    MAX_USERS,
+    USER_PREFIX,
+)
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.ports import EditsDirectory
@@ -58,6 +65,18 @@ class JournalVisits:
             caller.site, _SERVER, lambda edit: _enter(edit, caller, known, digest(token))
         )
         return token, entered
+
+    async def move(self, site: Site, external: str, join: Mapping[str, str], leave: Collection[str]) -> None:
+        """A user enters and leaves rooms of the backend; one that has never been here does not."""
+
+        async def work(edit: DirectoryEdit) -> None:
+            of_id = (chat_users.c.site_id == edit.site_id, chat_users.c.external == external)
+            user = (await edit.sql.execute(select(chat_users.c.id).where(*of_id))).scalar_one_or_none()
+            if user is not None:
+                stays = {name: name for name in await rooms_of_backend(*edit.place, user) if name not in leave}
+                await follow(edit, user, dict(islice((stays | dict(join)).items(), MAX_ROOMS_OF_USER)))
+
+        await self._directory.change(site, _SERVER, work)
 
     async def revoke(self, site: Site, rooms: Sequence[str], device: str | None) -> None:
         """Ends the sessions of the users in any of these rooms, or of all users, on one device or on all."""

@@ -6,13 +6,14 @@ from typing import Any
 from app.config.settings import Site
 from app.core.address import MAX_ROOMS
 from app.core.connection import Connection
-from app.errors import StoreUnavailable
+from app.errors import RequestRefused, StoreUnavailable
 from app.protocols.handling import AdmittedClient, HandledClient, Opening
 from app.protocols.messenger.answers import ChatRefusal, ChatUnavailable
-from app.protocols.messenger.beside.backend_user import user_of_rooms
+from app.protocols.messenger.beside.backend_user import held_rooms, user_of_rooms
 from app.protocols.messenger.beside.journal_visits import JournalVisits
+from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.caller import ChatCaller
-from app.protocols.messenger.chat_names import is_reserved
+from app.protocols.messenger.chat_names import OWN_PREFIX, is_reserved
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.chatter_events import ChatterEvents
 from app.protocols.messenger.entrance import DeviceOpener, Entrance, settings_for
@@ -54,6 +55,18 @@ class Visits:
         chatter = Chatter(client.link, caller, arrival_of(request))
         self._entrance.identify(chatter, entered)
         return _HandledChatter(self._entrance, self._talk, self._events, chatter, (client, entered, token))
+
+    def check(self, rooms: Sequence[str]) -> None:
+        """Refuses names that are given here; see `EventHandling`."""
+        if any(map(is_reserved, rooms)):
+            raise RequestRefused(f"join: expected no room whose name begins with {OWN_PREFIX}.")
+
+    async def move(self, site: Site, user: str, join: Sequence[str], leave: Sequence[str]) -> None:
+        """Moves a user that the directory has; see `EventHandling`."""
+        try:
+            await self._journal.move(site, user.removeprefix(USER_PREFIX), held_rooms(join), held_rooms(leave))
+        except ChatRefusal as error:
+            raise StoreUnavailable(str(error)) from None
 
     async def revoke(self, site: Site, rooms: Sequence[str], device: str | None) -> None:
         """Ends sessions; see `EventHandling`."""

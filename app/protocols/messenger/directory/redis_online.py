@@ -48,5 +48,16 @@ class RedisOnline:
         """The users who are online; see `OnlineStore`."""
         return set(await self._users_of(site, await self._redis.command("HKEYS", prefix(site.name) + "chat_online")))
 
+    async def online_among(self, site: Site, users: Sequence[int]) -> set[int]:
+        """The users among these who are online; see `OnlineUsers`."""
+        found: set[int] = set()
+        texts = await self._names.user_texts(site, users)
+        for start in range(0, len(users), _PART):
+            part = users[start : start + _PART]
+            names = texts[start : start + _PART]
+            since = await self._redis.command("HMGET", prefix(site.name) + "chat_online", *names)
+            found |= {user for user, at in zip(part, since, strict=True) if at is not None}
+        return found
+
     async def _users_of(self, site: Site, texts: Sequence[bytes]) -> list[int]:
         return await self._names.user_numbers(site, [text.decode() for text in texts])

@@ -28,6 +28,7 @@ from app.protocols.messenger.talk.relay import Relay
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground
 from tests.support.store import RecordingReceiver, StoreNode
+from tests.support.tables import sqlite_with_tables
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
 
@@ -106,7 +107,7 @@ class Killed(BaseException):
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     """A site."""
-    ground = await Ground.open(f"sqlite:///{tmp_path / 'talk.sqlite'}", f"relay{next(_sites)}")
+    ground = await Ground.open(sqlite_with_tables(tmp_path), f"relay{next(_sites)}")
     yield ground
     await ground.close()
 
