@@ -153,12 +153,17 @@ class MessengerApplication:
             chatter.seat = seat
 
     async def _handle_all(self, chatter: Chatter) -> None:
-        """Handles the events of a connection, one after the other: their order is that of the client."""
+        """Handles the events of a connection, one after the other: their order is that of the client. Messages in a row
+        are accepted together."""
         try:
             while chatter.gate.waiting:
-                await self._handle(chatter, chatter.gate.waiting.popleft())
+                events = chatter.gate.take()
+                if len(events) == 1:
+                    await self._handle(chatter, events[0])
+                else:
+                    await asyncio.gather(*(self._handle(chatter, event) for event in events))
         finally:
-            chatter.gate.is_working = False
+            chatter.gate.is_working, chatter.gate.under_way = False, 0
 
     async def _handle(self, chatter: Chatter, event: WaitingEvent) -> None:
         answer, code = await self._answer(chatter, event)

@@ -36,6 +36,9 @@ class Handler(Struct, frozen=True):
     #: LimitReached.
     handle: Callable[[Any, Any], Awaitable[Mapping[str, Any] | None]]
     least: Standing = Standing.USER
+    #: Whether those of a connection that follow each other are under way together: the handler takes their order before
+    #: its first wait.
+    is_grouped: bool = False
 
 
 class EntranceHandler(Handler, frozen=True):

@@ -80,6 +80,16 @@ async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int],
     return found
 
 
+async def admins_of(sql: AsyncConnection, site_id: int) -> set[int]:
+    """All admins of a site."""
+    members, rooms = chat_members.c, chat_rooms.c
+    by_flag = select(chat_users.c.id).where(chat_users.c.site_id == site_id, chat_users.c.is_admin)
+    of_room = and_(rooms.id == members.room_id, rooms.kind == _ADMINS, rooms.is_archived.is_(False))
+    by_room = select(members.user_id).select_from(chat_members.join(chat_rooms, of_room))
+    by_room = by_room.where(members.site_id == site_id, members.until.is_(None))
+    return set((await sql.execute(by_flag.union(by_room))).scalars())
+
+
 async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:
     """Ends every session of a user. The nodes close its connections; see `VoidSessions`."""
     of_user = (chat_sessions.c.site_id == site_id, chat_sessions.c.user_id == user_id)

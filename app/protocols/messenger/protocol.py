@@ -28,6 +28,12 @@ from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.logins import Logins
+from app.protocols.messenger.operations.changes import change_operations
+from app.protocols.messenger.operations.made_passwords import FirstPasswords
+from app.protocols.messenger.operations.parts import DirectoryParts
+from app.protocols.messenger.operations.redis_blocks import RedisBlocks
+from app.protocols.messenger.operations.rooms import room_operations
+from app.protocols.messenger.operations.users import user_operations
 from app.protocols.messenger.own_account import OwnAccount
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import SECTION, Messenger, check_sections
@@ -65,6 +71,8 @@ class _NodeMessenger(NodeProtocol):
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
+        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), FirstPasswords())
+        services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
         self._follow(services, entrance, attendance)

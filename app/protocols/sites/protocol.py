@@ -1,4 +1,4 @@
-"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect and DELETE /tickets."""
+"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect, POST /rooms and DELETE /tickets."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,7 @@ from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.disconnecting import Kicks, disconnect_operations, disconnect_routes
 from app.protocols.sites.figures import METRICS
+from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_routes
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.receiver import SiteReceiver
@@ -50,12 +51,15 @@ class _NodeSites(NodeProtocol):
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
         self._kicks = Kicks(services.calls, self._application.live, tickets, counts)
+        changes = RoomChanges(services.calls, delivery.follow_up, self._application.live, tickets)
         self.routes = [
             *revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
+            *rooms_routes(config.sites, changes, counts),
         ]
         services.operations.extend(ticket_operations(tickets))
         services.operations.extend(disconnect_operations(self._kicks))
+        services.operations.extend(rooms_operations(changes))
         services.operations.extend(send_operations(self._send, config.port))
 
     def live(self, site: str) -> Iterator[SiteReceiver]:

@@ -44,3 +44,12 @@ class RedisOnline:
     async def online(self, site: Site) -> set[int]:
         """The users who are online; see `OnlineStore`."""
         return set(map(int, await self._redis.command("HKEYS", prefix(site.name) + "chat_online")))
+
+    async def online_among(self, site: Site, users: Sequence[int]) -> set[int]:
+        """The users among these who are online; see `OnlineUsers`."""
+        found: set[int] = set()
+        for start in range(0, len(users), _PART):
+            part = users[start : start + _PART]
+            since = await self._redis.command("HMGET", prefix(site.name) + "chat_online", *part)
+            found |= {user for user, at in zip(part, since, strict=True) if at is not None}
+        return found

@@ -78,6 +78,7 @@ class Talk:
         """Ends the relays, and gives their leases back."""
         await asyncio.gather(*(self.remove(site) for site in list(self._relays)))
         await self.notes.close()
+        await self._events.close()
 
     def wake(self, site: Site) -> None:
         """A transaction has put rows into the outbox of a site. Returns at once."""
