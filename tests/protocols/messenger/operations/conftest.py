@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.protocols.messenger.directory.conftest import database, shared_postgres
+from tests.protocols.messenger.directory.conftest import database
 from tests.protocols.messenger.operations.office import Office, next_site
 
-__all__ = ["database", "shared_postgres"]
+__all__ = ["database"]
 
 
 @pytest.fixture
