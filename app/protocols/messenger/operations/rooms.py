@@ -7,9 +7,11 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Row
 
 from app.clock import rfc3339_or_none
+from app.config.settings import Site
 from app.errors import RequestRefused
 from app.protocols.messenger.addresses import shared_room
 from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.chat_names import own_name
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_room_states import read_room
 from app.protocols.messenger.directory.journal_rooms import RoomChange, archive_room, change_room, create_room
@@ -35,6 +37,8 @@ from app.protocols.messenger.operations.journal_listed_rooms import (
 )
 from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.operations.parts import DirectoryParts
+from app.protocols.messenger.settings import is_beside
+from app.protocols.messenger.text_ids import IdOf
 from app.protocols.operations import Call, Operation
 
 _PATH = "/rooms/{room}"
@@ -68,7 +72,7 @@ class _RoomDesk:
                 raise ChatRefusal("unknown_room", "There is no such room.")
             counts = await count_members(sql, site_id, [given.room])
             members, last = await members_listed(sql, site_id, given.room, place)
-        own = _listed(rows[0], counts) | {"icon": rows[0].icon, "core_room": shared_room(given.room)}
+        own = _listed(rows[0], counts) | {"icon": rows[0].icon, "core_room": _core_room(call.known_site, rows[0])}
         return own | page_of([_member_shown(row) for row in members], last)
 
     async def add(self, call: Call) -> dict[str, Any]:
@@ -185,6 +189,13 @@ def _about(type: str, id: str) -> tuple[str, str] | None:
     if bool(type) != bool(id):
         raise RequestRefused("object_type, object_id: expected both, or both empty.")
     return (type, id) if type else None
+
+
+def _core_room(site: Site, row: Row[Any]) -> str:
+    """The room of the core behind a room."""
+    if not is_beside(site):
+        return shared_room(row.id)
+    return str(row.external) if row.external is not None else own_name(IdOf.ROOM, row.id)
 
 
 def _listed(row: Row[Any], counts: dict[int, tuple[int, int]]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from sqlalchemy import Row
 
 from app.clock import rfc3339_or_none
 from app.errors import RequestRefused
-from app.protocols.messenger.addresses import user_room
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.directory.journal_devices import device_shown
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_people import PersonChange, change_person, create_person
-from app.protocols.messenger.journal_user_rows import void_sessions
+from app.protocols.messenger.journal_user_rows import user_of, void_sessions
 from app.protocols.messenger.journal_users import NewUser, read_user
 from app.protocols.messenger.operations.answering import acting, doer_of_call, page_of, place_of, seeing
 from app.protocols.messenger.operations.inputs import (
@@ -80,7 +79,7 @@ class _UserDesk:
             }
         blocked = 0 if rows[0].login is None else await self._parts.blocks.seconds_left(site, rows[0].login)
         online = await self._parts.online.online_among(site, [id])
-        return shown | {"online": id in online, "blocked_seconds": blocked, "user_room": user_room(id)}
+        return shown | {"online": id in online, "blocked_seconds": blocked, "user_room": user_of(rows[0]).room}
 
     async def add(self, call: Call) -> dict[str, Any]:
         given: ChatUserNew = call.given

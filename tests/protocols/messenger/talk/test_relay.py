@@ -17,6 +17,7 @@ from app.core.ports import RoomsChange, Stored
 from app.errors import LimitReached, StoreUnavailable
 from app.journal.tables import deliveries, devices
 from app.observe.counts import Counts
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.journal_members import place_of_core, rooms_as_of
 from app.protocols.messenger.journal_tables import chat_outbox, chat_receipts, chat_sent
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
@@ -44,7 +45,7 @@ class RelayNode:
         self.ground = ground
         self.node = node
         self.lease = RedisRelayLease(node.redis, node.name)
-        self.talk = JournalTalk(ground.sql)
+        self.talk = JournalTalk(ground.sql, ChatNames(ground.sql))
         self.numbers = _numbers
         self.counts = Counts()
         #: The rows that are deleted.
