@@ -29,6 +29,7 @@ from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
 from app.protocols.messenger.files.handlers import file_handlers
 from app.protocols.messenger.files.services import NodeFiles
+from app.protocols.messenger.first_admin import make_admin
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
@@ -46,7 +47,7 @@ from app.protocols.messenger.talk.announcer import CoreAnnouncer
 from app.protocols.messenger.talk.talk import Talk
 from app.protocols.messenger.void_sessions import VoidSessions
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
-from app.watched_tasks import start_watched
+from app.watched_tasks import start_logged, start_watched
 
 
 class _NodeMessenger(NodeProtocol):
@@ -63,6 +64,7 @@ class _NodeMessenger(NodeProtocol):
             return
         self._sql = ChatSql.open(config.journal_url)
         self._making: asyncio.Task[None] | None = None
+        self._has_tables = False
         self._sites = config.sites
         if any(map(is_demo, self._sites.values())):
             self.routes = [*self.routes, *demo_routes()]
@@ -77,7 +79,8 @@ class _NodeMessenger(NodeProtocol):
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
-        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), FirstPasswords())
+        self._passwords = FirstPasswords()
+        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), self._passwords)
         services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
@@ -128,6 +131,8 @@ class _NodeMessenger(NodeProtocol):
         if site.section(Messenger) is not None:
             self._begin()
             self._talk.add(site)
+            if self._has_tables:
+                start_logged(make_admin(self.directory, self._passwords, site), "messenger admin")
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
         """Hands the site's outbox to another node. (The clients have left.)"""
@@ -143,6 +148,9 @@ class _NodeMessenger(NodeProtocol):
 
     async def _make(self, sql: ChatSql) -> None:
         await sql.make_tables()
+        self._has_tables = True
+        for site in filter(_has_messenger, list(self._sites.values())):
+            await make_admin(self.directory, self._passwords, site)
         for site in filter(is_demo, self._sites.values()):
             await fill_demo(self.directory, site)
 
