@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.redis.client import Redis
-from tests.support import matrix
+from tests.support import matrix, run
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
@@ -55,15 +53,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
-    # The tests start hundreds of processes of the product: each would compile all of its modules again.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.dont_write_bytecode = False
+    run.keep_compiled()
+    run.use_memory()
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
         config.stash[_TURNS] = Turns(Path(workerinput["turns"]))
     elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of processes of `-n auto`."""
+    return run.process_count()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -107,7 +110,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the long tests, unless --long is given."""
+    """Deselect the long tests, unless --long is given. A parallel run begins with the longest files."""
+    if hasattr(config, "workerinput"):
+        items[:] = run.longest_first(items)
     if config.option.long:
         return
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}

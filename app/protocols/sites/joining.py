@@ -25,7 +25,7 @@ from app.protocols.sites.tickets import Tickets
 from app.protocols.turns import Turns, look_in_turns
 
 PATH = "/rooms"
-OPERATION = "rooms.change"
+OPERATION = "connections.rooms"
 #: The rooms to join in one request, and those to leave.
 MOST_CHANGED_ROOMS = 100
 #: The requests of one site under way on one node: each looks at every connection of the site.

@@ -185,5 +185,5 @@ async def test_an_operator_does_the_same(world: World) -> None:
         await operation.run(Call(call.caller, RoomsInputs(user="user_1"), SITE))
     await world.post(user="user_1", join=["sport"])
     (row,) = world.door.node.counts.records.take()["site", "audit"]
-    assert (row["action"], row["operator"]) == ("rooms.change", "the site's backend")
+    assert (row["action"], row["operator"]) == ("connections.rooms", "the site's backend")
     assert msgspec.json.decode(row["detail"])["join"] == ["sport"]
