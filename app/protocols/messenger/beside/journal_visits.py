@@ -41,6 +41,8 @@ from app.protocols.messenger.journal_users import read_user
 from app.protocols.messenger.login_ports import Entered
 from app.protocols.messenger.logins import new_token
 
+#: Sessions of one device, beside a backend; past it the oldest ends.
+MOST_SESSIONS_OF_DEVICE = 4
 _SERVER = ChatDoer("server")
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
@@ -109,6 +111,7 @@ async def _enter(edit: DirectoryEdit, caller: ChatCaller, known: BackendUser, to
         await follow(edit, user, known.rooms)
     app_id = await app_row(*edit.place, caller.app)
     device_id = await note_device(*edit.place, caller, user, app_id)
+    await _forget_older(edit.sql, device_id)
     expires_at = await begin_session(edit.sql, caller.site, edit.site_id, user, device_id, token)
     return Entered(await read_user(*edit.place, user), device_id, app_id, token, expires_at, ())
 
@@ -131,6 +134,14 @@ async def _user(edit: DirectoryEdit, external: str) -> int:
     await note_change(*edit.place, Changed("user", user, shown), edit.doer.by)
     edit.news.users.add(user)
     return user
+
+
+async def _forget_older(sql: AsyncConnection, device_id: int) -> None:
+    """Ends all sessions of a device but the newest: a client that never shows its own leaves one at each connect."""
+    of_device = chat_sessions.c.device_id == device_id
+    newest = select(chat_sessions.c.digest).where(of_device).order_by(chat_sessions.c.created_at.desc())
+    kept = newest.limit(MOST_SESSIONS_OF_DEVICE - 1)
+    await sql.execute(delete(chat_sessions).where(of_device, chat_sessions.c.digest.not_in(kept)))
 
 
 def _sessions(site_id: int, rooms: Sequence[str], device: str | None) -> Select[Any]:

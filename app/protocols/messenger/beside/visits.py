@@ -92,7 +92,8 @@ class _HandledChatter:
         self._events = events
         self._chatter = chatter
         client, entered, token = arrived
-        self._rooms, self._is_fresh = client.rooms, client.is_fresh
+        self._rooms: Sequence[str] = client.rooms
+        self._is_fresh = client.is_fresh
         self.settings = _settings(client.site, entered, token, chatter.arrival.tls)
 
     @property
@@ -121,6 +122,8 @@ class _HandledChatter:
     def opened(self, connection: Connection) -> None:
         """The acks of its devices make receipts; see `HandledClient`."""
         caller = self._chatter.caller
+        # They may be 10,000, and are needed no more.
+        self._rooms = ()
         self._talk.entered(caller.site, connection.handles, caller.me.id, caller.device)
 
     def event_received(self, event: str, args: list[Any], ack_id: int | None) -> None:

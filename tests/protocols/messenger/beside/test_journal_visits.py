@@ -119,6 +119,14 @@ async def test_a_client_that_comes_back(backend: Backend) -> None:
         assert other[0] != token
 
 
+async def test_a_client_that_never_shows_its_session(backend: Backend) -> None:
+    """Of the sessions of one device the newest stay."""
+    sessions = [(await backend.come("ana", {}))[0] for _ in range(journal_visits.MOST_SESSIONS_OF_DEVICE + 2)]
+    await backend.come("ana", {}, device="d2")
+    assert await backend.count(chat_sessions) == journal_visits.MOST_SESSIONS_OF_DEVICE + 1
+    assert (await backend.come("ana", {}, sessions[-1]))[0] == sessions[-1]
+
+
 async def test_sessions_are_revoked(backend: Backend) -> None:
     """Sessions end by user, by room, by device or all, and each user whose sessions end has a number of its own."""
     for id, rooms in (("ana", {"a": "A"}), ("ben", {"a": "A"}), ("eve", {})):
