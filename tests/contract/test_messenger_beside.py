@@ -330,8 +330,10 @@ def test_tokens_and_tickets(here: Club) -> None:
     resumed = here.enter("", "signed", deviceId="phone", ticket=ticket)
     assert resumed.wait_event("_settings").args[0]["user"]["id"] == ann
     assert sync(resumed)["rooms"].keys() == {new}
-    sent = ask(b, "message", id="1", to={"room": new}, text="hi")
+    left = ask(b, "message", id="1", to={"room": old}, text="no")
+    sent = ask(b, "message", id="2", to={"room": new}, text="hi")
     assert event_of(resumed, "message", id=sent["id"])
+    assert left["id"] not in [event.args[0]["id"] for event in resumed.events() if event.name == "message"]
     assert code(resumed, "history", **{"with": {"room": old}}) == "not_member"
 
 

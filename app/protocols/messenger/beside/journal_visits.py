@@ -12,7 +12,7 @@ from app.config.settings import Site
 from app.digests import digest
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.beside.backend_user import BackendUser
-from app.protocols.messenger.beside.journal_following import follow, rooms_of_backend
+from app.protocols.messenger.beside.journal_following import follow, rooms_left, rooms_of_backend
 from app.protocols.messenger.bounds import (
     MAX_NAME_CHARACTERS,
     MAX_ROOMS_OF_USER,
@@ -40,6 +40,7 @@ from app.protocols.messenger.journal_user_rows import users_with_rights
 from app.protocols.messenger.journal_users import read_user
 from app.protocols.messenger.login_ports import Entered
 from app.protocols.messenger.logins import new_token
+from app.protocols.messenger.text_ids import is_fit
 
 #: Sessions of one device, beside a backend; past it the oldest ends.
 MOST_SESSIONS_OF_DEVICE = 4
@@ -67,6 +68,12 @@ class JournalVisits:
             caller.site, _SERVER, lambda edit: _enter(edit, caller, known, digest(token))
         )
         return token, entered
+
+    async def but_left(self, site: Site, user: int, rooms: Sequence[str]) -> list[str]:
+        """The rooms of an earlier connect, without those that the user has left since."""
+        async with self._sql.reading(site) as (sql, site_id):
+            left = await rooms_left(sql, site_id, user, [room.lower() for room in rooms if is_fit(room.lower())])
+        return [room for room in rooms if room.lower() not in left]
 
     async def move(self, site: Site, external: str, join: Mapping[str, str], leave: Collection[str]) -> None:
         """A user enters and leaves rooms of the backend; one that has never been here does not."""

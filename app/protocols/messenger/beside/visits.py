@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from app.config.settings import Site
 from app.core.address import MAX_ROOMS
 from app.core.connection import Connection
@@ -48,6 +50,9 @@ class Visits:
             if known is None or not is_clean_device(client.device_id):
                 return None
             token, entered = await self._journal.arrive(caller, known, told.session)
+            if not client.is_fresh:
+                rooms = await self._journal.but_left(site, entered.user.id, client.rooms)
+                client = structs.replace(client, rooms=rooms)
         except ChatUnavailable as error:
             raise StoreUnavailable(str(error)) from None
         except ChatRefusal as refusal:

@@ -100,6 +100,18 @@ async def test_a_user_follows_its_rooms(backend: Backend) -> None:
     assert [one for room in told for one in room if "deleted" in one] == [{"id": 1, "deleted": True}]
 
 
+async def test_rooms_of_an_earlier_connect(backend: Backend) -> None:
+    """A room that the user has left since is taken out of them, whatever its case; one that it has entered again, or
+    that is none of the directory, is not."""
+    _, user = await backend.come("ana", {"a": "A", "b": "B"})
+    await backend.come("ana", {"b": "B"})
+    await backend.come("ana", {})
+    await backend.come("ana", {"b": "B"})
+    assert await backend.visits.but_left(backend.site, user, ["A", "b", "c", "\x00", "user_ana"]) == [
+        *("b", "c", "\x00", "user_ana"),
+    ]
+
+
 async def test_a_client_that_comes_back(backend: Backend) -> None:
     """A client that comes back as it was keeps its session and costs no row; another device, user or program, and other
     rooms, do not."""
