@@ -34,7 +34,7 @@ from app.protocols.messenger.operations.journal_listed_rooms import (
 )
 from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.scram import Keys, keys_of
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 
 #: The name in the history for changes of these commands.
 _SHELL = "shell"
@@ -82,6 +82,8 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
       echo "$PASSWORD" | recado user add --site talk --login ben --password-stdin
     """
     config, site = _site_of(load(config_path, sites_path), site_name)
+    if is_beside(site):
+        raise Failure("the users of this site are those of its backend: they come by themselves")
     password, is_made = _password(given["is_piped"])
     keys = _keys(site, password)
 

@@ -37,7 +37,7 @@ def running(url: str, folders: pytest.TempPathFactory) -> Run:
     path = folders.mktemp("users") / "sites.yml"
     block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
     other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
-    path.write_text(write_yaml({"talk": block, "shop": other}))
+    path.write_text(write_yaml({"talk": block, "shop": other, "beside": {**block, **other}}))
     return Run(url, {"DATABASE_URL": url, "RECADO_SITES": str(path)})
 
 
@@ -151,3 +151,11 @@ def test_a_site_without_a_messenger(run: Run) -> None:
     assert (wrong.exit_code, "with a messenger, not 'shop'" in wrong.output) == (1, True)
     without = run("list", DATABASE_URL="none")
     assert (without.exit_code, "database" in without.output) == (2, True)
+
+
+def test_a_site_beside_a_backend_gets_no_users(run: Run) -> None:
+    """The users of such a site are its backend's."""
+    refused = run("add", "--login", "ana", site="beside")
+    assert refused.exit_code != 0
+    assert "backend" in refused.output
+    assert run("list", "--json", site="beside").output == ""
