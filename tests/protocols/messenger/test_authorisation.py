@@ -1,5 +1,5 @@
-"""Who may send which event: every event of the messenger by every role, over real sockets. An event without a row in
-the table fails."""
+"""Authorisation: every event of the messenger by every role, over real sockets. An event without a row in the table
+fails."""
 
 from __future__ import annotations
 
