@@ -192,9 +192,13 @@ class Entrance:
         if not self._attendance.has(chatter):
             self._counts.of(site.name).connects["accepted"] += 1
         chatter.facts = self._facts_of(chatter)
-        self._attendance.join(chatter)
+        self.join(chatter)
         _log.info("connected", site=site.name, connection=link.log_name, rooms=len(entered.rooms))
-        if not entered.user.must_change:
+
+    def join(self, chatter: Chatter) -> None:
+        """The client has its `_settings`: it is here, and others hear of it."""
+        self._attendance.join(chatter)
+        if not chatter.caller.me.must_change:
             for listener in self.on_joined:
                 listener(chatter)
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal, LogoutData
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
@@ -17,12 +17,6 @@ class PasswordData(KeysData, kw_only=True):
     """`password`: the proof of the old one, and the keys of the new one."""
 
     data: ScramText
-
-
-class LogoutData(ChatEvent):
-    """`logout`: of this session, or of all."""
-
-    all: bool = False
 
 
 class OwnAccount:
