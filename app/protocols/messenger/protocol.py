@@ -32,6 +32,7 @@ from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.first_admin import make_admin
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
+from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.operations.changes import change_operations
@@ -138,6 +139,17 @@ class _NodeMessenger(NodeProtocol):
         """Hands the site's outbox to another node. (The clients have left.)"""
         if self._sql is not None:
             await self._talk.remove(site.name)
+
+    async def forget(self, site: str) -> bool:
+        """Removes some files and rows of the site, files first: their rows tell where they are. Raises
+        ChatUnavailable and FilesUnavailable."""
+        if self._sql is None or not await self._sql.has_met(site):
+            return True
+        gone = Site(name=site, api_key="")
+        if not await self._files.forget(gone):
+            return False
+        async with self._sql.writing(gone) as (sql, site_id):
+            return await forget_rows(sql, site_id)
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
