@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from app.clock import now_ms
@@ -195,7 +196,7 @@ class MessengerApplication:
     def _send(self, chatter: Chatter, ack_id: int | None, answer: dict[str, Any], code: str) -> None:
         self._counts.of(chatter.caller.site.name).part(MessengerCounts).events[code] += 1
         if ack_id is not None:
-            chatter.link.send_ack(ack_id, [answer])
+            chatter.link.send_ack_body(ack_id, msgspec.json.encode([answer]))
 
 
 def _arrival_of(request: ConnectRequest) -> Arrival:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Raw
 
 from app.clock import now_ms
@@ -75,7 +74,7 @@ class Synchronisation:
         size = data.bytes - _FRAME_BYTES - part.left + sum(map(len, map(bytes, (*messages, *receipts))))
         caller.measure.note(size, now_ms(), is_last=not more)
         lists = {**part.lists, "messages": messages, "receipts": receipts}
-        return {**{name: _decoded(list_) for name, list_ in lists.items()}, "cursor": after.text, "more": more}
+        return {**lists, "cursor": after.text, "more": more}
 
     async def synced(self, caller: ChatCaller, data: SyncedData) -> None:
         """The client has it all: the end of the measurement."""
@@ -99,10 +98,6 @@ class Synchronisation:
             "client_ms": client_ms,
         }
         self._counts.records.add("transfers", caller.site.name, row)
-
-
-def _decoded(parts: Sequence[Raw]) -> list[Any]:
-    return [msgspec.json.decode(part) for part in parts]
 
 
 def _sees_by_rooms(site: Site) -> bool:
