@@ -27,6 +27,7 @@ from app.protocols.messenger.files.services import NodeFiles
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.load_rooms import ChatLoadRooms
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.own_account import OwnAccount
 from app.protocols.messenger.redis_throttle import RedisThrottle
@@ -83,6 +84,13 @@ class _NodeMessenger(NodeProtocol):
             config.sites, services.delivery, services.limits, entrance, handlers, counts
         )
         self.namespaces = self._application
+        services.load_rooms.append(self._load_rooms(services, self._sql))
+
+    def _load_rooms(self, services: NodeServices, sql: ChatSql) -> ChatLoadRooms:
+        def connections(site: str) -> int:
+            return sum(1 for _ in self._application.live(site))
+
+        return ChatLoadRooms(services.config.sites, sql, self.directory, services.delivery, services.calls, connections)
 
     def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
         presence = self._presence
