@@ -34,6 +34,7 @@ from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.load_rooms import ChatLoadRooms
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.operations.changes import change_operations
 from app.protocols.messenger.operations.made_passwords import FirstPasswords
@@ -104,6 +105,13 @@ class _NodeMessenger(NodeProtocol):
         beside = ChatterEvents(events_beside(handlers), TextIds(names), counts)
         services.handlings.append(Visits(JournalVisits(self._sql, self.directory), entrance, self._talk, beside))
         self.namespaces = self._application
+        services.load_rooms.append(self._load_rooms(services, self._sql))
+
+    def _load_rooms(self, services: NodeServices, sql: ChatSql) -> ChatLoadRooms:
+        def connections(site: str) -> int:
+            return sum(1 for _ in self._application.live(site))
+
+        return ChatLoadRooms(services.config.sites, sql, self.directory, services.delivery, services.calls, connections)
 
     def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
         presence = self._presence
