@@ -269,6 +269,30 @@ def test_unread_messages_after_a_reload(open_chat: OpenChat) -> None:
     assert "3 unread" not in reload(page, "Anna").wait("Lunch")
 
 
+def test_unread_messages_on_a_second_device(open_chat: OpenChat) -> None:
+    """A message that one device has read is not unread on another one, whether that is new or there already."""
+    pages = [open_chat(), open_chat()]
+    kim = log_in_as(pages[0], "kim", "Kim")
+    first = Side(pages[0], "Anna").log_in()
+    kim.open("Anna")
+    for text in ("one", "two"):
+        kim.send(f"Kim's {text}")
+    first.open("Kim")
+    kim.wait_state("Kim's two", "read")
+    first.open("Lunch")
+    kim.send("Kim's three")
+    second = Side(pages[1], "Anna").log_in()
+    eventually(lambda: {mark_of(side, "Kim") for side in (first, second)} == {"1 unread"}, "the third message")
+    second.open("Kim")
+    eventually(lambda: mark_of(first, "Kim") == "", "the message to be read")
+
+
+def mark_of(side: Side, name: str) -> str:
+    """The mark of unread messages beside a person in the list of conversations."""
+    button = "[...region.querySelectorAll('nav button')].find((one) => one.innerText.startsWith(words))"
+    return str(side.ask(f"{button}?.querySelector('.unread')?.innerText ?? ''", name))
+
+
 def test_written_offline_sent_after_a_reload(open_chat: OpenChat) -> None:
     """A message that is written offline outlasts a reload without a connection, and goes out once there is one."""
     page = open_chat()
