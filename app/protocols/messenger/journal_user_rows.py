@@ -45,6 +45,7 @@ def user_of(row: Row[Any]) -> ChatUser:
         is_admin=row.is_admin,
         is_disabled=row.is_disabled,
         must_change=row.must_change,
+        external=row.external,
     )
 
 

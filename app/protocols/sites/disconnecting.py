@@ -21,8 +21,8 @@ from app.protocols.operations import Call, Inputs, Operation, Role
 from app.protocols.protocol import NodeAsking
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.orders import Done, RoomName, order_route
+from app.protocols.sites.revocation import Revocation
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import Tickets
 from app.protocols.turns import Turns, look_in_turns
 from app.watched_tasks import start_logged
 
@@ -81,11 +81,11 @@ class Kicks:
     """The ends of connections, asked for here and obeyed here. Lives as long as the node."""
 
     def __init__(
-        self, crew: NodeAsking, live: Callable[[str], Iterator[KickTarget]], tickets: Tickets, counts: Counts
+        self, crew: NodeAsking, live: Callable[[str], Iterator[KickTarget]], revocation: Revocation, counts: Counts
     ) -> None:
         self._crew = crew
         self._live = live
-        self._tickets = tickets
+        self._revocation = revocation
         self._counts = counts
         self._turns = Turns(MOST_KICKS, _KICK_SECONDS, "a site")
         self._ending: set[asyncio.Task[None]] = set()
@@ -96,10 +96,9 @@ class Kicks:
         StoreError. A second request does no harm."""
         _check(site, inputs)
         async with self._turns.turn(site.name):
-            rooms = [room for room in (inputs.user, inputs.room) if room is not None]
-            if site.section(ResumeTicket) is not None:
-                # First: a client that comes back at once would be admitted by its ticket.
-                await self._tickets.revoke(site, rooms)
+            # First: a client that comes back at once would be admitted by its ticket. (Of a user its room says enough.)
+            rooms = [room for room in (inputs.user or inputs.room,) if room is not None]
+            await self._revocation.revoke(site, rooms, inputs.device)
             answers, silent = await self._crew.ask_all(_VERB, Kick(site.name, inputs))
         ended = sum(count for count in answers.values() if isinstance(count, int))
         _log.info("connections ended", site=site.name, count=ended, silent=len(silent))

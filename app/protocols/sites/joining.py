@@ -16,6 +16,7 @@ from app.core.address import is_user_room
 from app.core.ports import RoomsChange
 from app.errors import RequestRefused
 from app.observe.counts import Counts
+from app.protocols.handling import EventHandling
 from app.protocols.operations import Call, Inputs, Operation, Role
 from app.protocols.protocol import NodeAsking
 from app.protocols.sites.orders import Done, RoomName, order_route
@@ -24,7 +25,7 @@ from app.protocols.sites.tickets import Tickets
 from app.protocols.turns import Turns, look_in_turns
 
 PATH = "/rooms"
-OPERATION = "rooms.change"
+OPERATION = "connections.rooms"
 #: The rooms to join in one request, and those to leave.
 MOST_CHANGED_ROOMS = 100
 #: The requests of one site under way on one node: each looks at every connection of the site.
@@ -71,12 +72,19 @@ class RoomChanges:
     """The changes of rooms, asked for here and noted here. Lives as long as the node."""
 
     def __init__(
-        self, crew: NodeAsking, store: RoomsStore, live: Callable[[str], Iterator[RoomsHolder]], tickets: Tickets
+        self,
+        crew: NodeAsking,
+        store: RoomsStore,
+        live: Callable[[str], Iterator[RoomsHolder]],
+        tickets: Tickets,
+        handlings: Sequence[EventHandling] = (),
     ) -> None:
+        """`handlings` may grow."""
         self._crew = crew
         self._store = store
         self._live = live
         self._tickets = tickets
+        self._handlings = handlings
         self._turns = Turns(MOST_CHANGES, _CHANGE_SECONDS, "a site")
         crew.handlers[_VERB] = self.note
 
@@ -84,6 +92,9 @@ class RoomChanges:
         """How many devices of the user have joined and left, connected or away, and how many nodes have not answered.
         Raises RequestRefused, StoreError. A second request does no harm."""
         _check(site, inputs)
+        handlings = [one for one in self._handlings if one.serves(site)]
+        for handling in handlings:
+            handling.check(inputs.join)
         async with self._turns.turn(site.name):
             if site.section(ResumeTicket) is not None:
                 # First: a ticket would bring the old rooms back.
@@ -94,6 +105,8 @@ class RoomChanges:
             )
             if devices == _TOO_MANY:
                 raise RequestRefused(f"join: expected at most {most} rooms of a user, with those that it is in.")
+            for handling in handlings:
+                await handling.move(site, inputs.user, inputs.join, inputs.leave)
             _, silent = await self._crew.ask_all(_VERB, RoomsOrder(site.name, inputs))
         _log.info("rooms changed", site=site.name, devices=devices, silent=len(silent))
         return devices, len(silent)

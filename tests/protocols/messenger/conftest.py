@@ -16,32 +16,25 @@ from app.protocols.messenger.settings import Messenger
 from tests.demo.conftest import DemoServer
 from tests.support.browser import Browser, Page
 from tests.support.chat import ITERATIONS
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
+from tests.support.tables import sqlite_with_tables
 
 OpenChat = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
-    with running_postgres() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind."""
+    """The URL of a database with the tables and no row, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+        return sqlite_with_tables(tmp_path)
     postgres: Postgres = request.getfixturevalue("shared_postgres")
-    return postgres.new_database()
+    return postgres.database_with_tables()
 
 
 @pytest.fixture
 async def sql(database_url: str) -> AsyncIterator[ChatSql]:
     """The messenger's tables, empty."""
     sql = ChatSql.open(database_url)
-    await sql.make_tables()
     yield sql
     await sql.close()
 

@@ -26,6 +26,7 @@ from app.protocols.sites.disconnecting import (
 )
 from app.protocols.sites.figures import SitesCounts
 from app.protocols.sites.orders import MAX_ORDER_BYTES
+from app.protocols.sites.revocation import Revocation
 from tests.protocols.sites.crew import Crew
 from tests.protocols.sites.door import BACK, SITE, SITES, Door, received
 from tests.protocols.sites.test_admission import come_back, ticket_in
@@ -59,7 +60,7 @@ class World:
 async def world(door: Door) -> AsyncIterator[World]:
     """A node with the route."""
     crew = Crew()
-    kicks = Kicks(crew, door.application.live, door.node.tickets, door.node.counts)
+    kicks = Kicks(crew, door.application.live, Revocation(door.node.tickets), door.node.counts)
     routes = disconnect_routes(SITES, kicks, door.node.counts)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield World(door, crew, client, kicks)

@@ -23,6 +23,7 @@ from app.protocols.sites.joining import (
     rooms_operations,
     rooms_routes,
 )
+from app.protocols.sites.revocation import Revocation
 from tests.protocols.sites.crew import Crew
 from tests.protocols.sites.door import BOUND, SITE, SITES, Door, received
 from tests.protocols.sites.test_admission import come_back, ticket_in
@@ -84,7 +85,7 @@ async def test_a_user_joins_and_leaves(world: World) -> None:
 
 async def test_an_end_of_the_room_s_connections_means_new_members(world: World) -> None:
     """POST /disconnect by room ends those who have joined since, and leaves those alone who have left."""
-    kicks = Kicks(world.crew, world.door.application.live, world.door.node.tickets, world.door.node.counts)
+    kicks = Kicks(world.crew, world.door.application.live, Revocation(world.door.node.tickets), world.door.node.counts)
     await world.join(["user_1", "Old"])
     await world.post(user="user_1", join=["New"], leave=["old"])
     assert await kicks.kick(SITE, KickInputs(room="old")) == (0, 0)
@@ -184,5 +185,5 @@ async def test_an_operator_does_the_same(world: World) -> None:
         await operation.run(Call(call.caller, RoomsInputs(user="user_1"), SITE))
     await world.post(user="user_1", join=["sport"])
     (row,) = world.door.node.counts.records.take()["site", "audit"]
-    assert (row["action"], row["operator"]) == ("rooms.change", "the site's backend")
+    assert (row["action"], row["operator"]) == ("connections.rooms", "the site's backend")
     assert msgspec.json.decode(row["detail"])["join"] == ["sport"]
