@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
 
 from app import cli
 from app.config.yaml_file import write_yaml
-from tests.support.chat import chat_database
+from tests.support.chat import NewDatabase
 
 Run = Callable[..., Result]
 
 
-@contextlib.contextmanager
-def running(kind: str, folders: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs the command on an empty database; `given` is piped."""
-    with chat_database(kind, folders) as url:
-        path = folders.mktemp("users") / "sites.yml"
-        block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
-        other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
-        path.write_text(write_yaml({"talk": block, "shop": other}))
-        environ = {"DATABASE_URL": url, "RECADO_SITES": str(path)}
+def running(url: str, folders: pytest.TempPathFactory) -> Run:
+    """Runs the command on a database; `given` is piped."""
+    path = folders.mktemp("users") / "sites.yml"
+    block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
+    other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
+    path.write_text(write_yaml({"talk": block, "shop": other}))
+    environ = {"DATABASE_URL": url, "RECADO_SITES": str(path)}
 
-        def run(*arguments: str, given: str = "", site: str = "talk", **more: str) -> Result:
-            words = ["user", *arguments, "--site", site]
-            return CliRunner().invoke(cli.recado, words, input=given, env=environ | more)
+    def run(*arguments: str, given: str = "", site: str = "talk", **more: str) -> Result:
+        words = ["user", *arguments, "--site", site]
+        return CliRunner().invoke(cli.recado, words, input=given, env=environ | more)
 
-        yield run
+    return run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The command on a database that the tests of the module share."""
-    with running("sqlite", tmp_path_factory) as run:
-        yield run
+    return running(new_database("sqlite"), tmp_path_factory)
 
 
 def listed(run: Run) -> list[dict[str, object]]:
@@ -46,13 +42,9 @@ def listed(run: Run) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_the_life_of_users(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_life_of_users(kind: str, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Users are added with a piped or a made password, listed, disabled and enabled, and given another password."""
-    with running(kind, tmp_path_factory) as run:
-        _live(run)
-
-
-def _live(run: Run) -> None:
+    run = running(new_database(kind), tmp_path_factory)
     piped = run("add", "--login", "Ana", "--admin", "--password-stdin", given="a long password\n")
     assert piped.output == "OK user Ana, id 1, admin\n"
     made = run("add", "--login", "ben", "--name", "Ben B.").output.splitlines()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from app import cli
 from app.config.yaml_file import write_yaml
 from app.protocols.messenger.scram import keys_of
-from tests.support.chat import ITERATIONS, MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.chat import ITERATIONS, MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -28,14 +28,14 @@ LOGINS = ["ann", "ben", "cleo", "dora", "eve"]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
     """The URL of the database of this module, on each kind, with users."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        make_users(url, "team", LOGINS)
-        make_users(url, "team", ["new"], must_change=True)
-        make_users(url, "open", ["root"], is_admin=True)
-        make_users(url, "open", ["mia", "max"])
-        yield url
+    url = new_database(request.param)
+    make_users(url, "team", LOGINS)
+    make_users(url, "team", ["new"], must_change=True)
+    make_users(url, "open", ["root"], is_admin=True)
+    make_users(url, "open", ["mia", "max"])
+    return url
 
 
 @pytest.fixture(scope="module")

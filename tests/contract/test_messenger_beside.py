@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chat import MESSENGER, chat_database
+from tests.support.chat import MESSENGER, NewDatabase
 from tests.support.clients import MODERN, Client, ConnectCall
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -65,12 +65,12 @@ class Club:
 
 
 @pytest.fixture(scope="module")
-def server(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def server(tenant: Tenant, new_database: NewDatabase) -> Iterator[Deployment]:
     """Two nodes of this module's own."""
-    with chat_database("sqlite", tmp_path_factory) as url:
-        deployment = Deployment({SITE: club(tenant)}, environment={"DATABASE_URL": url}, nodes=2)
-        yield deployment
-        deployment.end()
+    url = new_database("sqlite")
+    deployment = Deployment({SITE: club(tenant)}, environment={"DATABASE_URL": url}, nodes=2)
+    yield deployment
+    deployment.end()
 
 
 @pytest.fixture
