@@ -23,6 +23,7 @@ from app.protocols.messenger.directory.journal_presence import JournalViewers
 from app.protocols.messenger.directory.presence import ChatPresence
 from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.directory.registration_events import RegistrationEvents
+from app.protocols.messenger.directory.registration_news import RegistrationNews
 from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
@@ -86,7 +87,7 @@ class _NodeMessenger(NodeProtocol):
         services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
-        self._follow(services, entrance, attendance)
+        self._follow(services, entrance, attendance, RegistrationNews(self._sql))
         synchronisation = Synchronisation(self._sql, online, names, services.node, counts)
         entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
         handlers = {
@@ -113,9 +114,12 @@ class _NodeMessenger(NodeProtocol):
 
         return ChatLoadRooms(services.config.sites, sql, self.directory, services.delivery, services.calls, connections)
 
-    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+    def _follow(
+        self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter], news: RegistrationNews
+    ) -> None:
         presence = self._presence
         entrance.on_joined.append(presence.joined)
+        entrance.on_joined.append(news.joined)
         entrance.on_left.append(presence.left)
         services.burials.append(presence.bury)
 

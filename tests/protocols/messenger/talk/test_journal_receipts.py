@@ -19,8 +19,8 @@ from tests.protocols.messenger.talk.talk_ground import NOW, Ground
 
 
 async def told(ground: Ground) -> list[tuple[list[str], dict[str, Any]]]:
-    """The receipts in the outbox, with the rooms that they go to."""
-    rows = [(row.rooms, msgspec.json.decode(row.body)) for row in await ground.outbox()]
+    """The receipts for senders in the outbox, with the rooms that they go to."""
+    rows = [(row.rooms, msgspec.json.decode(row.body)) for row in await ground.outbox() if row.but_device is None]
     return [(rooms, data) for rooms, (event, data) in rows if event == "receipt"]
 
 
@@ -39,7 +39,7 @@ async def deliver(ground: Ground, *acked: AckedSeq) -> set[AckedSeq]:
 
 
 async def test_read_messages(ground: Ground) -> None:
-    """The sender is told once, of messages of others that the reader sees."""
+    """The sender is told once, of messages of others that the reader sees; so are the reader's other devices."""
     me, you, other = await ground.users(3)
     mine = await ground.send(me, ChatTarget(user=you))
     more = await ground.send(me, ChatTarget(user=you))
@@ -50,7 +50,13 @@ async def test_read_messages(ground: Ground) -> None:
     assert await told(ground) == [([f"user_{me}"], receipt)]
     assert await ground.read(you, [mine.id], device="phone") == 0
     assert await ground.read(you, [mine.id], device="pad") == 1
-    assert len(await told(ground)) == 1
+    rows = await ground.outbox()
+    at_pad = {"ids": [mine.id], "user": you, "device": "pad", "state": "read", "at": NOW + 2}
+    assert [msgspec.json.decode(row.body) for row in rows] == [["receipt", at_pad]] * 2
+    assert [(row.rooms, row.but_user, row.but_device) for row in rows] == [
+        ([f"user_{me}"], None, None),
+        ([f"user_{you}"], f"user_{you}", "pad"),
+    ]
 
 
 async def test_delivered_messages(ground: Ground) -> None:
