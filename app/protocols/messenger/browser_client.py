@@ -12,6 +12,8 @@ from app.digests import digest
 _FOLDER = files("app.protocols.messenger") / "client"
 _COMMENTS = re.compile(r"^\s*/\*\*.*?\*/\n|^\s*//[^\n]*\n", re.DOTALL | re.MULTILINE)
 _INDENTATION = re.compile(r"^\s+", re.MULTILINE)
+#: The ends of lines that no reader needs. (No text of the client goes over a line.)
+_LINE_ENDS = re.compile(r"(?<=[{(,\[;])\n")
 #: Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -21,9 +23,9 @@ _HEADERS = {
 
 
 def browser_client() -> str:
-    """The client as pages get it: without the source's indentation and its comments, which stand in lines of their
-    own."""
-    return _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / "messenger.js").read_text()))
+    """The client as pages get it: without the source's indentation, most ends of lines, and its comments, which stand
+    in lines of their own."""
+    return _LINE_ENDS.sub("", _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / "messenger.js").read_text())))
 
 
 def browser_client_routes() -> list[BaseRoute]:
