@@ -3,6 +3,7 @@ the places where a message is seen, so that a search never looks into the conver
 
 from collections.abc import Sequence
 
+from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,6 +29,30 @@ async def index_words(sql: AsyncConnection, key: int, content: str, places: Sequ
         await sql.execute(text("DELETE FROM chat_search WHERE rowid = :key"), {"key": key})
     values = {"key": key, "words": " ".join(words_of(content)), "scope": " ".join(places)}
     await sql.execute(text("INSERT INTO chat_search (rowid, words, scope) VALUES (:key, :words, :scope)"), values)
+
+
+class IndexedText(Struct, frozen=True):
+    """A text that is to be found: the key of its message, and the places where it is seen."""
+
+    key: int
+    content: str
+    places: Sequence[str]
+
+
+async def index_new(sql: AsyncConnection, texts: Sequence[IndexedText]) -> None:
+    """Writes the words of new messages, with one statement for all."""
+    if is_postgres(sql):
+        statement = "INSERT INTO chat_search (key, words) VALUES (:key, array_to_tsvector(CAST(:lexemes AS TEXT[])))"
+        values = [
+            {"key": one.key, "lexemes": [*words_of(one.content), *("~" + place for place in one.places)]}
+            for one in texts
+        ]
+    else:
+        statement = "INSERT INTO chat_search (rowid, words, scope) VALUES (:key, :words, :scope)"
+        values = [
+            {"key": one.key, "words": " ".join(words_of(one.content)), "scope": " ".join(one.places)} for one in texts
+        ]
+    await sql.execute(text(statement), values)
 
 
 async def forget_words(sql: AsyncConnection, key: int) -> None:
