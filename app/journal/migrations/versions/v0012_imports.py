@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import BigInteger, Column, Integer, PrimaryKeyConstraint, Text
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0013"
 
 
 def upgrade() -> None:

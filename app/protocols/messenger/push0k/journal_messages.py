@@ -17,7 +17,7 @@ from app.protocols.messenger.push0k.outcome import ImportOutcome
 from app.protocols.messenger.push0k.source_rows import FAULT, LINK, TEXT, PushMessage
 from app.protocols.messenger.push0k.texts import PlainText, fault_text, link_text, plain_text
 from app.protocols.messenger.talk.journal_messages import places_of_message
-from app.protocols.messenger.talk.journal_search import IndexedText, index_new
+from app.protocols.messenger.talk.journal_search import IndexedText, index_words
 from app.protocols.messenger.talk.rules import ChatTarget
 from app.protocols.messenger.talk.settings import MAX_TEXT_CHARACTERS
 
@@ -173,17 +173,15 @@ async def _insert(
     await sql.execute(insert(chat_messages), rows)
     of_part = (_MESSAGE.site_id == site_id, _MESSAGE.id > last - len(new), _MESSAGE.id <= last)
     keys = {row.id: row.key for row in await sql.execute(select(_MESSAGE.id, _MESSAGE.key).where(*of_part))}
-    await index_new(
-        sql,
-        [
-            IndexedText(
-                keys[row["id"]],
-                row["text"],
-                places_of_message(site_id, one.sender, one.target, one.source.is_withheld),
-            )
-            for one, row in zip(new, rows, strict=True)
-        ],
-    )
+    texts = [
+        IndexedText(
+            keys[row["id"]],
+            row["text"],
+            places_of_message(site_id, one.sender, one.target, one.source.is_withheld),
+        )
+        for one, row in zip(new, rows, strict=True)
+    ]
+    await index_words(sql, texts, are_new=True)
     await note_ids(sql, site_id, "message", {one.key: row["id"] for one, row in zip(new, rows, strict=True)})
     outcome.counts["messages"] += len(new)
 
