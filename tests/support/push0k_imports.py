@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,9 @@ class Importing:
                 (key(row.message_id), name(row.user_id), row.delivered_at or 0, row.read_at or 0) for row in receipts
             ),
         }
+
+
+def same_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Everything but the numbers of quoted messages, which are those of a clock."""
+    messages = [{**one, "text": re.sub(r"\[#\d+\]", "", one["text"])} for one in found["messages"]]
+    return {**found, "messages": messages}

@@ -18,6 +18,7 @@ from app.protocols.messenger.push0k.journal_copies import AttachmentCopies
 from app.protocols.messenger.push0k.journal_people import TellPassword
 from app.protocols.messenger.push0k.journal_source import open_source
 from app.protocols.messenger.push0k.outcome import ImportOutcome
+from app.protocols.messenger.settings import is_beside
 
 #: The database of the messenger is waited for this long.
 _SECONDS = 15.0
@@ -41,6 +42,8 @@ class ImportWishes(Struct, frozen=True):
 async def import_push0k(config: Config, site: Site, wishes: ImportWishes) -> ImportOutcome:
     """Imports a database of push0k into a site with a messenger, or looks at it. Raises ConfigError, JournalUnavailable
     for the database of push0k, ChatUnavailable and TimeoutError for that of the messenger, and FilesUnavailable."""
+    if is_beside(site):
+        raise ConfigError(f"{site.name}.authUrl: expected a site without it, whose users log in here")
     if wishes.folder is not None and bounds_of(site) is None:
         raise ConfigError(f"{site.name}.messenger.files: expected true or an s3:// URL to import attachments")
     async with open_source(wishes.url) as source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import tracemalloc
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +20,7 @@ from app.protocols.messenger.push0k.importing import PushImport
 from app.protocols.messenger.push0k.journal_source import open_source
 from tests.support.postgres import Postgres
 from tests.support.push0k import PushDatabase, attach, ms_of, uuid_of
-from tests.support.push0k_imports import LARGE, SMALL, Importing, filled
+from tests.support.push0k_imports import LARGE, SMALL, Importing, filled, same_of
 
 ANN, BEN, CAT, EVE = "79990000001", "79990000002", "79990000003", "79990000005"
 SMALL_FILE = ["small.txt", "text/plain", len(SMALL), sha256(SMALL).hexdigest()]
@@ -157,12 +156,6 @@ async def test_any_break(
     whole = Importing(target.site, f"sqlite:///{target.config.data_dir / 'whole.sqlite'}", target.config.data_dir)
     await whole.run(source)
     assert same_of(await target.look()) == same_of(await whole.look())
-
-
-def same_of(found: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the numbers of quoted messages, which are those of a clock."""
-    messages = [{**one, "text": re.sub(r"\[#\d+\]", "", one["text"])} for one in found["messages"]]
-    return {**found, "messages": messages}
 
 
 async def test_files_that_come_later(target: Importing, source: str, folder: Path, tmp_path: Path) -> None:
