@@ -81,7 +81,11 @@ class TextIds:
 
     async def show(self, site: Site, event: str, answer: dict[str, Any]) -> dict[str, Any]:
         """Shows it with texts for the numbers."""
-        shown: dict[str, Any] = await self._names.shown(site, ANSWERED.get(event), answer)
+        if (shape := ANSWERED.get(event)) is None:
+            return answer
+        # Messages come packed, as other sites send them.
+        plain = msgspec.json.decode(msgspec.json.encode(answer))
+        shown: dict[str, Any] = await self._names.shown(site, shape, plain)
         return shown
 
 
