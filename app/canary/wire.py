@@ -119,7 +119,8 @@ class Wire:
         size = len(payload)
         length = bytes((0x80 | size,)) if size < _SHORT else bytes((0x80 | _SHORT,)) + size.to_bytes(2, "big")
         mask = os.urandom(4)
-        masked = bytes(byte ^ mask[index & 3] for index, byte in enumerate(payload))
+        key = (mask * (size // 4 + 1))[:size]
+        masked = (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
         self._writer.write(bytes((0x80 | opcode,)) + length + mask + masked)
 
     async def _length(self, short: int) -> int:

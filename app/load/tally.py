@@ -20,13 +20,15 @@ class Tally:
         self._delivery: list[float] = []
         self._store: list[float] = []
         self._notify: list[float] = []
+        #: The devices that get each message.
+        self.addressees = plan.devices
         self.received = self.refused = self.stored = 0
         self.receipts = self.receipts_stored = 0
 
     def begin(self, message: int, now: float) -> None:
         """A message is about to be sent."""
         self._sent_at[message] = now
-        self._missing[message] = self._plan.devices
+        self._missing[message] = self.addressees
 
     def accepted(self, message: int, recipients: int, now: float) -> None:
         """The server has stored it for so many devices."""
@@ -62,14 +64,19 @@ class Tally:
             "refused": self.refused,
             "lost": self.stored - len(self._delivery),
             "counts": counts,
-            "per_second": {name: round(count / seconds, 1) if seconds else 0.0 for name, count in counts.items()},
-            "delivery_ms": _spread(self._delivery),
-            "store_ms": _spread(self._store),
-            "notify_ms": _spread(self._notify),
+            "per_second": per_second(counts, seconds),
+            "delivery_ms": spread(self._delivery),
+            "store_ms": spread(self._store),
+            "notify_ms": spread(self._notify),
         }
 
 
-def _spread(times: list[float]) -> dict[str, float] | None:
+def per_second(counts: dict[str, int], seconds: float) -> dict[str, float]:
+    """The counts of each second."""
+    return {name: round(count / seconds, 1) if seconds else 0.0 for name, count in counts.items()}
+
+
+def spread(times: list[float]) -> dict[str, float] | None:
     """The average, the least, the most and the percentiles, in milliseconds; None: there is no time."""
     if not times:
         return None

@@ -190,7 +190,7 @@ class RedisQueues:
     def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
         """Lets a user join and leave rooms; see `QueueStore`."""
         joins, leaves = (msgspec.json.encode(room_names(rooms)) for rooms in (change.joins, change.leaves))
-        words = (self._deadline(site), change.number or "", change.user_room, joins, leaves)
+        words = (self._deadline(site), change.number or "", encode_text(change.user_room), joins, leaves, change.most)
         return _number(self._run("change_rooms", site, self.now_ms, *words))
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import RequestRefused
+from app.load.chat_tally import ChatTally
 from app.load.operations import rows_of
 from app.load.plan import MAX_DELIVERIES, MAX_MESSAGES, LoadPlan
 from app.load.tally import Tally
@@ -27,6 +28,23 @@ def test_the_totals() -> None:
     assert totals["store_ms"]["average"] == 10.0
     assert totals["notify_ms"] == {"average": 20.0, "least": 10.0, "most": 30.0, "p50": 10.0, "p99": 30.0}
     assert (totals["refused"], totals["lost"]) == (0, 0)
+
+
+def test_a_messenger() -> None:
+    """A message to a room of three users at devices of three processes is thirteen operations."""
+    tally = ChatTally(LoadPlan(devices=3, messages=2), nodes=3)
+    for message in (0, 1):
+        tally.begin(message, 10.0)
+        tally.accepted(message, 0, 10.010)
+        assert [tally.arrived(device, message, 10.020) for device in (1, 2)] == [False, True]
+    tally.receipts, tally.told = 4, 3
+    assert tally.missing == 1
+    tally.told = 4
+    totals = tally.totals(2.0)
+    counts = {"received": 2, "stored": 2, "forwarded": 6, "sent": 4}
+    receipts = {"receipts_received": 4, "receipts_stored": 4, "receipts_told": 4}
+    assert totals["counts"] == {**counts, **receipts, "operations": 2 * 13}
+    assert (totals["per_second"]["operations"], totals["lost"], tally.missing) == (13.0, 0, 0)
 
 
 def test_what_does_not_count() -> None:
@@ -64,7 +82,7 @@ def test_a_run_is_bounded_as_a_whole(devices: int, messages: int, is_refused: bo
     plan = LoadPlan(devices=devices, messages=messages)
     assert (plan.total > MAX_MESSAGES or plan.total * devices > MAX_DELIVERIES) is is_refused
     if is_refused:
-        with pytest.raises(RequestRefused, match="devices, messages: expected at most 20000 messages"):
+        with pytest.raises(RequestRefused, match="devices, messages: expected at most 30000 messages"):
             plan.check()
     else:
         plan.check()

@@ -31,6 +31,9 @@ MAX_ABOUT_CHARACTERS = 128
 MAX_KEY_CHARACTERS = 128
 #: The longest message of SCRAM.
 MAX_SCRAM_CHARACTERS = 1_024
+#: Imported forms of a password that one proof has, and the longest name of one.
+MAX_FORMS = 4
+MAX_FORM_CHARACTERS = 16
 #: A longer text is no token.
 MAX_TOKEN_CHARACTERS = 64
 #: Members of one room.
@@ -58,3 +61,5 @@ MAX_USERS = 100_000
 MAX_ROOMS = 100_000
 #: Questions to SQL of one site under way on a node; others wait.
 MAX_UNDER_WAY = 4
+#: Names of users and rooms of backends that a node knows, of all sites.
+MOST_NAMES_KNOWN = 200_000

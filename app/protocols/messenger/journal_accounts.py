@@ -19,6 +19,7 @@ from app.protocols.messenger.journal_tables import (
     chat_members,
     chat_networks,
     chat_sessions,
+    chat_sites,
     chat_users,
 )
 from app.protocols.messenger.journal_user_rows import (
@@ -36,7 +37,7 @@ from app.protocols.messenger.scram import Keys
 from app.protocols.messenger.settings import Messenger
 
 #: A device that connects again is noted as seen at most so often.
-_SEEN_MS = 3_600_000
+SEEN_MS = 3_600_000
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
 
@@ -51,6 +52,12 @@ class JournalAccounts:
         """The secret; see `AccountStore`."""
         return await self._sql.secret_of(site)
 
+    async def forms_of(self, site: Site) -> Sequence[str]:
+        """The forms; see `AccountStore`."""
+        async with self._sql.reading(site, of_strangers=True) as (sql, site_id):
+            told = (await sql.execute(select(chat_sites.c.forms).where(chat_sites.c.site_id == site_id))).scalar_one()
+        return str(told).split()
+
     async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
         """The user who logs in; see `AccountStore`."""
         known = and_(chat_networks.c.user_id == chat_users.c.id, chat_networks.c.network == network)
@@ -60,7 +67,7 @@ class JournalAccounts:
             row = (await sql.execute(statement.where(*of_login))).one_or_none()
         if row is None or row.is_disabled or row.stored_key is None:
             return None
-        return Candidate(user_of(row), _keys_of(row), row.at is not None)
+        return Candidate(user_of(row), _keys_of(row), row.at is not None, row.scheme)
 
     async def enter(self, caller: ChatCaller, candidate: Candidate, token: bytes, network: str) -> Entered | None:
         """Begins a session; see `AccountStore`."""
@@ -83,7 +90,7 @@ class JournalAccounts:
             app = (await sql.execute(app_question(session.app_id))).one_or_none()
             rooms = await _rooms_of(sql, site_id, session.id)
         device_id, app_id = session.device_id, session.app_id
-        if session.seen_at < now_ms() - _SEEN_MS or app != _app_key(caller.app):
+        if session.seen_at < now_ms() - SEEN_MS or app != app_key(caller.app):
             async with self._sql.writing(caller.site) as (sql, site_id):
                 app_id = await app_row(sql, site_id, caller.app)
                 device_id = await note_device(sql, site_id, caller, session.id, app_id)
@@ -183,7 +190,8 @@ async def _rooms_of(sql: AsyncConnection, site_id: int, user_id: int) -> list[st
     return [f"user_{user_id}", *(f"{ROOM_PREFIX}{room_id}" for room_id in rows.scalars())]
 
 
-def _app_key(app: ClientApp | None) -> tuple[str, str, str] | None:
+def app_key(app: ClientApp | None) -> tuple[str, str, str] | None:
+    """A program as `app_question` answers it."""
     return None if app is None else (app.name, app.reference, app.version)
 
 

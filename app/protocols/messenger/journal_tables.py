@@ -44,6 +44,8 @@ chat_sites = Table(
     Column("site_id", Integer, primary_key=True, autoincrement=False),
     #: 32 random bytes: the made-up salts of unknown logins and the signatures of links follow from it.
     Column("secret", LargeBinary, nullable=False),
+    #: The forms of imported passwords, separated by spaces: each client tries them beside its own.
+    Column("forms", Text, nullable=False, server_default=""),
 )
 
 chat_users = Table(
@@ -77,6 +79,8 @@ chat_users = Table(
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
     Index("chat_users_voided", "site_id", "voided"),
+    # The columns that lists are filtered by.
+    Index("chat_users_listed", "site_id", "id", "login_key", "external", "name", "is_disabled", "is_admin"),
     sqlite_autoincrement=True,
 )
 
@@ -129,7 +133,7 @@ chat_rooms = Table(
     _flag("is_archived"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "external"),
-    Index("chat_rooms_by_site", "site_id"),
+    Index("chat_rooms_listed", "site_id", "id", "name", "kind", "is_archived"),
     sqlite_autoincrement=True,
 )
 
@@ -251,6 +255,7 @@ chat_changes = Table(
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
     Index("chat_changes_of", "site_id", "what", "of_id", "id"),
+    Index("chat_changes_of_owner", "site_id", "owner_id", "id"),
     sqlite_with_rowid=False,
 )
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_sessions, chat_users
-from app.protocols.messenger.scram import Keys
+from app.protocols.messenger.scram import OWN_SCHEME, Keys
 
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
@@ -31,7 +31,7 @@ USER_COLUMNS = [
     *(chat_users.c[name] for name in ("id", "login", "external", "name", "sign", "icon", "is_disabled", "must_change")),
     _is_admin().label("is_admin"),
 ]
-KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key")]
+KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key", "scheme")]
 
 
 def user_of(row: Row[Any]) -> ChatUser:
@@ -45,6 +45,7 @@ def user_of(row: Row[Any]) -> ChatUser:
         is_admin=row.is_admin,
         is_disabled=row.is_disabled,
         must_change=row.must_change,
+        external=row.external,
     )
 
 
@@ -60,9 +61,10 @@ async def user_row(sql: AsyncConnection, site_id: int, user_id: int) -> Row[Any]
     return (await sql.execute(statement.where(*of_user))).one_or_none()
 
 
-def set_keys(keys: Keys) -> dict[str, Any]:
-    """The columns of a user's keys."""
+def set_keys(keys: Keys, scheme: str = OWN_SCHEME) -> dict[str, Any]:
+    """The columns of a user's keys, and of how clients make the password that they are keys of."""
     return {
+        "scheme": scheme,
         "salt": keys.salt,
         "iterations": keys.iterations,
         "stored_key": keys.stored_key,
@@ -78,6 +80,16 @@ async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int],
         of_users = (chat_users.c.site_id == site_id, chat_users.c.id.in_(ids[start : start + _PART]))
         found |= set((await sql.execute(select(chat_users.c.id).where(*of_users, _is_admin(but_room)))).scalars())
     return found
+
+
+async def admins_of(sql: AsyncConnection, site_id: int) -> set[int]:
+    """All admins of a site."""
+    members, rooms = chat_members.c, chat_rooms.c
+    by_flag = select(chat_users.c.id).where(chat_users.c.site_id == site_id, chat_users.c.is_admin)
+    of_room = and_(rooms.id == members.room_id, rooms.kind == _ADMINS, rooms.is_archived.is_(False))
+    by_room = select(members.user_id).select_from(chat_members.join(chat_rooms, of_room))
+    by_room = by_room.where(members.site_id == site_id, members.until.is_(None))
+    return set((await sql.execute(by_flag.union(by_room))).scalars())
 
 
 async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:

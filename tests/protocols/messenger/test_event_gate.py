@@ -45,3 +45,19 @@ def test_events_that_wait() -> None:
     with pytest.raises(ChatRefusal) as refused:
         gate.count(100.0, 10)
     assert refused.value.code == "too_many"
+
+
+def test_events_under_way_together() -> None:
+    """Events in a row that may be under way together are taken together, others one by one; all of them count."""
+    gate = EventGate()
+    grouped, single = Handler(NoData, _handle, is_grouped=True), Handler(NoData, _handle)
+    kinds = [grouped, grouped, single, single, grouped]
+    gate.waiting.extend(WaitingEvent(str(number), kind, NoData(), None) for number, kind in enumerate(kinds))
+    taken = []
+    while gate.waiting:
+        taken.append([event.name for event in gate.take()])
+    assert taken == [["0", "1"], ["2"], ["3"], ["4"]]
+    gate.waiting.extend([WaitingEvent("x", grouped, NoData(), None)] * MAX_EVENTS_WAITING)
+    assert len(gate.take()) == MAX_EVENTS_WAITING
+    with pytest.raises(ChatRefusal, match="without an answer"):
+        gate.count(1.0, 10)

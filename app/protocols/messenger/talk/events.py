@@ -9,16 +9,18 @@ from sqlalchemy import select
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.core.address import MAX_ROOM_BYTES
 from app.protocols.messenger.answers import ChatEvent, ChatRefusal
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.handlers import Handler
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_members
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
+from app.protocols.messenger.talk.acceptance import Acceptance
 from app.protocols.messenger.talk.journal_attachments import attach
 from app.protocols.messenger.talk.journal_changes import Change, change
 from app.protocols.messenger.talk.journal_history import Listed, check_conversation, history, search
-from app.protocols.messenger.talk.journal_messages import MessageDesk, accept, check_user
+from app.protocols.messenger.talk.journal_messages import MessageDesk, Post, check_user
 from app.protocols.messenger.talk.journal_receipts import note_read
 from app.protocols.messenger.talk.journal_visible import blocked_by, has_blocked
 from app.protocols.messenger.talk.ports import WakeRelay
@@ -128,11 +130,16 @@ class TalkEvents:
         self._wake = wake
         self._announcer = announcer
         self._max_bytes = max_bytes
+        self._acceptance = Acceptance(sql, wake, lambda site: MessageDesk(self._bounds_of(site), attach))
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        await self._acceptance.close()
 
     def handlers(self) -> dict[str, Handler]:
         """The events by name."""
         return {
-            "message": Handler(MessageData, self.message),
+            "message": Handler(MessageData, self.message, is_grouped=True),
             "edit": Handler(EditData, self.edit),
             "delete": Handler(DeleteData, self.delete),
             "receipts": Handler(ReceiptsData, self.receipts),
@@ -147,11 +154,7 @@ class TalkEvents:
             raise ChatRefusal("impersonation", "Nobody speaks for another user.")
         named = (data.reply_to, data.forward_of, data.file)
         wish = MessageWish(data.id, data.to.target, data.kind, data.text, _packed(data.data), *named)
-        now = now_ms()
-        desk = MessageDesk(self._bounds_of(caller.site), attach)
-        async with self._sql.writing(caller.site) as (sql, site_id):
-            accepted = await accept(sql, site_id, sender_of(caller), wish, now, desk)
-        self._wake(caller.site)
+        accepted = await self._acceptance.accept(caller.site, Post(sender_of(caller), wish))
         return {"id": accepted.id, "at": accepted.at}
 
     async def edit(self, caller: ChatCaller, data: EditData) -> Mapping[str, Any]:
@@ -212,6 +215,9 @@ class TalkEvents:
     def _bounds_of(self, site: Site) -> TalkBounds:
         settings = site.section(Messenger)
         most = min(site.limits.message_bytes or self._max_bytes, self._max_bytes)
+        if is_beside(site):
+            # The ids of its sender and its addressee become texts.
+            most = max(most // 2, most - 2 * MAX_ROOM_BYTES)
         return TalkBounds(most, settings is not None and settings.contact_list == "rooms")
 
 
@@ -232,4 +238,4 @@ def _packed(data: Any) -> str | None:
 
 
 def _listed(found: Listed) -> dict[str, Any]:
-    return {"messages": [msgspec.json.decode(one) for one in found.messages], "more": found.more}
+    return {"messages": found.messages, "more": found.more}

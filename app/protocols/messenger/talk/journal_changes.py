@@ -14,7 +14,7 @@ from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_members, chat_messages
 from app.protocols.messenger.talk.journal_messages import places_of_message, without
 from app.protocols.messenger.talk.journal_outbox import put
-from app.protocols.messenger.talk.journal_search import forget_words, index_words
+from app.protocols.messenger.talk.journal_search import IndexedText, forget_words, index_words
 from app.protocols.messenger.talk.journal_visible import OwnChange, has_blocked, room_facts, seen, visible_row
 from app.protocols.messenger.talk.rules import ChatTarget, RoomFacts, check_change, hidden_by_block, parts_of
 from app.protocols.messenger.talk.settings import MAX_ROOMS_OF_ROW
@@ -90,7 +90,7 @@ async def _index_again(sql: AsyncConnection, site_id: int, row: Row[Any], after:
         await forget_words(sql, row.key)
         return
     places = places_of_message(site_id, row.from_user_id, ChatTarget(row.to_user_id, row.room_id), row.is_withheld)
-    await index_words(sql, row.key, after.text, places, is_new=False)
+    await index_words(sql, [IndexedText(row.key, after.text, places)], are_new=False)
 
 
 async def _rooms_of_change(

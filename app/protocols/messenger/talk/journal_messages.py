@@ -1,7 +1,7 @@
 """Accepting messages: what is stored, and the row of the outbox in the same transaction."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -14,7 +14,7 @@ from app.protocols.messenger.directory.journal_viewers import seen_among
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_messages
 from app.protocols.messenger.talk.journal_outbox import put
-from app.protocols.messenger.talk.journal_search import index_words, places_of
+from app.protocols.messenger.talk.journal_search import IndexedText, index_words, places_of
 from app.protocols.messenger.talk.journal_visible import has_blocked, room_facts, visible_row, visible_to
 from app.protocols.messenger.talk.rules import (
     ChatTarget,
@@ -37,30 +37,191 @@ class MessageDesk(Struct, frozen=True):
     take_file: TakeFile
 
 
+class Post(Struct, frozen=True):
+    """A message that waits to be accepted."""
+
+    sender: ChatSender
+    wish: MessageWish
+
+    @property
+    def client_key(self) -> tuple[int, str]:
+        """Two messages with the same one are the same."""
+        return self.sender.user, self.wish.client_id
+
+
+class _Checked(Struct, frozen=True):
+    """A message that its sender may write."""
+
+    post: Post
+    is_withheld: bool
+
+
+class _Numbered(Struct, frozen=True):
+    """A message with its place in the order of acceptance."""
+
+    checked: _Checked
+    id: int
+    file_info: str | None
+    #: The event as clients get it.
+    body: str
+
+
+_Outcome: TypeAlias = AcceptedMessage | ChatRefusal
+
+
 async def accept(
     sql: AsyncConnection, site_id: int, sender: ChatSender, wish: MessageWish, now: int, desk: MessageDesk
 ) -> AcceptedMessage:
     """Stores a message, or answers that of the same request before. Raises ChatRefusal."""
-    earlier = await _earlier(sql, site_id, sender.user, wish)
-    if earlier is not None:
-        return earlier
-    is_withheld = await _check_target(sql, site_id, sender.user, wish.to, desk)
-    await _check_named(sql, site_id, sender.user, wish)
-    file_info = await desk.take_file(sql, site_id, sender.user, wish.file, now) if wish.file is not None else None
-    number = await take(sql, site_id)
-    body = event_body("message", shown(_as_seen(number, sender, wish, file_info, now)))
-    if len(body.encode()) > desk.bounds.max_bytes:
-        raise ChatRefusal("too_long", f"Expected a message of at most {desk.bounds.max_bytes} bytes.")
-    columns = _columns(number, sender, wish, now) | {"file_info": file_info, "is_withheld": is_withheld}
-    stored = insert(chat_messages).values(site_id=site_id, **columns).returning(_MESSAGE.key)
-    key = (await sql.execute(stored)).scalar_one()
-    places = places_of_message(site_id, sender.user, wish.to, is_withheld)
-    await index_words(sql, key, wish.text, places, is_new=True)
-    users = addressees(wish.to, sender.user, is_withheld)
-    rooms = [shared_room(wish.to.room or 0)] if users is None else [user_room(user) for user in users]
-    row = {"id": number, "rooms": msgspec.json.encode(rooms).decode(), "body": body, "message_id": number}
-    await put(sql, site_id, [row | without(sender)])
-    return AcceptedMessage(number, now)
+    [outcome] = await accept_all(sql, site_id, [Post(sender, wish)], now, desk)
+    if isinstance(outcome, ChatRefusal):
+        raise outcome
+    return outcome
+
+
+async def accept_all(
+    sql: AsyncConnection, site_id: int, posts: Sequence[Post], now: int, desk: MessageDesk
+) -> list[_Outcome]:
+    """Stores messages in their order, or answers those of the same requests before. Each has an outcome of its own: one
+    that is refused leaves nothing behind but a gap among the numbers."""
+    outcomes: dict[tuple[int, str], _Outcome] = {}
+    known = await _earlier(sql, site_id, posts, outcomes)
+    checked = await _check_all(sql, site_id, [one for one in posts if one.client_key not in known], desk, outcomes)
+    numbered = await _number_all(sql, site_id, checked, now, desk, outcomes)
+    await _store_all(sql, site_id, numbered, now)
+    for one in numbered:
+        key = one.checked.post.client_key
+        known[key] = one.checked.post.wish.digest
+        outcomes[key] = AcceptedMessage(one.id, now)
+    return [_outcome_of(post, known, outcomes) for post in posts]
+
+
+async def _earlier(
+    sql: AsyncConnection, site_id: int, posts: Sequence[Post], outcomes: dict[tuple[int, str], _Outcome]
+) -> dict[tuple[int, str], bytes]:
+    """The digests of those messages that are stored already; their outcomes are noted."""
+    of_clients = (
+        _MESSAGE.site_id == site_id,
+        _MESSAGE.from_user_id.in_({one.sender.user for one in posts}),
+        _MESSAGE.client_id.in_({one.wish.client_id for one in posts}),
+    )
+    columns = (_MESSAGE.from_user_id, _MESSAGE.client_id, _MESSAGE.id, _MESSAGE.at, _MESSAGE.digest)
+    found = {}
+    for row in await sql.execute(select(*columns).where(*of_clients)):
+        key = (row.from_user_id, row.client_id)
+        found[key] = bytes(row.digest)
+        outcomes[key] = AcceptedMessage(row.id, row.at)
+    return found
+
+
+async def _check_all(
+    sql: AsyncConnection,
+    site_id: int,
+    posts: Sequence[Post],
+    desk: MessageDesk,
+    outcomes: dict[tuple[int, str], _Outcome],
+) -> list[_Checked]:
+    """The messages that may be written, each once; the refusals of the others are noted."""
+    checked: dict[tuple[int, str], _Checked] = {}
+    # The answer for a sender and a target is the same until this transaction commits.
+    targets: dict[tuple[int, ChatTarget], bool] = {}
+    for post in posts:
+        if post.client_key in checked or post.client_key in outcomes:
+            continue
+        me, to = post.sender.user, post.wish.to
+        try:
+            if (me, to) not in targets:
+                targets[me, to] = await _check_target(sql, site_id, me, to, desk)
+            await _check_named(sql, site_id, me, post.wish)
+        except ChatRefusal as refusal:
+            outcomes[post.client_key] = refusal
+            continue
+        checked[post.client_key] = _Checked(post, targets[me, to])
+    return list(checked.values())
+
+
+async def _number_all(
+    sql: AsyncConnection,
+    site_id: int,
+    checked: Sequence[_Checked],
+    now: int,
+    desk: MessageDesk,
+    outcomes: dict[tuple[int, str], _Outcome],
+) -> list[_Numbered]:
+    """Gives the messages their numbers, and takes their files; the refusals are noted."""
+    if not checked:
+        return []
+    first = await take(sql, site_id, len(checked)) - len(checked) + 1
+    numbered = []
+    for number, one in enumerate(checked, first):
+        try:
+            if one.post.wish.file is None:
+                numbered.append(_numbered(one, number, None, now, desk.bounds))
+            else:
+                numbered.append(await _with_file(sql, site_id, one, number, now, desk))
+        except ChatRefusal as refusal:
+            outcomes[one.post.client_key] = refusal
+    return numbered
+
+
+async def _with_file(
+    sql: AsyncConnection, site_id: int, checked: _Checked, number: int, now: int, desk: MessageDesk
+) -> _Numbered:
+    sender, file = checked.post.sender, checked.post.wish.file
+    assert file is not None, "the caller asks for a file"
+    # A message that is refused has taken no file.
+    async with sql.begin_nested():
+        file_info = await desk.take_file(sql, site_id, sender.user, file, now)
+        return _numbered(checked, number, file_info, now, desk.bounds)
+
+
+def _numbered(checked: _Checked, number: int, file_info: str | None, now: int, bounds: TalkBounds) -> _Numbered:
+    post = checked.post
+    body = event_body("message", shown(_as_seen(number, post.sender, post.wish, file_info, now)))
+    if len(body.encode()) > bounds.max_bytes:
+        raise ChatRefusal("too_long", f"Expected a message of at most {bounds.max_bytes} bytes.")
+    return _Numbered(checked, number, file_info, body)
+
+
+async def _store_all(sql: AsyncConnection, site_id: int, numbered: Sequence[_Numbered], now: int) -> None:
+    """Writes the rows of messages, their words, and the rows of the outbox."""
+    if not numbered:
+        return
+    rows = [
+        {
+            "site_id": site_id,
+            **_columns(one.id, one.checked.post.sender, one.checked.post.wish, now),
+            "file_info": one.file_info,
+            "is_withheld": one.checked.is_withheld,
+        }
+        for one in numbered
+    ]
+    stored = await sql.execute(insert(chat_messages).returning(_MESSAGE.id, _MESSAGE.key), rows)
+    keys = {row.id: row.key for row in stored}
+    await index_words(sql, [_indexed(site_id, one, keys[one.id]) for one in numbered], are_new=True)
+    await put(sql, site_id, list(map(_outbox_row, numbered)))
+
+
+def _indexed(site_id: int, one: _Numbered, key: int) -> IndexedText:
+    sender, wish = one.checked.post.sender, one.checked.post.wish
+    return IndexedText(key, wish.text, places_of_message(site_id, sender.user, wish.to, one.checked.is_withheld))
+
+
+def _outbox_row(one: _Numbered) -> dict[str, Any]:
+    sender, to = one.checked.post.sender, one.checked.post.wish.to
+    users = addressees(to, sender.user, one.checked.is_withheld)
+    rooms = [shared_room(to.room or 0)] if users is None else [user_room(user) for user in users]
+    row = {"id": one.id, "rooms": msgspec.json.encode(rooms).decode(), "body": one.body, "message_id": one.id}
+    return row | without(sender)
+
+
+def _outcome_of(
+    post: Post, known: Mapping[tuple[int, str], bytes], outcomes: Mapping[tuple[int, str], _Outcome]
+) -> _Outcome:
+    digest = known.get(post.client_key)
+    if digest is not None and digest != post.wish.digest:
+        return ChatRefusal("id_taken", "Another message has this id.")
+    return outcomes[post.client_key]
 
 
 def _columns(number: int, sender: ChatSender, wish: MessageWish, now: int) -> dict[str, Any]:
@@ -102,20 +263,6 @@ def _as_seen(number: int, sender: ChatSender, wish: MessageWish, file_info: str 
         changed_at=None,
         is_deleted=False,
     )
-
-
-async def _earlier(sql: AsyncConnection, site_id: int, user: int, wish: MessageWish) -> AcceptedMessage | None:
-    of_client = (
-        _MESSAGE.site_id == site_id,
-        _MESSAGE.from_user_id == user,
-        _MESSAGE.client_id == wish.client_id,
-    )
-    row = (await sql.execute(select(_MESSAGE.id, _MESSAGE.at, _MESSAGE.digest).where(*of_client))).one_or_none()
-    if row is None:
-        return None
-    if bytes(row.digest) != wish.digest:
-        raise ChatRefusal("id_taken", "Another message has this id.")
-    return AcceptedMessage(row.id, row.at)
 
 
 async def _check_target(sql: AsyncConnection, site_id: int, me: int, to: ChatTarget, desk: MessageDesk) -> bool:

@@ -2,7 +2,9 @@
 the places where a message is seen, so that a search never looks into the conversations of others."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,20 +16,31 @@ def places_of(site_id: int, users: Sequence[int], rooms: Sequence[int]) -> list[
     return [f"s{site_id}u{user}" for user in users] + [f"s{site_id}r{room}" for room in rooms]
 
 
-async def index_words(sql: AsyncConnection, key: int, content: str, places: Sequence[str], *, is_new: bool) -> None:
-    """Writes the words of a message, in place of its earlier ones."""
+class IndexedText(Struct, frozen=True):
+    """The words of a message, and the places where it is found. Its key is that of the message's row."""
+
+    key: int
+    content: str
+    places: Sequence[str]
+
+
+async def index_words(sql: AsyncConnection, texts: Sequence[IndexedText], *, are_new: bool) -> None:
+    """Writes the words of messages, in place of their earlier ones."""
     if is_postgres(sql):
-        lexemes = [*words_of(content), *("~" + place for place in places)]
         statement = (
             "INSERT INTO chat_search (key, words) VALUES (:key, array_to_tsvector(CAST(:lexemes AS TEXT[]))) "
             "ON CONFLICT (key) DO UPDATE SET words = excluded.words"
         )
-        await sql.execute(text(statement), {"key": key, "lexemes": lexemes})
+        rows: list[dict[str, Any]] = [
+            {"key": one.key, "lexemes": [*words_of(one.content), *("~" + place for place in one.places)]}
+            for one in texts
+        ]
+        await sql.execute(text(statement), rows)
         return
-    if not is_new:
-        await sql.execute(text("DELETE FROM chat_search WHERE rowid = :key"), {"key": key})
-    values = {"key": key, "words": " ".join(words_of(content)), "scope": " ".join(places)}
-    await sql.execute(text("INSERT INTO chat_search (rowid, words, scope) VALUES (:key, :words, :scope)"), values)
+    if not are_new:
+        await sql.execute(text("DELETE FROM chat_search WHERE rowid = :key"), [{"key": one.key} for one in texts])
+    rows = [{"key": one.key, "words": " ".join(words_of(one.content)), "scope": " ".join(one.places)} for one in texts]
+    await sql.execute(text("INSERT INTO chat_search (rowid, words, scope) VALUES (:key, :words, :scope)"), rows)
 
 
 async def forget_words(sql: AsyncConnection, key: int) -> None:
