@@ -6,6 +6,7 @@ import asyncio
 
 from msgspec import structs
 from sqlalchemy import Row, select
+from structlog.testing import capture_logs
 
 from app.config.settings import Site
 from app.protocols.messenger.directory.directory import ChatDirectory
@@ -43,7 +44,9 @@ async def test_processes_that_start_together(database_url: str, site: Site) -> N
     processes = [ChatSql.open(database_url) for _ in range(3)]
     try:
         await processes[0].make_tables()
-        await asyncio.gather(*(start(sql, named) for sql in processes))
+        with capture_logs() as lines:
+            await asyncio.gather(*(start(sql, named) for sql in processes))
+        assert [line["event"] for line in lines] == ["messenger admin made"]
         (made,) = await users(processes[0], site)
         assert (made.login, made.is_admin, made.must_change) == ("Ann", True, False)
         await start(processes[1], naming(site, "ANN", "another password"))
