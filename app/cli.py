@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
-from app.commands import journal, load, receipts
+from app.commands import chat_import, journal, load, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
 from app.commands.site_door import ServerChoice, server_and_key, server_options
@@ -216,14 +216,16 @@ def send(**given: Any) -> None:
 
 @recado.group("import")
 def import_() -> None:
-    """Take over data of a server that Recado replaces, through a running Recado.
-
-    An import may be repeated: what is there already is replaced.
+    """Take over data of a server that Recado replaces. An import may be repeated.
 
     \b
-    Example:
+    Examples:
       recado import es-web-notify --site shop registered_endpoints.sql
+      recado import push0k --site team --files atach postgresql://localhost/push0k
     """
+
+
+import_.add_command(chat_import.push0k)
 
 
 def _add_import(protocol: str, importer: Importer) -> None:

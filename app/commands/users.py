@@ -34,7 +34,7 @@ from app.protocols.messenger.operations.journal_listed_rooms import (
 )
 from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.scram import Keys, keys_of
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 
 #: The name in the history for changes of these commands.
 _SHELL = "shell"
@@ -81,7 +81,9 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
       recado user add --site talk --login ana --admin
       echo "$PASSWORD" | recado user add --site talk --login ben --password-stdin
     """
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
+    if is_beside(site):
+        raise Failure("the users of this site are those of its backend: they come by themselves")
     password, is_made = _password(given["is_piped"])
     keys = _keys(site, password)
 
@@ -108,7 +110,7 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
 @click.pass_obj
 def list_all(load: Load, config_path: str | None, sites_path: str | None, site_name: str, as_json: bool) -> None:
     """List the users."""
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
     found = _perform(config, site, list_users)
     if as_json:
         for one in found:
@@ -150,7 +152,7 @@ def change_password(
     load: Load, config_path: str | None, sites_path: str | None, site_name: str, login: str, is_piped: bool
 ) -> None:
     """Give a user another password. Its sessions end within seconds."""
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
     password, is_made = _password(is_piped)
     keys = _keys(site, password)
 
@@ -175,7 +177,7 @@ def room() -> None:
 @click.pass_obj
 def list_rooms(load: Load, config_path: str | None, sites_path: str | None, site_name: str, as_json: bool) -> None:
     """List the rooms."""
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
     found = _perform(config, site, _rooms)
     if as_json:
         for one in found:
@@ -206,7 +208,7 @@ def _state(one: dict[str, Any]) -> str:
 
 
 def _set_disabled(config: Config, site_name: str, login: str, is_disabled: bool) -> None:
-    config, site = _site_of(config, site_name)
+    config, site = messenger_of(config, site_name)
 
     async def work(sql: AsyncConnection, site_id: int) -> None:
         user_id = await _id_of(sql, site_id, login)
@@ -223,7 +225,8 @@ async def _id_of(sql: AsyncConnection, site_id: int, login: str) -> int:
     return int(row.id)
 
 
-def _site_of(config: Config, name: str) -> tuple[Config, Site]:
+def messenger_of(config: Config, name: str) -> tuple[Config, Site]:
+    """The settings, and a site with a messenger. Raises Failure."""
     if config.journal_url is None:
         raise Failure("there is no journal: expected database_url or DATABASE_URL")
     site = config.sites.get(name)
@@ -245,7 +248,7 @@ def _perform(config: Config, site: Site, work: _Work[_Answer]) -> _Answer:
         finally:
             await store.close()
 
-    assert config.journal_url is not None, "see _site_of"
+    assert config.journal_url is not None, "see messenger_of"
     try:
         return asyncio.run(run(config.journal_url))
     except TimeoutError:

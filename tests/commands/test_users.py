@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +15,7 @@ from app.config.yaml_file import write_yaml
 from app.protocols.messenger.journal_members import enter_all
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_rooms
-from tests.support.chat import chat_database
+from tests.support.chat import NewDatabase
 
 
 class Run:
@@ -34,22 +32,19 @@ class Run:
         return CliRunner().invoke(cli.recado, words, input=given, env=self._environ | more)
 
 
-@contextlib.contextmanager
-def running(kind: str, folders: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs the command on an empty database."""
-    with chat_database(kind, folders) as url:
-        path = folders.mktemp("users") / "sites.yml"
-        block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
-        other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
-        path.write_text(write_yaml({"talk": block, "shop": other}))
-        yield Run(url, {"DATABASE_URL": url, "RECADO_SITES": str(path)})
+def running(url: str, folders: pytest.TempPathFactory) -> Run:
+    """Runs the command on a database."""
+    path = folders.mktemp("users") / "sites.yml"
+    block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
+    other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
+    path.write_text(write_yaml({"talk": block, "shop": other, "beside": {**block, **other}}))
+    return Run(url, {"DATABASE_URL": url, "RECADO_SITES": str(path)})
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The command on a database that the tests of the module share."""
-    with running("sqlite", tmp_path_factory) as run:
-        yield run
+    return running(new_database("sqlite"), tmp_path_factory)
 
 
 def listed(run: Run) -> list[dict[str, object]]:
@@ -58,13 +53,9 @@ def listed(run: Run) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_the_life_of_users(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_life_of_users(kind: str, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Users are added with a piped or a made password, listed, disabled and enabled, and given another password."""
-    with running(kind, tmp_path_factory) as run:
-        _live(run)
-
-
-def _live(run: Run) -> None:
+    run = running(new_database(kind), tmp_path_factory)
     piped = run("add", "--login", "Ana", "--admin", "--password-stdin", given="a long password\n")
     assert piped.output == "OK user Ana, id 1, admin\n"
     made = run("add", "--login", "ben", "--name", "Ben B.").output.splitlines()
@@ -88,18 +79,20 @@ def _live(run: Run) -> None:
     assert run("list", of="room").output.split() == ["ID", "NAME", "KIND", "MEMBERS", "STATE"]
 
 
-def test_rooms(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rooms(
+    new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rooms are listed with their members, all of them, however many one question answers."""
     monkeypatch.setattr("app.commands.users._PAGE", 2)
-    with running("sqlite", tmp_path_factory) as run:
-        assert run("add", "--login", "ana").exit_code == 0
-        asyncio.run(make_rooms(run.url, "talk", ["a", "b", "c"]))
-        assert [line.split() for line in run("list", of="room").output.splitlines()] == [
-            ["ID", "NAME", "KIND", "MEMBERS", "STATE"],
-            *([str(number), name, "chat", "1", "archived"] for number, name in enumerate("abc", 1)),
-        ]
-        shown = json.loads(run("list", "--json", of="room").output.splitlines()[-1])
-        assert shown == {"id": 3, "name": "c", "kind": "chat", "archived": True, "members": 1, "admins": 1}
+    run = running(new_database("sqlite"), tmp_path_factory)
+    assert run("add", "--login", "ana").exit_code == 0
+    asyncio.run(make_rooms(run.url, "talk", ["a", "b", "c"]))
+    assert [line.split() for line in run("list", of="room").output.splitlines()] == [
+        ["ID", "NAME", "KIND", "MEMBERS", "STATE"],
+        *([str(number), name, "chat", "1", "archived"] for number, name in enumerate("abc", 1)),
+    ]
+    shown = json.loads(run("list", "--json", of="room").output.splitlines()[-1])
+    assert shown == {"id": 3, "name": "c", "kind": "chat", "archived": True, "members": 1, "admins": 1}
 
 
 async def make_rooms(url: str, site: str, names: list[str]) -> None:
@@ -158,3 +151,11 @@ def test_a_site_without_a_messenger(run: Run) -> None:
     assert (wrong.exit_code, "with a messenger, not 'shop'" in wrong.output) == (1, True)
     without = run("list", DATABASE_URL="none")
     assert (without.exit_code, "database" in without.output) == (2, True)
+
+
+def test_a_site_beside_a_backend_gets_no_users(run: Run) -> None:
+    """The users of such a site are its backend's."""
+    refused = run("add", "--login", "ana", site="beside")
+    assert refused.exit_code != 0
+    assert "backend" in refused.output
+    assert run("list", "--json", site="beside").output == ""

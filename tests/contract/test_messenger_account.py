@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from app.config.yaml_file import write_yaml
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_users import list_users
 from app.protocols.messenger.scram import keys_of
-from tests.support.chat import ITERATIONS, MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.chat import ITERATIONS, MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -35,14 +36,14 @@ SOLO = {"SITE_NAME": "solo", "API_KEY": "k", "RECADO_ADMIN_LOGIN": "Root", "RECA
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
     """The URL of the database of this module, on each kind, with users."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        make_users(url, "team", LOGINS)
-        make_users(url, "team", ["new"], must_change=True)
-        make_users(url, "open", ["root"], is_admin=True)
-        make_users(url, "open", ["mia", "max"])
-        yield url
+    url = new_database(request.param)
+    make_users(url, "team", LOGINS)
+    make_users(url, "team", ["new"], must_change=True)
+    make_users(url, "open", ["root"], is_admin=True)
+    make_users(url, "open", ["mia", "max"])
+    return url
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,15 @@ def test_the_command_while_nodes_run(teams: list[Chatting], database: str, tmp_p
     assert log_in(teams[0].stranger(), "hal", "second pass word")["ok"]
 
 
+def registrations_told(client: Client) -> list[dict[str, Any]]:
+    """The registrations of the first event that tells of any; waits for it."""
+    for nth in itertools.count(1):
+        found: dict[str, Any] = client.wait_event("directory", nth).args[0]
+        if "registrations" in found:
+            return list(found["registrations"])
+    raise AssertionError("there is always a next event")
+
+
 def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
     """A stranger registers, the members of the room that the site names are told, and one of them decides: then the new
     user can log in. Whether a login is taken is told to those who decide alone. Ten of an address wait, no more."""
@@ -200,6 +210,7 @@ def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
     waiting = [one for event in told for one in event.get("registrations", [])]
     assert [(one["login"], one["state"]) for one in waiting] == [("Nia", "waiting"), ("root", "waiting")]
     nia, taken = (one["id"] for one in waiting)
+    assert registrations_told(open_site.login("mia", device="new")) == waiting
     assert log_in(open_site.stranger("s2"), "Nia", "of nia")["error"]["code"] == "wrong_login"
     assert max_.ask("registration_accept", {"id": nia})["error"]["code"] == "not_admin"
     assert mia.ask("registration_accept", {"id": taken})["error"]["code"] == "bad_request"
