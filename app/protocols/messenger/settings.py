@@ -123,7 +123,7 @@ def _check_admin(site: Site, settings: Messenger) -> None:
         raise ConfigError(f"{place}_{missing}: is missing, expected admin_login and admin_password together")
     if settings.admin_login is None:
         return
-    if site.has_rooms:
+    if is_beside(site):
         raise ConfigError(f"{place}_login: expected no such key beside authUrl: its backend lets users in")
     try:
         login_text(settings.admin_login)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from msgspec import structs
 from sqlalchemy import Row, select
+from structlog.testing import CapturingLogger
 
 from app.config.settings import Site
+from app.protocols.messenger import first_admin
 from app.protocols.messenger.directory.directory import ChatDirectory
 from app.protocols.messenger.first_admin import make_admin
 from app.protocols.messenger.journal_store import ChatSql
@@ -36,14 +39,17 @@ async def users(sql: ChatSql, site: Site) -> list[Row[tuple[str, bool, bool, byt
         return list(await connection.execute(select(*columns).where(chat_users.c.site_id == site_id)))
 
 
-async def test_processes_that_start_together(database_url: str, site: Site) -> None:
+async def test_processes_that_start_together(database_url: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several processes make one admin, who may keep the password; every later start changes nothing, also with
     another password in the settings."""
+    log = CapturingLogger()
+    monkeypatch.setattr(first_admin, "_log", log)
     named = naming(site, "Ann", "a long password")
     processes = [ChatSql.open(database_url) for _ in range(3)]
     try:
         await processes[0].make_tables()
         await asyncio.gather(*(start(sql, named) for sql in processes))
+        assert [call.args for call in log.calls] == [("messenger admin made",)]
         (made,) = await users(processes[0], site)
         assert (made.login, made.is_admin, made.must_change) == ("Ann", True, False)
         await start(processes[1], naming(site, "ANN", "another password"))
