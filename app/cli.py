@@ -24,7 +24,7 @@ from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_
 from app.commands.operators import operator
 from app.commands.site_door import ServerChoice, server_and_key, server_options
 from app.commands.sites import reload, sites
-from app.commands.users import user
+from app.commands.users import room, user
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
@@ -308,7 +308,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user, room):
     recado.add_command(_command)
 
 

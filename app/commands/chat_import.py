@@ -16,6 +16,7 @@ from app.errors import RecadoError
 from app.journal.database import JournalUnavailable
 from app.protocols.messenger.push0k.outcome import ImportOutcome
 from app.protocols.messenger.push0k.services import ImportWishes, import_push0k
+from app.protocols.messenger.settings import is_beside
 
 _AGAIN = "repeat the import: it goes on from there"
 
@@ -54,6 +55,8 @@ def push0k(load: Load, /, config_path: str | None, sites_path: str | None, site_
       recado import push0k --site team --files /srv/push0k/atach/ --passwords first.txt postgresql://localhost/push0k
     """
     config, site = messenger_of(load(config_path, sites_path), site_name)
+    if is_beside(site):
+        raise Failure("the users of this site are those of its backend: none can be imported")
     as_json, is_dry = given["as_json"], given["dry_run"]
     wishes = ImportWishes(
         given["dsn"],

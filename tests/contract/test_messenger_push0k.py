@@ -20,7 +20,7 @@ from app.config.settings import Site
 from app.journal.database import open_database
 from app.protocols.messenger.settings import Messenger
 from tests.support.browser import Browser
-from tests.support.chat import ITERATIONS, MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.chat import ITERATIONS, MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
 from tests.support.postgres import running_postgres
@@ -128,14 +128,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def command(
-    request: pytest.FixtureRequest, source: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ImportCommand]:
+    request: pytest.FixtureRequest,
+    source: tuple[str, Path],
+    new_database: NewDatabase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ImportCommand:
     """The command, with an empty database of each kind."""
     folder = tmp_path_factory.mktemp("new")
     (folder / "atach").symlink_to(source[1])
-    with chat_database(request.param, tmp_path_factory) as url:
-        make_users(url, "team", ["dora"])
-        yield ImportCommand(source[0], url, folder)
+    url = new_database(request.param)
+    make_users(url, "team", ["dora"])
+    return ImportCommand(source[0], url, folder)
 
 
 @pytest.fixture(scope="module")
