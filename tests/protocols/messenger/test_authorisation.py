@@ -136,7 +136,7 @@ def all_handlers() -> dict[str, Handler]:
     return {
         **entrance.handlers(),
         **TalkEvents(none, none, none, 0).handlers(),
-        **Synchronisation(none, none, "", none).handlers(),
+        **Synchronisation(none, none, none, "", none).handlers(),
         **OwnAccount(entrance, none).handlers(),
         **file_handlers(none),
         **RegistrationEvents(none).handlers(),
