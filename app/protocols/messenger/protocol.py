@@ -74,7 +74,7 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        names = ChatNames(self._sql)
+        self._names = names = ChatNames(self._sql)
         announcer, online = CoreAnnouncer(services.delivery, names), RedisOnline(services.redis, names)
         calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, names, announcer)
@@ -151,6 +151,8 @@ class _NodeMessenger(NodeProtocol):
         """Hands the site's outbox to another node. (The clients have left.)"""
         if self._sql is not None:
             await self._talk.remove(site.name)
+            if not ending.comes_back:
+                self._names.clear()
 
     async def forget(self, site: str) -> bool:
         """Removes some files and rows of the site, files first: their rows tell where they are. Raises

@@ -10,7 +10,14 @@ from app.journal.tables import metadata
 from app.protocols.messenger import journal_removal
 from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.journal_tables import chat_clock, chat_files, chat_networks, chat_sites
+from app.protocols.messenger.journal_tables import (
+    chat_clock,
+    chat_files,
+    chat_messages,
+    chat_networks,
+    chat_sites,
+    chat_users,
+)
 from app.protocols.messenger.push0k.journal_map import note_ids
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground
@@ -77,6 +84,12 @@ async def test_rows_are_removed_in_steps(database_url: str, sql: ChatSql, monkey
         words = (await connection.execute(text("SELECT count(*) FROM chat_search"))).scalar_one()
     assert words == before["chat_messages"]
     assert [one["text"] for one in await other.search(1, "word")] == []
+
+
+def test_no_table_is_left_out() -> None:
+    """Every table of the messenger is among those whose rows go, or keeps its row on purpose."""
+    removed = {*journal_removal._TABLES, chat_messages, chat_users, chat_networks, *_KEPT}
+    assert removed == {table for table in metadata.tables.values() if table.name.startswith("chat_")}
 
 
 async def test_a_site_that_never_had_a_messenger(sql: ChatSql, site: Site) -> None:
