@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from app.redis.client import Redis
-from tests.support import matrix
+from tests.support import matrix, run
 from tests.support.background import BackgroundLoop
 from tests.support.browser import Browser
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
 from tests.support.node_clients import NodeClients
+from tests.support.postgres import Postgres, running_postgres
 from tests.support.processes import ChildProcess
 from tests.support.python_clients import PythonClients
 from tests.support.sites import contract_sites
@@ -52,12 +53,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed unless one was given. In a parallel run a further process takes seed and turns of the first."""
+    run.keep_compiled()
+    run.use_memory()
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.option.seed = workerinput["seed"]
         config.stash[_TURNS] = Turns(Path(workerinput["turns"]))
     elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of processes of `-n auto`."""
+    return run.process_count()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -101,7 +110,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the long tests, unless --long is given."""
+    """Deselect the long tests, unless --long is given. A parallel run begins with the longest files."""
+    if hasattr(config, "workerinput"):
+        items[:] = run.longest_first(items)
     if config.option.long:
         return
     long = {item for item in items if item.get_closest_marker("long") or _is_second_run(item)}
@@ -214,6 +225,13 @@ async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of this process."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def background() -> Iterator[BackgroundLoop]:
     """The loop on which the tenant's backend and the Python clients run."""
     loop = BackgroundLoop()
@@ -263,9 +281,9 @@ def deployment(request: pytest.FixtureRequest, deployments: Callable[[int], Depl
     return deployments(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Chromium; each page has a profile of its own."""
     chromium = Browser()
     yield chromium
     chromium.end()

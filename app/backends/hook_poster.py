@@ -89,7 +89,8 @@ class HookPoster:
             try:
                 answer: list[Ip] | OSError | UnicodeError = _addresses_of(host, port)
             except (OSError, UnicodeError) as error:
-                answer = error
+                # Without the frames: this one holds it.
+                answer = error.with_traceback(None)
             # Without a loop the node has ended meanwhile.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, answer)

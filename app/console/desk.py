@@ -42,6 +42,11 @@ class Desk:
         operation = self.operations.get(name)
         return operation is not None and caller.role >= operation.role
 
+    def suits(self, operation: Operation, name: str) -> bool:
+        """Whether a site has what an operation is about."""
+        site = self._sites.get(name)
+        return site is not None and operation.suits(site)
+
     async def perform(self, operation: Operation, caller: Actor, given: Mapping[str, Any]) -> Any:
         """The answer of an operation. `given` holds also the names in its path. Raises RequestRefused, StoreError,
         JournalUnavailable."""
@@ -68,7 +73,10 @@ class Desk:
                 # The same words for a site of others: nobody learns of it.
                 raise RequestRefused("There is no such site.", "unknown_site", 404)
             given = {key: value for key, value in given.items() if key != "site"}
-        return Call(caller, read_parameters(operation, given), site)
+        call = Call(caller, read_parameters(operation, given), site)
+        if site is not None and not operation.suits(site):
+            raise RequestRefused("The site has nothing of the kind.", "unknown_path", 404)
+        return call
 
     async def _write_down(self, operation: Operation, caller: Actor, given: Mapping[str, Any], refused: str) -> None:
         detail = {name: "***" if name in operation.secrets else value for name, value in given.items()}

@@ -9,9 +9,10 @@ _log = structlog.get_logger(__name__)
 
 
 def refusal_of(error: RecadoError) -> RequestRefused:
-    """The refusal. A reason that holds inner details stays in the log."""
+    """The refusal, without the frames of the error, which may hold a password. A reason with inner details stays in the
+    log."""
     if isinstance(error, RequestRefused):
-        return error
+        return RequestRefused(str(error), error.code, error.status)
     if isinstance(error, BadRequest):
         return RequestRefused(str(error), "bad_request", error.status)
     _log.error("console request failed", reason=str(error))

@@ -56,9 +56,9 @@ class OidcPages:
         try:
             return await (self._begin if path == PLACE else self._finish)(request, visit)
         except RecadoError as error:
-            refusal = refusal_of(error)
             if visit is not None:
-                raise refusal from None
+                raise
+            refusal = refusal_of(error)
             return self._to_login(str(refusal), refusal.status)
 
     async def _begin(self, request: Request, visit: Visit | None) -> Response:

@@ -1,6 +1,6 @@
 """The parameters of a request as the values that an operation declares. Pure: texts in, values out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -44,15 +44,22 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise RequestRefused("Body: expected a JSON object.") from None
 
 
-def gathered(kind: type[Struct], pairs: Iterable[tuple[str, str]], *, drops_empty: bool) -> dict[str, Any]:
+def gathered(
+    kind: type[Struct],
+    pairs: Iterable[tuple[str, str]],
+    *,
+    drops_empty: bool,
+    takes_empty: Container[str] = (),
+) -> dict[str, Any]:
     """The parameters of a query or a form by name. Of equal names the first counts, unless the parameter is a list.
-    With `drops_empty` an empty field of a form counts as not given. Raises RequestRefused for too many."""
+    With `drops_empty` an empty field of a form counts as not given, but for some. Raises RequestRefused for too
+    many."""
     lists = {field.encode_name for field in msgspec.structs.fields(kind) if _is_list(field.type)}
     found: dict[str, Any] = {}
     for number, (name, value) in enumerate(pairs):
         if number >= MAX_PARAMETERS:
             raise RequestRefused(f"Expected at most {MAX_PARAMETERS} parameters.")
-        if drops_empty and not value:
+        if drops_empty and not value and name not in takes_empty:
             continue
         if name in lists:
             found.setdefault(name, []).append(value)

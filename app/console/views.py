@@ -112,7 +112,7 @@ class Views:
             operation = self._desk.operations.get(page.shows)
             if not page.is_in_menu or operation is None or caller.role < operation.role:
                 continue
-            if operation.is_of_site and state.site is None:
+            if operation.is_of_site and (state.site is None or not self._desk.suits(operation, state.site)):
                 continue
             path = page_path(operation, {"site": state.site})
             is_here = path == state.path

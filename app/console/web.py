@@ -229,6 +229,9 @@ class ConsolePages:
             if name != "answer" and caller.role < operation.role:
                 continue
             known = given if name == "answer" and not more else _known(operation, given)
+            if name != "answer" and _has_cursor(operations["answer"]):
+                # The place in the page's own list.
+                known.pop("cursor", None)
             answers[name] = msgspec.to_builtins(await self._desk.perform(operation, caller, known))
         path = page_path(operations["answer"], names)
         return self._views.state(visit, path, query, names.get("site")), answers
@@ -254,7 +257,7 @@ class ConsolePages:
                 return html_answer(text)
             visit = await self._entry.confirm(visit, form[_PASSWORD], address_of(request))
         own = [pair for pair in pairs if pair[0] not in _OWN_FIELDS]
-        given = gathered(operation.parameters, own, drops_empty=True)
+        given = gathered(operation.parameters, own, drops_empty=True, takes_empty=operation.takes_empty)
         kept = next((page for page in self._pages if page.keeps == operation.name), None)
         if kept is not None:
             return await self._perform_in(kept, operation, visit, given)
@@ -292,6 +295,10 @@ def _view_key(page: ConsolePage, visit: Visit, request: Request) -> tuple[object
     sites = None if caller.sites is None else tuple(sorted(caller.sites))
     viewer = (caller.role, sites, None if page.is_shared else caller.name)
     return (request.scope["path"], _query_of(request), *viewer)
+
+
+def _has_cursor(operation: Operation) -> bool:
+    return "cursor" in operation.parameters.__struct_fields__
 
 
 def _known(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,8 @@ class FollowUp:
 
     async def change_rooms(self, site: Site, change: RoomsChange) -> int:
         """Lets a user join and leave rooms with all its devices, which it answers the number of; they get messages of
-        the rooms, or none any more, from then on. For sites with queues. Raises StoreUnavailable."""
+        the rooms, or none any more, from then on. -1: the user would be in too many rooms, and nothing has changed. For
+        sites with queues. Raises StoreUnavailable."""
         return await self._store.change_rooms(site, change)
 
     async def whisper(self, site: Site, rooms: Sequence[str], body: bytes) -> int:

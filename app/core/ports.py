@@ -73,6 +73,8 @@ class RoomsChange(Struct, frozen=True):
     leaves: Sequence[str] = ()
     #: Grows with each change of the site, where its protocol counts them; 0: it does not.
     number: int = 0
+    #: The rooms that the user may be in after it; 0: any number. Past it nothing changes.
+    most: int = 0
 
 
 class Registered(Struct, frozen=True):
@@ -179,7 +181,7 @@ class QueueStore(Protocol):
 
     def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
         """Moves all devices of a user, connected or away, and answers how many. A change whose number is not above that
-        of the last change of the site was applied before, and does nothing."""
+        of the last change of the site was applied before, and does nothing. -1: the user would be in too many rooms."""
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; a device without a connection lives `device_ttl` from now. Idempotent.

@@ -31,7 +31,7 @@ from app.node.signals import ignore_hangup, obeyed_signals
 from app.node.supervisor_door import SupervisorDoor, Wish, WishRefused
 from app.node.worker_process import FAILURES, LISTENING, Restarts, Task, Worker
 from app.node.worker_slot import WorkerSlot, socket_directory, workers_file
-from app.observe.log import configure_logging
+from app.observe.log import configure_logging, name_process
 from app.redis.address import Location, read_redis_url
 from app.redis.embedded import EmbeddedValkey
 from app.watched_tasks import WatchedTasks, start_logged
@@ -324,7 +324,7 @@ def work(serve: Serve) -> int:
     task: Task = pickle.load(sys.stdin.buffer)
     ignore_hangup()
     configure_logging(task.config.log_level, task.config.log_format)
-    structlog.contextvars.bind_contextvars(worker=task.slot.number)
+    name_process(worker=task.slot.number)
     try:
         with socket.socket(fileno=task.bound_fd) as bound:
             serve(task.config, task.sources, bound, task.slot, lambda _: _tell(LISTENING.decode()))

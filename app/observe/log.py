@@ -9,7 +9,9 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -38,7 +40,12 @@ _SERIOUS = ("warning", "error", "critical")
 #: The one listener to warnings and errors of this process.
 _listeners: list[Callable[[EventDict], None]] = []
 
-_add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
+#: Names of levels that are no methods' names.
+_LEVELS = {"warn": "warning", "exception": "error"}
+#: Values that every line of this process's own loggers has.
+_process_values: dict[str, Any] = {}
+#: The last second that a line was written in, and its text.
+_second = (-1, "")
 
 
 class _LevelledLogger(structlog.BoundLoggerBase):
@@ -66,7 +73,7 @@ def configure_logging(level: LogLevel, log_format: LogFormat, stream: TextIO | N
         structlog.stdlib.add_log_level,
     ]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, drop_hidden, *shared, *finish],
+        processors=[drop_hidden, _begin, *finish],
         wrapper_class=_LevelledLogger,
         logger_factory=lambda *names: _NamedLogger(output, names[0] if names else "recado"),
         cache_logger_on_first_use=True,
@@ -98,13 +105,41 @@ def drop_hidden(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def name_process(**values: Any) -> None:
+    """Has every line of this process's own loggers hold these values."""
+    _process_values.update(values)
+
+
+def _begin(logger: Any, method: str, event: EventDict) -> EventDict:
+    """A structlog processor: adds the logger and the level."""
+    if _process_values:
+        event = {**_process_values, **event}
+    event["logger"] = logger.name
+    event["level"] = _LEVELS.get(method, method)
+    return event
+
+
 def mask_secrets(_: object, __: str, event: EventDict) -> EventDict:
     """A structlog processor: the event without the values of secret keys and without secrets inside texts."""
+    # Every /send logs a line: this look at it is cheaper than a new dict.
+    for key, value in event.items():
+        if type(value) is str:
+            if ":" in value or "=" in value or _is_secret(key):
+                break
+        elif type(value) is not int or _is_secret(key):
+            break
+    else:
+        return event
     return {key: _masked(key, value) for key, value in event.items()}
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return key.lower().replace("_", "").replace("-", "") in _SECRET_KEYS
+
+
 def _masked(key: object, value: Any) -> Any:
-    if isinstance(key, str) and key.lower().replace("_", "").replace("-", "") in _SECRET_KEYS:
+    if isinstance(key, str) and _is_secret(key):
         return _MASK
     if isinstance(value, str):
         # Every pattern has one of these in it; most texts have neither.
@@ -122,12 +157,24 @@ def _masked(key: object, value: Any) -> Any:
 
 def _finish(is_console: bool, *, colors: bool) -> list[Processor]:
     # An exception becomes text before the masking, and never with the values of local variables.
-    renderer: Processor = structlog.processors.JSONRenderer(serializer=_to_json)
+    renderer: Processor = _to_json
     if is_console:
         # Values are quoted: a device's name cannot send control characters to the operator's terminal.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)
     # The time is added after the masking, which would look at its colons.
     return [structlog.processors.format_exc_info, mask_secrets, _tell, _add_time, renderer]
+
+
+def _add_time(_: object, __: str, event: EventDict) -> EventDict:
+    """A structlog processor: adds the time in UTC. The text of a second is made once."""
+    global _second
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second
+    if known != seconds:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = (seconds, text)
+    event["timestamp"] = f"{text}.{microseconds:06d}Z"
+    return event
 
 
 def tell_serious(listener: Callable[[EventDict], None]) -> Callable[[], None]:
@@ -144,12 +191,16 @@ def _tell(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _to_json(event: EventDict, default: Callable[[Any], Any], **_: Any) -> str:
-    """One line of ASCII. msgspec is faster than the standard library, and every /send logs a line."""
+def _to_json(_: object, __: str, event: EventDict) -> str:
+    """A structlog processor: one line of ASCII. msgspec is faster than the standard library, and every /send logs a
+    line."""
     with contextlib.suppress(UnicodeError):
-        return msgspec.json.encode(event, enc_hook=default).decode("ascii")
+        return _encoder.encode(event).decode("ascii")
     # Some readers end a line at other characters too, and half a surrogate pair is no Unicode: both are escaped.
-    return json.dumps(event, default=default)
+    return json.dumps(event, default=repr)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
 def _configure_libraries(output: TextIO, shared: list[Processor], finish: list[Processor]) -> None:

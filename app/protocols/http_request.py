@@ -3,13 +3,14 @@ protocol and no site."""
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from app.errors import BadRequest
 from app.transport.query import MAX_FIELDS, fields_of, unescaped
 from app.transport.refusals import BODY_TOO_SLOW, refused
 from app.transport.request_body import BODY_TIMEOUT_SECONDS, BodyTooLarge, ClientGone, read_whole_body
+from app.transport.streaming import EXTENSION, Shortcut
 
 #: The encodings of a body that senders with a key may use, and zlib's number for each.
 _INFLATED = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
@@ -64,6 +65,23 @@ def key_in(query: dict[str, str], headers: dict[bytes, bytes]) -> str:
     if not key and scheme.lower() == b"bearer":
         key = rest.strip()
     return query.get("apiKey") or key.decode("utf-8", "surrogateescape")
+
+
+def shortcut_of(scope: Scope) -> Shortcut | None:
+    """The way past the messages of ASGI; None where the server has none."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    return extensions.get(EXTENSION)
+
+
+def body_at_hand(scope: Scope, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes | None:
+    """The whole body as `read_body` gives it; None where that is to be asked."""
+    shortcut = shortcut_of(scope)
+    length = headers.get(b"content-length", b"")
+    # A longer one is refused before any of it is read.
+    if shortcut is None or b"content-encoding" in headers or not length.isdigit() or int(length) > max_bytes:
+        return None
+    body = shortcut.take_body()
+    return None if body is None else body.removeprefix(_BYTE_ORDER_MARK)
 
 
 async def read_body(

@@ -116,6 +116,10 @@ class Operation(Struct, frozen=True):
     secrets: frozenset[str] = frozenset()
     #: Whether a page shows the answer of an action; it is not shown again.
     tells: bool = False
+    #: Whether a site has what it is about; of other sites it is refused, and no page leads to it.
+    suits: Callable[[Site], bool] = lambda site: True
+    #: Inputs whose fields in a form count also when they are empty; other empty fields are as if not given.
+    takes_empty: frozenset[str] = frozenset()
 
     @property
     def is_action(self) -> bool:

@@ -21,6 +21,7 @@ from app.ids import FlakeIds
 from app.observe.counts import Counts
 from app.observe.metric import Metric
 from app.protocols.fair_pool import FairPool
+from app.protocols.handling import EventHandling
 from app.protocols.http_request import Receive, Scope, Send
 from app.protocols.load_rooms import LoadRooms
 from app.protocols.operations import Operation
@@ -66,6 +67,8 @@ class NodeServices(Struct, frozen=True):
     calls: NodeAsking
     #: Called with the name of a site whose outbox has events, on the node that sends them.
     hook_wakes: list[Callable[[str], None]] = []
+    #: The protocols that handle events of clients which another one admits.
+    handlings: list[EventHandling] = []
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
     #: start.
     operations: list[Operation] = []

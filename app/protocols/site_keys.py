@@ -11,7 +11,12 @@ from app.digests import digest
 from app.errors import BadRequest
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
-from app.protocols.http_request import key_in
+from app.protocols.http_request import first_values, key_in
+from app.transport.query import fields_of
+
+#: The queries with right keys that are kept, and the longest one.
+MOST_KEPT_QUERIES = 1_000
+MAX_KEPT_QUERY_BYTES = 1_024
 
 MISSING = "Missing query param 'site' or 'apiKey'."
 INVALID = "ApiKey invalid."
@@ -29,6 +34,16 @@ class _KnownKeys(Struct, frozen=True):
 _NONE = _KnownKeys("", (), (digest(""),))
 
 
+class _Caller(Struct, frozen=True):
+    """A query that has shown the right key. Lives until its site has other keys, or too many are kept."""
+
+    query: dict[str, str]
+    site: Site
+    newest: str
+    further: tuple[str, ...]
+    digest: bytes
+
+
 class ApiKeys:
     """The keys of all sites of one node. Lives as long as the node."""
 
@@ -38,6 +53,28 @@ class ApiKeys:
         self._sites = sites
         self._uses = counts.key_uses
         self._known: dict[str, _KnownKeys] = {}
+        #: By the text of their query.
+        self._callers: dict[bytes, _Caller] = {}
+
+    def caller_of(self, query_string: bytes, headers: dict[bytes, bytes]) -> tuple[Mapping[str, str], Site]:
+        """The fields of a query and the site whose key the caller shows; see `authorized_site`.
+
+        A backend sends the same query again and again: one with the right key is read once.
+        """
+        caller = self._callers.get(query_string)
+        if caller is not None:
+            site = caller.site
+            is_known = self._sites.get(site.name) is site
+            if is_known and caller.newest is site.api_key and caller.further is site.further_keys:
+                self._uses[site.name, caller.digest] = now_ms()
+                return caller.query, site
+        query = first_values(fields_of(query_string))
+        site = self.authorized_site(query, headers)
+        if (key := query.get("apiKey")) and len(query_string) <= MAX_KEPT_QUERY_BYTES:
+            if len(self._callers) >= MOST_KEPT_QUERIES:
+                self._callers.clear()
+            self._callers[query_string] = _Caller(query, site, site.api_key, site.further_keys, digest(key))
+        return query, site
 
     def authorized_site(self, query: Mapping[str, str], headers: dict[bytes, bytes]) -> Site:
         """The site whose key the caller shows, in a time that tells nothing. Raises BadRequest: 400 without site or

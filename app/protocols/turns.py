@@ -2,10 +2,24 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from app.errors import RequestRefused
+
+#: The things that one turn of the event loop looks at.
+_LOOKED_AT_A_TURN = 500
+
+T = TypeVar("T")
+
+
+async def look_in_turns(things: Iterable[T]) -> AsyncIterator[T]:
+    """The things one by one; other work of the event loop goes on between some hundreds."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % _LOOKED_AT_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 class Turns:

@@ -12,7 +12,7 @@ from msgspec import structs
 from app.config.settings import Site
 from app.core.address import addresses, room_names, user_rooms
 from app.core.message import History, Message, Waiting
-from app.core.options import NO_OPTIONS, WAIT_SECONDS
+from app.core.options import NO_OPTIONS
 from app.core.ports import (
     NO_CONNECT_NOTES,
     AckGroup,
@@ -32,8 +32,9 @@ from app.redis.link import Word
 from app.store.audience import audience_words, guard_words, to_remembered
 from app.store.keys import audience_key, members_key, prefix
 from app.store.large_sends import LARGE_FROM, LEASE_SECONDS, LargeSends
-from app.store.send_words import except_word, once_words
+from app.store.send_words import except_word, once_words, waiter_words
 from app.store.terms import limit_reached, terms_of
+from app.store.turn_sends import TurnSends, is_for_turn
 from app.surrogates import decode_text, encode_text
 
 #: Answers of send.lua that are no final answer: `LargeSends` knows them.
@@ -80,6 +81,8 @@ class RedisQueues:
         self.on_due: Callable[[Site, float], None] = lambda site, seconds: None
         #: The sites of scripts since somebody has emptied it.
         self.touched: set[str] = set()
+        #: Messages to users.
+        self._turns = TurnSends(self._run_turn, self._send_alone, self.note_seq)
         #: Messages to very many devices.
         self.large = LargeSends(self._run, max_message_bytes)
         #: The time for scripts in milliseconds since the epoch; "" is Redis's own clock. Tests set it.
@@ -92,8 +95,17 @@ class RedisQueues:
 
     def send(self, message: Message) -> Awaitable[Stored]:
         """Stores a message and tells the nodes; see `QueueStore`."""
+        return self._turns.add(message) if is_for_turn(message) else self._send_alone(message)
+
+    def _send_alone(self, message: Message) -> Awaitable[Stored]:
         # Run the script here, not in the coroutine: commands take effect in the order of the calls.
         return self._sent(message, self._run_send(message))
+
+    def _run_turn(self, site: Site, words: Sequence[Word]) -> Awaitable[Any]:
+        limit, deadline = site.queue_limit, self._deadline(site)
+        bounds = (limit.messages, limit.bytes, self._max_message_bytes, self.large.large_from)
+        keeps = int(site.journal_bodies)
+        return self._run("send_turn", site, self.now_ms, deadline, site.name, *bounds, keeps, *words)
 
     def _run_send(self, message: Message) -> Awaitable[Any]:
         limit = message.site.queue_limit
@@ -101,7 +113,7 @@ class RedisQueues:
             "send",
             message.site,
             self.now_ms,
-            self._terms(message),
+            terms_of(message.site, self._deadline(message.site), message.weight),
             message.site.name,
             message.id,
             message.event,
@@ -114,7 +126,7 @@ class RedisQueues:
             msgspec.json.encode(list(message.rooms)),
             message.options.encode(),
             once_words(message),
-            self._waiter(message),
+            waiter_words(message, self._node),
             int(message.site.journal_bodies),
             except_word(message),
             *guard_words(message.guard),
@@ -132,7 +144,7 @@ class RedisQueues:
                 "publish",
                 message.site,
                 self.now_ms,
-                self._terms(message),
+                terms_of(message.site, self._deadline(message.site), message.weight),
                 name,
                 message.id,
                 msgspec.json.encode(rooms),
@@ -178,7 +190,7 @@ class RedisQueues:
     def change_rooms(self, site: Site, change: RoomsChange) -> Awaitable[int]:
         """Lets a user join and leave rooms; see `QueueStore`."""
         joins, leaves = (msgspec.json.encode(room_names(rooms)) for rooms in (change.joins, change.leaves))
-        words = (self._deadline(site), change.number or "", change.user_room, joins, leaves)
+        words = (self._deadline(site), change.number or "", encode_text(change.user_room), joins, leaves, change.most)
         return _number(self._run("change_rooms", site, self.now_ms, *words))
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
@@ -280,11 +292,6 @@ class RedisQueues:
         pairs = zip(taken[::2], taken[1::2], strict=True)
         return left > 0, [BuriedConnection(site, user.decode(), decode_text(note), since) for user, note in pairs]
 
-    def _waiter(self, message: Message) -> str:
-        """The words of a message whose sender waits for acks: this node, and for how many ms; "" for none."""
-        options = message.options
-        return f"{self._node} {(options.timeout or WAIT_SECONDS) * 1000}" if options.wait else ""
-
     def _leaving(self, site: Site) -> int:
         """The time to live in ms of a device of this site that goes away now."""
         if site.device_ttl_seconds:
@@ -292,6 +299,7 @@ class RedisQueues:
         return site.device_ttl_seconds * 1000
 
     def _run(self, script: str, site: Site, *words: Word) -> Awaitable[Any]:
+        self._turns.flush(site.name)
         self.touched.add(site.name)
         key = self._prefixes.get(site.name)
         if key is None:
@@ -326,9 +334,6 @@ class RedisQueues:
 
     def _deadline(self, site: Site) -> int | str:
         return "" if self.now_ms != "" else self._redis.deadline_ms(prefix(site.name))
-
-    def _terms(self, message: Message) -> Word:
-        return terms_of(message.site, self._deadline(message.site), message.weight)
 
     async def _sent(self, message: Message, answer: Awaitable[Any]) -> Stored:
         words = await answer

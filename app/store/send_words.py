@@ -1,6 +1,7 @@
 """Words of a send for `send.lua`. Plain code."""
 
 from app.core.message import Message
+from app.core.options import WAIT_SECONDS
 from app.redis.link import Word
 from app.store.keys import device_field
 
@@ -16,3 +17,9 @@ def except_word(message: Message) -> Word:
     if message.but is None:
         return ""
     return device_field(message.but.user_room, message.but.device_id)
+
+
+def waiter_words(message: Message, node: str) -> str:
+    """The node of a sender that waits for acks, and for how many ms, as lua/_options.lua reads it; "" for none."""
+    options = message.options
+    return f"{node} {(options.timeout or WAIT_SECONDS) * 1000}" if options.wait else ""

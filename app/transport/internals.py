@@ -89,7 +89,10 @@ UVICORN_ATTRIBUTES = {
     ),
     "LifespanOff": ("state",),
     "RequestResponseCycle": (
+        "body",
+        "default_headers",
         "disconnected",
+        "flow",
         "keep_alive",
         "message_event",
         "more_body",
@@ -98,6 +101,7 @@ UVICORN_ATTRIBUTES = {
         "response_started",
         "scope",
         "transport",
+        "waiting_for_100_continue",
     ),
     # `lifespan` and `servers` exist from `serve` and `startup` on.
     "Server": ("config", "force_exit", "server_state", "should_exit", "started"),

@@ -161,6 +161,17 @@ class AnswerWatch(Protocol):
         """Break the answer off, so that the client sees that it is not whole. The application returns then."""
 
 
+class Shortcut(Protocol):
+    """The way of a short request and its short answer past the messages of ASGI; lives as long as the request."""
+
+    def take_body(self) -> bytes | None:
+        """Take the body if all of it has arrived; None: it is to be received."""
+
+    def answer(self, headers: bytes, body: bytes) -> bool:
+        """Write the whole answer with the status 200. `headers` are lines with their ends, without the length. False:
+        nothing is written, the answer is to be sent."""
+
+
 def open_stream(offer: StreamOffer, head: StreamHead, listener: StreamListener) -> StreamingResponse | None:
     """Begin a response that goes on for long; None when the client has left."""
     socket = offer.take_over()

@@ -1,9 +1,8 @@
-"""Fixtures of the catalog's tests: both databases, each test with an empty one."""
+"""Fixtures of the catalog's tests: both databases, each test with one that has no row."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,30 +10,23 @@ import pytest
 from app.catalog.redis_copy import RedisCopy
 from app.catalog.sql_sites import SqlSites
 from app.redis.client import Redis
-from tests.support.postgres import Postgres, running_postgres
-
-
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
-    with running_postgres() as server:
-        yield server
+from tests.support.postgres import Postgres
+from tests.support.tables import sqlite_with_tables
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with the tables and no row, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+        return sqlite_with_tables(tmp_path)
     postgres: Postgres = request.getfixturevalue("shared_postgres")
-    return await asyncio.to_thread(postgres.new_database)
+    return postgres.database_with_tables()
 
 
 @pytest.fixture
-async def rows(empty_database: str) -> AsyncIterator[SqlSites]:
+async def rows(database: str) -> AsyncIterator[SqlSites]:
     """The table of stored sites, empty."""
-    rows = SqlSites.open(empty_database)
-    await rows.make_table()
+    rows = SqlSites.open(database)
     yield rows
     await rows.close()
 

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from app.journal.database import open_database
-from app.journal.schema import upgrade_schema
 from tests.console.visitor import ConsoleNode
-from tests.journal.conftest import database_url, engine, shared_postgres
+from tests.journal.conftest import database_url, engine
+from tests.support.tables import sqlite_with_tables
 from tests.support.valkey import Valkey
 
-__all__ = ["database_url", "engine", "shared_postgres"]
+__all__ = ["database_url", "engine"]
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> str:
+def database(tmp_path: Path) -> str:
     """The URL of a database of the test's own, with the tables."""
-    url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
-    writing = open_database(url, is_writer=True)
-    await upgrade_schema(writing)
-    await writing.dispose()
-    return url
+    return sqlite_with_tables(tmp_path)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from http.cookies import Morsel, SimpleCookie
 
@@ -11,6 +12,7 @@ from httpx import Response
 
 from app.console.session import FAILURE_SECONDS, IDLE_SECONDS, MAX_FAILURES
 from app.console.session_cookie import SESSION_COOKIE, own_path
+from app.errors import RequestRefused
 from tests.console.visitor import PASSWORD, ConsoleNode, Visitor, kept_session
 from tests.support.valkey import Valkey
 
@@ -70,6 +72,19 @@ async def test_a_wrong_login(node: ConsoleNode, name: str, password: str) -> Non
     assert answer.status_code == 401
     assert "Name or password is wrong." in answer.text
     assert "set-cookie" not in answer.headers
+
+
+async def test_a_wrong_login_leaves_nothing(node: ConsoleNode) -> None:
+    """The refusal and the frames with the password are free at once, without a collection."""
+    await node.add("ana")
+    visitor = Visitor(node.client(), "ana")
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await visitor.log_in("wrong")).status_code == 401
+        assert [one for one in gc.get_objects() if type(one) is RequestRefused and one.__traceback__] == []
+    finally:
+        gc.enable()
 
 
 async def test_failures_block(node: ConsoleNode, valkey: Valkey) -> None:

@@ -31,9 +31,13 @@ from app.console.pruning import Pruning
 from app.console.sql_operators import SqlOperators
 from app.load.operations import load_operations
 from app.node.operations import node_operations
+from app.protocols.messenger.operations.changes import change_operations
+from app.protocols.messenger.operations.rooms import room_operations
+from app.protocols.messenger.operations.users import user_operations
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 from app.protocols.receipts.operations import Questions, receipt_operations
 from app.protocols.sites.disconnecting import disconnect_operations
+from app.protocols.sites.joining import rooms_operations
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.revocation import ticket_operations
 from app.webhooks.operations import webhook_operations
@@ -60,12 +64,13 @@ _OF_SITE = [
 _NOTHING: Any = None
 _NO_QUESTIONS = Questions(*([_NOTHING] * len(Questions.__struct_fields__)))
 _OF_NODES = [*node_operations(_NOTHING, _NOTHING), *ticket_operations(_NOTHING), *load_operations(_NOTHING, _NOTHING)]
-_OF_NODES += disconnect_operations(_NOTHING)
+_OF_NODES += [*disconnect_operations(_NOTHING), *rooms_operations(_NOTHING)]
 _SITES = site_operations(_NOTHING)
 _SEND = send_operations(_NOTHING, 1337)
 _WEBHOOKS = webhook_operations({})
+_DIRECTORY = [*user_operations(_NOTHING), *room_operations(_NOTHING), *change_operations(_NOTHING)]
 #: Operations of other parts of a node than the console.
-_OFFERED = [*receipt_operations(_NO_QUESTIONS), *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS, *_OF_SITE]
+_OFFERED = [*receipt_operations(_NO_QUESTIONS), *_SITES, *_OF_NODES, *_SEND, *_WEBHOOKS, *_DIRECTORY, *_OF_SITE]
 OPERATIONS = [
     *connection_operations(_NOTHING),
     *database_operations(_NOTHING),
@@ -93,7 +98,7 @@ async def node(valkey: Valkey, database: str) -> AsyncIterator[ConsoleNode]:
 
 def path_of(operation: Operation, site: str = "shop") -> str:
     """The path of an operation, filled in."""
-    values = {"name": "nobody", "id": 5, "key": "0", "node": "ab", "protocol": "sites"}
+    values = {"name": "nobody", "id": 5, "key": "0", "node": "ab", "protocol": "sites", "user": 7, "room": 8}
     return "/api/v1" + operation.path.format(site=site, **values)
 
 
@@ -122,6 +127,8 @@ async def test_each_role_on_each_operation(node: ConsoleNode, role: Role) -> Non
                 "key": "0",
                 "node": "ab",
                 "protocol": "sites",
+                "user": "7",
+                "room": "8",
             } | wrong
             known = {name: value for name, value in fields.items() if name in (*operation.path_names, *wrong)}
             page = await visitor.do(operation.name, **known)
@@ -156,6 +163,15 @@ async def test_sites_of_others(node: ConsoleNode, operation: Operation) -> None:
         done = [(await visitor.do(operation.name, site=site, id=5)).status_code for site in answers]
         assert done == [303, 404, 404, 404]
     assert "news" not in (await visitor.get("/tokens")).text
+
+
+async def test_a_site_without_the_thing(node: ConsoleNode) -> None:
+    """An operation about something that a site does not have is refused there, over the API and over pages."""
+    visitor = await node.visitor("ana")
+    headers = bearer(await node.token("ana"))
+    answer = await visitor.client.get("/api/v1/sites/shop/users", headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (404, "The site has nothing of the kind.")
+    assert (await visitor.do("users.disable", site="shop", user=7)).status_code == 404
 
 
 async def test_other_sites_rows(node: ConsoleNode) -> None:

@@ -16,8 +16,10 @@ import pytest
 from app.load.plan import LoadPlan
 from app.load.tally import Tally
 from tests.console.test_pages import NAME, PASSWORD, can_log_in, go, log_in, wait_for
+from tests.contract.test_messenger_account import keys
 from tests.support.browser import Browser, Page
 from tests.support.channels import Subscription
+from tests.support.chat import MESSENGER, Chatting, make_users
 from tests.support.clients import ACK_NONE, PYTHON_KINDS
 from tests.support.connector import Connector, Drivers
 from tests.support.deployment import Deployment
@@ -29,6 +31,7 @@ from tests.support.waiting import eventually
 
 _FOLDER = REPOSITORY / "docs/images"
 _SHOP = "/console/sites/shop"
+_TEAM = "/console/sites/team"
 #: Nobody answers there: what the site's webhook tells is to be sent again.
 _HOOK = {"url": "http://127.0.0.1:9/events", "secret": SECRET, "events": ["user.online"], "allow_private": True}
 #: The smallest picture that can hold a page.
@@ -48,6 +51,12 @@ PICTURES = {
     "console-device": (f"{_SHOP}/devices/queue?user=user_7&device=tablet", "invoice", (1280, 640)),
     "console-trace": (f"{_SHOP}/trace?user=user_7", "invoice", (1280, 640)),
     "console-send": (f"{_SHOP}/send", "Arguments", (1280, 900)),
+    "console-users": (f"{_TEAM}/users", "Registrations that wait", (1280, 900)),
+    "console-user": (f"{_TEAM}/users/1", "Lunch", (1280, 1100)),
+    "console-rooms": (f"{_TEAM}/rooms", "Lunch", (1280, 860)),
+    "console-room": (f"{_TEAM}/rooms/1", "anna", (1280, 1100)),
+    "console-changes": (f"{_TEAM}/changes", "Lunch", (1280, 640)),
+    "console-users-phone": (f"{_TEAM}/users", "Registrations that wait", (375, 740)),
     "console-webhooks": (f"{_SHOP}/webhooks", "connection failed", (1280, 720)),
     "console-load": ("/console/load", "before the update", (1280, 640)),
     "console-load-compare": ("/console/load/1/compare?other=2", "delivery ms: p99", (1280, 560)),
@@ -65,7 +74,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, tenant: Tenant) -> Iterator
     file = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     environment = {"DATABASE_URL": f"sqlite:///{file}", "RECADO_OPERATOR": NAME, "RECADO_OPERATOR_PASSWORD": PASSWORD}
     shop = contract_sites(tenant)["alpha"] | {"channels": {}, "webhook": _HOOK}
-    deployment = Deployment({"shop": shop}, environment=environment)
+    team = {"apiKey": "key of team", "messenger": MESSENGER | {"registration": "open"}}
+    make_users(environment["DATABASE_URL"], "team", ["anna"], is_admin=True)
+    make_users(environment["DATABASE_URL"], "team", ["ben", "cleo"])
+    deployment = Deployment({"shop": shop, "team": team}, environment=environment)
     eventually(lambda: can_log_in(deployment.url), "the operator", 20, interval_seconds=0.5)
     add_samples(file)
     add_runs(file)
@@ -83,9 +95,25 @@ def message(server: Deployment, drivers: Drivers, tenant: Tenant) -> Iterator[st
     for event, room in (("greeting", "user_7"), ("order", "orders"), ("invoice", "user_7")):
         answer = server.try_send("shop", {"rooms": room, "event": event, "args": [{"number": 1}]})
         phone.wait_event(event)
+    chatting = Chatting(server, drivers, "team")
+    begin_talk(chatting)
     with Subscription(server.url, "shop"), Subscription(server.url, "shop"):
         yield str(answer.headers["x-message-id"])
     connect.close()
+    chatting.close()
+
+
+def begin_talk(chatting: Chatting) -> None:
+    """Users of the messenger come, one of them makes a room, and a stranger registers."""
+    anna = chatting.login("anna", "phone", app={"name": "notes", "version": "2.1"})
+    chatting.login("ben", "laptop", app={"name": "notes", "version": "2.0"})
+    room = {"name": "Lunch", "description": "Who eats where", "members": [2, 3]}
+    assert anna.ask("room_create", room)["ok"]
+    assert anna.ask("room_create", {"name": "News", "kind": "channel", "members": [2]})["ok"]
+    assert anna.ask("profile", {"name": "Anna A.", "sign": "in the lab until five"})["ok"]
+    assert anna.ask("contact", {"user": 2, "name": "Benny"})["ok"]
+    stranger = chatting.stranger("new")
+    assert stranger.ask("register", {"login": "dora", "name": "Dora D.", **keys("of dora")})["ok"]
 
 
 def add_runs(file: Path) -> None:

@@ -1,5 +1,5 @@
-"""Tokens that a site checks by itself, and POST /disconnect, with real clients, on two nodes behind a balancer that is
-not sticky."""
+"""Tokens that a site checks by itself, POST /disconnect and POST /rooms, with real clients, on two nodes behind a
+balancer that is not sticky."""
 
 from __future__ import annotations
 
@@ -187,10 +187,15 @@ def test_beside_auth_url(connect: Connector, tenant: Tenant, deployment: Deploym
     assert not [line for line in lines if token.split(".")[1] in line or TOKEN_SECRET in line]
 
 
-def kick(deployment: Deployment, site: str, **body: Any) -> httpx.Response:
+def order(deployment: Deployment, path: str, site: str, **body: Any) -> httpx.Response:
     """The answer to the site's backend."""
     headers = {"X-API-Key": deployment.key(site)}
-    return deployment.request("POST", "/disconnect", params={"site": site}, json=body, headers=headers)
+    return deployment.request("POST", path, params={"site": site}, json=body, headers=headers)
+
+
+def kick(deployment: Deployment, site: str, **body: Any) -> httpx.Response:
+    """The answer to the site's backend, which ends connections."""
+    return order(deployment, "/disconnect", site, **body)
 
 
 def of_two_nodes(deployment: Deployment, connect: Connector, users: list[User], kind: ClientKind) -> list[Client]:
@@ -245,3 +250,17 @@ def test_who_comes_back(connect: Connector, tenant: Tenant, deployment: Deployme
     assert kick(deployment, "asked", device="d0", reconnect=reconnect).json()["disconnected"] >= 1
     record = client.records.wait_for(lambda one: one.kind == "disconnect", "the library's event")
     assert record.details["reason"] == ("transport close" if reconnect else "io server disconnect")
+
+
+def test_rooms_change_on_all_nodes(connect: Connector, tenant: Tenant, deployment: Deployment) -> None:
+    """A user's clients on both nodes hear a room from the answer on, and nothing after they have left it."""
+    user, room = tenant.user(), tenant.unique("Room")
+    clients = of_two_nodes(deployment, connect, [user, user], ClientKind("4", ("websocket",)))
+    assert order(deployment, "/rooms", "asked", user=user.room, join=[room]).json() == {"devices": 2}
+    deployment.send("asked", room, "within")
+    for client in clients:
+        client.wait_event("within")
+    assert order(deployment, "/rooms", "asked", user=user.room, leave=[room.upper()]).json() == {"devices": 2}
+    deployment.send("asked", room, "after")
+    connect.fence("asked", user.room, *clients)
+    assert not [client for client in clients if "after" in client.names()]

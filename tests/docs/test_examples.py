@@ -73,6 +73,7 @@ STORIES = {
     "docs/clients.md js 3",
     "docs/delivery.md json 1",
     "docs/delivery.md sh 1",
+    "docs/messenger.md py 1",
     "docs/redis-publish.md html 1",
     "docs/redis-publish.md json 1",
     "docs/redis-publish.md sh 1",
@@ -214,6 +215,25 @@ def test_tokens(pages: Pages, run: Run, tmp_path: Path) -> None:
     page.wait_call("settings")
     run(example("docs/tokens.md", "sh", 1).text)
     assert page.wait_call("show") == [{"id": 3}]
+
+
+def test_messenger_beside_a_backend(tenant: Tenant, tmp_path: Path) -> None:
+    """The program comes in with the token of its backend, and reads what it has written."""
+    settings = settings_of("docs/messenger.md", 2)["shop"] | {"authUrl": f"{tenant.url}/shop/rooms"}
+    token = tenant.token(Answer(body=b'["user_ana", "Orders"]'))
+    server = Deployment({"shop": settings}, environment={"DATABASE_URL": f"sqlite:///{tmp_path / 'journal.sqlite'}"})
+    try:
+        text = example("docs/messenger.md", "py", 1).text
+        assert "the token of ana" in text
+        text = text.replace("http://127.0.0.1:1337", server.url).replace("the token of ana", token)
+        (tmp_path / "program.py").write_text(text)
+        told = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    finally:
+        server.end()
+    first, accepted, history = told.stdout.splitlines()
+    assert first == "I am ana"
+    assert "'ok': True" in accepted
+    assert "'from': 'ana', 'to': {'room': 'orders'}" in history
 
 
 def test_update_user_url(pages: Pages, tenant: Tenant) -> None:

@@ -1,42 +1,33 @@
-"""Fixtures of the journal's tests: both databases, each test with an empty one."""
+"""Fixtures of the journal's tests: both databases, each test with one that has no row."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.journal.database import open_database
-from app.journal.schema import upgrade_schema
 from tests.support.fates import FateStream
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
+from tests.support.tables import sqlite_with_tables
 from tests.support.valkey import Valkey
 
 
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
-    with running_postgres() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
-async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with the tables and no row, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+        return sqlite_with_tables(tmp_path)
     postgres: Postgres = request.getfixturevalue("shared_postgres")
-    return await asyncio.to_thread(postgres.new_database)
+    return postgres.database_with_tables()
 
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """The journal's tables, empty, for a writer."""
     engine = open_database(database_url, is_writer=True)
-    await upgrade_schema(engine)
     yield engine
     await engine.dispose()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,6 +16,7 @@ from app.journal.database import open_database
 from app.journal.schema import SchemaTooNew, newest_version, upgrade_schema
 from app.journal.tables import metadata
 from app.protocols.messenger.journal_tables import chat_sites
+from tests.support.postgres import Postgres
 
 assert chat_sites.metadata is metadata, "the messenger's tables are among those of the journal"
 
@@ -36,9 +38,18 @@ async def test_an_upgrade_is_repeatable(engine: AsyncEngine) -> None:
     assert await upgrade_schema(engine) == (newest_version(), newest_version())
 
 
-async def test_upgrades_at_once(database_url: str) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+    postgres: Postgres = request.getfixturevalue("shared_postgres")
+    return postgres.new_database()
+
+
+async def test_upgrades_at_once(empty_database: str) -> None:
     """Several processes that start together make the tables once."""
-    engines = [open_database(database_url, is_writer=True) for _ in range(4)]
+    engines = [open_database(empty_database, is_writer=True) for _ in range(4)]
     try:
         done = await asyncio.gather(*map(upgrade_schema, engines))
     finally:

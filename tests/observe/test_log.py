@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config.settings import CANARY_SITE, LogFormat, LogLevel
+from app.observe import log
 from app.observe.log import configure_logging, log_level, mask_secrets, set_log_level
 
 
@@ -73,13 +74,23 @@ def test_the_hidden_site_has_no_lines() -> None:
     assert [line["site"] for line in lines(stream)] == ["shop"]
 
 
+def test_process_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values that name a process stand in each line of its own loggers, which may say otherwise."""
+    monkeypatch.setattr(log, "_process_values", {})
+    stream = configured()
+    log.name_process(worker=3)
+    structlog.get_logger("app").info("a")
+    structlog.get_logger("app").info("b", worker=4)
+    assert [line["worker"] for line in lines(stream)] == [3, 4]
+
+
 def test_level_decides() -> None:
     """A call below the level writes nothing."""
     stream = configured("warning")
-    log = structlog.get_logger("app")
-    log.debug("a")
-    log.info("b")
-    log.warning("c")
+    logger = structlog.get_logger("app")
+    logger.debug("a")
+    logger.info("b")
+    logger.warning("c")
     assert [line["event"] for line in lines(stream)] == ["c"]
 
 

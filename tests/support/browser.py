@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import shutil
 import tempfile
 from collections import deque
@@ -41,7 +42,8 @@ class Browser:
         """Start Chromium; the command is `chromium`, as Debian names it."""
         self._profile = tempfile.mkdtemp(prefix="recado-chromium-")
         command = ["chromium", *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
-        self._process = ChildProcess("chromium", command, Path(self._profile))
+        # Its files for the length of its life go with the profile.
+        self._process = ChildProcess("chromium", command, Path(self._profile), os.environ | {"TMPDIR": self._profile})
         try:
             line = self._process.lines.wait_for(lambda line: line.startswith(_LISTENING), "Chromium", _START_SECONDS)
         except AssertionError:

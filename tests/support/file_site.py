@@ -41,6 +41,10 @@ USERS = {
 SITE = "shop"
 
 
+async def _room_of(site: Site, user: int) -> str:
+    return f"user_{user}"
+
+
 class FakeSessions:
     """Sessions as a test says. Implements `SessionCheck`."""
 
@@ -89,7 +93,7 @@ class FileSite:
         self.uploads = Uploads(self.book, self.store_of, "node")
         self.downloads = Downloads(self.book, self.store_of, self.rights, "node")
         self.counts = Counts([])
-        facts = FileSites({SITE: self.site}, bounds_of, sql.secret_of)
+        facts = FileSites({SITE: self.site}, bounds_of, sql.secret_of, _room_of)
         self.endpoint = FileEndpoint(facts, self.sessions, self.uploads, self.downloads, self.counts)
         self.dispatcher = Dispatcher(_nothing, {}, {}, ())
         self.dispatcher.serve_sites({"files": self.endpoint})

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support.processes import REPOSITORY, ChildProcess
+from tests.support.tables import make_tables
 from tests.support.waiting import eventually
 
 _USER = "recado"
@@ -34,6 +35,8 @@ class Postgres:
             shutil.chown(directory, self._account)
         options = ["-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
         self._run("initdb", *options)
+        #: The database that those with tables are copied from.
+        self._with_tables = ""
         self._process: ChildProcess | None = None
         self.start()
 
@@ -62,16 +65,23 @@ class Postgres:
         assert self._process
         return self._process.pid
 
-    def new_database(self) -> str:
+    def new_database(self, template: str = "template0") -> str:
         """Make an empty database; return its URL."""
         name = f"test{next(_numbers)}"
-        assert self._psql(f"CREATE DATABASE {name} TEMPLATE template0")
+        assert self._psql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"postgresql://{_USER}@/{name}?host={self._directory}"
+
+    def database_with_tables(self) -> str:
+        """Make a database with the product's tables and no row; return its URL."""
+        if not self._with_tables:
+            url = self.new_database()
+            make_tables(url)
+            self._with_tables = _name(url)
+        return self.new_database(self._with_tables)
 
     def database_bytes(self, url: str) -> int:
         """The size of a database on disk, with its indexes."""
-        name = url.partition("@/")[2].partition("?")[0]
-        options = ["-X", "-q", "-t", "-A", "-h", str(self._directory), "-U", _USER, "-d", name]
+        options = ["-X", "-q", "-t", "-A", "-h", str(self._directory), "-U", _USER, "-d", _name(url)]
         command = [_binary("psql"), *options, "-c", "SELECT pg_database_size(current_database())"]
         return int(subprocess.run(command, cwd="/", capture_output=True, timeout=30, check=True, text=True).stdout)
 
@@ -117,6 +127,11 @@ def running_postgres() -> Iterator[Postgres]:
             server.end()
     finally:
         shutil.rmtree(directory)
+
+
+def _name(url: str) -> str:
+    """The name of the database in a URL."""
+    return url.partition("@/")[2].partition("?")[0]
 
 
 def _account() -> str:

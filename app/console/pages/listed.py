@@ -3,6 +3,7 @@
 from app.console.pages.audit import AUDIT
 from app.console.pages.connections import CONNECTIONS, EVERY_CONNECTION
 from app.console.pages.devices import DEVICES, QUEUE
+from app.console.pages.directory import CHANGES, REGISTRATIONS, ROOM, ROOMS, USER, USERS
 from app.console.pages.load import LOAD, LOAD_COMPARE, LOAD_RUN
 from app.console.pages.log import LOG
 from app.console.pages.messages import MESSAGE, MESSAGES, TRACE
@@ -17,6 +18,7 @@ from app.console.pages.transfers import TRANSFERS
 from app.console.pages.webhooks import WEBHOOKS
 
 PAGES = (
-    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND, TRANSFERS, WEBHOOKS),
+    *(OVERVIEW, SITES, SITE, CONNECTIONS, DEVICES, QUEUE, MESSAGES, MESSAGE, TRACE, SEND),
+    *(USERS, USER, ROOMS, ROOM, REGISTRATIONS, CHANGES, TRANSFERS, WEBHOOKS),
     *(NODES, EVERY_CONNECTION, STORES, TOTALS, LOG, LOAD, LOAD_RUN, LOAD_COMPARE, OPERATORS, AUDIT, TOKENS),
 )

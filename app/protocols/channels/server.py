@@ -201,7 +201,8 @@ class ChannelsServer:
         try:
             seat = await self._limits.connect(site, _address_of(scope))
         except LimitReached as error:
-            reached = error
+            # Without the frames: this one holds it.
+            reached = error.with_traceback(None)
         except StoreUnavailable:
             socket.reject(503, headers=[(b"retry-after", b"1")])
             return

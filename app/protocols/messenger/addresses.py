@@ -3,8 +3,8 @@
 from app.protocols.messenger.bounds import ROOM_PREFIX, USER_PREFIX
 
 
-def user_room(user: int) -> str:
-    """The room of a user in the core."""
+def user_room(user: int | str) -> str:
+    """The room of a user in the core: by its number, or by its id at a backend."""
     return f"{USER_PREFIX}{user}"
 
 

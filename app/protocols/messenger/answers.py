@@ -34,3 +34,9 @@ class ChatEvent(Struct, kw_only=True, forbid_unknown_fields=True):
 
 class NoData(ChatEvent):
     """An event without data."""
+
+
+class LogoutData(ChatEvent):
+    """`logout`: of this session, or of all."""
+
+    all: bool = False

@@ -58,3 +58,5 @@ MAX_USERS = 100_000
 MAX_ROOMS = 100_000
 #: Questions to SQL of one site under way on a node; others wait.
 MAX_UNDER_WAY = 4
+#: Names of users and rooms of backends that a node knows, of all sites.
+MOST_NAMES_KNOWN = 200_000

@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from string import ascii_letters
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,9 @@ from app.digests import digest
 _FOLDER = files("app.protocols.messenger") / "client"
 _COMMENTS = re.compile(r"^\s*/\*\*.*?\*/\n|^\s*//[^\n]*\n", re.DOTALL | re.MULTILINE)
 _INDENTATION = re.compile(r"^\s+", re.MULTILINE)
+_LINE_ENDS = re.compile(r"(?<=[;,{(\[])\n")
+#: The private members of classes, in each of the places where a name may stand.
+_PRIVATE = re.compile(r"(?:(?<=this\.)|(?<=^)|(?<=^get )|(?<=^async ))#\w+", re.MULTILINE)
 #: Browsers ask each time (and get 304): after an update no page may mix old modules with new ones.
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -21,9 +25,18 @@ _HEADERS = {
 
 
 def browser_client(name: str = "messenger") -> str:
-    """A module of the client as pages get it: without the source's indentation and its comments, which stand in lines
-    of their own."""
-    return _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / f"{name}.js").read_text()))
+    """A module of the client as pages get it: without the source's indentation, its comments, which stand in lines of
+    their own, and the ends of lines that end nothing. Names that no page can use are short."""
+    text = _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / f"{name}.js").read_text()))
+    short: dict[str, str] = {}
+    text = _PRIVATE.sub(lambda found: short.setdefault(found[0], f"#{_digits(len(short))}"), text)
+    return _LINE_ENDS.sub("", text)
+
+
+def _digits(number: int) -> str:
+    """A number in letters."""
+    rest, last = divmod(number, len(ascii_letters))
+    return (_digits(rest - 1) if rest else "") + ascii_letters[last]
 
 
 def browser_client_routes() -> list[BaseRoute]:

@@ -21,11 +21,13 @@ class ChatUser(Struct, frozen=True, kw_only=True):
     is_admin: bool
     is_disabled: bool
     must_change: bool
+    #: The id at the site's backend; None: it has none.
+    external: str | None = None
 
     @property
     def room(self) -> str:
         """The user's room in the core."""
-        return f"{USER_PREFIX}{self.id}"
+        return f"{USER_PREFIX}{self.id if self.external is None else self.external}"
 
     @property
     def shown(self) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class Chatter(DeviceReceiver):
     """The client of one connection. Lives from its connect to its disconnect, logged in or not."""
 
     __slots__ = (
-        *("arrival", "attempt", "bucket", "caller", "deadline", "gate", "is_closed"),
-        *("link", "logins", "on_deadline", "then"),
+        *("arrival", "attempt", "authorise_ms", "bucket", "caller", "deadline", "gate", "is_closed"),
+        *("link", "login_at", "logins", "on_deadline", "then"),
     )
 
     def __init__(self, link: ChatLink, caller: ChatCaller, arrival: Arrival) -> None:
@@ -79,8 +79,11 @@ class Chatter(DeviceReceiver):
         self.gate = EventGate()
         #: A login between its two steps.
         self.attempt: LoginAttempt | None = None
-        #: Its events `login` so far.
+        #: Its events `login` so far, and the time of the first one or of its session.
         self.logins = 0
+        self.login_at: int | None = None
+        #: The time from then until it was in.
+        self.authorise_ms: int | None = None
         self.is_closed = False
         #: Set by the handler of an event: the work that follows its answer.
         self.then: Then | None = None
@@ -92,6 +95,16 @@ class Chatter(DeviceReceiver):
     def deadline_passed(self, now: float) -> None:
         """The deadline wheel calls this."""
         self.on_deadline(self)
+
+    def login_began(self, now: int) -> None:
+        """Its first `login` has come, or its session; again does nothing."""
+        if self.login_at is None:
+            self.login_at = now
+
+    def authorised(self, now: int) -> None:
+        """It is in; again does nothing."""
+        if self.authorise_ms is None and self.login_at is not None:
+            self.authorise_ms = now - self.login_at
 
     def measures(self) -> Measures:
         """Measures it; its synchronisation is that of the messenger, once there was one."""

@@ -21,7 +21,7 @@ def demo_site(config: Config) -> Site | None:
     """The site of the demo; None without a database, and where a site of this name is somebody's own."""
     if config.journal_url is None or _SITE in config.sites:
         return None
-    section = Messenger(is_demo=True, iterations=LEAST_ITERATIONS)
+    section = Messenger(is_demo=True, iterations=LEAST_ITERATIONS, registration="open")
     site = Site(name=_SITE, api_key=_API_KEY, user_room_prefix=USER_PREFIX, sections={Messenger: section})
     limits = ("device_ttl_seconds", "queue_limit", "batch_limit", "outbox_limit_bytes")
     return structs.replace(site, **{name: getattr(config, name) for name in limits})

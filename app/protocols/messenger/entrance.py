@@ -88,6 +88,7 @@ class Entrance:
     async def log_in(self, chatter: Chatter, data: LoginData) -> dict[str, Any]:
         """`login`: the server's first message."""
         chatter.attempt = None
+        chatter.login_began(now_ms())
         chatter.logins += 1
         if chatter.logins > MAX_LOGIN_EVENTS:
             chatter.close(TOO_MANY_LOGINS)
@@ -101,11 +102,10 @@ class Entrance:
         caller = chatter.caller
         if attempt is None or caller.user is not None:
             raise ChatRefusal("bad_request", "Expected a login before its proof.")
-        began_at = now_ms()
         answer, candidate = await self._logins.prove(caller, attempt, data.data)
         await self._take_seat(chatter, candidate.user.room)
         token, entered = await self._logins.enter(caller, candidate)
-        chatter.then = partial(self.open, chatter, entered, token, now_ms() - began_at)
+        chatter.then = partial(self.open, chatter, entered, token)
         self.identify(chatter, entered)
         return {
             "data": answer,
@@ -118,7 +118,7 @@ class Entrance:
 
     async def resume(self, chatter: Chatter, token: str) -> bool:
         """Takes a session up again; False: it is void. Raises ChatUnavailable, LimitReached and StoreError."""
-        began_at = now_ms()
+        chatter.login_began(now_ms())
         entered = await self._logins.resume(chatter.caller, token)
         if entered is None:
             return False
@@ -126,16 +126,16 @@ class Entrance:
         if chatter.is_closed:
             return True
         self.identify(chatter, entered)
-        await self.open(chatter, entered, token, now_ms() - began_at)
+        await self.open(chatter, entered, token)
         return True
 
-    async def open(self, chatter: Chatter, entered: Entered, token: str, authorise_ms: int) -> None:
+    async def open(self, chatter: Chatter, entered: Entered, token: str) -> None:
         """Opens the device in the core; the client hears `_settings` first. One that is to set another password gets
         `_settings` alone."""
         link, site = chatter.link, chatter.caller.site
         if chatter.is_closed:
             return
-        greet = partial(self._greet, chatter, entered, token, authorise_ms)
+        greet = partial(self._greet, chatter, entered, token)
         if entered.user.must_change:
             greet()
             return
@@ -179,9 +179,10 @@ class Entrance:
         caller = chatter.caller
         caller.user, caller.device_id, caller.app_id = entered.user, entered.device_id, entered.app_id
         caller.session = entered.session
+        chatter.authorised(now_ms())
         self._schedule_renewal(chatter, entered.expires_at)
 
-    def _greet(self, chatter: Chatter, entered: Entered, token: str, authorise_ms: int) -> None:
+    def _greet(self, chatter: Chatter, entered: Entered, token: str) -> None:
         link, site = chatter.link, chatter.caller.site
         link.confirm()
         link.hold_session()
@@ -190,10 +191,14 @@ class Entrance:
         link.send_event("_settings", [settings_for(site, entered, token, chatter.arrival.tls)])
         if not self._attendance.has(chatter):
             self._counts.of(site.name).connects["accepted"] += 1
-        chatter.facts = self._facts_of(chatter, authorise_ms)
-        self._attendance.join(chatter)
+        chatter.facts = self._facts_of(chatter)
+        self.join(chatter)
         _log.info("connected", site=site.name, connection=link.log_name, rooms=len(entered.rooms))
-        if not entered.user.must_change:
+
+    def join(self, chatter: Chatter) -> None:
+        """The client has its `_settings`: it is here, and others hear of it."""
+        self._attendance.join(chatter)
+        if not chatter.caller.me.must_change:
             for listener in self.on_joined:
                 listener(chatter)
 
@@ -210,12 +215,12 @@ class Entrance:
         else:
             chatter.seat = chatter.seat.joined_by(seat)
 
-    def _facts_of(self, chatter: Chatter, authorise_ms: int) -> ConnectionFacts | None:
+    def _facts_of(self, chatter: Chatter) -> ConnectionFacts | None:
         if not self._counts.records.is_kept:
             return None
         at, caller = chatter.arrival, chatter.caller
         known = (caller.me.room, caller.device, caller.address, at.user_agent, at.version, at.tls, at.connected_at)
-        return ConnectionFacts(*known, at.waited_ms, authorise_ms)
+        return ConnectionFacts(*known, at.waited_ms, chatter.authorise_ms)
 
     def _close_late(self, chatter: Chatter) -> None:
         self._counts.of(chatter.caller.site.name).closes[LOGIN_LATE] += 1

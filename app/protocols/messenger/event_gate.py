@@ -1,10 +1,11 @@
 """The bounds of the events of one connection: how many wait, and how many come in a time. No I/O."""
 
 from collections import deque
+from typing import Any
 
 from msgspec import Struct
 
-from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.bounds import MAX_EVENTS_WAITING
 from app.protocols.messenger.handlers import Handler
 
@@ -17,7 +18,8 @@ class WaitingEvent(Struct, frozen=True):
 
     name: str
     handler: Handler
-    data: ChatEvent
+    #: Read so far as it can be before its turn; see `EventIds`.
+    data: Any
     ack_id: int | None
 
 

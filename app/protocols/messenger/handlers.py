@@ -71,10 +71,20 @@ def check_standing(caller: ChatCaller, handler: Handler) -> None:
 
 def read_event(handler: Handler, args: list[Any]) -> ChatEvent:
     """The data of an event. Raises ChatRefusal, and nothing else, whatever the client has sent."""
+    return event_of(handler, read_object(args))
+
+
+def read_object(args: list[Any]) -> Any:
+    """The only argument of an event, within the bounds of all. Raises ChatRefusal, and nothing else."""
     if len(args) > 1:
         raise ChatRefusal("bad_request", f"Expected one object, got {len(args)} arguments.")
     data = args[0] if args and args[0] is not None else {}
     _check_text(data)
+    return data
+
+
+def event_of(handler: Handler, data: Any) -> ChatEvent:
+    """The same with the types of its event. Raises ChatRefusal, and nothing else."""
     try:
         return msgspec.convert(data, handler.reads)
     except msgspec.ValidationError as error:

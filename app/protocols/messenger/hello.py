@@ -5,8 +5,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from app.clock import now_ms
 from app.protocols.messenger.bounds import MAX_ABOUT_CHARACTERS, MAX_DEVICE_BYTES, MAX_TOKEN_CHARACTERS
 from app.protocols.messenger.caller import ClientApp, ClientDevice
+from app.protocols.messenger.chatter import Arrival
 from app.socketio.socket_connection import ConnectRefused, ConnectRequest
 
 #: The fields of a handshake's query that are read: clients of Engine.IO 3 have no other place for them.
@@ -57,10 +59,46 @@ def read_hello(request: ConnectRequest) -> Hello:
         raise ConnectRefused(f"deviceId: expected 1 to {MAX_DEVICE_BYTES} bytes of text")
     if session is not None and not isinstance(session, str):
         raise ConnectRefused("session: expected text")
-    machine = _convert("device", (request.auth or {}).get("device") or {}, _Device)
-    memory, cores = (None if value is None else round(value) for value in (machine.memory, machine.cores))
-    told = ClientDevice(machine.os, machine.os_version, machine.model, memory, cores)
+    told = _read_machine((request.auth or {}).get("device") or {})
     return Hello(device_id, session or None, _read_app(app), told)
+
+
+class ToldOfClient(Struct, frozen=True):
+    """The words of a client that a backend has let in. Its repr has no session, which is secret."""
+
+    session: str | None
+    app: ClientApp | None
+    machine: ClientDevice
+
+    def __repr__(self) -> str:
+        return "ToldOfClient()"
+
+
+def read_told(request: ConnectRequest) -> ToldOfClient:
+    """The words that are as expected; others are as none, so that no client is refused for them. Raises nothing."""
+    auth = request.auth or {}
+    session, app = (_first(name, (auth, request.packet_query, request.handshake_query)) for name in ("session", "app"))
+    is_session = isinstance(session, str) and _is_clean(session, MAX_TOKEN_CHARACTERS)
+    try:
+        known_app = _read_app(app)
+    except ConnectRefused:
+        known_app = None
+    try:
+        machine = _read_machine(auth.get("device") or {})
+    except ConnectRefused:
+        machine = ClientDevice()
+    return ToldOfClient(session if is_session else None, known_app, machine)
+
+
+def is_clean_device(device_id: str) -> bool:
+    """Whether every database and log line can hold a deviceId; the empty one is that of clients that told none."""
+    return _is_clean(device_id, MAX_DEVICE_BYTES)
+
+
+def _read_machine(told: Any) -> ClientDevice:
+    machine = _convert("device", told, _Device)
+    memory, cores = (None if value is None else round(value) for value in (machine.memory, machine.cores))
+    return ClientDevice(machine.os, machine.os_version, machine.model, memory, cores)
 
 
 def _first(name: str, sources: tuple[Any, ...]) -> Any:
@@ -97,3 +135,9 @@ def _is_clean(text: str, max_bytes: int) -> bool:
         return len(text.encode()) <= max_bytes and text.isprintable()
     except UnicodeEncodeError:
         return False
+
+
+def arrival_of(request: ConnectRequest) -> Arrival:
+    """The circumstances of a connect."""
+    version, at = str(request.engine_version), now_ms()
+    return Arrival(request.client_address, request.user_agent, version, request.tls, at, request.waited_ms)

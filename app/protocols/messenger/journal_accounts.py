@@ -36,7 +36,7 @@ from app.protocols.messenger.scram import Keys
 from app.protocols.messenger.settings import Messenger
 
 #: A device that connects again is noted as seen at most so often.
-_SEEN_MS = 3_600_000
+SEEN_MS = 3_600_000
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
 
@@ -83,7 +83,7 @@ class JournalAccounts:
             app = (await sql.execute(app_question(session.app_id))).one_or_none()
             rooms = await _rooms_of(sql, site_id, session.id)
         device_id, app_id = session.device_id, session.app_id
-        if session.seen_at < now_ms() - _SEEN_MS or app != _app_key(caller.app):
+        if session.seen_at < now_ms() - SEEN_MS or app != app_key(caller.app):
             async with self._sql.writing(caller.site) as (sql, site_id):
                 app_id = await app_row(sql, site_id, caller.app)
                 device_id = await note_device(sql, site_id, caller, session.id, app_id)
@@ -183,7 +183,8 @@ async def _rooms_of(sql: AsyncConnection, site_id: int, user_id: int) -> list[st
     return [f"user_{user_id}", *(f"{ROOM_PREFIX}{room_id}" for room_id in rows.scalars())]
 
 
-def _app_key(app: ClientApp | None) -> tuple[str, str, str] | None:
+def app_key(app: ClientApp | None) -> tuple[str, str, str] | None:
+    """A program as `app_question` answers it."""
     return None if app is None else (app.name, app.reference, app.version)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.protocols.messenger.addresses import shared_room, user_room
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_clock, chat_members, chat_outbox, chat_rooms
+from app.protocols.messenger.talk.settings import MAX_ROOMS_OF_ROW
 
 #: The kinds of rows of the outbox that change the rooms of a user.
 MOVES = ("join", "leave")
@@ -53,6 +54,25 @@ async def leave_all(sql: AsyncConnection, site_id: int, room: int, users: Sequen
         of_user = _now(site_id, room, bindparam("who"))
         await sql.execute(update(chat_members).where(*of_user).values(until=bindparam("number")), ends)
         await _tell(sql, site_id, "leave", room, zip(users, numbers, strict=True))
+
+
+async def enter_rooms(sql: AsyncConnection, site_id: int, rooms: Sequence[int], user: int) -> None:
+    """A user becomes a member of rooms of which it is none, with few statements for many."""
+    for part in _parts_of_rows(rooms):
+        number = await take(sql, site_id)
+        spans = [{"site_id": site_id, "room_id": room, "user_id": user, "since": number} for room in part]
+        await sql.execute(insert(chat_members), spans)
+        await _tell_of_rooms(sql, site_id, "join", part, (user, number))
+
+
+async def leave_rooms(sql: AsyncConnection, site_id: int, rooms: Sequence[int], user: int) -> None:
+    """A user is no member of rooms any more, with few statements for many."""
+    for part in _parts_of_rows(rooms):
+        number = await take(sql, site_id)
+        members = chat_members.c
+        now = (members.site_id == site_id, members.user_id == user, members.until.is_(None))
+        await sql.execute(update(chat_members).where(*now, members.room_id.in_(part)).values(until=number))
+        await _tell_of_rooms(sql, site_id, "leave", part, (user, number))
 
 
 async def set_admin(sql: AsyncConnection, site_id: int, room: int, user: int, is_admin: bool) -> None:
@@ -100,9 +120,21 @@ async def _numbers(sql: AsyncConnection, site_id: int, count: int) -> range:
 
 async def _tell(sql: AsyncConnection, site_id: int, kind: str, room: int, moved: Iterable[tuple[int, int]]) -> None:
     """Rows for the core, of users and numbers."""
-    rooms = msgspec.json.encode([shared_room(room)]).decode()
-    rows = [
-        {"site_id": site_id, "id": number, "kind": kind, "rooms": rooms, "body": user_room(user)}
-        for user, number in moved
-    ]
-    await sql.execute(insert(chat_outbox), rows)
+    await sql.execute(insert(chat_outbox), [_row(site_id, kind, [room], one) for one in moved])
+
+
+async def _tell_of_rooms(
+    sql: AsyncConnection, site_id: int, kind: str, rooms: Sequence[int], moved: tuple[int, int]
+) -> None:
+    """A row for the core, of a user and a number."""
+    await sql.execute(insert(chat_outbox), [_row(site_id, kind, rooms, moved)])
+
+
+def _row(site_id: int, kind: str, rooms: Iterable[int], moved: tuple[int, int]) -> dict[str, Any]:
+    user, number = moved
+    places = msgspec.json.encode([shared_room(room) for room in rooms]).decode()
+    return {"site_id": site_id, "id": number, "kind": kind, "rooms": places, "body": user_room(user)}
+
+
+def _parts_of_rows(rooms: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (rooms[start : start + MAX_ROOMS_OF_ROW] for start in range(0, len(rooms), MAX_ROOMS_OF_ROW))

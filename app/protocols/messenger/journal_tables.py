@@ -77,6 +77,8 @@ chat_users = Table(
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
     Index("chat_users_voided", "site_id", "voided"),
+    # The columns that lists are filtered by.
+    Index("chat_users_listed", "site_id", "id", "login_key", "external", "name", "is_disabled", "is_admin"),
     sqlite_autoincrement=True,
 )
 
@@ -129,7 +131,7 @@ chat_rooms = Table(
     _flag("is_archived"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "external"),
-    Index("chat_rooms_by_site", "site_id"),
+    Index("chat_rooms_listed", "site_id", "id", "name", "kind", "is_archived"),
     sqlite_autoincrement=True,
 )
 
@@ -251,6 +253,7 @@ chat_changes = Table(
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
     Index("chat_changes_of", "site_id", "what", "of_id", "id"),
+    Index("chat_changes_of_owner", "site_id", "owner_id", "id"),
     sqlite_with_rowid=False,
 )
 

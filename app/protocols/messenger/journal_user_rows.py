@@ -45,6 +45,7 @@ def user_of(row: Row[Any]) -> ChatUser:
         is_admin=row.is_admin,
         is_disabled=row.is_disabled,
         must_change=row.must_change,
+        external=row.external,
     )
 
 
@@ -78,6 +79,16 @@ async def admins_among(sql: AsyncConnection, site_id: int, users: Iterable[int],
         of_users = (chat_users.c.site_id == site_id, chat_users.c.id.in_(ids[start : start + _PART]))
         found |= set((await sql.execute(select(chat_users.c.id).where(*of_users, _is_admin(but_room)))).scalars())
     return found
+
+
+async def admins_of(sql: AsyncConnection, site_id: int) -> set[int]:
+    """All admins of a site."""
+    members, rooms = chat_members.c, chat_rooms.c
+    by_flag = select(chat_users.c.id).where(chat_users.c.site_id == site_id, chat_users.c.is_admin)
+    of_room = and_(rooms.id == members.room_id, rooms.kind == _ADMINS, rooms.is_archived.is_(False))
+    by_room = select(members.user_id).select_from(chat_members.join(chat_rooms, of_room))
+    by_room = by_room.where(members.site_id == site_id, members.until.is_(None))
+    return set((await sql.execute(by_flag.union(by_room))).scalars())
 
 
 async def void_sessions(sql: AsyncConnection, site_id: int, user_id: int) -> None:

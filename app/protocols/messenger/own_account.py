@@ -3,8 +3,7 @@
 from functools import partial
 from typing import Any
 
-from app.clock import now_ms
-from app.protocols.messenger.answers import ChatEvent, ChatRefusal
+from app.protocols.messenger.answers import ChatRefusal, LogoutData
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
@@ -18,12 +17,6 @@ class PasswordData(KeysData, kw_only=True):
     """`password`: the proof of the old one, and the keys of the new one."""
 
     data: ScramText
-
-
-class LogoutData(ChatEvent):
-    """`logout`: of this session, or of all."""
-
-    all: bool = False
 
 
 class OwnAccount:
@@ -48,12 +41,12 @@ class OwnAccount:
             raise ChatRefusal("bad_request", "Expected a login before the new password.")
         if attempt.candidate is not None and attempt.candidate.user.id != caller.me.id:
             raise ChatRefusal("impersonation", "Expected the login of the user of this connection.")
-        began_at, was_changing = now_ms(), caller.me.must_change
+        was_changing = caller.me.must_change
         answer, candidate = await self._logins.prove(caller, attempt, data.data)
         token, entered = await self._logins.replace_keys(caller, candidate, keys)
         self._entrance.identify(chatter, entered)
         if was_changing:
-            chatter.then = partial(self._entrance.open, chatter, entered, token, now_ms() - began_at)
+            chatter.then = partial(self._entrance.open, chatter, entered, token)
         return {"data": answer, "session": token}
 
     async def log_out(self, chatter: Chatter, data: LogoutData) -> None:

@@ -7,8 +7,13 @@ from app.config.settings import Site
 from app.core.live import LiveConnection
 from app.protocols.messenger.application import MessengerApplication
 from app.protocols.messenger.attendance import Attendance
+from app.protocols.messenger.beside.events import events_beside
+from app.protocols.messenger.beside.journal_visits import JournalVisits
+from app.protocols.messenger.beside.visits import Visits
 from app.protocols.messenger.browser_client import browser_client_routes
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.chatter import Chatter
+from app.protocols.messenger.chatter_events import ChatterEvents, NumberIds, TextIds
 from app.protocols.messenger.demo import demo_routes, demo_site, is_demo
 from app.protocols.messenger.directory.calls import UserCalls
 from app.protocols.messenger.directory.demo_people import fill_demo
@@ -29,9 +34,15 @@ from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.load_rooms import ChatLoadRooms
 from app.protocols.messenger.logins import Logins
+from app.protocols.messenger.operations.changes import change_operations
+from app.protocols.messenger.operations.made_passwords import FirstPasswords
+from app.protocols.messenger.operations.parts import DirectoryParts
+from app.protocols.messenger.operations.redis_blocks import RedisBlocks
+from app.protocols.messenger.operations.rooms import room_operations
+from app.protocols.messenger.operations.users import user_operations
 from app.protocols.messenger.own_account import OwnAccount
 from app.protocols.messenger.redis_throttle import RedisThrottle
-from app.protocols.messenger.settings import SECTION, Messenger, check_sections
+from app.protocols.messenger.settings import SECTION, Messenger, check_sections, is_beside
 from app.protocols.messenger.talk.announcer import CoreAnnouncer
 from app.protocols.messenger.talk.talk import Talk
 from app.protocols.messenger.void_sessions import VoidSessions
@@ -59,17 +70,20 @@ class _NodeMessenger(NodeProtocol):
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        announcer, online = CoreAnnouncer(services.delivery), RedisOnline(services.redis)
+        names = ChatNames(self._sql)
+        announcer, online = CoreAnnouncer(services.delivery, names), RedisOnline(services.redis, names)
         calls = UserCalls(announcer, online)
-        self._talk = Talk(services, self._sql, announcer)
-        self._files = NodeFiles(services, self._sql)
+        self._talk = Talk(services, self._sql, names, announcer)
+        self._files = NodeFiles(services, self._sql, names)
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
+        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), FirstPasswords())
+        services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
         self._follow(services, entrance, attendance)
-        synchronisation = Synchronisation(self._sql, online, services.node, counts)
+        synchronisation = Synchronisation(self._sql, online, names, services.node, counts)
         entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
         handlers = {
             **entrance.handlers(),
@@ -80,9 +94,12 @@ class _NodeMessenger(NodeProtocol):
             **RegistrationEvents(self.directory).handlers(),
             **DirectoryEvents(self.directory).handlers(),
         }
+        events = ChatterEvents(handlers, NumberIds(), counts)
         self._application = MessengerApplication(
-            config.sites, services.delivery, services.limits, entrance, handlers, counts
+            config.sites, services.delivery, services.limits, entrance, events, counts
         )
+        beside = ChatterEvents(events_beside(handlers), TextIds(names), counts)
+        services.handlings.append(Visits(JournalVisits(self._sql, self.directory), entrance, self._talk, beside))
         self.namespaces = self._application
         services.load_rooms.append(self._load_rooms(services, self._sql))
 
@@ -138,8 +155,8 @@ class _NodeMessenger(NodeProtocol):
             await fill_demo(self.directory, site)
 
     def built_from(self, site: Site) -> object:
-        """The rooms of a connection follow from whether the site has a messenger."""
-        return site.section(Messenger) is not None
+        """The rooms of a connection follow from whether the site has a messenger, and whether beside a backend."""
+        return site.section(Messenger) is not None, is_beside(site)
 
     async def close(self) -> None:
         """Ends the connections to SQL."""

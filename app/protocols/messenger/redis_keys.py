@@ -3,7 +3,7 @@
 | behind `recado:{site}:` | type | holds |
 | --- | --- | --- |
 | chat_failures:<login><address> | string | failed logins of a login from an address (digests), for `fail_window` |
-| chat_blocked:<digest> | string | a login, or an address, that may not log in, for `block_seconds` |
+| chat_blocked:<digest> | string | an address or a login (of it the address) that may not log in, for `block_seconds` |
 | chat_lease | string | the node whose relay works, for some seconds |
 | chat_online | hash | id of a user that others were told is online → since when, in ms |
 """

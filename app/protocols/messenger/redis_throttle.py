@@ -24,8 +24,13 @@ class RedisThrottle:
         settings = site.require_section(Messenger)
         said = "" if is_right is None else "right" if is_right else "wrong"
         bounds = (settings.fail_count, settings.fail_window_seconds * 1000, settings.block_seconds * 1000)
-        of_whom = (digest(f"login {key}").hex(), digest(f"address {network_of(address)}").hex())
+        of_whom = (login_mark(key), digest(f"address {network_of(address)}").hex())
         number, left_ms = await self._redis.run(
             "chat_judge", prefix(site.name), *of_whom, "1" if is_known else "0", said, *bounds
         )
         return _JUDGEMENTS[number], -(-int(left_ms) // 1000)
+
+
+def login_mark(key: str) -> str:
+    """A login in the names of keys."""
+    return digest(f"login {key}").hex()

@@ -67,6 +67,11 @@ class MessengerKeys(Section):
 SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied=(("user_room_prefix", USER_PREFIX),))
 
 
+def is_beside(site: Site) -> bool:
+    """Whether the site has a messenger beside a backend of its own: the users are the backend's, their ids text."""
+    return site.has_rooms and site.section(Messenger) is not None
+
+
 def check_sections(config: Config) -> None:
     """Raises ConfigError where a messenger has no database, or its users no rooms of their own."""
     for site in config.sites.values():

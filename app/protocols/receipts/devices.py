@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from app.clock import rfc3339
+from app.clock import rfc3339, rfc3339_or_none
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.protocols.receipts.page import Page
@@ -189,8 +189,8 @@ def _device(site: Site, device: DeviceFacts, rooms: list[str], acked_ms: int | N
         "user": device.user,
         "device": device.device,
         "state": "connected" if device.nodes else "away",
-        "connected_since": time_or_none(connected),
-        "away_since": time_or_none(away),
+        "connected_since": rfc3339_or_none(connected),
+        "away_since": rfc3339_or_none(away),
         "rooms": rooms if device.rooms is None else device.rooms,
         "node": device.nodes[0] if device.nodes else None,
         "nodes": device.nodes,
@@ -202,7 +202,7 @@ def _device(site: Site, device: DeviceFacts, rooms: list[str], acked_ms: int | N
             "oldest_seconds": seconds_or_none(device.oldest_age_ms),
         },
         "resync_due": device.is_lost,
-        "last_ack": time_or_none(device.acked_ms or acked_ms),
+        "last_ack": rfc3339_or_none(device.acked_ms or acked_ms),
     }
 
 
@@ -215,11 +215,6 @@ def _entry(message: QueuedMessage) -> dict[str, Any]:
         "age_seconds": max(0, message.age_ms) / 1000,
         "options": message.options,
     }
-
-
-def time_or_none(ms: int | None) -> str | None:
-    """A time as answers show it."""
-    return None if ms is None else rfc3339(ms)
 
 
 def seconds_or_none(ms: int | None) -> float | None:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app.clock import now_ms, rfc3339
+from app.clock import now_ms, rfc3339, rfc3339_or_none
 from app.config.settings import Site
 from app.core.follow_up import FollowUp
 from app.errors import LimitReached
@@ -13,7 +13,7 @@ from app.journal.database import JournalUnavailable
 from app.journal.journal import Journal, JournalDelivery, JournalMessage, MessageFilter
 from app.journal.states import STATES, Fate
 from app.protocols.receipts.answers import raw_body, waiting_device, waiting_message
-from app.protocols.receipts.devices import Names, time_or_none
+from app.protocols.receipts.devices import Names
 from app.protocols.receipts.page import Page
 from app.protocols.receipts.parameters import Parameters
 from app.protocols.receipts.ports import DeviceFacts, QueueReader, Steps
@@ -238,8 +238,8 @@ def _delivery(
         "user": delivery.user,
         "device": delivery.device,
         "state": delivery.state.word,
-        "written_at": time_or_none(delivery.written_at),
-        "acked_at": time_or_none(delivery.acked_at),
+        "written_at": rfc3339_or_none(delivery.written_at),
+        "acked_at": rfc3339_or_none(delivery.acked_at),
         **({} if delivery.ms is None else {"ms": delivery.ms}),
         **({"batch": True} if delivery.is_batch else {}),
         **({} if delivery.ended_at is None else {"ended_at": rfc3339(delivery.ended_at)}),

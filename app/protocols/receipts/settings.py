@@ -26,8 +26,8 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_SORTED = 1_000
 #: The runs of scripts, and the steps of a scan, of one request. Past it a page is short, and has a cursor.
 MAX_STEPS = 200
-#: The devices that one page describes, whatever its limit: each costs Redis and the journal some 50 µs.
-DEVICES_A_PAGE = 400
+#: The devices that one page describes, whatever its limit: each costs Redis and the journal 0.1 to 0.5 ms.
+DEVICES_A_PAGE = 200
 #: The queues that a list by their length sorts.
 MOST_QUEUES_SORTED = 5_000
 #: The runs that look for devices in a state, each among a thousand: a page answers in 100 ms, however few there are.

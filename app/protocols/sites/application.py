@@ -19,10 +19,11 @@ from app.config.settings import Site
 from app.core.address import is_user_room
 from app.core.connection import Connection
 from app.core.delivery import Delivery
-from app.core.live import ConnectionFacts, row_of
+from app.core.live import TICKET_TAKEN, ConnectionFacts, row_of
 from app.core.ports import BuriedConnection
 from app.errors import StoreError
 from app.observe.counts import Counts
+from app.protocols.handling import AdmittedClient, EventHandling, HandledClient
 from app.protocols.http_request import shown_origin
 from app.protocols.sites.admission import Admission, Guest, Refused, credentials_of, terms_of
 from app.protocols.sites.ports import UserUpdates
@@ -50,8 +51,11 @@ class SitesApplication:
         admission: Admission,
         updates: UserUpdates,
         counts: Counts | None = None,
+        handlings: Sequence[EventHandling] = (),
     ) -> None:
+        """`handlings` may grow until the first client comes."""
         self._sites = sites
+        self._handlings = handlings
         self._prefixes: dict[str, bytes] = {}
         for site in sites.values():
             self.add(site)
@@ -95,6 +99,8 @@ class SitesApplication:
         began_ms = now_ms()
         try:
             guest = await self._admit(connection, site, request)
+            authorise_ms = now_ms() - began_ms
+            handled = await self._hand(connection, site, request, guest)
         except Refused as refusal:
             self._counts.of(site.name).connects[refusal.result] += 1
             self._record_refusal(site, request, refusal.reason)
@@ -105,15 +111,20 @@ class SitesApplication:
             return
         if connection.is_closed:
             self._admission.leave(guest.seat)
+            if handled is not None:
+                handled.left()
             return
-        authorise_ms = now_ms() - began_ms
         receiver, opened = self._receiver_of(connection, site, request, guest)
+        receiver.handled = handled
 
         def greet() -> None:
             connection.confirm()
             # No packet is held from here on: the session's own method keeps the order and saves one call.
             receiver.send = connection.send_encoded
-            connection.send_event("_settings", [self._settings_for(receiver, connection, site, guest)])
+            settings = self._settings_for(receiver, connection, site, guest)
+            connection.send_event("_settings", [settings if handled is None else {**settings, **handled.settings}])
+            if handled is not None:
+                handled.greeted()
             self._watch_token(receiver, connection, site, guest.identity)
             if _is_reported(site):
                 receiver.users, receiver.token = guest.users, guest.token
@@ -125,9 +136,42 @@ class SitesApplication:
             log.info("connected", device=guest.device_id, rooms=len(guest.rooms), engine=request.engine_version)
 
         try:
-            await self._delivery.open(opened, guest.device_id, guest.rooms, greet)
+            await self._open(opened, guest, handled, greet)
         except StoreError as error:
             self._give_up(connection, site, error)
+
+    async def _hand(
+        self, connection: NamespaceConnection, site: Site, request: ConnectRequest, guest: Guest
+    ) -> HandledClient | None:
+        """The client as the protocol that handles its events knows it; None: no protocol does. Raises Refused and
+        StoreError, without a seat left behind."""
+        handling = next((one for one in self._handlings if one.serves(site)), None)
+        if handling is None or connection.is_closed:
+            return None
+        is_fresh = guest.ticket != TICKET_TAKEN
+        client = AdmittedClient(site, connection, request, guest.device_id, guest.rooms, guest.users, is_fresh)
+        try:
+            return await handling.receive(client)
+        except ConnectRefused as refusal:
+            self._admission.leave(guest.seat)
+            raise Refused(str(refusal)) from None
+        except BaseException:
+            self._admission.leave(guest.seat)
+            raise
+
+    async def _open(
+        self, connection: Connection, guest: Guest, handled: HandledClient | None, greet: Callable[[], None]
+    ) -> None:
+        if handled is None:
+            await self._delivery.open(connection, guest.device_id, guest.rooms, greet)
+            return
+
+        async def opening(rooms: Sequence[str], rooms_at: int) -> None:
+            connection.rooms_at = rooms_at
+            await self._delivery.open(connection, guest.device_id, rooms, greet)
+
+        await handled.open(opening)
+        handled.opened(connection)
 
     def _receiver_of(
         self, link: NamespaceConnection, site: Site, request: ConnectRequest, guest: Guest
@@ -153,11 +197,13 @@ class SitesApplication:
         return (receiver for receiver in receivers if isinstance(receiver, SiteReceiver))
 
     def event_received(self, connection: NamespaceConnection, event: str, args: list[Any], ack_id: int | None) -> None:
-        """Clients of a site only receive, but for a new token. Any other event from a client is dropped; if it asks for
-        an ack, it gets one."""
+        """Clients of a site only receive, but for a new token, and for the events that another protocol handles. Any
+        other event from a client is dropped; if it asks for an ack, it gets one."""
         receiver = connection.state
         if event == TOKEN_EVENT and isinstance(receiver, SiteReceiver) and receiver.term is not None:
             self._expiries.receive(receiver.term, args, partial(_answer, connection, ack_id))
+        elif isinstance(receiver, SiteReceiver) and receiver.handled is not None:
+            receiver.handled.event_received(event, args, ack_id)
         elif ack_id is not None:
             connection.send_ack(ack_id, [])
 
@@ -175,6 +221,8 @@ class SitesApplication:
         if receiver is None or receiver.connection is None:
             return
         receiver.send = connection.send_encoded
+        if receiver.handled is not None:
+            receiver.handled.left()
         site = receiver.connection.site
         users, token, now = receiver.users, receiver.token, datetime.now(UTC)
 

@@ -10,47 +10,36 @@ from typing import Annotated, Any, Protocol
 import msgspec
 import structlog
 from msgspec import Meta, Struct
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from app.clock import now_ms
 from app.config.settings import Site
-from app.config.wording import matching
 from app.core.address import MAX_ROOM_BYTES, is_user_room
 from app.core.draining import close_in_steps, leave_seconds
-from app.errors import BadRequest, RequestRefused, StoreError
+from app.errors import RequestRefused
 from app.observe.counts import Counts
-from app.observe.records import SITE_BACKEND
-from app.protocols.http_request import query_of, read_body
 from app.protocols.operations import Call, Inputs, Operation, Role
 from app.protocols.protocol import NodeAsking
-from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.orders import Done, RoomName, order_route
+from app.protocols.sites.revocation import Revocation
 from app.protocols.sites.settings import ResumeTicket
-from app.protocols.sites.tickets import Tickets
-from app.protocols.turns import Turns
-from app.protocols.validation import decode_json, explain
+from app.protocols.turns import Turns, look_in_turns
 from app.watched_tasks import start_logged
 
 PATH = "/disconnect"
 OPERATION = "connections.kick"
-#: The body of a request, and the characters of its text.
-MAX_KICK_BYTES = 16_384
+#: The characters of a request's text.
 MAX_KICK_TEXT = 500
 #: The requests of one site under way on one node: each looks at every connection of the site.
 MOST_KICKS = 4
 _KICK_SECONDS = 5.0
-#: The connections that one turn of the event loop looks at, and those that it ends.
-_LOOKED_AT_A_TURN = 500
+#: The connections that one turn of the event loop ends.
 _ENDED_AT_ONCE = 64
 _VERB = "sites.kick"
 _DEFAULT_TEXT = "disconnected"
-_RETRY_AFTER = {"Retry-After": "1"}
 
 _log = structlog.get_logger(__name__)
 
-_Name = Annotated[str, Meta(max_length=MAX_ROOM_BYTES), matching(r"^[^\x00]+\Z", "a text, not empty, without a NUL")]
 _Text = Annotated[str, Meta(max_length=MAX_KICK_TEXT)]
 
 
@@ -58,9 +47,9 @@ class KickInputs(Inputs, frozen=True, kw_only=True):
     """The connections to end: those that all given fields name."""
 
     #: The user room.
-    user: _Name | None = None
+    user: RoomName | None = None
     device: Annotated[str, Meta(max_length=MAX_ROOM_BYTES)] | None = None
-    room: _Name | None = None
+    room: RoomName | None = None
     #: The reason that the clients get.
     text: _Text = _DEFAULT_TEXT
     #: Whether the clients are to come back at once.
@@ -88,18 +77,15 @@ class Kick(Struct, frozen=True):
     inputs: KickInputs
 
 
-_decoder = msgspec.json.Decoder(KickInputs)
-
-
 class Kicks:
     """The ends of connections, asked for here and obeyed here. Lives as long as the node."""
 
     def __init__(
-        self, crew: NodeAsking, live: Callable[[str], Iterator[KickTarget]], tickets: Tickets, counts: Counts
+        self, crew: NodeAsking, live: Callable[[str], Iterator[KickTarget]], revocation: Revocation, counts: Counts
     ) -> None:
         self._crew = crew
         self._live = live
-        self._tickets = tickets
+        self._revocation = revocation
         self._counts = counts
         self._turns = Turns(MOST_KICKS, _KICK_SECONDS, "a site")
         self._ending: set[asyncio.Task[None]] = set()
@@ -110,10 +96,9 @@ class Kicks:
         StoreError. A second request does no harm."""
         _check(site, inputs)
         async with self._turns.turn(site.name):
-            rooms = [room for room in (inputs.user, inputs.room) if room is not None]
-            if site.section(ResumeTicket) is not None:
-                # First: a client that comes back at once would be admitted by its ticket.
-                await self._tickets.revoke(site, rooms)
+            # First: a client that comes back at once would be admitted by its ticket. (Of a user its room says enough.)
+            rooms = [room for room in (inputs.user or inputs.room,) if room is not None]
+            await self._revocation.revoke(site, rooms, inputs.device)
             answers, silent = await self._crew.ask_all(_VERB, Kick(site.name, inputs))
         ended = sum(count for count in answers.values() if isinstance(count, int))
         _log.info("connections ended", site=site.name, count=ended, silent=len(silent))
@@ -122,12 +107,8 @@ class Kicks:
     async def obey(self, given: Any) -> int:
         """Another node, or this one, has asked: how many connections of this node are being ended."""
         kick: Kick = msgspec.convert(given, Kick)
-        found: list[KickTarget] = []
-        for number, receiver in enumerate(self._live(kick.site), 1):
-            if _is_meant(receiver, kick.inputs):
-                found.append(receiver)
-            if number % _LOOKED_AT_A_TURN == 0:
-                await asyncio.sleep(0)
+        live = look_in_turns(self._live(kick.site))
+        found = [receiver async for receiver in live if _is_meant(receiver, kick.inputs)]
         self._counts.of(kick.site).part(SitesCounts).kicked += len(found)
         if len(found) <= _ENDED_AT_ONCE:
             for receiver in found:
@@ -147,27 +128,12 @@ class Kicks:
 
 def disconnect_routes(sites: Mapping[str, Site], kicks: Kicks, counts: Counts) -> list[BaseRoute]:
     """Returns the route for the node's builder. `sites` may change. Each request stands in the audit."""
-    keys = ApiKeys(sites, counts)
 
-    async def disconnect(request: Request) -> Response:
-        headers: dict[bytes, bytes] = dict(request.scope["headers"])
-        try:
-            site = keys.authorized_site(query_of(dict(request.scope)), headers)
-            inputs = _read(await read_body(headers, request.receive, MAX_KICK_BYTES))
-            ended, silent = await kicks.kick(site, inputs)
-        except (BadRequest, RequestRefused) as refusal:
-            return JSONResponse({"error": str(refusal)}, refusal.status)
-        except StoreError:
-            return JSONResponse({"error": "Redis is away, try again."}, 503, _RETRY_AFTER)
-        detail = msgspec.json.encode(inputs).decode()
-        row = {"at": now_ms(), "operator": SITE_BACKEND, "action": OPERATION, "target": "", "detail": detail}
-        counts.records.add("audit", site.name, row)
-        if silent:
-            body = {"error": "Not every node has answered, try again.", "disconnected": ended}
-            return JSONResponse(body, 503, _RETRY_AFTER)
-        return JSONResponse({"disconnected": ended})
+    async def kick(site: Site, inputs: KickInputs) -> Done:
+        ended, silent = await kicks.kick(site, inputs)
+        return Done({"disconnected": ended}, silent)
 
-    return [Route(PATH, disconnect, methods=["POST"])]
+    return [order_route(PATH, OPERATION, KickInputs, kick, sites, counts)]
 
 
 def disconnect_operations(kicks: Kicks) -> list[Operation]:
@@ -179,16 +145,6 @@ def disconnect_operations(kicks: Kicks) -> list[Operation]:
 
     summary, path = "End the connections of a user, a device or a room", "/sites/{site}/disconnect"
     return [Operation(OPERATION, summary, "POST", path, Role.OPERATOR, kick, KickInputs, True, tells=True)]
-
-
-def _read(body: bytes) -> KickInputs:
-    try:
-        inputs: KickInputs = decode_json(_decoder, body)
-        return inputs
-    except msgspec.ValidationError as error:
-        raise BadRequest(explain(str(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadRequest("Body: expected a JSON object in UTF-8.") from None
 
 
 def _check(site: Site, inputs: KickInputs) -> None:

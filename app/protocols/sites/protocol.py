@@ -1,4 +1,4 @@
-"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect and DELETE /tickets."""
+"""The protocol of sites: users over Socket.IO, POST /send, POST /disconnect, POST /rooms and DELETE /tickets."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,13 @@ from app.protocols.sites.admission import QUERY_FIELDS, Admission
 from app.protocols.sites.application import SitesApplication
 from app.protocols.sites.disconnecting import Kicks, disconnect_operations, disconnect_routes
 from app.protocols.sites.figures import METRICS
+from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_routes
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
 from app.protocols.sites.receiver import SiteReceiver
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
-from app.protocols.sites.revocation import revocation_routes, ticket_operations
+from app.protocols.sites.revocation import Revocation, revocation_routes, ticket_operations
 from app.protocols.sites.send import BATCH_PATH, SendEndpoint
 from app.protocols.sites.send_body import RESERVED_EVENTS
 from app.protocols.sites.settings import SECTION
@@ -39,7 +40,10 @@ class _NodeSites(NodeProtocol):
         self._sets = JwksCache(config.auth_timeout_seconds, read_key_set, counts)
         self._gate = TokenGate(self._sets, counts)
         admission = Admission(OwnRooms(self._directory), services.limits, tickets, self._gate)
-        self._application = SitesApplication(config.sites, delivery, admission, self._updates, counts)
+        self._application = SitesApplication(
+            config.sites, delivery, admission, self._updates, counts, services.handlings
+        )
+        revocation = Revocation(tickets, services.handlings)
         self._upgrades = Upgrades(RedisUpgrades(services.redis))
         self._application.on_connected = self._upgrades.connected
         delivery.on_buried = self._application.report_buried
@@ -49,13 +53,17 @@ class _NodeSites(NodeProtocol):
         self._send = SendEndpoint(config.sites, delivery, services.ids, config.max_body_bytes, counts, services.reading)
         # The original's router took a slash at the end.
         self.endpoints = dict.fromkeys(("/send", "/send/", BATCH_PATH, f"{BATCH_PATH}/"), self._send)
-        self._kicks = Kicks(services.calls, self._application.live, tickets, counts)
+        self._kicks = Kicks(services.calls, self._application.live, revocation, counts)
+        live = self._application.live
+        changes = RoomChanges(services.calls, delivery.follow_up, live, tickets, services.handlings)
         self.routes = [
-            *revocation_routes(config.sites, ApiKeys(config.sites, counts), tickets, counts.records),
+            *revocation_routes(config.sites, ApiKeys(config.sites, counts), revocation, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
+            *rooms_routes(config.sites, changes, counts),
         ]
-        services.operations.extend(ticket_operations(tickets))
+        services.operations.extend(ticket_operations(revocation))
         services.operations.extend(disconnect_operations(self._kicks))
+        services.operations.extend(rooms_operations(changes))
         services.operations.extend(send_operations(self._send, config.port))
 
     def live(self, site: str) -> Iterator[SiteReceiver]:

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from app.core.live import Measures
+from app.protocols.handling import HandledClient
 from app.socketio.device_receiver import DeviceReceiver
 from app.socketio.socket_connection import NamespaceConnection
 
@@ -15,12 +19,14 @@ KICKED = "ended by the backend"
 class SiteReceiver(DeviceReceiver):
     """How the core writes to one connection of a site. Lives as long as the connection."""
 
-    __slots__ = ("_client", "renewal", "rooms", "term", "token", "users")
+    __slots__ = ("_client", "handled", "renewal", "rooms", "term", "token", "users")
 
     def __init__(self, link: NamespaceConnection, prefix: bytes, with_ack: bool) -> None:
         """`prefix` is `42/<site>,`; `with_ack` says whether messages ask for an ack."""
         super().__init__(link, prefix, with_ack)
         self._client = link
+        #: Set where another protocol handles the client's events.
+        self.handled: HandledClient | None = None
         #: Free for the application: the renewal of its tickets.
         self.renewal: Any = None
         #: All its rooms.
@@ -35,6 +41,11 @@ class SiteReceiver(DeviceReceiver):
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.connection is None
+
+    def measures(self) -> Measures:
+        """Measures it; its synchronisation is that of the protocol which handles its events, once there was one."""
+        measured, sync_ms = super().measures(), self.handled.sync_ms if self.handled is not None else None
+        return measured if sync_ms is None else msgspec.structs.replace(measured, sync_ms=sync_ms)
 
     def kick(self, text: str, *, comes_back: bool) -> None:
         """Tells the client the text and ends the connection; a client that is not to come back gets a DISCONNECT."""

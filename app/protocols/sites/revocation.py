@@ -1,8 +1,9 @@
-"""DELETE /tickets: a site's backend revokes resume tickets, of all its users or of the users in a room.
+"""DELETE /tickets: a site's backend revokes resume tickets, of all its users or of the users in a room, and with them
+the sessions that another protocol has given to these users.
 
 An operator may do the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,8 +15,9 @@ from starlette.routing import BaseRoute, Route
 
 from app.clock import now_ms
 from app.config.settings import Site
-from app.errors import RequestRefused, StoreUnavailable
+from app.errors import RequestRefused, StoreError
 from app.observe.records import SITE_BACKEND, TICKETS_REVOKED, NodeRecords
+from app.protocols.handling import EventHandling
 from app.protocols.http_request import fields_in, first_values, key_in
 from app.protocols.operations import Call, Inputs, Operation, Role, Words
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
@@ -32,8 +34,30 @@ _MOST_FIELDS = 2_000
 _log = structlog.get_logger(__name__)
 
 
+class Revocation:
+    """All that was given to the clients of a site, and is taken back. Lives as long as the node."""
+
+    def __init__(self, tickets: Tickets, handlings: Sequence[EventHandling] = ()) -> None:
+        """`handlings` may grow."""
+        self._tickets = tickets
+        self._handlings = handlings
+
+    def has_any(self, site: Site) -> bool:
+        """Whether there is something to revoke at this site."""
+        return site.section(ResumeTicket) is not None or any(one.serves(site) for one in self._handlings)
+
+    async def revoke(self, site: Site, rooms: Sequence[str], device: str | None = None) -> None:
+        """Revokes it for all users in any of the rooms, or for all; tickets on all devices. Raises StoreError."""
+        # Tickets first: a client that comes back meanwhile would be admitted by one.
+        if site.section(ResumeTicket) is not None:
+            await self._tickets.revoke(site, rooms)
+        for handling in self._handlings:
+            if handling.serves(site):
+                await handling.revoke(site, rooms, device)
+
+
 def revocation_routes(
-    sites: Mapping[str, Site], keys: ApiKeys, tickets: Tickets, records: NodeRecords
+    sites: Mapping[str, Site], keys: ApiKeys, revocation: Revocation, records: NodeRecords
 ) -> list[BaseRoute]:
     """Returns the route for the node's builder. `sites` may change. A revocation stands in the audit, and so in the
     trace of its users."""
@@ -49,7 +73,7 @@ def revocation_routes(
         site = sites.get(name)
         if not keys.match(site, key) or site is None:
             return PlainTextResponse(INVALID, 401)
-        if site.section(ResumeTicket) is None:
+        if not revocation.has_any(site):
             return PlainTextResponse(NO_TICKETS, 400)
         if len(fields) > _MOST_FIELDS:
             return PlainTextResponse(f"Expected at most {_MOST_FIELDS} fields in the query.", 400)
@@ -57,8 +81,8 @@ def revocation_routes(
         if "" in rooms:
             return PlainTextResponse("room: expected a room, or no `room` for all of the site.", 400)
         try:
-            await tickets.revoke(site, rooms)
-        except StoreUnavailable as error:
+            await revocation.revoke(site, rooms)
+        except StoreError as error:
             _log.error("tickets not revoked", site=name, reason=str(error))
             return PlainTextResponse("Nothing is revoked, try again.", 503, _RETRY_AFTER)
         _log.info("tickets revoked", site=name, rooms=len(rooms))
@@ -77,14 +101,14 @@ class RevocationInputs(Inputs, frozen=True, kw_only=True):
     rooms: Annotated[tuple[Words, ...], Meta(max_length=_MOST_ROOMS)] = ()
 
 
-def ticket_operations(tickets: Tickets) -> list[Operation]:
+def ticket_operations(revocation: Revocation) -> list[Operation]:
     """The revocation for operators."""
 
     async def revoke(call: Call) -> dict[str, Any]:
         site = call.known_site
-        if site.section(ResumeTicket) is None:
+        if not revocation.has_any(site):
             raise RequestRefused(NO_TICKETS, "no_tickets", 409)
-        await tickets.revoke(site, call.given.rooms)
+        await revocation.revoke(site, call.given.rooms)
         return {"ok": True}
 
     summary, path = "Revoke resume tickets, of the users in rooms or of all", "/sites/{site}/tickets/revoke"

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
+from msgspec import Struct
 
 from app.config.settings import Site
 from app.core.delivery import Delivery
@@ -17,7 +18,7 @@ from app.ids import FlakeIds
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.fair_pool import FairPool
-from app.protocols.http_request import Receive, Scope, Send, query_of, read_body
+from app.protocols.http_request import Receive, Scope, Send, body_at_hand, read_body, shortcut_of
 from app.protocols.reading import LARGE_BYTES, new_reading_pool, read_aside
 from app.protocols.site_keys import ApiKeys
 from app.protocols.sites.figures import SitesCounts, StrangerCounts
@@ -33,6 +34,16 @@ _LONG_FORM_BYTES = 4_096
 _T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
+
+
+class _ReadRequest(Struct, frozen=True):
+    """A request whose body is read. Lives until its answer."""
+
+    query: Mapping[str, str]
+    #: Its Idempotency-Key.
+    key: str | None
+    content_type: str
+    body: bytes
 
 
 class SendEndpoint:
@@ -61,14 +72,18 @@ class SendEndpoint:
         try:
             if scope["method"] != "POST":
                 raise BadRequest("Expected POST.", status=405)
-            query = query_of(scope)
-            site = self._keys.authorized_site(query, headers)
+            query, site = self._keys.caller_of(scope["query_string"], headers)
             is_batch = scope.get("path", "").rstrip("/") == BATCH_PATH
-            answer = await (self._batch if is_batch else self._single)(site, query, headers, receive)
+            key = key_of(headers)
+            body = body_at_hand(scope, headers, self._max_body_bytes)
+            if body is None:
+                body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
+            request = _ReadRequest(query, key, headers.get(b"content-type", b"").decode("latin-1"), body)
+            answer = await (self._batch(site, request) if is_batch else self._single(site, request, receive))
         except (BadRequest, LimitReached, OtherRequest, StoreError) as error:
             answer = _failure(site, error)
         self._count(site, answer)
-        await write(send, answer, b"application/json" in headers.get(b"accept", b""))
+        await write(shortcut_of(scope), send, answer, b"application/json" in headers.get(b"accept", b""))
 
     def _count(self, site: Site | None, answer: Answer) -> None:
         # A caller without a site's key does not count in that site's numbers.
@@ -77,13 +92,14 @@ class SendEndpoint:
         else:
             self._counts.of(site.name).part(SitesCounts).sends[answer.result] += 1
 
-    async def _single(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Answer:
-        key = key_of(headers)
-        body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
-        content_type = headers.get(b"content-type", b"").decode("latin-1")
+    async def _single(self, site: Site, request: _ReadRequest, receive: Receive) -> Answer:
+        content_type, body = request.content_type, request.body
         long_bytes = _LONG_FORM_BYTES if is_form(content_type) else LARGE_BYTES
-        sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, long_bytes)
-        message = self._message(site, query, key, sent)
+        if len(body) <= long_bytes:
+            sent = read_send_body(content_type, body)
+        else:
+            sent = await read_aside(self._reading, site.name, partial(read_send_body, content_type), body, long_bytes)
+        message = self._message(site, request.query, request.key, sent)
         sending = self._sender.send(message)
         outcome: Outcome = await (_unless_gone(sending, receive) if message.options.wait else sending)
         return answer_of(message, outcome)
@@ -112,13 +128,10 @@ class SendEndpoint:
         once = once_of(site, key, [draft])[0] if key else None
         return self._sender.message(site, draft, once)
 
-    async def _batch(self, site: Site, query: dict[str, str], headers: dict[bytes, bytes], receive: Receive) -> Answer:
-        key = key_of(headers)
-        body = await read_body(headers, receive, self._max_body_bytes, may_be_compressed=True)
-        content_type = headers.get(b"content-type", b"").decode("latin-1")
-        read = partial(read_batch, site, query, content_type)
-        drafts = await read_aside(self._reading, site.name, read, body)
-        return answer_of_batch(await self._batch_sender.send(site, drafts, key))
+    async def _batch(self, site: Site, request: _ReadRequest) -> Answer:
+        read = partial(read_batch, site, request.query, request.content_type)
+        drafts = await read_aside(self._reading, site.name, read, request.body)
+        return answer_of_batch(await self._batch_sender.send(site, drafts, request.key))
 
 
 def _failure(site: Site | None, error: Exception) -> SendFailure:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from app.core.message import Message
 from app.core.ports import Outcome
 from app.protocols.http_request import Send
+from app.transport.streaming import Shortcut
 
 Header = tuple[bytes, bytes]
 
@@ -111,12 +112,16 @@ def answer_of_batch(answers: Sequence[Accepted | SendFailure]) -> BatchAnswer:
     return BatchAnswer(answers)
 
 
-async def write(send: Send, answer: Answer, as_json: bool) -> None:
+async def write(shortcut: Shortcut | None, send: Send, answer: Answer, as_json: bool) -> None:
     """Writes an answer, as JSON where the caller accepts it. That of a batch is always JSON."""
     if as_json or isinstance(answer, BatchAnswer):
         body, kind = msgspec.json.encode(answer.body), _JSON
     else:
         body, kind = answer.text, _TEXT
-    headers = [*answer.headers, kind, (b"content-length", b"%d" % len(body))]
+    headers = [*answer.headers, kind]
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if shortcut is not None and answer.status == 200 and shortcut.answer(lines, body):
+        return
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -111,7 +111,27 @@ while i <= #ARGV do
   i = i + 5 + count
 end
 if tell_waiting then tell_waiting() end
-for seq, count in pairs(freed) do release(seq, count, bodies[seq]) end
+-- Most bodies are freed whole and have no options: what they need is done at once for all of them.
+local keys, ids = {}, {}
+local function forget_bodies()
+  call('DEL', unpack(keys))
+  if #ids > 0 then call('ZREM', P .. 'waiting', unpack(ids)) end
+  keys, ids = {}, {}
+end
+for seq, count in pairs(freed) do
+  local body = bodies[seq]
+  if body.refs == count and not body.options then
+    local key = P .. 'body:' .. seq
+    uncount_stored(key)
+    keys[#keys + 1] = key
+    -- (An earlier version has kept no id.)
+    if body.id then ids[#ids + 1] = body.id end
+    if #keys == 256 then forget_bodies() end
+  else
+    release(seq, count, body)
+  end
+end
+if #keys > 0 then forget_bodies() end
 -- if journal
 if #lines > 0 then write_fate('k', 'ack', 'a', table.concat(lines, '\n')) end
 -- end if

@@ -4,9 +4,11 @@
 -- KEYS[1] prefix
 -- ARGV    now | deadline of this request, '' = none | number of this change, '' = nobody counts | user room
 --         | rooms to join as JSON | rooms to leave as JSON (lower case)
+--         | rooms that the user may be in, 0 = any number
 -- A change with a number that is not above the last one was applied before. Connects name the number up to which their
 -- rooms hold the changes: see connect.lua.
--- Answers how many devices have moved: 0 also for a user without devices, whose next connect brings its rooms.
+-- Answers how many devices have moved: 0 also for a user without devices, whose next connect brings its rooms; -1 when
+-- the user would be in too many rooms: then nothing has changed.
 local now, user = clock(ARGV[1]), ARGV[4]
 if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then
   return redis.error_reply('LATE the caller has stopped waiting')
@@ -24,6 +26,8 @@ for _, room in ipairs(cjson.decode(ARGV[5])) do is_in[room] = true end
 for _, room in ipairs(cjson.decode(ARGV[6])) do is_in[room] = nil end
 is_in[string.lower(user)] = true
 for room in pairs(is_in) do new[#new + 1] = room end
+local most = tonumber(ARGV[7])
+if most > 0 and #new > most and #new > #old then return -1 end
 table.sort(new)
 call('HSET', P .. 'users', user, cjson.encode(new))
 local states = call('HGETALL', P .. 'user:' .. user)

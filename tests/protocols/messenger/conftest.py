@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -12,31 +13,28 @@ from app.config.settings import Site
 from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.settings import Messenger
+from tests.demo.conftest import DemoServer
+from tests.support.browser import Browser, Page
 from tests.support.chat import ITERATIONS
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
+from tests.support.tables import sqlite_with_tables
 
-
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
-    with running_postgres() as server:
-        yield server
+OpenChat = Callable[..., Page]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind."""
+    """The URL of a database with the tables and no row, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.sqlite'}"
+        return sqlite_with_tables(tmp_path)
     postgres: Postgres = request.getfixturevalue("shared_postgres")
-    return postgres.new_database()
+    return postgres.database_with_tables()
 
 
 @pytest.fixture
 async def sql(database_url: str) -> AsyncIterator[ChatSql]:
     """The messenger's tables, empty."""
     sql = ChatSql.open(database_url)
-    await sql.make_tables()
     yield sql
     await sql.close()
 
@@ -46,3 +44,25 @@ def site() -> Site:
     """A site with a messenger."""
     sections: dict[type[Struct], Struct] = {Messenger: Messenger(iterations=ITERATIONS)}
     return Site(name="team", api_key="k", user_room_prefix=USER_PREFIX, sections=sections)
+
+
+@pytest.fixture(scope="module")
+def chat_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """The demo with a database. Tests share its users, so that each looks for words of its own."""
+    server = DemoServer(DATABASE_URL=f"sqlite:///{tmp_path_factory.mktemp('chat') / 'journal.sqlite'}")
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def open_chat(chat_demo: DemoServer, browser: Browser) -> Iterator[OpenChat]:
+    """Opens the page, each time in a profile of its own."""
+    pages: list[Page] = []
+
+    def open_chat(**options: Any) -> Page:
+        pages.append(browser.open(f"{chat_demo.url}/demo/messenger", **options))
+        return pages[-1]
+
+    yield open_chat
+    for page in pages:
+        page.close()

@@ -87,7 +87,7 @@ const fake = {
     await fake.keep(`recado ${url} team ${storage}`, "session", "token");
     fake.answers.sync ??= () => ({ ok: true, messages: [], receipts: [], cursor: "1", more: false });
     const chat = new Messenger(options);
-    chat.told = [];
+    Object.assign(chat, { storage, told: [] });
     for (const event of ["messages", "receipts", "sent", "failed", "error", "state", "directory", "presence", "event"]) {
       chat.on(event, (...args) => chat.told.push([event, ...args]));
     }
@@ -100,7 +100,7 @@ const fake = {
   /** Writes a value into the browser's database. */
   keep: (name, key, value) =>
     new Promise((resolve) => {
-      const request = indexedDB.open(name, 1);
+      const request = indexedDB.open(name);
       request.onsuccess = () => {
         const transaction = request.result.transaction("meta", "readwrite");
         transaction.objectStore("meta").put(value, key);

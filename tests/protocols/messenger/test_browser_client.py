@@ -168,7 +168,7 @@ def test_a_message_is_kept_before_it_is_acknowledged(page: Page) -> None:
     """
     lost, kept, messages, told = run(page, body, message=MESSAGE)
     assert (lost, kept) == ("not acknowledged", "acknowledged")
-    assert messages == [{**MESSAGE, "conversation": "u8", "receipts": []}]
+    assert messages == [{**MESSAGE, "conversation": "u8", "unread": "u8", "receipts": []}]
     assert told == ["error", "messages"]
 
 
@@ -285,6 +285,60 @@ def test_receipts_go_in_batches(page: Page) -> None:
     told = run(page, body, message=MESSAGE)
     assert sorted(number for one in told for number in one["ids"]) == [5, 6]
     assert {one["state"] for one in told} == {"read"}
+
+
+def test_unread_messages_are_counted(page: Page) -> None:
+    """Messages of others are unread until this device, or another one of the user, has read them; a change leaves that
+    as it is. The counts are there again when the page is."""
+    body = """
+        fake.answers.receipts = () => ({ ok: true });
+        const counts = async (one) => Object.fromEntries(await one.unread());
+        const own = { ...message, id: 9, from: 7, to: { user: 8 } };
+        const many = [5, 6, 10].map((id) => ({ ...message, id }));
+        const inRoom = { ...message, id: 11, to: { room: 3 } };
+        await chat.socket.bring("_batch", [...many, own, inRoom].map((one) => ["message", one]));
+        const found = [await counts(chat)];
+        await chat.read([5]);
+        await chat.socket.bring("message_changed", { ...message, text: "changed", changed_at: 9 });
+        await chat.socket.bring("message_changed", { ...message, id: 6, text: "changed", changed_at: 9 });
+        found.push(await counts(chat));
+        await chat.socket.bring("receipt", { ids: [6, 404], user: 7, device: "other", state: "read", at: 3 });
+        await chat.socket.bring("message_changed", { id: 11, to: { room: 3 }, deleted: true });
+        chat.close();
+        const again = new recado.Messenger({ site: "team", io: fake.io, storage: chat.storage });
+        await again.open();
+        found.push(await counts(again));
+        again.close();
+        return [found, (await chat.messages({ user: 8 })).flatMap((one) => one.receipts)];
+    """
+    found, receipts = run(page, body, message=MESSAGE)
+    assert found == [{"u8": 3, "r3": 1}, {"u8": 2, "r3": 1}, {"u8": 1}]
+    assert receipts == []
+
+
+def test_registrations_are_known(page: Page) -> None:
+    """A registration that the server tells of is known to the page, and told to it."""
+    body = """
+        const one = { id: 4, login: "cleo", name: "Cleo", at: 1, state: "waiting" };
+        await chat.socket.bring("directory", { registrations: [one] });
+        return [[...chat.registrations.values()], chat.told.filter(([event]) => event === "directory").length > 0];
+    """
+    known = {"id": 4, "login": "cleo", "name": "Cleo", "at": 1, "state": "waiting"}
+    assert run(page, body) == [[known], True]
+
+
+def test_an_upload_that_is_cancelled_ends(page: Page) -> None:
+    """An upload ends with its signal, also where the server cannot be reached."""
+    body = """
+        const cancel = new AbortController();
+        const asked = globalThis.fetch;
+        globalThis.fetch = async () => { cancel.abort(); throw new TypeError("no network"); };
+        const file = new File(["x"], "x.txt");
+        const end = await chat.upload(file, { signal: cancel.signal }).catch((error) => error.name);
+        globalThis.fetch = asked;
+        return end;
+    """
+    assert run(page, body) == "AbortError"
 
 
 def test_a_void_session_asks_for_a_login(page: Page) -> None:

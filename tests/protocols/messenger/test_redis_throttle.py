@@ -8,6 +8,7 @@ from msgspec import structs
 
 from app.config.settings import Site
 from app.protocols.messenger.login_ports import Judgement
+from app.protocols.messenger.operations.redis_blocks import RedisBlocks
 from app.protocols.messenger.redis_throttle import RedisThrottle
 from app.protocols.messenger.settings import Messenger
 from app.redis.client import Redis
@@ -96,3 +97,19 @@ async def test_the_block_ends(redis: Redis, site: Site, valkey: Valkey) -> None:
 
 async def _no_keys(redis: Redis, valkey: Valkey) -> bool:
     return not valkey.client.keys("*chat_*")
+
+
+async def test_a_block_is_lifted(redis: Redis, site: Site) -> None:
+    """An operator sees how long a login is blocked, in whatever case it is written, and lifts the block together with
+    that of the address; other addresses stay blocked."""
+    blocks = RedisBlocks(redis)
+    assert await blocks.seconds_left(site, "Ann") == 0
+    assert await blocks.lift(site, "Ann") is False
+    await fail(redis, site, "bob", THERE, 3)
+    await fail(redis, site, "ann", HERE, 3)
+    assert 0 < await blocks.seconds_left(site, "Ann") <= 300
+    assert await blocks.seconds_left(structs.replace(site, name="other"), "Ann") == 0
+    assert await blocks.lift(site, "ANN") is True
+    assert await blocks.seconds_left(site, "ann") == 0
+    assert await fail(redis, site, "ann", HERE, 2) == [FREE, FREE]
+    assert await judged(redis, site, "ann", THERE, None) is BLOCKED

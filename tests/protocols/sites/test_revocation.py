@@ -14,7 +14,13 @@ from app.errors import RequestRefused, TicketRefused
 from app.observe.counts import Counts
 from app.protocols.operations import Actor, Call, Role
 from app.protocols.site_keys import INVALID, MISSING, ApiKeys
-from app.protocols.sites.revocation import NO_TICKETS, RevocationInputs, revocation_routes, ticket_operations
+from app.protocols.sites.revocation import (
+    NO_TICKETS,
+    Revocation,
+    RevocationInputs,
+    revocation_routes,
+    ticket_operations,
+)
 from app.protocols.sites.settings import ResumeTicket
 from app.protocols.sites.tickets import Credentials, new_claims
 from tests.support.store import StoreNode, make_site
@@ -37,7 +43,7 @@ async def node(valkey: Valkey) -> AsyncIterator[StoreNode]:
 async def client(node: StoreNode) -> AsyncIterator[AsyncClient]:
     """A backend that calls the route."""
     sites = {"shop": SITE, "plain": PLAIN}
-    routes = revocation_routes(sites, ApiKeys(sites, Counts()), node.tickets, node.counts.records)
+    routes = revocation_routes(sites, ApiKeys(sites, Counts()), Revocation(node.tickets), node.counts.records)
     async with AsyncClient(transport=ASGITransport(Starlette(routes=routes)), base_url="http://test") as client:
         yield client
 
@@ -131,7 +137,7 @@ async def test_redis_away(client: AsyncClient, node: StoreNode) -> None:
 
 async def test_an_operator_revokes(node: StoreNode) -> None:
     """An operator does the same by an operation; a site without tickets is refused."""
-    (operation,) = ticket_operations(node.tickets)
+    (operation,) = ticket_operations(Revocation(node.tickets))
     mine, other = await given(node, "user_1"), await given(node, "user_2")
     caller = Actor("ana", Role.OPERATOR)
     await operation.run(Call(caller, RevocationInputs(rooms=("user_1",)), SITE))

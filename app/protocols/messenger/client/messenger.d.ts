@@ -67,8 +67,8 @@ export interface Message {
 export interface KeptMessage extends Message {
   /** `r12` for a room, `u7` for the conversation with a user; see `conversationOf`. */
   conversation: string;
-  /** Whether `read` was called with it. */
-  seen?: boolean;
+  /** The conversation again, while no device of the user has read it. */
+  unread?: string;
   deleted?: false;
 }
 
@@ -123,10 +123,32 @@ export interface Limits {
   file_max?: number;
 }
 
+export interface Device {
+  /** Its deviceId. */
+  id: string;
+  name: string;
+  os: string;
+  osVersion: string;
+  model: string;
+  app: { name: string; reference: string; version: string } | null;
+  seen_at: number;
+}
+
+/** The wish of a stranger to become a user; those who decide on it hear of it. */
+export interface Registration {
+  id: number;
+  login: string;
+  name: string;
+  at: number;
+  state: "waiting" | "accepted" | "refused";
+}
+
 export interface DirectoryChange {
   users?: User[];
   rooms?: Room[];
   contacts?: Contact[];
+  devices?: Device[];
+  registrations?: Registration[];
   [kind: string]: unknown;
 }
 
@@ -187,12 +209,15 @@ export class Messenger {
   constructor(options: MessengerOptions);
   readonly state: State;
   readonly user: User | null;
+  /** The id of this device; null before `open`. */
+  readonly deviceId: string | null;
   readonly limits: Limits;
   readonly users: Map<Id, User>;
   readonly rooms: Map<Id, Room>;
   readonly contacts: Map<Id, Contact>;
-  readonly devices: Map<Id, { [field: string]: unknown }>;
+  readonly devices: Map<string, Device>;
   readonly applications: Map<Id, { [field: string]: unknown }>;
+  readonly registrations: Map<number, Registration>;
   readonly online: Set<Id>;
   /** Calls back for each event; returns the function that ends this. */
   on<Name extends keyof Events>(event: Name, handler: Events[Name]): () => void;
@@ -209,7 +234,8 @@ export class Messenger {
   close(): void;
   /**
    * Emits an event of the contract and returns the answer without `ok`; throws a MessengerError. For `edit`, `delete`,
-   * `contact`, `profile`, `device_name`, `room_create`, `room_change`, `room_leave`, `room_archive` and the rest.
+   * `contact`, `profile`, `device_name`, `room_create`, `room_change`, `room_leave`, `room_archive`,
+   * `registration_accept` and the rest.
    */
   ask(event: string, data?: object): Promise<any>;
   /** Sends a message, now or when there is a connection again. Resolves once it is accepted. */
@@ -218,6 +244,8 @@ export class Messenger {
   outgoing(): Promise<Outgoing[]>;
   /** Tells the senders that these messages are read. */
   read(ids: number[]): Promise<void>;
+  /** How many messages are unread, by conversation; see `conversationOf`. */
+  unread(): Promise<Map<string, number>>;
   /** Messages that this browser keeps, oldest first. */
   messages(
     to: To,

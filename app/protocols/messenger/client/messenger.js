@@ -10,7 +10,7 @@ const LEAST_ITERATIONS = 4_096;
 const MOST_ITERATIONS = 1_000_000;
 /** The codes after which the same request may succeed later. */
 const PASSING = ["offline", "timeout", "unavailable", "too_many", "not_logged_in", "must_change_password"];
-const KINDS = ["users", "rooms", "contacts", "devices", "applications"];
+const KINDS = ["users", "rooms", "contacts", "devices", "applications", "registrations"];
 
 /** A refusal, with the server's code; `offline`, `timeout`, `wrong_server` and `insecure` are this library's own. */
 export class MessengerError extends Error {
@@ -108,15 +108,17 @@ const settled = (request) =>
   });
 
 function openStore(name) {
-  const request = indexedDB.open(name, 1);
-  request.onupgradeneeded = () => {
+  const request = indexedDB.open(name, 2);
+  request.onupgradeneeded = ({ oldVersion }) => {
     const db = request.result;
-    db.createObjectStore("meta");
-    db.createObjectStore("uploads");
-    db.createObjectStore("directory");
-    db.createObjectStore("receipts", { keyPath: ["message", "user", "device", "state"] });
-    db.createObjectStore("outgoing", { autoIncrement: true, keyPath: "order" });
-    db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", ["conversation", "id"]);
+    if (!oldVersion) {
+      ["meta", "uploads", "directory"].forEach((name) => db.createObjectStore(name));
+      db.createObjectStore("receipts", { keyPath: ["message", "user", "device", "state"] });
+      db.createObjectStore("outgoing", { autoIncrement: true, keyPath: "order" });
+      db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", ["conversation", "id"]);
+    }
+    // Only messages that are unread have this field.
+    request.transaction.objectStore("messages").createIndex("unread", "unread");
   };
   return settled(request);
 }
@@ -132,6 +134,7 @@ export class Messenger {
   /** "off", "connecting", "login" (expected), "password" (another one is expected) or "online". */
   state = "off";
   user = null;
+  deviceId = null;
   limits = {};
   /** The users who are online. */
   online = new Set();
@@ -141,7 +144,6 @@ export class Messenger {
   #db;
   #socket;
   #session;
-  #device;
   #cursor;
   #reads = [];
   #asked = new Set();
@@ -266,14 +268,32 @@ export class Messenger {
     const transaction = this.#db.transaction(["messages", "meta"], "readwrite");
     const store = transaction.objectStore("messages");
     for (const id of ids) {
-      const row = await settled(store.get(id));
-      if (row && !row.deleted && !row.seen && row.from !== this.user.id) {
-        store.put({ ...row, seen: true });
+      if (await this.#markRead(store, id)) {
         this.#reads.push(id);
       }
     }
     await settled(transaction.objectStore("meta").put(this.#reads, "reads"));
     setTimeout(() => this.#tellRead(), READ_MS);
+  }
+
+  /** Whether the message was unread until now. */
+  async #markRead(rows, id) {
+    const row = await settled(rows.get(id));
+    if (row?.unread) {
+      delete row.unread;
+      rows.put(row);
+      return true;
+    }
+  }
+
+  /** The numbers of messages that are unread on every device of the user, by conversation. */
+  async unread() {
+    const counts = new Map();
+    const index = this.#db.transaction("messages").objectStore("messages").index("unread");
+    for (const { unread } of await settled(index.getAll())) {
+      counts.set(unread, (counts.get(unread) ?? 0) + 1);
+    }
+    return counts;
   }
 
   /** Messages of a conversation that this browser keeps, oldest first, each with its `receipts`. */
@@ -330,6 +350,7 @@ export class Messenger {
     let location = await this.#row("uploads", "get", key);
     let offset = location ? undefined : 0;
     for (;;) {
+      signal?.throwIfAborted();
       try {
         if (!location) {
           const header = await this.#tus("POST", `/${this.#options.site}/files/`, {
@@ -393,7 +414,7 @@ export class Messenger {
     }
     const { url, site, io, app, device, socket: more } = this.#options;
     const told = { cores: navigator.hardwareConcurrency, memory: navigator.deviceMemory, ...device };
-    const auth = (send) => send({ deviceId: this.#device, session: this.#session, app, device: told });
+    const auth = (send) => send({ deviceId: this.deviceId, session: this.#session, app, device: told });
     const socket = (this.#socket = io(`${url}/${site}`, { ...more, forceNew: true, auth }));
     socket.on("connect_error", (error) => this.#refused(error));
     socket.on("disconnect", (reason) => this.#left(reason));
@@ -566,9 +587,9 @@ export class Messenger {
     for (const [kind, id, thing] of things) {
       this[kind].set(id, thing);
     }
-    this.#device = device ?? crypto.randomUUID();
+    this.deviceId = device ?? crypto.randomUUID();
     if (!device) {
-      await this.#saveMeta("device", this.#device);
+      await this.#saveMeta("device", this.deviceId);
     }
   }
 
@@ -583,10 +604,10 @@ export class Messenger {
   }
 
   async #forget() {
-    const names = ["messages", "receipts", "directory", "outgoing", "uploads", "meta"];
+    const names = [...this.#db.objectStoreNames];
     const transaction = this.#db.transaction(names, "readwrite");
     names.forEach((name) => transaction.objectStore(name).clear());
-    await settled(transaction.objectStore("meta").put(this.#device, "device"));
+    await settled(transaction.objectStore("meta").put(this.deviceId, "device"));
     this.user = null;
     this.#session = this.#cursor = undefined;
     this.#reads = [];
@@ -628,15 +649,20 @@ export class Messenger {
         continue;
       }
       const to = message.to?.room == null && message.from !== this.user.id ? { user: message.from } : message.to;
-      const row = message.deleted
-        ? { id: message.id, deleted: true }
-        : { ...message, conversation: conversationOf(to), ...(old?.seen && { seen: true }) };
+      const conversation = conversationOf(to);
+      const row = message.deleted ? { id: message.id, deleted: true } : { ...message, conversation };
+      if (!message.deleted && (old ? old.unread : message.from !== this.user.id)) {
+        row.unread = conversation;
+      }
       before.set(message.id, row);
       rows.put(row);
       told.push(message.deleted ? { ...old, ...message } : row);
     }
     for (const { ids, ...receipt } of receipts) {
-      ids.forEach((message) => marks.put({ message, ...receipt }));
+      for (const message of ids) {
+        // Of one's own: another device has read it.
+        receipt.user === this.user.id ? await this.#markRead(rows, message) : marks.put({ message, ...receipt });
+      }
     }
     if (cursor !== undefined) {
       meta.put((this.#cursor = cursor), "cursor");
@@ -700,7 +726,7 @@ export class Messenger {
     try {
       const accepted = await this.ask("message", { ...rest, ...(file && { file: file.id ?? file }) });
       await this.#queue(async () => {
-        const info = { device: this.#device, app: this.#options.app?.name ?? null };
+        const info = { device: this.deviceId, app: this.#options.app?.name ?? null };
         const own = { ...rest, ...accepted, from: this.user.id, info, ...(file?.id && { file }) };
         await this.#row("outgoing", "delete", order);
         this.#tell("sent", message.id, accepted);

@@ -15,6 +15,8 @@ from app.protocols.messenger.scram import keys_of
 
 #: The passwords by login, which the page shows.
 _PASSWORDS = {"anna": "anna in the demo", "ben": "ben in the demo"}
+#: The one that lets strangers in.
+_ADMIN = "anna"
 _ROOM = "Lunch"
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +35,7 @@ async def _make(edit: DirectoryEdit) -> None:
     for login, password in _PASSWORDS.items():
         if await find_login(*edit.place, login) is None:
             keys = keys_of(password, LEAST_ITERATIONS)
-            new = NewUser(login=login, name=login.title(), keys=keys, must_change=False)
+            new = NewUser(login=login, name=login.title(), keys=keys, must_change=False, is_admin=login == _ADMIN)
             made.append((await create_person(edit, new)).id)
     if len(made) == len(_PASSWORDS):
         await create_room(edit, RoomChange(name=_ROOM, members=made, admins=made[:1]))

@@ -1,20 +1,24 @@
 """The events by which users and admins change the directory: what each reads, and its answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.protocols.messenger.answers import ChatEvent
-from app.protocols.messenger.bounds import (
-    MAX_DESCRIPTION_CHARACTERS,
-    MAX_ICON_CHARACTERS,
-    MAX_LOGIN_CHARACTERS,
-    MAX_MEMBERS,
-    MAX_NAME_CHARACTERS,
-    MAX_SIGN_CHARACTERS,
-)
+from app.protocols.messenger.bounds import MAX_NAME_CHARACTERS
 from app.protocols.messenger.caller import ChatCaller
+from app.protocols.messenger.directory.fields import (
+    AboutText,
+    Description,
+    Icon,
+    LoginText,
+    Name,
+    RoomKind,
+    RowId,
+    Sign,
+    Users,
+)
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_people import (
     ContactChange,
@@ -37,17 +41,6 @@ from app.protocols.messenger.journal_users import NewUser
 from app.protocols.messenger.keys_data import KeysData
 
 _T = TypeVar("_T")
-#: An id of a row: JavaScript knows it exactly.
-RowId = Annotated[int, Meta(ge=1, le=2**53)]
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
-Sign = Annotated[str, Meta(max_length=MAX_SIGN_CHARACTERS)]
-Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARACTERS)]
-Description = Annotated[str, Meta(max_length=MAX_DESCRIPTION_CHARACTERS)]
-RoomKind = Literal["chat", "channel", "admins"]
-Users = Annotated[list[RowId], Meta(max_length=MAX_MEMBERS)]
-#: A login is checked by itself; a longer text is none.
-LoginText = Annotated[str, Meta(max_length=4 * MAX_LOGIN_CHARACTERS)]
-_About = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 
 
 class ProfileData(ChatEvent):
@@ -76,8 +69,8 @@ class DeviceNameData(ChatEvent):
 class AboutData(Struct, forbid_unknown_fields=True):
     """`object` of a room."""
 
-    type: _About
-    id: _About
+    type: AboutText
+    id: AboutText
 
 
 class RoomData(ChatEvent):

@@ -64,7 +64,7 @@ async def change_person(edit: DirectoryEdit, user_id: int, change: PersonChange)
     if row is None:
         raise ChatRefusal("unknown_user", "Expected the id of a user.")
     if row.external is not None and not is_small:
-        raise ChatRefusal("bad_request", "The user is one of the site's backend, which alone lets it in.")
+        raise ChatRefusal("of_backend", "The user is one of the site's backend, which alone lets it in.")
     await _check_login(*edit.place, user_id, columns)
     before = user_of(row)
     after = await update_user(*edit.place, user_id, columns, edit.doer.by) if columns else before

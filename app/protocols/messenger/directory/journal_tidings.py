@@ -9,7 +9,7 @@ from app.protocols.messenger.directory.journal_viewers import viewers_of
 from app.protocols.messenger.directory.news import Tiding
 from app.protocols.messenger.directory.rules import contact_shown, registration_shown
 from app.protocols.messenger.journal_tables import chat_contacts, chat_devices, chat_registrations
-from app.protocols.messenger.journal_user_rows import user_of, user_row
+from app.protocols.messenger.journal_user_rows import admins_of, user_of, user_row
 
 
 async def tidings_of(edit: DirectoryEdit) -> list[Tiding]:
@@ -24,10 +24,10 @@ async def tidings_of(edit: DirectoryEdit) -> list[Tiding]:
 
 
 async def _of_registrations(edit: DirectoryEdit) -> list[Tiding]:
-    if edit.registration_room is None or not edit.news.registrations:
+    if not edit.news.registrations:
         return []
-    rooms = await read_rooms(*edit.place, [edit.registration_room])
-    deciders = frozenset(member for room in rooms.values() for member in room.members)
+    rooms = await read_rooms(*edit.place, [edit.registration_room or 0])
+    deciders = frozenset(await admins_of(*edit.place)).union(*(room.members for room in rooms.values()))
     table, ids = chat_registrations.c, sorted(edit.news.registrations)
     rows = await edit.sql.execute(select(chat_registrations).where(table.id.in_(ids)).order_by(table.id))
     shown = [registration_shown(row.id, row.login, row.name, row.at, row.state) for row in rows]

@@ -6,7 +6,7 @@ from typing import Any
 from app.core.network import network_of
 from app.protocols.messenger.answers import ChatEvent, ChatRefusal
 from app.protocols.messenger.caller import ChatCaller
-from app.protocols.messenger.directory.events import LoginText, Name, RowId
+from app.protocols.messenger.directory.fields import LoginText, Name, RowId
 from app.protocols.messenger.directory.journal_registrations import Applicant, accept, refuse, register
 from app.protocols.messenger.directory.ports import EditsDirectory
 from app.protocols.messenger.directory.rules import ChatDoer

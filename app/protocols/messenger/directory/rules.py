@@ -94,10 +94,11 @@ def check_room_change(doer: ChatDoer, room: RoomState | None) -> RoomState:
         return _own(room)
     if doer.user_id not in room.members:
         raise ChatRefusal("not_member", "This is for members of the room.")
+    _own(room)
     if doer.user_id not in room.admins:
         raise ChatRefusal("not_admin", "This is for admins of the room.")
     check_kind(doer, room.kind)
-    return _own(room)
+    return room
 
 
 def check_leaving(doer: ChatDoer, room: RoomState | None) -> RoomState:
@@ -111,7 +112,7 @@ def check_leaving(doer: ChatDoer, room: RoomState | None) -> RoomState:
 
 def _own(room: RoomState) -> RoomState:
     if room.external is not None:
-        raise ChatRefusal("bad_request", "The room is one of the site's backend, which alone changes it.")
+        raise ChatRefusal("of_backend", "The room is one of the site's backend, which alone changes it.")
     return room
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Raw
 
 from app.clock import now_ms
@@ -11,14 +12,16 @@ from app.observe.counts import Counts
 from app.protocols.messenger.answers import ChatEvent
 from app.protocols.messenger.bounds import MAX_CURSOR_CHARACTERS
 from app.protocols.messenger.caller import ChatCaller
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.directory.journal_reference import Reader, ReferencePart, read_reference
 from app.protocols.messenger.directory.ports import OnlineStore
 from app.protocols.messenger.directory.sync_place import SyncCursor, read_cursor
 from app.protocols.messenger.handlers import Handler
 from app.protocols.messenger.journal_store import ChatSql
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 from app.protocols.messenger.talk.journal_sync import sync_part
 from app.protocols.messenger.talk.settings import LEAST_SYNC_BYTES, MAX_SYNC_BYTES
+from app.protocols.messenger.text_ids import SYNCHRONISED
 
 #: The names, the cursor and the brackets of an answer.
 _FRAME_BYTES = 400
@@ -41,8 +44,9 @@ class SyncedData(ChatEvent):
 class Synchronisation:
     """The synchronisations of all clients of a node. Holds no state; lives as long as the node."""
 
-    def __init__(self, sql: ChatSql, online: OnlineStore, node: str, counts: Counts) -> None:
+    def __init__(self, sql: ChatSql, online: OnlineStore, names: ChatNames, node: str, counts: Counts) -> None:
         self._sql = sql
+        self._names = names
         self._online = online
         self._node = node
         self._counts = counts
@@ -57,7 +61,33 @@ class Synchronisation:
         if cursor.is_new:
             caller.measure.begin(now_ms(), is_resumed=data.cursor is not None)
         online = frozenset() if cursor.in_messages else frozenset(await self._online.online(caller.site))
-        part = ReferencePart(data.bytes - _FRAME_BYTES)
+        answer, size = await self._answer(caller, cursor, online, data.bytes)
+        if is_beside(caller.site):
+            answer, size = await self._with_texts(caller, cursor, online, (data.bytes, answer))
+        caller.measure.note(size, now_ms(), is_last=not answer["more"])
+        return answer
+
+    async def _with_texts(
+        self, caller: ChatCaller, cursor: SyncCursor, online: frozenset[int], first: tuple[int, dict[str, Any]]
+    ) -> tuple[dict[str, Any], int]:
+        """The answer with texts for numbers. They may be longer: then less is read, until it is as short as was asked
+        for."""
+        most, answer = first
+        answer = _unpacked(answer)
+        budget = most
+        while True:
+            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, answer)
+            size = len(msgspec.json.encode(shown))
+            if size <= most or budget <= _FRAME_BYTES:
+                return shown, size
+            budget = max(_FRAME_BYTES, budget * most // size - _FRAME_BYTES)
+            answer = _unpacked((await self._answer(caller, cursor, online, budget))[0])
+
+    async def _answer(
+        self, caller: ChatCaller, cursor: SyncCursor, online: frozenset[int], most: int
+    ) -> tuple[dict[str, Any], int]:
+        """The part behind a cursor, of at most so many bytes, and its size."""
+        part = ReferencePart(most - _FRAME_BYTES)
         messages: Sequence[Raw] = ()
         receipts: Sequence[Raw] = ()
         more = True
@@ -71,10 +101,9 @@ class Synchronisation:
                 found = await sync_part(sql, site_id, caller.me.id, talk, part.left, is_empty=part.is_empty)
                 messages, receipts, talk, more = found.messages, found.receipts, found.cursor, found.more
         after = SyncCursor(place, place.is_between and more, talk)
-        size = data.bytes - _FRAME_BYTES - part.left + sum(map(len, map(bytes, (*messages, *receipts))))
-        caller.measure.note(size, now_ms(), is_last=not more)
+        size = most - _FRAME_BYTES - part.left + sum(map(len, map(bytes, (*messages, *receipts))))
         lists = {**part.lists, "messages": messages, "receipts": receipts}
-        return {**lists, "cursor": after.text, "more": more}
+        return {**lists, "cursor": after.text, "more": more}, size
 
     async def synced(self, caller: ChatCaller, data: SyncedData) -> None:
         """The client has it all: the end of the measurement."""
@@ -98,6 +127,12 @@ class Synchronisation:
             "client_ms": client_ms,
         }
         self._counts.records.add("transfers", caller.site.name, row)
+
+
+def _unpacked(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer whose parts are values, not packed JSON."""
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
+    return values
 
 
 def _sees_by_rooms(site: Site) -> bool:

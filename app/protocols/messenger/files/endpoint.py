@@ -23,7 +23,6 @@ from app.errors import BadRequest, LimitReached, RequestRefused, StoreError
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.http_request import Receive, Scope, Send, query_of, read_body, segments_of
-from app.protocols.messenger.bounds import USER_PREFIX
 from app.protocols.messenger.files.answers import (
     Answer,
     Sharing,
@@ -80,6 +79,8 @@ class FileSites(Struct, frozen=True):
     bounds_of: Callable[[Site], UploadBounds | None]
     #: The secret that signs the links of a site. Raises FilesUnavailable.
     secret_of: Callable[[Site], Awaitable[bytes]]
+    #: The room of a user in the core. Raises StoreError.
+    room_of: Callable[[Site, int], Awaitable[str]]
 
 
 class _FileRequest(Struct):
@@ -209,7 +210,7 @@ class FileEndpoint:
             user = user_of_link(secret, request.site.name, request.file, link, now_ms())
             if user is None:
                 raise RequestRefused("link: it is over, or for another file.", "bad_link", 401)
-            return FileUser(user, f"{USER_PREFIX}{user}")
+            return FileUser(user, await self._facts.room_of(request.site, user))
         scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
         user_of_session = None
         if scheme.lower() == b"bearer" and token:

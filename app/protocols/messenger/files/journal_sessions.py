@@ -23,7 +23,12 @@ class JournalSessions:
         with answered():
             async with self._sql.reading(site, of_strangers=True) as (sql, site_id):
                 found = valid_sessions(site_id).outerjoin(chat_apps, chat_apps.c.id == chat_devices.c.app_id)
-                found = found.with_only_columns(chat_users.c.id, chat_devices.c.device, chat_apps.c.name)
+                found = found.with_only_columns(
+                    chat_users.c.id, chat_users.c.external, chat_devices.c.device, chat_apps.c.name
+                )
                 of_token = (chat_sessions.c.digest == digest(token), chat_users.c.must_change.is_(False))
                 row = (await sql.execute(found.where(*of_token))).one_or_none()
-        return None if row is None else FileUser(row.id, f"{USER_PREFIX}{row.id}", row.device, row.name)
+        if row is None:
+            return None
+        room = f"{USER_PREFIX}{row.id if row.external is None else row.external}"
+        return FileUser(row.id, room, row.device, row.name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from app.clock import now_ms
 from app.config.settings import Site
 from app.errors import ConfigError
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.files.disk_parts import DiskParts, new_disk_pool
 from app.protocols.messenger.files.downloads import Downloads
 from app.protocols.messenger.files.endpoint import FileEndpoint, FileSites
@@ -28,7 +29,7 @@ _FOLDER = "files"
 class NodeFiles:
     """Lives as long as the node: `start` begins, `close` ends."""
 
-    def __init__(self, services: NodeServices, sql: ChatSql) -> None:
+    def __init__(self, services: NodeServices, sql: ChatSql, names: ChatNames) -> None:
         """Opens the stores of all sites, without a request to them. Raises ConfigError."""
         config = services.config
         self._sites = config.sites
@@ -39,7 +40,8 @@ class NodeFiles:
         book = FileBook(sql)
         uploads = Uploads(book, self._store_of, services.node)
         self._downloads = Downloads(book, self._store_of, JournalRights(sql), services.node)
-        facts = FileSites(config.sites, bounds_of, self._secret_of)
+        self._names = names
+        facts = FileSites(config.sites, bounds_of, self._secret_of, self._room_of)
         #: Answers the paths of the sites that it `serves`.
         self.endpoint = FileEndpoint(facts, JournalSessions(sql), uploads, self._downloads, services.counts)
         for site in self._with_files():
@@ -68,6 +70,9 @@ class NodeFiles:
     async def _secret_of(self, site: Site) -> bytes:
         with answered():
             return await self._sql.secret_of(site)
+
+    async def _room_of(self, site: Site, user: int) -> str:
+        return (await self._names.user_rooms(site, [user]))[0]
 
     def _opened(self, url: str) -> PartStore:
         """The store at a URL, one for each bucket and prefix. Raises ConfigError."""

@@ -18,5 +18,6 @@ if count == 1 then call('PEXPIRE', failures, ARGV[6]) end
 if count < tonumber(ARGV[5]) then return {0, 0} end
 call('UNLINK', failures)
 call('SET', address, 1, 'PX', ARGV[7])
-call('SET', login, 1, 'PX', ARGV[7])
+-- The address: whoever lifts the block of the login lifts that of the address.
+call('SET', login, ARGV[2], 'PX', ARGV[7])
 return {2, tonumber(ARGV[7])}

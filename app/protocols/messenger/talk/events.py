@@ -9,12 +9,13 @@ from sqlalchemy import select
 
 from app.clock import now_ms
 from app.config.settings import Site
+from app.core.address import MAX_ROOM_BYTES
 from app.protocols.messenger.answers import ChatEvent, ChatRefusal
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.handlers import Handler
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_members
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 from app.protocols.messenger.talk.acceptance import Acceptance
 from app.protocols.messenger.talk.journal_attachments import attach
 from app.protocols.messenger.talk.journal_changes import Change, change
@@ -214,6 +215,9 @@ class TalkEvents:
     def _bounds_of(self, site: Site) -> TalkBounds:
         settings = site.section(Messenger)
         most = min(site.limits.message_bytes or self._max_bytes, self._max_bytes)
+        if is_beside(site):
+            # The ids of its sender and its addressee become texts.
+            most = max(most // 2, most - 2 * MAX_ROOM_BYTES)
         return TalkBounds(most, settings is not None and settings.contact_list == "rooms")
 
 

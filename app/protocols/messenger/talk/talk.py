@@ -9,9 +9,12 @@ from app.core.message import Message
 from app.core.ports import RoomsChange, Stored
 from app.errors import RoomsChanged, StoreUnavailable
 from app.protocols.messenger.addresses import shared_room, user_room
+from app.protocols.messenger.bounds import USER_PREFIX
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.handlers import Handler
 from app.protocols.messenger.journal_members import place_of_core, rooms_as_of
 from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.settings import is_beside
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
 from app.protocols.messenger.talk.events import Announcer, TalkEvents
 from app.protocols.messenger.talk.journal_talk import JournalTalk
@@ -44,10 +47,11 @@ class TalkCore:
 class Talk:
     """The conversations of a node. Lives as long as the node: `add` serves a site, `close` ends all."""
 
-    def __init__(self, services: NodeServices, sql: ChatSql, announcer: Announcer) -> None:
+    def __init__(self, services: NodeServices, sql: ChatSql, names: ChatNames, announcer: Announcer) -> None:
         self._services = services
         self._sql = sql
-        self._journal = JournalTalk(sql)
+        self._names = names
+        self._journal = JournalTalk(sql, names)
         self._lease = RedisRelayLease(services.redis, services.node)
         self._core = TalkCore(services.delivery)
         self._relays: dict[str, tuple[Relay, ReceiptNet]] = {}
@@ -92,6 +96,9 @@ class Talk:
         async with self._sql.reading(site) as (sql, site_id):
             place = max(at, await place_of_core(sql, site_id))
             rooms = await rooms_as_of(sql, site_id, user, place)
+        if is_beside(site):
+            texts = await self._names.texts(site, [user], rooms)
+            return [USER_PREFIX + texts.users[user], *texts.rooms.values()], place
         return [user_room(user), *map(shared_room, rooms)], place
 
     async def open(self, opening: Opening, site: Site, user: int) -> None:

@@ -61,7 +61,6 @@ class Company:
     async def open(cls, url: str, name: str, contact_list: str = "all") -> Company:
         """A site without users."""
         sql = ChatSql.open(url)
-        await sql.make_tables()
         return cls(sql, name, contact_list)
 
     async def close(self) -> None:

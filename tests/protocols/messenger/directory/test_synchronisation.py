@@ -14,6 +14,7 @@ from app.observe.counts import Counts
 from app.protocols.messenger import journal_machines
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.caller import ChatCaller, ClientApp
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.directory.synchronisation import SyncData, SyncedData, Synchronisation
 from app.protocols.messenger.journal_machines import app_row, note_device
 from app.protocols.messenger.sync_measure import SyncMeasure
@@ -58,7 +59,7 @@ class SyncClient:
         self.counts = Counts({company.site.name: company.site})
         self.counts.records.is_kept = True
         self.online = Online()
-        self.sync_events = Synchronisation(company.sql, self.online, "node", self.counts)
+        self.sync_events = Synchronisation(company.sql, self.online, ChatNames(company.sql), "node", self.counts)
         self.caller = caller
         self.cursor: str | None = None
         self.parts = 0

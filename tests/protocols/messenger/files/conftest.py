@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import shutil
@@ -17,6 +16,7 @@ from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.settings import Messenger
 from tests.support.file_site import SITE, FileSite
 from tests.support.s3 import S3Server, running_s3
+from tests.support.tables import sqlite_with_tables
 from tests.support.waiting import until
 from tests.transport.serving import Served, serving
 
@@ -38,15 +38,9 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the tables, which tests copy: making the tables takes longer than a test."""
-    path = tmp_path_factory.mktemp("files") / "journal.sqlite"
-
-    async def make() -> None:
-        sql = ChatSql.open(f"sqlite:///{path}")
-        await sql.make_tables()
-        await sql.close()
-
-    asyncio.run(make())
-    return path
+    folder = tmp_path_factory.mktemp("files")
+    sqlite_with_tables(folder)
+    return folder / "journal.sqlite"
 
 
 @pytest.fixture

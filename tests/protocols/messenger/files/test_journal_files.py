@@ -34,7 +34,6 @@ UPLOAD = {"at": 50, "user": "user_1", "device": "d", "app": "notes", "node": "n"
 async def sql(database_url: str) -> AsyncIterator[ChatSql]:
     """The tables, empty, in each kind of database."""
     sql = ChatSql.open(database_url)
-    await sql.make_tables()
     yield sql
     await sql.close()
 

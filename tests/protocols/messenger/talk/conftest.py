@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.journal.conftest import shared_postgres
 from tests.protocols.messenger.talk.talk_ground import Ground
 from tests.support.postgres import Postgres
-
-__all__ = ["shared_postgres"]
+from tests.support.tables import sqlite_with_tables
 
 _numbers = itertools.count(1)
 
@@ -20,9 +18,9 @@ _numbers = itertools.count(1)
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a database, one of each kind for the tests of a module."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path_factory.mktemp('talk') / 'talk.sqlite'}"
+        return sqlite_with_tables(tmp_path_factory.mktemp("talk"))
     postgres: Postgres = request.getfixturevalue("shared_postgres")
-    return postgres.new_database()
+    return postgres.database_with_tables()
 
 
 @pytest.fixture

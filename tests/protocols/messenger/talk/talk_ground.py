@@ -46,7 +46,6 @@ class Ground:
     async def open(cls, url: str, site: str) -> Ground:
         """A site without users."""
         sql = ChatSql.open(url)
-        await sql.make_tables()
         return cls(sql, site)
 
     async def close(self) -> None:

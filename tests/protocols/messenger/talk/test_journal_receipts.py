@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from app.journal.tables import deliveries, devices, messages
 from app.protocols.messenger.journal_tables import chat_receipts, chat_sent
 from app.protocols.messenger.talk.facts import AckedSeq, SentRow
-from app.protocols.messenger.talk.journal_acks import ack_page, forget_seqs
+from app.protocols.messenger.talk.journal_acks import AckQuestion, ack_page, forget_seqs
 from app.protocols.messenger.talk.journal_outbox import finish
 from app.protocols.messenger.talk.journal_receipts import note_delivered
 from app.protocols.messenger.talk.rules import ChatTarget
@@ -139,11 +139,11 @@ async def test_acks_of_the_journal(ground: Ground) -> None:
             fate = {"site_id": site_id, "seq": seq, "device_id": row, "state": 2 if acked_at else 0}
             await sql.execute(insert(deliveries).values(**fate, acked_at=acked_at))
     async with ground.sql.reading(ground.site) as (sql, site_id):
-        page = await ack_page(sql, site_id, 0, 2, NOW)
+        page = await ack_page(sql, AckQuestion(site_id, 0, 2, NOW))
         assert (page.seqs, page.acks, page.ended) == ([21, 22], [AckedSeq(21, you, "a")], [])
-        later = await ack_page(sql, site_id, 22, 2, NOW + 4_000_000)
+        later = await ack_page(sql, AckQuestion(site_id, 22, 2, NOW + 4_000_000))
         assert (later.seqs, later.acks, later.ended) == ([23], [AckedSeq(23, you, "a")], [23])
-        assert (await ack_page(sql, site_id, 23, 2, NOW)).seqs == []
+        assert (await ack_page(sql, AckQuestion(site_id, 23, 2, NOW))).seqs == []
     await deliver(ground, *page.acks, *later.acks)
     assert [data["ids"] for _, data in await told(ground)] == [[ids[0], ids[2]]]
     async with ground.sql.writing(ground.site) as (sql, site_id):

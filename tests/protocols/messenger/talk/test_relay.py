@@ -17,6 +17,7 @@ from app.core.ports import RoomsChange, Stored
 from app.errors import LimitReached, StoreUnavailable
 from app.journal.tables import deliveries, devices
 from app.observe.counts import Counts
+from app.protocols.messenger.chat_names import ChatNames
 from app.protocols.messenger.journal_members import place_of_core, rooms_as_of
 from app.protocols.messenger.journal_tables import chat_outbox, chat_receipts, chat_sent
 from app.protocols.messenger.talk.delivered import DeliveredNotes, ReceiptNet
@@ -27,6 +28,7 @@ from app.protocols.messenger.talk.relay import Relay
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground
 from tests.support.store import RecordingReceiver, StoreNode
+from tests.support.tables import sqlite_with_tables
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
 
@@ -43,7 +45,7 @@ class RelayNode:
         self.ground = ground
         self.node = node
         self.lease = RedisRelayLease(node.redis, node.name)
-        self.talk = JournalTalk(ground.sql)
+        self.talk = JournalTalk(ground.sql, ChatNames(ground.sql))
         self.numbers = _numbers
         self.counts = Counts()
         #: The rows that are deleted.
@@ -105,7 +107,7 @@ class Killed(BaseException):
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     """A site."""
-    ground = await Ground.open(f"sqlite:///{tmp_path / 'talk.sqlite'}", f"relay{next(_sites)}")
+    ground = await Ground.open(sqlite_with_tables(tmp_path), f"relay{next(_sites)}")
     yield ground
     await ground.close()
 

@@ -322,7 +322,6 @@ def test_who_sees_what(database: str) -> None:
     """In any order of messages, changes, memberships, blocks and synchronisations users see what the model says."""
     with asyncio.Runner() as runner:
         TalkMachine.sql, TalkMachine.runner = ChatSql.open(database), runner
-        runner.run(TalkMachine.sql.make_tables())
         try:
             run_state_machine_as_test(
                 TalkMachine,

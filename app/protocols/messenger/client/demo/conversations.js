@@ -2,6 +2,7 @@
 
 import { conversationOf } from "/recado/messenger.js";
 import { element } from "./elements.js";
+import { conversationsOf, titleOf } from "./names.js";
 
 /** Lives as long as the page. */
 export class Conversations {
@@ -10,38 +11,45 @@ export class Conversations {
   #onOpen;
   /** Conversation -> its button. */
   #buttons = new Map();
-  /** Conversation -> the ids of its messages that are unread. */
+  /** Conversation -> how many of its messages are unread. */
   #unread = new Map();
   #opened = "";
+  #counting = Promise.resolve();
 
   constructor(list, chat, onOpen) {
     this.#list = list;
     this.#chat = chat;
     this.#onOpen = onOpen;
-    chat.on("directory", () => this.#count());
     chat.on("presence", () => this.refresh());
-    chat.on("messages", (messages) => this.#add(messages));
+    for (const event of ["directory", "messages", "receipts"]) {
+      chat.on(event, () => this.count());
+    }
   }
 
   /** The conversation that is shown first; null: there is none. */
   first() {
-    return this.#all()[0] ?? null;
-  }
-
-  titleOf(to) {
-    const { rooms, users } = this.#chat;
-    return to.room == null ? (users.get(to.user)?.name ?? `user ${to.user}`) : (rooms.get(to.room)?.name ?? "a room");
+    return conversationsOf(this.#chat)[0] ?? null;
   }
 
   /** This conversation is on the screen now: what comes there is read. */
   open(to) {
-    this.#opened = conversationOf(to);
-    this.#unread.delete(this.#opened);
+    this.#opened = to ? conversationOf(to) : "";
     this.refresh();
   }
 
+  /** Counts what is unread, and shows it. */
+  count() {
+    this.#counting = this.#counting
+      .then(async () => {
+        this.#unread = this.#chat.user ? await this.#chat.unread() : new Map();
+        this.refresh();
+      })
+      .catch((error) => console.error(error));
+    return this.#counting;
+  }
+
   refresh() {
-    const all = this.#all();
+    const all = conversationsOf(this.#chat);
     const keys = all.map(conversationOf);
     for (const [key, { item }] of this.#buttons) {
       if (!keys.includes(key)) {
@@ -50,15 +58,6 @@ export class Conversations {
       }
     }
     all.forEach((to, place) => this.#showOne(to, place));
-  }
-
-  #all() {
-    const { rooms, users, user } = this.#chat;
-    if (!user) {
-      return [];
-    }
-    const others = [...users.values()].filter((one) => one.id !== user.id && !one.disabled);
-    return [...[...rooms.keys()].map((room) => ({ room })), ...others.map((one) => ({ user: one.id }))];
   }
 
   #showOne(to, place) {
@@ -72,36 +71,23 @@ export class Conversations {
     if (this.#list.children[place] !== known.item) {
       this.#list.insertBefore(known.item, this.#list.children[place] ?? null);
     }
-    const words = [this.titleOf(to)];
-    if (to.room == null) {
-      words.push(this.#chat.online.has(to.user) ? "online" : "away");
-    }
-    const count = this.#unread.get(key)?.size ?? 0;
+    const count = (!document.hidden && key === this.#opened ? 0 : this.#unread.get(key)) ?? 0;
+    const { muted, blocked } = this.#chat.contacts.get(to.user) ?? {};
+    const state = this.#stateOf(to);
+    const words = [blocked && "blocked", muted && "muted"].filter(Boolean).join(", ");
     known.button.replaceChildren(
-      element("span", { className: "title" }, words[0]),
-      element("span", { className: `presence ${words[1] ?? "room"}` }, words[1] ?? "room"),
-      ...(count ? [element("span", { className: "unread" }, `${count} unread`)] : []),
+      element("span", { className: "title" }, titleOf(this.#chat, to)),
+      element("span", { className: `presence ${state}` }, state),
+      ...(words ? [element("span", { className: "presence" }, words)] : []),
+      ...(count ? [element("span", { className: muted ? "unread muted" : "unread" }, `${count} unread`)] : []),
     );
     known.button.setAttribute("aria-current", String(key === this.#opened));
   }
 
-  /** Counts what this browser has kept. */
-  async #count() {
-    for (const to of this.#all()) {
-      if (!this.#unread.has(conversationOf(to))) {
-        this.#add((await this.#chat.messages(to)).filter((one) => !one.seen));
-      }
+  #stateOf(to) {
+    if (to.room == null) {
+      return this.#chat.online.has(to.user) ? "online" : "away";
     }
-    this.refresh();
-  }
-
-  #add(messages) {
-    for (const { id, from, conversation, seen, deleted } of messages) {
-      const unread = this.#unread.get(conversation) ?? new Set();
-      this.#unread.set(conversation, unread);
-      const isNew = !seen && !deleted && from !== this.#chat.user?.id && conversation !== this.#opened;
-      unread[isNew ? "add" : "delete"](id);
-    }
-    this.refresh();
+    return this.#chat.rooms.get(to.room)?.archived ? "archived" : "room";
   }
 }

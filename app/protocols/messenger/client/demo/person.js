@@ -1,8 +1,12 @@
-/** One person's side of the page: the login, the conversations, and the one that is open. */
+/** One person's side of the page: the way in, the conversations, the one that is open, and the panels in its place. */
 
-import { Messenger, MessengerError, conversationOf } from "/recado/messenger.js";
-import { Conversations } from "./conversations.js";
+import { Messenger, conversationOf } from "/recado/messenger.js";
+import { Account } from "./account.js";
 import { Composer } from "./composer.js";
+import { Conversations } from "./conversations.js";
+import { Details } from "./details.js";
+import { Entry } from "./entry.js";
+import { nameOf, titleOf } from "./names.js";
 import { Search } from "./search.js";
 import { Thread } from "./thread.js";
 
@@ -15,49 +19,48 @@ const STATES = {
   online: "online",
 };
 const TYPING_MS = 4_000;
+/** The parts of a side of which one is shown. */
+const VIEWS = ["talk", "found", "account", "details"];
 
 /** Lives as long as the page. */
 export class Person {
   #chat;
+  #given;
   #name;
+  #entry;
+  #account;
+  #details;
   #thread;
   #conversations;
   #composer;
   #typingEnds;
+  /** The button that has opened a panel. */
+  #opener = null;
   #to = null;
 
   /** @param {{login: string, name: string, password: string}} person the first values of the login */
   constructor({ login, name, password }) {
-    this.#name = name;
+    this.#given = name;
     /** The side; the caller places it. */
     this.element = document.querySelector("#person-template").content.firstElementChild.cloneNode(true);
-    this.#chat = new Messenger({ site: SITE, storage: login, app: { name: "Recado demo", version: "1" } });
-    this.#find("h2").textContent = name;
+    const chat = (this.#chat = new Messenger({ site: SITE, storage: login, app: { name: "Recado demo", version: "1" } }));
     this.#find("h2").id = `title-${login}`;
     this.element.setAttribute("aria-labelledby", `title-${login}`);
-    this.#find("nav").setAttribute("aria-label", `Conversations of ${name}`);
-    this.#find(".search").setAttribute("aria-label", `Messages of ${name}`);
-    this.#find(".search input").setAttribute("aria-label", `Search as ${name}`);
-    this.#find(".found").setAttribute("aria-label", `Found by ${name}`);
-    this.#find(".composer textarea").setAttribute("aria-label", `Message of ${name}`);
-    const form = this.#find(".login");
-    form.elements.login.value = login;
-    form.elements.password.value = password;
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#logIn(form.elements.login.value, form.elements.password.value);
+    this.#entry = new Entry(this.#find(".entry"), chat, { login, password });
+    this.#composer = new Composer(this.#find(".composer"), chat);
+    this.#thread = new Thread(this.#find(".log"), chat, login, {
+      onReply: (message) => this.#composer.quote(message),
+      onEdit: (message) => this.#composer.edit(message),
+      onForward: (message, to) => this.#forward(message, to),
+      onRead: () => this.#conversations.count(),
     });
-    this.#composer = new Composer(this.#find(".composer"), this.#chat);
-    this.#thread = new Thread(this.#find(".log"), this.#chat, login, (message) => this.#composer.quote(message));
-    this.#conversations = new Conversations(this.#find(".conversations"), this.#chat, (to) => this.#show(to));
-    new Search(this.#find(".search"), this.#find(".found"), this.#chat, (to, id) => this.#show(to, id));
-    this.#find(".offline").addEventListener("click", () => this.#switch());
-    this.#find(".logout").addEventListener("click", () => this.#logOut());
-    this.#chat.on("state", (state) => this.#showState(state));
-    this.#chat.on("typing", (typing) => this.#showTyping(typing));
-    this.#chat.on("messages", () => this.#showTyping(null));
-    this.#chat.on("directory", () => this.#showFirst());
-    this.#showState(this.#chat.state);
+    this.#conversations = new Conversations(this.#find(".conversations"), chat, (to) => this.#show(to));
+    this.#account = new Account(this.#find(".account"), chat, () => this.#logOut({ all: true }));
+    this.#details = new Details(this.#find(".details"), chat, (to) => this.#show(to));
+    const found = () => this.#view("found");
+    new Search(this.#find(".search"), this.#find(".found"), chat, found, (to, id) => this.#show(to, id));
+    this.#listen();
+    this.#showState(chat.state);
   }
 
   /** Takes up the session that this browser keeps, if there is one. */
@@ -65,80 +68,167 @@ export class Person {
     const user = await this.#chat.open();
     this.#showState(this.#chat.state);
     if (user) {
+      await this.#conversations.count();
       await this.#showFirst();
     }
+  }
+
+  #listen() {
+    const chat = this.#chat;
+    this.#press(".offline", () => (chat.state === "off" ? chat.open() : chat.close()));
+    this.#press(".logout", () => this.#logOut());
+    this.#press(".open-account", () => {
+      this.#account.show();
+      this.#view("account");
+    });
+    this.#press(".open-details", () => this.#to && this.#showDetails(this.#to));
+    this.#press(".new-room", () => this.#showDetails(null));
+    this.element.querySelectorAll(".close").forEach((one) => one.addEventListener("click", () => this.#close()));
+    chat.on("state", (state) => this.#showState(state));
+    chat.on("typing", (typing) => this.#showTyping(typing));
+    chat.on("messages", (messages) => messages.some((one) => one.from !== chat.user?.id) && this.#showTyping(null));
+    chat.on("directory", () => this.#showChanged());
   }
 
   #find(selector) {
     return this.element.querySelector(selector);
   }
 
-  async #logIn(login, password) {
-    const button = this.#find(".login [type=submit]");
-    const problem = this.#find(".login .problem");
-    button.disabled = true;
-    problem.textContent = "";
-    try {
-      await this.#chat.login(login, password);
-      this.#find(".composer textarea").focus();
-    } catch (error) {
-      problem.textContent = wordsOf(error);
-    }
-    button.disabled = false;
+  #press(selector, work) {
+    this.#find(selector).addEventListener("click", work);
   }
 
-  async #logOut() {
+  /** Names everything after the user, also when it has changed its name. */
+  #showName() {
+    const { user } = this.#chat;
+    const name = (this.#name = user ? this.#chat.users.get(user.id)?.name || user.name || user.login : this.#given);
+    this.#find("h2").textContent = name;
+    const labels = {
+      nav: `Conversations of ${name}`,
+      ".search": `Messages of ${name}`,
+      ".search input": `Search as ${name}`,
+      ".found": `Found by ${name}`,
+      ".account": `Account of ${name}`,
+      ".composer textarea": `Message of ${name}`,
+    };
+    Object.entries(labels).forEach(([selector, label]) => this.#find(selector).setAttribute("aria-label", label));
+  }
+
+  /** Shows one of the views; the keyboard goes to its begin, or to the field for messages. */
+  #view(name) {
+    if (name !== "talk") {
+      this.#opener = document.activeElement;
+    }
+    VIEWS.forEach((one) => (this.#find(`.${one}`).hidden = one !== name));
+    this.#find(".open-account").ariaExpanded = String(name === "account");
+    this.#conversations.open(name === "talk" ? this.#to : null);
+    if (name === "talk") {
+      this.#thread.refresh();
+    } else {
+      this.#find(`.${name} h3`).focus();
+    }
+  }
+
+  /** Leaves a panel; the keyboard goes back to where it came from. */
+  #close() {
+    this.#view("talk");
+    (this.#opener?.checkVisibility() ? this.#opener : this.#find(".log")).focus();
+  }
+
+  async #logOut(options) {
     // Here everything is forgotten in any case.
-    await this.#chat.logout().catch((error) => console.warn(error));
+    await this.#chat.logout(options).catch((error) => console.warn(error));
+    this.#showState(this.#chat.state);
+    this.#entry.focus();
+  }
+
+  /** Leaves nothing of this user on the screen. */
+  #clear() {
     this.#to = null;
     this.#thread.clear();
-    this.#conversations.refresh();
-    this.#showState(this.#chat.state);
-    this.#find(".login input").focus();
-  }
-
-  #switch() {
-    if (this.#chat.state === "off") {
-      this.#chat.open();
-    } else {
-      this.#chat.close();
-    }
+    this.#composer.open(null);
+    this.#conversations.count();
+    this.#view("talk");
   }
 
   #showState(state) {
     const pill = this.#find(".state");
-    const isIn = Boolean(this.#chat.user) && state !== "login";
+    const isIn = Boolean(this.#chat.user) && state !== "login" && state !== "password";
+    const wasIn = !this.#find(".chat").hidden;
     pill.dataset.state = state;
     pill.textContent = isIn || state !== "off" ? STATES[state] : STATES.login;
-    this.#find(".login").hidden = isIn;
+    this.#showName();
+    this.#entry.show(state, isIn);
     this.#find(".chat").hidden = !isIn;
-    this.#find(".logout").hidden = state !== "online";
+    this.#find(".open-account").hidden = !isIn;
+    this.#find(".logout").hidden = state !== "online" && state !== "password";
     const button = this.#find(".offline");
     button.hidden = !isIn;
     button.textContent = state === "off" ? "Come back" : "Go offline";
     this.#find(".attach").hidden = !this.#chat.limits.files;
+    if (isIn && !wasIn) {
+      this.#find(".composer textarea").focus();
+      this.#showFirst();
+    } else if (wasIn && !isIn) {
+      this.#clear();
+    }
     this.#conversations.refresh();
   }
 
-  /** Opens the first room, or the first person, when nothing is open. */
-  async #showFirst() {
-    if (this.#to && (this.#to.user ? this.#chat.users : this.#chat.rooms).has(this.#to.user ?? this.#to.room)) {
-      return;
+  #showChanged() {
+    this.#showName();
+    const isGone = this.#to?.room != null && !this.#chat.rooms.has(this.#to.room);
+    if (isGone) {
+      this.#clear();
     }
-    const first = this.#conversations.first();
-    if (first) {
-      await this.#show(first);
+    if (!this.#to) {
+      this.#showFirst();
+    } else {
+      this.#showTitle();
     }
   }
 
-  async #show(to, id) {
-    this.#to = to;
-    const title = this.#conversations.titleOf(to);
+  /** Opens the first room, or the first person, when nothing is open; behind a panel that is. */
+  async #showFirst() {
+    const first = this.#conversations.first();
+    if (!this.#to && first) {
+      await this.#open(first);
+    }
+  }
+
+  #showTitle() {
+    const title = titleOf(this.#chat, this.#to);
+    const room = this.#chat.rooms.get(this.#to.room);
+    this.#find(".talk h3").textContent = title;
+    this.#find(".open-details").setAttribute("aria-label", `Details of ${title}`);
     this.#find(".log").setAttribute("aria-label", `Messages of ${this.#name} with ${title}`);
-    this.#find(".typing").textContent = "";
-    this.#composer.to = to;
-    this.#conversations.open(to);
+    this.#find(".about").textContent = room?.archived ? "This room is archived and takes no messages." : (room?.description ?? "");
+    this.#find(".composer").hidden = Boolean(room?.archived);
+  }
+
+  async #show(to, id) {
+    this.#view("talk");
+    await this.#open(to, id);
+  }
+
+  async #open(to, id) {
+    this.#to = to;
+    this.#showTitle();
+    this.#showTyping(null);
+    this.#composer.open(to);
+    this.#conversations.open(this.#find(".talk").hidden ? null : to);
     await this.#thread.show(to, id);
+    await this.#conversations.count();
+  }
+
+  #showDetails(to) {
+    this.#details.show(to);
+    this.#view("details");
+  }
+
+  async #forward({ id, kind, text, data, file }, to) {
+    await this.#chat.send(to, text, { kind, forward_of: id, ...(data != null && { data }), ...(file && { file }) });
+    await this.#show(to);
   }
 
   /** Shows for a while who is typing in the open conversation; null: nobody any more. */
@@ -148,19 +238,11 @@ export class Person {
       return;
     }
     clearTimeout(this.#typingEnds);
-    line.textContent = typing ? `${this.#chat.users.get(typing.user)?.name ?? "Somebody"} is typing…` : "";
+    line.textContent = typing ? `${nameOf(this.#chat, typing.user)} is typing…` : "";
     this.#typingEnds = setTimeout(() => (line.textContent = ""), TYPING_MS);
   }
 
   #isOpen(to) {
     return this.#to !== null && conversationOf(to) === conversationOf(this.#to);
   }
-}
-
-/** An error in a visitor's words. */
-function wordsOf(error) {
-  if (!(error instanceof MessengerError)) {
-    return String(error);
-  }
-  return error.code === "blocked" ? `Blocked: try again in ${error.retryAfter} s.` : error.message;
 }

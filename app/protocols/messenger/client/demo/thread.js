@@ -1,14 +1,16 @@
 /** The messages of the open conversation, with their ticks. What is on the screen is told as read. */
 
-import { conversationOf, render } from "/recado/messenger.js";
-import { element } from "./elements.js";
+import { conversationOf } from "/recado/messenger.js";
+import { attempt } from "./forms.js";
+import { isOwnMessage, messageItem } from "./message.js";
+import { nameOf } from "./names.js";
 
-const SHOWN = 200;
+/** So many messages are shown, and so many more at the begin of the log. */
+const PAGE = 50;
 /** The words behind each message of one's own. */
 const TICKS = { waiting: "◷ waiting", sent: "✓ sent", delivered: "✓✓ delivered", read: "✓✓ read" };
-const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"];
-/** So near to its end a log follows what comes, in pixels. */
-const NEAR_END = 80;
+/** So near to its end a log follows what comes, and so near to its begin it shows more, in pixels. */
+const NEAR = 80;
 
 /** Lives as long as the page. */
 export class Thread {
@@ -16,28 +18,36 @@ export class Thread {
   #list;
   #chat;
   #prefix;
-  #onReply;
+  #acts;
   #to = null;
   /** Key of a message -> its item, and what it shows. */
   #items = new Map();
   #line = Promise.resolve();
+  #shown = PAGE;
+  /** Whether the browser keeps more messages than are shown. */
+  #hasMore = false;
   /** Whether the log follows what comes: not while somebody reads further up. */
   #isAtEnd = true;
 
-  /** @param {string} prefix begins the ids of this thread's messages in the page */
-  constructor(log, chat, prefix, onReply) {
+  /**
+   * @param {string} prefix begins the ids of this thread's messages in the page
+   * @param {{onReply, onEdit, onForward, onRead}} acts called with a message; `onRead` when some have been read
+   */
+  constructor(log, chat, prefix, acts) {
     this.#log = log;
     this.#list = log.querySelector("ol");
     this.#chat = chat;
     this.#prefix = prefix;
-    this.#onReply = onReply;
+    this.#acts = {
+      ...acts,
+      onForward: (message, to) => this.#act(message, () => acts.onForward(message, to)),
+      onDelete: (message) => this.#act(message, () => this.#delete(message)),
+    };
     for (const event of ["messages", "receipts", "outgoing", "failed", "directory"]) {
-      chat.on(event, () => this.#refresh());
+      chat.on(event, () => this.refresh());
     }
-    document.addEventListener("visibilitychange", () => this.#refresh());
-    log.addEventListener("scroll", () => {
-      this.#isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
-    });
+    document.addEventListener("visibilitychange", () => this.refresh());
+    log.addEventListener("scroll", () => this.#scrolled());
     // Also when a picture has been loaded, or the window has another size.
     const sizes = new ResizeObserver(() => this.#follow());
     sizes.observe(log);
@@ -48,19 +58,45 @@ export class Thread {
   async show(to, id) {
     this.clear();
     this.#to = to;
-    this.#isAtEnd = true;
-    await this.#refresh();
+    this.#isAtEnd = id === undefined;
+    await this.refresh();
+    while (id !== undefined && to === this.#to && this.#hasMore && !this.#items.has(String(id))) {
+      this.#shown *= 2;
+      await this.refresh();
+    }
     this.#items.get(String(id))?.item.focus();
   }
 
   /** Shows nothing. */
   clear() {
     this.#to = null;
+    this.#shown = PAGE;
     this.#items.clear();
     this.#list.replaceChildren();
   }
 
-  #refresh() {
+  #act(message, work) {
+    return attempt(this.#items.get(String(message.id)).item, work);
+  }
+
+  async #delete({ id }) {
+    await this.#chat.ask("delete", { id });
+    // The change goes to the other devices alone.
+    await this.#chat.sync();
+    this.#log.focus();
+  }
+
+  #scrolled() {
+    this.#isAtEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR;
+    if (this.#log.scrollTop < NEAR && this.#hasMore) {
+      this.#hasMore = false;
+      this.#shown += PAGE;
+      this.refresh();
+    }
+  }
+
+  /** Shows what has come, and tells it as read if it can be seen. */
+  refresh() {
     this.#line = this.#line.then(() => this.#showAll()).catch((error) => console.error(error));
     return this.#line;
   }
@@ -70,20 +106,27 @@ export class Thread {
     if (!to || !this.#chat.user) {
       return;
     }
-    const kept = await this.#chat.messages(to, { limit: SHOWN });
+    const kept = await this.#chat.messages(to, { limit: this.#shown + 1 });
     const waiting = (await this.#chat.outgoing()).filter((one) => conversationOf(one.to) === conversationOf(to));
     if (to !== this.#to) {
       return;
     }
-    const all = [...kept, ...waiting];
+    this.#hasMore = kept.length > this.#shown;
+    const all = [...kept.slice(this.#hasMore ? 1 : 0), ...waiting];
     const keys = new Set(all.map((message) => String(message.id)));
+    const below = this.#log.scrollHeight - this.#log.scrollTop;
     for (const [key, { item }] of this.#items) {
       if (!keys.has(key)) {
         item.remove();
         this.#items.delete(key);
       }
     }
+    const first = this.#list.firstElementChild;
     all.forEach((message, place) => this.#showOne(message, place));
+    if (first && first !== this.#list.firstElementChild) {
+      // What is read stays where it is when older messages come above it.
+      this.#log.scrollTop = this.#log.scrollHeight - below;
+    }
     this.#follow();
     await this.#tellRead(kept);
   }
@@ -95,18 +138,20 @@ export class Thread {
   }
 
   async #tellRead(kept) {
-    const fresh = kept.filter((message) => !message.seen && message.from !== this.#chat.user.id);
-    if (fresh.length && !document.hidden) {
+    const fresh = kept.filter((message) => message.unread);
+    if (fresh.length && !document.hidden && this.#log.checkVisibility()) {
       await this.#chat.read(fresh.map((message) => message.id));
+      this.#acts.onRead();
     }
   }
 
   #showOne(message, place) {
     const key = String(message.id);
-    const version = `${message.changed_at ?? 0} ${this.#nameOf(message)}`;
+    const isOwn = isOwnMessage(this.#chat, message);
+    const version = `${message.changed_at ?? 0} ${isOwn || nameOf(this.#chat, message.from)}`;
     let known = this.#items.get(key);
     if (known?.version !== version) {
-      const item = this.#build(message);
+      const item = messageItem(this.#chat, message, this.#prefix, this.#acts);
       known?.item.replaceWith(item);
       known = { item, version };
       this.#items.set(key, known);
@@ -114,7 +159,7 @@ export class Thread {
     if (this.#list.children[place] !== known.item) {
       this.#list.insertBefore(known.item, this.#list.children[place] ?? null);
     }
-    if (this.#isOwn(message)) {
+    if (isOwn) {
       const state = this.#stateOf(message);
       const ticks = known.item.querySelector(".ticks");
       ticks.dataset.state = state;
@@ -124,14 +169,6 @@ export class Thread {
     }
   }
 
-  #isOwn(message) {
-    return message.from === undefined || message.from === this.#chat.user.id;
-  }
-
-  #nameOf(message) {
-    return this.#isOwn(message) ? "You" : (this.#chat.users.get(message.from)?.name ?? `user ${message.from}`);
-  }
-
   /** The best that is known of any device of another person. */
   #stateOf(message) {
     if (message.receipts === undefined) {
@@ -139,44 +176,5 @@ export class Thread {
     }
     const states = message.receipts.filter((one) => one.user !== this.#chat.user.id).map((one) => one.state);
     return ["read", "delivered"].find((state) => states.includes(state)) ?? "sent";
-  }
-
-  #build(message) {
-    const isOwn = this.#isOwn(message);
-    const name = this.#nameOf(message);
-    const at = new Date(message.at);
-    const head = element(
-      "div",
-      { className: "message-head" },
-      element("strong", {}, name),
-      element("time", { dateTime: at.toISOString() }, at.toTimeString().slice(0, 5)),
-    );
-    if (message.changed_at) {
-      head.append(element("span", {}, "changed"));
-    }
-    if (isOwn) {
-      head.append(element("span", { className: "ticks" }));
-    }
-    if (typeof message.id === "number") {
-      const label = `Reply to ${name}: ${message.text.slice(0, 40)}`;
-      head.append(element("button", { type: "button", className: "quiet", ariaLabel: label, onclick: () => this.#onReply(message) }, "Reply"));
-    }
-    const item = element("li", { className: isOwn ? "message own" : "message", id: `${this.#prefix}-${message.id}`, tabIndex: -1 }, head);
-    item.append(message.file ? this.#file(message.file) : render(message, (id) => `#${this.#prefix}-${id}`));
-    return item;
-  }
-
-  #file(file) {
-    const label = `${file.name || "a file"}, ${file.size} bytes`;
-    if (PICTURES.includes(file.type)) {
-      const picture = element("img", { alt: file.name || "a picture", title: label });
-      this.#chat.fileLink(file.id).then(
-        (link) => (picture.src = link),
-        () => picture.replaceWith(label),
-      );
-      return picture;
-    }
-    const save = async () => element("a", { href: await this.#chat.fileLink(file.id), download: file.name }).click();
-    return element("button", { type: "button", className: "quiet", onclick: save }, `Save ${label}`);
   }
 }
