@@ -64,7 +64,8 @@ def _place(store: str, stack: contextlib.ExitStack) -> tuple[bool | str, dict[st
 def transfer(node: ChatNode, login: str, size: int) -> Iterator[str]:
     """Bring a file there and back; a row of the table for each direction."""
     client = FileClient(node.port, asyncio.run(_session_of(node, login)))
-    client.download(client.upload(_WARM_BYTES)[0], _WARM_BYTES)
+    warm = min(size, _WARM_BYTES)
+    client.download(client.upload(warm)[0], warm)
     began = time.monotonic()
     with node.spending({}) as spent, watching_memory(node.pid) as memory:
         path, sent = client.upload(size)

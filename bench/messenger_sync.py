@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
             folder.mkdir()
             with running_valkey() as valkey, running_database(kind, folder) as (url, pids):
                 logins = make_room(url, 2)
-                asyncio.run(_fill(url, arguments.messages))
+                asyncio.run(fill(url, arguments.messages))
                 with serving(folder, valkey, url) as node, node.spending({"sql": pids}) as spent:
                     found = asyncio.run(synchronise(node, logins[1]))
                 cells = [kind, f"{found.messages:,}", f"{found.seconds:.1f}", found.parts, f"{found.largest_bytes:,}"]
@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
                 print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-async def _fill(url: str, messages: int) -> None:
+async def fill(url: str, messages: int) -> None:
     """Messages of the first user to the room, which the core has."""
     sql = ChatSql.open(url)
     desk = MessageDesk(TalkBounds(1_000_000), attach)

@@ -73,6 +73,7 @@ class Synchronisation:
         """The answer with texts for numbers. They may be longer: then less is read, until it is as short as was asked
         for."""
         most, answer = first
+        answer = _unpacked(answer)
         budget = most
         while True:
             plain = msgspec.json.decode(msgspec.json.encode(answer))
@@ -81,7 +82,7 @@ class Synchronisation:
             if size <= most or budget <= _FRAME_BYTES:
                 return shown, size
             budget = max(_FRAME_BYTES, budget * most // size - _FRAME_BYTES)
-            answer, _ = await self._answer(caller, cursor, online, budget)
+            answer = _unpacked((await self._answer(caller, cursor, online, budget))[0])
 
     async def _answer(
         self, caller: ChatCaller, cursor: SyncCursor, online: frozenset[int], most: int
@@ -127,6 +128,12 @@ class Synchronisation:
             "client_ms": client_ms,
         }
         self._counts.records.add("transfers", caller.site.name, row)
+
+
+def _unpacked(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer whose parts are values, not packed JSON."""
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
+    return values
 
 
 def _sees_by_rooms(site: Site) -> bool:
