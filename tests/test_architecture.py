@@ -107,8 +107,8 @@ HOMES = {
     "aiosqlite": set(),
 }
 
-# Protocol -> the module of its commands, which work on its tables.
-COMMANDS_OF = {"messenger": "app.commands.users"}
+# Protocol -> the modules of its commands, which work on its tables.
+COMMANDS_OF = {"messenger": ("app.commands.users", "app.commands.chat_import")}
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
 WAITING = "tests.support.waiting"
@@ -202,7 +202,7 @@ def test_imports_go_one_way() -> None:
 def may_import(importer: str, imported: str) -> bool:
     """Whether the rules allow one module to import another. A protocol imports no other protocol."""
     if owner := protocol_of(imported):
-        return protocol_of(importer) == owner or importer in ("app.protocols.listed", COMMANDS_OF.get(owner))
+        return protocol_of(importer) == owner or importer in ("app.protocols.listed", *COMMANDS_OF.get(owner, ()))
     rule = package_of(importer)
     return package_of(imported) in MAY_IMPORT[rule] | {rule}
 

@@ -23,6 +23,7 @@ from app.observe.metric import Metric
 from app.protocols.fair_pool import FairPool
 from app.protocols.handling import EventHandling
 from app.protocols.http_request import Receive, Scope, Send
+from app.protocols.load_rooms import LoadRooms
 from app.protocols.operations import Operation
 from app.redis.client import Commands
 
@@ -71,6 +72,8 @@ class NodeServices(Struct, frozen=True):
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
     #: start.
     operations: list[Operation] = []
+    #: Rooms in which a load test may run. A protocol with users and rooms of its own adds itself.
+    load_rooms: list[LoadRooms] = []
 
 
 class SiteEnding(Struct, frozen=True):
@@ -148,6 +151,12 @@ class NodeProtocol:
         """Serves a site no more, or is about to add it again: closes its connections with the reason. Its Socket.IO
         clients have left. Returns within some seconds, also while Redis is away; raises nothing for a site that it does
         not serve."""
+
+    async def forget(self, site: str) -> bool:
+        """Removes some of what the database holds of a site that is gone for good, and that no node serves. True: there
+        is nothing any more. Called again until then, by one node, and again from the begin when that node was killed.
+        Raises RecadoError; then it is called again later."""
+        return True
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""

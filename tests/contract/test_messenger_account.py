@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 from app import cli
+from app.config.settings import Site
 from app.config.yaml_file import write_yaml
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.journal_users import list_users
 from app.protocols.messenger.scram import keys_of
 from tests.support.chat import ITERATIONS, MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
+from tests.support.waiting import eventually
 
 OPEN = {**MESSENGER, "registration": "open", "registration_room": 1}
 SITES = {
@@ -25,6 +30,9 @@ SITES = {
     "open": {"apiKey": "another-key-of-it", "messenger": OPEN},
 }
 LOGINS = ["ann", "ben", "cleo", "dora", "eve"]
+
+#: A site that is in no file, with its first admin.
+SOLO = {"SITE_NAME": "solo", "API_KEY": "k", "RECADO_ADMIN_LOGIN": "Root", "RECADO_ADMIN_PASSWORD": "from outside"}
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -41,7 +49,7 @@ def database(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
 @pytest.fixture(scope="module")
 def server(database: str) -> Iterator[Deployment]:
     """Two nodes of this module's own."""
-    deployment = Deployment(SITES, environment={"DATABASE_URL": database}, nodes=2)
+    deployment = Deployment(SITES, environment={"DATABASE_URL": database, **SOLO}, nodes=2)
     yield deployment
     deployment.end()
 
@@ -224,3 +232,35 @@ def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
         flood = stranger.ask("register", {"login": f"flood{number}", "name": "x", **keys("x")})
         codes.append("ok" if flood["ok"] else flood["error"]["code"])
     assert codes == ["ok"] * 10 + ["too_many"] * 2
+
+
+def test_an_admin_from_the_environment(server: Deployment, drivers: Drivers, database: str) -> None:
+    """The first admin logs in with the password of the environment, may act, and sets another one, which a further
+    start leaves as it is."""
+    first, other = (Chatting(server, drivers, "solo", node.url) for node in server.nodes)
+    # A login before that would count as a failed one.
+    eventually(lambda: logins_of(database, "solo") == ["Root"], "the admin", 20, interval_seconds=0.2)
+    client = first.stranger()
+    assert log_in(client, "root", "from outside")["must_change_password"] is False
+    assert client.ask("room_create", {"name": "lobby", "kind": "admins"})["ok"] is True
+    assert change(client, "root", "my own", old="from outside")["ok"]
+    server.nodes[1].stop()
+    server.nodes[1].start()
+    eventually(lambda: log_in(other.stranger("d2"), "root", "my own")["ok"], "the node", 20, interval_seconds=0.5)
+    assert log_in(other.stranger("d3"), "root", "from outside")["error"]["code"] == "wrong_login"
+    for chatting in (first, other):
+        chatting.close()
+
+
+def logins_of(database: str, site: str) -> list[str]:
+    """The logins of a site in the database of a server that runs."""
+
+    async def read() -> list[str]:
+        store = ChatSql.open(database)
+        try:
+            async with store.reading(Site(name=site, api_key="k")) as place:
+                return [user.login for user in await list_users(*place)]
+        finally:
+            await store.close()
+
+    return asyncio.run(read())

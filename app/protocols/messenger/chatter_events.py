@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from app.config.settings import Site
@@ -169,4 +170,4 @@ class ChatterEvents:
     def _send(self, chatter: Chatter, ack_id: int | None, answer: dict[str, Any], code: str) -> None:
         self._counts.of(chatter.caller.site.name).part(MessengerCounts).events[code] += 1
         if ack_id is not None:
-            chatter.link.send_ack(ack_id, [answer])
+            chatter.link.send_ack_body(ack_id, msgspec.json.encode([answer]))

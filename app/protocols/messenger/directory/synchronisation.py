@@ -75,7 +75,8 @@ class Synchronisation:
         most, answer = first
         budget = most
         while True:
-            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, answer)
+            plain = msgspec.json.decode(msgspec.json.encode(answer))
+            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, plain)
             size = len(msgspec.json.encode(shown))
             if size <= most or budget <= _FRAME_BYTES:
                 return shown, size
@@ -102,7 +103,7 @@ class Synchronisation:
         after = SyncCursor(place, place.is_between and more, talk)
         size = most - _FRAME_BYTES - part.left + sum(map(len, map(bytes, (*messages, *receipts))))
         lists = {**part.lists, "messages": messages, "receipts": receipts}
-        return {**{name: _decoded(list_) for name, list_ in lists.items()}, "cursor": after.text, "more": more}, size
+        return {**lists, "cursor": after.text, "more": more}, size
 
     async def synced(self, caller: ChatCaller, data: SyncedData) -> None:
         """The client has it all: the end of the measurement."""
@@ -126,10 +127,6 @@ class Synchronisation:
             "client_ms": client_ms,
         }
         self._counts.records.add("transfers", caller.site.name, row)
-
-
-def _decoded(parts: Sequence[Raw]) -> list[Any]:
-    return [msgspec.json.decode(part) for part in parts]
 
 
 def _sees_by_rooms(site: Site) -> bool:

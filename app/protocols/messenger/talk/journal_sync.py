@@ -27,14 +27,15 @@ from app.protocols.messenger.journal_tables import (
     chat_receipts,
     chat_rooms,
 )
+from app.protocols.messenger.talk.journal_search import is_postgres
 from app.protocols.messenger.talk.journal_visible import messages, seen, visible_to
 from app.protocols.messenger.talk.receipt_groups import ReceiptRow, grouped
 from app.protocols.messenger.talk.settings import ROOMS_A_QUESTION
 from app.protocols.messenger.talk.shapes import packed
 
 _MESSAGE, _RECEIPT = chat_messages.c, chat_receipts.c
-#: A message has at least so many bytes: so many rows are asked for.
-_LEAST_BYTES = 150
+#: The bytes of a thing, as long as an answer has none: so many rows are asked for.
+_LIKELY_BYTES = 250
 _ROWS_A_QUESTION = 2_000
 #: The words of a cursor within a round, and the digits of a number in it.
 _WORDS = 6
@@ -98,7 +99,7 @@ class _Part:
     """The content of one answer so far."""
 
     def __init__(self, max_bytes: int, is_empty: bool) -> None:
-        self.left = max_bytes
+        self.left = self._max_bytes = max_bytes
         self.is_empty = is_empty
         self.messages: list[Raw] = []
         self.receipts: list[Raw] = []
@@ -114,8 +115,10 @@ class _Part:
 
     @property
     def rows(self) -> int:
-        """How many rows are worth asking for."""
-        return max(1, min(_ROWS_A_QUESTION, self.left // _LEAST_BYTES))
+        """How many rows are worth asking for: those that do not fit are read for nothing."""
+        count = len(self.messages) + len(self.receipts)
+        likely = (self._max_bytes - self.left) // count if count else _LIKELY_BYTES
+        return max(1, min(_ROWS_A_QUESTION, self.left // max(1, likely)))
 
 
 async def sync_part(
@@ -194,7 +197,7 @@ async def _read_group(
         if not sources:
             return at, True
         most = part.rows
-        changes = union_all(*sources).order_by("change").limit(most).subquery()
+        changes = union_all(*_first_of(sql, sources, most)).order_by("change").limit(most).subquery()
         statement = messages().join(changes, _MESSAGE.key == changes.c.key).order_by(_MESSAGE.change)
         rows = (await sql.execute(statement)).all()
         for row in rows:
@@ -204,6 +207,15 @@ async def _read_group(
             at = row.change
         if len(rows) < most:
             return at, True
+
+
+def _first_of(sql: AsyncConnection, sources: Sequence[Select[Any]], most: int) -> list[Select[Any]]:
+    """The sources, of which no more than the first rows are read. SQLite merges them in the order of their index;
+    PostgreSQL would read them to their ends, and sort."""
+    if not is_postgres(sql):
+        return list(sources)
+    firsts = [one.order_by(_MESSAGE.change).limit(most).subquery() for one in sources]
+    return [select(first.c.change, first.c.key) for first in firsts]
 
 
 def packed_change(message: Any) -> bytes:
