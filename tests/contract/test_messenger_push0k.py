@@ -195,7 +195,7 @@ def test_an_imported_user(team: Chatting) -> None:
     assert (got.content, got.headers["content-type"]) == (PICTURE, "image/png")
     sent = client.ask("message", {"id": "after", "to": {"room": room}, "kind": "text", "text": "here again"})
     assert sent["id"] > newest[0]["id"]
-    # A user without such a file gets none.
+    # Another user does not get the file.
     other = team.login("dora")
     session = other.wait_event("_settings").args[0]["session"]
     assert httpx.get(url, headers={"Authorization": f"Bearer {session}"}).status_code == 404
