@@ -9,6 +9,7 @@ import ssl
 from collections import ChainMap
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from typing import Any
@@ -45,6 +46,7 @@ from app.node.journal_process import JournalProcess
 from app.node.load_bench import LoadBench, open_bench
 from app.node.operations import node_operations
 from app.node.port import own_port_of
+from app.node.purge import purge_stored
 from app.node.served_sites import ServedSites, SiteParts
 from app.node.worker_slot import WorkerSlot
 from app.observe import figures
@@ -74,7 +76,6 @@ from app.store.node_calls import NodeCalls
 from app.store.nodes import Node, new_node_id
 from app.store.originals import Originals
 from app.store.places import RedisPlaces
-from app.store.purging import delete_keys, node_with
 from app.store.queues import RedisQueues
 from app.store.sampler import QueueSampler
 from app.store.seats import RedisSeats
@@ -204,14 +205,7 @@ class Services:
 
     def follow(self, reload: Callable[[], None]) -> None:
         """Begins to follow the changes of stored sites; `reload` reads the files again."""
-        served, redis = self.served, self.redis
-
-        async def purge(site: str) -> bool:
-            if await node_with(redis, site) is not None:
-                return False
-            await delete_keys(redis, site)
-            return True
-
+        served, purge = self.served, partial(purge_stored, self.redis, list(self.protocols.values()))
         self._follower.start(Serving(self.node_id, served.add, served.change, served.remove, purge, reload))
 
     async def _start(self, config: Config, stack: contextlib.AsyncExitStack) -> None:

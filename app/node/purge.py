@@ -1,11 +1,13 @@
-"""Deletes the keys of a site that is in no sites.yml any more: no server reads them, and most have no expiry."""
+"""Deletes the keys of a site that is in no sites.yml any more: no server reads them, and most have no expiry; and takes
+the steps of the removal of a stored site."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from app.config.settings import CANARY_SITE, Config
 from app.errors import RecadoError
 from app.node.location import running_redis
+from app.protocols.protocol import NodeProtocol
 from app.redis.client import Commands
 from app.redis.topology import new_redis
 from app.store.purging import delete_keys, keys_of, node_with
@@ -27,6 +29,17 @@ async def purge(config: Config, site: str) -> int:
     """Deletes every key of a site, and returns how many there were. Raises RecadoError."""
     async with _redis_of(config, site) as redis:
         return await delete_keys(redis, site)
+
+
+async def purge_stored(redis: Commands, protocols: Iterable[NodeProtocol], site: str) -> bool:
+    """Takes one step of the removal of a stored site; True: nothing of it is left. Raises RecadoError."""
+    if await node_with(redis, site) is not None:
+        return False
+    for protocol in protocols:
+        if not await protocol.forget(site):
+            return False
+    await delete_keys(redis, site)
+    return True
 
 
 @asynccontextmanager

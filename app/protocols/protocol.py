@@ -152,6 +152,12 @@ class NodeProtocol:
         clients have left. Returns within some seconds, also while Redis is away; raises nothing for a site that it does
         not serve."""
 
+    async def forget(self, site: str) -> bool:
+        """Removes some of what the database holds of a site that is gone for good, and that no node serves. True: there
+        is nothing any more. Called again until then, by one node, and again from the begin when that node was killed.
+        Raises RecadoError; then it is called again later."""
+        return True
+
     async def drain(self, seconds: float) -> None:
         """Accepts no more connections and tells each to leave, evenly over the time. Returns when all have left."""
 

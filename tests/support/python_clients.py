@@ -44,6 +44,10 @@ class PythonClients:
         """Leave by the library's own method."""
         self._background.run(self._sessions[name].close())
 
+    def has_lost(self, name: str) -> bool:
+        """Whether the transport has ended. (Before the namespace is open the library tells nobody.)"""
+        return self._sessions[name].has_lost
+
     def forget(self, name: str) -> None:
         """Close the client's connection and drop the client."""
         self._background.run(self._sessions.pop(name).close())
@@ -65,6 +69,10 @@ class _Session:
         self._has_left = False
         for event, handler in self._handlers().items():
             self._socket.on(event, handler, namespace=call.namespace)  # type: ignore[no-untyped-call]
+
+    @property
+    def has_lost(self) -> bool:
+        return self._opening is not None and self._opening.done() and self._socket.eio.state == "disconnected"
 
     def start(self) -> None:
         self._opening = asyncio.create_task(self._open())

@@ -68,10 +68,14 @@ class _KnownNames:
             self._keep(site, number, text)
         return read
 
+    def clear(self) -> None:
+        """Knows nothing any more."""
+        self._texts.clear()
+        self._numbers.clear()
+
     def _keep(self, site: str, number: int, text: str) -> None:
         if len(self._texts) >= MOST_NAMES_KNOWN:
-            self._texts.clear()
-            self._numbers.clear()
+            self.clear()
         self._texts[site, number], self._numbers[site, text] = text, number
 
 
@@ -82,6 +86,11 @@ class ChatNames:
     def __init__(self, sql: ChatSql) -> None:
         self._sql = sql
         self._known = {IdOf.USER: _KnownNames(chat_users), IdOf.ROOM: _KnownNames(chat_rooms)}
+
+    def clear(self) -> None:
+        """A site was removed: a later one of its name has other users and rooms, maybe with the same names."""
+        for known in self._known.values():
+            known.clear()
 
     async def texts(self, site: Site, users: Collection[int], rooms: Collection[int] = ()) -> IdTexts:
         """The names of users and rooms of a site beside a backend. A room and a user that were made here have names of

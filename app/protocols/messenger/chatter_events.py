@@ -83,9 +83,9 @@ class TextIds:
         """Shows it with texts for the numbers."""
         if (shape := ANSWERED.get(event)) is None:
             return answer
-        # Messages in it are packed JSON.
-        values = msgspec.json.decode(msgspec.json.encode(answer))
-        shown: dict[str, Any] = await self._names.shown(site, shape, values)
+        # Messages come packed, as other sites send them.
+        plain = msgspec.json.decode(msgspec.json.encode(answer))
+        shown: dict[str, Any] = await self._names.shown(site, shape, plain)
         return shown
 
 

@@ -103,6 +103,12 @@ class ChatSql:
                 await sql.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK}, {site_id})"))
             yield sql, site_id
 
+    async def has_met(self, site: str) -> bool:
+        """Whether the database has ever held anything of a site's messenger."""
+        found = select(chat_sites.c.site_id).join(sites, sites.c.id == chat_sites.c.site_id).where(sites.c.name == site)
+        async with _asking(self._reader) as sql:
+            return (await sql.execute(found)).first() is not None
+
     async def secret_of(self, site: Site) -> bytes:
         """The site's secret, the same on every node and after every start."""
         return (await self._facts_of(site))[1]

@@ -23,14 +23,17 @@ from app.protocols.messenger.directory.journal_presence import JournalViewers
 from app.protocols.messenger.directory.presence import ChatPresence
 from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.directory.registration_events import RegistrationEvents
+from app.protocols.messenger.directory.registration_news import RegistrationNews
 from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
 from app.protocols.messenger.files.handlers import file_handlers
 from app.protocols.messenger.files.services import NodeFiles
+from app.protocols.messenger.first_admin import make_admin
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
+from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.load_rooms import ChatLoadRooms
 from app.protocols.messenger.logins import Logins
@@ -47,7 +50,7 @@ from app.protocols.messenger.talk.announcer import CoreAnnouncer
 from app.protocols.messenger.talk.talk import Talk
 from app.protocols.messenger.void_sessions import VoidSessions
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
-from app.watched_tasks import start_watched
+from app.watched_tasks import start_logged, start_watched
 
 
 class _NodeMessenger(NodeProtocol):
@@ -64,13 +67,14 @@ class _NodeMessenger(NodeProtocol):
             return
         self._sql = ChatSql.open(config.journal_url)
         self._making: asyncio.Task[None] | None = None
+        self._has_tables = False
         self._sites = config.sites
         if any(map(is_demo, self._sites.values())):
             self.routes = [*self.routes, *demo_routes()]
         accounts = JournalAccounts(self._sql)
         logins = Logins(accounts, RedisThrottle(services.redis), counts)
         attendance: Attendance[Chatter] = Attendance()
-        names = ChatNames(self._sql)
+        self._names = names = ChatNames(self._sql)
         announcer, online = CoreAnnouncer(services.delivery, names), RedisOnline(services.redis, names)
         calls = UserCalls(announcer, online)
         self._talk = Talk(services, self._sql, names, announcer)
@@ -78,11 +82,12 @@ class _NodeMessenger(NodeProtocol):
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
-        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), FirstPasswords())
+        self._passwords = FirstPasswords()
+        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), self._passwords)
         services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
-        self._follow(services, entrance, attendance)
+        self._follow(services, entrance, attendance, RegistrationNews(self._sql))
         synchronisation = Synchronisation(self._sql, online, names, services.node, counts)
         entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
         handlers = {
@@ -109,9 +114,12 @@ class _NodeMessenger(NodeProtocol):
 
         return ChatLoadRooms(services.config.sites, sql, self.directory, services.delivery, services.calls, connections)
 
-    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+    def _follow(
+        self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter], news: RegistrationNews
+    ) -> None:
         presence = self._presence
         entrance.on_joined.append(presence.joined)
+        entrance.on_joined.append(news.joined)
         entrance.on_left.append(presence.left)
         services.burials.append(presence.bury)
 
@@ -136,11 +144,26 @@ class _NodeMessenger(NodeProtocol):
         if site.section(Messenger) is not None:
             self._begin()
             self._talk.add(site)
+            if self._has_tables:
+                start_logged(make_admin(self.directory, self._passwords, site), "messenger admin")
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
         """Hands the site's outbox to another node. (The clients have left.)"""
         if self._sql is not None:
             await self._talk.remove(site.name)
+            if not ending.comes_back:
+                self._names.clear()
+
+    async def forget(self, site: str) -> bool:
+        """Removes some files and rows of the site, files first: their rows tell where they are. Raises
+        ChatUnavailable and FilesUnavailable."""
+        if self._sql is None or not await self._sql.has_met(site):
+            return True
+        gone = Site(name=site, api_key="")
+        if not await self._files.forget(gone):
+            return False
+        async with self._sql.writing(gone) as (sql, site_id):
+            return await forget_rows(sql, site_id)
 
     def _begin(self) -> None:
         if self._sql is not None and self._making is None and any(map(_has_messenger, self._sites.values())):
@@ -151,6 +174,9 @@ class _NodeMessenger(NodeProtocol):
 
     async def _make(self, sql: ChatSql) -> None:
         await sql.make_tables()
+        self._has_tables = True
+        for site in filter(_has_messenger, list(self._sites.values())):
+            await make_admin(self.directory, self._passwords, site)
         for site in filter(is_demo, self._sites.values()):
             await fill_demo(self.directory, site)
 

@@ -108,6 +108,14 @@ class FileBook:
             changed = update(chat_files).where(_files.site_id == site_id, chosen).values(removed_at=hidden)
             return [_record(row) for row in await sql.execute(changed.returning(chat_files))]
 
+    async def hide_some(self, site: Site, now_ms: int) -> Sequence[FileRecord]:
+        """Hides files of a site that is gone, a bounded number; see `FileRows`."""
+        async with self._writing(site) as (sql, site_id):
+            ids = select(_files.id).where(_files.site_id == site_id).limit(MOST_EXPIRED_AT_ONCE)
+            hidden = func.coalesce(_files.removed_at, now_ms)
+            changed = update(chat_files).where(_files.id.in_(ids.scalar_subquery())).values(removed_at=hidden)
+            return [_record(row) for row in await sql.execute(changed.returning(chat_files))]
+
     async def forget(self, site: Site, file: str) -> None:
         """Deletes the row of a hidden file."""
         async with self._writing(site) as (sql, site_id):

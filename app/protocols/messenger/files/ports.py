@@ -80,6 +80,9 @@ class FileRows(Protocol):
     async def hide_expired(self, site: Site, now_ms: int) -> Sequence[FileRecord]:
         """Hides unfinished files whose time has passed. Returns these, and those whose removal was begun before."""
 
+    async def hide_some(self, site: Site, now_ms: int) -> Sequence[FileRecord]:
+        """Hides some files of a site, whatever they are, and returns them. None: it has none."""
+
     async def forget(self, site: Site, file: str) -> None:
         """Deletes the row of a file whose parts are gone."""
 

@@ -23,7 +23,7 @@ from app.protocols.messenger.settings import Messenger
 from app.protocols.protocol import NodeServices
 
 #: The folder in the data directory.
-_FOLDER = "files"
+FILES_FOLDER = "files"
 
 
 class NodeFiles:
@@ -36,9 +36,9 @@ class NodeFiles:
         self._sql = sql
         self._pool = new_disk_pool()
         self._memory = PartMemory()
-        self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / _FOLDER, self._pool)}
+        self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / FILES_FOLDER, self._pool)}
         book = FileBook(sql)
-        uploads = Uploads(book, self._store_of, services.node)
+        self._uploads = uploads = Uploads(book, self._store_of, services.node)
         self._downloads = Downloads(book, self._store_of, JournalRights(sql), services.node)
         self._names = names
         facts = FileSites(config.sites, bounds_of, self._secret_of, self._room_of)
@@ -63,6 +63,10 @@ class NodeFiles:
         RequestRefused unless the user may read the file."""
         await self._downloads.find(site, user, file)
         return link_to(await self._secret_of(site), site.name, file, user, now_ms())
+
+    async def forget(self, site: Site) -> bool:
+        """Removes some files of a site that is gone; True: there are none any more. Raises FilesUnavailable."""
+        return await self._uploads.remove_some(site)
 
     def _with_files(self) -> Iterator[Site]:
         return (site for site in list(self._sites.values()) if bounds_of(site) is not None)

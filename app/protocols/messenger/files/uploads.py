@@ -167,6 +167,13 @@ class Uploads:
             removed += await self._remove(site, file)
         return removed
 
+    async def remove_some(self, site: Site) -> bool:
+        """Removes some files of a site that is gone. True: there are none any more; those whose store is away stay."""
+        files = await self._book.hide_some(site, now_ms())
+        for file in files:
+            await self._remove(site, file)
+        return not files
+
     async def _find(self, site: Site, user: FileUser, file: str) -> FileRecord:
         found = await self._book.find(site, file)
         if found is None or found.user_id != user.id:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct, structs
-from sqlalchemy import ColumnElement, Row, Select, and_, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Row, Select, and_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.answers import ChatRefusal
@@ -254,23 +254,16 @@ def _direct_changes(site_id: int, me: int, behind: int, until: int) -> list[Sele
 
 
 async def _read_receipts(sql: AsyncConnection, site_id: int, me: int, place: SyncPlace, part: _Part) -> SyncPlace:
-    """Reads the receipts of what the user has sent."""
+    """Reads the receipts of what the user has sent, and those of what it has read."""
     at = place.at
     while True:
         most = part.rows
-        changed = (_RECEIPT.change > max(place.known, at), _RECEIPT.change <= place.until)
-        columns = (_RECEIPT.message_id, _RECEIPT.user_id, _RECEIPT.delivered_at, _RECEIPT.read_at, _RECEIPT.change)
-        of_message = and_(_MESSAGE.site_id == _RECEIPT.site_id, _MESSAGE.id == _RECEIPT.message_id)
-        joined = chat_receipts.join(chat_messages, of_message).join(
-            chat_devices, chat_devices.c.id == _RECEIPT.device_id
-        )
-        statement = (
-            select(*columns, chat_devices.c.device, visible_to(me).label("is_visible"))
-            .select_from(joined)
-            .where(_RECEIPT.site_id == site_id, _RECEIPT.sender_id == me, *changed)
-            .order_by(_RECEIPT.change)
-            .limit(most)
-        )
+        rows_of_both = _changed_receipts(site_id, me, max(place.known, at), place.until)
+        found = rows_of_both.order_by("change").limit(most).subquery()
+        of_message = and_(_MESSAGE.site_id == site_id, _MESSAGE.id == found.c.message_id)
+        joined = found.join(chat_messages, of_message).join(chat_devices, chat_devices.c.id == found.c.device_id)
+        shown = select(found, chat_devices.c.device, visible_to(me).label("is_visible"))
+        statement = shown.select_from(joined).order_by(found.c.change)
         rows = (await sql.execute(statement)).all()
         for one, change in grouped(_receipt(row) for row in rows if row.is_visible):
             if not part.add(part.receipts, one):
@@ -279,6 +272,16 @@ async def _read_receipts(sql: AsyncConnection, site_id: int, me: int, place: Syn
         if len(rows) < most:
             return SyncPlace(place.until)
         at = rows[-1].change
+
+
+def _changed_receipts(site_id: int, me: int, behind: int, until: int) -> CompoundSelect[Any]:
+    changed = (_RECEIPT.site_id == site_id, _RECEIPT.change > behind, _RECEIPT.change <= until)
+    names = ("message_id", "user_id", "device_id", "delivered_at", "read_at", "change")
+    columns = [_RECEIPT[name] for name in names]
+    of_sent = select(*columns).where(*changed, _RECEIPT.sender_id == me)
+    # (Nobody has a receipt for a message of its own.)
+    of_read = select(*columns).where(*changed, _RECEIPT.user_id == me, _RECEIPT.read_at.is_not(None))
+    return union_all(of_sent, of_read)
 
 
 def _receipt(row: Row[Any]) -> ReceiptRow:
