@@ -63,19 +63,19 @@ def _place(store: str, stack: contextlib.ExitStack) -> tuple[bool | str, dict[st
 
 def transfer(node: ChatNode, login: str, size: int) -> Iterator[str]:
     """Bring a file there and back; a row of the table for each direction."""
-    client = FileClient(node.port, asyncio.run(_session_of(node, login)))
-    warm = min(size, _WARM_BYTES)
-    client.download(client.upload(warm)[0], warm)
-    began = time.monotonic()
-    with node.spending({}) as spent, watching_memory(node.pid) as memory:
-        path, sent = client.upload(size)
-    yield _row("upload", size, time.monotonic() - began, memory, spent["server"])
-    began = time.monotonic()
-    with node.spending({}) as spent, watching_memory(node.pid) as memory:
-        received = client.download(path, size)
-    if received != sent:
-        raise BenchError("the file came back with other bytes")
-    yield _row("download", size, time.monotonic() - began, memory, spent["server"])
+    with contextlib.closing(FileClient(node.port, asyncio.run(_session_of(node, login)))) as client:
+        warm = min(size, _WARM_BYTES)
+        client.download(client.upload(warm)[0], warm)
+        began = time.monotonic()
+        with node.spending({}) as spent, watching_memory(node.pid) as memory:
+            path, sent = client.upload(size)
+        yield _row("upload", size, time.monotonic() - began, memory, spent["server"])
+        began = time.monotonic()
+        with node.spending({}) as spent, watching_memory(node.pid) as memory:
+            received = client.download(path, size)
+        if received != sent:
+            raise BenchError("the file came back with other bytes")
+        yield _row("download", size, time.monotonic() - began, memory, spent["server"])
 
 
 def _row(direction: str, size: int, seconds: float, memory: list[float], cpu: float) -> str:
@@ -104,6 +104,10 @@ class FileClient:
         self._link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._headers = {"Authorization": f"Bearer {session}", "Tus-Resumable": "1.0.0"}
         self._parts = [bytes([1 + number]) * _PART_BYTES for number in range(_PARTS_MADE)]
+
+    def close(self) -> None:
+        """End the connection."""
+        self._link.close()
 
     def upload(self, size: int) -> tuple[str, int]:
         """The path of a file of this size, and the checksum of its bytes."""
