@@ -19,12 +19,12 @@ from msgspec import Struct, structs
 
 from app.backends.exchange import BackendError
 from app.backends.sender import RunningServer, post_send, send_each
-from app.commands import journal, load, receipts
+from app.commands import chat_import, journal, load, receipts
 from app.commands.failures import PROTOCOLS_KEY, ConfigFailure, Failure, config_option, sites_option
 from app.commands.operators import operator
 from app.commands.site_door import ServerChoice, server_and_key, server_options
 from app.commands.sites import reload, sites
-from app.commands.users import user
+from app.commands.users import room, user
 from app.commands.webhooks import webhooks
 from app.config.advice import warnings_of
 from app.config.importing import Importer
@@ -216,14 +216,16 @@ def send(**given: Any) -> None:
 
 @recado.group("import")
 def import_() -> None:
-    """Take over data of a server that Recado replaces, through a running Recado.
-
-    An import may be repeated: what is there already is replaced.
+    """Take over data of a server that Recado replaces. An import may be repeated.
 
     \b
-    Example:
+    Examples:
       recado import es-web-notify --site shop registered_endpoints.sql
+      recado import push0k --site team --files atach postgresql://localhost/push0k
     """
+
+
+import_.add_command(chat_import.push0k)
 
 
 def _add_import(protocol: str, importer: Importer) -> None:
@@ -306,7 +308,7 @@ def purge_site(config_path: str | None, sites_path: str | None, yes: bool, site_
         raise Failure(str(error)) from None
 
 
-for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user):
+for _command in (*journal.COMMANDS, *receipts.COMMANDS, webhooks, load.load, sites, reload, operator, user, room):
     recado.add_command(_command)
 
 

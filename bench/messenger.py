@@ -41,13 +41,14 @@ def main(arguments: argparse.Namespace) -> None:
                     url, pids = database
                     users = make_room(url, arguments.users)
                     with serving(folder, valkey, url, workers) as node:
-                        totals, spent = _measure(node, users, arguments.messages, {"redis": [valkey.pid], "sql": pids})
-                    print(_row(kind, workers, totals, spent), flush=True)
+                        totals, spent = measure(node, users, arguments.messages, {"redis": [valkey.pid], "sql": pids})
+                    print(row_of(kind, workers, totals, spent), flush=True)
 
 
-def _measure(
+def measure(
     node: ChatNode, users: list[str], messages: int, others: Mapping[str, list[int]]
 ) -> tuple[dict[str, Any], dict[str, float]]:
+    """The totals of a run with these users, and what the server and the others have spent."""
     logins = [ChatUserLogin(login, password_of(login)) for login in users]
     plan = LoadPlan(devices=len(users), messages=messages, seconds=_SECONDS)
     task = ChatLoadTask(plan, "bench", SITE, node.room, logins)
@@ -56,7 +57,8 @@ def _measure(
     return totals, spent
 
 
-def _row(kind: str, workers: int, totals: dict[str, Any], spent: dict[str, float]) -> str:
+def row_of(kind: str, workers: int, totals: dict[str, Any], spent: dict[str, float]) -> str:
+    """A row of the table."""
     operations = totals["counts"]["operations"]
     answered, delivered = totals["store_ms"], totals["delivery_ms"]
     lost = f" ({totals['lost']} lost, {totals['refused']} refused)" if totals["lost"] or totals["refused"] else ""

@@ -232,6 +232,19 @@ def shared_postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Makes a database without tables, of the kind `sqlite` or `postgres`; its URL."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('database') / 'journal.sqlite'}"
+        postgres: Postgres = request.getfixturevalue("shared_postgres")
+        return postgres.new_database()
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def background() -> Iterator[BackgroundLoop]:
     """The loop on which the tenant's backend and the Python clients run."""
     loop = BackgroundLoop()

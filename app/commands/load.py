@@ -73,6 +73,10 @@ def load() -> None:
     help="Messages of each.",
 )
 @click.option("--seconds", type=click.IntRange(1, MAX_SECONDS), default=60, show_default=True, help="The longest run.")
+@click.option("--site", default="", help="A site with a messenger: its users write to a room.")
+@click.option(
+    "--room", type=click.IntRange(0), default=0, help="A room of that site: the clients in it that take part write."
+)
 @click.option("--description", default="", help="A note that is kept beside the totals.")
 @_of_server
 def run(load: Load, as_json: bool, token: str, server: ServerChoice, **plan: Any) -> None:
@@ -81,6 +85,8 @@ def run(load: Load, as_json: bool, token: str, server: ServerChoice, **plan: Any
     \b
     Example:
       recado load run --devices 100 --messages 20 --description "before the update"
+      recado load run --site team --devices 3 --messages 1000
+      recado load run --site team --room 7 --messages 50
     """
     api = _Api(load, server, token)
     id = api.ask("POST", "", plan)["id"]

@@ -1,4 +1,4 @@
-"""The commands about users of a messenger: they work on the journal's database, also while servers run."""
+"""The commands about users and rooms of a messenger: they work on the journal's database, also while servers run."""
 
 import asyncio
 import secrets
@@ -26,14 +26,23 @@ from app.protocols.messenger.journal_users import (
     set_password,
     update_user,
 )
+from app.protocols.messenger.operations.journal_listed_rooms import (
+    RoomFilter,
+    count_members,
+    find_rooms,
+    rooms_listed,
+)
+from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.scram import Keys, keys_of
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 
 #: The name in the history for changes of these commands.
 _SHELL = "shell"
 _RANDOM_BYTES = 18
 #: The database is waited for this long.
 _SECONDS = 15.0
+#: The rooms of one question.
+_PAGE = 500
 
 _Answer = TypeVar("_Answer")
 #: Takes a transaction and the site's id.
@@ -42,6 +51,7 @@ _Work = Callable[[AsyncConnection, int], Awaitable[_Answer]]
 _site_option = click.option("--site", "site_name", required=True, help="The site with the messenger.")
 _login_option = click.option("--login", required=True, help="The name with which the user logs in.")
 _stdin_option = click.option("--password-stdin", "is_piped", is_flag=True, help="Read the password from stdin.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
 @click.group()
@@ -61,6 +71,7 @@ def user() -> None:
 @click.option("--name", default="", help="The name that others see (default: the login).")
 @click.option("--admin", "is_admin", is_flag=True, help="The user may make and change users and rooms.")
 @_stdin_option
+@_json_option
 @click.pass_obj
 def add(load: Load, /, config_path: str | None, sites_path: str | None, site_name: str, **given: Any) -> None:
     """Add a user.
@@ -70,7 +81,9 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
       recado user add --site talk --login ana --admin
       echo "$PASSWORD" | recado user add --site talk --login ben --password-stdin
     """
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
+    if is_beside(site):
+        raise Failure("the users of this site are those of its backend: they come by themselves")
     password, is_made = _password(given["is_piped"])
     keys = _keys(site, password)
 
@@ -81,6 +94,10 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
         return await add_user(sql, site_id, new, _SHELL)
 
     made = _perform(config, site, work)
+    if given["as_json"]:
+        told = {"password": password} if is_made else {}
+        click.echo(msgspec.json.encode(made.shown | told).decode())
+        return
     click.echo(f"OK user {made.login}, id {made.id}{', admin' if made.is_admin else ''}")
     _tell(password, is_made)
 
@@ -89,11 +106,11 @@ def add(load: Load, /, config_path: str | None, sites_path: str | None, site_nam
 @config_option
 @sites_option
 @_site_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@_json_option
 @click.pass_obj
 def list_all(load: Load, config_path: str | None, sites_path: str | None, site_name: str, as_json: bool) -> None:
     """List the users."""
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
     found = _perform(config, site, list_users)
     if as_json:
         for one in found:
@@ -135,7 +152,7 @@ def change_password(
     load: Load, config_path: str | None, sites_path: str | None, site_name: str, login: str, is_piped: bool
 ) -> None:
     """Give a user another password. Its sessions end within seconds."""
-    config, site = _site_of(load(config_path, sites_path), site_name)
+    config, site = messenger_of(load(config_path, sites_path), site_name)
     password, is_made = _password(is_piped)
     keys = _keys(site, password)
 
@@ -147,8 +164,51 @@ def change_password(
     _tell(password, is_made)
 
 
+@click.group()
+def room() -> None:
+    """Look at the rooms of a messenger."""
+
+
+@room.command("list")
+@config_option
+@sites_option
+@_site_option
+@_json_option
+@click.pass_obj
+def list_rooms(load: Load, config_path: str | None, sites_path: str | None, site_name: str, as_json: bool) -> None:
+    """List the rooms."""
+    config, site = messenger_of(load(config_path, sites_path), site_name)
+    found = _perform(config, site, _rooms)
+    if as_json:
+        for one in found:
+            click.echo(msgspec.json.encode(one).decode())
+        return
+    rows = [[str(one["id"]), one["name"], one["kind"], str(one["members"]), _state(one)] for one in found]
+    click.echo(table(("ID", "NAME", "KIND", "MEMBERS", "STATE"), rows, None))
+
+
+async def _rooms(sql: AsyncConnection, site_id: int) -> list[dict[str, Any]]:
+    """The rooms of a site with the numbers of their members, in the order of their ids."""
+    found: list[dict[str, Any]] = []
+    place: int | None = None
+    while True:
+        page = await find_rooms(sql, site_id, RoomFilter(), PagePlace(place, _PAGE))
+        counts = await count_members(sql, site_id, page.ids)
+        for row in await rooms_listed(sql, site_id, page.ids):
+            members, admins = counts.get(row.id, (0, 0))
+            shown = {"id": row.id, "name": row.name, "kind": row.kind, "archived": row.is_archived}
+            found.append(shown | {"members": members, "admins": admins})
+        if page.last is None:
+            return found
+        place = page.last
+
+
+def _state(one: dict[str, Any]) -> str:
+    return "archived" if one["archived"] else ""
+
+
 def _set_disabled(config: Config, site_name: str, login: str, is_disabled: bool) -> None:
-    config, site = _site_of(config, site_name)
+    config, site = messenger_of(config, site_name)
 
     async def work(sql: AsyncConnection, site_id: int) -> None:
         user_id = await _id_of(sql, site_id, login)
@@ -165,7 +225,8 @@ async def _id_of(sql: AsyncConnection, site_id: int, login: str) -> int:
     return int(row.id)
 
 
-def _site_of(config: Config, name: str) -> tuple[Config, Site]:
+def messenger_of(config: Config, name: str) -> tuple[Config, Site]:
+    """The settings, and a site with a messenger. Raises Failure."""
     if config.journal_url is None:
         raise Failure("there is no journal: expected database_url or DATABASE_URL")
     site = config.sites.get(name)
@@ -187,7 +248,7 @@ def _perform(config: Config, site: Site, work: _Work[_Answer]) -> _Answer:
         finally:
             await store.close()
 
-    assert config.journal_url is not None, "see _site_of"
+    assert config.journal_url is not None, "see messenger_of"
     try:
         return asyncio.run(run(config.journal_url))
     except TimeoutError:

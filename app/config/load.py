@@ -280,15 +280,26 @@ def _load_sites(
     single = variables.get("SITE_NAME")
     if single is not None:
         check_site_name(single, "environment variable SITE_NAME")
-        block = _read_variables(variables, _SITE_VARIABLES, types.site)
+        of_sections = {name: f"{one.key}.{key}" for one in types.sections for name, key in one.variables}
+        block = _read_variables(variables, _SITE_VARIABLES | of_sections, types.site)
         known = sites.get(single)
         place = f"SITE_NAME={single}"
-        sites[single] = (
-            _overlay(known, block.given() | _keys_of(block, place))
-            if known
-            else _site(single, config, block, types, place)
-        )
+        sites[single] = _changed(known, block, types, place) if known else _site(single, config, block, types, place)
     return sites
+
+
+def _changed(site: Site, block: SiteKeys, types: Blocks, place: str) -> Site:
+    """A site of the file with the values of the environment. Raises ConfigError."""
+    given = block.given() | _keys_of(block, place)
+    sections = dict(site.sections)
+    for section in types.sections:
+        if (keys := given.pop(section.key, None)) is not None:
+            if section.settings not in sections:
+                raise ConfigError(
+                    f"{place}: `{section.key}:` is missing in sites.yml, expected it beside its variables"
+                )
+            sections[section.settings] = _overlay(sections[section.settings], keys.given())
+    return _overlay(site, given | {"sections": sections})
 
 
 def _read_blocks(

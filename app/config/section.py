@@ -81,6 +81,8 @@ class SectionSpec(Struct, frozen=True):
     secrets: frozenset[str] = frozenset()
     #: Settings of a site with this section, by name, where its block does not give them.
     implied: tuple[tuple[str, Any], ...] = ()
+    #: Environment variables that set keys of the section for the site that SITE_NAME names: the variable -> the key.
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def secret_keys(self) -> set[str]:

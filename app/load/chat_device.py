@@ -13,8 +13,6 @@ from app.load.chat_login import ScramLogin
 
 _PATH = "/socket.io/?EIO=4&transport=websocket"
 _SID = re.compile(r'^0\{"sid":"([0-9a-f]{1,32})\.')
-#: The text of a message of a run, in whatever event it comes.
-_NUMBER = re.compile(r'"text":"load (\d{1,9})\b')
 _CONNECT_SECONDS = 20.0
 _ANSWER_SECONDS = 20.0
 
@@ -39,10 +37,12 @@ class _Receipt(Struct):
 
 
 class ChatHearer(Struct, frozen=True):
-    """The callbacks of one device: a message of the run by its number, and states of messages by their ids."""
+    """The callbacks of one device: the number of a message of the run, and how many receipts are new."""
 
     arrived: Callable[[int], None]
     told: Callable[[int], None]
+    #: The begin of the texts of the run, before the number.
+    tag: str = "load "
 
 
 class ChatDevice:
@@ -56,10 +56,14 @@ class ChatDevice:
         #: The process of the server that has the session.
         self.node = node
         self.user = 0
+        self.session = ""
         #: The acknowledgements of messages that were written.
         self.receipts = 0
+        #: The bytes of the last answer.
+        self.answer_bytes = 0
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_ask = 0
+        self._number = re.compile("$^")
         self._told: set[tuple[int, int, str]] = set()
 
     @classmethod
@@ -89,7 +93,7 @@ class ChatDevice:
         answer = await self.ask("proof", {"data": scram.final(str(first.get("data")))})
         if not answer.get("ok"):
             raise WireError("the login was refused")
-        self.user = int(answer["user"]["id"])
+        self.user, self.session = int(answer["user"]["id"]), str(answer["session"])
 
     async def ask(self, event: str, data: Any) -> dict[str, Any]:
         """The answer to an event; `run` reads it. Raises WireError, TimeoutError."""
@@ -107,6 +111,8 @@ class ChatDevice:
 
     async def run(self, hearer: ChatHearer) -> None:
         """Reads until the session ends. Never raises but when cancelled."""
+        # The text of a message of the run, in whatever event it comes.
+        self._number = re.compile(rf'"text":"{re.escape(hearer.tag)}(\d{{1,9}})\b')
         try:
             while True:
                 self._hear(await self._wire.read_text(), hearer)
@@ -120,13 +126,14 @@ class ChatDevice:
             self._wire.write_text("3")
         elif answered := self._answer.match(packet):
             waiting = self._asked.get(int(answered[1]))
+            self.answer_bytes = len(answered[2])
             if waiting is not None and not waiting.done():
                 waiting.set_result(msgspec.json.decode(answered[2] or "{}"))
         elif event := self._event.match(packet):
             self._hear_event(event[1], event[2], hearer)
 
     def _hear_event(self, ack_id: str, packed: str, hearer: ChatHearer) -> None:
-        numbers = _NUMBER.findall(packed)
+        numbers = self._number.findall(packed)
         for number in numbers:
             hearer.arrived(int(number))
         if '"receipt"' in packed:

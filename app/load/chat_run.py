@@ -39,6 +39,12 @@ class ChatLoadTask(Struct, frozen=True):
     site: str
     room: int
     users: list[ChatUserLogin]
+    #: The server, where it is not the caller's to know.
+    host: str = ""
+    port: int = 0
+    has_tls: bool = False
+    #: The key of the server's own certificates.
+    key: str = ""
 
     def __repr__(self) -> str:
         return f"ChatLoadTask({self.run!r})"
@@ -50,6 +56,7 @@ class ChatLoadRun:
     def __init__(self, task: ChatLoadTask, target: OwnPort) -> None:
         self._task = task
         self._target = target
+        self._tag = f"load {task.run} "
         self._devices: list[ChatDevice] = []
         self._readers: list[asyncio.Task[None]] = []
         self._tally = ChatTally(task.plan, 0)
@@ -76,7 +83,8 @@ class ChatLoadRun:
     async def _connect(self, number: int, user: ChatUserLogin) -> None:
         """Connects a user, at a process that has none of the others where there is one."""
         taken = {device.node for device in self._devices}
-        name = f"load-{self._task.run}-{number}"
+        # The same in each run: what waits for the device of an earlier one does not pile up.
+        name = f"load-{number}"
         for _ in range(_TRIES):
             device = await ChatDevice.connect(self._target, self._task.site, name)
             if device.node not in taken:
@@ -84,7 +92,7 @@ class ChatLoadRun:
             device.close()
         else:
             device = await ChatDevice.connect(self._target, self._task.site, name)
-        hearer = ChatHearer(partial(self._arrived, number), self._told)
+        hearer = ChatHearer(partial(self._arrived, number), self._told, self._tag)
         self._devices.append(device)
         self._readers.append(start_logged(device.run(hearer), "load user"))
         await device.log_in(user)
@@ -106,7 +114,7 @@ class ChatLoadRun:
 
     async def _send_some(self, device: ChatDevice, numbers: Iterator[int]) -> None:
         for number in numbers:
-            text = f"load {number}{_FILL}"
+            text = f"{self._tag}{number}{_FILL}"
             wish = {"id": str(uuid.uuid4()), "to": {"room": self._task.room}, "kind": "load", "text": text}
             self._tally.begin(number, monotonic())
             if await self._accepted(device, wish):

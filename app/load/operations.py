@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, TypeAlias
 from msgspec import Meta
 
 from app.errors import RequestRefused
-from app.load.plan import Description, Devices, LoadPlan, Messages, Seconds
+from app.load.plan import Description, Devices, LoadPlan, Messages, RoomId, Seconds, SiteName
 from app.protocols.operations import Call, Inputs, ListInputs, Operation, Role
 
 _Id = Annotated[int, Meta(ge=1, le=2**53)]
@@ -32,6 +32,10 @@ class NewRun(Inputs, frozen=True, kw_only=True):
     messages: Messages = 10
     #: The most that it may take.
     seconds: Seconds = 60
+    #: A site with a messenger, in which users send to a room; empty: devices of the server's own.
+    site: SiteName = ""
+    #: The room whose clients take part, in place of simulated users.
+    room: RoomId = 0
 
 
 class RunPath(Inputs, frozen=True, kw_only=True):
@@ -108,7 +112,8 @@ class _Load:
 
     async def _start(self, call: Call) -> dict[str, Any]:
         given: NewRun = call.given
-        plan = LoadPlan(devices=given.devices, messages=given.messages, seconds=given.seconds)
+        size = {"devices": given.devices, "messages": given.messages, "seconds": given.seconds}
+        plan = LoadPlan(**size, site=given.site, room=given.room)
         plan.check()
         return {"ok": True, "id": await self._bench.start(plan, given.description, call.caller.name)}
 

@@ -65,9 +65,9 @@ class Tally:
             "lost": self.stored - len(self._delivery),
             "counts": counts,
             "per_second": per_second(counts, seconds),
-            "delivery_ms": _spread(self._delivery),
-            "store_ms": _spread(self._store),
-            "notify_ms": _spread(self._notify),
+            "delivery_ms": spread(self._delivery),
+            "store_ms": spread(self._store),
+            "notify_ms": spread(self._notify),
         }
 
 
@@ -76,7 +76,7 @@ def per_second(counts: dict[str, int], seconds: float) -> dict[str, float]:
     return {name: round(count / seconds, 1) if seconds else 0.0 for name, count in counts.items()}
 
 
-def _spread(times: list[float]) -> dict[str, float] | None:
+def spread(times: list[float]) -> dict[str, float] | None:
     """The average, the least, the most and the percentiles, in milliseconds; None: there is no time."""
     if not times:
         return None

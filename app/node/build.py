@@ -192,7 +192,7 @@ class Services:
             sections = [spec.section for spec in specs if spec.section is not None]
             book = SiteBook(config, redis, catalog, copy, rules, sections, services._hook_state, try_auth)
             services._offered.operations.extend(site_operations(book))
-        services._bench = open_bench(config, services._control.calls, services._offered.operations, stack)
+        services._bench = open_bench(config, services._control.calls, services._offered, stack)
         await services._start(config, stack)
         facts = SiteFacts(redis, services.node_id, config.sites, counts)
         stack.push_async_callback(facts.close)

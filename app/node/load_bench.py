@@ -9,6 +9,7 @@ import pickle
 import secrets
 import signal
 import sys
+from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -19,12 +20,16 @@ from app.canary.wire import OwnPort, WireError
 from app.config.settings import CANARY_SITE, Config
 from app.errors import RecadoError, RequestRefused
 from app.journal.database import open_database
+from app.load.chat_device import ChatUserLogin
+from app.load.chat_run import ChatLoadRun, ChatLoadTask
 from app.load.operations import RunPath, load_operations
 from app.load.plan import LoadPlan
+from app.load.room_run import RoomRun
 from app.load.run import LoadRun, LoadTask
 from app.load.sql_runs import SqlRuns
 from app.node.certificates import own_client, own_context
-from app.protocols.operations import Operation
+from app.protocols.load_rooms import LoadRooms
+from app.protocols.protocol import NodeServices
 from app.redis.embedded import end_with_parent
 from app.store.node_calls import CallRefused, NodeCalls, NodeSilent, arguments_of
 from app.watched_tasks import start_logged
@@ -63,8 +68,12 @@ class Server(Struct, frozen=True):
 class LoadBench:
     """Lives as long as the node: `listens` when the port is open, `close` ends a run that is under way."""
 
-    def __init__(self, server: Server | None, runs: KeptRuns, calls: NodeCalls) -> None:
-        """Without a `server` there is no hidden site, and no run begins. Other nodes stop runs through `calls`."""
+    def __init__(
+        self, server: Server | None, runs: KeptRuns, calls: NodeCalls, rooms: Sequence[LoadRooms] = ()
+    ) -> None:
+        """Without a `server` there is no hidden site, and no run begins. Other nodes stop runs through `calls`. `rooms`
+        are those of messengers; there may be none."""
+        self._rooms = rooms
         self._server = server
         self._calls = calls
         calls.handlers[_STOP] = self._stop_for_others
@@ -72,6 +81,7 @@ class LoadBench:
         self._target: OwnPort | None = None
         self._task: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._room_run: RoomRun | None = None
         self._id: int | None = None
         self._is_starting = False
         self._is_stopped = False
@@ -94,12 +104,27 @@ class LoadBench:
         if id is None:
             raise RequestRefused("There are too many runs: remove one first.", "too_many_runs", 409)
         self._id, self._is_stopped = id, False
-        target = self._target
-        task = LoadTask(
-            plan, f"{id}-{secrets.token_hex(4)}", target.host, target.port, target.tls is not None, self._server.key
+        name = f"{id}-{secrets.token_hex(4)}"
+        self._task = start_logged(
+            self._run(id, plan, self._work_of(plan, name, self._target, self._server.key)), "load run"
         )
-        self._task = start_logged(self._run(id, task), "load run")
         return id
+
+    async def _work_of(self, plan: LoadPlan, name: str, target: OwnPort, key: str) -> dict[str, Any]:
+        """Does a run. Its totals."""
+        place = (target.host, target.port, target.tls is not None, key)
+        if not plan.site:
+            return await self._totals(LoadTask(plan, name, *place))
+        if not self._rooms:
+            raise RequestRefused("site: expected the name of a site with a messenger.", "unknown_site", 404)
+        if plan.room:
+            self._room_run = RoomRun(plan, name, self._rooms[0])
+            if self._is_stopped:
+                self._room_run.stop()
+            return await self._room_run.drive()
+        seats = await self._rooms[0].seat(plan.site, plan.devices)
+        users = [ChatUserLogin(*login) for login in seats.logins]
+        return await self._totals(ChatLoadTask(plan, name, plan.site, seats.room, users, *place))
 
     async def stop(self, id: int, node: str) -> bool:
         """Stops a run on the node that has it. False: it runs no more. Raises RequestRefused, StoreError."""
@@ -129,24 +154,26 @@ class LoadBench:
             self._kill()
             await asyncio.wait([self._task], timeout=5)
 
-    async def _run(self, id: int, task: LoadTask) -> None:
+    async def _run(self, id: int, plan: LoadPlan, work: Awaitable[dict[str, Any]]) -> None:
+        state: str
+        totals: dict[str, Any]
         state, totals = "failed", {"error": "no totals"}
         try:
-            async with asyncio.timeout(task.plan.seconds + _MORE_SECONDS):
-                totals = await self._totals(task)
+            async with asyncio.timeout(plan.seconds + _MORE_SECONDS):
+                totals = await work
             state = "failed" if "error" in totals else "done"
-        except (OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (OSError, TimeoutError, msgspec.DecodeError, RequestRefused) as error:
             totals = {"error": str(error) or "it did not end in time"}
         finally:
             self._kill()
-            if self._is_stopped and state != "done":
+            if self._is_stopped and (state != "done" or self._room_run is not None):
                 state, totals = "stopped", {}
-            self._task = self._id = None
+            self._task = self._id = self._room_run = None
         with contextlib.suppress(RecadoError):
             await self._runs.end(id, state, totals)
         _log.info("load run ended", run=id, state=state)
 
-    async def _totals(self, task: LoadTask) -> dict[str, Any]:
+    async def _totals(self, task: LoadTask | ChatLoadTask) -> dict[str, Any]:
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app", "load-devices"),
             stdin=asyncio.subprocess.PIPE,
@@ -167,34 +194,40 @@ class LoadBench:
         return msgspec.json.decode(line or b'{"error": "the process has ended"}', type=dict[str, Any])
 
     def _kill(self) -> None:
+        if self._room_run is not None:
+            self._room_run.stop()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
 
 def open_bench(
-    config: Config, calls: NodeCalls, operations: list[Operation], stack: contextlib.AsyncExitStack
+    config: Config, calls: NodeCalls, offered: NodeServices, stack: contextlib.AsyncExitStack
 ) -> LoadBench | None:
-    """The load test of a node, with its operations added to these; it closes with `stack`. None without a database."""
+    """The load test of a node, with its operations added to those offered; it closes with `stack`. None without a
+    database."""
     if config.journal_url is None:
         return None
     engine = open_database(config.journal_url, connections=1)
     stack.push_async_callback(engine.dispose)
     runs = SqlRuns(engine)
     site = config.sites.get(CANARY_SITE)
-    bench = LoadBench(None if site is None else Server(calls.node, site.api_key), runs, calls)
+    server = None if site is None else Server(calls.node, site.api_key)
+    bench = LoadBench(server, runs, calls, offered.load_rooms)
     stack.push_async_callback(bench.close)
-    operations.extend(load_operations(runs, bench))
+    offered.operations.extend(load_operations(runs, bench))
     return bench
 
 
 def run_devices() -> int:
     """The child process. Returns its exit status: 0, or 1 with the reason in place of the totals."""
-    task: LoadTask = pickle.load(sys.stdin.buffer)
+    task: LoadTask | ChatLoadTask = pickle.load(sys.stdin.buffer)
     tls = own_context(own_client(task.key)) if task.has_tls else None
+    target = OwnPort(task.host, task.port, tls)
     outcome: dict[str, Any]
     try:
-        outcome = asyncio.run(LoadRun(task, OwnPort(task.host, task.port, tls)).drive())
+        run = LoadRun(task, target) if isinstance(task, LoadTask) else ChatLoadRun(task, target)
+        outcome = asyncio.run(run.drive())
     except (WireError, OSError) as error:
         outcome = {"error": str(error) or "no answer in time"}
     sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")

@@ -23,6 +23,7 @@ from app.observe.metric import Metric
 from app.protocols.fair_pool import FairPool
 from app.protocols.handling import EventHandling
 from app.protocols.http_request import Receive, Scope, Send
+from app.protocols.load_rooms import LoadRooms
 from app.protocols.operations import Operation
 from app.redis.client import Commands
 
@@ -71,6 +72,8 @@ class NodeServices(Struct, frozen=True):
     #: The things that operators see and do: every part adds its own when it is made. The console reads them at its
     #: start.
     operations: list[Operation] = []
+    #: Rooms in which a load test may run. A protocol with users and rooms of its own adds itself.
+    load_rooms: list[LoadRooms] = []
 
 
 class SiteEnding(Struct, frozen=True):

@@ -16,7 +16,13 @@ from app.digests import digest
 from app.errors import RecadoError
 from app.socketio.engine_packet import EncodedPacket
 from app.socketio.engine_session import EngineSession
-from app.socketio.socket_packet import write_connect, write_disconnect, write_packet, write_refusal
+from app.socketio.socket_packet import (
+    namespace_prefix,
+    write_connect,
+    write_disconnect,
+    write_packet,
+    write_refusal,
+)
 
 _LOGGED_DIGITS = 16
 
@@ -202,6 +208,11 @@ class NamespaceConnection:
     def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
         """Answer an event of the client that asked for an ack."""
         self._send_or_hold(write_packet(socketio_packet.ACK, self.namespace, list(args), ack_id))
+
+    def send_ack_body(self, ack_id: int, body: bytes) -> None:
+        """Answer an event with arguments whose JSON (`[arg,...]`) is ready."""
+        prefix = f"43{namespace_prefix(self.namespace)}{ack_id}"
+        self._send_or_hold([EncodedPacket(prefix.encode() + body)])
 
     def disconnect(self, close_transport: bool = False, reason: str = "server disconnect") -> None:
         """Remove the client from the namespace, behind earlier packets; the application hears `disconnected`."""

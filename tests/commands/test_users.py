@@ -1,43 +1,50 @@
-"""`recado user`: users of a messenger in the journal's database, without a server."""
+"""`recado user` and `recado room`: the directory of a messenger in the journal's database, without a server."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import insert
 
 from app import cli
+from app.config.settings import Site
 from app.config.yaml_file import write_yaml
-from tests.support.chat import chat_database
+from app.protocols.messenger.journal_members import enter_all
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.journal_tables import chat_rooms
+from tests.support.chat import NewDatabase
 
-Run = Callable[..., Result]
+
+class Run:
+    """Runs the command on one database; `given` is piped. Lives as long as that."""
+
+    def __init__(self, url: str, environ: dict[str, str]) -> None:
+        """`environ` names the files."""
+        self.url = url
+        self._environ = environ
+
+    def __call__(self, *arguments: str, given: str = "", site: str = "talk", of: str = "user", **more: str) -> Result:
+        """The result of the command, or of the other one."""
+        words = [of, *arguments, "--site", site]
+        return CliRunner().invoke(cli.recado, words, input=given, env=self._environ | more)
 
 
-@contextlib.contextmanager
-def running(kind: str, folders: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs the command on an empty database; `given` is piped."""
-    with chat_database(kind, folders) as url:
-        path = folders.mktemp("users") / "sites.yml"
-        block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
-        other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
-        path.write_text(write_yaml({"talk": block, "shop": other}))
-        environ = {"DATABASE_URL": url, "RECADO_SITES": str(path)}
-
-        def run(*arguments: str, given: str = "", site: str = "talk", **more: str) -> Result:
-            words = ["user", *arguments, "--site", site]
-            return CliRunner().invoke(cli.recado, words, input=given, env=environ | more)
-
-        yield run
+def running(url: str, folders: pytest.TempPathFactory) -> Run:
+    """Runs the command on a database."""
+    path = folders.mktemp("users") / "sites.yml"
+    block = {"apiKey": "a-key-of-the-site", "messenger": {"iterations": 4096}}
+    other = {"apiKey": "another-key-of-it", "authUrl": "http://127.0.0.1/rooms"}
+    path.write_text(write_yaml({"talk": block, "shop": other, "beside": {**block, **other}}))
+    return Run(url, {"DATABASE_URL": url, "RECADO_SITES": str(path)})
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The command on a database that the tests of the module share."""
-    with running("sqlite", tmp_path_factory) as run:
-        yield run
+    return running(new_database("sqlite"), tmp_path_factory)
 
 
 def listed(run: Run) -> list[dict[str, object]]:
@@ -46,13 +53,9 @@ def listed(run: Run) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_the_life_of_users(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_life_of_users(kind: str, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Users are added with a piped or a made password, listed, disabled and enabled, and given another password."""
-    with running(kind, tmp_path_factory) as run:
-        _live(run)
-
-
-def _live(run: Run) -> None:
+    run = running(new_database(kind), tmp_path_factory)
     piped = run("add", "--login", "Ana", "--admin", "--password-stdin", given="a long password\n")
     assert piped.output == "OK user Ana, id 1, admin\n"
     made = run("add", "--login", "ben", "--name", "Ben B.").output.splitlines()
@@ -71,6 +74,39 @@ def _live(run: Run) -> None:
     changed = run("password", "--login", "ben").output.splitlines()
     assert changed[0] == "OK"
     assert changed[1].startswith("password: ")
+    made_json = json.loads(run("add", "--login", "cleo", "--json").output)
+    assert (made_json["id"], made_json["login"], len(made_json["password"]) > 20) == (3, "cleo", True)
+    assert run("list", of="room").output.split() == ["ID", "NAME", "KIND", "MEMBERS", "STATE"]
+
+
+def test_rooms(
+    new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rooms are listed with their members, all of them, however many one question answers."""
+    monkeypatch.setattr("app.commands.users._PAGE", 2)
+    run = running(new_database("sqlite"), tmp_path_factory)
+    assert run("add", "--login", "ana").exit_code == 0
+    asyncio.run(make_rooms(run.url, "talk", ["a", "b", "c"]))
+    assert [line.split() for line in run("list", of="room").output.splitlines()] == [
+        ["ID", "NAME", "KIND", "MEMBERS", "STATE"],
+        *([str(number), name, "chat", "1", "archived"] for number, name in enumerate("abc", 1)),
+    ]
+    shown = json.loads(run("list", "--json", of="room").output.splitlines()[-1])
+    assert shown == {"id": 3, "name": "c", "kind": "chat", "archived": True, "members": 1, "admins": 1}
+
+
+async def make_rooms(url: str, site: str, names: list[str]) -> None:
+    """Make archived rooms with the first user as their admin."""
+    sql = ChatSql.open(url)
+    try:
+        async with sql.writing(Site(name=site, api_key="k")) as (connection, site_id):
+            for name in names:
+                values = {"site_id": site_id, "name": name, "kind": "chat", "is_archived": True, "created_at": 0}
+                made = insert(chat_rooms).values(**values).returning(chat_rooms.c.id)
+                room = (await connection.execute(made)).scalar_one()
+                await enter_all(connection, site_id, room, [1], [1])
+    finally:
+        await sql.close()
 
 
 def test_a_password_is_asked_for_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +151,11 @@ def test_a_site_without_a_messenger(run: Run) -> None:
     assert (wrong.exit_code, "with a messenger, not 'shop'" in wrong.output) == (1, True)
     without = run("list", DATABASE_URL="none")
     assert (without.exit_code, "database" in without.output) == (2, True)
+
+
+def test_a_site_beside_a_backend_gets_no_users(run: Run) -> None:
+    """The users of such a site are its backend's."""
+    refused = run("add", "--login", "ana", site="beside")
+    assert refused.exit_code != 0
+    assert "backend" in refused.output
+    assert run("list", "--json", site="beside").output == ""

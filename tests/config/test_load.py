@@ -24,6 +24,7 @@ from app.config.settings import (
 from app.errors import ConfigError
 from app.protocols.channels.settings import Channels
 from app.protocols.listed import PROTOCOLS
+from app.protocols.messenger.settings import Messenger
 from app.protocols.redis_publish.settings import RedisPublish
 from app.protocols.topics.settings import Topics
 
@@ -260,6 +261,33 @@ def test_site_from_the_environment(load: Load) -> None:
     assert list(load(None, None, environ).sites) == ["a", "solo"]
     over = load(None, None, {"SITE_NAME": "a", "API_KEY": "new"}).sites["a"]
     assert (over.api_key, over.auth_url) == ("new", "http://127.0.0.1/rooms")
+
+
+def test_a_messenger_from_the_environment(load: Load) -> None:
+    """The first admin of a messenger comes from the environment, for a site of the file or for one that is in none; a
+    mistake names the variable or the site."""
+    admin = {"RECADO_ADMIN_LOGIN": "ana", "RECADO_ADMIN_PASSWORD": "secret"}
+    solo = {"SITE_NAME": "solo", "API_KEY": "0123", **admin}
+    site = load(None, None, solo).sites["solo"]
+    assert (site.user_room_prefix, site.require_section(Messenger).admin_login) == ("user_", "ana")
+    text = "solo: {apiKey: abc, messenger: {fail_count: 5}}"
+    changed = load(None, text, {"SITE_NAME": "solo", **admin}).sites["solo"].require_section(Messenger)
+    assert (changed.fail_count, changed.admin_login, changed.admin_password) == (5, "ana", "secret")
+    for environ, sites, line in (
+        (
+            {"SITE_NAME": "a", **admin},
+            f"a: {{{SITE}}}",
+            "SITE_NAME=a: `messenger:` is missing in sites.yml, expected it",
+        ),
+        ({**solo, "RECADO_ADMIN_PASSWORD": ""}, None, "solo.messenger.admin_password: is missing"),
+        ({**solo, "RECADO_ADMIN_LOGIN": ""}, None, "solo.messenger.admin_login: is missing"),
+        ({**solo, "RECADO_ADMIN_LOGIN": "a\x01"}, None, "solo.messenger.admin_login: Login: expected text"),
+        ({**solo, "RECADO_ADMIN_LOGIN": "a" * 65}, None, "environment variable RECADO_ADMIN_LOGIN: expected text"),
+        ({**solo, "AUTH_URL": "http://auth/"}, None, "solo.messenger.admin_login: expected no such key beside authUrl"),
+    ):
+        found = mistake(load, None, sites, environ=environ)
+        assert found.startswith(line), found
+        assert "secret" not in found
 
 
 def test_merged_yaml(load: Load) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 from app import cli
+from app.config.settings import Site
 from app.config.yaml_file import write_yaml
+from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.journal_users import list_users
 from app.protocols.messenger.scram import keys_of
-from tests.support.chat import ITERATIONS, MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.chat import ITERATIONS, MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
+from tests.support.waiting import eventually
 
 OPEN = {**MESSENGER, "registration": "open", "registration_room": 1}
 SITES = {
@@ -25,22 +31,25 @@ SITES = {
 }
 LOGINS = ["ann", "ben", "cleo", "dora", "eve"]
 
+#: A site that is in no file, with its first admin.
+SOLO = {"SITE_NAME": "solo", "API_KEY": "k", "RECADO_ADMIN_LOGIN": "Root", "RECADO_ADMIN_PASSWORD": "from outside"}
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
     """The URL of the database of this module, on each kind, with users."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        make_users(url, "team", LOGINS)
-        make_users(url, "team", ["new"], must_change=True)
-        make_users(url, "open", ["root"], is_admin=True)
-        make_users(url, "open", ["mia", "max"])
-        yield url
+    url = new_database(request.param)
+    make_users(url, "team", LOGINS)
+    make_users(url, "team", ["new"], must_change=True)
+    make_users(url, "open", ["root"], is_admin=True)
+    make_users(url, "open", ["mia", "max"])
+    return url
 
 
 @pytest.fixture(scope="module")
 def server(database: str) -> Iterator[Deployment]:
     """Two nodes of this module's own."""
-    deployment = Deployment(SITES, environment={"DATABASE_URL": database}, nodes=2)
+    deployment = Deployment(SITES, environment={"DATABASE_URL": database, **SOLO}, nodes=2)
     yield deployment
     deployment.end()
 
@@ -178,6 +187,15 @@ def test_the_command_while_nodes_run(teams: list[Chatting], database: str, tmp_p
     assert log_in(teams[0].stranger(), "hal", "second pass word")["ok"]
 
 
+def registrations_told(client: Client) -> list[dict[str, Any]]:
+    """The registrations of the first event that tells of any; waits for it."""
+    for nth in itertools.count(1):
+        found: dict[str, Any] = client.wait_event("directory", nth).args[0]
+        if "registrations" in found:
+            return list(found["registrations"])
+    raise AssertionError("there is always a next event")
+
+
 def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
     """A stranger registers, the members of the room that the site names are told, and one of them decides: then the new
     user can log in. Whether a login is taken is told to those who decide alone. Ten of an address wait, no more."""
@@ -192,6 +210,7 @@ def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
     waiting = [one for event in told for one in event.get("registrations", [])]
     assert [(one["login"], one["state"]) for one in waiting] == [("Nia", "waiting"), ("root", "waiting")]
     nia, taken = (one["id"] for one in waiting)
+    assert registrations_told(open_site.login("mia", device="new")) == waiting
     assert log_in(open_site.stranger("s2"), "Nia", "of nia")["error"]["code"] == "wrong_login"
     assert max_.ask("registration_accept", {"id": nia})["error"]["code"] == "not_admin"
     assert mia.ask("registration_accept", {"id": taken})["error"]["code"] == "bad_request"
@@ -213,3 +232,35 @@ def test_registrations(open_site: Chatting, teams: list[Chatting]) -> None:
         flood = stranger.ask("register", {"login": f"flood{number}", "name": "x", **keys("x")})
         codes.append("ok" if flood["ok"] else flood["error"]["code"])
     assert codes == ["ok"] * 10 + ["too_many"] * 2
+
+
+def test_an_admin_from_the_environment(server: Deployment, drivers: Drivers, database: str) -> None:
+    """The first admin logs in with the password of the environment, may act, and sets another one, which a further
+    start leaves as it is."""
+    first, other = (Chatting(server, drivers, "solo", node.url) for node in server.nodes)
+    # A login before that would count as a failed one.
+    eventually(lambda: logins_of(database, "solo") == ["Root"], "the admin", 20, interval_seconds=0.2)
+    client = first.stranger()
+    assert log_in(client, "root", "from outside")["must_change_password"] is False
+    assert client.ask("room_create", {"name": "lobby", "kind": "admins"})["ok"] is True
+    assert change(client, "root", "my own", old="from outside")["ok"]
+    server.nodes[1].stop()
+    server.nodes[1].start()
+    eventually(lambda: log_in(other.stranger("d2"), "root", "my own")["ok"], "the node", 20, interval_seconds=0.5)
+    assert log_in(other.stranger("d3"), "root", "from outside")["error"]["code"] == "wrong_login"
+    for chatting in (first, other):
+        chatting.close()
+
+
+def logins_of(database: str, site: str) -> list[str]:
+    """The logins of a site in the database of a server that runs."""
+
+    async def read() -> list[str]:
+        store = ChatSql.open(database)
+        try:
+            async with store.reading(Site(name=site, api_key="k")) as place:
+                return [user.login for user in await list_users(*place)]
+        finally:
+            await store.close()
+
+    return asyncio.run(read())

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support.chat import MESSENGER, chat_database
+from tests.support.chat import MESSENGER, NewDatabase
 from tests.support.clients import MODERN, Client, ConnectCall
 from tests.support.connector import Drivers
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, Node
+from tests.support.issuer import ISSUER, TOKEN_SECRET, token_of
 from tests.support.tenant import SECRET, Answer, Tenant, User
+from tests.support.waiting import eventually
 
 SITE, KEY = "club", f"{SECRET}-key-club"
 _devices = itertools.count(1)
@@ -37,17 +42,17 @@ class Club:
         self._drivers = drivers
         self._opened: list[Client] = []
 
-    def begin(self, user: User | str, **auth: Any) -> Client:
+    def begin(self, user: User | str, site: str = SITE, **auth: Any) -> Client:
         """Begin to connect with a token; does not wait."""
         token = user if isinstance(user, str) else user.token
         said = {"token": token, "deviceId": f"d{next(_devices)}", **auth}
-        client = self._drivers.python.connect(ConnectCall(MODERN, self.server.url, SITE, auth=said))
+        client = self._drivers.python.connect(ConnectCall(MODERN, self.server.url, site, auth=said))
         self._opened.append(client)
         return client
 
-    def enter(self, user: User | str, **auth: Any) -> Client:
+    def enter(self, user: User | str, site: str = SITE, **auth: Any) -> Client:
         """A client that is in; returns after `_settings`."""
-        client = self.begin(user, **auth)
+        client = self.begin(user, site, **auth)
         client.wait_connected()
         client.wait_event("_settings")
         return client
@@ -65,12 +70,17 @@ class Club:
 
 
 @pytest.fixture(scope="module")
-def server(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def server(tenant: Tenant, new_database: NewDatabase) -> Iterator[Deployment]:
     """Two nodes of this module's own."""
-    with chat_database("sqlite", tmp_path_factory) as url:
-        deployment = Deployment({SITE: club(tenant)}, environment={"DATABASE_URL": url}, nodes=2)
-        yield deployment
-        deployment.end()
+    jwt = {"issuer": ISSUER, "secret": TOKEN_SECRET}
+    sites = {
+        SITE: club(tenant),
+        "signed": club(tenant, authUrl=None, jwt=jwt, resume_ticket={}),
+        "later": club(tenant, messenger=None, userRoomPrefix="user_"),
+    }
+    deployment = Deployment(sites, environment={"DATABASE_URL": new_database("sqlite")}, nodes=2)
+    yield deployment
+    deployment.end()
 
 
 @pytest.fixture
@@ -255,8 +265,12 @@ def test_odd_names(here: Club) -> None:
         got = event_of(other, "message", id=sent["id"])
         assert (got["from"], got["to"]) == (id, {name: text.lower() for name, text in to.items()})
     assert sync(a)["users"].keys() >= {long, odd}
-    part = ask(a, "sync", bytes=1024)
-    assert len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode()) <= 1024 + len('"ok":true,')
+    cursor, more = None, True
+    while more:
+        part = ask(a, "sync", bytes=4_096, cursor=cursor)
+        cursor, more = part["cursor"], part["more"]
+        del part["ok"]
+        assert len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode()) <= 4_096
 
 
 def test_sessions_end_with_the_backends_word(here: Club) -> None:
@@ -300,3 +314,59 @@ def test_an_outage_of_the_backend(here: Club) -> None:
     assert here.begin(ann).wait_refused() == "Auth 500 error"
     sent = ask(b, "message", id="1", to={"room": room}, text="hi")
     assert event_of(a, "message", id=sent["id"])
+
+
+def test_tokens_and_tickets(here: Club) -> None:
+    """A JWT names user and rooms as authUrl does. A connect by a ticket, whose rooms are older, takes nobody out of a
+    room that a newer token has named, and hears what is written there."""
+    old, new = here.tenant.unique("old"), here.tenant.unique("new")
+    ann, ben = here.tenant.unique("ann"), here.tenant.unique("ben")
+    first = here.enter(token_of(ann, old), "signed", deviceId="phone")
+    ticket = first.wait_event("_settings").args[0]["resume_ticket"]
+    b = here.enter(token_of(ben, old, new), "signed")
+    here.enter(token_of(ann, new), "signed", deviceId="desk")
+    assert event_of(first, "directory", rooms=[{"id": old, "deleted": True}])
+    resumed = here.enter("", "signed", deviceId="phone", ticket=ticket)
+    assert resumed.wait_event("_settings").args[0]["user"]["id"] == ann
+    assert sync(resumed)["rooms"].keys() == {new}
+    left = ask(b, "message", id="1", to={"room": old}, text="no")
+    sent = ask(b, "message", id="2", to={"room": new}, text="hi")
+    assert event_of(resumed, "message", id=sent["id"])
+    assert left["id"] not in [event.args[0]["id"] for event in resumed.events() if event.name == "message"]
+    assert code(resumed, "history", **{"with": {"room": old}}) == "not_member"
+
+
+def test_the_backend_moves_a_user(here: Club) -> None:
+    """POST /rooms moves a user that is connected, in the directory, too; it joins no room with a name of the server."""
+    old, new = here.tenant.unique("old"), here.tenant.unique("New")
+    ann, ben = here.tenant.user(old), here.tenant.user(new)
+    a, b = here.enter(ann), here.enter(ben)
+    path = f"/rooms?site={SITE}&apiKey={KEY}"
+    answer = here.server.post(path, json={"user": ann.room, "join": [new], "leave": [old]})
+    assert answer.json() == {"devices": 1}
+    assert event_of(a, "directory", rooms=[{"id": old, "deleted": True}])
+    sent = ask(a, "message", id="1", to={"room": new.lower()}, text="hi")
+    assert event_of(b, "message", id=sent["id"])["from"] == ann.id
+    refused = here.server.post(path, json={"user": ann.room, "join": ["messenger_room_1"]})
+    assert refused.status_code == 400, refused.text
+
+
+def _has_reloaded(node: Node) -> bool:
+    return any(line.get("event") == "configuration reloaded" for line in node.server.log())
+
+
+def test_a_site_that_gets_a_messenger(here: Club) -> None:
+    """A reload gives a site with authUrl a messenger: its clients are closed, and have it when they come again."""
+    ann = here.tenant.user()
+    before = here.enter(ann, "later", deviceId="phone")
+    assert "session" not in before.wait_event("_settings").args[0]
+    sites = {**here.server.sites, "later": club(here.tenant)}
+    (here.server.directory / "sites.yml").write_text(yaml.safe_dump(sites))
+    for node in here.server.nodes:
+        node.server.signal(signal.SIGHUP)
+    for node in here.server.nodes:
+        eventually(partial(_has_reloaded, node), "the reload")
+    before.wait_disconnected()
+    after = here.enter(ann, "later", deviceId="phone")
+    sent = ask(after, "message", id="1", to={"user": ann.id}, text="to myself")
+    assert ask(after, "history", **{"with": {"user": ann.id}})["messages"][0]["id"] == sent["id"]

@@ -13,7 +13,7 @@ from sqlalchemy import Table, select
 from app.config.settings import Site
 from app.journal.tables import connections, transfers
 from app.protocols.messenger.journal_store import ChatSql
-from tests.support.chat import MESSENGER, Chatting, chat_database, make_users
+from tests.support.chat import MESSENGER, Chatting, NewDatabase, make_users
 from tests.support.clients import ONE_OF_EACH, Client, ClientKind
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -53,12 +53,12 @@ class Office:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+def office(request: pytest.FixtureRequest, new_database: NewDatabase) -> Iterator[Office]:
     """Two nodes of this module's own, on each database."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        office = Office(url)
-        yield office
-        office.server.end()
+    url = new_database(request.param)
+    office = Office(url)
+    yield office
+    office.server.end()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.support.chat import MESSENGER, Chatting, chat_database, make_users
+from tests.support.chat import MESSENGER, Chatting, NewDatabase, make_users
 from tests.support.clients import Client
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -20,10 +20,11 @@ BYTES = {"content-type": "application/offset+octet-stream"}
 
 
 @pytest.fixture(scope="module", params=["sqlite, disk", "postgres, s3"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def server(request: pytest.FixtureRequest, new_database: NewDatabase) -> Iterator[Deployment]:
     """Two nodes of this module's own, for each kind of database and of storage."""
     database, storage = request.param.split(", ")
-    with chat_database(database, tmp_path_factory) as url, contextlib.ExitStack() as stack:
+    url = new_database(database)
+    with contextlib.ExitStack() as stack:
         place: bool | str = True
         environment = {"DATABASE_URL": url}
         if storage == "s3":

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.chat import MESSENGER, Chatting, Scram, chat_database, log_in, make_users, password_of
+from tests.support.chat import MESSENGER, Chatting, NewDatabase, Scram, log_in, make_users, password_of
 from tests.support.clients import ONE_OF_EACH, ClientKind
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -22,14 +22,14 @@ LOGINS = ["ann", "Bob", "J\u00f6rg", "cut", "guessed", "late"]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def server(request: pytest.FixtureRequest, new_database: NewDatabase) -> Iterator[Deployment]:
     """Two nodes of this module's own, on each database."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        for site in SITES:
-            make_users(url, site, LOGINS)
-        deployment = Deployment(SITES, {"log_level": "debug"}, environment={"DATABASE_URL": url}, nodes=2)
-        yield deployment
-        deployment.end()
+    url = new_database(request.param)
+    for site in SITES:
+        make_users(url, site, LOGINS)
+    deployment = Deployment(SITES, {"log_level": "debug"}, environment={"DATABASE_URL": url}, nodes=2)
+    yield deployment
+    deployment.end()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from app.config.settings import Site
 from app.protocols.messenger.journal_members import enter, leave
 from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_tables import chat_rooms
-from tests.support.chat import MESSENGER, Chatting, chat_database, make_users
+from tests.support.chat import MESSENGER, Chatting, NewDatabase, make_users
 from tests.support.clients import ONE_OF_EACH, Client, ClientKind
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
@@ -67,12 +67,12 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, new_database: NewDatabase) -> Iterator[Place]:
     """Two nodes of this module's own, on each database."""
-    with chat_database(request.param, tmp_path_factory) as url:
-        place = Place(url)
-        yield place
-        place.server.end()
+    url = new_database(request.param)
+    place = Place(url)
+    yield place
+    place.server.end()
 
 
 @pytest.fixture

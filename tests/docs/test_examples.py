@@ -42,6 +42,7 @@ NOT_RUN = {
     "docs/deployment.md sh 3": "needs Docker",
     "docs/deployment.md sh 4": "needs Docker",
     "docs/messenger.md text 1": "tests/commands/test_users.py: asks for a password",
+    "docs/messenger.md text 2": "tests/contract/test_messenger_account.py: a server that is set up by the environment",
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",

@@ -16,9 +16,10 @@ from app.journal.database import open_database
 from app.journal.schema import SchemaTooNew, newest_version, upgrade_schema
 from app.journal.tables import metadata
 from app.protocols.messenger.journal_tables import chat_sites
+from app.protocols.messenger.push0k.journal_map import chat_imports
 from tests.support.postgres import Postgres
 
-assert chat_sites.metadata is metadata, "the messenger's tables are among those of the journal"
+assert chat_sites.metadata is chat_imports.metadata is metadata, "the messenger's tables are among those of the journal"
 
 
 def differences(connection: Connection) -> list[object]:

@@ -132,7 +132,7 @@ def test_runs_are_kept_and_compared(api: Api) -> None:
     "plan",
     [
         {"devices": 501},
-        {"messages": 1001},
+        {"messages": 10_001},
         {"seconds": MAX_SECONDS + 1},
         {"devices": 0},
         {"devices": 500, "messages": 1000},

@@ -82,7 +82,7 @@ def test_a_run_is_bounded_as_a_whole(devices: int, messages: int, is_refused: bo
     plan = LoadPlan(devices=devices, messages=messages)
     assert (plan.total > MAX_MESSAGES or plan.total * devices > MAX_DELIVERIES) is is_refused
     if is_refused:
-        with pytest.raises(RequestRefused, match="devices, messages: expected at most 20000 messages"):
+        with pytest.raises(RequestRefused, match="devices, messages: expected at most 30000 messages"):
             plan.check()
     else:
         plan.check()

@@ -151,13 +151,13 @@ def test_the_writer_alone(directory: Path, valkey: Valkey) -> None:
     writers = [ChildProcess(f"journal {number}", command, directory, environment) for number in range(2)]
     try:
         stream.send(FIRST_SEQ, [1])
-        eventually(lambda: messages_in(path) == 1, "the message in the journal", 20)
+        eventually(lambda: messages_in(path) == 1, "the message in the journal", 60)
         for number, writer in enumerate(writers, 1):
             kill(writer.pid)
             writer.wait()
             if writer is not writers[-1]:
                 stream.send(FIRST_SEQ + number, [1])
-                eventually(lambda: messages_in(path) == 2, "the other writer", 20)
+                eventually(lambda: messages_in(path) == 2, "the other writer", 60)
     finally:
         for writer in writers:
             writer.end()

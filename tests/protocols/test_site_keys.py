@@ -47,6 +47,11 @@ def test_changed_key_is_refused(site: Site) -> None:
         keys.caller_of(QUERY, {})
     become(site, structs.replace(site, api_key="first-secret"))
     keys.caller_of(QUERY, {})
+    # The other keys stay the same value.
+    become(site, structs.replace(site, api_key="last-secret"))
+    with pytest.raises(BadRequest):
+        keys.caller_of(QUERY, {})
+    become(site, structs.replace(site, api_key="first-secret"))
     del sites["shop"]
     with pytest.raises(BadRequest):
         keys.caller_of(QUERY, {})

@@ -132,7 +132,9 @@ async def test_acks_and_events_of_one_client() -> None:
     connection.send_event("a", [1, None], 5)
     connection.send_event("a", [])
     connection.send_ack(9, ["é"])
-    assert client.received() == [b'42/site,5["a",1,null]', b'42/site,["a"]', b'43/site,9["\\u00e9"]']
+    connection.send_ack_body(10, '["é"]'.encode())
+    events = [b'42/site,5["a",1,null]', b'42/site,["a"]']
+    assert client.received() == [*events, b'43/site,9["\\u00e9"]', '43/site,10["é"]'.encode()]
 
 
 async def test_disconnect() -> None:

@@ -170,6 +170,25 @@ async def test_scripts_keep_their_order(queues: RedisQueues, valkey: Valkey, mon
     assert bodies(valkey) == [message.body.decode() for message in messages]
 
 
+async def test_acks_free_bodies_together(queues: RedisQueues, valkey: Valkey) -> None:
+    """Acks of more messages than one command frees leave neither bodies nor entries of the list of what waits; those of
+    a message that another device has stay."""
+    site = make_site()
+    handle, other = [
+        (await queues.connect(site, number, f"d{number}", [f"user_{number}"])).devices[0].handle for number in (1, 2)
+    ]
+    messages = [make_message(site, "user_1") for _ in range(300)]
+    stored = await send_all(queues, [*messages, both := make_message(site, ["user_1", "user_2"])])
+    await queues.ack(site, [AckGroup(False, one.seq, [handle]) for one in stored])
+    held = valkey.dump()
+    assert [key for key in held if ":body:" in key.removeprefix(prefix(site.name)[:-1])] == [
+        f"{prefix(site.name)}body:{stored[-1].seq}"
+    ]
+    assert [id for id, _ in held[f"{prefix(site.name)}waiting"]] == [str(both.id)]
+    await queues.ack(site, [AckGroup(False, stored[-1].seq, [other])])
+    assert not [key for key in valkey.dump() if ":body:" in key or ":waiting" in key]
+
+
 async def test_bounds_of_a_turn(queues: RedisQueues, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run has so many messages, and so many bytes, at most."""
     site = make_site()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import pytest
 from scramp import ScramClient
 
 from app.config.settings import Site
@@ -17,8 +15,9 @@ from app.protocols.messenger.scram import keys_of
 from tests.support.clients import ACK_ALL, MODERN, AckPolicy, Client, ClientKind, ConnectCall
 from tests.support.connector import Drivers
 from tests.support.deployment import Deployment
-from tests.support.postgres import running_postgres
 
+#: The fixture that makes databases of a kind.
+NewDatabase = Callable[[str], str]
 #: The fewest iterations that are allowed: tests log in often.
 ITERATIONS = 4096
 #: The section of a site with a messenger, for tests.
@@ -28,16 +27,6 @@ MESSENGER = {"iterations": ITERATIONS, "events_per_second": 1000}
 def password_of(login: str) -> str:
     """The password that `make_users` gives a user."""
     return f"pass word of {login}"
-
-
-@contextlib.contextmanager
-def chat_database(kind: str, folders: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an empty database, `sqlite` or `postgres`."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folders.mktemp('chat') / 'journal.sqlite'}"
-        return
-    with running_postgres() as server:
-        yield server.new_database()
 
 
 def make_users(url: str, site: str, logins: Iterable[str], **more: Any) -> dict[str, int]:

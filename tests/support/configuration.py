@@ -49,8 +49,10 @@ def defaults() -> dict[str, Any]:
 
 
 def environment_variables() -> set[str]:
-    """The environment variables that the configuration reads: the upper-case texts in its modules."""
-    return {text for path in _modules() for text in _texts(path) if _is_name(text)}
+    """The environment variables that the configuration reads: the upper-case texts in its modules, and those that set
+    keys of sections."""
+    of_sections = {name for section in _BLOCKS.sections for name, _ in section.variables}
+    return of_sections | {text for path in _modules() for text in _texts(path) if _is_name(text)}
 
 
 def _modules() -> Iterator[Path]:

@@ -31,6 +31,9 @@ MAX_ABOUT_CHARACTERS = 128
 MAX_KEY_CHARACTERS = 128
 #: The longest message of SCRAM.
 MAX_SCRAM_CHARACTERS = 1_024
+#: Imported forms of a password that one proof has, and the longest name of one.
+MAX_FORMS = 4
+MAX_FORM_CHARACTERS = 16
 #: A longer text is no token.
 MAX_TOKEN_CHARACTERS = 64
 #: Members of one room.

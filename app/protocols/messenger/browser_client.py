@@ -1,4 +1,4 @@
-"""GET /recado/messenger.js and its types: the client of messengers for pages."""
+"""GET /recado/messenger.js, messenger-load.js and their types: the client of messengers for pages."""
 
 import re
 from importlib.resources import files
@@ -24,10 +24,10 @@ _HEADERS = {
 }
 
 
-def browser_client() -> str:
-    """The client as pages get it: without the source's indentation, its comments, which stand in lines of their own,
-    and the ends of lines that end nothing. Names that no page can use are short."""
-    text = _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / "messenger.js").read_text()))
+def browser_client(name: str = "messenger") -> str:
+    """A module of the client as pages get it: without the source's indentation, its comments, which stand in lines of
+    their own, and the ends of lines that end nothing. Names that no page can use are short."""
+    text = _INDENTATION.sub("", _COMMENTS.sub("", (_FOLDER / f"{name}.js").read_text()))
     short: dict[str, str] = {}
     text = _PRIVATE.sub(lambda found: short.setdefault(found[0], f"#{_digits(len(short))}"), text)
     return _LINE_ENDS.sub("", text)
@@ -40,11 +40,12 @@ def _digits(number: int) -> str:
 
 
 def browser_client_routes() -> list[BaseRoute]:
-    """The routes of the client and its types."""
-    types = (_FOLDER / "messenger.d.ts").read_text()
+    """The routes of the client, of the module for load tests, and of their types."""
     return [
         _route("/recado/messenger.js", browser_client(), "text/javascript"),
-        _route("/recado/messenger.d.ts", types, "text/plain"),
+        _route("/recado/messenger.d.ts", (_FOLDER / "messenger.d.ts").read_text(), "text/plain"),
+        _route("/recado/messenger-load.js", browser_client("load"), "text/javascript"),
+        _route("/recado/messenger-load.d.ts", (_FOLDER / "load.d.ts").read_text(), "text/plain"),
     ]
 
 

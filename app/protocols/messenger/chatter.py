@@ -55,8 +55,8 @@ class ChatLink(DeviceLink, Protocol):
     def send_event(self, event: str, args: Sequence[Any]) -> None:
         """Writes an event that is kept nowhere."""
 
-    def send_ack(self, ack_id: int, args: Sequence[Any]) -> None:
-        """Answers an event."""
+    def send_ack_body(self, ack_id: int, body: bytes) -> None:
+        """Answers an event, with a list of JSON."""
 
     def disconnect(self) -> None:
         """Takes the client out of the namespace, for good."""

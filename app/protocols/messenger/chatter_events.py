@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from app.config.settings import Site
@@ -80,7 +81,11 @@ class TextIds:
 
     async def show(self, site: Site, event: str, answer: dict[str, Any]) -> dict[str, Any]:
         """Shows it with texts for the numbers."""
-        shown: dict[str, Any] = await self._names.shown(site, ANSWERED.get(event), answer)
+        if (shape := ANSWERED.get(event)) is None:
+            return answer
+        # Messages come packed, as other sites send them.
+        plain = msgspec.json.decode(msgspec.json.encode(answer))
+        shown: dict[str, Any] = await self._names.shown(site, shape, plain)
         return shown
 
 
@@ -169,4 +174,4 @@ class ChatterEvents:
     def _send(self, chatter: Chatter, ack_id: int | None, answer: dict[str, Any], code: str) -> None:
         self._counts.of(chatter.caller.site.name).part(MessengerCounts).events[code] += 1
         if ack_id is not None:
-            chatter.link.send_ack(ack_id, [answer])
+            chatter.link.send_ack_body(ack_id, msgspec.json.encode([answer]))

@@ -25,7 +25,7 @@ from app.protocols.messenger.bounds import LOGIN_SECONDS, MAX_EVENT_BYTES, MAX_E
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
 from app.protocols.messenger.login_ports import Entered
-from app.protocols.messenger.logins import LoginData, Logins
+from app.protocols.messenger.logins import LoginData, Logins, ProofData
 from app.protocols.messenger.settings import Messenger
 from app.transport.deadline_wheel import DeadlineWheel
 from app.watched_tasks import start_logged
@@ -78,7 +78,7 @@ class Entrance:
         """The events of a client that logs in."""
         return {
             "login": EntranceHandler(LoginData, self.log_in, Standing.STRANGER),
-            "proof": EntranceHandler(LoginData, self.prove, Standing.STRANGER),
+            "proof": EntranceHandler(ProofData, self.prove, Standing.STRANGER),
         }
 
     def await_login(self, chatter: Chatter) -> None:
@@ -94,15 +94,16 @@ class Entrance:
             chatter.close(TOO_MANY_LOGINS)
             raise ChatRefusal("too_many", f"Expected at most {MAX_LOGIN_EVENTS} logins of a connection.")
         chatter.attempt = await self._logins.begin(chatter.caller, data.data)
-        return {"data": chatter.attempt.exchange.server_first}
+        forms = {"forms": chatter.attempt.forms} if chatter.attempt.forms else {}
+        return {"data": chatter.attempt.exchange.server_first, **forms}
 
-    async def prove(self, chatter: Chatter, data: LoginData) -> dict[str, Any]:
+    async def prove(self, chatter: Chatter, data: ProofData) -> dict[str, Any]:
         """`proof`: the server's last message, and the user's session."""
         attempt, chatter.attempt = chatter.attempt, None
         caller = chatter.caller
         if attempt is None or caller.user is not None:
             raise ChatRefusal("bad_request", "Expected a login before its proof.")
-        answer, candidate = await self._logins.prove(caller, attempt, data.data)
+        answer, candidate = await self._logins.prove(caller, attempt, data.proofs)
         await self._take_seat(chatter, candidate.user.room)
         token, entered = await self._logins.enter(caller, candidate)
         chatter.then = partial(self.open, chatter, entered, token)

@@ -19,6 +19,7 @@ from app.protocols.messenger.journal_tables import (
     chat_members,
     chat_networks,
     chat_sessions,
+    chat_sites,
     chat_users,
 )
 from app.protocols.messenger.journal_user_rows import (
@@ -51,6 +52,12 @@ class JournalAccounts:
         """The secret; see `AccountStore`."""
         return await self._sql.secret_of(site)
 
+    async def forms_of(self, site: Site) -> Sequence[str]:
+        """The forms; see `AccountStore`."""
+        async with self._sql.reading(site, of_strangers=True) as (sql, site_id):
+            told = (await sql.execute(select(chat_sites.c.forms).where(chat_sites.c.site_id == site_id))).scalar_one()
+        return str(told).split()
+
     async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
         """The user who logs in; see `AccountStore`."""
         known = and_(chat_networks.c.user_id == chat_users.c.id, chat_networks.c.network == network)
@@ -60,7 +67,7 @@ class JournalAccounts:
             row = (await sql.execute(statement.where(*of_login))).one_or_none()
         if row is None or row.is_disabled or row.stored_key is None:
             return None
-        return Candidate(user_of(row), _keys_of(row), row.at is not None)
+        return Candidate(user_of(row), _keys_of(row), row.at is not None, row.scheme)
 
     async def enter(self, caller: ChatCaller, candidate: Candidate, token: bytes, network: str) -> Entered | None:
         """Begins a session; see `AccountStore`."""

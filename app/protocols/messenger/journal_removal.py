@@ -21,13 +21,14 @@ from app.protocols.messenger.journal_tables import (
     chat_sessions,
     chat_users,
 )
+from app.protocols.messenger.push0k.journal_map import chat_imports
 from app.protocols.messenger.talk.journal_search import forget_words
 
 #: The rows of one step.
 ROWS_A_STEP = 500
 #: Sessions first: nobody is let in by what is left. (The clock and the secret of the site stay: every node knows them.)
 _TABLES: Sequence[Table] = (
-    *(chat_sessions, chat_outbox, chat_sent, chat_receipts, chat_members, chat_contacts, chat_rooms),
+    *(chat_sessions, chat_imports, chat_outbox, chat_sent, chat_receipts, chat_members, chat_contacts, chat_rooms),
     *(chat_registrations, chat_changes, chat_devices, chat_apps),
 )
 

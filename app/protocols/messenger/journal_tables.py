@@ -44,6 +44,8 @@ chat_sites = Table(
     Column("site_id", Integer, primary_key=True, autoincrement=False),
     #: 32 random bytes: the made-up salts of unknown logins and the signatures of links follow from it.
     Column("secret", LargeBinary, nullable=False),
+    #: The forms of imported passwords, separated by spaces: each client tries them beside its own.
+    Column("forms", Text, nullable=False, server_default=""),
 )
 
 chat_users = Table(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.journal_clock import take
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_sessions, chat_users
-from app.protocols.messenger.scram import Keys
+from app.protocols.messenger.scram import OWN_SCHEME, Keys
 
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
@@ -31,7 +31,7 @@ USER_COLUMNS = [
     *(chat_users.c[name] for name in ("id", "login", "external", "name", "sign", "icon", "is_disabled", "must_change")),
     _is_admin().label("is_admin"),
 ]
-KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key")]
+KEY_COLUMNS = [chat_users.c[name] for name in ("salt", "iterations", "stored_key", "server_key", "scheme")]
 
 
 def user_of(row: Row[Any]) -> ChatUser:
@@ -61,9 +61,10 @@ async def user_row(sql: AsyncConnection, site_id: int, user_id: int) -> Row[Any]
     return (await sql.execute(statement.where(*of_user))).one_or_none()
 
 
-def set_keys(keys: Keys) -> dict[str, Any]:
-    """The columns of a user's keys."""
+def set_keys(keys: Keys, scheme: str = OWN_SCHEME) -> dict[str, Any]:
+    """The columns of a user's keys, and of how clients make the password that they are keys of."""
     return {
+        "scheme": scheme,
         "salt": keys.salt,
         "iterations": keys.iterations,
         "stored_key": keys.stored_key,

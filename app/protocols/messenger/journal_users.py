@@ -20,7 +20,7 @@ from app.protocols.messenger.journal_user_rows import (
     users_with_rights,
     void_sessions,
 )
-from app.protocols.messenger.scram import Keys, login_key, login_text
+from app.protocols.messenger.scram import OWN_SCHEME, Keys, login_key, login_text
 
 
 class NewUser(Struct, frozen=True, kw_only=True):
@@ -34,6 +34,8 @@ class NewUser(Struct, frozen=True, kw_only=True):
     is_admin: bool = False
     #: Whether the user is to set another password first.
     must_change: bool = True
+    #: The form of the password that the keys are made of: its own, or an imported one.
+    scheme: str = OWN_SCHEME
 
 
 async def add_user(sql: AsyncConnection, site_id: int, new: NewUser, by: str) -> ChatUser:
@@ -54,7 +56,7 @@ async def add_user(sql: AsyncConnection, site_id: int, new: NewUser, by: str) ->
         "is_admin": new.is_admin,
         "must_change": new.must_change,
         "created_at": now_ms(),
-        **(set_keys(new.keys) if new.keys is not None else {}),
+        **(set_keys(new.keys, new.scheme) if new.keys is not None else {}),
     }
     statement = insert(chat_users).values(**values).returning(chat_users.c.id)
     user_id = int((await sql.execute(statement)).scalar_one())

@@ -1,6 +1,6 @@
 """The ports of logging in: users with their keys, sessions, and the throttle, with the guarantees of their adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from app.config.settings import Site
 from app.protocols.messenger.caller import ChatCaller, ChatUser
-from app.protocols.messenger.scram import Keys, ScramExchange
+from app.protocols.messenger.scram import OWN_SCHEME, Keys, ScramExchange
 
 
 class Judgement(Enum):
@@ -40,16 +40,26 @@ class Candidate(Struct, frozen=True):
     keys: Keys
     #: Whether the user has logged in from this network before.
     is_known: bool
+    #: The form of the password that the keys are made of: its own, or an imported one.
+    scheme: str = OWN_SCHEME
 
 
 class LoginAttempt:
     """A login between its two steps. Lives on its connection, until the second step."""
 
-    def __init__(self, key: str, exchange: ScramExchange, candidate: Candidate | None) -> None:
+    def __init__(self, key: str, exchange: ScramExchange, candidate: Candidate | None, forms: Sequence[str]) -> None:
         self.key = key
         self.exchange = exchange
         #: None: no proof will be right.
         self.candidate = candidate
+        #: The imported forms of passwords at this site: the same for every login, so that they tell nothing of a user.
+        self.forms = forms
+
+    def finish(self, proofs: Mapping[str, str]) -> str | None:
+        """The server's last message to the proof that is one of this user's form; None: it is wrong. Proofs of other
+        forms are not looked at, so an attempt is one guess."""
+        scheme = self.candidate.scheme if self.candidate is not None else OWN_SCHEME
+        return self.exchange.finish(proofs.get(scheme, proofs[OWN_SCHEME]))
 
     @property
     def is_known(self) -> bool:
@@ -77,6 +87,9 @@ class AccountStore(Protocol):
 
     async def secret_of(self, site: Site) -> bytes:
         """The site's secret, from which made-up keys follow."""
+
+    async def forms_of(self, site: Site) -> Sequence[str]:
+        """The forms of imported passwords that users of the site may have."""
 
     async def candidate(self, site: Site, key: str, network: str) -> Candidate | None:
         """The user with this login, who may log in; None: there is none, or it is disabled. Takes the same time."""

@@ -4,10 +4,11 @@ An unknown login, a disabled user and a wrong password have the same answers aft
 """
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import structlog
-from msgspec import Meta
+from msgspec import Meta, field
 
 from app.clock import now_ms
 from app.config.settings import Site
@@ -16,11 +17,11 @@ from app.digests import digest
 from app.observe.counted_lines import CountedLines
 from app.observe.counts import Counts
 from app.protocols.messenger.answers import ChatEvent, ChatRefusal
-from app.protocols.messenger.bounds import MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARACTERS
+from app.protocols.messenger.bounds import MAX_FORM_CHARACTERS, MAX_FORMS, MAX_SCRAM_CHARACTERS, MAX_TOKEN_CHARACTERS
 from app.protocols.messenger.caller import ChatCaller
 from app.protocols.messenger.figures import MessengerCounts
 from app.protocols.messenger.login_ports import AccountStore, Candidate, Entered, Judgement, LoginAttempt, LoginThrottle
-from app.protocols.messenger.scram import Keys, ScramExchange, login_key, login_of, made_up_keys
+from app.protocols.messenger.scram import OWN_SCHEME, Keys, ScramExchange, login_key, login_of, made_up_keys
 from app.protocols.messenger.settings import Messenger
 
 _TOKEN_BYTES = 32
@@ -29,10 +30,26 @@ ScramText = Annotated[str, Meta(max_length=MAX_SCRAM_CHARACTERS)]
 _log = structlog.get_logger(__name__)
 
 
+#: The proofs of imported forms of a password, by the name of the form.
+Forms = Annotated[dict[Annotated[str, Meta(max_length=MAX_FORM_CHARACTERS)], ScramText], Meta(max_length=MAX_FORMS)]
+
+
 class LoginData(ChatEvent):
-    """`login` and `proof`: a message of SCRAM."""
+    """`login`: the first message of SCRAM."""
 
     data: ScramText
+
+
+class ProofData(ChatEvent):
+    """`proof`: the last message of SCRAM, for the password itself and for its imported forms."""
+
+    data: ScramText
+    forms: Forms = field(default_factory=dict)
+
+    @property
+    def proofs(self) -> dict[str, str]:
+        """The messages by form."""
+        return {**self.forms, OWN_SCHEME: self.data}
 
 
 class Logins:
@@ -54,13 +71,16 @@ class Logins:
         secret = await self._accounts.secret_of(site)
         made_up = made_up_keys(secret, key, site.require_section(Messenger).iterations)
         keys = candidate.keys if candidate is not None else made_up
-        attempt = LoginAttempt(key, ScramExchange(login, client_first, keys), candidate)
+        forms = await self._accounts.forms_of(site)
+        attempt = LoginAttempt(key, ScramExchange(login, client_first, keys), candidate, forms)
         await self._judge(caller, attempt, is_right=None)
         return attempt
 
-    async def prove(self, caller: ChatCaller, attempt: LoginAttempt, client_final: str) -> tuple[str, Candidate]:
+    async def prove(
+        self, caller: ChatCaller, attempt: LoginAttempt, proofs: Mapping[str, str]
+    ) -> tuple[str, Candidate]:
         """The second step: the server's last message, and the user. Raises ChatRefusal."""
-        answer = attempt.exchange.finish(client_final)
+        answer = attempt.finish(proofs)
         is_right = answer is not None and attempt.candidate is not None
         await self._judge(caller, attempt, is_right=is_right)
         if answer is None or attempt.candidate is None:

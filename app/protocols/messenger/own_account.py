@@ -3,12 +3,15 @@
 from functools import partial
 from typing import Any
 
+from msgspec import field
+
 from app.protocols.messenger.answers import ChatRefusal, LogoutData
 from app.protocols.messenger.chatter import Chatter
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.handlers import EntranceHandler, Handler, Standing
 from app.protocols.messenger.keys_data import KeysData
-from app.protocols.messenger.logins import Logins, ScramText
+from app.protocols.messenger.logins import Forms, Logins, ScramText
+from app.protocols.messenger.scram import OWN_SCHEME
 
 LOGGED_OUT = "logged out"
 
@@ -17,6 +20,12 @@ class PasswordData(KeysData, kw_only=True):
     """`password`: the proof of the old one, and the keys of the new one."""
 
     data: ScramText
+    forms: Forms = field(default_factory=dict)
+
+    @property
+    def proofs(self) -> dict[str, str]:
+        """The messages by form of the old password."""
+        return {**self.forms, OWN_SCHEME: self.data}
 
 
 class OwnAccount:
@@ -42,7 +51,7 @@ class OwnAccount:
         if attempt.candidate is not None and attempt.candidate.user.id != caller.me.id:
             raise ChatRefusal("impersonation", "Expected the login of the user of this connection.")
         was_changing = caller.me.must_change
-        answer, candidate = await self._logins.prove(caller, attempt, data.data)
+        answer, candidate = await self._logins.prove(caller, attempt, data.proofs)
         token, entered = await self._logins.replace_keys(caller, candidate, keys)
         self._entrance.identify(chatter, entered)
         if was_changing:

@@ -23,16 +23,19 @@ from app.protocols.messenger.directory.journal_presence import JournalViewers
 from app.protocols.messenger.directory.presence import ChatPresence
 from app.protocols.messenger.directory.redis_online import RedisOnline
 from app.protocols.messenger.directory.registration_events import RegistrationEvents
+from app.protocols.messenger.directory.registration_news import RegistrationNews
 from app.protocols.messenger.directory.synchronisation import Synchronisation
 from app.protocols.messenger.entrance import Entrance
 from app.protocols.messenger.figures import METRICS
 from app.protocols.messenger.files.figures import METRICS as FILES_METRICS
 from app.protocols.messenger.files.handlers import file_handlers
 from app.protocols.messenger.files.services import NodeFiles
+from app.protocols.messenger.first_admin import make_admin
 from app.protocols.messenger.hello import QUERY_FIELDS
 from app.protocols.messenger.journal_accounts import JournalAccounts
 from app.protocols.messenger.journal_removal import forget_rows
 from app.protocols.messenger.journal_store import ChatSql
+from app.protocols.messenger.load_rooms import ChatLoadRooms
 from app.protocols.messenger.logins import Logins
 from app.protocols.messenger.operations.changes import change_operations
 from app.protocols.messenger.operations.made_passwords import FirstPasswords
@@ -47,7 +50,7 @@ from app.protocols.messenger.talk.announcer import CoreAnnouncer
 from app.protocols.messenger.talk.talk import Talk
 from app.protocols.messenger.void_sessions import VoidSessions
 from app.protocols.protocol import NodeProtocol, NodeServices, ProtocolSpec, SiteEnding
-from app.watched_tasks import start_watched
+from app.watched_tasks import start_logged, start_watched
 
 
 class _NodeMessenger(NodeProtocol):
@@ -64,6 +67,7 @@ class _NodeMessenger(NodeProtocol):
             return
         self._sql = ChatSql.open(config.journal_url)
         self._making: asyncio.Task[None] | None = None
+        self._has_tables = False
         self._sites = config.sites
         if any(map(is_demo, self._sites.values())):
             self.routes = [*self.routes, *demo_routes()]
@@ -78,11 +82,12 @@ class _NodeMessenger(NodeProtocol):
         self.site_paths = {"files": self._files.endpoint}
         entrance = Entrance(services.delivery, services.limits, logins, attendance, self._talk, counts)
         self.directory = ChatDirectory(self._sql, calls, self._talk.wake)
-        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), FirstPasswords())
+        self._passwords = FirstPasswords()
+        parts = DirectoryParts(self._sql, self.directory, online, RedisBlocks(services.redis), self._passwords)
         services.operations.extend([*user_operations(parts), *room_operations(parts), *change_operations(parts)])
         self._presence = ChatPresence(config.sites, online, JournalViewers(self._sql), calls, attendance.is_here)
         self._voids = VoidSessions(accounts, attendance, lambda: filter(_has_messenger, config.sites.values()))
-        self._follow(services, entrance, attendance)
+        self._follow(services, entrance, attendance, RegistrationNews(self._sql))
         synchronisation = Synchronisation(self._sql, online, names, services.node, counts)
         entrance.on_left.append(lambda chatter: synchronisation.close(chatter.caller))
         handlers = {
@@ -101,10 +106,20 @@ class _NodeMessenger(NodeProtocol):
         beside = ChatterEvents(events_beside(handlers), TextIds(names), counts)
         services.handlings.append(Visits(JournalVisits(self._sql, self.directory), entrance, self._talk, beside))
         self.namespaces = self._application
+        services.load_rooms.append(self._load_rooms(services, self._sql))
 
-    def _follow(self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter]) -> None:
+    def _load_rooms(self, services: NodeServices, sql: ChatSql) -> ChatLoadRooms:
+        def connections(site: str) -> int:
+            return sum(1 for _ in self._application.live(site))
+
+        return ChatLoadRooms(services.config.sites, sql, self.directory, services.delivery, services.calls, connections)
+
+    def _follow(
+        self, services: NodeServices, entrance: Entrance, attendance: Attendance[Chatter], news: RegistrationNews
+    ) -> None:
         presence = self._presence
         entrance.on_joined.append(presence.joined)
+        entrance.on_joined.append(news.joined)
         entrance.on_left.append(presence.left)
         services.burials.append(presence.bury)
 
@@ -129,6 +144,8 @@ class _NodeMessenger(NodeProtocol):
         if site.section(Messenger) is not None:
             self._begin()
             self._talk.add(site)
+            if self._has_tables:
+                start_logged(make_admin(self.directory, self._passwords, site), "messenger admin")
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
         """Hands the site's outbox to another node. (The clients have left.)"""
@@ -157,6 +174,9 @@ class _NodeMessenger(NodeProtocol):
 
     async def _make(self, sql: ChatSql) -> None:
         await sql.make_tables()
+        self._has_tables = True
+        for site in filter(_has_messenger, list(self._sites.values())):
+            await make_admin(self.directory, self._passwords, site)
         for site in filter(is_demo, self._sites.values()):
             await fill_demo(self.directory, site)
 

@@ -17,6 +17,8 @@ from app.protocols.messenger.bounds import MAX_LOGIN_CHARACTERS
 
 #: The salts of the server's own keys, and of those that it makes up.
 SALT_BYTES = 16
+#: The keys are those of the password itself.
+OWN_SCHEME = "scram"
 _MECHANISM = ScramMechanism("SCRAM-SHA-256")
 
 

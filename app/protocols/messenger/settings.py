@@ -8,7 +8,15 @@ from app.config.section import Amount, Section, SectionSpec
 from app.config.settings import Config, Site
 from app.config.wording import matching
 from app.errors import ConfigError
-from app.protocols.messenger.bounds import LEAST_ITERATIONS, MOST_ITERATIONS, USER_PREFIX
+from app.protocols.messenger.answers import ChatRefusal
+from app.protocols.messenger.bounds import (
+    LEAST_ITERATIONS,
+    MAX_LOGIN_CHARACTERS,
+    MAX_PASSWORD_CHARACTERS,
+    MOST_ITERATIONS,
+    USER_PREFIX,
+)
+from app.protocols.messenger.scram import login_text
 
 _Files = Annotated[
     str, matching(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S*)?\Z", "s3://bucket/prefix, true or false")
@@ -41,8 +49,14 @@ class Messenger(Struct, frozen=True, kw_only=True):
     file_max_bytes: int = 1_073_741_824
     #: The bytes of all files of a user; 0: any number.
     file_quota_bytes: int = 10_737_418_240
+    #: The admin that each start makes unless a user has the login, and its first password.
+    admin_login: str | None = None
+    admin_password: str | None = None
     #: Whether it is the site of the demo, whose passwords are public. No key of a section sets it.
     is_demo: bool = False
+
+    def __repr__(self) -> str:
+        return f"Messenger(registration={self.registration!r}, files={self.files!r})"
 
 
 class MessengerKeys(Section):
@@ -62,9 +76,21 @@ class MessengerKeys(Section):
     file_part_bytes: Annotated[int, Meta(ge=65_536, le=67_108_864)] | None = field(name="file_part", default=None)
     file_max_bytes: Amount | None = field(name="file_max", default=None)
     file_quota_bytes: Annotated[int, Meta(ge=0, le=2**53)] | None = field(name="file_quota", default=None)
+    admin_login: Annotated[str, Meta(min_length=1, max_length=MAX_LOGIN_CHARACTERS)] | None = None
+    admin_password: Annotated[str, Meta(min_length=1, max_length=MAX_PASSWORD_CHARACTERS)] | None = None
+
+    def __repr__(self) -> str:
+        return "MessengerKeys()"
 
 
-SECTION = SectionSpec("messenger", MessengerKeys, Messenger, implied=(("user_room_prefix", USER_PREFIX),))
+SECTION = SectionSpec(
+    "messenger",
+    MessengerKeys,
+    Messenger,
+    secrets=frozenset(["admin_password"]),
+    implied=(("user_room_prefix", USER_PREFIX),),
+    variables=(("RECADO_ADMIN_LOGIN", "admin_login"), ("RECADO_ADMIN_PASSWORD", "admin_password")),
+)
 
 
 def is_beside(site: Site) -> bool:
@@ -87,3 +113,19 @@ def _check(site: Site, config: Config) -> None:
         )
     if site.user_room_prefix != USER_PREFIX:
         raise ConfigError(f"{site.name}.userRoomPrefix: expected {USER_PREFIX!r} beside messenger, or no such key")
+    _check_admin(site, site.require_section(Messenger))
+
+
+def _check_admin(site: Site, settings: Messenger) -> None:
+    place = f"{site.name}.messenger.admin"
+    if (settings.admin_login is None) != (settings.admin_password is None):
+        missing = "login" if settings.admin_login is None else "password"
+        raise ConfigError(f"{place}_{missing}: is missing, expected admin_login and admin_password together")
+    if settings.admin_login is None:
+        return
+    if is_beside(site):
+        raise ConfigError(f"{place}_login: expected no such key beside authUrl: its backend lets users in")
+    try:
+        login_text(settings.admin_login)
+    except ChatRefusal as refusal:
+        raise ConfigError(f"{place}_login: {refusal}") from None

@@ -98,8 +98,10 @@ class Kicks:
         async with self._turns.turn(site.name):
             # First: a client that comes back at once would be admitted by its ticket. (Of a user its room says enough.)
             rooms = [room for room in (inputs.user or inputs.room,) if room is not None]
-            await self._revocation.revoke(site, rooms, inputs.device)
+            await self._revocation.revoke_tickets(site, rooms)
             answers, silent = await self._crew.ask_all(_VERB, Kick(site.name, inputs))
+            # Last: the end of a session closes its connections, too, without the reason of this order.
+            await self._revocation.revoke_sessions(site, rooms, inputs.device)
         ended = sum(count for count in answers.values() if isinstance(count, int))
         _log.info("connections ended", site=site.name, count=ended, silent=len(silent))
         return ended, len(silent)

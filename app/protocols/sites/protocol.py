@@ -34,6 +34,7 @@ class _NodeSites(NodeProtocol):
 
     def __init__(self, services: NodeServices) -> None:
         config, counts, delivery = services.config, services.counts, services.delivery
+        self._handlings = services.handlings
         self._directory = HttpRoomDirectory(config.auth_timeout_seconds, counts)
         self._updates = HttpUserUpdates(config.auth_timeout_seconds, counts)
         tickets = Tickets(RedisTickets(services.redis), counts)
@@ -80,8 +81,9 @@ class _NodeSites(NodeProtocol):
         self._sets.forget(site.name, frozenset(one.jwks for one in site.jwt if one.jwks is not None))
 
     def built_from(self, site: Site) -> object:
-        """The rooms of a connection follow from these."""
-        return site.user_room_prefix, site.public_channel
+        """The rooms of a connection, and the handling of its events, follow from these."""
+        is_handled = any(one.serves(site) for one in self._handlings)
+        return site.user_room_prefix, site.public_channel, is_handled
 
     async def remove(self, site: Site, ending: SiteEnding) -> None:
         """Forgets how the site's backend was asked, and the keys of its tokens' issuers."""

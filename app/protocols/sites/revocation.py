@@ -46,11 +46,19 @@ class Revocation:
         """Whether there is something to revoke at this site."""
         return site.section(ResumeTicket) is not None or any(one.serves(site) for one in self._handlings)
 
-    async def revoke(self, site: Site, rooms: Sequence[str], device: str | None = None) -> None:
-        """Revokes it for all users in any of the rooms, or for all; tickets on all devices. Raises StoreError."""
-        # Tickets first: a client that comes back meanwhile would be admitted by one.
+    async def revoke(self, site: Site, rooms: Sequence[str]) -> None:
+        """Revokes it for all users in any of the rooms, or for all. Raises StoreError."""
+        await self.revoke_tickets(site, rooms)
+        await self.revoke_sessions(site, rooms)
+
+    async def revoke_tickets(self, site: Site, rooms: Sequence[str]) -> None:
+        """Revokes the tickets, which let clients in. Raises StoreUnavailable."""
         if site.section(ResumeTicket) is not None:
             await self._tickets.revoke(site, rooms)
+
+    async def revoke_sessions(self, site: Site, rooms: Sequence[str], device: str | None = None) -> None:
+        """Revokes the sessions of other protocols, on one device or on all; their connections end soon. Raises
+        StoreError."""
         for handling in self._handlings:
             if handling.serves(site):
                 await handling.revoke(site, rooms, device)

@@ -460,3 +460,44 @@ def test_long_texts_take_no_time(page: Page, piece: str) -> None:
         return performance.now() - began;
     """
     assert run(page, body, text=text) < 2_000
+
+
+# Load tests
+
+
+def test_a_page_takes_part_in_load_tests(page: Page) -> None:
+    """A page sends messages for a load test once it has said that it takes part, as many as it is asked for, also after
+    a refusal for the time being; each tells how long the answer before took. It takes part until it says otherwise."""
+    before, sent, after = run(
+        page,
+        """
+        const { takePart } = await import('/recado/messenger-load.js');
+        const plan = { run: "1-ab", room: 12, messages: 20 };
+        await chat.socket.bring("load_test", plan);
+        const before = fake.of("message").length;
+        const end = takePart(chat);
+        let taken = 0;
+        const all = new Promise((resolve) => {
+          fake.answers.message = () => {
+            if (fake.of("message").length === 1) {
+              return { ok: false, error: { code: "too_many", message: "later" } };
+            }
+            taken += 1;
+            taken === plan.messages && resolve();
+            return { ok: true, id: taken, at: 1 };
+          };
+        });
+        await chat.socket.bring("load_test", { ...plan, run: "", messages: 0 });
+        await chat.socket.bring("load_test", plan);
+        await all;
+        const sent = fake.of("message");
+        end();
+        await chat.socket.bring("load_test", { ...plan, run: "2-cd" });
+        return [before, sent, fake.of("message").length - sent.length];
+        """,
+    )
+    assert (before, len(sent), after) == (0, 21, 0)
+    assert {(one["to"]["room"], one["kind"], one["data"]["run"]) for one in sent} == {(12, "load", "1-ab")}
+    assert len({one["id"] for one in sent}) == 21
+    assert all(one["data"]["ms"] >= 0 for one in sent[-3:])
+    assert "ms" not in sent[0]["data"]

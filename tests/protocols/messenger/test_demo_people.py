@@ -32,10 +32,9 @@ def reload(page: Page, name: str) -> Side:
 
 
 def test_a_stranger_registers_and_is_let_in(open_chat: OpenChat) -> None:
-    """A stranger who has registered waits; an admin sees it at once, also after a reload, and accepts it; then it logs
-    in with its password."""
+    """A stranger who has registered waits; an admin sees it with its next login, and others at once, and accepts it;
+    then the stranger logs in with its password."""
     page = open_chat()
-    anna = Side(page, "Anna").log_in()
     ben = Side(page, "Ben")
     ben.ask("region.querySelector('summary').click()")
     ben.fill("New login", "cleo")
@@ -43,12 +42,16 @@ def test_a_stranger_registers_and_is_let_in(open_chat: OpenChat) -> None:
     ben.fill("New password", "a long password")
     ben.press("Register")
     ben.wait("cleo waits.")
+    anna = Side(page, "Anna").log_in()
     anna.press("Account")
     anna.wait("Cleo as cleo")
-    anna = reload(page, "Anna")
-    anna.press("Account")
+    ben.fill("New login", "nobody")
+    ben.fill("Name", "Nobody")
+    ben.fill("New password", "a long password")
+    ben.press("Register")
+    anna.press("Refuse nobody")
     anna.press("Accept cleo")
-    eventually(lambda: "Cleo as cleo" not in anna.text(), "the end of the registration")
+    eventually(lambda: "People who want to come in" not in anna.text(), "the end of the registrations")
     ben = Side(page, "Ben")
     ben.fill("Login", "cleo")
     ben.fill("Password", "a long password")
@@ -267,6 +270,30 @@ def test_unread_messages_after_a_reload(open_chat: OpenChat) -> None:
     ida.open("Anna")
     ida.wait_state("Number three", "read")
     assert "3 unread" not in reload(page, "Anna").wait("Lunch")
+
+
+def test_unread_messages_on_a_second_device(open_chat: OpenChat) -> None:
+    """A message that one device has read is not unread on another one, whether that is new or there already."""
+    pages = [open_chat(), open_chat()]
+    kim = log_in_as(pages[0], "kim", "Kim")
+    first = Side(pages[0], "Anna").log_in()
+    kim.open("Anna")
+    for text in ("one", "two"):
+        kim.send(f"Kim's {text}")
+    first.open("Kim")
+    kim.wait_state("Kim's two", "read")
+    first.open("Lunch")
+    kim.send("Kim's three")
+    second = Side(pages[1], "Anna").log_in()
+    eventually(lambda: {mark_of(side, "Kim") for side in (first, second)} == {"1 unread"}, "the third message")
+    second.open("Kim")
+    eventually(lambda: mark_of(first, "Kim") == "", "the message to be read")
+
+
+def mark_of(side: Side, name: str) -> str:
+    """The mark of unread messages beside a person in the list of conversations."""
+    button = "[...region.querySelectorAll('nav button')].find((one) => one.innerText.startsWith(words))"
+    return str(side.ask(f"{button}?.querySelector('.unread')?.innerText ?? ''", name))
 
 
 def test_written_offline_sent_after_a_reload(open_chat: OpenChat) -> None:

@@ -23,7 +23,7 @@ from app.protocols.messenger.journal_store import ChatSql
 from app.protocols.messenger.journal_users import NewUser, add_user, update_user
 from app.protocols.messenger.login_ports import Judgement
 from app.protocols.messenger.logins import Logins
-from app.protocols.messenger.scram import keys_of
+from app.protocols.messenger.scram import OWN_SCHEME, keys_of
 from app.protocols.messenger.settings import Messenger
 from tests.support.chat import ITERATIONS, Scram
 
@@ -108,7 +108,7 @@ async def tried(sql: ChatSql, site: Site, login: str, password: str) -> tuple[An
         attempt = await logins.begin(caller, scram.first)
         final = scram.final(attempt.exchange.server_first)
         with pytest.raises(ChatRefusal) as refused:
-            await logins.prove(caller, attempt, final)
+            await logins.prove(caller, attempt, {OWN_SCHEME: final})
     _, salt, iterations = attempt.exchange.server_first.split(",")
     shape = (len(attempt.exchange.server_first), len(salt), iterations)
     return refused.value.answer, shape, work.statements, work.hashes, throttle.asked

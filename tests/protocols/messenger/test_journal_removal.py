@@ -18,6 +18,7 @@ from app.protocols.messenger.journal_tables import (
     chat_sites,
     chat_users,
 )
+from app.protocols.messenger.push0k.journal_map import note_ids
 from app.protocols.messenger.talk.rules import ChatTarget
 from tests.protocols.messenger.talk.talk_ground import Ground
 
@@ -38,7 +39,7 @@ async def rows_of(sql: ChatSql, site: Site) -> dict[str, int]:
 
 
 async def fill(ground: Ground) -> None:
-    """Give a site users, a room, messages, changes and receipts."""
+    """Give a site users, a room, messages, changes and receipts; one of the users was imported."""
     ann, bob, eve = await ground.users(3)
     room = await ground.room([ann, bob, eve], admins=[ann])
     await ground.block(eve, bob)
@@ -47,6 +48,8 @@ async def fill(ground: Ground) -> None:
         await ground.read(bob, [sent.id])
     await ground.edit(ann, sent.id, "another word")
     await ground.leave(room, eve)
+    async with ground.sql.writing(ground.site) as (connection, site_id):
+        await note_ids(connection, site_id, "user", {"ann there": ann})
 
 
 async def test_rows_are_removed_in_steps(database_url: str, sql: ChatSql, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +60,14 @@ async def test_rows_are_removed_in_steps(database_url: str, sql: ChatSql, monkey
     for ground in (gone, other):
         await fill(ground)
     before = await rows_of(sql, other.site)
-    assert before.keys() >= {"chat_messages", "chat_members", "chat_receipts", "chat_users", "chat_devices"}
+    assert before.keys() >= {
+        "chat_imports",
+        "chat_messages",
+        "chat_members",
+        "chat_receipts",
+        "chat_users",
+        "chat_devices",
+    }
     assert await rows_of(sql, gone.site) == before
     steps, left = 0, sum(before.values())
     is_over = False

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import func, insert, select
+from sqlalchemy import Integer, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
@@ -57,6 +57,19 @@ async def rooms_of_backend(sql: AsyncConnection, site_id: int, user: int) -> dic
     joined = chat_members.join(chat_rooms, rooms.id == members.room_id)
     statement = select(rooms.external, rooms.id).select_from(joined).where(*of_user, rooms.external.is_not(None))
     return {row.external: row.id for row in await sql.execute(statement)}
+
+
+async def rooms_left(sql: AsyncConnection, site_id: int, user: int, names: Sequence[str]) -> set[str]:
+    """The rooms among these of which a user was a member and is none now."""
+    members, rooms = chat_members.c, chat_rooms.c
+    is_member = func.max(members.until.is_(None).cast(Integer))
+    found: set[str] = set()
+    for part in _parts(names):
+        joined = chat_members.join(chat_rooms, rooms.id == members.room_id)
+        statement = select(rooms.external).select_from(joined).group_by(rooms.external).having(is_member == 0)
+        of_user = (members.site_id == site_id, members.user_id == user, rooms.external.in_(part))
+        found |= set((await sql.execute(statement.where(*of_user))).scalars())
+    return found
 
 
 async def _known_rooms(sql: AsyncConnection, site_id: int, names: Sequence[str]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from app.config.settings import Site
 from app.digests import digest
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.beside.backend_user import BackendUser
-from app.protocols.messenger.beside.journal_following import follow, rooms_of_backend
+from app.protocols.messenger.beside.journal_following import follow, rooms_left, rooms_of_backend
 from app.protocols.messenger.bounds import (
     MAX_NAME_CHARACTERS,
     MAX_ROOMS_OF_USER,
@@ -40,7 +40,10 @@ from app.protocols.messenger.journal_user_rows import users_with_rights
 from app.protocols.messenger.journal_users import read_user
 from app.protocols.messenger.login_ports import Entered
 from app.protocols.messenger.logins import new_token
+from app.protocols.messenger.text_ids import is_fit
 
+#: Sessions of one device, beside a backend; past it the oldest ends.
+MOST_SESSIONS_OF_DEVICE = 4
 _SERVER = ChatDoer("server")
 #: The parameters of one statement are bounded in both databases.
 _PART = 500
@@ -65,6 +68,12 @@ class JournalVisits:
             caller.site, _SERVER, lambda edit: _enter(edit, caller, known, digest(token))
         )
         return token, entered
+
+    async def but_left(self, site: Site, user: int, rooms: Sequence[str]) -> list[str]:
+        """The rooms of an earlier connect, without those that the user has left since."""
+        async with self._sql.reading(site) as (sql, site_id):
+            left = await rooms_left(sql, site_id, user, [room.lower() for room in rooms if is_fit(room.lower())])
+        return [room for room in rooms if room.lower() not in left]
 
     async def move(self, site: Site, external: str, join: Mapping[str, str], leave: Collection[str]) -> None:
         """A user enters and leaves rooms of the backend; one that has never been here does not."""
@@ -109,6 +118,7 @@ async def _enter(edit: DirectoryEdit, caller: ChatCaller, known: BackendUser, to
         await follow(edit, user, known.rooms)
     app_id = await app_row(*edit.place, caller.app)
     device_id = await note_device(*edit.place, caller, user, app_id)
+    await _forget_older(edit.sql, device_id)
     expires_at = await begin_session(edit.sql, caller.site, edit.site_id, user, device_id, token)
     return Entered(await read_user(*edit.place, user), device_id, app_id, token, expires_at, ())
 
@@ -131,6 +141,14 @@ async def _user(edit: DirectoryEdit, external: str) -> int:
     await note_change(*edit.place, Changed("user", user, shown), edit.doer.by)
     edit.news.users.add(user)
     return user
+
+
+async def _forget_older(sql: AsyncConnection, device_id: int) -> None:
+    """Ends all sessions of a device but the newest: a client that never shows its own leaves one at each connect."""
+    of_device = chat_sessions.c.device_id == device_id
+    newest = select(chat_sessions.c.digest).where(of_device).order_by(chat_sessions.c.created_at.desc())
+    kept = newest.limit(MOST_SESSIONS_OF_DEVICE - 1)
+    await sql.execute(delete(chat_sessions).where(of_device, chat_sessions.c.digest.not_in(kept)))
 
 
 def _sessions(site_id: int, rooms: Sequence[str], device: str | None) -> Select[Any]:

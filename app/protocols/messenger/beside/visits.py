@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from app.config.settings import Site
 from app.core.address import MAX_ROOMS
 from app.core.connection import Connection
@@ -48,6 +50,9 @@ class Visits:
             if known is None or not is_clean_device(client.device_id):
                 return None
             token, entered = await self._journal.arrive(caller, known, told.session)
+            if not client.is_fresh:
+                rooms = await self._journal.but_left(site, entered.user.id, client.rooms)
+                client = structs.replace(client, rooms=rooms)
         except ChatUnavailable as error:
             raise StoreUnavailable(str(error)) from None
         except ChatRefusal as refusal:
@@ -92,7 +97,8 @@ class _HandledChatter:
         self._events = events
         self._chatter = chatter
         client, entered, token = arrived
-        self._rooms, self._is_fresh = client.rooms, client.is_fresh
+        self._rooms: Sequence[str] = client.rooms
+        self._is_fresh = client.is_fresh
         self.settings = _settings(client.site, entered, token, chatter.arrival.tls)
 
     @property
@@ -121,6 +127,8 @@ class _HandledChatter:
     def opened(self, connection: Connection) -> None:
         """The acks of its devices make receipts; see `HandledClient`."""
         caller = self._chatter.caller
+        # They may be 10,000, and are needed no more.
+        self._rooms = ()
         self._talk.entered(caller.site, connection.handles, caller.me.id, caller.device)
 
     def event_received(self, event: str, args: list[Any], ack_id: int | None) -> None:

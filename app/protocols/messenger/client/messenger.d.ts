@@ -284,7 +284,7 @@ export function highlight(code: string, language?: string): HTMLElement;
 export class Scram {
   constructor(login: string, password: string, nonce?: string);
   readonly first: string;
-  final(serverFirst: string): Promise<string>;
+  final(serverFirst: string, password?: string): Promise<string>;
   /** Throws unless the server has proved that it knows the keys. */
   check(serverFinal: string): void;
 }

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now_ms
 from app.protocols.messenger.answers import ChatRefusal
@@ -11,6 +12,7 @@ from app.protocols.messenger.bounds import MAX_REGISTRATIONS, MAX_REGISTRATIONS_
 from app.protocols.messenger.caller import ChatUser
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
 from app.protocols.messenger.directory.journal_people import check_admin
+from app.protocols.messenger.directory.rules import registration_shown
 from app.protocols.messenger.journal_members import is_member
 from app.protocols.messenger.journal_tables import chat_registrations
 from app.protocols.messenger.journal_users import NewUser, add_user
@@ -73,6 +75,17 @@ async def refuse(edit: DirectoryEdit, id: int) -> None:
     """Refuses a registration. Raises ChatRefusal."""
     await _waiting(edit, id)
     await _decide(edit, id, _REFUSED)
+
+
+async def waiting_for(
+    sql: AsyncConnection, site_id: int, user: ChatUser, room: int | None, most: int
+) -> list[dict[str, Any]]:
+    """The oldest registrations that wait, as a user sees them that may decide on them; none for others."""
+    if not (user.is_admin or (room is not None and await is_member(sql, site_id, room, user.id))):
+        return []
+    statement = select(chat_registrations).where(_table.site_id == site_id, _table.state == _WAITING)
+    rows = await sql.execute(statement.order_by(_table.id).limit(most))
+    return [registration_shown(row.id, row.login, row.name, row.at, row.state) for row in rows]
 
 
 async def _waiting(edit: DirectoryEdit, id: int) -> Row[Any]:

@@ -73,14 +73,16 @@ class Synchronisation:
         """The answer with texts for numbers. They may be longer: then less is read, until it is as short as was asked
         for."""
         most, answer = first
+        answer = _unpacked(answer)
         budget = most
         while True:
-            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, answer)
+            plain = msgspec.json.decode(msgspec.json.encode(answer))
+            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, plain)
             size = len(msgspec.json.encode(shown))
             if size <= most or budget <= _FRAME_BYTES:
                 return shown, size
             budget = max(_FRAME_BYTES, budget * most // size - _FRAME_BYTES)
-            answer, _ = await self._answer(caller, cursor, online, budget)
+            answer = _unpacked((await self._answer(caller, cursor, online, budget))[0])
 
     async def _answer(
         self, caller: ChatCaller, cursor: SyncCursor, online: frozenset[int], most: int
@@ -102,7 +104,7 @@ class Synchronisation:
         after = SyncCursor(place, place.is_between and more, talk)
         size = most - _FRAME_BYTES - part.left + sum(map(len, map(bytes, (*messages, *receipts))))
         lists = {**part.lists, "messages": messages, "receipts": receipts}
-        return {**{name: _decoded(list_) for name, list_ in lists.items()}, "cursor": after.text, "more": more}, size
+        return {**lists, "cursor": after.text, "more": more}, size
 
     async def synced(self, caller: ChatCaller, data: SyncedData) -> None:
         """The client has it all: the end of the measurement."""
@@ -128,8 +130,10 @@ class Synchronisation:
         self._counts.records.add("transfers", caller.site.name, row)
 
 
-def _decoded(parts: Sequence[Raw]) -> list[Any]:
-    return [msgspec.json.decode(part) for part in parts]
+def _unpacked(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer whose parts are values, not packed JSON."""
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
+    return values
 
 
 def _sees_by_rooms(site: Site) -> bool:

@@ -23,7 +23,7 @@ from app.protocols.messenger.settings import Messenger
 from app.protocols.protocol import NodeServices
 
 #: The folder in the data directory.
-_FOLDER = "files"
+FILES_FOLDER = "files"
 
 
 class NodeFiles:
@@ -36,7 +36,7 @@ class NodeFiles:
         self._sql = sql
         self._pool = new_disk_pool()
         self._memory = PartMemory()
-        self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / _FOLDER, self._pool)}
+        self._stores: dict[str, PartStore] = {"": DiskParts(config.data_dir / FILES_FOLDER, self._pool)}
         book = FileBook(sql)
         self._uploads = uploads = Uploads(book, self._store_of, services.node)
         self._downloads = Downloads(book, self._store_of, JournalRights(sql), services.node)

@@ -10,7 +10,8 @@ from app.protocols.messenger.directory.rules import ChatDoer
 from app.protocols.messenger.settings import Messenger
 from app.protocols.operations import Call, Operation, Role
 
-_UNKNOWN = ("unknown_user", "unknown_room")
+#: The statuses of refusals; the others are 400.
+_STATUS = {"unknown_user": 404, "unknown_room": 404, "of_backend": 409}
 #: No id has more digits.
 _ID_DIGITS = 16
 
@@ -46,7 +47,7 @@ def _refusing(run: Run) -> Run:
         except ChatUnavailable as refusal:
             raise RequestRefused(str(refusal), "journal_unavailable", 503) from None
         except ChatRefusal as refusal:
-            raise RequestRefused(str(refusal), refusal.code, 404 if refusal.code in _UNKNOWN else 400) from None
+            raise RequestRefused(str(refusal), refusal.code, _STATUS.get(refusal.code, 400)) from None
 
     return answer
 

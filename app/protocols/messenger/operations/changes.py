@@ -18,7 +18,7 @@ from app.protocols.messenger.operations.journal_listed_changes import (
 )
 from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.operations.parts import DirectoryParts
-from app.protocols.messenger.settings import Messenger
+from app.protocols.messenger.settings import Messenger, is_beside
 from app.protocols.operations import Call, Operation
 
 _Names = dict[tuple[str, int], str]
@@ -48,7 +48,8 @@ class _HistoryDesk:
         async with self._parts.sql.reading(call.known_site) as (sql, site_id):
             rows, last = await list_registrations(sql, site_id, given.state, place)
             taken = await taken_logins(sql, site_id, [row.login_key for row in rows])
-        is_open = call.known_site.require_section(Messenger).registration == "open"
+        site = call.known_site
+        is_open = site.require_section(Messenger).registration == "open" and not is_beside(site)
         items = [_registration(row) | {"login_taken": row.login_key in taken} for row in rows]
         return page_of(items, last) | {"is_open": is_open}
 

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Integer, Row, false, func, select, true
+from sqlalchemy import Integer, Row, false, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.answers import ChatRefusal
-from app.protocols.messenger.directory.journal_viewers import parts_of
+from app.protocols.messenger.directory.journal_viewers import PART, parts_of
 from app.protocols.messenger.journal_tables import chat_members, chat_rooms, chat_users
 from app.protocols.messenger.operations.journal_pages import IdPage, PagePlace, page_of_ids
 from app.protocols.messenger.scram import login_key
@@ -71,17 +71,18 @@ async def members_listed(
 
 
 async def ids_of_logins(sql: AsyncConnection, site_id: int, logins: Collection[str]) -> set[int]:
-    """The users with these logins. Raises ChatRefusal for a login that nobody has."""
-    wanted = {login_key(login): login for login in logins}
+    """The users with these logins, or with these ids at the site's backend. Raises ChatRefusal for one that nobody
+    has."""
+    keys = {login: login_key(login) for login in logins}
     found: dict[str, int] = {}
-    for start in range(0, len(wanted), 500):
-        part = sorted(wanted)[start : start + 500]
-        of_site: tuple[ColumnElement[bool], ...] = (chat_users.c.site_id == site_id, chat_users.c.login_key.in_(part))
-        found |= {
-            row.login_key: row.id
-            for row in await sql.execute(select(chat_users.c.id, chat_users.c.login_key).where(*of_site))
-        }
-    for key, login in wanted.items():
-        if key not in found:
-            raise ChatRefusal("unknown_user", f"There is no user with the login {login!r}.")
-    return set(found.values())
+    for start in range(0, len(keys), PART):
+        part = list(keys)[start : start + PART]
+        users = chat_users.c
+        named = or_(users.login_key.in_([keys[login] for login in part]), users.external.in_(part))
+        statement = select(users.id, users.login_key, users.external).where(users.site_id == site_id, named)
+        for row in await sql.execute(statement):
+            found |= {name: row.id for name in (row.login_key, row.external) if name is not None}
+    missing = [login for login, key in keys.items() if login not in found and key not in found]
+    if missing:
+        raise ChatRefusal("unknown_user", f"There is no user with the login {missing[0]!r}.")
+    return {found.get(key) or found[login] for login, key in keys.items()}

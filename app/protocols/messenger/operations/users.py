@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.clock import rfc3339_or_none
-from app.errors import RequestRefused
 from app.protocols.messenger.answers import ChatRefusal
 from app.protocols.messenger.directory.journal_devices import device_shown
 from app.protocols.messenger.directory.journal_edit import DirectoryEdit
@@ -33,6 +32,7 @@ from app.protocols.messenger.operations.journal_listed_users import (
 )
 from app.protocols.messenger.operations.journal_pages import PagePlace
 from app.protocols.messenger.operations.parts import DirectoryParts
+from app.protocols.messenger.settings import is_beside
 from app.protocols.operations import Call, Operation
 
 _PATH = "/users/{user}"
@@ -62,7 +62,7 @@ class _UserDesk:
             counts = await count_of_users(sql, site_id, page.ids)
         online = await self._parts.online.online_among(site, page.ids)
         items = [_listed(row, counts) | {"online": row.id in online} for row in rows]
-        return page_of(items, page.last) | {"has_backend": site.has_rooms}
+        return page_of(items, page.last) | {"has_backend": is_beside(site)}
 
     async def show(self, call: Call) -> dict[str, Any]:
         id, site = call.given.user, call.known_site
@@ -83,8 +83,8 @@ class _UserDesk:
 
     async def add(self, call: Call) -> dict[str, Any]:
         given: ChatUserNew = call.given
-        if call.known_site.has_rooms:
-            raise RequestRefused("The users of this site are those of its backend: they come by themselves.")
+        if is_beside(call.known_site):
+            raise ChatRefusal("of_backend", "The users of this site are those of its backend: they come by themselves.")
         first = await self._parts.passwords.make(call.known_site, given.password)
         new = NewUser(
             login=given.login,

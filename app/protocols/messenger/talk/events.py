@@ -238,4 +238,4 @@ def _packed(data: Any) -> str | None:
 
 
 def _listed(found: Listed) -> dict[str, Any]:
-    return {"messages": [msgspec.json.decode(one) for one in found.messages], "more": found.more}
+    return {"messages": found.messages, "more": found.more}

@@ -1,4 +1,5 @@
-"""Receipts in SQL: which devices have got and read which messages, and the rows of the outbox that tell the senders."""
+"""Receipts in SQL: which devices have got and read which messages, and the rows of the outbox that tell the senders and
+the reader's other devices."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from app.protocols.messenger.talk.wishes import ChatSender
 _MESSAGE, _RECEIPT = chat_messages.c, chat_receipts.c
 #: The parameters of one statement are bounded in both databases.
 _PART = 200
+_NOBODY: Mapping[str, Any] = {}
 
 
 class _Mark(Struct, frozen=True):
@@ -51,7 +53,18 @@ async def note_read(sql: AsyncConnection, site_id: int, reader: ChatSender, ids:
         of_ids = (_MESSAGE.site_id == site_id, _MESSAGE.id.in_(ids[start : start + _PART]), visible_to(reader.user))
         rows = await sql.execute(_with_receipts().where(*of_ids, _MESSAGE.from_user_id != reader.user))
         marks += [_Mark(row.id, row.from_user_id, reader.user, reader.device_id, reader.device) for row in rows]
-    return await _note(sql, site_id, [one for one in marks if one.sender not in blocked], "read", now)
+    told = await _room_of_others(sql, site_id, reader) if marks else {}
+    return await _note(sql, site_id, [one for one in marks if one.sender not in blocked], "read", now, told)
+
+
+async def _room_of_others(sql: AsyncConnection, site_id: int, reader: ChatSender) -> dict[str, Any]:
+    """The columns of a row of the outbox for the other devices of a user; none where there are none."""
+    devices = chat_devices.c
+    others = (devices.site_id == site_id, devices.user_id == reader.user, devices.id != reader.device_id)
+    if (await sql.execute(select(devices.id).where(*others).limit(1))).first() is None:
+        return {}
+    room = user_room(reader.user)
+    return {"rooms": msgspec.json.encode([room]).decode(), "but_user": room, "but_device": reader.device}
 
 
 async def note_delivered(sql: AsyncConnection, site_id: int, acked: Sequence[AckedSeq], now: int) -> set[AckedSeq]:
@@ -134,8 +147,16 @@ async def _addressed(
     return {(seq, user) for seq, user in found if messages[seq].from_user_id != user}
 
 
-async def _note(sql: AsyncConnection, site_id: int, marks: Sequence[_Mark], state: str, now: int) -> int:
-    """Notes the states that are new, and tells the senders. Answers how many are new."""
+async def _note(
+    sql: AsyncConnection,
+    site_id: int,
+    marks: Sequence[_Mark],
+    state: str,
+    now: int,
+    others: Mapping[str, Any] = _NOBODY,
+) -> int:
+    """Notes the states that are new, and tells the senders, and the devices of a row of the outbox (`others`). Answers
+    how many are new."""
     column = _RECEIPT.read_at if state == "read" else _RECEIPT.delivered_at
     known: dict[tuple[int, int], Row[Any]] = {}
     for start in range(0, len(marks), _PART):
@@ -159,7 +180,7 @@ async def _note(sql: AsyncConnection, site_id: int, marks: Sequence[_Mark], stat
         return 0
     # A message that was read before its ack was noted: its sender knows more already.
     told = [one for one in new if state == "read" or (one.message, one.device_id) not in known]
-    events = _events(told, state, now)
+    events = _events(told, state, now) + (_bodies(told, state, now, others) if others else [])
     last = await take(sql, site_id, len(new) + len(events))
     first = last - len(new) - len(events) + 1
     values = [
@@ -188,10 +209,15 @@ def _events(marks: Sequence[_Mark], state: str, now: int) -> list[dict[str, Any]
     """The rows of the outbox that tell senders of new states."""
     by_sender = defaultdict(list)
     for one in marks:
-        by_sender[one.sender].append(ReceiptRow(one.message, one.user, one.device, state, now))
+        by_sender[one.sender].append(one)
     events = []
-    for sender, rows in by_sender.items():
-        rows.sort(key=lambda row: (row.user, row.device, row.message))
-        rooms = msgspec.json.encode([user_room(sender)]).decode()
-        events += [{"rooms": rooms, "body": f'["receipt",{one.decode()}]'} for one, _ in grouped(rows)]
+    for sender, of_sender in by_sender.items():
+        events += _bodies(of_sender, state, now, {"rooms": msgspec.json.encode([user_room(sender)]).decode()})
     return events
+
+
+def _bodies(marks: Iterable[_Mark], state: str, now: int, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the outbox with these columns that tell of new states."""
+    rows = [ReceiptRow(one.message, one.user, one.device, state, now) for one in marks]
+    rows.sort(key=lambda row: (row.user, row.device, row.message))
+    return [{**columns, "body": f'["receipt",{one.decode()}]'} for one, _ in grouped(rows)]

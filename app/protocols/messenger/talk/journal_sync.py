@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct, structs
-from sqlalchemy import ColumnElement, Row, Select, and_, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Row, Select, and_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.protocols.messenger.answers import ChatRefusal
@@ -27,14 +27,15 @@ from app.protocols.messenger.journal_tables import (
     chat_receipts,
     chat_rooms,
 )
+from app.protocols.messenger.talk.journal_search import is_postgres
 from app.protocols.messenger.talk.journal_visible import messages, seen, visible_to
 from app.protocols.messenger.talk.receipt_groups import ReceiptRow, grouped
 from app.protocols.messenger.talk.settings import ROOMS_A_QUESTION
 from app.protocols.messenger.talk.shapes import packed
 
 _MESSAGE, _RECEIPT = chat_messages.c, chat_receipts.c
-#: A message has at least so many bytes: so many rows are asked for.
-_LEAST_BYTES = 150
+#: The bytes of a thing, as long as an answer has none: so many rows are asked for.
+_LIKELY_BYTES = 250
 _ROWS_A_QUESTION = 2_000
 #: The words of a cursor within a round, and the digits of a number in it.
 _WORDS = 6
@@ -98,7 +99,7 @@ class _Part:
     """The content of one answer so far."""
 
     def __init__(self, max_bytes: int, is_empty: bool) -> None:
-        self.left = max_bytes
+        self.left = self._max_bytes = max_bytes
         self.is_empty = is_empty
         self.messages: list[Raw] = []
         self.receipts: list[Raw] = []
@@ -114,8 +115,10 @@ class _Part:
 
     @property
     def rows(self) -> int:
-        """How many rows are worth asking for."""
-        return max(1, min(_ROWS_A_QUESTION, self.left // _LEAST_BYTES))
+        """How many rows are worth asking for: those that do not fit are read for nothing."""
+        count = len(self.messages) + len(self.receipts)
+        likely = (self._max_bytes - self.left) // count if count else _LIKELY_BYTES
+        return max(1, min(_ROWS_A_QUESTION, self.left // max(1, likely)))
 
 
 async def sync_part(
@@ -194,7 +197,7 @@ async def _read_group(
         if not sources:
             return at, True
         most = part.rows
-        changes = union_all(*sources).order_by("change").limit(most).subquery()
+        changes = union_all(*_first_of(sql, sources, most)).order_by("change").limit(most).subquery()
         statement = messages().join(changes, _MESSAGE.key == changes.c.key).order_by(_MESSAGE.change)
         rows = (await sql.execute(statement)).all()
         for row in rows:
@@ -204,6 +207,15 @@ async def _read_group(
             at = row.change
         if len(rows) < most:
             return at, True
+
+
+def _first_of(sql: AsyncConnection, sources: Sequence[Select[Any]], most: int) -> list[Select[Any]]:
+    """The sources, of which no more than the first rows are read. SQLite merges them in the order of their index;
+    PostgreSQL would read them to their ends, and sort."""
+    if not is_postgres(sql):
+        return list(sources)
+    firsts = [one.order_by(_MESSAGE.change).limit(most).subquery() for one in sources]
+    return [select(first.c.change, first.c.key) for first in firsts]
 
 
 def packed_change(message: Any) -> bytes:
@@ -242,23 +254,16 @@ def _direct_changes(site_id: int, me: int, behind: int, until: int) -> list[Sele
 
 
 async def _read_receipts(sql: AsyncConnection, site_id: int, me: int, place: SyncPlace, part: _Part) -> SyncPlace:
-    """Reads the receipts of what the user has sent."""
+    """Reads the receipts of what the user has sent, and those of what it has read."""
     at = place.at
     while True:
         most = part.rows
-        changed = (_RECEIPT.change > max(place.known, at), _RECEIPT.change <= place.until)
-        columns = (_RECEIPT.message_id, _RECEIPT.user_id, _RECEIPT.delivered_at, _RECEIPT.read_at, _RECEIPT.change)
-        of_message = and_(_MESSAGE.site_id == _RECEIPT.site_id, _MESSAGE.id == _RECEIPT.message_id)
-        joined = chat_receipts.join(chat_messages, of_message).join(
-            chat_devices, chat_devices.c.id == _RECEIPT.device_id
-        )
-        statement = (
-            select(*columns, chat_devices.c.device, visible_to(me).label("is_visible"))
-            .select_from(joined)
-            .where(_RECEIPT.site_id == site_id, _RECEIPT.sender_id == me, *changed)
-            .order_by(_RECEIPT.change)
-            .limit(most)
-        )
+        rows_of_both = _changed_receipts(site_id, me, max(place.known, at), place.until)
+        found = rows_of_both.order_by("change").limit(most).subquery()
+        of_message = and_(_MESSAGE.site_id == site_id, _MESSAGE.id == found.c.message_id)
+        joined = found.join(chat_messages, of_message).join(chat_devices, chat_devices.c.id == found.c.device_id)
+        shown = select(found, chat_devices.c.device, visible_to(me).label("is_visible"))
+        statement = shown.select_from(joined).order_by(found.c.change)
         rows = (await sql.execute(statement)).all()
         for one, change in grouped(_receipt(row) for row in rows if row.is_visible):
             if not part.add(part.receipts, one):
@@ -267,6 +272,16 @@ async def _read_receipts(sql: AsyncConnection, site_id: int, me: int, place: Syn
         if len(rows) < most:
             return SyncPlace(place.until)
         at = rows[-1].change
+
+
+def _changed_receipts(site_id: int, me: int, behind: int, until: int) -> CompoundSelect[Any]:
+    changed = (_RECEIPT.site_id == site_id, _RECEIPT.change > behind, _RECEIPT.change <= until)
+    names = ("message_id", "user_id", "device_id", "delivered_at", "read_at", "change")
+    columns = [_RECEIPT[name] for name in names]
+    of_sent = select(*columns).where(*changed, _RECEIPT.sender_id == me)
+    # (Nobody has a receipt for a message of its own.)
+    of_read = select(*columns).where(*changed, _RECEIPT.user_id == me, _RECEIPT.read_at.is_not(None))
+    return union_all(of_sent, of_read)
 
 
 def _receipt(row: Row[Any]) -> ReceiptRow:

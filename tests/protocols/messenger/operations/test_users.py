@@ -11,7 +11,13 @@ from msgspec import structs
 from sqlalchemy import insert, select, update
 
 from app.clock import now_ms, rfc3339
-from app.protocols.messenger.journal_tables import chat_devices, chat_networks, chat_sessions, chat_users
+from app.protocols.messenger.journal_tables import (
+    chat_devices,
+    chat_networks,
+    chat_rooms,
+    chat_sessions,
+    chat_users,
+)
 from app.protocols.messenger.operations import journal_listed_users
 from tests.protocols.messenger.operations.office import Office
 
@@ -113,10 +119,35 @@ async def test_a_user_is_added(office: Office) -> None:
 
 
 async def test_users_of_a_backend(office: Office) -> None:
-    """Where users are those of the site's backend, nobody is added here."""
+    """Beside a backend users and rooms are listed and seen with the names that it gave; nobody is added, and what is
+    the backend's to decide is refused. A room that was made here takes them in by these names."""
+    own = await office.company.room(name="own")
     office.company.site = structs.replace(office.company.site, auth_url="http://127.0.0.1/rooms")
-    assert await office.refused("users.add", login="ann") == "400 bad_parameter"
-    assert (await office.do("users.list"))["has_backend"] is True
+    async with office.company.sql.writing(office.company.site) as (sql, site_id):
+        values = {"site_id": site_id, "external": "Ana", "name": "Ana", "created_at": 0}
+        user = (await sql.execute(insert(chat_users).values(**values).returning(chat_users.c.id))).scalar_one()
+        values = {"site_id": site_id, "external": "orders", "name": "Orders", "kind": "chat", "created_at": 0}
+        room = (await sql.execute(insert(chat_rooms).values(**values).returning(chat_rooms.c.id))).scalar_one()
+    listed = await office.do("users.list", text="na")
+    assert (listed["has_backend"], [one["login"] for one in listed["items"]]) == (True, ["Ana"])
+    shown = await office.do("users.show", user=user)
+    assert (shown["of_backend"], shown["user_room"], shown["blocked_seconds"]) == (True, "user_Ana", 0)
+    assert (await office.do("rooms.show", room=room))["core_room"] == "orders"
+    await office.do("users.change", user=user, name="Ana A.")
+    await office.do("users.end_sessions", user=user)
+    await office.do("rooms.set_member", room=own, login="Ana")
+    assert [one["login"] for one in (await office.do("rooms.show", room=own))["items"]] == ["Ana"]
+    refused = [
+        ("users.add", {"login": "ann"}),
+        ("users.disable", {"user": user}),
+        ("users.set_password", {"user": user}),
+        ("users.change", {"user": user, "admin": True}),
+        ("rooms.change", {"room": room, "name": "x"}),
+        ("rooms.set_member", {"room": room, "user": user}),
+        ("rooms.archive", {"room": room}),
+    ]
+    for name, given in refused:
+        assert await office.refused(name, **given) == "409 of_backend", name
 
 
 async def test_a_user_is_changed(office: Office) -> None:

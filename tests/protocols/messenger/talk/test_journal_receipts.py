@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert
+import pytest
+from sqlalchemy import insert, update
 
 from app.journal.tables import deliveries, devices, messages
-from app.protocols.messenger.journal_tables import chat_receipts, chat_sent
+from app.protocols.messenger.journal_tables import chat_receipts, chat_sent, chat_users
 from app.protocols.messenger.talk.facts import AckedSeq, SentRow
 from app.protocols.messenger.talk.journal_acks import AckQuestion, ack_page, forget_seqs
 from app.protocols.messenger.talk.journal_outbox import finish
@@ -18,8 +19,8 @@ from tests.protocols.messenger.talk.talk_ground import NOW, Ground
 
 
 async def told(ground: Ground) -> list[tuple[list[str], dict[str, Any]]]:
-    """The receipts in the outbox, with the rooms that they go to."""
-    rows = [(row.rooms, msgspec.json.decode(row.body)) for row in await ground.outbox()]
+    """The receipts for senders in the outbox, with the rooms that they go to."""
+    rows = [(row.rooms, msgspec.json.decode(row.body)) for row in await ground.outbox() if row.but_device is None]
     return [(rooms, data) for rooms, (event, data) in rows if event == "receipt"]
 
 
@@ -38,7 +39,7 @@ async def deliver(ground: Ground, *acked: AckedSeq) -> set[AckedSeq]:
 
 
 async def test_read_messages(ground: Ground) -> None:
-    """The sender is told once, of messages of others that the reader sees."""
+    """The sender is told once, of messages of others that the reader sees; so are the reader's other devices."""
     me, you, other = await ground.users(3)
     mine = await ground.send(me, ChatTarget(user=you))
     more = await ground.send(me, ChatTarget(user=you))
@@ -49,7 +50,13 @@ async def test_read_messages(ground: Ground) -> None:
     assert await told(ground) == [([f"user_{me}"], receipt)]
     assert await ground.read(you, [mine.id], device="phone") == 0
     assert await ground.read(you, [mine.id], device="pad") == 1
-    assert len(await told(ground)) == 1
+    rows = await ground.outbox()
+    at_pad = {"ids": [mine.id], "user": you, "device": "pad", "state": "read", "at": NOW + 2}
+    assert [msgspec.json.decode(row.body) for row in rows] == [["receipt", at_pad]] * 2
+    assert [(row.rooms, row.but_user, row.but_device) for row in rows] == [
+        ([f"user_{me}"], None, None),
+        ([f"user_{you}"], f"user_{you}", "pad"),
+    ]
 
 
 async def test_delivered_messages(ground: Ground) -> None:
@@ -124,13 +131,17 @@ async def test_a_member_that_left_after_its_ack(ground: Ground) -> None:
     assert [data["user"] for _, data in await told(ground)] == [you]
 
 
-async def test_acks_of_the_journal(ground: Ground) -> None:
-    """The journal's acks are found in pages; messages that have ended long ago are forgotten."""
+@pytest.mark.parametrize("name", ["", "x_7 é"], ids=["number", "text"])
+async def test_acks_of_the_journal(ground: Ground, name: str) -> None:
+    """The journal's acks are found in pages, by the number of a user or its id at a backend; messages that have ended
+    long ago are forgotten."""
     me, you = await ground.users(2)
     ids = [(await ground.send(me, ChatTarget(user=you))).id for _ in range(3)]
     await sent(ground, *zip((21, 22, 23), ids, strict=True))
     async with ground.sql.writing(ground.site) as (sql, site_id):
-        device = insert(devices).values(site_id=site_id, user=f"user_{you}", device="a").returning(devices.c.id)
+        await sql.execute(update(chat_users).where(chat_users.c.id == you).values(external=name or None))
+        user = f"user_{name or you}"
+        device = insert(devices).values(site_id=site_id, user=user, device="a").returning(devices.c.id)
         row = (await sql.execute(device)).scalar_one()
         for seq, acked_at, waiting in ((21, NOW, 0), (22, None, 1), (23, NOW, 0)):
             counts = {"n_waiting": waiting, "n_acked": 1 - waiting, "addressed": 1}
@@ -139,11 +150,11 @@ async def test_acks_of_the_journal(ground: Ground) -> None:
             fate = {"site_id": site_id, "seq": seq, "device_id": row, "state": 2 if acked_at else 0}
             await sql.execute(insert(deliveries).values(**fate, acked_at=acked_at))
     async with ground.sql.reading(ground.site) as (sql, site_id):
-        page = await ack_page(sql, AckQuestion(site_id, 0, 2, NOW))
+        page = await ack_page(sql, AckQuestion(site_id, 0, 2, NOW), are_texts=bool(name))
         assert (page.seqs, page.acks, page.ended) == ([21, 22], [AckedSeq(21, you, "a")], [])
-        later = await ack_page(sql, AckQuestion(site_id, 22, 2, NOW + 4_000_000))
+        later = await ack_page(sql, AckQuestion(site_id, 22, 2, NOW + 4_000_000), are_texts=bool(name))
         assert (later.seqs, later.acks, later.ended) == ([23], [AckedSeq(23, you, "a")], [23])
-        assert (await ack_page(sql, AckQuestion(site_id, 23, 2, NOW))).seqs == []
+        assert (await ack_page(sql, AckQuestion(site_id, 23, 2, NOW), are_texts=bool(name))).seqs == []
     await deliver(ground, *page.acks, *later.acks)
     assert [data["ids"] for _, data in await told(ground)] == [[ids[0], ids[2]]]
     async with ground.sql.writing(ground.site) as (sql, site_id):

@@ -126,8 +126,28 @@ async def test_what_comes_during_a_round(ground: Ground) -> None:
     assert texts(await device.sync()) == ["room", "last"]
 
 
+async def test_receipts_of_messages_that_one_has_read(ground: Ground) -> None:
+    """A device learns which messages another device of its user has read, in the order of the changes; those that are
+    delivered alone are no news."""
+    me, you = await ground.users(2)
+    ids = [(await ground.send(you, ChatTarget(user=me))).id for _ in range(3)]
+    own = (await ground.send(me, ChatTarget(user=you))).id
+    await ground.read(me, ids[:1])
+    await ground.read(you, [own])
+    await ground.read(me, ids[1:2])
+    device = Device(ground, me)
+    await device.sync()
+    assert [(one["ids"], one["user"], one["state"]) for one in device.receipts] == [
+        (ids[:1], me, "read"),
+        ([own], you, "read"),
+        (ids[1:2], me, "read"),
+    ]
+    await device.sync()
+    assert device.receipts == []
+
+
 async def test_receipts_of_own_messages(ground: Ground) -> None:
-    """The sender's devices learn who has read what, in groups, behind the messages; other users learn nothing."""
+    """The sender's devices learn who has read what, in groups, behind the messages; a reader learns of itself alone."""
     me, you, other = await ground.users(3)
     room, device = await ground.room([me, you, other]), Device(ground, me)
     sent = [(await ground.send(me, ChatTarget(room=room))).id for _ in range(3)]
@@ -142,7 +162,7 @@ async def test_receipts_of_own_messages(ground: Ground) -> None:
     assert [(one["ids"], one["user"]) for one in device.receipts] == [(sent[:1], other)]
     stranger = Device(ground, other)
     await stranger.sync()
-    assert stranger.receipts == []
+    assert [(one["ids"], one["user"]) for one in stranger.receipts] == [(sent[:1], other)]
 
 
 @pytest.mark.parametrize(

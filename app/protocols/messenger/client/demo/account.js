@@ -64,23 +64,27 @@ export class Account {
     const waiting = [...this.#chat.registrations.values()].filter((one) => one.state === "waiting");
     const section = this.#find(".registrations");
     section.hidden = !waiting.length;
-    section.querySelector("ul").replaceChildren(...waiting.map((one) => this.#registration(section, one)));
+    const list = section.querySelector("ul");
+    // Rows stay, so that the keyboard stays on their buttons.
+    const shown = new Map([...list.children].map((item) => [Number(item.dataset.id), item]));
+    shown.forEach((item, id) => waiting.some((one) => one.id === id) || item.remove());
+    list.append(...waiting.filter(({ id }) => !shown.has(id)).map((one) => this.#registration(one)));
   }
 
-  #registration(section, { id, login, name }) {
-    const button = (label, event) =>
-      element(
-        "button",
-        {
-          type: "button",
-          className: "quiet",
-          ariaLabel: `${label} ${login}`,
-          onclick: () => attempt(section, () => this.#chat.ask(event, { id })),
-        },
-        label,
-      );
-    const words = element("span", {}, element("strong", {}, name), ` as ${login}`);
-    return element("li", { className: "row" }, words, element("span", { className: "buttons" }, button("Accept", "registration_accept"), button("Refuse", "registration_refuse")));
+  #registration({ id, login, name }) {
+    const item = element("li", { className: "row" });
+    item.dataset.id = id;
+    const decide = (label, event) => {
+      const onclick = () => attempt(item, () => this.#chat.ask(event, { id }));
+      return element("button", { type: "button", className: "quiet", ariaLabel: `${label} ${login}`, onclick }, label);
+    };
+    const buttons = [decide("Accept", "registration_accept"), decide("Refuse", "registration_refuse")];
+    item.append(
+      element("span", {}, element("strong", {}, name), ` as ${login}`),
+      element("span", { className: "buttons" }, ...buttons),
+      element("p", { className: "problem", role: "alert" }),
+    );
+    return item;
   }
 }
 

@@ -28,6 +28,7 @@ export class Thread {
   #hasMore = false;
   /** Whether the log follows what comes: not while somebody reads further up. */
   #isAtEnd = true;
+  #top = 0;
 
   /**
    * @param {string} prefix begins the ids of this thread's messages in the page
@@ -46,6 +47,7 @@ export class Thread {
     for (const event of ["messages", "receipts", "outgoing", "failed", "directory"]) {
       chat.on(event, () => this.refresh());
     }
+    chat.on("outgoing", () => (this.#isAtEnd = true));
     document.addEventListener("visibilitychange", () => this.refresh());
     log.addEventListener("scroll", () => this.#scrolled());
     // Also when a picture has been loaded, or the window has another size.
@@ -87,7 +89,12 @@ export class Thread {
   }
 
   #scrolled() {
-    this.#isAtEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR;
+    const isNearEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR;
+    // The log may have grown since it was scrolled to its end: only a way up is that of a reader.
+    if (isNearEnd || this.#log.scrollTop < this.#top) {
+      this.#isAtEnd = isNearEnd;
+    }
+    this.#top = this.#log.scrollTop;
     if (this.#log.scrollTop < NEAR && this.#hasMore) {
       this.#hasMore = false;
       this.#shown += PAGE;
