@@ -242,7 +242,8 @@ def test_an_admin_from_the_environment(server: Deployment, drivers: Drivers, dat
     eventually(lambda: logins_of(database, "solo") == ["Root"], "the admin", 20, interval_seconds=0.2)
     client = first.stranger()
     assert log_in(client, "root", "from outside")["must_change_password"] is False
-    assert client.ask("room_create", {"name": "lobby", "kind": "admins"})["ok"] is True
+    made = client.ask("user_create", {"login": "made", "name": "Made"})
+    assert made["ok"] is True, made
     assert change(client, "root", "my own", old="from outside")["ok"]
     server.nodes[1].stop()
     server.nodes[1].start()

@@ -64,7 +64,10 @@ def test_simulated_users(api: Api, team: Chatting) -> None:
     assert sorted(one["login"] for one in people if one["login"].startswith("~")) == [
         f"~load-{number}" for number in (1, 2, 3, 9)
     ]
-    assert bystander.ask("search", {"text": "load"})["messages"] == []
+    rooms = {one["id"] for one in bystander.ask("sync", {"cursor": None})["rooms"]}
+    found = bystander.ask("search", {"text": "load"})["messages"]
+    assert [one for one in found if one["to"]["room"] not in rooms] == []
+    assert not [name for name in bystander.names() if name == "message"]
 
 
 def take_part(client: Client, room: int, messages: int) -> None:

@@ -29,7 +29,7 @@ async def test_the_state_of_a_server(redis: Redis, valkey: Valkey) -> None:
     assert state.version
     assert state.policy == "noeviction"
     scripts = [one for one in state.slow if one.command == "EVALSHA"]
-    assert [(one.script, one.key) for one in scripts] == [("send", "recado:{shop}:")]
+    assert [(one.script, one.key) for one in scripts] == [("send_turn", "recado:{shop}:")]
     assert scripts[0].microseconds >= 0
     assert scripts[0].at > 1_000_000_000_000
     assert [(one.script, one.key) for one in state.slow if one.command == "ECHO"] == [("", "")]

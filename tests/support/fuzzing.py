@@ -227,6 +227,13 @@ class _StreamOffer:
         transport = cast(asyncio.Transport, self.transport)
         return StreamSocket(transport, TurnFlusher(), set(), is_chunked=True, is_slow=False)
 
+    def take_body(self) -> None:
+        """There is no way past the messages of ASGI."""
+
+    def answer(self, _headers: bytes, _body: bytes) -> bool:
+        """The same."""
+        return False
+
     def give_reason(self, reason: str) -> None:
         """Take the text of the status line, which has to be one line."""
         assert not {0x0A, 0x0D} & set(reason_phrase(reason))

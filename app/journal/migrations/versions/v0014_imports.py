@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import BigInteger, Column, Integer, PrimaryKeyConstraint, Text
 
-revision = "0012"
+revision = "0014"
 down_revision = "0013"
 
 
