@@ -10,10 +10,8 @@ from msgspec import Struct
 
 from app.canary.wire import OwnPort, Wire, WireError
 from app.load.chat_login import ScramLogin
+from app.load.device import join
 
-_PATH = "/socket.io/?EIO=4&transport=websocket"
-_SID = re.compile(r'^0\{"sid":"([0-9a-f]{1,32})\.')
-_CONNECT_SECONDS = 20.0
 _ANSWER_SECONDS = 20.0
 
 
@@ -69,22 +67,9 @@ class ChatDevice:
     @classmethod
     async def connect(cls, target: OwnPort, site: str, name: str) -> "ChatDevice":
         """Connects a stranger with this deviceId. Raises WireError, OSError, TimeoutError."""
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            wire = await Wire.open(target)
-            try:
-                await wire.upgrade(_PATH)
-                hello = _SID.match(await wire.read_text())
-                if hello is None:
-                    raise WireError("no Engine.IO session")
-                about = {"deviceId": name, "app": {"name": "recado load"}}
-                wire.write_text(f"40/{site},{msgspec.json.encode(about).decode()}")
-                while not (packet := await wire.read_text()).startswith(f"40/{site},"):
-                    if packet.startswith(f"44/{site},"):
-                        raise WireError("the connect was refused")
-            except BaseException:
-                wire.close()
-                raise
-        return cls(wire, site, hello[1])
+        about = {"deviceId": name, "app": {"name": "recado load"}}
+        wire, node = await join(target, site, msgspec.json.encode(about).decode())
+        return cls(wire, site, node)
 
     async def log_in(self, user: ChatUserLogin) -> None:
         """Logs in. The device is in the core when the first event of the queue may come. Raises WireError."""

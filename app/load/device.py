@@ -18,6 +18,26 @@ _MESSAGE = re.compile(rf'\["{EVENT}",(\d{{1,9}})\]')
 _CONNECT_SECONDS = 20.0
 
 
+async def join(target: OwnPort, namespace: str, credentials: str) -> tuple[Wire, str]:
+    """Connects a client to a site with these credentials (JSON); answers its connection and the process of the server
+    that has the session. Raises WireError, OSError, TimeoutError."""
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        wire = await Wire.open(target)
+        try:
+            await wire.upgrade(_PATH)
+            hello = _SID.match(await wire.read_text())
+            if hello is None:
+                raise WireError("no Engine.IO session")
+            wire.write_text(f"40/{namespace},{credentials}")
+            while not (packet := await wire.read_text()).startswith(f"40/{namespace},"):
+                if packet.startswith(f"44/{namespace},"):
+                    raise WireError("the connect was refused")
+        except BaseException:
+            wire.close()
+            raise
+    return wire, hello[1]
+
+
 class LoadDevice:
     """Lives from `open` until `close`, or until the server closes it."""
 
@@ -31,22 +51,8 @@ class LoadDevice:
     @classmethod
     async def open(cls, target: OwnPort, key: str, name: str) -> "LoadDevice":
         """Connects a device of the hidden site. Raises WireError, OSError, TimeoutError."""
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            wire = await Wire.open(target)
-            try:
-                await wire.upgrade(_PATH)
-                hello = _SID.match(await wire.read_text())
-                if hello is None:
-                    raise WireError("no Engine.IO session")
-                credentials = msgspec.json.encode({"token": key, "meta": name, "deviceId": name}).decode()
-                wire.write_text(f"40/{CANARY_SITE},{credentials}")
-                while not (packet := await wire.read_text()).startswith(f"40/{CANARY_SITE},"):
-                    if packet.startswith(f"44/{CANARY_SITE},"):
-                        raise WireError("the connect was refused")
-            except BaseException:
-                wire.close()
-                raise
-        return cls(wire, hello[1])
+        credentials = msgspec.json.encode({"token": key, "meta": name, "deviceId": name}).decode()
+        return cls(*await join(target, CANARY_SITE, credentials))
 
     async def run(self, arrived: Callable[[int], None]) -> None:
         """Reads until the session ends, and tells the number of each message. Never raises but when cancelled."""

@@ -170,6 +170,9 @@ class ChatterEvents:
             self._counts.faults["messenger"] += 1
             _log.exception("event failed", site=caller.site.name, event_name=event.name)
             return ChatUnavailable().answer, "failed"
+        finally:
+            # An error that was raised here holds this frame.
+            del taken
 
     def _send(self, chatter: Chatter, ack_id: int | None, answer: dict[str, Any], code: str) -> None:
         self._counts.of(chatter.caller.site.name).part(MessengerCounts).events[code] += 1

@@ -76,8 +76,7 @@ class Synchronisation:
         answer = _unpacked(answer)
         budget = most
         while True:
-            plain = msgspec.json.decode(msgspec.json.encode(answer))
-            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, plain)
+            shown: dict[str, Any] = await self._names.shown(caller.site, SYNCHRONISED, answer)
             size = len(msgspec.json.encode(shown))
             if size <= most or budget <= _FRAME_BYTES:
                 return shown, size

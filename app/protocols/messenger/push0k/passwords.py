@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from hashlib import sha256
 
 from msgspec import Struct
 
@@ -29,12 +28,6 @@ class ImportedKeys(Struct, frozen=True):
 def is_kept(stored: str) -> bool:
     """Whether clients can make the stored hash of a password again."""
     return _HASH.fullmatch(stored) is not None
-
-
-def form_of(password: str) -> str:
-    """The form of a password, as clients make it."""
-    once = sha256(password.encode()).hexdigest()
-    return sha256(once.encode()).hexdigest()
 
 
 def imported_keys(stored: str, iterations: int) -> ImportedKeys:
