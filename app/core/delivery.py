@@ -383,7 +383,9 @@ class Delivery:
     def _send_resync(self, connection: Connection, reason: str, last_seq: int) -> None:
         """Tells the client to fetch everything, because messages up to `last_seq` were lost."""
         connection.told_seq = max(connection.told_seq, last_seq)
-        connection.receiver.send_resync(lambda: self._errands.start(self._settle(connection, last_seq)))
+        connection.receiver.send_resync(
+            lambda: self._errands.start(self._settle(connection, last_seq)), is_repeat=reason == "due"
+        )
         self._counts.of(connection.site.name).resyncs[reason] += 1
         _log.info("resync sent", site=connection.site.name, number=connection.number, reason=reason)
 

@@ -304,8 +304,9 @@ class Receiver(Protocol):
     def send_whisper(self, body: bytes) -> None:
         """Writes an event that is kept nowhere, without an ack."""
 
-    def send_resync(self, received: Callable[[], None]) -> None:
-        """Writes a `_resync`; `received` is called when the client is known to have it, at most once."""
+    def send_resync(self, received: Callable[[], None], is_repeat: bool) -> None:
+        """Writes a `_resync`; `received` is called when the client is known to have it, at most once. `is_repeat`: the
+        same loss may have been told to an earlier connection."""
 
     def close(self, reason: str) -> None:
         """Ends the connection, so that the client connects again."""

@@ -16,6 +16,10 @@ from app.socketio.engine_packet import EncodedPacket
 class LinkSession(Protocol):
     """The session that carries a link; see `EngineSession`."""
 
+    @property
+    def answers_ahead(self) -> bool:
+        """Whether its client answers a ping ahead of what it has written before."""
+
     def close(self, reason: str) -> None:
         """Ends the transport."""
 
@@ -96,19 +100,35 @@ class DeviceReceiver:
         """Writes an event without an ack."""
         self.send(EncodedPacket(self._prefix + body))
 
-    def send_resync(self, received: Callable[[], None]) -> None:
+    def send_resync(self, received: Callable[[], None], is_repeat: bool) -> None:
         """Writes a `_resync`. Clients cannot acknowledge it: it has no arguments, and a callback would be one.
 
         Receipts are asked for before and behind it. A client that had left the site before the `_resync` answers both,
         but its DISCONNECT arrives before the first answer. (A client that leaves because of it leaves after that.)
+        Where answers run ahead, that DISCONNECT may still wait for the end of an earlier write: it comes before the
+        answer to one more ping, sent after the others. A repeated `_resync` has no such ping: a page that reloads on
+        each, faster than that, would do so for ever.
         """
         session, connection = self._link.session, self.connection
         if connection is None:
             return  # the client has left
         was_here: list[bool] = []
-        session.confirm_receipt(lambda: was_here.append(connection.phase is not ConnectionPhase.CLOSED))
+
+        def look() -> None:
+            was_here.append(connection.phase is not ConnectionPhase.CLOSED)
+
+        def settle() -> None:
+            if was_here[-1]:
+                received()
+
+        def look_and_settle() -> None:
+            look()
+            settle()
+
+        session.confirm_receipt(look)
         self.send(EncodedPacket(self._prefix + b'["_resync"]'))
-        session.confirm_receipt(lambda: received() if any(was_here) else None)
+        is_sure = is_repeat or not session.answers_ahead
+        session.confirm_receipt(settle if is_sure else lambda: session.confirm_receipt(look_and_settle))
 
     @property
     def live_id(self) -> str:

@@ -127,6 +127,12 @@ class EngineSession(EngineOutlet):
         """Bind the session to these origins (None: any) from here on; False: it has told another one."""
         return allow_origins(self, allowed)
 
+    @property
+    def answers_ahead(self) -> bool:
+        """Whether the client answers our pings ahead of what its code has written: a version 3 client keeps what it
+        writes until an earlier write has ended, while its WebSocket answers at once."""
+        return self.version == 3 and self.socket is not None
+
     def confirm_receipt(self, received: Callable[[], None]) -> None:
         """Call `received` once the client has all packets sent before, if that ever becomes known.
 

@@ -128,7 +128,7 @@ class RecordingReceiver:
         """Record an event that is kept nowhere."""
         self._note("whisper", body)
 
-    def send_resync(self, received: Callable[[], None]) -> None:
+    def send_resync(self, received: Callable[[], None], is_repeat: bool) -> None:
         """Record a `_resync`, and keep the callback for a test that confirms its receipt."""
         self.receipts.append(received)
         self._note("resync")

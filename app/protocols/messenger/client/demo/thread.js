@@ -58,6 +58,7 @@ export class Thread {
 
   /** Shows a conversation, and the message with this id in it. */
   async show(to, id) {
+    const before = document.activeElement;
     this.clear();
     this.#to = to;
     this.#isAtEnd = id === undefined;
@@ -66,7 +67,10 @@ export class Thread {
       this.#shown *= 2;
       await this.refresh();
     }
-    this.#items.get(String(id))?.item.focus();
+    // A person may have begun to write meanwhile.
+    if (document.activeElement === before || document.activeElement === document.body) {
+      this.#items.get(String(id))?.item.focus();
+    }
   }
 
   /** Shows nothing. */
