@@ -73,12 +73,15 @@ chat_users = Table(
     _flag("must_change"),
     #: How a client makes the password of it, `scram` or the name of an imported form.
     Column("scheme", Text, nullable=False, server_default="scram"),
+    #: Counts the site's users that were ever given a password, from 1: made-up answers have the iterations of one.
+    Column("keyed", Integer),
     #: The number of the site at which sessions of the user last ended early: nodes close their connections.
     Column("voided", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("site_id", "login_key"),
     UniqueConstraint("site_id", "external"),
     Index("chat_users_voided", "site_id", "voided"),
+    Index("chat_users_keyed", "site_id", "keyed", unique=True),
     # The columns that lists are filtered by.
     Index("chat_users_listed", "site_id", "id", "login_key", "external", "name", "is_disabled", "is_admin"),
     sqlite_autoincrement=True,

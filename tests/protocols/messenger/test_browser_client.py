@@ -126,6 +126,23 @@ def test_a_wrong_server_gets_no_proof(page: Page, answer: str) -> None:
     assert run(page, body, answer=answer) == "wrong_server"
 
 
+def test_another_password_has_the_salt_of_the_one_before(page: Page) -> None:
+    """The keys of a new password are made with the salt that the login's answer has named, so that strangers who ask
+    for the login see no change."""
+    body = """
+        const salt = "W22ZaJ0SNY7soEsUEjb6gQ==";
+        fake.answers.login = ({ data }) => ({ ok: true, data: `${data.slice(data.indexOf("r="))}X,s=${salt},i=4096` });
+        fake.answers.password = () => ({ ok: true, data: "v=AAAA" });
+        await chat.changePassword("old one", "new one").catch((error) => error);
+        const { salt: kept, iterations, stored_key } = fake.of("password")[0];
+        const bytes = Uint8Array.from(atob(salt), (one) => one.charCodeAt(0));
+        const keys = await recado.newKeys("new one", iterations, bytes);
+        const other = await recado.newKeys("new one", iterations);
+        return [kept === salt, keys.stored_key === stored_key, other.salt === salt, iterations];
+    """
+    assert run(page, body) == [True, True, False, 600_000]
+
+
 def test_saslprep_is_that_of_the_server(page: Page) -> None:
     """Texts are prepared, and harmful ones refused, as the server's library does it."""
     texts = [
