@@ -193,10 +193,10 @@ class RedisQueues:
         words = (self._deadline(site), change.number or "", encode_text(change.user_room), joins, leaves, change.most)
         return _number(self._run("change_rooms", site, self.now_ms, *words))
 
-    def set_own_rooms(self, site: Site, user_room: str, device_id: str, rooms: Sequence[str]) -> Awaitable[int]:
+    def set_device_rooms(self, site: Site, user_room: str, device_id: str, rooms: Sequence[str]) -> Awaitable[int]:
         """Gives a device rooms of its own; see `QueueStore`."""
         words = (encode_text(user_room), encode_text(device_id), msgspec.json.encode(room_names(rooms)))
-        return _number(self._run("own_rooms", site, self.now_ms, self._deadline(site), *words))
+        return _number(self._run("device_rooms", site, self.now_ms, self._deadline(site), *words))
 
     def disconnect(self, site: Site, connection: int, devices: Sequence[tuple[bytes, int]]) -> Awaitable[list[bool]]:
         """Takes a connection out; see `QueueStore`."""

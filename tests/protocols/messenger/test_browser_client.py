@@ -484,8 +484,9 @@ def test_long_texts_take_no_time(page: Page, piece: str) -> None:
 
 def test_a_page_takes_part_in_load_tests(page: Page) -> None:
     """A page sends messages for a load test once it has said that it takes part, as many as it is asked for, also after
-    a refusal for the time being; each tells how long the answer before took. It takes part until it says otherwise."""
-    before, sent, after = run(
+    a refusal for the time being; each tells how long the answer before took. It joins a run first, sends nothing for
+    one that it may not join, and takes part until it says otherwise."""
+    before, sent, after, joined = run(
         page,
         """
         const { takePart } = await import('/recado/messenger-load.js');
@@ -494,6 +495,8 @@ def test_a_page_takes_part_in_load_tests(page: Page) -> None:
         const before = fake.of("message").length;
         const end = takePart(chat);
         let taken = 0;
+        fake.answers.load_join = ({ run }) => run === "1-ab"
+          ? { ok: true } : { ok: false, error: { code: "bad_request", message: "over" } };
         const all = new Promise((resolve) => {
           fake.answers.message = () => {
             if (fake.of("message").length === 1) {
@@ -505,15 +508,18 @@ def test_a_page_takes_part_in_load_tests(page: Page) -> None:
           };
         });
         await chat.socket.bring("load_test", { ...plan, run: "", messages: 0 });
+        await chat.socket.bring("load_test", { ...plan, run: "0-ef" });
         await chat.socket.bring("load_test", plan);
         await all;
         const sent = fake.of("message");
+        const first = fake.asked.findIndex(([name]) => name === "message");
+        const joined = fake.asked.slice(0, first).filter(([name]) => name === "load_join").map(([, { run }]) => run);
         end();
         await chat.socket.bring("load_test", { ...plan, run: "2-cd" });
-        return [before, sent, fake.of("message").length - sent.length];
+        return [before, sent, fake.of("message").length - sent.length, joined];
         """,
     )
-    assert (before, len(sent), after) == (0, 21, 0)
+    assert (before, len(sent), after, joined) == (0, 21, 0, ["0-ef", "1-ab"])
     assert {(one["to"]["room"], one["kind"], one["data"]["run"]) for one in sent} == {(12, "load", "1-ab")}
     assert len({one["id"] for one in sent}) == 21
     assert all(one["data"]["ms"] >= 0 for one in sent[-3:])

@@ -12,9 +12,9 @@ local handle = call('HGET', P .. 'devices', device_name(ARGV[3], ARGV[4]))
 local state = handle and call('HGET', P .. 'user:' .. ARGV[3], handle)
 if not state then return 0 end
 local key = P .. 'device:' .. handle
-local old = call('HGET', key, 'own_rooms')
-if old then drop_own_rooms(handle, old) end
+local old = call('HGET', key, 'device_rooms')
+if old then drop_device_rooms(handle, old) end
 local rooms = cjson.decode(ARGV[5])
-if #rooms > 0 then call('HSET', key, 'own_rooms', ARGV[5]) end
+if #rooms > 0 then call('HSET', key, 'device_rooms', ARGV[5]) end
 for _, room in ipairs(rooms) do call('HSET', P .. 'room:' .. room, handle, state) end
 return 1
