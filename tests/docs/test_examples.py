@@ -50,6 +50,7 @@ NOT_RUN = {
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
     "docs/messenger.md html 1": "tests/protocols/messenger/test_demo_page.py: a page in a browser",
+    "docs/messenger.md js 1": "tests/contract/test_messenger_beside.py: a page in a browser",
     "docs/topics.md sh 1": "tests/contract/test_topics_browser.py: a stream without end",
     "docs/topics.md sh 2": "tests/contract/test_topics_browser.py, beside the stream",
     "docs/topics.md html 1": "tests/contract/test_topics_browser.py: EventSource of a browser",
