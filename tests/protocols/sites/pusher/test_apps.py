@@ -41,9 +41,12 @@ def test_sites_come_change_and_go() -> None:
     assert found(apps, "2", "k2", "s2") is None
     sites["two"] = two
     assert found(apps, "2", "k2", "s2") == "two"
+    become(one, site("one", "4"))
+    apps.add(one)
+    assert [found(apps, "1"), found(apps, "4")] == [None, "one"]
     become(one, site("one", "3", secret="other"))
     apps.add(one)
-    assert [found(apps, "1"), found(apps, "3"), found(apps, "3", secret="other")] == [None, None, "one"]
+    assert [found(apps, "4"), found(apps, "3"), found(apps, "3", secret="other")] == [None, None, "one"]
     become(two, make_site("two"))
     apps.add(two)
     assert found(apps, "2", "k2", "s2") is None

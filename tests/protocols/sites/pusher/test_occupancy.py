@@ -50,15 +50,15 @@ class Node:
 async def test_nodes_are_added_up() -> None:
     """Connections are added; a user on two nodes is one user; rooms are the same in any case."""
     other = Node(["user_1", "A"], ["user_2", "a", "b"])
-    node = Node(["user_1", "a"], ["user_1", "a", "A"], ["user_3"], others=[other])
+    node = Node(["user_1", "a"], ["user_1", "a", "A"], ["user_3", "a"], others=[other])
     found = await node.occupancy.ask(PUSHED, ["A", "b", "c"], with_users=True)
     assert {name: (facts.subscriptions, facts.users) for name, facts in found.items()} == {
-        "a": (4, {"1", "2"}),
+        "a": (5, {"1", "2", "3"}),
         "b": (1, {"2"}),
     }
     found = await node.occupancy.ask(PUSHED, None)
     assert {name: (facts.subscriptions, facts.users) for name, facts in found.items()} == {
-        "a": (4, set()),
+        "a": (5, set()),
         "b": (1, set()),
     }
     assert await node.occupancy.ask(PUSHED, None, "B") == {"b": found["b"]}

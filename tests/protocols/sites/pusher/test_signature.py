@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.protocols.sites.pusher import signature as signature_module
 from app.protocols.sites.pusher.signature import (
     SIGNED_SECONDS,
     NotSigned,
@@ -70,6 +71,14 @@ def test_exactly_the_signatures_of_a_second_implementation(
     ]
     for request, key in wrong:
         assert not has_signature(request, key)
+
+
+def test_the_stand_in_for_no_secret_is_no_secret() -> None:
+    """A request that is signed with the text that stands for an unknown key's secret does not count."""
+    fields = {"auth_key": "k", "auth_timestamp": "1", "auth_version": "1.0"}
+    signature = signature_of(signature_module._NO_SECRET, "GET", "/a", fields)
+    request = signed_request("GET", ["/a"], [*fields.items(), ("auth_signature", signature)])
+    assert not has_signature(request, None)
 
 
 @pytest.mark.parametrize(
