@@ -46,9 +46,10 @@ class RunningServer(Struct, frozen=True):
 
     def client(self, timeout_seconds: float = _TIMEOUT_SECONDS) -> httpx.Client:
         """A client for it, to be closed by the caller. Raises BackendError when the certificate cannot be read."""
-        return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self._trust())
+        return httpx.Client(timeout=timeout_seconds, trust_env=False, verify=self.trust())
 
-    def _trust(self) -> ssl.SSLContext | bool:
+    def trust(self) -> ssl.SSLContext | bool:
+        """The certificates to trust and to show; True: those of the system. Raises BackendError."""
         if self.certificate is None and self.ca is None and self.client_cert is None:
             return True
         trust = _read(self.ca or self.certificate, lambda file: ssl.create_default_context(cafile=file))
