@@ -49,7 +49,7 @@ class SendDoor:
             async with self._session.post(
                 URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
             ) as response:
-                text = (await response.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
+                text = (await _begin_of(response.content)).decode("utf-8", "replace")
                 seconds = _seconds(response.headers.get("Retry-After", ""))
                 return Answer(response.status, text, seconds, "Idempotent-Replayed" in response.headers)
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
@@ -58,6 +58,14 @@ class SendDoor:
     async def close(self) -> None:
         """Closes every connection."""
         await self._session.close()
+
+
+async def _begin_of(content: aiohttp.StreamReader) -> bytes:
+    """The answer's body up to the bound; it may arrive in parts."""
+    begin = b""
+    while len(begin) < MAX_ANSWER_BYTES and (part := await content.read(MAX_ANSWER_BYTES - len(begin))):
+        begin += part
+    return begin
 
 
 def _seconds(text: str) -> float:
