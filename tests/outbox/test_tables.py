@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from typing import Any
 
@@ -153,7 +154,27 @@ async def take_all(tables: OutboxTables, count: int) -> list[int]:
 
 
 async def test_no_transactions_wait_for_each_other(tenant: Connect, read: Read) -> None:
-    """Transactions that name the same rooms in different orders, at any level of isolation, all commit."""
+    """Two commits with messages to the same rooms in different orders, which meet at their locks, both happen."""
+    holder, one, two, other = [await tenant() for _ in range(4)]
+    holding = holder.transaction()
+    await holding.start()
+    sent = [await send(holder, ["a"])]
+    await holder.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    commits: list[asyncio.Task[None]] = []
+    for connection, rooms in ((one, "ab"), (two, "ba")):
+        transaction = connection.transaction()
+        await transaction.start()
+        sent += [await send(connection, [room]) for room in rooms]
+        commits.append(asyncio.create_task(transaction.commit()))
+        waiting = f"SELECT count(*) >= {len(commits)} FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        await until_answer(functools.partial(other.fetchval, waiting), "the commit to wait", timeout_seconds=30)
+    await holding.commit()
+    await asyncio.gather(*commits)
+    assert sorted(await take_all(await read(), 5)) == sent
+
+
+async def test_every_level_of_isolation(tenant: Connect, read: Read) -> None:
+    """Transactions that send at the same time all commit, at any level of isolation."""
 
     async def work(number: int, isolation: str) -> list[int]:
         connection = await tenant()
