@@ -11,6 +11,9 @@ from app.errors import ConfigError, RecadoError
 _PASSES = ("08", "53", "57", "58")
 #: Deadlock, serialization failure, a lock or a session that took too long, and a server that is a standby just now.
 _PASSES_TOO = frozenset(("40001", "40P01", "55P03", "25P03", "25P02", "25006"))
+#: Every error of a connection that has ended. The driver calls it an internal error of its own when it is used within
+#: the moment between the server's last words and the end of the socket.
+GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class OutboxAway(RecadoError):
@@ -34,7 +37,7 @@ def translated() -> Iterator[None]:
     except asyncpg.ClientConfigurationError:
         # Its text may hold the DSN.
         raise ConfigError("RECADO_OUTBOX_DSN: expected a URL such as postgresql://user@host/name") from None
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except GONE as error:
         raise OutboxAway(_line(error)) from None
 
 

@@ -14,7 +14,7 @@ import asyncpg
 from msgspec import Struct
 
 from app.errors import ConfigError
-from app.outbox.failures import OutboxUnusable, translated
+from app.outbox.failures import GONE, OutboxUnusable, translated
 from app.outbox.plan import Results
 from app.outbox.row import OutboxRow
 from app.outbox.schema import CHANNEL, LOCKS, SLEEP_LOCK, VERSION, quoted
@@ -115,7 +115,7 @@ class OutboxTables:
             with translated():
                 await self._store(results)
         except BaseException:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            with contextlib.suppress(*GONE):
                 await transaction.rollback()
             raise
         with translated():
@@ -288,7 +288,7 @@ async def connected(dsn: str, schema: str) -> AsyncIterator[OutboxTables]:
         await tables.check()
         yield tables
     finally:
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        with contextlib.suppress(*GONE):
             await connection.close(timeout=1)
 
 

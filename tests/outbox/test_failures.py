@@ -19,6 +19,7 @@ from app.outbox.failures import OutboxAway, OutboxUnusable, translated
         (asyncpg.ReadOnlySQLTransactionError("standby"), OutboxAway),
         (asyncpg.IdleInTransactionSessionTimeoutError("stopped"), OutboxAway),
         (asyncpg.InterfaceError("closed"), OutboxAway),
+        (asyncpg.InternalClientError("another operation is in progress"), OutboxAway),
         (ConnectionRefusedError(), OutboxAway),
         (TimeoutError(), OutboxAway),
         (asyncpg.InvalidPasswordError("no"), OutboxUnusable),

@@ -68,5 +68,5 @@ class ReaderProcess(ChildProcess):
             found = json.loads(line) if line.startswith("{") else {}
             return found.get("event") == event and values.items() <= found.items()
 
-        found: dict[str, Any] = json.loads(self.lines.wait_for(matches, f"the line {event!r}", 30))
+        found: dict[str, Any] = json.loads(self.lines.wait_for(matches, f"the line {event!r}", 60))
         return found
