@@ -41,6 +41,7 @@ async def park(dsn: str) -> int:
     """Send a message, set it aside, and send one more; return the number of the first."""
     connection = await asyncpg.connect(dsn)
     try:
+        await connection.execute("TRUNCATE recado_outbox, recado_outbox_place")
         number = await send(connection, ["user_8", "b"])
         await connection.execute("UPDATE recado_outbox_place SET state = 2, reason = '400: no such thing'")
         await send(connection, ["c"])
@@ -81,6 +82,7 @@ def test_wrong_calls(shared_postgres: Postgres) -> None:
 
 def test_the_command_ends(dsn: str, tmp_path: Path) -> None:
     """A reader ends with 0 at SIGTERM, and with 1 and a line where there is no outbox; the DSN is in no line."""
+    asyncio.run(park(dsn))
     key = {"API_KEY": HIDDEN}
     url = f"http://127.0.0.1:{free_port()}"
     reader = ReaderProcess(tmp_path, dsn, "--site", "shop", "--url", url, **key)

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from app.errors import ConfigError
-from app.outbox.failures import OutboxUnusable
+from app.outbox.failures import OutboxAway, OutboxUnusable
 from app.outbox.plan import Results
 from app.outbox.schema import LOCKS, SLEEP_LOCK, install_sql
-from app.outbox.tables import MAX_CLAIM_BYTES, MAX_CLAIM_ROWS, OutboxTables, connected
+from app.outbox.tables import _SETTINGS, MAX_CLAIM_BYTES, MAX_CLAIM_ROWS, OutboxTables, connected
 from tests.outbox.conftest import Connect, Read
 from tests.support.outbox import READER, SENDER, Connection, new_outbox, send
 from tests.support.postgres import Postgres
@@ -219,6 +219,23 @@ async def test_a_reader_that_ends_gives_its_messages_back(tenant: Connect, read:
         assert [row.id for row in rows] == [number]
         assert await take(other) == []
     assert await take_all(other, 1) == [number]
+
+
+async def test_a_stopped_reader_gives_its_messages_back(
+    tenant: Connect, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends the connection of a reader that does nothing for long with messages in hand."""
+    monkeypatch.setitem(_SETTINGS, "idle_in_transaction_session_timeout", "100")
+    connection, stopped = await tenant(), await read()
+    monkeypatch.undo()
+    other = await read()
+    number = await send(connection, ["a"])
+    claim = stopped.claimed(SITES)
+    rows, _ = await claim.__aenter__()
+    assert [row.id for row in rows] == [number]
+    assert await take_all(other, 1) == [number]
+    with pytest.raises(OutboxAway):
+        await claim.__aexit__(None, None, None)
 
 
 async def test_a_full_room_hides_no_other(tenant: Connect, read: Read) -> None:
