@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from app.backends.exact_pool import REASONS
 from app.backends.exchange import BackendError, reason_of
+from app.backends.lean_wires import Origin, parse
 
 _TIMEOUT_SECONDS = 10.0
 #: A question may take ten seconds on the server, and wait for the journal before.
@@ -43,6 +44,13 @@ class RunningServer(Struct, frozen=True):
     def place(self, path: str) -> str:
         """The URL of a path."""
         return f"{self.url.rstrip('/')}{path}"
+
+    def origin(self, path: str) -> tuple[Origin, bytes, bytes]:
+        """Where a path is, for requests over `LeanWires`: see `parse`. Raises BackendError."""
+        try:
+            return parse(self.place(path))
+        except httpx.InvalidURL:
+            raise BackendError("the URL is not usable", "InvalidURL") from None
 
     def client(self, timeout_seconds: float = _TIMEOUT_SECONDS) -> httpx.Client:
         """A client for it, to be closed by the caller. Raises BackendError when the certificate cannot be read."""

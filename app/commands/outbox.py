@@ -19,7 +19,7 @@ from app.observe.log import configure_logging
 from app.outbox.http_door import SendDoor
 from app.outbox.reader import OutboxReader, ReaderOptions
 from app.outbox.schema import install_sql
-from app.outbox.tables import Listed, OutboxTables, connected
+from app.outbox.tables import OutboxLine, OutboxTables, connected
 
 _LONGEST_LIST = 10_000
 _Answer = TypeVar("_Answer")
@@ -66,45 +66,37 @@ def outbox(context: click.Context, /, **given: Any) -> None:
       recado outbox list
     """
     if context.invoked_subcommand is None:
-        _run(context.obj, **given)
+        _run(context.obj, given)
         return
     shown = [name for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if shown:
         raise Failure(f"{shown[0].replace('_', '-')}: expected options behind {context.invoked_subcommand!r}")
 
 
-def _run(
-    load: Load,
-    /,
-    config_path: str | None,
-    sites_path: str | None,
-    dsn: str | None,
-    site: str | None,
-    api_key: str | None,
-    server: ServerChoice,
-    **given: Any,
-) -> None:
+def _run(load: Load, /, given: dict[str, Any]) -> None:
     """Runs the reader."""
-    config = load(config_path, sites_path)
+    config = load(given.pop("config_path"), given.pop("sites_path"))
+    server: ServerChoice = given.pop("server")
+    site, api_key, dsn = given.pop("site"), given.pop("api_key"), _given(given.pop("dsn"))
     api_keys = {name: one.api_key for name, one in config.sites.items() if site in (None, name)}
     if site is not None and api_key:
         api_keys[site] = api_key
     if not api_keys:
         raise Failure("there is no site to send to: expected --site with --api-key or API_KEY, or a site of sites.yml")
-    options = ReaderOptions(dsn=_given(dsn), sites=list(api_keys), **given)
+    options = ReaderOptions(dsn=dsn, sites=list(api_keys), **given)
     configure_logging(config.log_level, config.log_format)
     ignore_hangup()
     _perform(_read(options, server.found(lambda: config), api_keys))
 
 
 async def _read(options: ReaderOptions, server: RunningServer, api_keys: dict[str, str]) -> None:
-    door = SendDoor(server.url, api_keys, server.trust(), options.in_flight)
+    door = SendDoor(server, api_keys)
     reader = OutboxReader(options, door)
     try:
         with obeyed_signals(lambda _: reader.end(), lambda: None):
             await reader.run()
     finally:
-        await door.close()
+        door.close()
 
 
 @outbox.command("sql")
@@ -141,7 +133,7 @@ def list_messages(dsn: str | None, schema: str, site: str | None, waiting: bool,
 _HEADS = ("ID", "CREATED", "SITE", "ROOMS", "EVENT", "BYTES", "TRIES", "REASON")
 
 
-def _row(one: Listed) -> list[str]:
+def _row(one: OutboxLine) -> list[str]:
     at = rfc3339(round(one.created_at.timestamp() * 1000))
     return [
         str(one.id),

@@ -1,4 +1,4 @@
-"""What goes wrong with the tenant's PostgreSQL, and the translation of its driver's errors."""
+"""The failures of the tenant's PostgreSQL, and the translation of its driver's errors."""
 
 import contextlib
 from collections.abc import Iterator

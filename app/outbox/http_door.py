@@ -1,15 +1,16 @@
 """POSTs messages of the outbox to a server's /send, on connections that stay open. Knows no SQL."""
 
 import asyncio
-import ssl
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import quote
 
-import aiohttp
-from yarl import URL
-
-from app.backends.exchange import cause_of
-from app.outbox.row import Answer, OutboxRow
+from app.backends.exact_pool import default_context
+from app.backends.exchange import BackendError, Header, cause_of
+from app.backends.lean_wire import LeanWire
+from app.backends.lean_wires import LeanWires, connect, head_of
+from app.backends.sender import RunningServer
+from app.outbox.row import CommittedMessage, SendReply
 
 #: For the whole of a request; the server itself gives up earlier.
 POST_SECONDS = 15.0
@@ -18,57 +19,56 @@ MAX_ANSWER_BYTES = 4_096
 _KEEPALIVE_SECONDS = 30.0
 #: The longest time that a server may ask for.
 LONGEST_RETRY_AFTER_SECONDS = 60.0
+_HEADERS = [(b"accept", b"application/json"), (b"content-type", b"application/json"), (b"user-agent", b"recado")]
 
 
 class SendDoor:
     """The way to a server. Lives until `close`."""
 
-    def __init__(self, url: str, api_keys: Mapping[str, str], trust: ssl.SSLContext | bool, connections: int) -> None:
-        """`api_keys` has the key of each site."""
-        self._urls = {site: f"{url.rstrip('/')}/send?site={quote(site, safe='')}" for site in api_keys}
-        self._api_keys = api_keys
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=trust),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=POST_SECONDS),
-            skip_auto_headers=("accept-encoding",),
+    def __init__(self, server: RunningServer, api_keys: Mapping[str, str]) -> None:
+        """`api_keys` has the key of each site. Raises BackendError."""
+        origin, self._target, host = server.origin("/send")
+        trust = server.trust()
+        context = default_context() if isinstance(trust, bool) else trust
+        self._wires = LeanWires(
+            partial(connect, origin, partial(LeanWire, MAX_ANSWER_BYTES), context), _KEEPALIVE_SECONDS
         )
+        own = [(b"host", host), *_HEADERS]
+        self._headers = {site: [*own, (b"x-api-key", key.encode())] for site, key in api_keys.items()}
 
-    async def post(self, row: OutboxRow, outbox: str, body: bytes) -> Answer:
+    async def post(self, message: CommittedMessage, outbox: str, body: bytes) -> SendReply:
         """The answer to a message, whose number in its outbox is its idempotency key; never raises for what a server
         does, or does not."""
-        url = self._urls[row.site] + ("&resync=true" if row.resync else "")
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "Idempotency-Key": f"outbox-{outbox}-{row.id}",
-            "User-Agent": "recado",
-            "X-API-Key": self._api_keys[row.site],
-        }
+        request = self._head_of(message, outbox, body) + body
         try:
-            async with self._session.post(
-                URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
-            ) as response:
-                text = (await _begin_of(response.content)).decode("utf-8", "replace")
-                seconds = _seconds(response.headers.get("Retry-After", ""))
-                return Answer(response.status, text, seconds, "Idempotent-Replayed" in response.headers)
-        except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
-            return Answer(0, f"no answer from the server: {cause_of(error)}")
+            async with asyncio.timeout(POST_SECONDS):
+                # The idempotency key allows a second try.
+                answer = await self._wires.ask(request, may_repeat=True)
+        except BackendError as error:
+            return SendReply(0, f"no answer from the server: {error} ({error.cause})")
+        except (OSError, UnicodeError, TimeoutError) as error:
+            return SendReply(0, f"no answer from the server: {cause_of(error)}")
+        headers = {name.lower(): value for name, value in answer.headers}
+        text = answer.body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
+        return SendReply(
+            answer.status, text, _seconds(headers.get(b"retry-after", b"")), b"idempotent-replayed" in headers
+        )
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Closes every connection."""
-        await self._session.close()
+        self._wires.close()
+
+    def _head_of(self, message: CommittedMessage, outbox: str, body: bytes) -> bytes:
+        resync = "&resync=true" if message.resync else ""
+        target = self._target + f"?site={quote(message.site, safe='')}{resync}".encode()
+        headers: list[Header] = [
+            *self._headers[message.site],
+            (b"idempotency-key", f"outbox-{outbox}-{message.id}".encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        return head_of(b"POST", target, headers)
 
 
-async def _begin_of(content: aiohttp.StreamReader) -> bytes:
-    """The answer's body up to the bound; it may arrive in parts."""
-    begin = b""
-    while len(begin) < MAX_ANSWER_BYTES and (part := await content.read(MAX_ANSWER_BYTES - len(begin))):
-        begin += part
-    return begin
-
-
-def _seconds(text: str) -> float:
+def _seconds(value: bytes) -> float:
     """The value of Retry-After where it is a number of seconds."""
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if is_number else 0.0
+    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value.isdigit() and len(value) < 10 else 0.0

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from app.outbox.row import Fate, OutboxRow, Verdict
+from app.outbox.row import CommittedMessage, Meaning, Verdict
 
 
 class Results(Struct):
-    """What became of the messages of a claim, by their positions; the others wait. Lives as long as the claim."""
+    """The ends of the messages of a claim, by their positions; the others wait. Lives as long as the claim."""
 
     sent: list[int] = field(default_factory=list)
     #: With the reasons.
@@ -27,15 +27,15 @@ class SendPlan:
     that waits holds those behind it.
     """
 
-    def __init__(self, rows: Sequence[OutboxRow], results: Results) -> None:
+    def __init__(self, rows: Sequence[CommittedMessage], results: Results) -> None:
         """Fills in the results."""
         self.results = results
         #: Sites that wait, and "" for the server, with the verdict.
         self.waits: dict[str, Verdict] = {}
         #: Position -> the messages right behind it in a room, and how many are before one.
-        self._behind: dict[int, list[OutboxRow]] = {row.position: [] for row in rows}
+        self._behind: dict[int, list[CommittedMessage]] = {row.position: [] for row in rows}
         self._before: dict[int, int] = {}
-        self._ready: deque[OutboxRow] = deque()
+        self._ready: deque[CommittedMessage] = deque()
         last: dict[str, int] = {}
         for row in rows:
             before = {last[key] for key in row.keys if key in last}
@@ -46,7 +46,7 @@ class SendPlan:
                 self._ready.append(row)
             last |= dict.fromkeys(row.keys, row.position)
 
-    def take(self) -> OutboxRow | None:
+    def take(self) -> CommittedMessage | None:
         """The next message to send; None while there is none, and for good when none is under way."""
         while self._ready and "" not in self.waits:
             row = self._ready.popleft()
@@ -54,24 +54,24 @@ class SendPlan:
                 return row
         return None
 
-    def settle(self, row: OutboxRow, verdict: Verdict) -> None:
+    def settle(self, row: CommittedMessage, verdict: Verdict) -> None:
         """Takes what became of a message that was taken."""
-        match verdict.fate:
-            case Fate.SENT:
+        match verdict.meaning:
+            case Meaning.SENT:
                 self.results.sent.append(row.position)
                 self.results.replayed += verdict.is_replayed
                 self._release(row)
-            case Fate.PARKED:
+            case Meaning.PARKED:
                 self.results.parked.append((row.position, verdict.reason))
                 self._release(row)
-            case Fate.LATER:
+            case Meaning.LATER:
                 self.results.later.append((row.position, verdict.wait_seconds, verdict.reason))
-            case Fate.SITE_WAITS:
+            case Meaning.SITE_WAITS:
                 self.waits.setdefault(row.site, verdict)
-            case Fate.SERVER_WAITS:
+            case Meaning.SERVER_WAITS:
                 self.waits.setdefault("", verdict)
 
-    def _release(self, row: OutboxRow) -> None:
+    def _release(self, row: CommittedMessage) -> None:
         for behind in self._behind[row.position]:
             self._before[behind.position] -= 1
             if not self._before[behind.position]:

@@ -15,7 +15,7 @@ from app.outbox.failures import OutboxAway
 from app.outbox.http_door import SendDoor
 from app.outbox.pauses import Pauses
 from app.outbox.plan import SendPlan
-from app.outbox.row import OutboxRow
+from app.outbox.row import CommittedMessage
 from app.outbox.tables import PRUNED_ROWS, OutboxTables, connected
 from app.outbox.verdicts import judge
 
@@ -121,10 +121,10 @@ class OutboxReader:
             for task in under_way:
                 task.cancel()
 
-    async def _post(self, plan: SendPlan, row: OutboxRow, outbox: str, body: bytes) -> None:
+    async def _post(self, plan: SendPlan, row: CommittedMessage, outbox: str, body: bytes) -> None:
         plan.settle(row, judge(await self._door.post(row, outbox, body), row.attempts))
 
-    def _note(self, plan: SendPlan, rows: Sequence[OutboxRow]) -> None:
+    def _note(self, plan: SendPlan, rows: Sequence[CommittedMessage]) -> None:
         """Counts a round that was stored, and begins and ends pauses."""
         now, results = monotonic(), plan.results
         self._counts["sent"] += len(results.sent)

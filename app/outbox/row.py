@@ -5,7 +5,7 @@ from enum import Enum, auto
 from msgspec import Struct
 
 
-class OutboxRow(Struct, frozen=True, kw_only=True):
+class CommittedMessage(Struct, frozen=True, kw_only=True):
     """A message that waits. Lives while its reader has it in hand."""
 
     #: Its place in the order of commits.
@@ -21,8 +21,8 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-class Fate(Enum):
-    """What an answer of the server means for a message."""
+class Meaning(Enum):
+    """The meaning of an answer of the server for a message."""
 
     #: Stored, now or by an earlier request.
     SENT = auto()
@@ -36,7 +36,7 @@ class Fate(Enum):
     SERVER_WAITS = auto()
 
 
-class Answer(Struct, frozen=True):
+class SendReply(Struct, frozen=True):
     """The answer to a POST of a message; status 0 when there was none."""
 
     status: int
@@ -47,9 +47,9 @@ class Answer(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What an answer means, with the reason for people."""
+    """The meaning of an answer, with the reason for people."""
 
-    fate: Fate
+    meaning: Meaning
     reason: str = ""
     wait_seconds: float = 0.0
     is_replayed: bool = False

@@ -16,7 +16,7 @@ from msgspec import Struct
 from app.errors import ConfigError
 from app.outbox.failures import GONE, OutboxUnusable, translated
 from app.outbox.plan import Results
-from app.outbox.row import OutboxRow
+from app.outbox.row import CommittedMessage
 from app.outbox.schema import CHANNEL, LOCKS, SLEEP_LOCK, VERSION, quoted
 
 #: The messages of one claim, and their bytes; one that is longer is claimed alone.
@@ -51,7 +51,7 @@ _Connection: TypeAlias = Any
 _Record: TypeAlias = Any
 
 
-class Waiting(Struct, frozen=True):
+class OutboxBacklog(Struct, frozen=True):
     """How much waits. `count` is at most COUNTED_ROWS."""
 
     count: int
@@ -61,7 +61,7 @@ class Waiting(Struct, frozen=True):
     strange_sites: Sequence[str]
 
 
-class Listed(Struct, frozen=True):
+class OutboxLine(Struct, frozen=True):
     """A message as a command shows it."""
 
     id: int
@@ -101,7 +101,7 @@ class OutboxTables:
         self.name = rows[0]["outbox"]
 
     @contextlib.asynccontextmanager
-    async def claimed(self, sites: Sequence[str]) -> AsyncIterator[tuple[Sequence[OutboxRow], Results]]:
+    async def claimed(self, sites: Sequence[str]) -> AsyncIterator[tuple[Sequence[CommittedMessage], Results]]:
         """Messages of these sites for the block, which fills in the results; they are stored at its end, and what is in
         no result waits. Raises OutboxAway, OutboxUnusable; then all of them wait."""
         with translated():
@@ -121,7 +121,7 @@ class OutboxTables:
         with translated():
             await transaction.commit()
 
-    async def bodies(self, rows: Sequence[OutboxRow]) -> dict[int, bytes]:
+    async def bodies(self, rows: Sequence[CommittedMessage]) -> dict[int, bytes]:
         """The bodies of messages, by their ids."""
         with translated():
             found = await self._connection.fetch(
@@ -129,7 +129,7 @@ class OutboxTables:
             )
         return {row["id"]: row["body"].encode() for row in found}
 
-    async def _claim(self, sites: list[str]) -> list[OutboxRow]:
+    async def _claim(self, sites: list[str]) -> list[CommittedMessage]:
         """The first messages that no other reader has in hand and that have no message before them in a room.
 
         Rooms with such messages are left out of the next try: they must not hide the rooms behind them.
@@ -145,7 +145,7 @@ class OutboxTables:
                 break
         return []
 
-    async def _lock(self, sites: list[str], blocked: set[str]) -> list[OutboxRow]:
+    async def _lock(self, sites: list[str], blocked: set[str]) -> list[CommittedMessage]:
         found = await self._connection.fetch(
             f"SELECT position, id, site, keys, bytes, resync, attempts FROM {self._place}"
             " WHERE state = 0 AND (due_at IS NULL OR due_at <= clock_timestamp()) AND site = ANY($1)"
@@ -156,7 +156,7 @@ class OutboxTables:
         )
         return [_row_of(record) for record in found]
 
-    async def _earlier(self, rows: Sequence[OutboxRow]) -> dict[str, int]:
+    async def _earlier(self, rows: Sequence[CommittedMessage]) -> dict[str, int]:
         """Of the rooms of these messages: the first position of a message that waits and is none of them."""
         if not rows:
             return {}
@@ -198,8 +198,8 @@ class OutboxTables:
             await self._connection.add_listener(CHANNEL, lambda *_: self._woken.set())
 
     async def lie_down(self) -> bool:
-        """Asks that commits wake this reader; False while one is just happening, or another reader is asked for. What
-        has been committed before is found by one more look."""
+        """Asks that commits wake this reader; False while one is just happening, or another reader is asked for. One
+        more look finds the messages that were committed before."""
         self._woken.clear()
         with translated():
             return bool(await self._connection.fetchval(f"SELECT pg_try_advisory_lock({LOCKS}, {SLEEP_LOCK})"))
@@ -214,7 +214,7 @@ class OutboxTables:
         await self._woken.wait()
 
     async def prune(self, keep_seconds: float) -> int:
-        """Deletes some messages that were sent so long ago, and answers how many."""
+        """Deletes some messages that were sent at least this time ago, and answers how many."""
         with translated():
             return int(
                 await self._connection.fetchval(
@@ -227,7 +227,7 @@ class OutboxTables:
                 )
             )
 
-    async def waiting(self, sites: Sequence[str]) -> Waiting:
+    async def waiting(self, sites: Sequence[str]) -> OutboxBacklog:
         """How much waits."""
         with translated():
             record = await self._connection.fetchrow(
@@ -240,9 +240,9 @@ class OutboxTables:
                 COUNTED_ROWS,
                 list(sites),
             )
-        return Waiting(record["count"], record["oldest"] or 0.0, record["parked"], record["strange"])
+        return OutboxBacklog(record["count"], record["oldest"] or 0.0, record["parked"], record["strange"])
 
-    async def listed(self, is_parked: bool, site: str | None, limit: int) -> list[Listed]:
+    async def listed(self, is_parked: bool, site: str | None, limit: int) -> list[OutboxLine]:
         """The first messages that are parked, or that wait."""
         with translated():
             found = await self._connection.fetch(
@@ -253,7 +253,7 @@ class OutboxTables:
                 site,
                 limit,
             )
-        return [Listed(**dict(record)) for record in found]
+        return [OutboxLine(**dict(record)) for record in found]
 
     async def retry(self, ids: Sequence[int] | None, site: str | None) -> int:
         """Puts parked messages behind those that wait: these ones, or all, of one site or of every. Answers how
@@ -292,8 +292,8 @@ async def connected(dsn: str, schema: str) -> AsyncIterator[OutboxTables]:
             await connection.close(timeout=1)
 
 
-def _row_of(record: _Record) -> OutboxRow:
-    return OutboxRow(
+def _row_of(record: _Record) -> CommittedMessage:
+    return CommittedMessage(
         position=record["position"],
         id=record["id"],
         site=record["site"],
@@ -304,10 +304,10 @@ def _row_of(record: _Record) -> OutboxRow:
     )
 
 
-def _unblocked(rows: Sequence[OutboxRow], earlier: dict[str, int]) -> tuple[list[OutboxRow], set[str]]:
+def _unblocked(rows: Sequence[CommittedMessage], earlier: dict[str, int]) -> tuple[list[CommittedMessage], set[str]]:
     """The rows without an earlier message that is none of them, within the bounds of a claim; and the rooms of the
     others."""
-    taken: list[OutboxRow] = []
+    taken: list[CommittedMessage] = []
     hidden: set[str] = set()
     size = 0
     for row in rows:

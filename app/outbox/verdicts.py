@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from app.outbox.row import Answer, Fate, Verdict
+from app.outbox.row import Meaning, SendReply, Verdict
 
 #: The times that a message may fail by itself before it is set aside.
 MAX_ATTEMPTS = 5
@@ -27,24 +27,24 @@ class _Failed(Struct):
 _decoder = msgspec.json.Decoder(_Failed)
 
 
-def judge(answer: Answer, attempts: int) -> Verdict:
+def judge(answer: SendReply, attempts: int) -> Verdict:
     """The meaning of an answer to a message that has failed by itself so many times before.
 
     A proxy's 400 is none of the server's: a wrong address must not set every message aside.
     """
     if answer.status == 200:
-        return Verdict(Fate.SENT, is_replayed=answer.is_replayed)
+        return Verdict(Meaning.SENT, is_replayed=answer.is_replayed)
     failed = _read(answer.text)
     reason = _shown(f"{answer.status}: {failed.error if failed else answer.text}" if answer.status else answer.text)
     if answer.status in _OF_THE_SITE:
-        return Verdict(Fate.SITE_WAITS, reason, answer.retry_after_seconds)
+        return Verdict(Meaning.SITE_WAITS, reason, answer.retry_after_seconds)
     if answer.status in _REFUSALS and (failed or answer.status == 413):
-        return Verdict(Fate.PARKED, reason)
+        return Verdict(Meaning.PARKED, reason)
     if failed and failed.code == "not_stored":
         if attempts + 1 >= MAX_ATTEMPTS:
-            return Verdict(Fate.PARKED, f"{reason} ({attempts + 1} times)")
-        return Verdict(Fate.LATER, reason, _FIRST_RETRY_SECONDS * 2**attempts)
-    return Verdict(Fate.SERVER_WAITS, reason, answer.retry_after_seconds)
+            return Verdict(Meaning.PARKED, f"{reason} ({attempts + 1} times)")
+        return Verdict(Meaning.LATER, reason, _FIRST_RETRY_SECONDS * 2**attempts)
+    return Verdict(Meaning.SERVER_WAITS, reason, answer.retry_after_seconds)
 
 
 def _read(text: str) -> _Failed | None:

@@ -69,7 +69,9 @@ def test_wrong_calls(shared_postgres: Postgres) -> None:
     """Without a DSN, a site, or an outbox there is one line, and no part of the DSN in it."""
     assert run("list").stderr == "recado: expected RECADO_OUTBOX_DSN, or --dsn, such as postgresql://user@host/name\n"
     assert run("--dsn", "x", "list").stderr == "recado: dsn: expected options behind 'list'\n"
-    assert run("--site", "a").stderr.startswith("recado: there is no site to send to: expected --site")
+    assert run("--site", "a", RECADO_OUTBOX_DSN="x").stderr.startswith(
+        "recado: there is no site to send to: expected --site"
+    )
     wrong = run("list", "--dsn", f"postgresql://u:{HIDDEN}@h:port/d")
     assert (wrong.exit_code, wrong.output) == (
         2,

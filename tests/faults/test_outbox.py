@@ -134,8 +134,8 @@ def server(tenant: Tenant) -> Iterator[Deployment]:
 def test_kills(
     postgres: Postgres, server: Deployment, tenant: Tenant, chance: random.Random, tmp_path: Path, is_long: bool
 ) -> None:
-    """Whatever is killed, each device gets every message of each committed transaction, stored once, in each room in
-    the order of the commits, and no message of a transaction that was rolled back."""
+    """After the kills each device has every message of each committed transaction, stored once, in each room in the
+    order of the commits, and no message of a transaction that was rolled back."""
     loop = BackgroundLoop()
     dsn = loop.run(new_outbox(postgres), 30)
     users = [tenant.user(SHARED) for _ in range(USERS)]
@@ -214,7 +214,7 @@ async def places_of(dsn: str) -> dict[tuple[str, int], set[str]]:
 
 
 def check(receipts: Receipts, places: dict[tuple[str, int], set[str]], mine: set[str]) -> None:
-    """What a device got is all that was sent to its rooms, in the order of the places in each room."""
+    """Check that a device got all that was sent to its rooms, in the order of the places in each room."""
     wanted = [message for message, rooms in places.items() if rooms & mine]
     eventually(lambda: {*wanted} <= receipts._seen, f"{receipts.name} to get everything", WITHIN_SECONDS, 0.1)
     assert receipts._seen == {*wanted}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from app.outbox.plan import Results, SendPlan
-from app.outbox.row import Fate, OutboxRow, Verdict
+from app.outbox.row import CommittedMessage, Meaning, Verdict
 from app.outbox.tables import OutboxTables, connected
 from tests.support.background import BackgroundLoop
 from tests.support.outbox import Connection, send
@@ -33,7 +33,7 @@ class Reader:
         self.connection = connection
         self.claim: AbstractAsyncContextManager[tuple[Any, Results]] | None = None
         self.plan: SendPlan | None = None
-        self.under_way: list[OutboxRow] = []
+        self.under_way: list[CommittedMessage] = []
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -66,7 +66,7 @@ class OutboxMachine(RuleBasedStateMachine):
         reader = self.reader(0)
         while self.claim_of(reader):
             while reader.under_way:
-                self.answer_of(reader, Fate.SENT, 0)
+                self.answer_of(reader, Meaning.SENT, 0)
             self.finish(0)
         for room in ROOMS:
             wanted = [one for one in self.committed if room in self.rooms[one] and one not in self.parked]
@@ -120,11 +120,11 @@ class OutboxMachine(RuleBasedStateMachine):
             self.finish(number)
 
     @precondition(lambda self: any(reader.under_way for reader in self.readers.values()))
-    @rule(number=_readers, fate=st.sampled_from(Fate), place=st.integers(0, 100))
-    def answer(self, number: int, fate: Fate, place: int) -> None:
+    @rule(number=_readers, meaning=st.sampled_from(Meaning), place=st.integers(0, 100))
+    def answer(self, number: int, meaning: Meaning, place: int) -> None:
         """Have the server answer one of a reader's requests."""
         if number in self.readers and self.readers[number].under_way:
-            self.answer_of(self.readers[number], fate, place)
+            self.answer_of(self.readers[number], meaning, place)
 
     @precondition(lambda self: any(reader.claim for reader in self.readers.values()))
     @rule(number=_readers)
@@ -138,7 +138,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.readers)
     @rule(number=_readers)
     def die(self, number: int) -> None:
-        """End a reader's connection with all that it has in hand. What the server has stored stays stored."""
+        """End a reader's connection with all that it has in hand. The server keeps its messages."""
         reader = self.readers.pop(number, None)
         if reader:
             self.run(end_of(reader))
@@ -164,18 +164,18 @@ class OutboxMachine(RuleBasedStateMachine):
         while (row := reader.plan.take()) is not None:
             reader.under_way.append(row)
 
-    def answer_of(self, reader: Reader, fate: Fate, place: int) -> None:
+    def answer_of(self, reader: Reader, meaning: Meaning, place: int) -> None:
         """Answer a request as a server that stores a message once."""
         assert reader.plan
         row = reader.under_way.pop(place % len(reader.under_way))
-        if row.id in self.stored or (fate is Fate.SENT and row.id not in self.parked):
-            fate = Fate.SENT
+        if row.id in self.stored or (meaning is Meaning.SENT and row.id not in self.parked):
+            meaning = Meaning.SENT
             self.stored += [row.id] if row.id not in self.stored else []
-        elif fate is Fate.PARKED or row.id in self.parked:
+        elif meaning is Meaning.PARKED or row.id in self.parked:
             # A server that refuses a message refuses it again.
-            fate = Fate.PARKED
+            meaning = Meaning.PARKED
             self.parked.add(row.id)
-        reader.plan.settle(row, Verdict(fate, "a reason"))
+        reader.plan.settle(row, Verdict(meaning, "a reason"))
         self.begin(reader)
 
 

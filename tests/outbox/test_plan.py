@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.outbox.plan import Results, SendPlan
-from app.outbox.row import Fate, OutboxRow, Verdict
+from app.outbox.row import CommittedMessage, Meaning, Verdict
 
 
-def row(position: int, *rooms: str, site: str = "shop") -> OutboxRow:
+def row(position: int, *rooms: str, site: str = "shop") -> CommittedMessage:
     """A message to these rooms."""
     keys = tuple(f"{site}/{room}" for room in rooms)
-    return OutboxRow(position=position, id=position, site=site, keys=keys, bytes=1, resync=False, attempts=0)
+    return CommittedMessage(position=position, id=position, site=site, keys=keys, bytes=1, resync=False, attempts=0)
 
 
-def taken(plan: SendPlan) -> list[OutboxRow]:
+def taken(plan: SendPlan) -> list[CommittedMessage]:
     """Everything that may be sent now."""
     found = []
     while (one := plan.take()) is not None:
@@ -30,13 +30,13 @@ def test_a_room_is_sent_one_by_one() -> None:
     plan = SendPlan(rows, results)
     first = taken(plan)
     assert [one.position for one in first] == [1, 2, 4]
-    plan.settle(first[0], Verdict(Fate.SENT))
+    plan.settle(first[0], Verdict(Meaning.SENT))
     assert taken(plan) == []
-    plan.settle(first[1], Verdict(Fate.PARKED, "400: no"))
+    plan.settle(first[1], Verdict(Meaning.PARKED, "400: no"))
     (third,) = taken(plan)
-    plan.settle(third, Verdict(Fate.SENT, is_replayed=True))
+    plan.settle(third, Verdict(Meaning.SENT, is_replayed=True))
     (last,) = taken(plan)
-    plan.settle(last, Verdict(Fate.LATER, "500", 2.0))
+    plan.settle(last, Verdict(Meaning.LATER, "500", 2.0))
     assert results == Results(sent=[1, 3], parked=[(2, "400: no")], later=[(5, 2.0, "500")], replayed=1)
 
 
@@ -45,11 +45,11 @@ def test_a_site_that_waits_holds_its_messages() -> None:
     plan = SendPlan([row(1, "a"), row(2, "b"), row(3, "a", site="news"), row(4, "b", site="news")], Results())
     first = plan.take()
     assert first
-    plan.settle(first, Verdict(Fate.SITE_WAITS, "429: slowly", 3.0))
+    plan.settle(first, Verdict(Meaning.SITE_WAITS, "429: slowly", 3.0))
     third = plan.take()
     assert third
     assert third.position == 3
-    plan.settle(third, Verdict(Fate.SERVER_WAITS, "503: away"))
+    plan.settle(third, Verdict(Meaning.SERVER_WAITS, "503: away"))
     assert plan.take() is None
     assert {name: verdict.reason for name, verdict in plan.waits.items()} == {"shop": "429: slowly", "": "503: away"}
 
@@ -59,10 +59,10 @@ def test_a_site_that_waits_holds_its_messages() -> None:
     st.data(),
 )
 def test_the_order_holds(messages: list[tuple[str, set[str]]], data: st.DataObject) -> None:
-    """Whatever is answered in whatever order: a message is taken once, after all earlier ones of its rooms are sent or
+    """With any answers in any order: a message is taken once, after all earlier ones of its rooms are sent or
     parked, and without refusals that pass all of them are."""
     rows = [row(number, *rooms, site=site) for number, (site, rooms) in enumerate(messages)]
-    plan, over, under_way = SendPlan(rows, Results()), set[int](), list[OutboxRow]()
+    plan, over, under_way = SendPlan(rows, Results()), set[int](), list[CommittedMessage]()
     are_final = True
     while True:
         for one in taken(plan):
@@ -74,12 +74,12 @@ def test_the_order_holds(messages: list[tuple[str, set[str]]], data: st.DataObje
         if not under_way:
             break
         answered = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-        fate = data.draw(st.sampled_from(Fate))
-        if fate in (Fate.SENT, Fate.PARKED):
+        meaning = data.draw(st.sampled_from(Meaning))
+        if meaning in (Meaning.SENT, Meaning.PARKED):
             over.add(answered.position)
         else:
             are_final = False
-        plan.settle(answered, Verdict(fate))
+        plan.settle(answered, Verdict(meaning))
     if are_final:
         assert over == {one.position for one in rows}
     assert {*plan.results.sent, *(position for position, _ in plan.results.parked)} == over

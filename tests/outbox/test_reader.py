@@ -12,6 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 
+from app.backends.sender import RunningServer
 from app.outbox import reader as reader_module
 from app.outbox.failures import OutboxUnusable
 from app.outbox.http_door import SendDoor
@@ -69,7 +70,7 @@ class Running:
     def read(self, in_flight: int = 4, keep_seconds: float = 3600) -> tuple[OutboxReader, asyncio.Task[None]]:
         """Start a reader."""
         options = ReaderOptions(self._dsn, "public", list(KEYS), in_flight, keep_seconds)
-        door = SendDoor(self._url, KEYS, True, in_flight)
+        door = SendDoor(RunningServer(self._url), KEYS)
         reader = OutboxReader(options, door)
         task = asyncio.create_task(reader.run())
 
@@ -77,7 +78,7 @@ class Running:
             reader.end()
             self.taker.gate.set()
             await asyncio.gather(task, return_exceptions=True)
-            await door.close()
+            door.close()
 
         self._stack.push_async_callback(end)
         return reader, task
@@ -97,14 +98,14 @@ async def running(dsn: str) -> AsyncIterator[Running]:
 
 
 async def until_taken(running: Running, count: int) -> list[tuple[str, str, Any]]:
-    """What the server has taken, when it is so much."""
+    """The messages that the server has taken, when there are as many."""
     taken = running.taker.taken
     await until(lambda: len(taken) >= count, f"{count} messages", SOON_SECONDS)
     return taken
 
 
 async def test_messages_are_sent(tenant: Connect, running: Running) -> None:
-    """Messages of before the start and of later arrive once; those of a room in their order, with several readers."""
+    """Earlier messages and later ones arrive once; those of a room in their order, with several readers."""
     connection = await tenant()
     for number in range(20):
         await send(connection, ["a" if number % 2 else f"r{number}"], number)
