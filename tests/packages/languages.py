@@ -82,6 +82,7 @@ class Language:
 LANGUAGES = (
     Language("python", (sys.executable, str(_DRIVERS / "driver.py")), _PYTHON),
     Language("python-async", (sys.executable, str(_DRIVERS / "driver.py"), "async"), _PYTHON),
+    Language("node", ("node", str(_DRIVERS / "driver.mjs")), {}),
 )
 
 
