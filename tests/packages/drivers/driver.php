@@ -33,7 +33,7 @@ function client(stdClass $options, bool $isPsr): Client
     require_once 'GuzzleHttp/autoload.php';
     // PSR-18 has no time-out of its own: each client has its setting.
     $seconds = min($options->attempt_timeout ?? 10, $options->deadline ?? 30);
-    $guzzle = new GuzzleHttp\Client(['timeout' => $seconds, 'stream' => true, 'proxy' => '']);
+    $guzzle = new GuzzleHttp\Client(['timeout' => $seconds, 'read_timeout' => $seconds, 'stream' => true]);
     return new Client((array) $options, new Psr18Transport($guzzle, new HttpFactory(), new HttpFactory()));
 }
 

@@ -10,11 +10,12 @@ use Psr\Http\Message\RequestFactoryInterface;
 use Psr\Http\Message\StreamFactoryInterface;
 use Psr\Http\Message\StreamInterface;
 use Recado\Exception\BadAnswer;
+use Recado\Exception\RecadoException;
 use Recado\Exception\Unreachable;
 
 /**
- * Sends through an HTTP client of the application (PSR-18). PSR-18 knows no time-out: set one at the client, and turn its
- * own retries and redirects off.
+ * Sends through an HTTP client of the application (PSR-18). PSR-18 knows no time-out: set those of the client, for its
+ * connection and for each read, and turn its own retries and redirects off. Let it stream, or it reads an answer whole.
  */
 final class Psr18Transport implements Transport
 {
@@ -38,9 +39,12 @@ final class Psr18Transport implements Transport
             $message = $message->withBody($this->streams->createStream($request->body));
         }
         try {
+            $until = hrtime(true) / 1e9 + $seconds;
             $answer = $this->client->sendRequest($message);
             $headers = array_map(static fn (array $values): string => $values[0] ?? '', $answer->getHeaders());
-            $body = $this->read($answer->getBody());
+            $body = $this->read($answer->getBody(), $until);
+        } catch (RecadoException $error) {
+            throw $error;
         } catch (ClientExceptionInterface | \RuntimeException $error) {
             // Without the cause itself: it holds the request, and so the key.
             throw new Unreachable($error->getMessage());
@@ -48,7 +52,7 @@ final class Psr18Transport implements Transport
         return new Response($answer->getStatusCode(), array_change_key_case($headers), $body);
     }
 
-    private function read(StreamInterface $stream): string
+    private function read(StreamInterface $stream, float $until): string
     {
         $body = '';
         while (!$stream->eof()) {
@@ -56,6 +60,10 @@ final class Psr18Transport implements Transport
             if (\strlen($body) > $this->mostBytes) {
                 $stream->close();
                 throw new BadAnswer("The answer is longer than {$this->mostBytes} bytes.");
+            }
+            if (hrtime(true) / 1e9 > $until) {
+                $stream->close();
+                throw new Unreachable('No whole answer in time.');
             }
         }
         return $body;
