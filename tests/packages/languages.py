@@ -83,6 +83,8 @@ LANGUAGES = (
     Language("python", (sys.executable, str(_DRIVERS / "driver.py")), _PYTHON),
     Language("python-async", (sys.executable, str(_DRIVERS / "driver.py"), "async"), _PYTHON),
     Language("node", ("node", str(_DRIVERS / "driver.mjs")), {}),
+    Language("php", ("php", str(_DRIVERS / "driver.php")), {}),
+    Language("ruby", ("ruby", "-w", str(_DRIVERS / "driver.rb")), {}),
 )
 
 

@@ -14,6 +14,12 @@ require_relative "recado/client"
 
 # Sends messages to the browsers of a site through a Recado server: see Recado::Client.
 module Recado
+  # The parts for Rails, which need its libraries.
+  autoload :Broadcasts, File.join(__dir__, "recado/broadcasts")
+  autoload :SendJob, File.join(__dir__, "recado/send_job")
+  autoload :ViewHelper, File.join(__dir__, "recado/view_helper")
+  autoload :WebhookRequests, File.join(__dir__, "recado/webhook_requests")
+
   class << self
     # The client of the application, for code that is handed none: jobs, models. See Recado.configure.
     attr_writer :client
@@ -35,4 +41,4 @@ module Recado
   end
 end
 
-require_relative "recado/rails" if defined?(Rails::Railtie)
+require_relative "recado/railtie" if defined?(Rails::Railtie)

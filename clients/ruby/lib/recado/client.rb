@@ -93,6 +93,15 @@ module Recado
       AuthAnswer.of(rooms)
     end
 
+    # The address of the server, for pages; and the name of the site.
+    def url
+      @settings.url.to_s
+    end
+
+    def site
+      @settings.site
+    end
+
     def inspect
       "#<Recado::Client url=#{@settings.url.to_s.inspect} site=#{@settings.site.inspect} api_key=#{Secret::HIDDEN}>"
     end
