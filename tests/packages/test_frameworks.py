@@ -1,4 +1,4 @@
-"""The parts for Laravel and Rails with the real libraries of both, and the PHP package over an HTTP client of PSR-18."""
+"""The parts for Laravel and Rails with the libraries of both, and the PHP package over an HTTP client of PSR-18."""
 
 from __future__ import annotations
 
