@@ -102,7 +102,8 @@ class JournalProcess:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "journal-writer"),
+            # -P: the folder of the user may hold an app.py.
+            *(sys.executable, "-P", "-m", "app", "journal-writer"),
             stdin=asyncio.subprocess.PIPE,
             # Ctrl-C in a terminal reaches the server alone, which ends the writer last.
             start_new_session=True,

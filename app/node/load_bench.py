@@ -175,7 +175,8 @@ class LoadBench:
 
     async def _totals(self, task: LoadTask | ChatLoadTask) -> dict[str, Any]:
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "load-devices"),
+            # -P: the folder of the user may hold an app.py.
+            *(sys.executable, "-P", "-m", "app", "load-devices"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

@@ -66,7 +66,8 @@ class Worker:
     async def start(cls, task: Task, bound: socket.socket) -> "Worker":
         """Starts a process and sends it its task."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "worker"),
+            # -P: the folder of the user may hold an app.py.
+            *(sys.executable, "-P", "-m", "app", "worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(bound.fileno(), *task.slot.further_fds),

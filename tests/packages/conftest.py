@@ -1,4 +1,4 @@
-"""One server, one door before it and one driver for each language, for all cases of a module."""
+"""One server, one door before it and one driver for each language, for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Hooks:
         return web.Response()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hooks(background: BackgroundLoop) -> Iterator[Hooks]:
     """The receiver of webhooks."""
     receiver = Hooks(background)
@@ -58,7 +58,7 @@ def hooks(background: BackgroundLoop) -> Iterator[Hooks]:
     receiver.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tenant: Tenant, hooks: Hooks) -> Iterator[Deployment]:
     """One node with a site that has queues, tokens, tickets and a webhook, and with one that has no queues."""
     shop = {
@@ -79,7 +79,7 @@ def server(tenant: Tenant, hooks: Hooks) -> Iterator[Deployment]:
     deployment.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def door(background: BackgroundLoop, server: Deployment) -> Iterator[Door]:
     """The door before the server."""
     opened = Door(background, server.url)
@@ -87,7 +87,7 @@ def door(background: BackgroundLoop, server: Deployment) -> Iterator[Door]:
     opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def packages() -> Iterator[Callable[[Language], Package]]:
     """Starts the driver of a language, and keeps it."""
     started: dict[str, Package] = {}
