@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "app.core": LEAVES,
     "app.load": LEAVES | {"app.canary", "app.journal", "app.protocols"},
     "app.canary": LEAVES,
+    # The tenant's side: it knows the server by its HTTP alone.
+    "app.outbox": LEAVES | {"app.backends"},
     "app.redis": LEAVES,
     "app.store": LEAVES | {"app.core", "app.redis", "app.socketio.ports"},
     "app.backends": LEAVES | {"app.core", "app.socketio.ports"},
@@ -66,7 +68,7 @@ MAY_IMPORT = {
     "app.cli": LEAVES | {"app.commands", "app.node", "app.backends", "app.protocols.listed"},
     "app.commands": LEAVES
     | {"app.node", "app.backends", "app.protocols.listed", "app.journal", "app.catalog", "app.redis", "app.console"}
-    | {"app.load"},
+    | {"app.load", "app.outbox"},
     "app.node": LEAVES
     | {"app.core", "app.redis", "app.store", "app.backends", "app.transport", "app.socketio", "app.socketio.ports"}
     | {"app.canary", "app.catalog", "app.journal", "app.protocols", "app.protocols.listed", "app.demo", "app.webhooks"}
@@ -106,7 +108,7 @@ HOMES = {
     "argon2": {"app.console.passwords"},
     "alembic": {"app.journal"},
     # SQLAlchemy brings them; bulk loading reaches through to asyncpg's connection.
-    "asyncpg": set(),
+    "asyncpg": {"app.outbox"},
     "aiosqlite": set(),
 }
 
@@ -306,6 +308,7 @@ def test_libraries_stay_at_home() -> None:
 SHORT_TASKS = {
     "app.backends.peers", "app.backends.room_directory", "app.backends.user_updates", "app.core.acks",
     "app.core.errands", "app.core.limits", "app.core.seat_row", "app.node.http_server", "app.node.workers",
+    "app.outbox.reader",
     "app.protocols.redis_publish.application", "app.protocols.redis_publish.ingress", "app.protocols.sites.send",
     "app.protocols.topics.open_status",
     "app.redis.cluster", "app.socketio.engine_polling", "app.socketio.socket_server", "app.store.bus",
