@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from tests.packages.conftest import KEY, Customers, Hooks, Shop
 from tests.packages.door import Fault
-from tests.packages.languages import LANGUAGES, Refusal
+from tests.packages.languages import Refusal
 from tests.support.clients import ACK_NONE, PYTHON_KINDS, ConnectCall
 from tests.support.connector import Drivers, batch_names
 from tests.support.deployment import Deployment
@@ -25,8 +25,6 @@ from tests.support.hook_receiver import SECRET as HOOK_SECRET
 from tests.support.issuer import ISSUER, TOKEN_SECRET
 from tests.support.tenant import SECRET, Answer, Tenant
 
-#: The packages that know a withdrawal which is repeated.
-SURE_OF_WITHDRAWALS = ("python", "python-async", "node")
 #: Time for a busy machine.
 SECONDS = 30.0
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of 32 bytes ......").decode()
@@ -179,9 +177,6 @@ def test_withdraw(shop: Shop, customers: Customers) -> None:
     assert batch_names(batch) == ["two"]
 
 
-@pytest.mark.parametrize(
-    "package", [one for one in LANGUAGES if one.name in SURE_OF_WITHDRAWALS], indirect=True, ids=str
-)
 def test_a_withdrawal_whose_answer_is_lost(shop: Shop, customers: Customers) -> None:
     """A repeat that finds the message gone is no error: the attempt before it has taken the message away. A first
     attempt that finds none is one."""

@@ -88,7 +88,7 @@ final class Caller
             }
             $pause = $this->pause($outcome, $attempts, $until - hrtime(true) / 1e9);
             if ($pause === null) {
-                throw $outcome instanceof Response ? $this->refusal($outcome) : $outcome;
+                throw $outcome instanceof Response ? $this->refusal($outcome, $attempts) : $outcome;
             }
             usleep((int) ($pause * 1e6));
         }
@@ -112,14 +112,14 @@ final class Caller
         return $this->settings->retries->pause($attempts, $left, $asked, mt_rand() / mt_getrandmax());
     }
 
-    private function refusal(Response $response): Refused
+    private function refusal(Response $response, int $attempts): Refused
     {
         $said = json_decode($response->body, true);
         $text = \is_array($said) && \is_string($said['error'] ?? null) ? $said['error'] : $response->body;
         $text = preg_replace('/[^\x20-\x7e]+/', ' ', substr($text, 0, self::MOST_REASON_BYTES));
         $code = \is_array($said) && \is_string($said['code'] ?? null) ? $said['code'] : '';
         $text = $this->settings->apiKey->hideIn("Recado answered {$response->status}: $text");
-        return new Refused($text, $response->status, $code);
+        return new Refused($text, $response->status, $code, $attempts);
     }
 
     /** @return array<mixed> */

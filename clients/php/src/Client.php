@@ -6,6 +6,7 @@ namespace Recado;
 
 use Recado\Exception\BadAnswer;
 use Recado\Exception\BadInput;
+use Recado\Exception\Refused;
 use Recado\Http\Transport;
 
 /**
@@ -109,7 +110,12 @@ final class Client
     /** Takes a message out of every queue; answers how many devices had it. */
     public function withdraw(string $id): int
     {
-        return self::number($this->caller->ask('DELETE', self::path($id)), 'devices');
+        try {
+            return self::number($this->caller->ask('DELETE', self::path($id)), 'devices');
+        } catch (Refused $error) {
+            // The attempt before, whose answer was lost, may have taken the message away.
+            return $error->status === 404 && $error->attempts > 1 ? 0 : throw $error;
+        }
     }
 
     /**

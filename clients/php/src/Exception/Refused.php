@@ -8,11 +8,16 @@ namespace Recado\Exception;
 final class Refused extends RecadoException
 {
     /**
-     * @param int    $status the status of the answer
-     * @param string $reason the server's word for the error, such as `invalid_key`, or an empty text
+     * @param int    $status   the status of the answer
+     * @param string $reason   the server's word for the error, such as `invalid_key`, or an empty text
+     * @param int    $attempts the requests that were made
      */
-    public function __construct(string $message, public readonly int $status, public readonly string $reason = '')
-    {
+    public function __construct(
+        string $message,
+        public readonly int $status,
+        public readonly string $reason = '',
+        public readonly int $attempts = 1,
+    ) {
         parent::__construct($message, $status);
     }
 }

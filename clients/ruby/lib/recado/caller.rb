@@ -50,7 +50,7 @@ module Recado
         return outcome if outcome.is_a?(Response) && outcome.status == 200
 
         pause = pause_after(outcome, attempts += 1, deadline - now)
-        raise(outcome.is_a?(Response) ? refusal(outcome) : outcome) if pause.nil?
+        raise(outcome.is_a?(Response) ? refusal(outcome, attempts) : outcome) if pause.nil?
 
         sleep(pause)
       end
@@ -76,13 +76,13 @@ module Recado
       @settings.retries.pause(attempts, left_seconds, is_answer ? outcome.header("Retry-After") : nil, rand)
     end
 
-    def refusal(response)
+    def refusal(response, attempts)
       said = parsed(response.body)
       said = {} unless said.is_a?(Hash)
       text = said["error"].is_a?(String) ? said["error"] : response.body
       text = text.byteslice(0, MOST_REASON_BYTES).scrub.gsub(/[^\x20-\x7e]+/, " ")
       text = @settings.api_key.hide_in("Recado answered #{response.status}: #{text}")
-      Refused.new(text, response.status, said["code"].is_a?(String) ? said["code"] : nil)
+      Refused.new(text, response.status, said["code"].is_a?(String) ? said["code"] : nil, attempts)
     end
 
     def decoded(response)

@@ -14,13 +14,14 @@ module Recado
 
   # The server has answered with an error that no repeat mends, or with one until the attempts were used up.
   class Refused < Error
-    # The status of the answer, and the server's word for the error (such as "invalid_key"), or nil.
-    attr_reader :status, :code
+    # The status of the answer, the server's word for the error (such as "invalid_key") or nil, the requests that were made.
+    attr_reader :status, :code, :attempts
 
-    def initialize(message, status, code = nil)
+    def initialize(message, status, code = nil, attempts = 1)
       super(message)
       @status = status
       @code = code
+      @attempts = attempts
     end
   end
 
