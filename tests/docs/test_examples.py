@@ -50,6 +50,7 @@ NOT_RUN = {
     "docs/tls.md sh 1": "tests/contract/test_tls.py starts such servers, with files of its own",
     "docs/tls.md  1": "the output of a command",
     "docs/messenger.md html 1": "tests/protocols/messenger/test_demo_page.py: a page in a browser",
+    "docs/messenger.md js 1": "tests/contract/test_messenger_beside.py: a page in a browser",
     "docs/outbox.md sh 1": "tests/faults/test_outbox.py: a process without end, on a PostgreSQL of its own",
     "docs/outbox.md sh 2": "tests/commands/test_outbox.py runs the commands, on a PostgreSQL of its own",
     "docs/outbox.md sql 1": "tests/outbox/test_tables.py calls the function, in PostgreSQL",
