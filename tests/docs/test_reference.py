@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 import pytest
 
 from app.cli import recado
+from app.config.settings import HookEvent
 from app.node.build import _metrics_of
 from app.protocols.listed import PROTOCOLS
 from app.protocols.messenger.handlers import Standing
@@ -83,7 +84,7 @@ def test_events(pages: dict[str, str]) -> None:
     assert {event.strip("`") for event, _ in own} == {event for event in RESERVED_EVENTS if event.startswith("_")}
     hooks = rows(pages["events"], "Of webhooks")
     assert [event for event, told in [*own, *hooks] if not told] == []
-    assert len(hooks) == 5
+    assert [event.strip("`") for event, _ in hooks] == list(get_args(HookEvent))
     chat = {name.strip("`"): who for name, who, _ in rows(pages["events"], "Of clients to the messenger")}
     assert (chat["login"], chat["message"], chat["user_create"]) == ("stranger", "user", "user")
     assert set(chat.values()) <= {one.name.lower() for one in Standing}
