@@ -45,7 +45,7 @@ from app.protocols.listed import PROTOCOLS
 _KEY_BYTES = 32
 _PASSWORD_BYTES = 12
 _MAX_IMPORT_BYTES = 100_000_000
-_SECTIONS = [protocol.section for protocol in PROTOCOLS if protocol.section is not None]
+_SECTIONS = [section for protocol in PROTOCOLS for section in protocol.sections]
 
 _log = structlog.get_logger(__name__)
 

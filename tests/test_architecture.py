@@ -117,7 +117,7 @@ COMMANDS_OF = {"messenger": ("app.commands.users", "app.commands.chat_import")}
 
 #: The one module that may sleep, and the stand-ins of a slow network or backend, which are late by its `lag`.
 WAITING = "tests.support.waiting"
-LATE = {"tests.support.tcp_proxy", "tests.support.tenant", "tests.backends.conftest"}
+LATE = {"tests.support.tcp_proxy", "tests.support.tenant", "tests.backends.conftest", "tests.packages.door"}
 #: A sleep for a time; `sleep(0)`, a turn of the loop, is none. In the text, so that scripts for child processes count.
 SLEEP = re.compile(r"\b(?:time|asyncio)\.sleep\((?!0\))|from (?:time|asyncio) import[^\n]*\bsleep\b")
 
@@ -165,7 +165,7 @@ def modules_below(folder: str) -> list[Module]:
 
 APP = modules_below("app")
 TESTS = modules_below("tests")
-EVERYTHING = APP + TESTS + modules_below("bench")
+EVERYTHING = APP + TESTS + modules_below("bench") + modules_below("clients") + modules_below("examples")
 NAMES = {module.name for module in APP}
 
 

@@ -28,6 +28,7 @@ from app.load.room_run import RoomRun
 from app.load.run import LoadRun, LoadTask
 from app.load.sql_runs import SqlRuns
 from app.node.certificates import own_client, own_context
+from app.node.own_program import own_program
 from app.protocols.load_rooms import LoadRooms
 from app.protocols.protocol import NodeServices
 from app.redis.embedded import end_with_parent
@@ -175,7 +176,7 @@ class LoadBench:
 
     async def _totals(self, task: LoadTask | ChatLoadTask) -> dict[str, Any]:
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "load-devices"),
+            *own_program("load-devices"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
