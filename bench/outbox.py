@@ -19,12 +19,14 @@ from bench.usage import cpu_seconds
 from tests.support.deployment import Deployment
 from tests.support.outbox import ReaderProcess, new_outbox
 from tests.support.postgres import Postgres, running_postgres
+from tests.support.waiting import until_answer
 
 _KEY = "the-key-of-the-benchmark"
 _SITE = {"apiKey": _KEY, "authUrl": "http://127.0.0.1:9/", "userRoomPrefix": "user_"}
 _CONNECTIONS = 4
 _TRANSACTIONS = 1_000
 _POLL_SECONDS = 0.02
+_LONGEST_SECONDS = 3600.0
 
 
 def main(messages: int) -> None:
@@ -92,8 +94,8 @@ async def _left(dsn: str) -> int:
 
 async def _until_empty(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    while await connection.fetchval("SELECT EXISTS (SELECT FROM recado_outbox_place WHERE state = 0)"):
-        await asyncio.sleep(_POLL_SECONDS)
+    is_empty = "SELECT NOT EXISTS (SELECT FROM recado_outbox_place WHERE state = 0)"
+    await until_answer(lambda: connection.fetchval(is_empty), "the end", (), _LONGEST_SECONDS, _POLL_SECONDS)
     await connection.close()
 
 
