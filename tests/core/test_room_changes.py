@@ -124,6 +124,37 @@ async def test_all_but_the_device_that_has_sent(start_node: NodeStarter, large_f
     assert (await node.open(SITE, ["user_1", "news"], "a")).bodies == [unknown]
 
 
+async def test_rooms_of_one_device(start_node: NodeStarter) -> None:
+    """A device has rooms of its own beside those of its user, whose other devices get nothing of them: while it is
+    connected, away, and when its user joins a room; until it gets others, none, or connects again."""
+    node, other = await start_node(SITE), await start_node(SITE)
+    mine, second = await node.open(SITE, ["user_1"], "a"), await node.open(SITE, ["user_1"], "b")
+    device_rooms = other.delivery.follow_up.set_device_rooms
+    assert await device_rooms(SITE, "user_1", "a", ["Run_1", "run_1_1"])
+    first = await other.publish(SITE, ["run_1", "run_1_1"])
+    await other.delivery.follow_up.change_rooms(SITE, joins("news"))
+    both = [await other.publish(SITE, "news"), await other.publish(SITE, "RUN_1")]
+    await heard([mine], [first, *both])
+    assert await device_rooms(SITE, "user_1", "a", ["run_2"])
+    await other.publish(SITE, "run_1")
+    last = await other.publish(SITE, "run_2")
+    assert await device_rooms(SITE, "user_1", "b", ["run_2"])
+    assert await device_rooms(SITE, "user_1", "b", [])
+    node.close_connection(mine)
+    await node.delivery.drain()
+    away = await other.publish(SITE, "run_2")
+    back = await other.open(SITE, ["user_1", "news"], "a")
+    assert back.bodies == [first, *both, last, away]
+    other.ack(back, back.batches[0][0])
+    await other.publish(SITE, "run_2")
+    end = await node.publish(SITE, "user_1")
+    await heard([back], [first, *both, last, away, end])
+    await heard([second], [both[0], end])
+    await other.delivery.drain()
+    assert (await node.open(SITE, ["user_1", "news"], "a")).bodies == [end]
+    assert not await device_rooms(SITE, "user_1", "z", ["run_2"])
+
+
 async def test_acks_are_told(start_node: NodeStarter) -> None:
     """A listener hears of acks once the store has applied them, with their devices."""
     node = await start_node(SITE)
