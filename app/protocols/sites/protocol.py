@@ -16,6 +16,7 @@ from app.protocols.sites.figures import METRICS
 from app.protocols.sites.joining import RoomChanges, rooms_operations, rooms_routes
 from app.protocols.sites.operations import send_operations
 from app.protocols.sites.own_rooms import OwnRooms
+from app.protocols.sites.page_client import page_client_routes
 from app.protocols.sites.receiver import SiteReceiver
 from app.protocols.sites.redis_tickets import RedisTickets
 from app.protocols.sites.redis_upgrades import RedisUpgrades
@@ -61,6 +62,7 @@ class _NodeSites(NodeProtocol):
             *revocation_routes(config.sites, ApiKeys(config.sites, counts), revocation, counts.records),
             *disconnect_routes(config.sites, self._kicks, counts),
             *rooms_routes(config.sites, changes, counts),
+            *page_client_routes(),
         ]
         services.operations.extend(ticket_operations(revocation))
         services.operations.extend(disconnect_operations(self._kicks))
