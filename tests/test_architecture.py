@@ -80,11 +80,13 @@ HOMES = {
     "httpx": {
         "app.backends.exact_pool",
         "app.backends.hook_poster",
+        "app.backends.lean_pool",
+        "app.backends.lean_wires",
+        "app.backends.peers",
         "app.backends.sender",
         "app.backends.provider_door",
     },
-    # Where speed decides: authUrl, and the requests passed on to other nodes.
-    "aiohttp": {"app.backends.fast_pool", "app.backends.peers"},
+    "httptools": {"app.backends.lean_wire", "app.transport.http"},
     "socketio": {"app.socketio"},
     "engineio": set(),
     "picows": {"app.transport"},
