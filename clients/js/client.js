@@ -40,6 +40,10 @@ class Recado {
   /** When the server was last heard of: by this page, by an earlier one. */
   #heard;
   #heardBefore;
+  #ping = () => {
+    this.#heard = Date.now();
+    this.#add(() => this.#note(HEARD, this.#heard));
+  };
 
   constructor(url, options = {}) {
     const { store, socket = {}, io = globalThis.io, deviceId = ownDeviceId(store), keep = 20000 } = options;
@@ -51,10 +55,7 @@ class Recado {
     this.socket = io(url, { ...socket, auth: (send) => this.#present(send), autoConnect: false });
     this.socket.onAny((event, ...args) => this.#receive(event, args));
     this.socket.on("connect_error", () => this.socket.active || this.#retryLater());
-    this.socket.io.on("ping", () => {
-      this.#heard = Date.now();
-      this.#add(() => this.#note(HEARD, Date.now()));
-    });
+    this.socket.io.on("ping", this.#ping);
     this.#add(() => this.#begin());
     this.socket.connect();
   }
@@ -75,6 +76,7 @@ class Recado {
   close() {
     this.#isClosed = true;
     this.#timers.forEach(clearTimeout);
+    this.socket.io.off("ping", this.#ping);
     this.socket.disconnect();
   }
 

@@ -76,7 +76,7 @@ def test_types_name_what_there_is(tmp_path: Path) -> None:
     assert members
     script = """
         import * as client from "CLIENT";
-        const socket = { onAny() {}, on() {}, io: { on() {} }, connect() {}, disconnect() {} };
+        const socket = { onAny() {}, on() {}, io: { on() {}, off() {} }, connect() {}, disconnect() {} };
         const recado = client.connect("/site", { io: () => socket });
         const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(recado));
         console.log(JSON.stringify([Object.keys(client), [...Object.keys(recado), ...methods]]));

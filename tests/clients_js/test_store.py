@@ -104,6 +104,7 @@ def tab(server: Deployment, browser: Browser, tenant: Tenant) -> Iterator[Tab]:
     tab.page.close()
 
 
+@pytest.mark.timeout(900)
 def test_killed_tabs(tab: Tab, chance: random.Random, is_long: bool, tell: Callable[[str], None]) -> None:
     """A tab that is killed again and again, in the midst of handlers, has handled each message once in the end: none is
     lost, and none was handled twice."""
