@@ -46,6 +46,12 @@ NOT_RUN = {
     **{f"docs/tutorial.md {language} 1": "tests/docs/test_tutorial.py writes the file" for language in ("py", "html")},
     "docs/messenger.md text 1": "tests/commands/test_users.py: asks for a password",
     "docs/messenger.md text 2": "tests/contract/test_messenger_account.py: a server that is set up by the environment",
+    "docs/clients.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/clients.md json 1": "tests/protocols/sites/test_receiver.py: a packet",
+    "docs/recado-client.md html 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 1": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md js 2": "tests/docs/test_recado_client.py: a page in a browser",
+    "docs/recado-client.md sh 1": "tests/clients_js/test_package.py: installs into the reader's project",
     "docs/console.md sh 1": "tests/commands/test_operators.py: asks for a password",
     "docs/journal.md  1": "a picture",
     "docs/journal.md sh 1": "tests/node/test_journal_process.py: a process without end",
@@ -78,7 +84,7 @@ STORIES = {
     "docs/channels.md json 2",
     "docs/channels.md sh 1",
     "docs/channels.md sh 2",
-    "docs/clients.md html 1",
+    "docs/clients.md html 2",
     "docs/clients.md js 1",
     "docs/clients.md js 2",
     "docs/clients.md js 3",
@@ -97,7 +103,7 @@ SETTINGS = [one for one in EXAMPLES if one.language == "yaml"]
 COMMANDS = [one for one in EXAMPLES if one.language == "sh"]
 
 SEND = example("docs/backends.md", "sh", 1)
-PAGE = example("docs/clients.md", "html", 1)
+PAGE = example("docs/clients.md", "html", 2)
 #: The last line of the page, which differs by the client's version.
 _REFUSED = PAGE.text.splitlines()[-2].strip()
 _TELLS_SETTINGS = 'socket.on("_settings", (settings) => report("settings", settings));'
