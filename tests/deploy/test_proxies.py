@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import yaml
 
 from tests.deploy.conftest import PART_BYTES
 from tests.support.certificates import Authority
@@ -21,7 +22,7 @@ from tests.support.clients import MODERN, POLLING, UPGRADE, ClientKind
 from tests.support.connector import Connector, Drivers, numbers
 from tests.support.deployment import Deployment
 from tests.support.endpoint import Endpoint
-from tests.support.proxies import NAMES, Proxy, running_proxy
+from tests.support.proxies import FOLDER, NAMES, Proxy, running_proxy
 from tests.support.raw import RawPolling, RawSocket
 from tests.support.swarm import Swarm
 from tests.support.tenant import Tenant
@@ -155,6 +156,17 @@ def test_what_is_not_published(entry: Entry) -> None:
     assert [entry.get(path).status_code for path in ("/metrics", "/metrics/own")] == [404, 404]
     assert {entry.get(path).status_code for path in ("/console", "/console/", "/api/v1/sites")} <= {403, 404}
     assert entry.get("/healthz").text == "ok"
+
+
+def test_paths_of_the_ingress(nodes: Deployment) -> None:
+    """Each path that the manifests publish is one that a node serves."""
+    ingress = yaml.safe_load((FOLDER / "kubernetes" / "ingress.yaml").read_text())
+    paths = [path["path"] for path in ingress["spec"]["rules"][0]["http"]["paths"]]
+    below = {"/socket.io/": "?EIO=4&transport=polling", "/topics/": "news/", "/channels/": "news/channel/ping"}
+    assert len(paths) == 10
+    for path in paths:
+        assert nodes.nodes[0].get(path + below.get(path, "")).status_code != 404, path
+    assert nodes.nodes[0].get("/nowhere").status_code == 404
 
 
 class Newcomers:
