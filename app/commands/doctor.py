@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def doctor(load: Load, /, url: str | None, config_path: str | None, sites_path: 
     # Findings say what the log lines would.
     configure_logging("error", "json")
     findings = asyncio.run(_examine(wanted, target, config, is_own=url is None))
-    click.echo(_as_json(target, findings) if wanted.as_json else "\n".join(_lines_of(findings)))
+    click.echo(_as_json(target, findings) if wanted.as_json else "\n".join(lines_of(findings)))
     sys.exit(1 if has_fault(findings) else 0)
 
 
@@ -128,7 +128,8 @@ def _trust_of(ca: Path | None, *, is_own: bool) -> ssl.SSLContext:
     return context
 
 
-def _lines_of(findings: list[Finding]) -> Iterator[str]:
+def lines_of(findings: Sequence[Finding]) -> Iterator[str]:
+    """The findings for a terminal, each with the lines to change below it, and their sum."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         yield f"{_MARKS[finding.state]} {finding.check.ljust(width)}  {finding.text}"

@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import recado
+from app.commands.doctor import lines_of
 from app.doctor.examination import ExaminationOrder, examine
-from app.doctor.finding import FAULT, OK, SKIPPED, WARNING, Finding
+from app.doctor.finding import FAULT, OK, SKIPPED, WARNING, Finding, LineToChange
 from app.doctor.stores import look_at_redis
 from app.doctor.target import read_target
 from app.redis.address import read_redis_url
@@ -276,27 +277,32 @@ async def test_redis_that_evicts(valkey: Valkey) -> None:
     assert "hidden" not in str(away)
 
 
-def command(nodes: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `recado doctor` where the configuration is."""
-    environment = clean_environment(REDIS_URL=nodes.redis.url)
-    run = [sys.executable, "-m", "app", "doctor", *arguments]
-    return subprocess.run(run, cwd=nodes.directory, env=environment, capture_output=True, text=True, timeout=100)
-
-
 def test_the_command(nodes: Deployment) -> None:
-    """The command looks at the way in and at Redis; its words, its JSON and its exit code say the same."""
-    url = nodes.nodes[0].url
-    well = command(nodes, url, "--wait", "0", "--timeout", "30")
-    assert (well.returncode, well.stdout.splitlines()[-1]) == (0, "all is well")
-    assert "OK   redis             keeps what it holds (1 primary servers)" in well.stdout
+    """The command looks at the way in and at Redis, and ends with 1 when something is wrong. No key is shown."""
     asked = ("--site", "narrow", "--origin", "https://evil.example", "--json", "--wait", "0", "--timeout", "30")
-    refused = command(nodes, url, *asked)
-    told = json.loads(refused.stdout)
-    assert (refused.returncode, told["ok"], told["url"]) == (1, False, url)
+    run = [sys.executable, "-m", "app", "doctor", nodes.nodes[0].url, *asked]
+    environment = clean_environment(REDIS_URL=nodes.redis.url)
+    ended = subprocess.run(run, cwd=nodes.directory, env=environment, capture_output=True, text=True, timeout=100)
+    told = json.loads(ended.stdout)
+    assert (ended.returncode, told["ok"], told["url"]) == (1, False, nodes.nodes[0].url)
     (fault,) = [finding for finding in told["findings"] if finding["state"] == "fault"]
     assert fault["change"] == [{"where": "sites.yml", "line": "narrow: {origins: [..., https://evil.example]}"}]
+    assert told["findings"][-1]["text"] == "keeps what it holds (1 primary servers)"
     keys = [str(site["apiKey"]) for site in nodes.sites.values()]
-    assert [key for key in keys if key in well.stdout + well.stderr + refused.stdout + refused.stderr] == []
+    assert [key for key in keys if key in ended.stdout + ended.stderr] == []
+
+
+def test_the_words_of_the_command() -> None:
+    """A fault has its lines below it, and the last line counts the faults."""
+    well = Finding("nodes", OK, "one node was seen")
+    fault = Finding("websocket", FAULT, "no WebSocket", (LineToChange("nginx", "proxy_http_version 1.1;"),))
+    assert list(lines_of([well])) == ["OK   nodes  one node was seen", "all is well"]
+    assert list(lines_of([well, fault])) == [
+        "OK   nodes      one node was seen",
+        "BAD  websocket  no WebSocket",
+        "       nginx: proxy_http_version 1.1;",
+        "1 to mend",
+    ]
 
 
 @pytest.mark.parametrize(
