@@ -3,10 +3,10 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.doctor.http_wire import ProbeAnswer, ProbeError, fetch
 from app.doctor.target import ProbeTarget
@@ -15,6 +15,8 @@ POLLING = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 #: The ids of Recado's sessions begin with the name of their node.
 _SID = re.compile(r"([0-9a-f]{1,32})\.[\w-]{8,64}", re.ASCII)
+#: Up to a day.
+_Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
 _TEXT = {"Content-Type": "text/plain;charset=UTF-8"}
 
 
@@ -22,8 +24,8 @@ class Greeting(Struct, frozen=True, rename="camel"):
     """The first packet of a session."""
 
     sid: str
-    ping_interval: int
-    ping_timeout: int
+    ping_interval: _Milliseconds
+    ping_timeout: _Milliseconds
 
     @property
     def node(self) -> str:

@@ -55,7 +55,7 @@ def read_target(url: str, tls: ssl.SSLContext, answer_seconds: float = 10.0) -> 
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
         raise ConfigError(expected)
     try:
-        host = parts.hostname.encode("idna").decode() if not parts.hostname.isascii() else parts.hostname
+        host = parts.hostname.encode("idna").decode()
     except UnicodeError:
         raise ConfigError(expected) from None
     prefix = quote(parts.path.rstrip("/").removesuffix("/socket.io"), safe="/%:@!$&'()*+,;=~-._")

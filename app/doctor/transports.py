@@ -15,6 +15,7 @@ from app.doctor.way_in import reason_of
 _LATE_SECONDS = 20.0
 _PING = "2"
 _NOOP = b"6"
+_EARLY_POLLS = 5
 _BETWEEN_PACKETS = b"\x1e"
 _NO_SITE = "~doctor"
 
@@ -83,9 +84,11 @@ async def look_at_silent_poll(target: ProbeTarget, greeting: Greeting, most_seco
     async def wait() -> str:
         try:
             async with visiting(target) as guest:
-                # A node that drains has a poll answered early, with a packet that means nothing.
-                while (page := await guest.poll()).body == _NOOP:
-                    pass
+                for _ in range(_EARLY_POLLS):
+                    # A node that drains has a poll answered early, with a packet that means nothing.
+                    page = await guest.poll()
+                    if page.body != _NOOP:
+                        break
         except ProbeError:
             return "cut"
         if refusal_code(page) == 1:

@@ -252,3 +252,26 @@ def test_the_files_with_tls(name: str, tmp_path: Path, nodes: Deployment) -> Non
         led = httpx.get(f"{proxy.plain_url}/socket.io/?EIO=4")
         assert led.status_code == 308
         assert (led.headers["location"].startswith("https://"), "EIO=4" in led.headers["location"]) == (True, True)
+
+
+def test_haproxy_while_redis_is_away(nodes: Deployment, tmp_path: Path) -> None:
+    """No node is ready, and HAProxy passes requests on all the same: the answer is a node's, with its reason."""
+    urls = [node.url for node in nodes.nodes]
+
+    def are_ready() -> bool:
+        return all(node.get("/readyz").status_code == 200 for node in nodes.nodes)
+
+    with running_proxy("haproxy", urls, tmp_path / "haproxy") as proxy:
+        entry = Entry(nodes, proxy)
+        nodes.redis.suspend()
+        try:
+            is_told = "backend ready_nodes has no server available"
+            proxy.process.lines.wait_for(lambda line: is_told in line, is_told, 2 * _WAIT_SECONDS)
+            answer = entry.get("/readyz")
+            assert (answer.status_code, answer.json()["ready"]) == (503, False)
+            assert entry.get("/healthz").text == "ok"
+        finally:
+            nodes.redis.resume()
+        eventually(are_ready, "the nodes to be ready again", 2 * _WAIT_SECONDS)
+        eventually(lambda: entry.get("/readyz").status_code == 200, "the proxy to see it", 2 * _WAIT_SECONDS)
+        entry.close_http()

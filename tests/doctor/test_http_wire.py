@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -14,7 +14,8 @@ from app.doctor.pages import look_at_clock
 from app.doctor.target import ProbeTarget
 from app.doctor.way_in import look_at_address
 
-Write = Callable[[asyncio.StreamWriter], None]
+#: A ping that never comes.
+LONG = b'0{"sid":"a.aaaaaaaaaa","pingInterval":%s,"pingTimeout":1}' % (b"9" * 400)
 
 
 @asynccontextmanager
@@ -83,8 +84,8 @@ async def test_hostile_answers(pieces: tuple[bytes, ...], times: int, reason: st
 
 @pytest.mark.parametrize(
     "body",
-    [b"0{}", b'0{"sid":"x"}', b"0" + b"[" * 50_000, b'0{"sid":"\xff","pingInterval":1,"pingTimeout":1}', b""],
-    ids=["empty", "poor", "deep", "bytes", "none"],
+    [b"0{}", b'0{"sid":"x"}', b"0" + b"[" * 50_000, b'0{"sid":"\xff","pingInterval":1,"pingTimeout":1}', LONG, b""],
+    ids=["empty", "poor", "deep", "bytes", "long", "none"],
 )
 async def test_hostile_greetings(body: bytes) -> None:
     """An answer that is nearly a greeting is none."""

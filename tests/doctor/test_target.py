@@ -27,7 +27,9 @@ def test_a_url(url: str, read: str) -> None:
     assert read_target(url, TLS).url == read
 
 
-@pytest.mark.parametrize("url", ["push.example.com", "ftp://h", "http://", "http://a:b@h", "http://h:x", "http://[h"])
+@pytest.mark.parametrize(
+    "url", ["push.example.com", "ftp://h", "http://", "http://a:b@h", "http://h:x", "http://[h", f"http://{'h' * 64}"]
+)
 def test_a_wrong_url(url: str) -> None:
     """Another scheme, no host, a login or a wrong port is refused; the text does not hold the URL."""
     with pytest.raises(ConfigError) as refused:
